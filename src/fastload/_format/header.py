@@ -1,0 +1,217 @@
+"""The header of a shard: eight bytes of length, JSON, then the tensors back to back.
+
+::
+
+    N: u64 little endian │ N bytes of JSON │ data
+                                            ↑ data_start = 8 + N; data_offsets count from here
+
+Parsing is total: a header either becomes a :class:`Header` whose tensors tile the data exactly, or a ``FormatError``
+says which tensor broke which rule. The rules are those of ``read_metadata`` and ``validate`` in safetensors 0.8
+(``safetensors/src/tensor.rs``); stricter here: duplicate keys, tensor entries that are not objects, ranks above 64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from fastload._format.dtype import DTYPES, Dtype
+from fastload._format.strict_json import (
+    DuplicateKeyError,
+    JsonError,
+    OddNumber,
+    check_depth,
+    collector_paused,
+    parse_json,
+)
+from fastload.errors import FormatError, quoted
+
+LENGTH_BYTES = 8
+MAX_HEADER_BYTES = 100_000_000
+"""The reference's cap. A parser with another one would see other tensors in the same file."""
+_MAX_RANK = 64
+_U64_MAX = (1 << 64) - 1
+_FILE_ORDER = itemgetter(3, 4)  # begin, end
+_METADATA = "__metadata__"
+_FIELDS = frozenset({"dtype", "shape", "data_offsets"})
+_TRUNCATED = "The file is cut short or was never finished: fetch it again"
+
+
+class TensorInfo(NamedTuple):
+    """Where one tensor lies in its shard, and as what. (A tuple, since headers may name a million of them.)"""
+
+    name: str
+    dtype: Dtype
+    shape: tuple[int, ...]
+    begin: int
+    """First byte in the file (included), counted from the start of the file."""
+    end: int
+    """Last byte in the file (not included)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A valid header: ``tensors`` in file order, tiling ``[data_start, file_bytes)`` without hole or overlap."""
+
+    tensors: tuple[TensorInfo, ...]
+    metadata: dict[str, str]
+    data_start: int
+    file_bytes: int
+
+
+def parse_header_length(prefix: bytes, *, path: str, file_bytes: int) -> int:
+    """N, the length of the JSON, from the first eight bytes of a file of ``file_bytes``.
+
+    Call it before anything of that size is allocated.
+
+    Raises:
+        FormatError: the file is too short for it, or N is above the cap.
+    """
+    if len(prefix) < LENGTH_BYTES:
+        raise FormatError(path, f"{file_bytes} bytes", "at least 8, the length of the header", hint=_TRUNCATED)
+    length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
+    if length > MAX_HEADER_BYTES:
+        hint = "This is no safetensors file; see what wrote it" if file_bytes else ""
+        raise FormatError(path, f"a header length of {length:,}", f"at most {MAX_HEADER_BYTES:,}", hint=hint)
+    if LENGTH_BYTES + length > file_bytes:
+        expected = f"at least {LENGTH_BYTES + length:,}, as its header length says"
+        raise FormatError(path, f"{file_bytes:,} bytes", expected, hint=_TRUNCATED)
+    return length
+
+
+def parse_header(raw: bytes, *, path: str, file_bytes: int) -> Header:
+    """The header spelled by ``raw`` (the N bytes after the length) of a file of ``file_bytes``.
+
+    Raises:
+        FormatError: names the file, the tensor where there is one, what was found and expected.
+    """
+    with collector_paused():
+        return _build_header(parse_object(raw, path), len(raw), path, file_bytes)
+
+
+def parse_object(raw: bytes, path: str) -> dict[str, Any]:
+    """The JSON object that ``raw`` spells, with no key twice at any depth.
+
+    Raises:
+        FormatError: it is none.
+    """
+    try:
+        document = parse_json(raw)
+    except DuplicateKeyError as exc:
+        raise FormatError(path, str(exc), "each name once", tensor=exc.key) from exc
+    except JsonError as exc:
+        raise FormatError(path, str(exc), "a JSON object in UTF-8") from exc
+    if type(document) is not dict:
+        raise FormatError(path, f"JSON that is {_kind(document)}", "a JSON object")
+    return document
+
+
+def _build_header(document: dict[str, Any], json_bytes: int, path: str, file_bytes: int) -> Header:
+    metadata = _parse_metadata(document.pop(_METADATA, None), path)
+    data_start = LENGTH_BYTES + json_bytes
+    tensors = [_parse_tensor(name, entry, path, data_start) for name, entry in document.items()]
+    tensors.sort(key=_FILE_ORDER)
+    _check_tiling(tensors, path, data_start, file_bytes)
+    return Header(tuple(tensors), metadata, data_start, file_bytes)
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is, as a phrase; long values are cut."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, OddNumber):
+        return f"the number {value[:40]}"
+    if isinstance(value, dict):
+        return "a JSON object"
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    return quoted(value[:80]) if isinstance(value, str) else str(value)
+
+
+def _parse_metadata(value: Any, path: str) -> dict[str, str]:
+    if value is None:  # absent, or null, which writers do produce and the reference takes
+        return {}
+    if type(value) is not dict:
+        raise FormatError(path, f"{_METADATA} that is {_kind(value)}", "an object of strings")
+    for key, item in value.items():
+        if type(item) is not str:
+            raise FormatError(path, f"{_METADATA}[{quoted(key)}] that is {_kind(item)}", "a string")
+    return value
+
+
+def _parse_tensor(name: str, entry: Any, path: str, data_start: int) -> TensorInfo:
+    if type(entry) is not dict:
+        raise FormatError(path, f"an entry that is {_kind(entry)}", "an object", tensor=name)
+    if entry.keys() != _FIELDS:
+        _check_fields(name, entry, path)
+    spelling, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    dtype = DTYPES.get(spelling) if type(spelling) is str else None
+    if dtype is None:
+        raise FormatError(path, f"dtype {_kind(spelling)}", "one of " + ", ".join(DTYPES), tensor=name)
+    _check_integers(name, "shape", shape, path)
+    _check_integers(name, "data_offsets", offsets, path)
+    if len(shape) > _MAX_RANK:
+        raise FormatError(path, f"{len(shape)} dimensions", f"at most {_MAX_RANK}", tensor=name)
+    if len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - a begin and an end
+        raise FormatError(path, f"data_offsets {offsets[:4]}", "[begin, end], begin ≤ end", tensor=name)
+    begin, end = offsets
+    if math.prod(shape) * dtype.bits != (end - begin) * 8 or 0 in shape:
+        _check_size(name, dtype, shape, end - begin, path)
+    return TensorInfo(name, dtype, tuple(shape), data_start + begin, data_start + end)
+
+
+def _check_fields(name: str, entry: dict[str, Any], path: str) -> None:
+    missing = sorted(_FIELDS - entry.keys())
+    if missing:
+        raise FormatError(path, f"no {' and no '.join(missing)}", "dtype, shape and data_offsets", tensor=name)
+    try:
+        for value in entry.values():  # fields nobody knows are allowed, but not nested without end
+            check_depth(value, depth=2)
+    except JsonError as exc:
+        raise FormatError(path, str(exc), "fields that a parser can hold", tensor=name) from exc
+
+
+def _check_integers(name: str, field: str, value: Any, path: str) -> None:
+    if type(value) is not list:
+        raise FormatError(path, f"{field} that is {_kind(value)}", "an array of integers", tensor=name)
+    for item in value:
+        if type(item) is not int:  # bool is a subclass of int, so isinstance would take true
+            raise FormatError(path, f"{field} with {_kind(item)}", "integers from 0 to 2^64-1", tensor=name)
+
+
+def _check_size(name: str, dtype: Dtype, shape: list[int], nbytes: int, path: str) -> None:
+    """Checked step by step as the reference does, for which [0, 2^63, 4] is valid and [2^63, 4, 0] overflows."""
+    count = 1
+    for length in shape:
+        count *= length
+        if max(count, length) > _U64_MAX:
+            raise FormatError(path, "a shape whose product overflows", "less than 2^64 elements", tensor=name)
+    bits = count * dtype.bits
+    if bits > _U64_MAX:
+        raise FormatError(path, "a size that overflows", "less than 2^64 bits", tensor=name)
+    if bits % 8:
+        raise FormatError(path, f"{bits} bits", f"whole bytes ({dtype.name} is packed)", tensor=name)
+    if nbytes != bits // 8:
+        expected = f"{bits // 8:,}, for {dtype.name} of shape {shape}"
+        raise FormatError(path, f"{nbytes:,} bytes by its data_offsets", expected, tensor=name)
+
+
+def _check_tiling(tensors: list[TensorInfo], path: str, data_start: int, file_bytes: int) -> None:
+    """Each tensor begins where the one before ended, and the last one ends with the file."""
+    end = data_start
+    for tensor in tensors:
+        if tensor.begin != end:
+            what = "a hole before it" if tensor.begin > end else "an overlap with the tensor before it"
+            found = f"{what} (it begins at data offset {tensor.begin - data_start:,})"
+            raise FormatError(path, found, f"{end - data_start:,}", tensor=tensor.name)
+        end = tensor.end
+    if end != file_bytes:
+        hint = _TRUNCATED if end > file_bytes else "Bytes after the last tensor belong to nothing: fetch it again"
+        raise FormatError(path, f"{file_bytes:,} bytes", f"{end:,}, where the last tensor ends", hint=hint)

@@ -1,0 +1,134 @@
+"""Which files of a folder are the checkpoint?
+
+An index wins, and what it does not name is left out. Without one, files with a variant infix are left out unless that variant is asked for; then
+``model.safetensors`` or ``diffusion_pytorch_model.safetensors`` alone if there; else every shard.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
+from fastload.errors import FormatError, UsageError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+_STEMS = ("model", "diffusion_pytorch_model")
+"""What transformers and diffusers call a checkpoint, in the order they are looked for."""
+
+_NUMBER = r"-(?P<number>\d{5})-of-(?P<count>\d{5})"
+# transformers writes model-00001-of-00002.fp16 or (older, and diffusers) model.fp16-00001-of-00002. A variant begins with
+# a letter, so that a name such as Qwen2.5-7B or v1.5 has none.
+_SHARD = re.compile(
+    rf"(?P<stem>.+?)(?:\.(?P<before>[A-Za-z]\w*))?(?:{_NUMBER})?(?:\.(?P<after>[A-Za-z]\w*))?\.safetensors", re.ASCII
+)
+_OTHER_WEIGHTS = (".bin", ".gguf", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".npz")
+
+
+@dataclass(frozen=True, slots=True)
+class ByIndex:
+    """The shards are those that this index file names."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByName:
+    """These shards, no index."""
+
+    names: tuple[str, ...]
+
+
+Selection = ByIndex | ByName
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardName:
+    """A shard's file name, taken apart."""
+
+    name: str
+    stem: str
+    variant: str | None
+    number: int
+    count: int
+
+
+def select_files(names: Collection[str], *, variant: str | None, path: str) -> Selection:
+    """What to load of a folder ``path`` that holds the files ``names``.
+
+    Raises:
+        FormatError: no safetensors weights (says what is there instead), or a numbered set has a gap.
+        UsageError: several candidates, or no such variant; names them.
+    """
+    index = _find_index(names, variant, path)
+    if index is not None:
+        return ByIndex(index)
+    shards = [_take_apart(name) for name in sorted(names) if name.endswith(SHARD_SUFFIX)]
+    if not shards:
+        raise FormatError(path, _describe(names), "safetensors weights", hint=_no_weights_hint(names))
+    wanted = [shard for shard in shards if shard.variant == variant]
+    if not wanted:
+        raise UsageError(_no_variant(path, variant, shards), "Choose one with variant=")
+    for stem in _STEMS:
+        alone = [shard for shard in wanted if shard.stem == stem and not shard.count]
+        if alone:
+            return ByName((alone[0].name,))
+    _check_numbers(wanted, path)
+    return ByName(tuple(shard.name for shard in wanted))
+
+
+def _find_index(names: Collection[str], variant: str | None, path: str) -> str | None:
+    suffix = INDEX_SUFFIX if variant is None else f"{SHARD_SUFFIX}.index.{variant}.json"
+    found = sorted(name for name in names if name.endswith(suffix))
+    for stem in _STEMS:
+        if stem + suffix in found:
+            return stem + suffix
+    if len(found) > 1:
+        raise UsageError(f"{quoted(path)} has several indexes: {', '.join(found)}", "Give the path of one of them")
+    return found[0] if found else None
+
+
+def _take_apart(name: str) -> _ShardName:
+    match = _SHARD.fullmatch(name)
+    if match is None:  # such as ".safetensors"
+        return _ShardName(name, name, None, 0, 0)
+    # Without a number the two places of a variant are one and the same.
+    variant = match["after"] or match["before"]
+    return _ShardName(name, match["stem"], variant, int(match["number"] or 0), int(match["count"] or 0))
+
+
+def _check_numbers(shards: Iterable[_ShardName], path: str) -> None:
+    """Without an index, ``-of-N`` is the only word on how many shards there are."""
+    present: dict[tuple[str, int], set[int]] = {}
+    for shard in shards:
+        if shard.count:
+            present.setdefault((shard.stem, shard.count), set()).add(shard.number)
+    for (stem, count), numbers in present.items():
+        missing = sorted(set(range(1, count + 1)) - numbers)
+        if missing:
+            found = f"{len(numbers)} of {count} shards {stem}-*: no {', '.join(map(str, missing[:5]))}"
+            hint = "The download was not finished: fetch the model again"
+            raise FormatError(path, found, f"all {count}", hint=hint)
+
+
+def _describe(names: Collection[str]) -> str:
+    if not names:
+        return "an empty folder"
+    shown = sorted(names, key=lambda name: (not name.endswith(_OTHER_WEIGHTS), name))[:8]
+    return f"{len(names)} files (" + ", ".join(quoted(name) for name in shown) + (", …)" if len(names) > 8 else ")")  # noqa: PLR2004
+
+
+def _no_weights_hint(names: Collection[str]) -> str:
+    others = sorted({suffix for suffix in _OTHER_WEIGHTS for name in names if name.endswith(suffix)})
+    if others:
+        return f"fastload reads safetensors only; convert the {', '.join(others)} weights or take a repo that has them"
+    return "Give the folder that holds the weights; in a diffusers model that is a component: subfolder="
+
+
+def _no_variant(path: str, variant: str | None, shards: Iterable[_ShardName]) -> str:
+    there = ", ".join(sorted({shard.variant or "the one without a name" for shard in shards}))
+    asked = f"no variant {quoted(variant)}" if variant is not None else "only weights of a variant"
+    return f"{quoted(path)} has {asked}; there is: {there}"

@@ -1,0 +1,87 @@
+"""How much memory there is, before anything is allocated."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload.errors import MemoryBudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_MEMINFO = "/proc/meminfo"
+_CGROUP_ROOT = "/sys/fs/cgroup"
+_UNLIMITED = 1 << 60
+"""cgroup v1 says "no limit" with a number near 2^63."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """Bytes that one limit leaves."""
+
+    limit: str
+    available_bytes: int
+
+
+def host_headroom() -> Headroom:
+    """The tightest of RAM and the cgroups this process is in.
+
+    Page cache counts as available: the kernel drops it before it refuses memory.
+    """
+    return min(_host_limits(), key=lambda headroom: headroom.available_bytes)
+
+
+def check_budget(needed_bytes: int, headroom: Headroom, hint: str) -> None:
+    """Raise ``MemoryBudgetError`` where ``needed_bytes`` exceed ``headroom``."""
+    if needed_bytes > headroom.available_bytes:
+        raise MemoryBudgetError(needed_bytes, max(0, headroom.available_bytes), headroom.limit, hint)
+
+
+def _host_limits() -> Iterator[Headroom]:
+    fields = dict(line.split(":", 1) for line in _read_lines(_MEMINFO))
+    if "MemAvailable" in fields:
+        yield Headroom("the machine's RAM", int(fields["MemAvailable"].split()[0]) << 10)
+    else:
+        yield Headroom("the machine's RAM", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"))
+    for folder, names in _own_cgroups():
+        headroom = _cgroup_headroom(folder, *names)
+        if headroom is not None:
+            yield headroom
+
+
+_V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
+
+
+def _own_cgroups() -> Iterator[tuple[str, tuple[str, str, tuple[str, ...]]]]:
+    """The folders of this process's memory cgroup and of those above it; each may have a limit.
+
+    In a container the path may be the host's, and only the root of the mount is visible: folders that are not there are skipped.
+    """
+    for line in _read_lines("/proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers not in {"", "memory"}:
+            continue
+        base, names = (_CGROUP_ROOT, _V2) if not controllers else (f"{_CGROUP_ROOT}/memory", _V1)
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            yield os.path.join(base, *parts[:depth]), names
+
+
+def _cgroup_headroom(folder: str, limit: str, usage: str, cached: Iterable[str]) -> Headroom | None:
+    ceiling, used = (next(_read_lines(f"{folder}/{name}"), "") for name in (limit, usage))
+    if not ceiling.isdigit() or not used.isdigit() or int(ceiling) >= _UNLIMITED:
+        return None
+    stat = dict(line.split(" ", 1) for line in _read_lines(f"{folder}/memory.stat"))
+    reclaimable = sum(int(stat.get(name, 0)) for name in cached)
+    return Headroom(f"the memory limit of cgroup {folder}", int(ceiling) - int(used) + reclaimable)
+
+
+def _read_lines(path: str) -> Iterator[str]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            yield from (line.rstrip("\n") for line in file)
+    except OSError:  # not this kernel's, or not visible in this container: then it limits nothing we could know of
+        return

@@ -1,0 +1,115 @@
+"""Placing on the CPU: reads go straight into the arenas; what must be aligned for O_DIRECT goes through a slot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from fastload._place.memory import address_of, copy_bytes, free_pages_with, map_anonymous
+from fastload._place.placer import Arenas
+from fastload._place.tensors import is_castable, tensor_over
+from fastload._plan.layout import NOWHERE, round_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastload._plan.extent import Extent
+    from fastload._plan.plan import Plan
+
+_GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
+
+class HostPlacer:
+    """Tensors in host memory, each with a storage of its own."""
+
+    def __init__(self, plan: Plan, allocate: Callable[[int], memoryview], *, slot_bytes: int, cast: torch.dtype | None) -> None:
+        self._plan = plan
+        self._arenas = Arenas(plan.placements, allocate)
+        self._slot_bytes = slot_bytes
+        self._cast = cast
+        self.staging_bytes = 0
+
+    def open_lane(self) -> HostLane:
+        """See :class:`~fastload._place.placer.Placer`."""
+        self.staging_bytes += self._slot_bytes
+        return HostLane(self._plan, self._arenas, map_anonymous(self._slot_bytes))
+
+    def catch_up(self) -> None:
+        """Nothing is asynchronous here."""
+
+    def take(self, number: int) -> torch.Tensor:
+        """See :class:`~fastload._place.placer.Placer`."""
+        info, arena, offset = self._plan.placements[number]
+        if arena == NOWHERE:
+            tensor = tensor_over(memoryview(b""), info)
+        else:
+            memory = self._arenas.get(arena)
+            buffer = memory[offset : offset + info.nbytes]
+            self._arenas.release_after(arena, number)
+            tensor = tensor_over(self._own(buffer, len(memory), info.dtype.alignment_bytes), info)
+        if self._cast is not None and is_castable(info):
+            return cast_tensor(tensor, self._cast)
+        return tensor
+
+    @staticmethod
+    def _own(buffer: memoryview, arena_bytes: int, alignment_bytes: int) -> memoryview:
+        """``buffer`` made fit to live alone: aligned (mapped files may not be), its pages returned with it."""
+        if address_of(buffer) % alignment_bytes:
+            large = len(buffer) >= _GIVES_PAGES_BACK_BYTES
+            aligned = map_anonymous(len(buffer)) if large else memoryview(bytearray(len(buffer)))
+            copy_bytes(aligned, buffer)
+            return aligned
+        if len(buffer) >= _GIVES_PAGES_BACK_BYTES and len(buffer) < arena_bytes:
+            free_pages_with(buffer)
+        return buffer
+
+    def finish(self) -> None:
+        """Nothing is asynchronous here."""
+
+class HostLane:
+    """One thread's way into host memory."""
+
+    def __init__(self, plan: Plan, arenas: Arenas[memoryview], slot: memoryview) -> None:
+        self._plan = plan
+        self._arenas = arenas
+        self._slot = slot
+        self._staged: Extent | None = None
+
+    def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
+        """See :class:`~fastload._place.placer.Lane`."""
+        if alignment_bytes > 1:
+            self._staged = extent
+            return [self._slot[: round_up(extent.length, alignment_bytes)]]
+        self._staged = None
+        return [target or gap for target, gap in self._targets(extent)]
+
+    def place(self) -> None:
+        """See :class:`~fastload._place.placer.Lane`."""
+        if self._staged is None:
+            return
+        for target, staged in self._targets(self._staged):
+            if target is not None:
+                copy_bytes(target, staged)
+
+    def _targets(self, extent: Extent) -> list[tuple[memoryview | None, memoryview]]:
+        """Per piece: where it goes (None: nowhere), and its part of the slot."""
+        at = 0
+        targets: list[tuple[memoryview | None, memoryview]] = []
+        for arena, offset, length in self._plan.cut(extent):
+            memory = None if arena == NOWHERE else self._arenas.get(arena)[offset : offset + length]
+            targets.append((memory, self._slot[at : at + length]))
+            at += length
+        return targets
+
+    def close(self) -> None:
+        """See :class:`~fastload._place.placer.Lane`."""
+        self._slot = memoryview(b"")
+
+def cast_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``tensor.to(dtype)``, but into huge pages where that matters."""
+    nbytes = tensor.numel() * dtype.itemsize
+    if tensor.dtype == dtype or nbytes < _GIVES_PAGES_BACK_BYTES:
+        return tensor.to(dtype)
+
+    target = torch.frombuffer(map_anonymous(nbytes), dtype=dtype).view(tensor.shape)
+    return target.copy_(tensor)

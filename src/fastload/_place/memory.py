@@ -1,0 +1,61 @@
+"""Host memory for weights: private, in huge pages, given back page by page.
+
+``mmap.mmap(-1, n)`` alone is MAP_SHARED: no huge pages, and shared with forked children. Fresh 4 KiB pages cost four times as much
+as 2 MiB ones, which is most of the time of a load from the page cache. Nobody ever closes these mappings: a view keeps its
+mapping alive, and the last view's death unmaps it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import weakref
+
+_HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def map_anonymous(nbytes: int) -> memoryview:
+    """Zeroed private memory, at a huge-page border where it is as large as one, else at a page border.
+
+    Raises:
+        MemoryError: the kernel has no address space or commit charge left.
+    """
+    slack = _HUGE_PAGE_BYTES if nbytes >= _HUGE_PAGE_BYTES else 0
+    try:
+        mapping = mmap.mmap(-1, nbytes + slack, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as exc:
+        raise MemoryError(str(exc)) from exc
+    if not slack:
+        return memoryview(mapping)
+    try:
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:  # a kernel without transparent huge pages: slower, not wrong
+        pass
+    shift = -address_of(memoryview(mapping)) % _HUGE_PAGE_BYTES
+    return memoryview(mapping)[shift : shift + nbytes]
+
+
+def address_of(buffer: memoryview) -> int:
+    """The address of a writable buffer's first byte."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def copy_bytes(target: memoryview, source: memoryview) -> None:
+    """``target[:] = source``, but without holding the GIL."""
+    ctypes.memmove(address_of(target), address_of(source), len(source))
+
+
+def free_pages_with(buffer: memoryview) -> None:
+    """Give the whole pages under ``buffer``, a view of an anonymous mapping, back to the kernel when the view dies.
+
+    For views of a mapping that lives on because of its other views. A dying memoryview lets go of its mapping before it tells weak references,
+    and by then other memory may lie at that address: so the finaliser holds the mapping until it is done.
+    """
+    mapping = buffer.obj
+    at = address_of(buffer) - address_of(memoryview(mapping))
+    begin = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (at + len(buffer)) // mmap.PAGESIZE * mmap.PAGESIZE
+    if begin < end:
+        weakref.finalize(buffer, mapping.madvise, mmap.MADV_DONTNEED, begin, end - begin).atexit = False

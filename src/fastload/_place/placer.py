@@ -1,0 +1,76 @@
+"""The seam between the pipeline and memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from fastload._plan.layout import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from fastload._plan.extent import Extent
+    from fastload._plan.layout import Placement
+
+Memory = TypeVar("Memory")
+
+
+class Lane(Protocol):
+    """One worker thread's way into memory; used by that thread alone."""
+
+    def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
+        """Memory for the bytes of ``extent``, in file order; waits until there is some.
+
+        With an ``alignment_bytes`` above 1 it is one buffer, aligned so, whose length is rounded up to it.
+        """
+
+    def place(self) -> None:
+        """What :meth:`buffers_for` gave last is filled: bring it to where the plan wants it."""
+
+    def close(self) -> None:
+        """Wait for what is under way and give the lane's memory back."""
+
+
+class Placer(Protocol):
+    """Owns the arenas of a plan."""
+
+    staging_bytes: int
+    """Host memory that all lanes together use on the way."""
+
+    def open_lane(self) -> Lane:
+        """A lane for the calling thread."""
+
+    def catch_up(self) -> None:
+        """Order the caller's stream behind all that was placed so far."""
+
+    def take(self, number: int) -> torch.Tensor:
+        """The tensor of placement ``number``, all of whose bytes have been placed."""
+
+    def finish(self) -> None:
+        """Wait until all that was placed has landed."""
+
+
+class Arenas(Generic[Memory]):
+    """The memory of a plan: made when the first byte arrives, let go when the last tensor in it was taken."""
+
+    def __init__(self, placements: Sequence[Placement], allocate: Callable[[int], Memory]) -> None:
+        self._allocate = allocate
+        self._lock = threading.Lock()
+        self._made: dict[int, Memory] = {}
+        self._last_use = {placement.arena: number for number, placement in enumerate(placements)}
+
+    def get(self, arena: int) -> Memory:
+        """Its memory; the first call allocates."""
+        with self._lock:
+            if arena not in self._made:
+                self._made[arena] = self._allocate(arena)
+            return self._made[arena]
+
+    def release_after(self, arena: int, number: int) -> None:
+        """Placement ``number`` was taken; if no later one lies in ``arena``, its tensors are its only owners now."""
+        if arena != NOWHERE and self._last_use[arena] == number:
+            with self._lock:
+                self._made.pop(arena, None)

@@ -1,0 +1,107 @@
+"""Tensors over memory that is already filled. The only table of torch's dtypes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from fastload._format.dtype import CASTABLE, DTYPES, UNTOUCHED
+from fastload.errors import UnsupportedError, UsageError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastload._format.header import TensorInfo
+
+_TORCH_NAMES = {
+    "BOOL": "bool",
+    "F4": "float4_e2m1fn_x2",
+    "U8": "uint8",
+    "I8": "int8",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "I16": "int16",
+    "U16": "uint16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "C64": "complex64",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
+}
+
+
+def torch_layout(info: TensorInfo) -> tuple[torch.dtype, tuple[int, ...]]:
+    """The torch dtype and shape in which a stored tensor is handed out.
+
+    F4 is packed two to a byte, so the last dimension halves; where that is odd, and for F6, which torch lacks, it is the packed
+    bytes, one-dimensional.
+
+    Raises:
+        UnsupportedError: the installed torch is too old for the dtype.
+    """
+    name, shape = info.dtype.name, info.shape
+    if info.dtype.bits % 8:
+        if name != "F4" or not shape or shape[-1] % 2:
+            return torch.uint8, (info.nbytes,)
+        shape = (*shape[:-1], shape[-1] // 2)
+    dtype = getattr(torch, _TORCH_NAMES[name], None)
+    if dtype is None:
+        raise UnsupportedError(f"torch {torch.__version__} has no dtype for {name}", "Install a newer torch")
+    return dtype, shape
+
+
+def view_bytes(memory: torch.Tensor, info: TensorInfo) -> torch.Tensor:
+    """The tensor that the uint8 ``memory`` holds; it shares that memory and must be aligned for its dtype."""
+    dtype, shape = torch_layout(info)
+    return memory.view(dtype).view(shape)
+
+
+def tensor_over(buffer: memoryview, info: TensorInfo) -> torch.Tensor:
+    """The tensor that ``buffer`` holds, with a storage of its own, so that ``torch.save`` writes it and nothing else."""
+    dtype, shape = torch_layout(info)
+    if not info.nbytes:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+
+
+def parse_cast(dtype: torch.dtype | str) -> torch.dtype:
+    """What ``dtype=`` asks for, as torch's.
+
+    Raises:
+        UsageError: not one of F64, F32, F16, BF16.
+    """
+    for name in sorted(CASTABLE):
+        known: torch.dtype = getattr(torch, _TORCH_NAMES[name])
+        if dtype in (name, known):
+            return known
+    raise UsageError(f"dtype {str(dtype)!r} cannot be cast to", f"Use one of {', '.join(sorted(CASTABLE))}")
+
+
+def check_castable(infos: Iterable[TensorInfo]) -> None:
+    """Refuse to cast a checkpoint of which some tensors may be quantised.
+
+    Raises:
+        UsageError: names the first such tensor.
+    """
+    for info in infos:
+        if info.dtype.name not in CASTABLE and info.dtype.name not in UNTOUCHED:
+            raise UsageError(
+                f"dtype= cannot cast {quoted(info.name)}, which is {info.dtype.name}: without its scales that changes its meaning",
+                "Load it as it is stored (leave dtype= out)",
+            )
+
+
+def is_castable(info: TensorInfo) -> bool:
+    """True if ``dtype=`` applies to it; integers, booleans and complex numbers stay as they are."""
+    return info.dtype.name in CASTABLE
+
+
+assert _TORCH_NAMES.keys() | {"F6_E2M3", "F6_E3M2"} == DTYPES.keys()  # noqa: S101 - a new dtype must be given its place

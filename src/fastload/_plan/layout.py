@@ -1,0 +1,135 @@
+"""Layout: which tensor lies where in memory.
+
+Memory comes in *arenas* (one allocation each). Tensors that follow one another in the file keep following one another in their arena,
+so that a read can go straight into place; such a stretch is a *segment*. Where that would leave a tensor misaligned for its
+dtype, a new segment begins at an aligned place: alignment costs padding, never a copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._format.header import TensorInfo
+
+NOWHERE = -1
+"""The arena of bytes that nobody wants: the header, and neighbours in the same block."""
+
+
+class Segment(NamedTuple):
+    """The bytes ``[begin, end)`` of a shard land in ``arena`` from ``offset`` on."""
+
+    begin: int
+    end: int
+    arena: int
+    offset: int
+
+
+class Placement(NamedTuple):
+    """One tensor's place: ``info.nbytes`` bytes in ``arena`` from ``offset`` on. Empty tensors are ``NOWHERE``."""
+
+    info: TensorInfo
+    arena: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutRules:
+    """How a target wants its memory. All sizes are in bytes."""
+
+    start_alignment: int
+    """A segment begins at a multiple of this."""
+    tensor_alignment: int
+    """Every tensor begins at a multiple of this and of its dtype's alignment."""
+    arena_bytes: int | None
+    """No arena that is shared is larger; None: one arena for the shard."""
+    own_bytes: int | None
+    """A tensor at least this large is alone in its arena; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Places for the tensors of one shard. Arenas are numbered from ``first_arena`` on."""
+
+    arena_bytes: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    placements: tuple[Placement, ...]
+
+
+class _Builder:
+    """Walks the tensors in file order and keeps the arena and the segment that are open."""
+
+    def __init__(self, rules: LayoutRules, first_arena: int) -> None:
+        self._rules = rules
+        self._first_arena = first_arena
+        self._arenas: list[int] = []
+        self._segments: list[Segment] = []
+        self._placements: list[Placement] = []
+        self._arena_is_open = False
+
+    def add(self, info: TensorInfo) -> None:
+        if not info.nbytes:
+            self._placements.append(Placement(info, NOWHERE, 0))
+            return
+        alone = self._rules.own_bytes is not None and info.nbytes >= self._rules.own_bytes
+        if alone or not self._fits(info):
+            self._arenas.append(0)
+        offset = self._find_offset(info)
+        self._append_segment(info, offset)
+        self._arenas[-1] = offset + info.nbytes
+        self._arena_is_open = not alone
+        self._placements.append(Placement(info, self._arena, offset))
+
+    def build(self) -> Layout:
+        return Layout(tuple(self._arenas), tuple(self._segments), tuple(self._placements))
+
+    @property
+    def _arena(self) -> int:
+        return self._first_arena + len(self._arenas) - 1
+
+    def _fits(self, info: TensorInfo) -> bool:
+        limit = self._rules.arena_bytes
+        return self._arena_is_open and (limit is None or self._find_offset(info) + info.nbytes <= limit)
+
+    def _find_offset(self, info: TensorInfo) -> int:
+        """Right behind the tensor before it if the file has them so and that is aligned; else the next start."""
+        used = self._arenas[-1]
+        alignment = max(self._rules.tensor_alignment, info.dtype.alignment_bytes)
+        follows = used and self._segments[-1].end == info.begin
+        return used if follows and used % alignment == 0 else round_up(used, self._rules.start_alignment)
+
+    def _append_segment(self, info: TensorInfo, offset: int) -> None:
+        last = self._segments[-1] if self._segments else None
+        if last and last.arena == self._arena and last.end == info.begin and offset == last.offset + last.end - last.begin:
+            self._segments[-1] = last._replace(end=info.end)
+        else:
+            self._segments.append(Segment(info.begin, info.end, self._arena, offset))
+
+
+def lay_out(tensors: Sequence[TensorInfo], rules: LayoutRules, *, first_arena: int) -> Layout:
+    """Places for ``tensors`` (of one shard, in file order) by ``rules``."""
+    builder = _Builder(rules, first_arena)
+    for info in tensors:
+        builder.add(info)
+    return builder.build()
+
+
+def lay_out_mapped(tensors: Sequence[TensorInfo], file_bytes: int, *, first_arena: int) -> Layout:
+    """Places in a mapping of the file itself: arena offset = file offset."""
+    placements = tuple(Placement(info, first_arena if info.nbytes else NOWHERE, info.begin) for info in tensors)
+    return Layout((file_bytes,), (Segment(0, file_bytes, first_arena, 0),), placements)
+
+
+def lay_out_apart(tensors: Sequence[TensorInfo], *, first_arena: int) -> Layout:
+    """Each tensor alone at the start of its own arena: for memory that exists already."""
+    placements = tuple(Placement(info, first_arena + i, 0) for i, info in enumerate(tensors))
+    segments = tuple(Segment(p.info.begin, p.info.end, p.arena, 0) for p in placements if p.info.nbytes)
+    return Layout(tuple(info.nbytes for info in tensors), segments, placements)
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of ``multiple`` that is not below ``value``."""
+    return -(-value // multiple) * multiple

@@ -1,0 +1,78 @@
+"""Which reader for which file? ``auto`` decides by file system, page-cache residency and what O_DIRECT may do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._read.fallback import FallbackReader
+from fastload._read.file import open_regular, translate
+from fastload._read.kernel import LOCAL, MEMORY, NETWORK, cached_fraction, direct_alignment, file_system
+from fastload._read.populate import PopulatingReader
+from fastload._read.pread import BufferedReader, DirectReader
+from fastload.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from fastload._format.checkpoint import Shard
+    from fastload._read.reader import OpenReader
+
+READERS = ("auto", "direct", "buffered", "mmap")
+_WARM = 0.5
+_LOCAL_DEPTH = 4
+_NETWORK_DEPTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A reader for one file, and why."""
+
+    open: OpenReader
+    name: str
+    reason: str
+    depth: int
+    """Reads in flight that this storage wants; where bytes come from memory it is the CPUs that count."""
+
+
+def choose_reader(shard: Shard, wanted: str) -> Choice:
+    """The reader for ``shard``; ``wanted`` is one of :data:`READERS`.
+
+    Raises:
+        StoreError: the file cannot be looked at.
+    """
+    cpus = len(os.sched_getaffinity(0))
+    by_name = {
+        "direct": Choice(DirectReader, "direct", "asked for by name", _LOCAL_DEPTH),
+        "buffered": Choice(BufferedReader, "buffered", "asked for by name", max(_LOCAL_DEPTH, cpus)),
+        "mmap": Choice(PopulatingReader, "mmap", "asked for by name", cpus),
+    }
+    return by_name[wanted] if wanted in by_name else _choose(shard, cpus)
+
+
+def _choose(shard: Shard, cpus: int) -> Choice:
+    descriptor = open_regular(shard.path)
+    try:
+        kind = file_system(descriptor)
+        cached = cached_fraction(descriptor, shard.header.file_bytes)
+        alignment = direct_alignment(descriptor)
+    except OSError as exc:
+        raise translate(shard.path, exc) from exc
+    finally:
+        os.close(descriptor)
+    if kind in MEMORY:
+        return Choice(BufferedReader, "buffered", f"{kind} is memory", cpus)
+    if cached >= _WARM:
+        return Choice(BufferedReader, "buffered", f"{cached:.0%} of it is in the page cache", cpus)
+    if kind in NETWORK:
+        return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH)
+    if kind in LOCAL and alignment:
+        return Choice(_open_direct_first, "direct", f"local {kind}, {cached:.0%} cached", _LOCAL_DEPTH)
+    why = f"{kind} takes no O_DIRECT" if kind in LOCAL else f"file system {kind}"
+    return Choice(BufferedReader, "buffered", why, max(_LOCAL_DEPTH, cpus))
+
+
+def _open_direct_first(shard: Shard) -> FallbackReader | BufferedReader:
+    try:
+        return FallbackReader(DirectReader(shard), shard)
+    except UnsupportedError:
+        return BufferedReader(shard)

@@ -1,0 +1,168 @@
+"""Opening a file of a checkpoint, and noticing when it changes under the load.
+
+Files of models live on mounts that other people write to. Nothing that is not a regular file is opened (a FIFO would hang, a device may do
+anything), and the identity taken at the header is compared again after every read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fastload._format.checkpoint import FileIdentity
+from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
+from fastload.errors import FastloadError, FormatError, IntegrityError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
+_IOV_MAX = 1024
+_CHANGED = "Somebody writes to it while it is loaded. Load again when that is over; new weights belong into new files"
+_HINTS = {
+    errno.EACCES: "Give this user read permission on the file and search permission on the folders above it",
+    errno.EPERM: "Give this user read permission on the file",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 4096",
+    errno.ENFILE: "The machine has run out of file descriptors",
+    errno.ESTALE: "The file server replaced the file or lost it: mount again, then load again",
+    errno.EIO: "The storage is failing or its server is away: see dmesg, then load again",
+}
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISCHR, "a character device"),
+)
+
+
+def identify(status: os.stat_result) -> FileIdentity:
+    """The identity that ``status`` shows."""
+    return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def translate(path: str, exc: OSError) -> FastloadError:
+    """Our error for what the system said about ``path``."""
+    if exc.errno == errno.ELOOP:
+        return FormatError(path, "links that lead in a circle", "a regular file", hint="Remove the link")
+    if exc.errno in {errno.ENOENT, errno.ENOTDIR}:
+        dangling = os.path.islink(path)
+        found = f"a link to {os.readlink(path)!r}, where nothing is" if dangling else "no file"
+        return FormatError(path, found, "a regular file", hint="The model is incomplete: fetch it again")
+    reason = f"cannot be read ({os.strerror(exc.errno) if exc.errno else exc})"
+    return StoreError(path, reason, _HINTS.get(exc.errno or 0, "Check the storage, then load again"))
+
+
+def open_regular(path: str, flags: int = 0) -> int:
+    """A descriptor of ``path``, opened for reading with ``flags`` added.
+
+    Raises:
+        FormatError: it is no regular file, or no file at all.
+        StoreError: it cannot be read.
+    """
+    try:
+        _check_regular(path, os.stat(path))
+        # O_NONBLOCK in case a FIFO took its place since: a plain open would wait for a writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | flags)
+    except OSError as exc:
+        if flags and exc.errno in {errno.EINVAL, errno.EOPNOTSUPP}:
+            raise  # these flags are refused here; the caller knows what that means
+        raise translate(path, exc) from exc
+    try:
+        _check_regular(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(path: str, status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode):
+        return
+    kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
+    raise FormatError(path, kind, "a regular file", hint="Put the shard itself there")
+
+
+def read_header(path: str) -> tuple[Header, FileIdentity]:
+    """The header of the shard ``path``; nothing is allocated before its length is known to be sane.
+
+    Raises:
+        FormatError: it is malformed.
+        StoreError: it cannot be read.
+    """
+    descriptor = open_regular(path)
+    try:
+        identity = identify(os.fstat(descriptor))
+        start = os.pread(descriptor, _FIRST_READ_BYTES, 0)
+        length = parse_header_length(start, path=path, file_bytes=identity.size)
+        raw = bytearray(length)
+        head = start[LENGTH_BYTES : LENGTH_BYTES + length]
+        raw[: len(head)] = head
+        if len(head) < length:
+            rest = memoryview(raw)[len(head) :]
+            read_fully(descriptor, LENGTH_BYTES + len(head), [rest], path=path)
+    except OSError as exc:
+        raise translate(path, exc) from exc
+    finally:
+        os.close(descriptor)
+    return parse_header(bytes(raw), path=path, file_bytes=identity.size), identity
+
+
+def read_small_file(path: str, max_bytes: int) -> bytes:
+    """All of ``path``, which must not be larger than ``max_bytes``.
+
+    Raises:
+        FormatError: it is larger, or no regular file.
+        StoreError: it cannot be read.
+    """
+    descriptor = open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > max_bytes:
+            raise FormatError(path, f"{size:,} bytes", f"at most {max_bytes:,}")
+        raw = bytearray(size)
+        read_fully(descriptor, 0, [memoryview(raw)], path=path)
+    except OSError as exc:
+        raise translate(path, exc) from exc
+    finally:
+        os.close(descriptor)
+    return bytes(raw)
+
+
+def read_fully(descriptor: int, offset: int, buffers: Sequence[memoryview], *, path: str) -> None:
+    """Fill ``buffers`` one after another with the file's bytes from ``offset`` on, however short the single reads are.
+
+    Raises:
+        IntegrityError: the file ends before.
+        OSError: as the system says; the caller translates.
+    """
+    pending = [buffer for buffer in buffers if len(buffer)]
+    first = 0
+    while first < len(pending):
+        count = os.preadv(descriptor, pending[first : first + _IOV_MAX], offset)
+        if not count:
+            expected = f"{sum(map(len, pending[first:])):,} more bytes"
+            raise IntegrityError(path, offset, "the end of the file", expected, _CHANGED)
+        offset += count
+        while count:
+            step = min(count, len(pending[first]))
+            count -= step
+            if step == len(pending[first]):
+                first += 1
+            else:
+                pending[first] = pending[first][step:]
+
+
+def check_unchanged(path: str, offset: int, before: FileIdentity, now: FileIdentity) -> None:
+    """Raise ``IntegrityError`` where the file is another one, or in another state, than when its header was read."""
+    if now == before:
+        return
+    if (now.dev, now.ino) != (before.dev, before.ino):
+        found, expected = "another file of that name", "the one whose header was read"
+    elif now.size != before.size:
+        found, expected = f"{now.size:,} bytes in the file", f"{before.size:,}"
+    else:
+        found, expected = "the file changed (its mtime or ctime moved)", "no change during the load"
+    raise IntegrityError(path, offset, found, expected, _CHANGED)

@@ -1,0 +1,103 @@
+"""What the kernel tells about an open file: its file system, how O_DIRECT must be aligned, how much of it is cached.
+
+By ctypes, since Python wraps none of them. Each answers from the descriptor, so that a replaced path cannot mislead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_AT_EMPTY_PATH = 0x1000
+_STATX_DIOALIGN = 0x2000
+_STATX_BYTES = 256
+_DIO_MEM_ALIGN_AT = 0x98  # offsets in struct statx, <linux/stat.h>
+_DIO_OFFSET_ALIGN_AT = 0x9C
+_SYS_CACHESTAT = 451  # the same number on every architecture
+_DEFAULT_ALIGNMENT_BYTES = 4096
+_PROBES = 64
+
+NETWORK = frozenset(
+    {"nfs", "cifs", "smb2", "lustre", "ceph", "gpfs", "fuse", "9p", "beegfs", "afs"}
+)  # virtiofs shows fuse's number
+MEMORY = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
+LOCAL = frozenset({"ext4", "xfs", "btrfs", "f2fs", "bcachefs", "overlayfs"})
+
+_NAMES = {  # <linux/magic.h>, statfs(2)
+    0x6969: "nfs",
+    0xFF534D42: "cifs",
+    0xFE534D42: "smb2",
+    0x0BD00BD0: "lustre",
+    0x00C36400: "ceph",
+    0x47504653: "gpfs",
+    0x65735546: "fuse",
+    0x01021997: "9p",
+    0x19830326: "beegfs",
+    0x5346414F: "afs",
+    0x01021994: "tmpfs",
+    0x858458F6: "ramfs",
+    0x958458F6: "hugetlbfs",
+    0xEF53: "ext4",
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0xF2F52010: "f2fs",
+    0xCA451A4E: "bcachefs",
+    0x794C7630: "overlayfs",
+    0x2FC12FC1: "zfs",
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def file_system(descriptor: int) -> str:
+    """The file system's name; an unknown one as its number in hex."""
+    answer = ctypes.create_string_buffer(256)
+    if _libc.fstatfs(descriptor, answer):
+        return "unknown"
+    number = ctypes.c_ulong.from_buffer(answer).value & 0xFFFFFFFF
+    return _NAMES.get(number, hex(number))
+
+
+def direct_alignment(descriptor: int) -> int:
+    """What address, offset and length of an O_DIRECT read must be multiples of, in bytes; 0: no O_DIRECT on this file.
+
+    A kernel or file system that does not say is no refusal: 4096 suits every device there is.
+    """
+    answer = ctypes.create_string_buffer(_STATX_BYTES)
+    if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_DIOALIGN, answer):
+        return _DEFAULT_ALIGNMENT_BYTES
+    mask, memory, offset = (
+        ctypes.c_uint32.from_buffer(answer, at).value for at in (0, _DIO_MEM_ALIGN_AT, _DIO_OFFSET_ALIGN_AT)
+    )
+    if not mask & _STATX_DIOALIGN:
+        return _DEFAULT_ALIGNMENT_BYTES
+    return max(_DEFAULT_ALIGNMENT_BYTES, memory, offset) if memory and offset else 0
+
+
+def cached_fraction(descriptor: int, size: int) -> float:
+    """How much of the file is in the page cache, 0 … 1.
+
+    ``mincore`` was rejected: to a user who does not own the file it says that all of it is.
+    """
+    if not size:
+        return 1.0
+    span = (ctypes.c_uint64 * 2)(0, size)
+    counts = (ctypes.c_uint64 * 5)()
+    if not _libc.syscall(ctypes.c_long(_SYS_CACHESTAT), descriptor, span, counts, 0):
+        pages = -(-size // os.sysconf("SC_PAGESIZE"))
+        return min(1.0, counts[0] / pages)
+    return _probe_cache(descriptor, size)
+
+
+def _probe_cache(descriptor: int, size: int) -> float:
+    """Where cachestat is refused: single bytes, read only if that needs no waiting."""
+    buffer = bytearray(1)
+    hits = 0
+    for number in range(_PROBES):
+        try:
+            hits += os.preadv(descriptor, [buffer], size * number // _PROBES, os.RWF_NOWAIT)
+        except BlockingIOError:
+            continue
+        except OSError:  # the file system has no RWF_NOWAIT: nothing is known, and reading past the cache is safe
+            return 0.0
+    return hits / _PROBES

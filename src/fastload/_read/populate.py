@@ -1,0 +1,87 @@
+"""``mmap``: the buffers are a mapping of the file itself, and reading means bringing its pages in.
+
+MADV_POPULATE_READ (Linux 5.14) fills page tables in one call and answers an error where touching the page would end the
+process with SIGBUS. What happens to a mapped file after the load is its owner's business.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from fastload._read.file import check_unchanged, identify, open_regular, translate
+from fastload._read.pread import check_path
+from fastload.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._format.checkpoint import Shard
+
+_MADV_POPULATE_READ = 22
+_MAP_NORESERVE = 0x4000  # not in Python's mmap before 3.13; without it a file above RAM + swap cannot be mapped
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def map_file(shard: Shard) -> memoryview:
+    """The whole file as private memory: writes to it stay in this process.
+
+    Raises:
+        IntegrityError: it is no longer as long as its header said.
+        StoreError: it cannot be mapped.
+    """
+    descriptor = open_regular(shard.path)
+    try:
+        check_unchanged(shard.path, 0, shard.identity, identify(os.fstat(descriptor)))
+        flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
+        mapping = mmap.mmap(descriptor, shard.header.file_bytes, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as exc:
+        raise translate(shard.path, exc) from exc
+    finally:
+        os.close(descriptor)
+    return memoryview(mapping)
+
+
+class PopulatingReader:
+    """Brings pages of a mapping in. The buffers must be views of :func:`map_file`'s memory."""
+
+    name = "mmap"
+    alignment_bytes = 1
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._descriptor = open_regular(shard.path)
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        at = offset
+        for buffer in buffers:
+            self._populate(at, buffer)
+            at += len(buffer)
+        check_unchanged(self._shard.path, offset, self._shard.identity, identify(os.fstat(self._descriptor)))
+
+    def _populate(self, offset: int, buffer: memoryview) -> None:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        shift = address % mmap.PAGESIZE
+        if not _libc.madvise(address - shift, len(buffer) + shift, _MADV_POPULATE_READ):
+            return
+        code = ctypes.get_errno()
+        if code == errno.EINVAL:
+            return  # a kernel before 5.14: pages come in when they are touched
+        if code in {errno.EFAULT, errno.ENOMEM}:
+            raise IntegrityError(
+                self._shard.path, offset, "pages that cannot be mapped", "a file as long as its header says", "Load again"
+            )
+        raise translate(self._shard.path, OSError(code, os.strerror(code)))
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        check_path(self._shard)
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        os.close(self._descriptor)

@@ -1,0 +1,126 @@
+"""Readers over ``preadv``: ``buffered`` through the page cache, ``direct`` past it (O_DIRECT).
+
+``preadv`` releases the GIL, so threads are depth. io_uring was rejected: container runtimes block it by default, and at extents of
+megabytes it brings nothing (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from fastload._read.file import check_unchanged, identify, open_regular, read_fully, translate
+from fastload._read.kernel import direct_alignment
+from fastload.errors import IntegrityError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._format.checkpoint import Shard
+
+_REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
+
+
+class BufferedReader:
+    """Reads through the page cache, straight into wherever the buffers are."""
+
+    name = "buffered"
+    alignment_bytes = 1
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._descriptor = open_regular(shard.path)
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        try:
+            read_fully(self._descriptor, offset, _clip(buffers, self._shard.identity.size - offset), path=self._shard.path)
+            _check_descriptor(self._shard, self._descriptor, offset)
+        except OSError as exc:
+            raise translate(self._shard.path, exc) from exc
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        check_path(self._shard)
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        os.close(self._descriptor)
+
+
+class DirectReader:
+    """Reads past the page cache: less CPU, and the cache keeps what others have in it."""
+
+    name = "direct"
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        try:
+            self._descriptor = open_regular(shard.path, os.O_DIRECT)
+        except OSError as exc:
+            raise self._unsupported("opened") from exc
+        self.alignment_bytes = direct_alignment(self._descriptor)
+        if not self.alignment_bytes:
+            os.close(self._descriptor)
+            raise self._unsupported("read")
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        (buffer,) = buffers
+        wanted = min(len(buffer), self._shard.identity.size - offset)
+        try:
+            self._fill(offset, buffer, wanted)
+            _check_descriptor(self._shard, self._descriptor, offset)
+        except OSError as exc:
+            if exc.errno in _REFUSED:
+                raise self._unsupported("read") from exc
+            raise translate(self._shard.path, exc) from exc
+
+    def _fill(self, offset: int, buffer: memoryview, wanted: int) -> None:
+        done = 0
+        while done < wanted:
+            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            if count and done + count < wanted:
+                # A short read may stop anywhere, the next one must begin aligned: the rest of that sector comes twice.
+                count = count // self.alignment_bytes * self.alignment_bytes
+            if not count:
+                found, expected = "the end of the file", f"{wanted - done:,} more bytes"
+                raise IntegrityError(self._shard.path, offset + done, found, expected, "The file shrank: load again")
+            done += count
+
+    def _unsupported(self, done: str) -> UnsupportedError:
+        what = f"{self._shard.path!r} cannot be {done} with O_DIRECT on this file system"
+        return UnsupportedError(what, 'Use reader="auto" or reader="buffered"')
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        check_path(self._shard)
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        os.close(self._descriptor)
+
+
+def check_path(shard: Shard) -> None:
+    """Raise ``IntegrityError`` if the shard's path leads to another file by now: its neighbours may be of another revision."""
+    try:
+        now = identify(os.stat(shard.path))
+    except FileNotFoundError:
+        return  # removed, not replaced: what was read is whole
+    except OSError as exc:
+        raise translate(shard.path, exc) from exc
+    check_unchanged(shard.path, shard.identity.size, shard.identity, now)
+
+
+def _check_descriptor(shard: Shard, descriptor: int, offset: int) -> None:
+    check_unchanged(shard.path, offset, shard.identity, identify(os.fstat(descriptor)))
+
+
+def _clip(buffers: Sequence[memoryview], length: int) -> list[memoryview]:
+    """``buffers`` without what lies past ``length`` bytes."""
+    clipped: list[memoryview] = []
+    for buffer in buffers:
+        clipped.append(buffer[: max(0, length)])
+        length -= len(buffer)
+    return clipped

@@ -1,0 +1,110 @@
+"""A checkpoint in a folder: which of its files, and do they stay inside it?"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
+from fastload._format.select import ByIndex, select_files
+from fastload._read.file import read_small_file, translate
+from fastload.errors import FormatError, ModelNotFoundError, UsageError
+
+_VARIANT_INDEX = re.compile(r"\.safetensors\.index\.\w+\.json$")
+_SNAPSHOT = re.compile(r"(?P<root>.*)/models--[^/]+/snapshots/[^/]+(?:/.*)?")
+"""A snapshot in the hub's cache layout, whose files are links to blobs beside it, or elsewhere below the cache's root."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFiles:
+    """The files of one checkpoint."""
+
+    folder: str
+    shards: tuple[tuple[str, str], ...]
+    """``(name relative to the folder, absolute path)``, sorted by name."""
+    index: Index | None
+
+
+def find_files(path: str, *, subfolder: str | None, variant: str | None) -> CheckpointFiles:
+    """The checkpoint at ``path``: a folder, an index, or one shard.
+
+    Raises:
+        ModelNotFoundError: nothing is there.
+        FormatError: no weights, a malformed index, a shard that is missing or that a link leads out of the folder.
+        StoreError: it cannot be read.
+        UsageError: ``subfolder`` or ``variant`` do not fit.
+    """
+    try:
+        is_folder = os.path.isdir(path)
+        os.lstat(path)
+    except OSError as exc:
+        raise _not_found(path, exc) from exc
+    if is_folder:
+        return _in_folder(_join(path, subfolder), variant)
+    if subfolder is not None or variant is not None:
+        raise UsageError(f"{path!r} is a file: it has no subfolder and no variant", "Give the folder instead")
+    if path.endswith(INDEX_SUFFIX) or _VARIANT_INDEX.search(path):
+        return _by_index(os.path.dirname(path), path)
+    if path.endswith(SHARD_SUFFIX):
+        return CheckpointFiles(os.path.dirname(path), ((os.path.basename(path), path),), None)
+    hint = "Give a folder, a .safetensors file or its .safetensors.index.json"
+    raise FormatError(path, "a file of another kind", "safetensors weights", hint=hint)
+
+
+def _not_found(path: str, exc: OSError) -> Exception:
+    if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+        return ModelNotFoundError(path, (path,), "Check the path, and that its volume is mounted")
+    return translate(path, exc)
+
+
+def _join(path: str, subfolder: str | None) -> str:
+    if not subfolder:
+        return path
+    if os.path.isabs(subfolder) or ".." in subfolder.split("/"):
+        raise UsageError(f"subfolder {subfolder!r} leads out of the model", "Give a folder inside it")
+    joined = os.path.join(path, subfolder)
+    if not os.path.isdir(joined):
+        there = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())[:8]
+        hint = f"There is: {', '.join(there)}" if there else "The model has no subfolders"
+        raise ModelNotFoundError(f"{path}/{subfolder}", (joined,), hint)
+    return joined
+
+
+def _in_folder(folder: str, variant: str | None) -> CheckpointFiles:
+    try:
+        names = [name for name in os.listdir(folder) if not os.path.isdir(os.path.join(folder, name))]
+    except OSError as exc:
+        raise translate(folder, exc) from exc
+    selection = select_files(names, variant=variant, path=folder)
+    if isinstance(selection, ByIndex):
+        return _by_index(folder, os.path.join(folder, selection.name))
+    return CheckpointFiles(folder, _locate(folder, selection.names), None)
+
+
+def _by_index(folder: str, path: str) -> CheckpointFiles:
+    index = parse_index(read_small_file(path, MAX_INDEX_BYTES), path=path)
+    return CheckpointFiles(folder, _locate(folder, index.shards), index)
+
+
+def _locate(folder: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    root = _containment_root(folder)
+    return tuple((name, _contained(os.path.join(folder, name), root)) for name in names)
+
+
+def _containment_root(folder: str) -> str:
+    real = os.path.realpath(folder)
+    match = _SNAPSHOT.fullmatch(real)
+    return match["root"] if match else real
+
+
+def _contained(path: str, root: str) -> str:
+    """``path``, unless a link on it leads out of ``root``: a checkpoint must not make its reader open other files."""
+    try:
+        real = os.path.realpath(path, strict=True)
+    except OSError as exc:
+        raise translate(path, exc) from exc
+    if os.path.commonpath([real, root]) != root:
+        hint = "If you trust it, load the link's target by its own path, or copy the file into the folder"
+        raise FormatError(path, f"a link to {real!r}", f"a file below {root!r}", hint=hint)
+    return path

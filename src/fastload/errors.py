@@ -1,0 +1,256 @@
+"""Every error that leaves fastload, drawn as a tree.
+
+::
+
+    FastloadError
+    ├── UsageError (also a ValueError)   what was asked for cannot be meant
+    ├── ModelNotFoundError               no such model where it was looked for
+    ├── FormatError                      the checkpoint is malformed, or holds no weights
+    ├── IntegrityError                   the bytes are not the right ones
+    ├── SignatureError                   a signature does not hold
+    ├── MemoryBudgetError                it would not fit; raised before anything is allocated
+    ├── DeadlineError                    the time that was given is over
+    ├── UnsupportedError                 valid, but not possible here
+    ├── GroupError                       another rank of the group failed
+    ├── StoreError                       storage cannot be read or written
+    │   ├── NoSpaceError
+    │   ├── NotWritableError
+    │   └── LockTimeoutError
+    └── HubError                         the hub did not give what was asked
+        ├── AuthError
+        └── NetworkError
+
+An error carries its facts as attributes and composes its text from them, so that a program reads the attributes and a
+person reads the sentence. The sentence says what was found, what was expected and what to do next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+_TEXT_LIMIT = 300
+
+
+def quoted(text: str) -> str:
+    """A name from a file as it may stand in a message: control characters escaped, cut at 300 characters.
+
+    Tensor names may hold newlines and terminal escapes (the format allows them), which must not reach a log.
+    """
+    shown = text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…"
+    return "'" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown) + "'"
+
+
+def _rebuild(cls: type[FastloadError], state: dict[str, Any]) -> FastloadError:
+    error = cls.__new__(cls)
+    error.__dict__.update(state)
+    return error
+
+
+class FastloadError(Exception):
+    """Base of all errors of fastload. Catch it to catch everything fastload raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross process borders (multiprocessing, torchrun) with their facts."""
+        return (_rebuild, (type(self), dict(self.__dict__)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind, the sentence and the facts, as JSON types."""
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {"type": type(self).__name__, "message": str(self), **facts}
+
+
+def _sentence(what: str, hint: str) -> str:
+    return f"{what}. {hint}" if hint else what
+
+
+@dataclass(eq=False)
+class UsageError(FastloadError, ValueError):
+    """What was asked for cannot be meant: a wrong argument, setting or combination."""
+
+    exit_code: ClassVar[int] = 2
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(self.what, self.hint)
+
+
+@dataclass(eq=False)
+class ModelNotFoundError(FastloadError):
+    """No model of that name or path; ``searched`` lists the places."""
+
+    exit_code: ClassVar[int] = 12
+    model: str
+    searched: tuple[str, ...]
+    hint: str = ""
+
+    def __str__(self) -> str:
+        places = ", ".join(self.searched) or "nowhere"
+        return _sentence(f"no model {quoted(self.model)} (searched: {places})", self.hint)
+
+
+@dataclass(eq=False)
+class FormatError(FastloadError):
+    """A file of the checkpoint is malformed, or there are no weights."""
+
+    exit_code: ClassVar[int] = 17
+    path: str
+    found: str
+    expected: str
+    tensor: str | None = None
+    hint: str = ""
+
+    def __str__(self) -> str:
+        tensor = f"tensor {quoted(self.tensor)}: " if self.tensor is not None else ""
+        return _sentence(
+            f"{quoted(self.path)}: {tensor}found {self.found}; expected {self.expected}",
+            self.hint or "Fetch the file again, or ask whoever made it",
+        )
+
+
+@dataclass(eq=False)
+class IntegrityError(FastloadError):
+    """The bytes are not the right ones: damaged, short, or changed while they were read."""
+
+    exit_code: ClassVar[int] = 13
+    path: str
+    offset: int
+    found: str
+    expected: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(
+            f"{quoted(self.path)}: at byte {self.offset}: found {self.found}; expected {self.expected}", self.hint
+        )
+
+
+@dataclass(eq=False)
+class SignatureError(FastloadError):
+    """A signature over the model does not hold."""
+
+    exit_code: ClassVar[int] = 18
+    path: str
+    found: str
+    expected: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(f"{quoted(self.path)}: found {self.found}; expected {self.expected}", self.hint)
+
+
+@dataclass(eq=False)
+class MemoryBudgetError(FastloadError):
+    """The weights do not fit; nothing was allocated. ``limit`` names what sets the bound."""
+
+    exit_code: ClassVar[int] = 21
+    needed_bytes: int
+    available_bytes: int
+    limit: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(
+            f"needs {self.needed_bytes:,} bytes, but {self.limit} leaves {self.available_bytes:,}", self.hint
+        )
+
+
+@dataclass(eq=False)
+class DeadlineError(FastloadError):
+    """The time that was given is over."""
+
+    exit_code: ClassVar[int] = 19
+    deadline_s: float
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(f"{self.what} did not end within {self.deadline_s:g} s", self.hint)
+
+
+@dataclass(eq=False)
+class UnsupportedError(FastloadError):
+    """Valid, but not possible here: this machine, file system, torch or device cannot do it."""
+
+    exit_code: ClassVar[int] = 20
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(self.what, self.hint)
+
+
+@dataclass(eq=False)
+class GroupError(FastloadError):
+    """Another rank of the group failed, or the ranks disagree."""
+
+    exit_code: ClassVar[int] = 23
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(self.what, self.hint)
+
+
+@dataclass(eq=False)
+class StoreError(FastloadError):
+    """Storage cannot be read or written; ``reason`` is the system's own word for it."""
+
+    exit_code: ClassVar[int] = 15
+    path: str
+    reason: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(f"{quoted(self.path)}: {self.reason}", self.hint)
+
+
+@dataclass(eq=False)
+class NoSpaceError(StoreError):
+    """There is no room for what should be written."""
+
+    exit_code: ClassVar[int] = 14
+
+
+@dataclass(eq=False)
+class NotWritableError(StoreError):
+    """The place may not be written by this user."""
+
+    exit_code: ClassVar[int] = 15
+
+
+@dataclass(eq=False)
+class LockTimeoutError(StoreError):
+    """Somebody else held a lock for too long, and nothing moved."""
+
+    exit_code: ClassVar[int] = 16
+
+
+@dataclass(eq=False)
+class HubError(FastloadError):
+    """The hub did not give what was asked of it."""
+
+    exit_code: ClassVar[int] = 10
+    url: str
+    reason: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return _sentence(f"{self.url}: {self.reason}", self.hint)
+
+
+@dataclass(eq=False)
+class AuthError(HubError):
+    """The hub wants a token, refuses the one it got, or the model is gated."""
+
+    exit_code: ClassVar[int] = 11
+
+
+@dataclass(eq=False)
+class NetworkError(HubError):
+    """The hub could not be reached or broke off; trying again may help."""
+
+    exit_code: ClassVar[int] = 10

@@ -1,0 +1,54 @@
+"""What one load did, as frozen facts: a program compares them, a person reads the bottleneck's sentence."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+STAGES = ("resolve", "plan", "stream", "publish", "finish")
+"""Wall phases; they follow one another and their seconds add up to the report's."""
+
+ACTIVITIES = ("read", "hash", "copy", "write", "wait")
+"""What threads were busy with; summed over threads, so they overlap and may exceed the wall."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The facts of one load."""
+
+    bytes: int
+    """Delivered: the wanted tensors, as stored."""
+    bytes_read: int
+    """Read from storage by this process: whole blocks, so a little more."""
+    tensors: int
+    seconds: float
+    stages: dict[str, float]
+    """Seconds by stage."""
+    busy_s: dict[str, float]
+    """Seconds by activity."""
+    bound_by: str
+    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write`` or ``caller``."""
+    bottleneck: str
+    """That, as a sentence with its number."""
+    tier: str
+    commit: str | None
+    commit_learnt: str | None
+    """Where the commit was learnt; None where there is none, as for a path."""
+    reader: str
+    reader_reason: str
+    evidence: str
+    """What proved the bytes: signature, manifest, sha256, git-sha1, etag, listing or none."""
+    blocks_verified: int
+    blocks_reread: int
+    blocks_repaired: int
+    peak_staging_bytes: int
+    device: str
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Delivered bytes by all seconds."""
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types, with the number of their schema."""
+        return {"schema": 1, **asdict(self)}
