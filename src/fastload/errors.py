@@ -32,13 +32,14 @@ from typing import Any, ClassVar
 _TEXT_LIMIT = 300
 
 
-def quoted(text: str) -> str:
-    """A name from a file as it may stand in a message: control characters escaped, cut at 300 characters.
+def escaped(text: str) -> str:
+    """A name from a file as it may be shown: names may hold newlines and terminal escapes (the format allows them)."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
-    Tensor names may hold newlines and terminal escapes (the format allows them), which must not reach a log.
-    """
-    shown = text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…"
-    return "'" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown) + "'"
+
+def quoted(text: str) -> str:
+    """A name from a file as it may stand in a message: escaped, and cut at 300 characters."""
+    return "'" + escaped(text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…") + "'"
 
 
 def _rebuild(cls: type[FastloadError], state: dict[str, Any]) -> FastloadError:

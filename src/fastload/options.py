@@ -1,8 +1,9 @@
 """The settings table, and the only reader of the environment.
 
-One setting has one name in five places: the field of :class:`Options`, the key in a TOML file, ``FASTLOAD_<NAME>``, ``--<name>`` (with
-``-`` for ``_``), and the key in vLLM's ``--model-loader-extra-config``. Weakest to strongest: the default, ``/etc/fastload/config.toml``,
-``~/.config/fastload/config.toml``, ``$FASTLOAD_CONFIG``, the environment, ``options=``, the keyword or flag.
+One setting has one name in five places: the field of :class:`Options`, the key in a TOML file, ``FASTLOAD_<NAME>``,
+``--<name>`` (with ``-`` for ``_``), and the key in vLLM's ``--model-loader-extra-config``. Weakest to strongest: the
+default, ``/etc/fastload/config.toml``, ``~/.config/fastload/config.toml``, ``$FASTLOAD_CONFIG``, the environment,
+``options=``, the keyword or flag.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ def _read_toml(path: str, *, must_exist: bool) -> dict[str, Any]:
             return tomllib.load(file)
     except (FileNotFoundError, NotADirectoryError):
         if must_exist:
-            raise UsageError(f"no file {path!r}, which FASTLOAD_CONFIG names", "Write it, or unset the variable") from None
+            raise UsageError(
+                f"no file {path!r}, which FASTLOAD_CONFIG names", "Write it, or unset the variable"
+            ) from None
         return {}
     except PermissionError as exc:
         if must_exist:

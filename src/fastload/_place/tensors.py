@@ -37,6 +37,9 @@ _TORCH_NAMES = {
     "U64": "uint64",
 }
 
+CASTABLE_DTYPES = frozenset(getattr(torch, _TORCH_NAMES[name]) for name in CASTABLE)
+"""What ``dtype=`` casts from and to, as torch's."""
+
 
 def torch_layout(info: TensorInfo) -> tuple[torch.dtype, tuple[int, ...]]:
     """The torch dtype and shape in which a stored tensor is handed out.

@@ -38,7 +38,7 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LayoutRules:
-    """How a target wants its memory. All sizes are in bytes."""
+    """How a target wants its memory. All sizes are in bytes; alignments are powers of two."""
 
     start_alignment: int
     """A segment begins at a multiple of this."""
@@ -98,12 +98,18 @@ class _Builder:
         """Right behind the tensor before it if the file has them so and that is aligned; else the next start."""
         used = self._arenas[-1]
         alignment = max(self._rules.tensor_alignment, info.dtype.alignment_bytes)
-        follows = used and self._segments[-1].end == info.begin
-        return used if follows and used % alignment == 0 else round_up(used, self._rules.start_alignment)
+        if used and used % alignment == 0 and self._segments[-1].end == info.begin:
+            return used
+        return round_up(used, max(alignment, self._rules.start_alignment))
 
     def _append_segment(self, info: TensorInfo, offset: int) -> None:
         last = self._segments[-1] if self._segments else None
-        if last and last.arena == self._arena and last.end == info.begin and offset == last.offset + last.end - last.begin:
+        if (
+            last
+            and last.arena == self._arena
+            and last.end == info.begin
+            and offset == last.offset + last.end - last.begin
+        ):
             self._segments[-1] = last._replace(end=info.end)
         else:
             self._segments.append(Segment(info.begin, info.end, self._arena, offset))
@@ -125,7 +131,9 @@ def lay_out_mapped(tensors: Sequence[TensorInfo], file_bytes: int, *, first_aren
 
 def lay_out_apart(tensors: Sequence[TensorInfo], *, first_arena: int) -> Layout:
     """Each tensor alone at the start of its own arena: for memory that exists already."""
-    placements = tuple(Placement(info, first_arena + i, 0) for i, info in enumerate(tensors))
+    placements = tuple(
+        Placement(info, first_arena + number if info.nbytes else NOWHERE, 0) for number, info in enumerate(tensors)
+    )
     segments = tuple(Segment(p.info.begin, p.info.end, p.arena, 0) for p in placements if p.info.nbytes)
     return Layout(tuple(info.nbytes for info in tensors), segments, placements)
 

@@ -68,9 +68,7 @@ class Plan:
             at, number = end, number + 1
 
 
-def build_plan(
-    checkpoint: Checkpoint, wanted: Callable[[str], bool], lay_out: LayOut, *, extent_bytes: int
-) -> Plan:
+def build_plan(checkpoint: Checkpoint, wanted: Callable[[str], bool], lay_out: LayOut, *, extent_bytes: int) -> Plan:
     """The plan that brings the tensors whose name is ``wanted`` to where ``lay_out`` puts them."""
     per_shard: list[list[TensorInfo]] = [[] for _ in checkpoint.shards]
     for shard, info in checkpoint.tensors():

@@ -1,0 +1,53 @@
+"""What the numbers of a run depend on: the machine, the file system, the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+_PACKAGES = ("fastload-llm", "safetensors", "runai-model-streamer", "torch")
+
+
+def describe_machine(folder: str) -> dict[str, str]:
+    """Facts for the head of a table."""
+    cpu = next((line.split(":")[1].strip() for line in _read_lines("/proc/cpuinfo") if "model name" in line), "unknown")
+    memory = int(_read_lines("/proc/meminfo")[0].split()[1]) / (1 << 20)
+    return {
+        "cpu": f"{len(os.sched_getaffinity(0))} x {cpu}",
+        "memory": f"{memory:.1f} GiB, huge pages: {_read_huge_pages()}",
+        "storage": _find_file_system(folder),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": ", ".join(f"{name} {_find_version(name)}" for name in _PACKAGES),
+        "load before": f"{os.getloadavg()[0]:.2f} (1 minute); above 0.5 others disturb the measurement",
+    }
+
+
+def _read_huge_pages() -> str:
+    lines = _read_lines("/sys/kernel/mm/transparent_hugepage/enabled")
+    return lines[0].partition("[")[2].partition("]")[0] if lines else "none"
+
+
+def _find_file_system(folder: str) -> str:
+    """The type of the innermost mount that holds ``folder``."""
+    path = os.path.realpath(folder)
+    mounts = [line.split() for line in _read_lines("/proc/self/mounts")]
+    holding = [mount for mount in mounts if os.path.commonpath([mount[1], path]) == mount[1]]
+    innermost = max(holding, key=lambda mount: len(mount[1]), default=None)
+    return f"{innermost[2]} on {os.path.basename(innermost[0])}" if innermost else "unknown"
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []

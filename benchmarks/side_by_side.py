@@ -1,0 +1,166 @@
+"""Loads a checkpoint into host memory with fastload and its peers, in turns, and says who was faster.
+
+python benchmarks/side_by_side.py FOLDER                  # cold, cached and 8,000 tiny tensors
+python benchmarks/side_by_side.py FOLDER --growth         # 1, 2, 4, 8 GiB made beside FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from contestants import CEILING, CONTESTANTS, list_shards
+from free_memory import make_free_memory
+from machine import describe_machine
+from make_checkpoint import GIB, list_llama, list_tiny, write_checkpoint
+from measure import Sample
+from page_cache import evict, fill
+from tables import Table, format_rows
+from targets import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PARTS = ("cold", "cached", "tiny", "growth")
+_GROWTH_GIB = (1, 2, 4, 8)
+_TINY = 8000
+_STAGING_BYTES = GIB // 2
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class LoadError(RuntimeError):
+    """A contestant did not deliver."""
+
+
+class Runner:
+    """Runs contestants against checkpoints; ``temporary`` is a folder on the disk that is measured."""
+
+    def __init__(self, temporary: str, *, rounds: int, seed: int) -> None:
+        self._temporary = temporary
+        self._rounds = rounds
+        self._order = random.Random(seed)  # noqa: S311  not for secrets
+        self._warm_up = os.path.join(temporary, "warm-up")
+        write_checkpoint(self._warm_up, list_tiny(4), shards=1)
+
+    def run_table(self, title: str, folder: str, state: str, contestants: Sequence[str]) -> Table:
+        """All contestants, once per round in a new order. Round 0 is thrown away."""
+        paths = list_shards(folder)
+        method = evict(paths)
+        table = Table(title, state, method if state == "cold" else fill(paths))
+        for number in range(self._rounds + 1):
+            for contestant in self._order.sample(contestants, len(contestants)):
+                if contestant in table.errors:
+                    continue
+                (evict if state == "cold" else fill)(paths)
+                try:
+                    sample = self._run_one(contestant, folder, state)
+                except LoadError as exc:
+                    table.errors[contestant] = f"failed: {exc}"
+                    table.samples.pop(contestant, None)
+                    continue
+                print(f"{title}, round {number}: {contestant} {sample.seconds:.3f} s", file=sys.stderr)
+                if number:
+                    table.samples.setdefault(contestant, []).append(sample)
+        return table
+
+    def run_tiny(self, contestants: Sequence[str]) -> Table:
+        """Thousands of small tensors: what a tensor costs, not a byte."""
+        folder = os.path.join(self._temporary, "tiny")
+        write_checkpoint(folder, list_tiny(_TINY), shards=1)
+        return self.run_table(f"{_TINY:,} tiny tensors", folder, "cached", contestants)
+
+    def run_growth(self, contestants: Sequence[str]) -> list[Table]:
+        """Checkpoints of growing size, one at a time on the disk."""
+        tables: list[Table] = []
+        for gib in _GROWTH_GIB:
+            with tempfile.TemporaryDirectory(dir=self._temporary) as folder:
+                write_checkpoint(folder, list_llama(gib * GIB), shards=gib)
+                tables += [self.run_table(f"{gib} GiB, {s}", folder, s, contestants) for s in ("cold", "cached")]
+        return tables
+
+    def _run_one(self, contestant: str, folder: str, state: str) -> Sample:
+        command = [sys.executable, os.path.join(_HERE, "measure.py"), contestant, folder, self._warm_up]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
+            assert child.stdout
+            if child.stdout.readline() == "ready\n":
+                copies = 1 if state == "cached" else 2  # a cold load may fill the page cache as well
+                nbytes = sum(os.path.getsize(path) for path in list_shards(folder))
+                make_free_memory(copies * nbytes + _STAGING_BYTES)
+            answer, complaint = child.communicate("go\n")
+        if child.returncode:
+            raise LoadError((complaint.strip().splitlines() or [f"exit code {child.returncode}"])[-1])
+        return Sample(**json.loads(answer))
+
+
+def render_growth(tables: Sequence[Table]) -> str:
+    """One line per loader and size: seconds and GB/s."""
+    rows: list[tuple[str, ...]] = [("table", "loader", "median s", "min-max s", "GB/s", "s per GB")]
+    for table in tables:
+        for contestant, samples in table.samples.items():
+            seconds, nbytes = table.get(contestant) or 0.0, samples[0].nbytes / 1e9
+            spread = f"{min(s.seconds for s in samples):.3f}-{max(s.seconds for s in samples):.3f}"
+            speed = (f"{seconds:.3f}", spread, f"{nbytes / seconds:.2f}", f"{seconds / nbytes:.3f}")
+            rows.append((table.title, contestant, *speed))
+        rows += [(table.title, contestant, *[""] * 3, error) for contestant, error in table.errors.items()]
+    return f"### Growth\n\n{format_rows(rows)}"
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("folder", help="a checkpoint of make_checkpoint.py, on the storage to be measured")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements per loader; one more is thrown away")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="LOADER", help=f"of {', '.join(CONTESTANTS)}")
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=["cold", "cached", "tiny"])
+    parser.add_argument(
+        "--growth", dest="parts", action="store_const", const=["growth"], help="short for --parts growth"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the order within the rounds")
+    parser.add_argument("--json", metavar="FILE", help="write all samples there")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a promise is not kept or a loader failed")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure what the command line asks for."""
+    asked = _parse_arguments()
+    facts = describe_machine(asked.folder)
+    print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
+    loaders = [name for name in asked.only or CONTESTANTS if name != CEILING]
+    tables: dict[str, Table] = {}
+    growth: list[Table] = []
+    beside = os.path.dirname(os.path.abspath(asked.folder))
+    with tempfile.TemporaryDirectory(dir=beside, prefix="side-by-side-") as temporary:
+        runner = Runner(temporary, rounds=asked.rounds, seed=asked.seed)
+        for part in asked.parts:
+            if part == "growth":
+                growth = runner.run_growth(asked.only or ["fastload-auto"])
+                print(render_growth(growth), end="\n\n")
+                continue
+            if part == "tiny":
+                tables[part] = runner.run_tiny(loaders)
+            else:
+                entrants = loaders if part == "cold" else asked.only or CONTESTANTS
+                tables[part] = runner.run_table(part, asked.folder, part, entrants)
+            print(tables[part].render(), end="\n\n", flush=True)
+    verdicts = judge(tables)
+    measured = [*tables.values(), *growth]
+    wrong = [f"{table.title}: {name}" for table in measured for name in table.find_differences()]
+    print("\n".join([*map(str, verdicts), *(f"OTHER BYTES in {name}" for name in wrong)]))
+    if asked.json:
+        record = {"schema": 1, "machine": facts, "verdicts": list(map(asdict, verdicts)), "wrong": wrong}
+        with open(asked.json, "w", encoding="utf-8") as file:
+            json.dump(record | {"tables": list(map(asdict, measured))}, file, indent=1)
+    failed = wrong or any(table.errors for table in measured) or not all(verdict.met for verdict in verdicts)
+    return 1 if asked.check and failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""From samples to tables: one row per loader, medians, and how far the best peer is away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING
+
+from contestants import CEILING, PEERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from measure import Sample
+
+_HEAD = ("loader", "median s", "min-max s", "GB/s", "x best peer", "CPU s", "RSS - model", "remark")
+
+
+@dataclass(slots=True)
+class Table:
+    """All samples of one checkpoint in one state of the page cache."""
+
+    title: str
+    state: str
+    method: str
+    """How that state was brought about."""
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def get(self, contestant: str, fact: Callable[[Sample], float] = lambda sample: sample.seconds) -> float | None:
+        """The median of a fact, None where the contestant took no part."""
+        samples = self.samples.get(contestant)
+        return median(map(fact, samples)) if samples else None
+
+    def find_best_peer(self) -> float | None:
+        """The fastest peer's median seconds."""
+        return min((seconds for peer in PEERS if (seconds := self.get(peer)) is not None), default=None)
+
+    def find_worst_rss(self, contestants: tuple[str, ...]) -> float | None:
+        """The highest peak RSS above the model, in bytes, of all rounds."""
+        samples = [sample for name in contestants for sample in self.samples.get(name, ())]
+        return max((sample.peak_rss_bytes - sample.nbytes for sample in samples), default=None)
+
+    def find_differences(self) -> list[str]:
+        """Contestants that did not load the same bytes as the others."""
+        sums = {name: {s.touched_sum for s in samples} for name, samples in self.samples.items() if name != CEILING}
+        expected = next(iter(sums.values()), set())
+        return [name for name, found in sums.items() if found != expected or len(found) != 1]
+
+    def render(self) -> str:
+        """As Markdown, fastest first."""
+        best = self.find_best_peer()
+        ranked = sorted(self.samples.values(), key=lambda samples: median(s.seconds for s in samples))
+        rows = [_HEAD, *(_format_row(samples, best) for samples in ranked)]
+        rows += [(name, *[""] * 6, error) for name, error in self.errors.items()]
+        return f"### {self.title}\n\n{self.state}: {self.method}.\n\n{format_rows(rows)}"
+
+
+def _format_row(samples: list[Sample], best: float | None) -> tuple[str, ...]:
+    seconds = [sample.seconds for sample in samples]
+    middle = median(seconds)
+    above = max(sample.peak_rss_bytes - sample.nbytes for sample in samples) / (1 << 20)
+    return (
+        samples[0].contestant,
+        f"{middle:.3f}",
+        f"{min(seconds):.3f}-{max(seconds):.3f}",
+        f"{samples[0].nbytes / middle / 1e9:.2f}",
+        f"{middle / best:.2f}" if best else "",
+        f"{median(sample.cpu_s for sample in samples):.2f}",
+        "" if samples[0].contestant == CEILING else f"{above:.0f} MiB",
+        samples[-1].note,
+    )
+
+
+def format_rows(rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table, padded so that it can be read as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])

@@ -1,0 +1,59 @@
+"""What fastload promises about host memory, and whether this run kept it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from contestants import CEILING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tables import Table
+
+_COPYING = ("fastload-auto", "fastload-direct", "fastload-buffered")
+_RSS_LIMIT_GIB = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One promise, the number found, and whether it is kept."""
+
+    promise: str
+    found: float
+    met: bool
+
+    def __str__(self) -> str:
+        return f"{'met   ' if self.met else 'MISSED'} {self.promise}: {self.found:.3g}"
+
+
+def judge(tables: Mapping[str, Table]) -> list[Verdict]:
+    """The promises that the ``tables`` (by part) have numbers for."""
+    verdicts: list[Verdict] = []
+    if cold := tables.get("cold"):
+        verdicts += _at_most(
+            "cold: auto / fastest peer <= 1.05", cold.get("fastload-auto"), cold.find_best_peer(), 1.05
+        )
+    if cached := tables.get("cached"):
+        auto, mapped = cached.get("fastload-auto"), cached.get("fastload-mmap")
+        verdicts += _at_most("cached: mmap / safetensors' mmap <= 1.2", mapped, cached.get("safetensors"), 1.2)
+        verdicts += _at_least("cached: auto's speed / memcpy's >= 0.7", cached.get(CEILING), auto, 0.7)
+        verdicts += _at_least("cached: auto's speed / Run:ai's >= 4", cached.get("runai"), auto, 4)
+    for name, table in tables.items():
+        above = table.find_worst_rss(_COPYING)
+        promise = f"{name}: peak RSS above the model <= {_RSS_LIMIT_GIB} GiB"
+        verdicts += _at_most(promise, above, 1 << 30, _RSS_LIMIT_GIB)
+    if tiny := tables.get("tiny"):
+        verdicts += _at_most("8,000 tiny tensors: auto's seconds < 0.4", tiny.get("fastload-auto"), 1, 0.4)
+    return verdicts
+
+
+def _at_most(promise: str, value: float | None, of: float | None, limit: float) -> Iterator[Verdict]:
+    if value is not None and of is not None:
+        yield Verdict(promise, value / of, value / of <= limit)
+
+
+def _at_least(promise: str, value: float | None, of: float | None, limit: float) -> Iterator[Verdict]:
+    if value is not None and of is not None:
+        yield Verdict(promise, value / of, value / of >= limit)

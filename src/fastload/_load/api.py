@@ -1,0 +1,152 @@
+"""The public functions: keywords become a request.
+
+Nothing here imports torch until a request has been parsed, and ``inspect`` never does.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from fastload._fetch import Source
+from fastload._load.inspection import inspect_source
+from fastload._load.request import Request
+from fastload.errors import UnsupportedError
+from fastload.options import Options, decide_settings
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+
+    from fastload._load.inspection import Inspection
+    from fastload._load.progress import Callback
+    from fastload._load.request import Tensors
+    from fastload._load.stream import Stream, Weights
+    from fastload.report import Report
+
+
+def load(  # noqa: PLR0913 - the public signature; all but the model go by keyword
+    model: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    subfolder: str | None = None,
+    variant: str | None = None,
+    tensors: Tensors | None = None,
+    dtype: torch.dtype | str | None = None,
+    reader: str | None = None,
+    progress: bool | Callback | None = None,
+    options: Options | None = None,
+) -> Weights:
+    """All wanted tensors of ``model`` by name, on ``device``; ``.report`` says what was done.
+
+    Args:
+        model: the path of a folder, of a ``.safetensors`` file or of an index. A str is a path if it begins with
+        ``/``, ``./``,
+            ``../`` or ``~``, or ends in one of the suffixes; a PathLike always is one.
+        device: ``cpu``, ``cuda`` (the current one), ``cuda:1``.
+        subfolder: where in the model's folder the weights are, as in a diffusers pipeline.
+        variant: ``fp16`` for ``model.fp16.safetensors``.
+        tensors: a glob, a sequence of globs, or a predicate of the name. What is not wanted is not read.
+        dtype: F64, F32, F16 and BF16 tensors are cast to this one of them; integers stay as they are.
+        reader: ``auto``, ``direct``, ``buffered`` or ``mmap``.
+        progress: None: a bar on a terminal, silence elsewhere; True: a line every ten seconds elsewhere;
+            or a callable ``(done_bytes, total_bytes)``.
+        options: settings; a keyword is stronger.
+
+    Raises:
+        ModelNotFoundError: nothing is there.
+        FormatError: a file is malformed or missing, or there are no safetensors weights.
+        IntegrityError: a file changed, or ended early, while it was read.
+        StoreError: storage cannot be read.
+        MemoryBudgetError: it would not fit; raised before anything is allocated.
+        UsageError: an argument or setting that cannot be meant.
+        UnsupportedError: this machine, file system or torch cannot do what was asked by name.
+    """
+    source, settings = Source(model, subfolder, variant), decide_settings(options, {"reader": reader})
+    _check_torch()
+    from fastload._load import engine
+
+    return engine.load(Request(source, tensors, dtype, progress, settings), device)
+
+
+def stream(  # noqa: PLR0913 - as for load
+    model: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    subfolder: str | None = None,
+    variant: str | None = None,
+    tensors: Tensors | None = None,
+    dtype: torch.dtype | str | None = None,
+    reader: str | None = None,
+    progress: bool | Callback | None = None,
+    options: Options | None = None,
+) -> Stream:
+    """An iterator over ``(name, tensor)`` in file order; the next tensors are being read while the caller works.
+
+    Each tensor owns its memory, and no whole shard is held. Leaving the loop early, :meth:`~Stream.close` or the end
+    of a ``with`` stop the reading; then, or at the end, ``.report`` says what was done.
+
+    Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
+    """
+    source, settings = Source(model, subfolder, variant), decide_settings(options, {"reader": reader})
+    _check_torch()
+    from fastload._load import engine
+
+    return engine.stream(Request(source, tensors, dtype, progress, settings), device)
+
+
+def load_into(  # noqa: PLR0913 - as for load
+    module: torch.nn.Module,
+    model: str | os.PathLike[str],
+    *,
+    strict: bool = True,
+    subfolder: str | None = None,
+    variant: str | None = None,
+    tensors: Tensors | None = None,
+    dtype: torch.dtype | str | None = None,
+    reader: str | None = None,
+    progress: bool | Callback | None = None,
+    options: Options | None = None,
+) -> Report:
+    """Bring ``model`` into the parameters and persistent buffers of ``module``, without a second copy of the weights.
+
+    Parameters that share storage count once, so a tied ``lm_head`` is not missing. What differs in floating-point
+    dtype is cast to the parameter's. After an error that came while reading, the module's content is undefined.
+
+    Args:
+        module: none of its parameters may be on the meta device.
+        model: as for :func:`load`.
+        strict: every parameter must have its tensor, and every tensor its parameter.
+        subfolder: as for :func:`load`.
+        variant: as for :func:`load`.
+        tensors: as for :func:`load`; a parameter that this leaves out is not missing.
+        dtype: what the caller takes the floating-point parameters to be; another one is a mismatch.
+        reader: as for :func:`load`.
+        progress: as for :func:`load`.
+        options: as for :func:`load`.
+
+    Raises:
+        UsageError: all mismatches of names, shapes and dtypes at once; parameters on meta.
+        UnsupportedError: parameters that wrap other tensors, such as DTensor.
+        FastloadError: as for :func:`load`.
+    """
+    source, settings = Source(model, subfolder, variant), decide_settings(options, {"reader": reader})
+    _check_torch()
+    from fastload._load import engine
+
+    return engine.load_into(Request(source, tensors, dtype, progress, settings), module, strict=strict)
+
+
+def inspect(model: str | os.PathLike[str], *, subfolder: str | None = None, variant: str | None = None) -> Inspection:
+    """What ``model`` holds, by its headers: ``.tensors[name].dtype`` and ``.shape``, ``.metadata``, ``.shards``.
+
+    Raises:
+        ModelNotFoundError, FormatError, StoreError, UsageError: as for :func:`load`.
+    """
+    return inspect_source(Source(model, subfolder, variant))
+
+
+def _check_torch() -> None:
+    if find_spec("torch") is None:
+        raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")

@@ -1,0 +1,63 @@
+"""The three ways to load, on requests that are already parsed. Whoever imports this has torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastload._load import into
+from fastload._load.clock import Clock
+from fastload._load.prepare import check_cast, choose_target, find, prepare
+from fastload._load.stream import Weights
+from fastload._load.target import Keeping, parse_device
+from fastload._place.tensors import parse_cast
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastload._load.request import Request
+    from fastload._load.stream import Stream
+    from fastload.report import Report
+
+
+def load(request: Request, device: torch.device | str) -> Weights:
+    """See :func:`fastload.load`."""
+    with _open(request, device, keeps_all=True) as stream:
+        weights = Weights(stream)
+    weights.report = stream.report
+    return weights
+
+
+def stream(request: Request, device: torch.device | str) -> Stream:
+    """See :func:`fastload.stream`."""
+    return _open(request, device, keeps_all=False)
+
+
+def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
+    """See :func:`fastload.load_into`."""
+    clock = Clock()
+    dtype = None if request.dtype is None else parse_cast(request.dtype)
+    own = into.own_tensors(module)
+    found = find(request, clock)
+    own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
+    if into.match(own, found.infos, strict=strict, dtype=dtype):
+        check_cast(found)
+    found = found.only(own)
+    destinations = into.assign(own, found.infos, maps=request.settings.reader == "mmap")
+    keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
+    if request.settings.reader == "mmap":
+        target = choose_target(destinations.device, keeping, request.settings, found.fetched.checkpoint)
+    else:
+        target = into.choose_target(destinations, keeping, request.settings.device_bytes)
+    return into.fill(prepare(request, found, target, destinations.device, clock), destinations)
+
+
+def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> Stream:
+    clock = Clock()
+    parsed = parse_device(device)
+    cast = None if request.dtype is None else parse_cast(request.dtype)
+    found = find(request, clock)
+    if cast is not None:
+        check_cast(found)
+    keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
+    target = choose_target(parsed, keeping, request.settings, found.fetched.checkpoint)
+    return prepare(request, found, target, parsed, clock)

@@ -1,0 +1,81 @@
+"""What a checkpoint holds, from its headers alone; needs no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastload._fetch import Fetched, Source, fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One tensor as it is stored."""
+
+    dtype: str
+    """The spelling of the file, such as ``BF16``."""
+    shape: tuple[int, ...]
+    nbytes: int
+    shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """One file."""
+
+    name: str
+    path: str
+    nbytes: int
+    tensors: int
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A checkpoint's tensors by name, in the order of the files."""
+
+    path: str
+    tensors: Mapping[str, TensorFacts]
+    metadata: Mapping[str, str]
+    """What the shards' headers say, taken together; where two disagree, the first one's word."""
+    shards: tuple[ShardFacts, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """How many tensors there are of each dtype, most first."""
+        return dict(Counter(tensor.dtype for tensor in self.tensors.values()).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types, with the number of their schema."""
+        return {"schema": 1, "bytes": self.nbytes, "dtypes": self.dtypes, **asdict(self)}
+
+
+def inspect_source(source: Source) -> Inspection:
+    """What ``source`` holds."""
+    return _describe(fetch(source))
+
+
+def _describe(fetched: Fetched) -> Inspection:
+    shards = fetched.checkpoint.shards
+    tensors = {
+        info.name: TensorFacts(info.dtype.name, info.shape, info.nbytes, shards[number].name)
+        for number, info in fetched.checkpoint.tensors()
+    }
+    counts = Counter(tensor.shard for tensor in tensors.values())
+    metadata: dict[str, str] = {}
+    for shard in reversed(shards):
+        metadata.update(shard.header.metadata)
+    facts = tuple(
+        ShardFacts(shard.name, shard.path, shard.header.file_bytes, counts[shard.name], shard.header.metadata)
+        for shard in shards
+    )
+    return Inspection(fetched.folder, tensors, metadata, facts)

@@ -1,0 +1,84 @@
+"""Workers that carry out a plan: read an extent, place it, take the next.
+
+A worker is a thread: reads and copies release the GIL, so threads are the depth that storage sees. The rest is in order
+(:mod:`~fastload._load.schedule`), open (:mod:`~fastload._load.sources`) and memory (:mod:`fastload._place`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastload._load.clock import Busy
+    from fastload._load.schedule import Schedule
+    from fastload._load.sources import Sources
+    from fastload._place.placer import Lane, Placer
+    from fastload._plan.plan import Plan
+
+_JOIN_S = 0.8
+"""How long closing waits for reads under way: Ctrl-C promises a second, and a dead mount may hold one for ever."""
+
+
+class Pipeline:
+    """The workers of one load."""
+
+    def __init__(self, plan: Plan, sources: Sources, placer: Placer, schedule: Schedule, busy: Busy) -> None:
+        self._plan = plan
+        self._sources = sources
+        self._placer = placer
+        self._schedule = schedule
+        self._busy = busy
+        self._threads: list[threading.Thread] = []
+
+    def start(self, thread_count: int) -> None:
+        """Begin to read."""
+        for number in range(min(thread_count, len(self._plan.extents))):
+            # Daemons, because a read that hangs in the kernel must not keep the interpreter from ending.
+            thread = threading.Thread(target=self._work, name=f"fastload-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Stop the workers, wait for what they are doing, close the readers.
+
+        A worker stuck in a read is left behind: it owns what it reads into, and cleans up after itself should the
+        read ever return.
+        """
+        self._schedule.stop()
+        deadline_s = time.monotonic() + _JOIN_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._sources.close()
+
+    def join(self) -> None:
+        """Wait until the workers have ended by themselves, as they do when all is placed; raise the first error."""
+        for thread in self._threads:
+            thread.join()
+        self._schedule.check()
+
+    def _work(self) -> None:
+        try:
+            with closing(self._placer.open_lane()) as lane:
+                while (number := self._next()) is not None:
+                    self._bring(number, lane)
+                    self._schedule.finish(number)
+        except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
+            self._schedule.fail(error)
+
+    def _next(self) -> int | None:
+        with self._busy.measure("wait"):
+            return self._schedule.start()
+
+    def _bring(self, number: int, lane: Lane) -> None:
+        extent = self._plan.extents[number]
+        with self._sources.reader_for(extent.shard) as reader:
+            alignment_bytes = reader.alignment_bytes
+            with self._busy.measure("copy"):
+                buffers = lane.buffers_for(extent, alignment_bytes)
+            with self._busy.measure("read"):
+                reader.read_into(extent.offset, buffers)
+            with self._busy.measure("copy"):
+                lane.place()

@@ -1,0 +1,127 @@
+"""From a request to a job: resolve, choose readers, divide staging, plan, check that it fits. Only headers are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._fetch import Fetched, fetch, is_quantised
+from fastload._load.clock import Busy
+from fastload._load.progress import choose_progress
+from fastload._load.request import choose_tensors
+from fastload._load.schedule import Schedule
+from fastload._load.sources import Sources
+from fastload._load.staging import Staging, divide_staging
+from fastload._load.stream import Job, Stream
+from fastload._load.target import CudaTarget, HostTarget, Keeping, MappedTarget, Target
+from fastload._place.budget import host_headroom
+from fastload._place.tensors import check_castable, torch_layout
+from fastload._plan.plan import build_plan
+from fastload._read.choose import Choice, choose_reader
+from fastload.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Sequence
+
+    import torch
+
+    from fastload._format.checkpoint import Checkpoint
+    from fastload._format.header import TensorInfo
+    from fastload._load.clock import Clock
+    from fastload._load.request import Request
+    from fastload.options import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The checkpoint that was asked for, and what is wanted of it."""
+
+    fetched: Fetched
+    wanted: Callable[[str], bool]
+    infos: Sequence[TensorInfo]
+    """The wanted tensors, in file order."""
+
+    def only(self, names: Container[str]) -> Found:
+        """Without the tensors that are not among ``names``."""
+        return _want(self.fetched, lambda name: name in names and self.wanted(name))
+
+
+def find(request: Request, clock: Clock) -> Found:
+    """Resolve and read the headers.
+
+    Raises:
+        ModelNotFoundError, FormatError, StoreError, UsageError: as :func:`fastload.load` says.
+        UnsupportedError: a wanted tensor has a dtype that this torch lacks.
+    """
+    fetched = fetch(request.source)
+    clock.enter("plan")
+    found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
+    for info in found.infos:
+        torch_layout(info)
+    return found
+
+
+def _want(fetched: Fetched, wanted: Callable[[str], bool]) -> Found:
+    infos = [info for _, info in fetched.checkpoint.tensors() if wanted(info.name)]
+    return Found(fetched=fetched, wanted=wanted, infos=infos)
+
+
+def check_cast(found: Found) -> None:
+    """Raise ``UsageError`` where casting could change what the weights mean."""
+    check_castable(found.infos)
+    if is_quantised(found.fetched.folder):
+        what = "dtype= cannot cast a model whose config.json has a quantization_config"
+        raise UsageError(what, "Load it as it is stored (leave dtype= out)")
+
+
+def choose_target(device: torch.device, keeping: Keeping, settings: Settings, checkpoint: Checkpoint) -> Target:
+    """The target that is ``device``'s fresh memory, or for ``reader="mmap"`` the page cache.
+
+    Raises:
+        UnsupportedError: ``mmap`` for a device.
+    """
+    if settings.reader == "mmap":
+        if device.type != "cpu":
+            raise UnsupportedError('reader="mmap" serves device="cpu" only', 'Use reader="auto"')
+        return MappedTarget(checkpoint, keeping)
+    if device.type == "cuda":
+        return CudaTarget(device, keeping, settings.device_bytes)
+    return HostTarget(keeping)
+
+
+def prepare(request: Request, found: Found, target: Target, device: torch.device, clock: Clock) -> Stream:
+    """The stream that brings what was ``found`` to ``target``, memory of ``device``.
+
+    Raises:
+        MemoryBudgetError: it would not fit.
+        UsageError: ``staging_bytes`` is too small for the device.
+    """
+    checkpoint, settings = found.fetched.checkpoint, request.settings
+    choices = _choose_readers(found, settings.reader)
+    depth = max((choice.depth for choice in choices.values()), default=1)
+    wish = Staging(depth, target.slots_per_lane, target.extent_bytes)
+    staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
+    plan = build_plan(checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes)
+    staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
+    target.check_room(plan, staging)
+    return Stream(
+        Job(
+            fetched=found.fetched,
+            plan=plan,
+            sources=Sources(checkpoint.shards, choices, plan.extents),
+            schedule=Schedule(plan.extents, window_bytes=target.window_bytes),
+            placer=target.open_placer(plan, staging.slot_bytes),
+            lanes=staging.lanes,
+            device=device,
+            clock=clock,
+            busy=Busy(),
+            progress=choose_progress(request.progress, plan.read_bytes),
+        )
+    )
+
+
+def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
+    """A reader per shard that holds a wanted tensor."""
+    checkpoint = found.fetched.checkpoint
+    shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
+    return {shard: choose_reader(checkpoint.shards[shard], wanted) for shard in sorted(shards)}

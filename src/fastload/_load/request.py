@@ -1,0 +1,64 @@
+"""What a caller wants of a checkpoint: which tensors, and as which dtype."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload.errors import UsageError, quoted
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastload._fetch import Source
+    from fastload._format.checkpoint import Checkpoint
+    from fastload._load.progress import Callback
+    from fastload.options import Settings
+
+Tensors = str | Sequence[str] | Callable[[str], bool]
+"""A glob, several globs, or a predicate of the name."""
+
+_COMPARED = 10_000
+"""So many names are looked at for a near match; comparing is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A caller's keywords, with the settings decided. Needs no torch: keywords are checked before it is imported."""
+
+    source: Source
+    tensors: Tensors | None
+    dtype: torch.dtype | str | None
+    progress: bool | Callback | None
+    settings: Settings
+
+
+def choose_tensors(checkpoint: Checkpoint, tensors: Tensors | None) -> Callable[[str], bool]:
+    """The predicate that ``tensors=`` means; None means all.
+
+    Raises:
+        UsageError: a glob that matches nothing in ``checkpoint``, with the names nearest to it; or neither glob nor
+        predicate.
+    """
+    if tensors is None:
+        return lambda _: True
+    if callable(tensors):
+        return tensors
+    names = [info.name for _, info in checkpoint.tensors()]
+    matchers = [_compile(glob, names) for glob in ([tensors] if isinstance(tensors, str) else tensors)]
+    return lambda name: any(matches(name) for matches in matchers)
+
+
+def _compile(glob: str, names: Sequence[str]) -> Callable[[str], object]:
+    if not isinstance(glob, str):
+        raise UsageError(f"tensors= got {type(glob).__name__}", "Give a glob, a sequence of globs or a predicate")
+    matches = re.compile(fnmatch.translate(glob)).match
+    if not any(map(matches, names)):
+        near = difflib.get_close_matches(glob, names[:_COMPARED], n=3, cutoff=0.4)
+        hint = f"Nearest: {', '.join(map(quoted, near))}" if near else "See the names with fastload inspect"
+        raise UsageError(f"tensors= {quoted(glob)} matches none of {len(names)} tensors", hint)
+    return matches

@@ -1,0 +1,42 @@
+"""How host staging is divided: so many lanes, each with slots of so many bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastload._plan.extent import BLOCK_BYTES
+from fastload.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastload._place.budget import Headroom
+
+
+class Staging(NamedTuple):
+    """The lanes of one load."""
+
+    lanes: int
+    slots_per_lane: int
+    slot_bytes: int
+    """Also the largest extent: one fills one slot."""
+
+    @property
+    def bytes(self) -> int:
+        """All slots together."""
+        return self.lanes * self.slots_per_lane * self.slot_bytes
+
+
+def divide_staging(staging_bytes: int, headroom: Headroom, wish: Staging) -> Staging:
+    """``wish``, made to fit ``staging_bytes`` and an eighth of ``headroom``: first smaller slots, then fewer lanes.
+
+    Raises:
+        UsageError: not even one lane of single blocks fits the setting.
+    """
+    least_bytes = wish.slots_per_lane * BLOCK_BYTES
+    if staging_bytes < least_bytes:
+        raise UsageError(f"staging_bytes is {staging_bytes:,}", f"This device needs at least {least_bytes:,}")
+    allowed_bytes = max(least_bytes, min(staging_bytes, headroom.available_bytes // 8))
+    slot_bytes = wish.slot_bytes
+    while slot_bytes > BLOCK_BYTES and wish._replace(slot_bytes=slot_bytes).bytes > allowed_bytes:
+        slot_bytes //= 2
+    lanes = min(wish.lanes, allowed_bytes // (wish.slots_per_lane * slot_bytes))
+    return Staging(max(1, lanes), wish.slots_per_lane, slot_bytes)

@@ -1,0 +1,162 @@
+"""Tensors, one after another in the order of the files, while the next ones are being read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from fastload._load.clock import judge
+from fastload._load.pipeline import Pipeline
+from fastload.errors import UsageError
+from fastload.report import Report
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastload._fetch import Fetched
+    from fastload._load.clock import Busy, Clock
+    from fastload._load.progress import Progress
+    from fastload._load.schedule import Schedule
+    from fastload._load.sources import Sources
+    from fastload._place.placer import Placer
+    from fastload._plan.plan import Plan
+
+
+class Weights(dict[str, "torch.Tensor"]):
+    """Tensors by name, in the order of the files; ``report`` says how they came."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything that one load needs, decided and checked, nothing of it begun."""
+
+    fetched: Fetched
+    plan: Plan
+    sources: Sources
+    schedule: Schedule
+    placer: Placer
+    lanes: int
+    device: torch.device
+    clock: Clock
+    busy: Busy
+    progress: Progress
+
+
+class Stream:
+    """Iterates over ``(name, tensor)``. Reading begins with the first one.
+
+    :meth:`close`, leaving its ``with``, or dropping it ends the reading at once.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job: Job | None = job
+        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._is_started = False
+        self._position = 0
+        self._waited_for = -1
+        self._report: Report | None = None
+
+    @property
+    def report(self) -> Report:
+        """What was done, once the stream has ended or was closed.
+
+        Raises:
+            UsageError: it has not.
+        """
+        if self._report is None:
+            raise UsageError("this stream has no report yet", "Iterate to its end, or close it")
+        return self._report
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[str, torch.Tensor]:
+        if self._job is None:
+            raise StopIteration
+        try:
+            if self._position < len(self._job.plan.placements):
+                return self._take(self._job)
+            self._finish(self._job)
+        except BaseException:
+            self.close()
+            raise
+        raise StopIteration
+
+    def _take(self, job: Job) -> tuple[str, torch.Tensor]:
+        self._start(job)
+        number = self._position
+        needed = job.plan.ready_after[number]
+        if needed > self._waited_for:
+            job.schedule.wait_placed(needed, job.progress.update)
+            job.placer.catch_up()
+            self._waited_for = needed
+        tensor = job.placer.take(number)
+        self._position += 1
+        return job.plan.placements[number].info.name, tensor
+
+    def _start(self, job: Job) -> None:
+        if not self._is_started:
+            self._is_started = True
+            job.clock.enter("stream")
+            self._pipeline.start(job.lanes)
+
+    def _finish(self, job: Job) -> None:
+        """The last tensor was taken: nothing may be under way any more when this returns."""
+        job.clock.enter("finish")
+        self._pipeline.join()
+        job.placer.finish()
+        self.close()
+
+    def close(self) -> None:
+        """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid."""
+        job, self._job = self._job, None
+        if job is None:
+            return
+        job.clock.enter("finish")
+        self._pipeline.close()
+        job.progress.close()
+        job.clock.enter("finish")
+        self._report = _make_report(job, self._position)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
+        if getattr(self, "_job", None) is not None:
+            self.close()
+
+
+def _make_report(job: Job, taken: int) -> Report:
+    """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
+    infos = [placement.info for placement in job.plan.placements[:taken]]
+    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
+    reader, reason = job.sources.describe()
+    read = job.schedule.placed_bytes
+    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
+    return Report(
+        bytes=sum(info.nbytes for info in infos),
+        bytes_read=read + headers,
+        tensors=taken,
+        seconds=sum(job.clock.stages.values()),
+        stages=dict(job.clock.stages),
+        busy_s=dict(job.busy.seconds),
+        bound_by=verdict.bound_by,
+        bottleneck=verdict.bottleneck,
+        tier=job.fetched.tier,
+        commit=job.fetched.commit,
+        commit_learnt=None,
+        reader=reader,
+        reader_reason=reason,
+        evidence="none",
+        blocks_verified=0,
+        blocks_reread=0,
+        blocks_repaired=0,
+        peak_staging_bytes=job.placer.staging_bytes,
+        device=str(job.device),
+    )

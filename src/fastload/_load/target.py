@@ -1,0 +1,216 @@
+"""Where the tensors shall live: what that means for the layout, for the room they need, and for who places them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from fastload._place.budget import check_budget, host_headroom
+from fastload._place.cuda import CudaPlacer, allocate_on, device_headroom
+from fastload._place.host import HostPlacer
+from fastload._place.memory import map_anonymous
+from fastload._place.tensors import is_castable
+from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
+from fastload._read.populate import map_file
+from fastload.errors import MemoryBudgetError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._format.checkpoint import Checkpoint
+    from fastload._format.header import TensorInfo
+    from fastload._load.staging import Staging
+    from fastload._place.placer import Placer
+    from fastload._plan.plan import Plan
+
+_HOST_EXTENT_BYTES = 8 << 20  # 8 MiB
+_CUDA_EXTENT_BYTES = 16 << 20  # 16 MiB
+_ARENA_BYTES = 64 << 20  # 64 MiB
+_HOST_HINT = "Load fewer tensors (tensors=), stream them one by one, or give this process more memory"
+_CUDA_HINT = "Load fewer tensors (tensors=), stream them, free device memory, or shard the model over more devices"
+
+_WHOLE_SHARDS = LayoutRules(start_alignment=64, tensor_alignment=1, arena_bytes=None, own_bytes=None)
+"""One huge-page mapping per shard: nothing is lost between tensors, and a read goes straight into place."""
+_PIECES = LayoutRules(start_alignment=64, tensor_alignment=1, arena_bytes=_ARENA_BYTES, own_bytes=_ARENA_BYTES)
+"""For tensors that are let go one after another."""
+_ON_DEVICE = LayoutRules(start_alignment=256, tensor_alignment=16, arena_bytes=_ARENA_BYTES, own_bytes=1 << 20)
+
+
+class Target(Protocol):
+    """A kind of memory to load into."""
+
+    slots_per_lane: int
+    extent_bytes: int
+    """The largest extent that suits it."""
+    window_bytes: int | None
+    """How far reading may run ahead of taking; None: as far as it likes, since all is kept."""
+
+    def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
+        """Places for the wanted tensors of one shard."""
+
+    def check_room(self, plan: Plan, staging: Staging) -> None:
+        """Raise ``MemoryBudgetError`` where ``plan`` would not fit; nothing has been allocated."""
+
+    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+        """Who brings the plan's bytes into place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What becomes of the tensors."""
+
+    keeps_all: bool
+    """True: they all stay until the end; False: the caller takes one after another."""
+    window_bytes: int
+    """How far reading runs ahead where not all bytes are kept as they were read."""
+    cast: torch.dtype | None
+
+    @property
+    def reads_ahead_bytes(self) -> int | None:
+        """The pipeline's window. What is cast gives its stored bytes back, so these need not all be there at once."""
+        return None if self.keeps_all and self.cast is None else self.window_bytes
+
+    def peak_bytes(self, plan: Plan) -> int:
+        """The most memory the tensors take at any time."""
+        stored = sum(plan.arena_bytes)
+        if self.reads_ahead_bytes is not None:
+            stored = min(stored, self.reads_ahead_bytes + 2 * max(plan.arena_bytes, default=0))
+        return stored + self.cast_bytes(plan)
+
+    def cast_bytes(self, plan: Plan) -> int:
+        """Memory of the cast tensors that exist at once."""
+        if self.cast is None:
+            return 0
+        width = self.cast.itemsize * 8
+        sizes = [p.info.nbytes * width // p.info.dtype.bits for p in plan.placements if is_castable(p.info)]
+        return sum(sizes) if self.keeps_all else 2 * max(sizes, default=0)
+
+
+class HostTarget:
+    """Fresh host memory."""
+
+    slots_per_lane = 1
+    extent_bytes = _HOST_EXTENT_BYTES
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+        self._rules = _WHOLE_SHARDS if keeping.reads_ahead_bytes is None else _PIECES
+        self.window_bytes = keeping.reads_ahead_bytes
+
+    def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
+        """See :class:`Target`."""
+        return lay_out(infos, self._rules, first_arena=first_arena)
+
+    def check_room(self, plan: Plan, staging: Staging) -> None:
+        """See :class:`Target`."""
+        check_budget(self._keeping.peak_bytes(plan) + staging.bytes, host_headroom(), _HOST_HINT)
+
+    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+        """See :class:`Target`."""
+
+        def allocate(arena: int) -> memoryview:
+            return allocate_host(plan.arena_bytes[arena])
+
+        return HostPlacer(plan, allocate, slot_bytes=slot_bytes, cast=self._keeping.cast)
+
+
+class MappedTarget:
+    """Mappings of the shards themselves: their pages are the page cache's until somebody writes to them."""
+
+    slots_per_lane = 1
+    extent_bytes = _HOST_EXTENT_BYTES
+    window_bytes: int | None = None
+
+    def __init__(self, checkpoint: Checkpoint, keeping: Keeping) -> None:
+        self._checkpoint = checkpoint
+        self._keeping = keeping
+
+    def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
+        """See :class:`Target`."""
+        return lay_out_mapped(infos, file_bytes, first_arena=first_arena)
+
+    def check_room(self, plan: Plan, staging: Staging) -> None:
+        """Only what is cast takes memory that the kernel cannot take back."""
+        check_budget(self._keeping.cast_bytes(plan), host_headroom(), _HOST_HINT)
+
+    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+        """See :class:`Target`."""
+        shard_of = {segments[0].arena: shard for shard, segments in enumerate(plan.segments) if segments}
+
+        def allocate(arena: int) -> memoryview:
+            return map_file(self._checkpoint.shards[shard_of[arena]])
+
+        return HostPlacer(plan, allocate, slot_bytes=slot_bytes, cast=self._keeping.cast)
+
+
+class CudaTarget:
+    """The memory of one CUDA device."""
+
+    slots_per_lane = 2
+    extent_bytes = _CUDA_EXTENT_BYTES
+
+    def __init__(self, device: torch.device, keeping: Keeping, device_bytes: int | None) -> None:
+        self._device = device
+        self._keeping = keeping
+        self._device_bytes = device_bytes
+        self.window_bytes = keeping.reads_ahead_bytes
+
+    def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
+        """See :class:`Target`."""
+        return lay_out(infos, _ON_DEVICE, first_arena=first_arena)
+
+    def check_room(self, plan: Plan, staging: Staging) -> None:
+        """See :class:`Target`; a lane's slots on the host have one more of their size on the device."""
+        needed_bytes = self._keeping.peak_bytes(plan) + staging.lanes * staging.slot_bytes
+        check_budget(needed_bytes, device_headroom(self._device, self._device_bytes), _CUDA_HINT)
+        check_budget(staging.bytes, host_headroom(), "Make staging_bytes smaller")
+
+    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+        """See :class:`Target`."""
+
+        def allocate(arena: int) -> torch.Tensor:
+            return allocate_on(self._device, plan.arena_bytes[arena])
+
+        return CudaPlacer(plan, allocate, self._device, slot_bytes=slot_bytes, cast=self._keeping.cast)
+
+
+def allocate_host(nbytes: int) -> memoryview:
+    """Host memory for an arena.
+
+    Raises:
+        MemoryBudgetError: the kernel refuses, as under ``ulimit -v``.
+    """
+    try:
+        return map_anonymous(nbytes)
+    except MemoryError as exc:
+        raise MemoryBudgetError(nbytes, 0, "the kernel's limit on address space (ulimit -v)", _HOST_HINT) from exc
+
+
+def parse_device(device: torch.device | str) -> torch.device:
+    """The device that ``device=`` means; a bare ``cuda`` is the current one.
+
+    Raises:
+        UsageError: no such device.
+        UnsupportedError: a device that fastload does not serve, or no CUDA here.
+    """
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError) as exc:
+        raise UsageError(f"no device {str(device)!r}", "Use cpu, cuda or cuda:1") from exc
+    if parsed.type == "cpu":
+        return torch.device("cpu")
+    if parsed.type != "cuda":
+        raise UnsupportedError(f"device {parsed.type!r} is not served", 'Load with device="cpu" and move the tensors')
+    if not torch.cuda.is_available():
+        built = "was built without CUDA" if torch.version.cuda is None else "sees no device"
+        raise UnsupportedError(
+            f"torch {torch.__version__} {built}", "Install a CUDA build, check nvidia-smi, or use cpu"
+        )
+    index: int | None = parsed.index  # torch's stubs know no None
+    if index is None:
+        index = torch.cuda.current_device()
+    if index >= torch.cuda.device_count():
+        raise UsageError(f"no device cuda:{index}", f"There are {torch.cuda.device_count()}")
+    return torch.device("cuda", index)

@@ -1,0 +1,74 @@
+"""``fastload load MODEL``: really load it, discard it, print the report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import fastload
+from fastload.cli.model import add_model, add_settings, parse_settings
+from fastload.cli.text import show_bytes, show_table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from fastload.report import Report
+
+HELP = "load MODEL for real, discard it, and say what was done"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags are the keywords of :func:`fastload.stream`."""
+    add_model(parser)
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (default), cuda, cuda:1")
+    parser.add_argument("--tensors", action="append", metavar="GLOB", help="only these tensors; may be repeated")
+    parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors to F64, F32, F16 or BF16")
+    progress = parser.add_mutually_exclusive_group()
+    progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
+    progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Stream, so that a model larger than memory can be tried."""
+    tensors: Counter[str] = Counter()
+    nbytes: Counter[str] = Counter()
+    with fastload.stream(
+        arguments.model,
+        device=arguments.device,
+        subfolder=arguments.subfolder,
+        variant=arguments.variant,
+        tensors=arguments.tensors,
+        dtype=arguments.dtype,
+        progress=arguments.progress,
+        options=parse_settings(arguments),
+    ) as stream:
+        for _, tensor in stream:
+            tensors[str(tensor.dtype)] += 1
+            nbytes[str(tensor.dtype)] += tensor.nbytes
+    if arguments.as_json:
+        print(json.dumps(stream.report.to_dict()))
+        return
+    rows = [(dtype.removeprefix("torch."), str(count), show_bytes(nbytes[dtype])) for dtype, count in tensors.items()]
+    total = ("total", str(tensors.total()), show_bytes(nbytes.total()))
+    print(show_table([("dtype", "tensors", "bytes"), *rows, total]))
+    print()
+    print(show_report(stream.report))
+
+
+def show_report(report: Report) -> str:
+    """The report for a person."""
+    stages = ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in report.stages.items() if seconds)
+    rate = f"{report.bytes_per_s / 1e9:.2f} GB/s" if report.bytes else "nothing to load"
+    return show_table(
+        [
+            ("loaded", f"{show_bytes(report.bytes)} to {report.device} in {report.seconds:.3f} s: {rate}"),
+            ("read", show_bytes(report.bytes_read)),
+            ("stages", stages),
+            ("reader", f"{report.reader} ({report.reader_reason})"),
+            ("bound by", report.bottleneck),
+            ("evidence", "none: bytes were not checked" if report.evidence == "none" else report.evidence),
+            ("staging", f"at most {show_bytes(report.peak_staging_bytes)} of host memory"),
+        ]
+    )

@@ -1,0 +1,108 @@
+"""From arguments to an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import fastload
+from fastload.cli import inspect, load
+from fastload.errors import FastloadError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType, ModuleType
+
+_VERBS: tuple[ModuleType, ...] = (load, inspect)
+_INTERRUPTED = 130
+_TERMINATED = 143
+_TERMINATION_LOG = "/dev/termination-log"
+"""Kubernetes shows what a container leaves in this file as the reason of its end."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM: unwinds as Ctrl-C does, so that nothing is left behind."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code says how it went (see ``fastload --help``)."""
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words
+    _catch_termination()
+    try:
+        parsed = _build_parser().parse_args(words)
+        parsed.run(parsed)
+        sys.stdout.flush()
+    except FastloadError as error:
+        return _fail(error.to_dict(), error.exit_code, as_json=as_json)
+    except BrokenPipeError:
+        # Whoever read us has left, as `head` does; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return _fail({"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED, as_json=as_json)
+    except _Terminated:
+        return _fail({"type": "Terminated", "message": "terminated"}, _TERMINATED, as_json=as_json)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are ours, so that ``--json`` and the termination log have them too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"See {self.prog} --help")
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastload", description="Bring an LLM's weights to where they compute.", epilog=_EXIT_CODES)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--version", action="version", version=f"fastload {fastload.__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for verb in _VERBS:
+        name = verb.__name__.rpartition(".")[2]
+        own = verbs.add_parser(name, help=verb.HELP, description=verb.HELP)
+        verb.add_arguments(own)
+        own.add_argument("--json", action="store_true", dest="as_json", help="one JSON object is all of stdout")
+        own.set_defaults(run=verb.run)
+    return parser
+
+
+def _exit_codes(error: type[FastloadError]) -> Iterator[tuple[int, str]]:
+    for kind in error.__subclasses__():
+        yield kind.exit_code, kind.__name__
+        yield from _exit_codes(kind)
+
+
+_EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".join(
+    f"  {code:3} {name}" for code, name in sorted(_exit_codes(FastloadError))
+)
+
+
+def _catch_termination() -> None:
+    def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is threading.main_thread():  # else signals are the host program's affair
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def _fail(error: dict[str, Any], exit_code: int, *, as_json: bool) -> int:
+    print(f"fastload: {error['message']}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"schema": 1, "error": error, "exit_code": exit_code}))
+    _leave_termination_message({"error": error, "exit_code": exit_code})
+    return exit_code
+
+
+def _leave_termination_message(reason: dict[str, Any]) -> None:
+    if not os.path.isfile(_TERMINATION_LOG):
+        return
+    try:
+        with open(_TERMINATION_LOG, "a", encoding="utf-8") as file:
+            file.write(json.dumps(reason) + "\n")
+    except OSError as exc:  # it must not hide the reason itself
+        print(f"fastload: {_TERMINATION_LOG}: {exc.strerror}", file=sys.stderr)
