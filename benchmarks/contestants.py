@@ -65,7 +65,7 @@ def _runai(variant: str, folder: str) -> Load:
 
     def load(folder: str) -> Tensors:
         with SafetensorsStreamer() as streamer:
-            # 0.17 hands its tensors over (owned=True is the default); copying them, as 0.15 needed, would only cost time.
+            # 0.17 hands its tensors over (owned=True is the default); a copy of them would only cost time.
             streamer.stream_files(list_shards(folder), device="cpu")
             return dict(streamer.get_tensors())
 

@@ -1,8 +1,8 @@
 """Makes sure that the memory a load is about to take is there.
 
-A virtual machine may give pages that have been free for two seconds back to its host (free page reporting), and getting one again
-costs ten times what filling it does. Then the order of the measurements decides, not the loader. So right before each
-one as much memory as it can need is taken, touched and set free: what the load gets then is free, and at hand.
+A virtual machine may give pages that have been free for two seconds back to its host (free page reporting), and getting
+one again costs ten times what filling it does. Then the pause before a measurement decides, not the loader. So right
+before each one as much memory as it can need is taken, touched and set free: what the load gets is free, and at hand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One measurement in a process of its own: ``python measure.py CONTESTANT FOLDER WARM_UP_FOLDER``.
 
-A fresh process, because imports, thread pools, freed memory and the highest RSS of one loader must not help or burden the
-next. It prints ``ready`` when all is imported, waits for a line on stdin, loads, and prints one JSON object.
+A fresh process, because imports, thread pools, freed memory and peak RSS of one loader must not help or burden the next.
+It prints ``ready`` when all is imported, waits for a line on stdin, loads, and prints one JSON object.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Sample:
 def touch(tensors: Tensors) -> int:
     """Read a byte of every page of every tensor; return the sum of these bytes.
 
-    A tensor's first and last byte, and every 4,096th between: no page has room to hide. A strided sum by torch takes 5 ms
-    a GiB; for small tensors its overhead would exceed the load, so their two bytes are read by address.
+    A tensor's first and last byte, and every 4,096th between: no page has room to hide. A strided sum by torch takes
+    5 ms a GiB; for small tensors its overhead would exceed the load, so their two bytes are read by address.
     """
     total = 0
     for tensor in tensors.values():

@@ -26,7 +26,7 @@ from tables import Table, format_rows
 from targets import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _PARTS = ("cold", "cached", "tiny", "growth")
 _GROWTH_GIB = (1, 2, 4, 8)
@@ -52,15 +52,15 @@ class Runner:
     def run_table(self, title: str, folder: str, state: str, contestants: Sequence[str]) -> Table:
         """All contestants, once per round in a new order. Round 0 is thrown away."""
         paths = list_shards(folder)
-        method = evict(paths)
-        table = Table(title, state, method if state == "cold" else fill(paths))
+        evict(paths)  # in any case, so that what is cached was all cached in the same way
+        prepare = evict if state == "cold" else fill
+        table = Table(title, state, prepare(paths))
         for number in range(self._rounds + 1):
             for contestant in self._order.sample(contestants, len(contestants)):
                 if contestant in table.errors:
                     continue
-                (evict if state == "cold" else fill)(paths)
                 try:
-                    sample = self._run_one(contestant, folder, state)
+                    sample = self._run_one(contestant, folder, prepare)
                 except LoadError as exc:
                     table.errors[contestant] = f"failed: {exc}"
                     table.samples.pop(contestant, None)
@@ -85,15 +85,17 @@ class Runner:
                 tables += [self.run_table(f"{gib} GiB, {s}", folder, s, contestants) for s in ("cold", "cached")]
         return tables
 
-    def _run_one(self, contestant: str, folder: str, state: str) -> Sample:
+    def _run_one(self, contestant: str, folder: str, prepare: Callable[[Sequence[str]], str]) -> Sample:
         command = [sys.executable, os.path.join(_HERE, "measure.py"), contestant, folder, self._warm_up]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
             assert child.stdout
             if child.stdout.readline() == "ready\n":
-                copies = 1 if state == "cached" else 2  # a cold load may fill the page cache as well
-                nbytes = sum(os.path.getsize(path) for path in list_shards(folder))
-                make_free_memory(copies * nbytes + _STAGING_BYTES)
+                paths = list_shards(folder)
+                prepare(paths)
+                nbytes = sum(map(os.path.getsize, paths))
+                # The tensors, and once more the same, because a cold load may fill the page cache.
+                make_free_memory(2 * nbytes + _STAGING_BYTES)
             answer, complaint = child.communicate("go\n")
         if child.returncode:
             raise LoadError((complaint.strip().splitlines() or [f"exit code {child.returncode}"])[-1])

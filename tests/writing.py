@@ -23,9 +23,7 @@ def shard_bytes(header: Mapping[str, object] | bytes, data: bytes = b"", *, leng
     return (len(spelled) if length is None else length).to_bytes(8, "little") + spelled + data
 
 
-def pack(
-    tensors: Mapping[str, tuple[str, Sequence[int], bytes]], metadata: Mapping[str, str] | None = None
-) -> bytes:
+def pack(tensors: Mapping[str, tuple[str, Sequence[int], bytes]], metadata: Mapping[str, str] | None = None) -> bytes:
     """A valid file of ``{name: (dtype, shape, data)}``, the data back to back in the order given."""
     header: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     end = 0

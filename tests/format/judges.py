@@ -88,8 +88,9 @@ def _refused(exc: FormatError, theirs: Tensors | None, rules: frozenset[str]) ->
 
 
 def _reason(exc: FormatError) -> str:
-    """The kind of a rejection: what was found, without the names and numbers of this file."""
-    return re.sub(r"'.*'|\d[\d,]*", "…", exc.found, flags=re.DOTALL)[:60]
+    """The kind of a rejection: what was found, without the names and values of this file."""
+    kind = re.sub(r"( that is | with ).*", r"\1…", exc.found, flags=re.DOTALL)
+    return re.sub(r"'.*'|\[.*\]|\d[\d,]*", "…", kind, flags=re.DOTALL)
 
 
 def declared_rules(file: bytes) -> frozenset[str]:

@@ -2,23 +2,20 @@
 
 It lies beside the test, not in ``benchmarks/``, because the source distribution carries the tests and not the benchmarks.
 Many mutations keep a file valid (spaces, escapes, order, dimensions of 1, tensors without elements): a reader that refused
-everything would otherwise pass. :data:`MUTATIONS` works on tokens, so that most of what it breaks is not merely the syntax.
+everything would otherwise pass. All work on tokens, so that what they break is not merely the syntax.
 """
 # ruff: noqa: S311 - chance that can be repeated is the point
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from random import Random
 
 from writing import entry, pack, shard_bytes
 
 from fastload._format.dtype import DTYPES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+.\w]+|[\[\]{},:]|\s+|.', re.DOTALL)
 _NEST = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
@@ -57,11 +54,16 @@ class Mutant:
         if not colons:
             return 0, len(self.tokens)
         colon = rng.choice(colons)
-        end, depth = colon + 1, _NEST.get(self.tokens[colon + 1], 0)
-        while depth > 0 and end + 1 < len(self.tokens):
-            end += 1
+        return colon - 1, self.end_of(colon + 1)
+
+    def end_of(self, place: int) -> int:
+        """Where the value that begins at ``place`` ends."""
+        depth = 0
+        for end in range(place, len(self.tokens)):
             depth += _NEST.get(self.tokens[end], 0)
-        return colon - 1, end + 1
+            if depth <= 0:
+                return end + 1
+        return len(self.tokens)
 
 
 def _seeds() -> list[bytes]:
@@ -206,8 +208,8 @@ def _entry_as_array(m: Mutant, rng: Random) -> None:
     keys = {m.tokens[i]: i for i in range(begin + 2, end - 1) if m.tokens[i + 1] == b":"}
     wanted = [keys.get(key, -1) for key in (b'"dtype"', b'"shape"', b'"data_offsets"')]
     if min(wanted) >= 0:
-        dtype, shape, offsets = (m.tokens[at + 2 : m.tokens.index(b"]", at) + 1] for at in wanted)
-        m.tokens[begin + 2 : end] = [b"[", dtype[0], b",", *shape, b",", *offsets, b"]"]
+        dtype, shape, offsets = (m.tokens[at + 2 : m.end_of(at + 2)] for at in wanted)
+        m.tokens[begin + 2 : end] = [b"[", *dtype, b",", *shape, b",", *offsets, b"]"]
 
 
 def _change_data(m: Mutant, rng: Random) -> None:
@@ -223,18 +225,22 @@ def _truncate_header(m: Mutant, rng: Random) -> None:
     m.tokens.append(b" ")
 
 
-MUTATIONS: tuple[Callable[[Mutant, Random], None], ...] = (
-    *(_flip_bit, _splice, _tweak_count, _odd_number, _swap_numbers, _swap_dimensions, _repeat_pair, _move_pair, _drop_pair),
-    *(_change_dtype, _pad, _pad_oddly, _break_text, _escape, _add_field, _set_metadata, _add_ones, _add_empty_tensor),
-    *(_entry_as_array, _change_data, _change_length, _truncate_header),
+Mutation = Callable[[Mutant, Random], None]
+_SYNTAX: tuple[Mutation, ...] = (
+    *(_flip_bit, _splice, _odd_number, _pad_oddly, _break_text, _set_metadata, _change_length, _truncate_header, _drop_pair),
 )
+_STRUCTURE: tuple[Mutation, ...] = (
+    *(_tweak_count, _swap_numbers, _swap_dimensions, _repeat_pair, _move_pair, _change_dtype, _pad, _escape, _add_field),
+    *(_add_ones, _add_empty_tensor, _entry_as_array, _change_data),
+)
+_MUTATIONS = _SYNTAX + 2 * _STRUCTURE
 
 
 def mutate(rng: Random) -> bytes:
     """One mutant: a seed after one to three mutations."""
     tokens, data = rng.choice(_CORPUS)
     mutant = Mutant(list(tokens), data)
-    for mutation in rng.choices(MUTATIONS, k=rng.choice((1, 1, 1, 2, 2, 3))):
+    for mutation in rng.choices(_MUTATIONS, k=rng.choice((1, 1, 1, 2, 2, 3))):
         mutation(mutant, rng)
         mutant.tokens = mutant.tokens or [b" "]  # there must be something to mutate
     return mutant.to_bytes()

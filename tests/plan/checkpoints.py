@@ -21,18 +21,18 @@ class Sized(NamedTuple):
 
     name: str
     dtype: str
-    count: int
+    elements: int
 
 
 def header_of(tensors: Iterable[Sized], *, data_start: int = 100) -> Header:
     """The header of a shard that holds ``tensors`` back to back."""
     at = data_start
     infos = []
-    for name, spelling, count in tensors:
+    for name, spelling, elements in tensors:
         dtype = DTYPES[spelling]
-        nbytes, rest = divmod(count * dtype.bits, 8)
+        nbytes, rest = divmod(elements * dtype.bits, 8)
         assert not rest, "a tensor is whole bytes"
-        infos.append(TensorInfo(name, dtype, (count,), at, at + nbytes))
+        infos.append(TensorInfo(name, dtype, (elements,), at, at + nbytes))
         at += nbytes
     return Header(tuple(infos), {}, data_start, at)
 

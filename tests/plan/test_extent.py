@@ -1,3 +1,5 @@
+"""Extents: whole blocks, each once, nothing that nobody wants."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Layouts: aligned, apart, within the limits, and in one stretch wherever that is possible."""
+
 from __future__ import annotations
 
 from itertools import pairwise

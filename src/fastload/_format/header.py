@@ -105,7 +105,9 @@ def parse_object(raw: bytes, path: str) -> dict[str, Any]:
     try:
         document = parse_json(raw)
     except DuplicateKeyError as exc:
-        raise FormatError(path, str(exc), "each name once", tensor=exc.key) from exc
+        # Only a tensor's entry is an object, so that this one tells its name.
+        tensor = exc.key if isinstance(exc.value, dict) and exc.key != _METADATA else None
+        raise FormatError(path, str(exc), "each name once", tensor=tensor) from exc
     except JsonError as exc:
         raise FormatError(path, str(exc), "a JSON object in UTF-8") from exc
     if type(document) is not dict:
@@ -191,7 +193,7 @@ def _check_size(name: str, dtype: Dtype, shape: list[int], nbytes: int, path: st
     count = 1
     for length in shape:
         count *= length
-        if max(count, length) > _U64_MAX:
+        if count > _U64_MAX:
             raise FormatError(path, "a shape whose product overflows", "less than 2^64 elements", tensor=name)
     bits = count * dtype.bits
     if bits > _U64_MAX:

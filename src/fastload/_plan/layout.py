@@ -1,8 +1,8 @@
 """Layout: which tensor lies where in memory.
 
-Memory comes in *arenas* (one allocation each). Tensors that follow one another in the file keep following one another in their arena,
-so that a read can go straight into place; such a stretch is a *segment*. Where that would leave a tensor misaligned for its
-dtype, a new segment begins at an aligned place: alignment costs padding, never a copy.
+Memory comes in *arenas* (one allocation each). Tensors that follow one another in the file keep following one another
+in their arena, so that a read can go straight into place; such a stretch is a *segment*. Where that would leave a
+tensor misaligned for its dtype, a new segment begins at an aligned place: alignment costs padding, never a copy.
 """
 
 from __future__ import annotations

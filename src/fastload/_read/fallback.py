@@ -45,8 +45,8 @@ class FallbackReader:
         """Several threads may be refused at once; the first opens the other reader for all."""
         with self._lock:
             if self._refused is None:
-                self._refused = refused
                 self._reader = BufferedReader(self._shard)
+                self._refused = refused  # only now: if the line above failed, the first reader still serves
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""

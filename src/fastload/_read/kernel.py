@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 
 _AT_EMPTY_PATH = 0x1000
 _STATX_DIOALIGN = 0x2000
@@ -90,12 +91,17 @@ def cached_fraction(descriptor: int, size: int) -> float:
 
 
 def _probe_cache(descriptor: int, size: int) -> float:
-    """Where cachestat is refused: single bytes, read only if that needs no waiting."""
+    """Where cachestat is refused: single bytes, read only if that needs no waiting.
+
+    Every call asks for others, because the kernel fetches the page of a byte it refused: asked twice for the same ones,
+    a cold file would look warm.
+    """
     buffer = bytearray(1)
+    shift = time.monotonic_ns() % max(1, size // _PROBES)
     hits = 0
     for number in range(_PROBES):
         try:
-            hits += os.preadv(descriptor, [buffer], size * number // _PROBES, os.RWF_NOWAIT)
+            hits += os.preadv(descriptor, [buffer], size * number // _PROBES + shift, os.RWF_NOWAIT)
         except BlockingIOError:
             continue
         except OSError:  # the file system has no RWF_NOWAIT: nothing is known, and reading past the cache is safe

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._read.file import check_unchanged, identify, open_regular, translate
-from fastload._read.pread import check_path
+from fastload._read.pread import check_descriptor, check_path
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def map_file(shard: Shard) -> memoryview:
         check_unchanged(shard.path, 0, shard.identity, identify(os.fstat(descriptor)))
         flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
         mapping = mmap.mmap(descriptor, shard.header.file_bytes, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    except ValueError as exc:
+        found, expected = "a file that became shorter", f"{shard.header.file_bytes:,} bytes"
+        raise IntegrityError(shard.path, 0, found, expected, "Load again") from exc
     except OSError as exc:
         raise translate(shard.path, exc) from exc
     finally:
@@ -59,10 +62,10 @@ class PopulatingReader:
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         at = offset
-        for buffer in buffers:
+        for buffer in filter(len, buffers):
             self._populate(at, buffer)
             at += len(buffer)
-        check_unchanged(self._shard.path, offset, self._shard.identity, identify(os.fstat(self._descriptor)))
+        check_descriptor(self._shard, self._descriptor, offset)
 
     def _populate(self, offset: int, buffer: memoryview) -> None:
         address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
@@ -72,10 +75,9 @@ class PopulatingReader:
         code = ctypes.get_errno()
         if code == errno.EINVAL:
             return  # a kernel before 5.14: pages come in when they are touched
-        if code in {errno.EFAULT, errno.ENOMEM}:
-            raise IntegrityError(
-                self._shard.path, offset, "pages that cannot be mapped", "a file as long as its header says", "Load again"
-            )
+        if code == errno.EFAULT:  # touching such a page would be SIGBUS: the file ends before it, or storage fails
+            check_descriptor(self._shard, self._descriptor, offset)
+            code = errno.EIO
         raise translate(self._shard.path, OSError(code, os.strerror(code)))
 
     def check_path(self) -> None:

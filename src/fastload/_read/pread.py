@@ -1,7 +1,7 @@
 """Readers over ``preadv``: ``buffered`` through the page cache, ``direct`` past it (O_DIRECT).
 
-``preadv`` releases the GIL, so threads are depth. io_uring was rejected: container runtimes block it by default, and at extents of
-megabytes it brings nothing (docs/adr/0002).
+``preadv`` releases the GIL, so threads are depth. io_uring was rejected: container runtimes block it by default, and at
+extents of megabytes it brings nothing (docs/adr/0002).
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ class BufferedReader:
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         try:
-            read_fully(self._descriptor, offset, _clip(buffers, self._shard.identity.size - offset), path=self._shard.path)
-            _check_descriptor(self._shard, self._descriptor, offset)
+            read_fully(
+                self._descriptor, offset, _clip(buffers, self._shard.identity.size - offset), path=self._shard.path
+            )
+            check_descriptor(self._shard, self._descriptor, offset)
         except OSError as exc:
             raise translate(self._shard.path, exc) from exc
 
@@ -71,7 +73,7 @@ class DirectReader:
         wanted = min(len(buffer), self._shard.identity.size - offset)
         try:
             self._fill(offset, buffer, wanted)
-            _check_descriptor(self._shard, self._descriptor, offset)
+            check_descriptor(self._shard, self._descriptor, offset)
         except OSError as exc:
             if exc.errno in _REFUSED:
                 raise self._unsupported("read") from exc
@@ -81,13 +83,23 @@ class DirectReader:
         done = 0
         while done < wanted:
             count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            if count and done + count < wanted:
-                # A short read may stop anywhere, the next one must begin aligned: the rest of that sector comes twice.
-                count = count // self.alignment_bytes * self.alignment_bytes
             if not count:
                 found, expected = "the end of the file", f"{wanted - done:,} more bytes"
                 raise IntegrityError(self._shard.path, offset + done, found, expected, "The file shrank: load again")
             done += count
+            if done < wanted:
+                done = self._round_down(offset, done, count)
+
+    def _round_down(self, offset: int, done: int, count: int) -> int:
+        """A short read may stop anywhere, the next one must begin aligned: the rest of that sector comes twice.
+
+        A read that fills not even one sector would come again and again. Either the file ends there by now, or this
+        file system cuts direct reads shorter than it says they may be.
+        """
+        if count < self.alignment_bytes:
+            check_descriptor(self._shard, self._descriptor, offset + done)
+            raise self._unsupported("read")
+        return done // self.alignment_bytes * self.alignment_bytes
 
     def _unsupported(self, done: str) -> UnsupportedError:
         what = f"{self._shard.path!r} cannot be {done} with O_DIRECT on this file system"
@@ -103,7 +115,7 @@ class DirectReader:
 
 
 def check_path(shard: Shard) -> None:
-    """Raise ``IntegrityError`` if the shard's path leads to another file by now: its neighbours may be of another revision."""
+    """Raise ``IntegrityError`` if the path leads to another file by now: its neighbours may be of another revision."""
     try:
         now = identify(os.stat(shard.path))
     except FileNotFoundError:
@@ -113,8 +125,16 @@ def check_path(shard: Shard) -> None:
     check_unchanged(shard.path, shard.identity.size, shard.identity, now)
 
 
-def _check_descriptor(shard: Shard, descriptor: int, offset: int) -> None:
-    check_unchanged(shard.path, offset, shard.identity, identify(os.fstat(descriptor)))
+def check_descriptor(shard: Shard, descriptor: int, offset: int) -> None:
+    """Raise ``IntegrityError`` if the open file has changed since its header was read.
+
+    Removing the file moves its ctime too, but what is open stays whole.
+    """
+    status = os.fstat(descriptor)
+    now = identify(status)
+    if not status.st_nlink:
+        now = now._replace(ctime_ns=shard.identity.ctime_ns)
+    check_unchanged(shard.path, offset, shard.identity, now)
 
 
 def _clip(buffers: Sequence[memoryview], length: int) -> list[memoryview]:

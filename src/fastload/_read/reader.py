@@ -11,11 +11,13 @@ from fastload._format.checkpoint import Shard
 class Reader(Protocol):
     """Fills memory from one open file. Several threads may call :meth:`read_into` at once."""
 
-    name: str
-    """``direct``, ``buffered``, … as a report names it."""
+    @property
+    def name(self) -> str:
+        """``direct``, ``buffered``, … as a report names it."""
 
-    alignment_bytes: int
-    """1: any buffers, one after another. Else: one buffer whose address and length are multiples of it."""
+    @property
+    def alignment_bytes(self) -> int:
+        """1: any buffers, one after another. Else: one buffer whose address and length are multiples of it."""
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """Fill ``buffers`` with the file's bytes from ``offset`` on; a buffer may reach past the end of the file.

@@ -1,0 +1,182 @@
+"""The command as a user meets it: a process, its streams and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fastload.cli import entry
+from writing import pack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FASTLOAD = [sys.executable, "-m", "fastload"]
+
+
+def _run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [*FASTLOAD, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+def test_load_prints_the_table_and_the_report(real_model: Path) -> None:
+    run = _run("load", real_model)
+    assert run.returncode == 0
+    assert run.stderr == ""
+    for part in (
+        "float32  103",
+        "int64    1",
+        "86.65 MiB",
+        "GB/s",
+        "stages",
+        "stream",
+        "reader",
+        "bound by",
+        "evidence",
+    ):
+        assert part in run.stdout
+
+
+def test_load_as_json(real_model: Path) -> None:
+    facts = json.loads(_run("load", real_model, "--json", "--reader", "buffered").stdout)
+    assert facts["schema"] == 1
+    assert facts["reader"] == "buffered"
+    assert facts["tensors"] == 104
+
+
+def test_keywords_of_load_are_flags(real_model: Path) -> None:
+    flags = ("--tensors", "encoder.layer.0.*", "--tensors", "pooler.*", "--dtype", "BF16", "--staging-bytes", "32Mi")
+    facts = json.loads(_run("load", real_model, *flags, "--device", "cpu", "--json", "--no-progress").stdout)
+    assert facts["tensors"] == 18
+
+
+def test_settings_come_from_the_environment_too(real_model: Path) -> None:
+    facts = json.loads(_run("load", real_model, "--json", FASTLOAD_READER="mmap").stdout)
+    assert facts["reader"] == "mmap"
+
+
+def test_inspect(real_model: Path) -> None:
+    run = _run("inspect", real_model)
+    assert run.returncode == 0
+    assert "pooler.dense.weight" in run.stdout
+    assert "104 tensors (103 F32, 1 I64), 86.65 MiB" in run.stdout
+    facts = json.loads(_run("inspect", real_model, "--json").stdout)
+    assert facts["tensors"]["pooler.dense.weight"] == {
+        "dtype": "F32",
+        "shape": [384, 384],
+        "nbytes": 384 * 384 * 4,
+        "shard": "model.safetensors",
+    }
+
+
+def test_inspect_escapes_names(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(pack({"a\x1b[2J\nb": ("U8", [1], b"x")}))
+    out = _run("inspect", tmp_path).stdout
+    assert "\x1b" not in out
+    assert r"a\x1b[2J\nb" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "kind"),
+    [
+        (["load"], 2, "UsageError"),
+        (["fly", "x"], 2, "UsageError"),
+        (["load", "./x", "--reader", "fast"], 2, "UsageError"),
+        (["load", "/nowhere/at/all"], 12, "ModelNotFoundError"),
+        (["inspect", "/nowhere/at/all"], 12, "ModelNotFoundError"),
+        (["load", "broken.safetensors"], 17, "FormatError"),
+        (["load", "good.safetensors", "--device", "cuda:77"], None, None),
+        (["load", "huge.safetensors"], 0, None),
+    ],
+)
+def test_exit_codes(tmp_path: Path, arguments: list[str], exit_code: int | None, kind: str | None) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 100)
+    save_file({"a": torch.ones(2)}, tmp_path / "good.safetensors")
+    save_file({"a": torch.ones(2)}, tmp_path / "huge.safetensors")
+    command = [*FASTLOAD, *arguments, "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    facts = json.loads(run.stdout)
+    if exit_code is None:  # with a GPU there is no such device; without one there is no CUDA
+        assert (run.returncode, facts["error"]["type"]) in {(2, "UsageError"), (20, "UnsupportedError")}
+        return
+    assert run.returncode == exit_code
+    if kind:
+        assert facts["exit_code"] == exit_code
+        assert facts["error"]["type"] == kind
+        assert facts["error"]["message"] in run.stderr
+        assert "Traceback" not in run.stderr
+
+
+def test_help_lists_verbs_and_exit_codes() -> None:
+    run = _run("--help")
+    assert run.returncode == 0
+    for part in ("load", "inspect", "13 IntegrityError", "143 SIGTERM"):
+        assert part in run.stdout
+
+
+def test_version() -> None:
+    assert _run("--version").stdout.startswith("fastload 0.")
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(tmp_path: Path, number: signal.Signals, exit_code: int) -> None:
+    """While it waits for storage that is slow to answer: the system's call is slowed down, nothing of ours."""
+    save_file({f"t{i}": torch.ones(4 << 20) for i in range(8)}, tmp_path / "model.safetensors")
+    code = """
+import os, sys, threading, time
+real = os.preadv
+def slow(*arguments):
+    if threading.current_thread() is not threading.main_thread():
+        os.write(2, b"reading\\n")
+        time.sleep(0.3)
+    return real(*arguments)
+os.preadv = slow
+from fastload.cli import main
+sys.exit(main())
+"""
+    command = [sys.executable, "-c", code, "load", str(tmp_path), "--json", "--reader", "buffered"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "reading\n"
+        begin = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        assert time.monotonic() - begin < 2
+    assert process.returncode == exit_code
+    assert json.loads(out)["exit_code"] == exit_code
+    assert "Traceback" not in err
+
+
+def test_reader_of_stdout_that_leaves_early_is_no_error(real_model: Path) -> None:
+    run = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m fastload inspect {real_model} | head -1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.startswith("tensor")
+    assert run.stderr == ""
+
+
+def test_reason_is_left_in_the_termination_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "termination-log"
+    monkeypatch.setattr(entry, "_TERMINATION_LOG", str(log))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert entry.main(["load", "/nowhere/at/all"]) == 12
+        assert not log.exists()
+        log.touch()
+        assert entry.main(["load", "/nowhere/at/all"]) == 12
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (line,) = log.read_text().splitlines()
+    assert json.loads(line)["error"]["type"] == "ModelNotFoundError"

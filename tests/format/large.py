@@ -1,0 +1,76 @@
+"""Headers as large as wanted that are costly to read, or to refuse; for the test of 8 MB and the table of 100 MB."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENDS = {
+    "valid": b'"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
+    "cut at the end": b'"z"',
+    "unknown dtype at the end": b'"z":{"dtype":"X","shape":[0],"data_offsets":[0,0]}}',
+    "hole at the end": b'"z":{"dtype":"U8","shape":[0],"data_offsets":[4000000001,4000000001]}}',
+    "first name again at the end": b'"model.layers.0.mlp.experts.0.weight":{}}',
+    "half a surrogate at the end": b'"\\ud800":{}}',
+    "negative number at the end": b'"z":{"dtype":"U8","shape":[-1],"data_offsets":[0,0]}}',
+    "nesting at the end": b'"z":{"x":' + b"[" * 900,
+}
+
+
+class Large(NamedTuple):
+    """The JSON of a header, and how much data follows it."""
+
+    raw: bytes
+    data_bytes: int
+
+
+def _ending(end: bytes) -> Callable[[int], Large]:
+    def build(size: int) -> Large:
+        line = '"model.layers.%d.mlp.experts.%d.weight":{"dtype":"BF16","shape":[1,2],"data_offsets":[%d,%d]}'
+        count = size // 108
+        lines = (line % (i // 9, i % 9, i * 4, i * 4 + 4) for i in range(count))
+        return Large(b"{" + ",".join(lines).encode() + b"," + end, count * 4)
+
+    return build
+
+
+def _filled(begin: bytes, unit: bytes, end: bytes) -> Callable[[int], Large]:
+    return lambda size: Large(begin + unit * ((size - len(begin) - len(end)) // len(unit)) + end, 0)
+
+
+def _shuffled(size: int) -> Large:
+    """Valid, yet in no order: each byte of the data is a tensor."""
+    numbers = list(range(size // 68))
+    Random(0).shuffle(numbers)  # noqa: S311 - an order, no secret
+    lines = ('"%d":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}' % (i, i, i + 1) for i in numbers)
+    return Large(b"{" + ",".join(lines).encode() + b"}", len(numbers))
+
+
+_FIELD = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":'
+
+LARGE: dict[str, Callable[[int], Large]] = {
+    **{name: _ending(end) for name, end in ENDS.items()},
+    "shuffled": _shuffled,
+    "spaces": _filled(b"", b" ", b""),
+    "zeros": _filled(b"", b"\0", b""),
+    "brackets": _filled(b"", b"[", b""),
+    "bytes that are no text": _filled(b"", b"\xff", b""),
+    "digits": _filled(b'{"a":', b"9", b"}"),
+    "digits of a fraction": _filled(_FIELD + b"0.", b"9", b"}}"),
+    "digits of an exponent": _filled(_FIELD + b"1e", b"9", b"}}"),
+    "integers of 308 digits": _filled(_FIELD + b"[1", b"," + b"9" * 308, b"]}}"),
+    "negative integers": _filled(_FIELD + b"[1", b",-1", b"]}}"),
+    "fractions": _filled(_FIELD + b"[1", b",0.1", b"]}}"),
+    "backslashes": _filled(_FIELD + b'"', b"\\\\", b'"}}'),
+    "escapes": _filled(_FIELD + b'"', b"\\u0061", b'"}}'),
+    "surrogate escapes": _filled(_FIELD + b'"', b"\\ud83d\\ude00", b'"}}'),
+    "short strings": _filled(_FIELD + b'["\\ud83d\\ude00"', b',""', b"]}}"),
+    "empty objects": _filled(_FIELD + b"[{}", b",{}", b"]}}"),
+    "small objects": _filled(_FIELD + b"[{}", b',{"a":1}', b"]}}"),
+    "arrays in arrays": _filled(_FIELD + b"[[]", b"," + b"[" * 100 + b"]" * 100, b"]}}"),
+    "lengths": _filled(b'{"a":{"dtype":"U8","data_offsets":[0,0],"shape":[0', b",9", b"]}}"),
+    "metadata": _filled(b'{"__metadata__":{"a":[1', b",1", b"]}}"),
+}

@@ -1,0 +1,107 @@
+"""Every dtype of the format, and ``dtype=``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import fastload
+from models import assert_same, random_tensor, same_bytes
+from writing import pack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TORCH_DTYPES = [
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.float8_e5m2,
+    torch.float8_e4m3fn,
+    torch.float8_e8m0fnu,
+    torch.float8_e4m3fnuz,
+    torch.float8_e5m2fnuz,
+    torch.int16,
+    torch.uint16,
+    torch.float16,
+    torch.bfloat16,
+    torch.int32,
+    torch.uint32,
+    torch.float32,
+    torch.complex64,
+    torch.float64,
+    torch.int64,
+    torch.uint64,
+]
+
+
+@pytest.mark.parametrize("dtype", TORCH_DTYPES, ids=str)
+def test_what_safetensors_writes_is_what_is_loaded(tmp_path: Path, dtype: torch.dtype) -> None:
+    raw = torch.zeros(480, dtype=torch.uint8) if dtype == torch.bool else random_tensor(480, 1, torch.uint8)
+    content = {"a": raw.view(dtype).reshape(2, -1), "b": raw[:8].clone().view(dtype)}
+    save_file(content, tmp_path / "model.safetensors")
+    assert_same(fastload.load(tmp_path), content)
+
+
+def test_packed_dtypes_are_torchs_own_where_it_has_them_else_bytes(tmp_path: Path) -> None:
+    data = bytes(range(24))
+    tensors = {
+        "f4": ("F4", [4, 12], data),
+        "odd": ("F4", [16, 3], data),
+        "f6": ("F6_E2M3", [4, 8], data),
+        "f6too": ("F6_E3M2", [32], data),
+    }
+    (tmp_path / "model.safetensors").write_bytes(pack(tensors))
+    weights = fastload.load(tmp_path)
+    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in weights.items()}
+    assert shapes == {
+        "f4": (torch.float4_e2m1fn_x2, (4, 6)),
+        "odd": (torch.uint8, (24,)),
+        "f6": (torch.uint8, (24,)),
+        "f6too": (torch.uint8, (24,)),
+    }
+    assert all(bytes(tensor.view(torch.uint8).flatten().tolist()) == data for tensor in weights.values())
+
+
+@pytest.mark.parametrize("target", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("reader", ["auto", "mmap"])
+def test_cast_is_torchs_own(tmp_path: Path, target: torch.dtype, reader: str) -> None:
+    floats = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    content = {str(dtype): torch.randn(600, 1000).to(dtype) for dtype in floats}
+    content |= {"int": torch.arange(9), "bool": torch.tensor([True]), "complex": torch.ones(2, dtype=torch.complex64)}
+    save_file(content, tmp_path / "model.safetensors")
+    weights = fastload.load(tmp_path, dtype=target, reader=reader)
+    assert_same(weights, {n: t.to(target) if t.dtype in floats else t for n, t in content.items()})
+
+
+@pytest.mark.parametrize("spelling", ["BF16", torch.bfloat16])
+def test_both_spellings(tmp_path: Path, spelling: str | torch.dtype) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    ((_, tensor),) = fastload.stream(tmp_path, dtype=spelling)
+    assert same_bytes(tensor, torch.ones(3, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("target", ["I8", "bf16", "float32", torch.int8, 7])
+def test_targets_that_cannot_be_cast_to(tmp_path: Path, target: str) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(fastload.UsageError, match="BF16, F16, F32, F64"):
+        fastload.load(tmp_path, dtype=target)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "I8", "U8"])
+def test_weights_that_may_be_quantised_are_not_cast(tmp_path: Path, dtype: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(pack({"q": (dtype, [4], b"\1\2\3\4")}))
+    with pytest.raises(fastload.UsageError, match=f"'q'.*{dtype}"):
+        fastload.load(tmp_path, dtype="BF16")
+
+
+def test_model_with_a_quantization_config_is_not_cast(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(fastload.UsageError, match="quantization_config"):
+        fastload.load(tmp_path, dtype="BF16")
+    assert list(fastload.load(tmp_path)) == ["a"]

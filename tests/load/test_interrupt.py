@@ -1,0 +1,78 @@
+"""Ctrl-C, in processes of their own: within a second, and nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models import MIB, save_large
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BEFORE = """
+import os, sys, threading, time, torch, fastload
+def held():
+    fds = len(os.listdir("/proc/self/fd"))
+    return fds, sorted(t.name for t in threading.enumerate())
+fastload.load(sys.argv[1], tensors="layer.000.*")
+before = held()
+"""
+
+_LOAD = """
+# Storage that hangs, as a dead mount does: the system's own call, not ours.
+real = os.preadv
+def slow(*args):
+    if threading.current_thread() is threading.main_thread():
+        return real(*args)
+    os.write(1, b"ready\\n")
+    time.sleep(HANGS_S)
+    return real(*args)
+os.preadv = slow
+try:
+    fastload.load(sys.argv[1], reader="buffered")
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+    time.sleep(SETTLES_S)
+    print("same" if held() == before else f"{before} {held()}")
+"""
+
+_STREAM = """
+try:
+    for name, tensor in fastload.stream(sys.argv[1], options=fastload.Options(staging_bytes="8Mi")):
+        os.write(1, b"ready\\n")
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+    print("same" if held() == before else f"{before} {held()}")
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(_LOAD.replace("HANGS_S", "0.05").replace("SETTLES_S", "0"), id="slow storage"),
+        pytest.param(_LOAD.replace("HANGS_S", "3").replace("SETTLES_S", "3"), id="hanging storage"),
+        pytest.param(_STREAM, id="slow caller"),
+    ],
+)
+def test_interrupt_stops_within_a_second_and_leaks_nothing(tmp_path: Path, script: str) -> None:
+    save_large(tmp_path, 64, 8 * MIB)
+    command = [sys.executable, "-c", textwrap.dedent(_BEFORE + script), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        while (line := process.stdout.readline()) == "ready\n":
+            pass
+        assert line == "stopped\n"
+        assert time.monotonic() - begin < 1
+        assert process.stdout.readline() == "same\n"
+        assert process.wait(10) == 0

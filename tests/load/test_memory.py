@@ -1,0 +1,122 @@
+"""What a load takes, what it refuses to take, and what it gives back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastload
+from models import MIB, same_bytes, save_large
+from writing import entry, shard_bytes
+
+TIB = 1 << 40
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_model_larger_than_memory_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(shard_bytes({"huge": entry("U8", [TIB], 0, TIB)}))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + TIB)
+    before = _resident_bytes()
+    with pytest.raises(fastload.MemoryBudgetError) as caught:
+        fastload.load(tmp_path)
+    assert _resident_bytes() - before < 16 * MIB
+    assert caught.value.needed_bytes >= TIB
+    assert 0 < caught.value.available_bytes < TIB
+    assert caught.value.limit
+    assert "tensors=" in caught.value.hint
+    assert fastload.load(tmp_path, tensors=lambda _: False) == {}
+
+
+def test_model_larger_than_memory_can_be_streamed(tmp_path: Path) -> None:
+    """Sparse, since only the arithmetic matters: many tensors that fit one by one."""
+    count, each = 1024, TIB // 1024
+    header = {f"t{i}": entry("U8", [each], i * each, (i + 1) * each) for i in range(count)}
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(shard_bytes(header))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + TIB)
+    with fastload.stream(tmp_path) as stream:
+        name, tensor = next(stream)
+        assert (name, tensor.nbytes) == ("t0", each)
+
+
+def test_dropping_a_tensor_frees_its_memory(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 8, 16 * MIB)
+    weights = fastload.load(tmp_path)
+    full = _resident_bytes()
+    kept = weights.pop("layer.003.weight")
+    view = kept[1000:2000]
+    del kept
+    weights.clear()
+    assert full - _resident_bytes() > 7 * 14 * MIB
+    assert same_bytes(view, content["layer.003.weight"][1000:2000])
+
+
+def test_stream_holds_no_whole_shard(tmp_path: Path) -> None:
+    script = f"""
+import resource, fastload, torch
+from pathlib import Path
+def now(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+fastload.load({str(tmp_path)!r}, tensors="layer.000.*")
+before = now()
+most = max(now() for _ in fastload.stream({str(tmp_path)!r}, options=fastload.Options(staging_bytes="64Mi")))
+print(most - before)
+"""
+    save_large(tmp_path, 128, 4 * MIB)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 300 * MIB
+
+
+def test_refused_address_space_is_a_memory_budget_error(tmp_path: Path) -> None:
+    save_large(tmp_path, 4, 64 * MIB)
+    script = f"""
+import resource, torch, fastload
+fastload.load({str(tmp_path)!r}, tensors="layer.000.*", reader="buffered")
+size = int(open("/proc/self/statm").read().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (size + (128 << 20), -1))
+try:
+    fastload.load({str(tmp_path)!r}, reader="buffered")
+except fastload.MemoryBudgetError as error:
+    print("refused:", error)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("refused:")
+
+
+def test_staging_is_never_larger_than_the_setting(tmp_path: Path) -> None:
+    save_large(tmp_path, 16, 4 * MIB)
+    for staging_bytes in (4 * MIB, 12 * MIB, 64 * MIB):
+        options = fastload.Options(staging_bytes=staging_bytes)
+        report = fastload.load(tmp_path, reader="direct", options=options).report
+        assert 0 < report.peak_staging_bytes <= staging_bytes
+
+
+def test_staging_too_small_for_one_block(tmp_path: Path) -> None:
+    save_large(tmp_path, 1, MIB)
+    with pytest.raises(fastload.UsageError, match="staging_bytes"):
+        fastload.load(tmp_path, options=fastload.Options(staging_bytes="1Mi"))
+
+
+def test_cast_does_not_hold_both_copies(tmp_path: Path) -> None:
+    """F32 to BF16: the peak is the result and a window, not stored plus result."""
+    script = f"""
+import resource, torch, fastload
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fastload.load({str(tmp_path)!r}, dtype="BF16", options=fastload.Options(staging_bytes="64Mi"))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+"""
+    tensors = {f"t{i}": torch.rand(4 * MIB) for i in range(32)}  # 512 MiB
+    from safetensors.torch import save_file
+
+    save_file(tensors, tmp_path / "model.safetensors")
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < (256 + 230) * MIB

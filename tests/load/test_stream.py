@@ -1,0 +1,106 @@
+"""A stream reads ahead, not too far, and stops when it is closed."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import fastload
+from models import MIB, assert_same, save_large, save_sharded
+
+pytestmark = pytest.mark.usefixtures("leaks_nothing")
+
+SMALL_STAGING = fastload.Options(staging_bytes=8 * MIB)
+
+
+def _read_bytes() -> int:
+    """What this process has asked the system to read so far."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["rchar"])
+
+
+def _workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("fastload")]
+
+
+def test_order_is_that_of_the_files(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 20, MIB)
+    assert [name for name, _ in fastload.stream(tmp_path)] == list(content)
+
+
+def test_next_tensors_are_read_while_the_caller_works(tmp_path: Path) -> None:
+    save_large(tmp_path)
+    with fastload.stream(tmp_path, reader="buffered") as stream:
+        next(stream)
+        before = _read_bytes()
+        deadline = time.monotonic() + 10
+        while _workers() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert _read_bytes() - before > 32 * MIB or not _workers()
+        assert not _workers()  # all is read, though one of sixteen was taken
+
+
+def test_reading_runs_ahead_by_the_window_and_no_further(tmp_path: Path) -> None:
+    save_large(tmp_path, 32, 2 * MIB)
+    with fastload.stream(tmp_path, reader="buffered", options=SMALL_STAGING) as stream:
+        next(stream)
+        before = _read_bytes()
+        time.sleep(0.5)
+        assert _read_bytes() - before < 24 * MIB
+        assert _workers()
+        assert sum(1 for _ in stream) == 31
+    assert stream.report.bound_by == "caller"
+
+
+def test_tensor_larger_than_the_window_comes_whole(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 3, 40 * MIB)
+    assert_same(dict(fastload.stream(tmp_path, options=SMALL_STAGING)), content)
+
+
+def test_closing_early_stops_the_threads(tmp_path: Path) -> None:
+    save_large(tmp_path, 32, 2 * MIB)
+    stream = fastload.stream(tmp_path, options=SMALL_STAGING)
+    taken = dict(itertools.islice(stream, 3))
+    begin = time.monotonic()
+    stream.close()
+    assert time.monotonic() - begin < 1
+    assert not _workers()
+    assert stream.report.tensors == 3
+    assert list(stream) == []
+    assert [tensor.nbytes for tensor in taken.values()] == [2 * MIB] * 3
+
+
+def test_breaking_out_of_the_loop_is_closing(tmp_path: Path) -> None:
+    save_large(tmp_path, 32, 2 * MIB)
+    for _name, _tensor in fastload.stream(tmp_path, options=SMALL_STAGING):
+        break
+    gc.collect()
+    assert not _workers()
+
+
+def test_stream_that_nobody_iterates_starts_nothing(tmp_path: Path) -> None:
+    save_large(tmp_path, 2, MIB)
+    stream = fastload.stream(tmp_path)
+    assert not _workers()
+    with pytest.raises(fastload.UsageError, match="Iterate to its end"):
+        _ = stream.report
+    stream.close()
+    stream.close()
+    assert stream.report.bytes == 0
+
+
+def test_many_shards_do_not_need_many_descriptors(tmp_path: Path) -> None:
+    """One descriptor per shard would end a checkpoint of hundreds of shards at the usual limit of 1024."""
+    shards = {
+        f"model-{i:05}-of-00300.safetensors": {f"t{i}": t for t in save_large(tmp_path, 1, 64).values()}
+        for i in range(1, 301)
+    }
+    (tmp_path / "model.safetensors").unlink()
+    save_sharded(tmp_path, shards)
+    most = max(len(list(Path("/proc/self/fd").iterdir())) for _ in fastload.stream(tmp_path))
+    assert most < 64

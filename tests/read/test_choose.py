@@ -1,0 +1,207 @@
+"""Which reader ``auto`` takes for which file, and that what it takes really serves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from c_library import OnFileSystem
+from shard_files import aligned_memory, bare_shard, no_descriptor_left, write_shard
+
+from fastload._plan.extent import BLOCK_BYTES
+from fastload._read import kernel
+from fastload._read.choose import READERS, choose_reader
+from fastload._read.kernel import cached_fraction, file_system
+from fastload.errors import FormatError, StoreError
+
+if TYPE_CHECKING:
+    from fastload._format.checkpoint import Shard
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the one tmpfs that is nearly everywhere
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    return write_shard(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def cold_shard(shard: Shard) -> Shard:
+    """On a local disk, and not in memory."""
+    descriptor = os.open(shard.path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        kind, cached = file_system(descriptor), cached_fraction(descriptor, shard.identity.size)
+    finally:
+        os.close(descriptor)
+    if kind not in kernel.LOCAL or cached:
+        pytest.skip(f"the temporary folder is on {kind}, where a file is not cold")
+    return shard
+
+
+def first_block(shard: Shard, wanted: str = "auto") -> tuple[str, bytes]:
+    """Who really served, and what it read."""
+    reader = choose_reader(shard, wanted).open(shard)
+    memory = aligned_memory(BLOCK_BYTES)
+    reader.read_into(0, [memory])
+    reader.check_path()
+    reader.close()
+    return reader.name, bytes(memory)
+
+
+def stored(shard: Shard) -> bytes:
+    return Path(shard.path).read_bytes()[:BLOCK_BYTES]
+
+
+@pytest.mark.parametrize("name", ["direct", "buffered", "mmap"])
+def test_a_reader_asked_for_by_name_is_taken(shard: Shard, name: str) -> None:
+    choice = choose_reader(shard, name)
+    assert (choice.name, choice.reason) == (name, "asked for by name")
+    assert choice.depth >= 1
+    assert name in READERS
+
+
+def test_a_warm_file_is_read_through_the_cache(shard: Shard) -> None:
+    choice = choose_reader(shard, "auto")
+    assert choice.name == "buffered"
+    assert "100% of it is in the page cache" in choice.reason or "is memory" in choice.reason
+    assert first_block(shard) == ("buffered", stored(shard))
+
+
+def test_a_cold_file_on_a_local_disk_is_read_past_the_cache(cold_shard: Shard) -> None:
+    choice = choose_reader(cold_shard, "auto")
+    assert choice.name == "direct"
+    assert "0% cached" in choice.reason
+    assert first_block(cold_shard) == ("direct", stored(cold_shard))
+
+
+def test_reading_past_the_cache_leaves_the_cache_as_it_was(cold_shard: Shard) -> None:
+    first_block(cold_shard)
+    descriptor = os.open(cold_shard.path, os.O_RDONLY)
+    try:
+        assert cached_fraction(descriptor, cold_shard.identity.size) < 0.1
+    finally:
+        os.close(descriptor)
+
+
+def test_a_file_in_memory_is_read_through_the_cache(tmp_path: Path) -> None:
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        pytest.skip("no /dev/shm to write to")
+    folder = SHARED_MEMORY / f"fastload-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        shard = write_shard(folder / "model.safetensors")
+        choice = choose_reader(shard, "auto")
+        assert (choice.name, choice.reason) == ("buffered", "tmpfs is memory")
+        assert first_block(shard) == ("buffered", stored(shard))
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_without_cachestat_and_statx_a_cold_file_is_still_read_past_the_cache(
+    cold_shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "_libc", OnFileSystem(0xEF53))
+    assert first_block(cold_shard) == ("direct", stored(cold_shard))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(0x6969, "nfs is a network file system"), (0x2FC12FC1, "file system zfs"), (0x1234, "0x1234")]
+)
+def test_other_file_systems_are_read_through_the_cache(
+    cold_shard: Shard, monkeypatch: pytest.MonkeyPatch, kind: int, reason: str
+) -> None:
+    monkeypatch.setattr(kernel, "_libc", OnFileSystem(kind))
+    choice = choose_reader(cold_shard, "auto")
+    assert choice.name == "buffered"
+    assert reason in choice.reason
+
+
+def test_a_network_wants_more_reads_in_flight_than_a_disk(cold_shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = choose_reader(cold_shard, "auto")
+    monkeypatch.setattr(kernel, "_libc", OnFileSystem(0x6969))
+    assert choose_reader(cold_shard, "auto").depth > disk.depth
+
+
+def test_a_refusal_at_open_falls_back_for_this_file(cold_shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def open_buffered_only(path: str, flags: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", open_buffered_only)
+    with no_descriptor_left():
+        assert first_block(cold_shard) == ("buffered", stored(cold_shard))
+
+
+def test_a_refusal_at_read_falls_back_for_this_file(cold_shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.preadv
+    refusals = iter([True])
+
+    def refuse_once(descriptor: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        if not flags and next(refusals, False):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(descriptor, buffers, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", refuse_once)
+    with no_descriptor_left():
+        assert first_block(cold_shard) == ("buffered", stored(cold_shard))
+
+
+_ON_OVERLAY_OVER_RAMFS = """
+set -e
+mount -t ramfs ramfs "$1/ramfs" 2>/dev/null || exit 77
+cp "$1/model.safetensors" "$1/ramfs/"
+mount -t overlay overlay -o "lowerdir=$1/ramfs:$1/empty" "$1/overlay" 2>/dev/null || exit 77
+exec "$2" -c '
+import mmap, sys
+from fastload._format.checkpoint import Shard
+from fastload._read.choose import choose_reader
+from fastload._read.file import read_header
+shard = Shard("m", sys.argv[1], *read_header(sys.argv[1]))
+choice = choose_reader(shard, "auto")
+reader = choice.open(shard)
+memory = memoryview(mmap.mmap(-1, 1 << 22))
+reader.read_into(0, [memory])
+assert memory == open(sys.argv[1], "rb").read()[: 1 << 22]
+print(choice.name, reader.name)
+' "$1/overlay/model.safetensors"
+"""
+
+
+def test_a_real_file_system_that_refuses_direct_reads_is_read_through_the_cache(shard: Shard) -> None:
+    """An overlay over ramfs: it looks local and says nothing of alignment, and refuses O_DIRECT at open."""
+    folder = Path(shard.path).parent
+    for name in ("ramfs", "empty", "overlay"):
+        (folder / name).mkdir()
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("no unshare(1) here")
+    command = [unshare, "-m", "sh", "-c", _ON_OVERLAY_OVER_RAMFS, "sh", str(folder), sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this user may not mount file systems")
+    assert done.stdout.split() == ["direct", "buffered"], done.stderr
+
+
+def test_what_is_no_file_is_refused_while_choosing(tmp_path: Path) -> None:
+    with no_descriptor_left(), pytest.raises(FormatError):
+        choose_reader(bare_shard(str(tmp_path)), "auto")
+
+
+def test_storage_that_fails_while_choosing_is_a_store_error(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        choose_reader(shard, "auto")

@@ -1,0 +1,108 @@
+"""What only ``mmap`` can get wrong: pages that cannot come in, and writes that must stay here."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from c_library import MadviseSays
+from shard_files import DATA, write_shard
+
+from fastload._read.populate import PopulatingReader, map_file
+from fastload.errors import FormatError, IntegrityError, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastload._format.checkpoint import Shard
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    return write_shard(tmp_path / "model.safetensors")
+
+
+def populate(shard: Shard) -> None:
+    memory, reader = map_file(shard), PopulatingReader(shard)
+    try:
+        reader.read_into(0, [memory])
+    finally:
+        reader.close()
+
+
+def test_what_is_written_to_the_mapping_stays_in_this_process(shard: Shard) -> None:
+    memory = map_file(shard)
+    memory[-len(DATA) :] = bytes(len(DATA))
+    with open(shard.path, "rb") as file:
+        assert file.read()[-len(DATA) :] == DATA
+
+
+def test_pages_are_in_memory_before_they_are_touched(shard: Shard) -> None:
+    memory, reader = map_file(shard), PopulatingReader(shard)
+    before = minor_faults()
+    reader.read_into(0, [memory])
+    reader.close()
+    after = minor_faults()
+    assert sum(memory[::4096]) > 0
+    assert minor_faults() - after < (after - before) + 200  # else each of 2,000 pages would fault by itself
+
+
+def minor_faults() -> int:
+    with open("/proc/self/stat", encoding="ascii") as file:
+        return int(file.read().rsplit(") ", 1)[1].split()[7])
+
+
+def test_a_buffer_may_begin_and_end_anywhere(shard: Shard) -> None:
+    memory, reader = map_file(shard), PopulatingReader(shard)
+    reader.read_into(4097, [memory[4097:9999]])
+    reader.close()
+    with open(shard.path, "rb") as file:
+        assert memory[4097:9999] == file.read()[4097:9999]
+
+
+def test_a_file_cut_off_under_its_mapping_is_an_integrity_error_and_no_sigbus(shard: Shard) -> None:
+    memory, reader = map_file(shard), PopulatingReader(shard)
+    os.truncate(shard.path, 4096)
+    with pytest.raises(IntegrityError) as caught:
+        reader.read_into(8192, [memory[8192:]])
+    reader.close()
+    assert (caught.value.path, caught.value.offset) == (shard.path, 8192)
+    assert "4,096 bytes" in caught.value.found
+
+
+def test_pages_that_fail_in_an_unchanged_file_are_a_store_error(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.EFAULT))
+    with pytest.raises(StoreError, match="Input/output error"):
+        populate(shard)
+
+
+def test_no_memory_for_pages_is_no_fault_of_the_file(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.ENOMEM))
+    with pytest.raises(StoreError, match="Cannot allocate memory"):
+        populate(shard)
+
+
+def test_a_kernel_that_cannot_populate_leaves_it_to_the_first_touch(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.EINVAL))
+    populate(shard)
+
+
+def test_a_file_that_shrinks_while_it_is_mapped_is_an_integrity_error(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.stat(shard.path)
+    monkeypatch.setattr(os, "fstat", lambda _: status)  # what was seen just before
+    os.truncate(shard.path, 4096)
+    with pytest.raises(IntegrityError, match="became shorter"):
+        map_file(shard)
+
+
+def test_what_cannot_be_mapped_is_refused_like_what_cannot_be_read(shard: Shard) -> None:
+    os.unlink(shard.path)
+    os.mkfifo(shard.path)
+    with pytest.raises(FormatError, match="FIFO"):
+        map_file(shard)

@@ -1,0 +1,82 @@
+"""The public surface: light to import, exact, typed."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastload
+
+_HEAVY = ("torch", "numpy", "huggingface_hub", "kvikio", "tqdm", "safetensors")
+_ROOT = Path(fastload.__file__).parent
+
+
+def test_importing_is_light() -> None:
+    code = f"import fastload, sys; print([name for name in {_HEAVY} if name in sys.modules], len(sys.modules))"
+    heavy, _, _ = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.partition("]")
+    assert heavy == "["
+
+
+@pytest.mark.parametrize("name", fastload.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert getattr(fastload, name).__doc__
+
+
+def test_public_names_are_sorted_and_complete() -> None:
+    assert fastload.__all__ == sorted(fastload.__all__)
+    assert set(fastload.__all__) == set(fastload._HOME_OF)
+    assert set(fastload.__all__) <= set(dir(fastload))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fastload.nothing
+
+
+def test_what_type_checkers_see_is_what_there_is() -> None:
+    tree = ast.parse((_ROOT / "__init__.py").read_text())
+    seen = {
+        alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert {name: seen[name] for name in fastload.__all__} == fastload._HOME_OF
+
+
+def test_version_is_the_distributions() -> None:
+    assert fastload.__version__ == importlib.metadata.version("fastload-llm")
+
+
+def test_package_is_typed() -> None:
+    assert (_ROOT / "py.typed").exists()
+
+
+def test_only_one_module_reads_the_environment() -> None:
+    readers = [p.name for p in _ROOT.rglob("*.py") if any(w in p.read_text() for w in ("environ", "getenv"))]
+    assert readers == ["options.py"]
+
+
+def test_only_the_command_line_prints_or_exits() -> None:
+    for path in _ROOT.rglob("*.py"):
+        if "cli" in path.parts or path.name == "__main__.py":
+            continue
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        assert not calls & {"print", "exit", "sys.exit", "os._exit"}, path
+
+
+def test_torch_missing_is_said_plainly(tmp_path: Path) -> None:
+    """As in an init container, which has no torch."""
+    code = """
+import sys
+sys.modules["torch"] = None
+import fastload
+try:
+    fastload.load("/nowhere")
+except fastload.UnsupportedError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "pip install 'fastload-llm[torch]'" in run.stdout
