@@ -23,12 +23,12 @@ from large import LARGE, Large
 
 def measure(large: Large) -> tuple[float, str]:
     """Seconds, and what came of it."""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         parse_header(large.raw, path="x", file_bytes=8 + len(large.raw) + large.data_bytes)
     except FormatError as error:
-        return time.perf_counter() - started, error.found[:60]
-    return time.perf_counter() - started, "valid"
+        return time.process_time() - started, error.found[:60]
+    return time.process_time() - started, "valid"
 
 
 def main() -> int:

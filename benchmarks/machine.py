@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on: the machine, the file system, the versions."""
+"""What the numbers of a run depend on: the machine, the file system, the versions, and who else was busy."""
 
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ def describe_machine(folder: str) -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": ", ".join(f"{name} {_find_version(name)}" for name in _PACKAGES),
-        "load before": f"{os.getloadavg()[0]:.2f} (1 minute); above 0.5 others disturb the measurement",
     }
+
+
+def read_others_cpu_s() -> float:
+    """CPU seconds that all others, the host too, have used up so far. Own children count once they have ended."""
+    ticks = [int(field) for field in _read_lines("/proc/stat")[0].split()[1:9]]
+    idle_ticks = ticks[3] + ticks[4]
+    return (sum(ticks) - idle_ticks) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def _read_huge_pages() -> str:

@@ -1,7 +1,7 @@
 """One measurement in a process of its own: ``python measure.py CONTESTANT FOLDER WARM_UP_FOLDER``.
 
-A fresh process, because imports, thread pools, freed memory and peak RSS of one loader must not help or burden the next.
-It prints ``ready`` when all is imported, waits for a line on stdin, loads, and prints one JSON object.
+A fresh process, because imports, thread pools, freed memory and peak RSS of one must not help or burden the next. It
+prints ``ready`` when all is imported, waits for a line on stdin, loads, and prints one JSON object.
 """
 
 from __future__ import annotations

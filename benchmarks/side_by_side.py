@@ -13,12 +13,13 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from contestants import CEILING, CONTESTANTS, list_shards
 from free_memory import make_free_memory
-from machine import describe_machine
+from machine import describe_machine, read_others_cpu_s
 from make_checkpoint import GIB, list_llama, list_tiny, write_checkpoint
 from measure import Sample
 from page_cache import evict, fill
@@ -55,6 +56,7 @@ class Runner:
         evict(paths)  # in any case, so that what is cached was all cached in the same way
         prepare = evict if state == "cold" else fill
         table = Table(title, state, prepare(paths))
+        begin_s, others_s = time.monotonic(), read_others_cpu_s()
         for number in range(self._rounds + 1):
             for contestant in self._order.sample(contestants, len(contestants)):
                 if contestant in table.errors:
@@ -68,6 +70,7 @@ class Runner:
                 print(f"{title}, round {number}: {contestant} {sample.seconds:.3f} s", file=sys.stderr)
                 if number:
                     table.samples.setdefault(contestant, []).append(sample)
+        table.others_cpus = (read_others_cpu_s() - others_s) / (time.monotonic() - begin_s)
         return table
 
     def run_tiny(self, contestants: Sequence[str]) -> Table:

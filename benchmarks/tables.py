@@ -24,6 +24,8 @@ class Table:
     state: str
     method: str
     """How that state was brought about."""
+    others_cpus: float = 0.0
+    """CPUs that other processes kept busy meanwhile; above a tenth the numbers are theirs as well."""
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
@@ -53,7 +55,8 @@ class Table:
         ranked = sorted(self.samples.values(), key=lambda samples: median(s.seconds for s in samples))
         rows = [_HEAD, *(_format_row(samples, best) for samples in ranked)]
         rows += [(name, *[""] * 6, error) for name, error in self.errors.items()]
-        return f"### {self.title}\n\n{self.state}: {self.method}.\n\n{format_rows(rows)}"
+        others = f"Meanwhile others kept {self.others_cpus:.2f} CPUs busy."
+        return f"### {self.title}\n\n{self.state}: {self.method}. {others}\n\n{format_rows(rows)}"
 
 
 def _format_row(samples: list[Sample], best: float | None) -> tuple[str, ...]:

@@ -39,14 +39,16 @@ def test_what_is_written_to_the_mapping_stays_in_this_process(shard: Shard) -> N
         assert file.read()[-len(DATA) :] == DATA
 
 
-def test_pages_are_in_memory_before_they_are_touched(shard: Shard) -> None:
-    memory, reader = map_file(shard), PopulatingReader(shard)
+@pytest.mark.parametrize("begin", [0, 4097])
+def test_pages_are_in_memory_before_they_are_touched(shard: Shard, begin: int) -> None:
+    memory, reader = map_file(shard)[begin:], PopulatingReader(shard)
     before = minor_faults()
-    reader.read_into(0, [memory])
+    reader.read_into(begin, [memory])
     reader.close()
     after = minor_faults()
     assert sum(memory[::4096]) > 0
-    assert minor_faults() - after < (after - before) + 200  # else each of 2,000 pages would fault by itself
+    assert minor_faults() - after < 500  # of 2,000 pages
+    assert after - before < 500  # nor by a fault each on the way
 
 
 def minor_faults() -> int:
@@ -54,22 +56,14 @@ def minor_faults() -> int:
         return int(file.read().rsplit(") ", 1)[1].split()[7])
 
 
-def test_a_buffer_may_begin_and_end_anywhere(shard: Shard) -> None:
-    memory, reader = map_file(shard), PopulatingReader(shard)
-    reader.read_into(4097, [memory[4097:9999]])
-    reader.close()
-    with open(shard.path, "rb") as file:
-        assert memory[4097:9999] == file.read()[4097:9999]
-
-
 def test_a_file_cut_off_under_its_mapping_is_an_integrity_error_and_no_sigbus(shard: Shard) -> None:
     memory, reader = map_file(shard), PopulatingReader(shard)
-    os.truncate(shard.path, 4096)
+    os.truncate(shard.path, 8192)
     with pytest.raises(IntegrityError) as caught:
-        reader.read_into(8192, [memory[8192:]])
+        reader.read_into(4096, [memory[4096:8192], memory[8192:]])
     reader.close()
     assert (caught.value.path, caught.value.offset) == (shard.path, 8192)
-    assert "4,096 bytes" in caught.value.found
+    assert "8,192 bytes" in caught.value.found
 
 
 def test_pages_that_fail_in_an_unchanged_file_are_a_store_error(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:

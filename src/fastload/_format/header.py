@@ -22,7 +22,7 @@ from fastload._format.strict_json import (
     DuplicateKeyError,
     JsonError,
     OddNumber,
-    check_depth,
+    check_nesting,
     collector_paused,
     parse_json,
 )
@@ -93,7 +93,11 @@ def parse_header(raw: bytes, *, path: str, file_bytes: int) -> Header:
         FormatError: names the file, the tensor where there is one, what was found and expected.
     """
     with collector_paused():
-        return _build_header(parse_object(raw, path), len(raw), path, file_bytes)
+        document = parse_object(raw, path)
+        header = _build_header(document, len(raw), path, file_bytes)
+        if any(len(entry) > len(_FIELDS) for entry in document.values()):
+            _check_unknown_fields(raw, path)
+        return header
 
 
 def parse_object(raw: bytes, path: str) -> dict[str, Any]:
@@ -173,11 +177,14 @@ def _check_fields(name: str, entry: dict[str, Any], path: str) -> None:
     missing = sorted(_FIELDS - entry.keys())
     if missing:
         raise FormatError(path, f"no {' and no '.join(missing)}", "dtype, shape and data_offsets", tensor=name)
+
+
+def _check_unknown_fields(raw: bytes, path: str) -> None:
+    """Fields nobody knows are allowed, but not nested without end; elsewhere nothing can be nested at all."""
     try:
-        for value in entry.values():  # fields nobody knows are allowed, but not nested without end
-            check_depth(value, depth=2)
+        check_nesting(raw)
     except JsonError as exc:
-        raise FormatError(path, str(exc), "fields that a parser can hold", tensor=name) from exc
+        raise FormatError(path, str(exc), "fields that a parser can hold") from exc
 
 
 def _check_integers(name: str, field: str, value: Any, path: str) -> None:

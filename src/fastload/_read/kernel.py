@@ -97,11 +97,11 @@ def _probe_cache(descriptor: int, size: int) -> float:
     a cold file would look warm.
     """
     buffer = bytearray(1)
-    shift = time.monotonic_ns() % max(1, size // _PROBES)
     hits = 0
     for number in range(_PROBES):
+        somewhere = time.monotonic_ns() % max(1, size // _PROBES)
         try:
-            hits += os.preadv(descriptor, [buffer], size * number // _PROBES + shift, os.RWF_NOWAIT)
+            hits += os.preadv(descriptor, [buffer], size * number // _PROBES + somewhere, os.RWF_NOWAIT)
         except BlockingIOError:
             continue
         except OSError:  # the file system has no RWF_NOWAIT: nothing is known, and reading past the cache is safe

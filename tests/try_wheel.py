@@ -1,0 +1,33 @@
+"""Tries the installed wheel in a venv that has no torch, as an init container has none. Run by `make package`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fastload
+
+
+def main(model: str) -> None:
+    """Raise where the wheel is not what it should be."""
+    assert importlib.util.find_spec("torch") is None
+    assert importlib.util.find_spec("numpy") is None
+    folder = Path(fastload.__file__).parent
+    assert folder.is_relative_to(sys.prefix), f"this is not the wheel but {folder}"
+    assert (folder / "py.typed").exists()
+    command = Path(sys.executable).parent / "fastload"
+    found = subprocess.run([command, "inspect", "--json", f"./{model}"], capture_output=True, check=True, text=True)
+    assert len(json.loads(found.stdout)["tensors"]) == 104
+    loaded = subprocess.run([command, "load", f"./{model}"], capture_output=True, check=False, text=True)
+    assert loaded.returncode == 20, loaded
+    assert "pip install 'fastload-llm[torch]'" in loaded.stderr
+    megabytes = sum(file.stat().st_size for file in Path(sys.prefix, "lib").rglob("*") if file.is_file()) / 1e6
+    print(f"the wheel works without torch; its venv holds {megabytes:.0f} MB, pip included")
+    assert megabytes < 60
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
