@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from checkpoints import Sized, header_of, sized_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpoints import Sized, header_of, sized_tensors
 from fastload._plan.layout import (
     NOWHERE,
     Layout,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from checkpoints import Sized, checkpoint_of, sized_tensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from checkpoints import Sized, checkpoint_of, sized_tensors
 from fastload._format.checkpoint import Checkpoint
 from fastload._format.index import Index
 from fastload._plan.extent import BLOCK_BYTES, Extent

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from c_library import OnFileSystem
-from shard_files import aligned_memory, bare_shard, no_descriptor_left, write_shard
 
+from c_library import OnFileSystem
 from fastload._plan.extent import BLOCK_BYTES
 from fastload._read import kernel
 from fastload._read.choose import READERS, choose_reader
 from fastload._read.kernel import cached_fraction, file_system
 from fastload.errors import FormatError, StoreError
+from shard_files import aligned_memory, bare_shard, no_descriptor_left, write_shard
 
 if TYPE_CHECKING:
     from fastload._format.checkpoint import Shard
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the one tmpfs that is nearly everywhere
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture

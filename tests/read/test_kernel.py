@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from c_library import Refusing, StatxSays
 
+from c_library import Refusing, StatxSays
 from fastload._read import kernel
 from fastload._read.kernel import cached_fraction, direct_alignment, file_system
 
@@ -56,7 +56,7 @@ def mounted_as(path: str) -> str:
     return max((place, kind) for place, kind in mounts if os.path.commonpath([place, path]) == place)[1]
 
 
-@pytest.mark.parametrize("path", ["/dev/shm", "/", "."])  # noqa: S108 - only looked at
+@pytest.mark.parametrize("path", ["/dev/shm", "/", "."])
 def test_file_systems_are_called_as_the_mount_table_calls_them(path: str) -> None:
     with opened(path) as descriptor:
         name = file_system(descriptor)

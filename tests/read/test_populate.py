@@ -7,11 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from c_library import MadviseSays
-from shard_files import DATA, write_shard
 
+from c_library import MadviseSays
 from fastload._read.populate import PopulatingReader, map_file
 from fastload.errors import FormatError, IntegrityError, StoreError
+from shard_files import DATA, write_shard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,13 +42,11 @@ def test_what_is_written_to_the_mapping_stays_in_this_process(shard: Shard) -> N
 @pytest.mark.parametrize("begin", [0, 4097])
 def test_pages_are_in_memory_before_they_are_touched(shard: Shard, begin: int) -> None:
     memory, reader = map_file(shard)[begin:], PopulatingReader(shard)
-    before = minor_faults()
     reader.read_into(begin, [memory])
     reader.close()
-    after = minor_faults()
+    before = minor_faults()
     assert sum(memory[::4096]) > 0
-    assert minor_faults() - after < 500  # of 2,000 pages
-    assert after - before < 500  # nor by a fault each on the way
+    assert minor_faults() - before < 50  # else it would be one per page, or per the 16 around it
 
 
 def minor_faults() -> int:

@@ -93,11 +93,7 @@ def parse_header(raw: bytes, *, path: str, file_bytes: int) -> Header:
         FormatError: names the file, the tensor where there is one, what was found and expected.
     """
     with collector_paused():
-        document = parse_object(raw, path)
-        header = _build_header(document, len(raw), path, file_bytes)
-        if any(len(entry) > len(_FIELDS) for entry in document.values()):
-            _check_unknown_fields(raw, path)
-        return header
+        return _build_header(raw, path, file_bytes)
 
 
 def parse_object(raw: bytes, path: str) -> dict[str, Any]:
@@ -119,10 +115,13 @@ def parse_object(raw: bytes, path: str) -> dict[str, Any]:
     return document
 
 
-def _build_header(document: dict[str, Any], json_bytes: int, path: str, file_bytes: int) -> Header:
+def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
+    document = parse_object(raw, path)
     metadata = _parse_metadata(document.pop(_METADATA, None), path)
-    data_start = LENGTH_BYTES + json_bytes
+    data_start = LENGTH_BYTES + len(raw)
     tensors = [_parse_tensor(name, entry, path, data_start) for name, entry in document.items()]
+    if any(len(entry) > len(_FIELDS) for entry in document.values()):
+        _check_unknown_fields(raw, path)
     tensors.sort(key=_FILE_ORDER)
     _check_tiling(tensors, path, data_start, file_bytes)
     return Header(tuple(tensors), metadata, data_start, file_bytes)

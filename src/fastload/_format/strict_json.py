@@ -26,7 +26,6 @@ _SAFE_RECURSION = 10_000
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _SQUARE = bytes.maketrans(b"{}", b"[]")
-_PEELS = 8
 _RUNS = re.compile(rb"(\[+)(\]*)")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -125,18 +124,18 @@ def _may_hold_odd_integers(raw: bytes) -> bool:
 def check_nesting(raw: bytes) -> None:
     """Raise :class:`JsonError` if ``raw`` is nested deeper than serde_json takes.
 
-    Peels off the innermost brackets a few times, since there are most of them, then counts runs. To walk the parsed value takes
-    ten times as long.
+    Peels off the innermost brackets as long as they are many, then counts runs; to walk the parsed value takes ten times as long.
     """
     brackets = _STRING.sub(b"", raw).translate(_SQUARE, _NO_BRACKETS)
-    for _ in range(_PEELS):
+    depth = 0
+    while brackets.count(b"[]") > len(brackets) // 8:
         brackets = brackets.replace(b"[]", b"")
-    depth = _PEELS
-    for opened, closed in _RUNS.findall(brackets):
-        depth += len(opened)
+        depth += 1
+    for run in _RUNS.finditer(brackets):
+        depth += len(run[1])
         if depth > _MAX_DEPTH:
             raise JsonError(f"more than {_MAX_DEPTH} levels of nesting")
-        depth -= len(closed)
+        depth -= len(run[2])
 
 
 @contextmanager

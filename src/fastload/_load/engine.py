@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._load import into
+from fastload._load import parameters
 from fastload._load.clock import Clock
-from fastload._load.prepare import check_cast, choose_target, find, prepare
+from fastload._load.device import parse_device
+from fastload._load.into import choose_module_target, fill
+from fastload._load.prepare import check_cast, find, prepare
 from fastload._load.stream import Weights
-from fastload._load.target import Keeping, parse_device
+from fastload._load.target import Keeping, choose_target
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
@@ -36,19 +38,16 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     """See :func:`fastload.load_into`."""
     clock = Clock()
     dtype = None if request.dtype is None else parse_cast(request.dtype)
-    own = into.own_tensors(module)
+    own = parameters.own_tensors(module)
     found = find(request, clock)
     own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
-    if into.match(own, found.infos, strict=strict, dtype=dtype):
+    if parameters.match(own, found.infos, strict=strict, dtype=dtype):
         check_cast(found)
     found = found.only(own)
-    destinations = into.assign(own, found.infos, maps=request.settings.reader == "mmap")
+    destinations = parameters.assign(own, found.infos, maps=request.settings.reader == "mmap")
     keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
-    if request.settings.reader == "mmap":
-        target = choose_target(destinations.device, keeping, request.settings, found.fetched.checkpoint)
-    else:
-        target = into.choose_target(destinations, keeping, request.settings.device_bytes)
-    return into.fill(prepare(request, found, target, destinations.device, clock), destinations)
+    target = choose_module_target(destinations, keeping, request.settings, found.fetched.checkpoint)
+    return fill(prepare(request, found, target, destinations.device, clock), destinations)
 
 
 def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> Stream:

@@ -13,23 +13,21 @@ from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.staging import Staging, divide_staging
 from fastload._load.stream import Job, Stream
-from fastload._load.target import CudaTarget, HostTarget, Keeping, MappedTarget, Target
 from fastload._place.budget import host_headroom
 from fastload._place.tensors import check_castable, torch_layout
 from fastload._plan.plan import build_plan
 from fastload._read.choose import Choice, choose_reader
-from fastload.errors import UnsupportedError, UsageError
+from fastload.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
     import torch
 
-    from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import TensorInfo
     from fastload._load.clock import Clock
     from fastload._load.request import Request
-    from fastload.options import Settings
+    from fastload._load.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +70,6 @@ def check_cast(found: Found) -> None:
     if is_quantised(found.fetched.folder):
         what = "dtype= cannot cast a model whose config.json has a quantization_config"
         raise UsageError(what, "Load it as it is stored (leave dtype= out)")
-
-
-def choose_target(device: torch.device, keeping: Keeping, settings: Settings, checkpoint: Checkpoint) -> Target:
-    """The target that is ``device``'s fresh memory, or for ``reader="mmap"`` the page cache.
-
-    Raises:
-        UnsupportedError: ``mmap`` for a device.
-    """
-    if settings.reader == "mmap":
-        if device.type != "cpu":
-            raise UnsupportedError('reader="mmap" serves device="cpu" only', 'Use reader="auto"')
-        return MappedTarget(checkpoint, keeping)
-    if device.type == "cuda":
-        return CudaTarget(device, keeping, settings.device_bytes)
-    return HostTarget(keeping)
 
 
 def prepare(request: Request, found: Found, target: Target, device: torch.device, clock: Clock) -> Stream:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import torch
-
 from fastload._place.budget import check_budget, host_headroom
 from fastload._place.cuda import CudaPlacer, allocate_on, device_headroom
 from fastload._place.host import HostPlacer
@@ -14,16 +12,19 @@ from fastload._place.memory import map_anonymous
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
 from fastload._read.populate import map_file
-from fastload.errors import MemoryBudgetError, UnsupportedError, UsageError
+from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
     from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import TensorInfo
     from fastload._load.staging import Staging
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
+    from fastload.options import Settings
 
 _HOST_EXTENT_BYTES = 8 << 20  # 8 MiB
 _CUDA_EXTENT_BYTES = 16 << 20  # 16 MiB
@@ -188,29 +189,16 @@ def allocate_host(nbytes: int) -> memoryview:
         raise MemoryBudgetError(nbytes, 0, "the kernel's limit on address space (ulimit -v)", _HOST_HINT) from exc
 
 
-def parse_device(device: torch.device | str) -> torch.device:
-    """The device that ``device=`` means; a bare ``cuda`` is the current one.
+def choose_target(device: torch.device, keeping: Keeping, settings: Settings, checkpoint: Checkpoint) -> Target:
+    """The target that is ``device``'s fresh memory, or for ``reader="mmap"`` the page cache.
 
     Raises:
-        UsageError: no such device.
-        UnsupportedError: a device that fastload does not serve, or no CUDA here.
+        UnsupportedError: ``mmap`` for a device.
     """
-    try:
-        parsed = torch.device(device)
-    except (RuntimeError, TypeError) as exc:
-        raise UsageError(f"no device {str(device)!r}", "Use cpu, cuda or cuda:1") from exc
-    if parsed.type == "cpu":
-        return torch.device("cpu")
-    if parsed.type != "cuda":
-        raise UnsupportedError(f"device {parsed.type!r} is not served", 'Load with device="cpu" and move the tensors')
-    if not torch.cuda.is_available():
-        built = "was built without CUDA" if torch.version.cuda is None else "sees no device"
-        raise UnsupportedError(
-            f"torch {torch.__version__} {built}", "Install a CUDA build, check nvidia-smi, or use cpu"
-        )
-    index: int | None = parsed.index  # torch's stubs know no None
-    if index is None:
-        index = torch.cuda.current_device()
-    if index >= torch.cuda.device_count():
-        raise UsageError(f"no device cuda:{index}", f"There are {torch.cuda.device_count()}")
-    return torch.device("cuda", index)
+    if settings.reader == "mmap":
+        if device.type != "cpu":
+            raise UnsupportedError('reader="mmap" serves device="cpu" only', 'Use reader="auto"')
+        return MappedTarget(checkpoint, keeping)
+    if device.type == "cuda":
+        return CudaTarget(device, keeping, settings.device_bytes)
+    return HostTarget(keeping)
