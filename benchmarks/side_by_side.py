@@ -22,9 +22,9 @@ from free_memory import make_free_memory
 from machine import describe_machine, read_others_cpu_s
 from make_checkpoint import GIB, list_llama, list_tiny, write_checkpoint
 from measure import Sample
-from page_cache import evict, fill
+from page_cache import PageCacheError, evict, fill
 from tables import Table, format_rows
-from targets import judge
+from targets import judge, judge_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +52,8 @@ class Runner:
 
     def run_table(self, title: str, folder: str, state: str, contestants: Sequence[str]) -> Table:
         """All contestants, once per round in a new order. Round 0 is thrown away."""
+        if state == "cold":  # memcpy's source is the page cache
+            contestants = [name for name in contestants if name != CEILING]
         paths = list_shards(folder)
         evict(paths)  # in any case, so that what is cached was all cached in the same way
         prepare = evict if state == "cold" else fill
@@ -107,20 +109,20 @@ class Runner:
 
 def render_growth(tables: Sequence[Table]) -> str:
     """One line per loader and size: seconds and GB/s."""
-    rows: list[tuple[str, ...]] = [("table", "loader", "median s", "min-max s", "GB/s", "s per GB")]
+    rows: list[tuple[str, ...]] = [("table", "loader", "median s", "min-max s", "GB/s", "s per GB", "others")]
     for table in tables:
         for contestant, samples in table.samples.items():
             seconds, nbytes = table.get(contestant) or 0.0, samples[0].nbytes / 1e9
             spread = f"{min(s.seconds for s in samples):.3f}-{max(s.seconds for s in samples):.3f}"
             speed = (f"{seconds:.3f}", spread, f"{nbytes / seconds:.2f}", f"{seconds / nbytes:.3f}")
-            rows.append((table.title, contestant, *speed))
-        rows += [(table.title, contestant, *[""] * 3, error) for contestant, error in table.errors.items()]
+            rows.append((table.title, contestant, *speed, f"{table.others_cpus:.2f} CPUs"))
+        rows += [(table.title, contestant, *[""] * 4, error) for contestant, error in table.errors.items()]
     return f"### Growth\n\n{format_rows(rows)}"
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("folder", help="a checkpoint of make_checkpoint.py, on the storage to be measured")
+    parser.add_argument("folder", help="a checkpoint on the storage to be measured; see make_checkpoint.py")
     parser.add_argument("--rounds", type=int, default=5, help="measurements per loader; one more is thrown away")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="LOADER", help=f"of {', '.join(CONTESTANTS)}")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=["cold", "cached", "tiny"])
@@ -136,9 +138,21 @@ def _parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure what the command line asks for."""
     asked = _parse_arguments()
+    if asked.parts != ["growth"] and not list_shards(asked.folder):
+        print(f"no *.safetensors in {asked.folder!r}: make_checkpoint.py makes some", file=sys.stderr)
+        return 2
+    try:
+        return run(asked)
+    except PageCacheError as exc:
+        print(exc, file=sys.stderr)
+        return 2
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Measure, print the tables and the verdicts."""
     facts = describe_machine(asked.folder)
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
-    loaders = [name for name in asked.only or CONTESTANTS if name != CEILING]
+    contestants = asked.only or CONTESTANTS
     tables: dict[str, Table] = {}
     growth: list[Table] = []
     beside = os.path.dirname(os.path.abspath(asked.folder))
@@ -150,12 +164,11 @@ def main() -> int:
                 print(render_growth(growth), end="\n\n")
                 continue
             if part == "tiny":
-                tables[part] = runner.run_tiny(loaders)
+                tables[part] = runner.run_tiny([name for name in contestants if name != CEILING])
             else:
-                entrants = loaders if part == "cold" else asked.only or CONTESTANTS
-                tables[part] = runner.run_table(part, asked.folder, part, entrants)
+                tables[part] = runner.run_table(part, asked.folder, part, contestants)
             print(tables[part].render(), end="\n\n", flush=True)
-    verdicts = judge(tables)
+    verdicts = [*judge(tables), *judge_growth(growth)]
     measured = [*tables.values(), *growth]
     wrong = [f"{table.title}: {name}" for table in measured for name in table.find_differences()]
     print("\n".join([*map(str, verdicts), *(f"OTHER BYTES in {name}" for name in wrong)]))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from contestants import CEILING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tables import Table
 
 _COPYING = ("fastload-auto", "fastload-direct", "fastload-buffered")
 _RSS_LIMIT_GIB = 0.4
+_LINEAR = 1.25  # what the noise of a machine may add
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,17 @@ def judge(tables: Mapping[str, Table]) -> list[Verdict]:
         verdicts += _at_most(promise, above, 1 << 30, _RSS_LIMIT_GIB)
     if tiny := tables.get("tiny"):
         verdicts += _at_most("8,000 tiny tensors: auto's seconds < 0.4", tiny.get("fastload-auto"), 1, 0.4)
+    return verdicts
+
+
+def judge_growth(tables: Sequence[Table]) -> list[Verdict]:
+    """Whether a byte of the largest checkpoint takes no longer than one of the smallest; ``tables`` by growing size."""
+    verdicts: list[Verdict] = []
+    for state in ("cold", "cached"):
+        costs = [table.get("fastload-auto", lambda s: s.seconds / s.nbytes) for table in tables if table.state == state]
+        if len(costs) > 1:
+            promise = f"growth, {state}: seconds per byte, largest / smallest <= {_LINEAR}"
+            verdicts += _at_most(promise, costs[-1], costs[0], _LINEAR)
     return verdicts
 
 

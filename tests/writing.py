@@ -1,4 +1,4 @@
-"""Safetensors files written byte by byte: the test of a reader must not rest on a writer that knows what readers like."""
+"""Safetensors files, byte by byte: the test of a reader must not rest on a writer that knows what readers like."""
 
 from __future__ import annotations
 

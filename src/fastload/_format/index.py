@@ -1,7 +1,7 @@
 """The index of a sharded checkpoint: ``weight_map`` says which shard holds which tensor.
 
-Its file names come from strangers and are joined to a folder, so they are held to be plain relative names before anything is opened;
-path traversal here is a bug other loaders have had more than once.
+Its file names come from strangers and are joined to a folder, so they are held to be plain relative names before
+anything is opened; path traversal here is a bug other loaders have had more than once.
 """
 
 from __future__ import annotations

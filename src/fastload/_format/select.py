@@ -1,7 +1,8 @@
 """Which files of a folder are the checkpoint?
 
-An index wins, and what it does not name is left out. Without one, files with a variant infix are left out unless that variant is asked for; then
-``model.safetensors`` or ``diffusion_pytorch_model.safetensors`` alone if there; else every shard.
+An index wins, and what it does not name is left out. Without one, files with a variant infix are left out unless that
+variant is asked for; then ``model.safetensors`` or ``diffusion_pytorch_model.safetensors`` alone if there; else every
+shard.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ _STEMS = ("model", "diffusion_pytorch_model")
 """What transformers and diffusers call a checkpoint, in the order they are looked for."""
 
 _NUMBER = r"-(?P<number>\d{5})-of-(?P<count>\d{5})"
-# transformers writes model-00001-of-00002.fp16 or (older, and diffusers) model.fp16-00001-of-00002. A variant begins with
-# a letter, so that a name such as Qwen2.5-7B or v1.5 has none.
+# transformers writes model-00001-of-00002.fp16 or (older, and diffusers) model.fp16-00001-of-00002. A variant begins
+# with a letter, so that a name such as Qwen2.5-7B or v1.5 has none.
 _SHARD = re.compile(
-    rf"(?P<stem>.+?)(?:\.(?P<before>[A-Za-z]\w*))?(?:{_NUMBER})?(?:\.(?P<after>[A-Za-z]\w*))?\.safetensors", re.ASCII
+    rf"(?P<stem>.+?)(?:\.(?P<before>[A-Za-z]\w*))?(?:{_NUMBER})?(?:\.(?P<after>[A-Za-z]\w*))?\.safetensors",
+    re.ASCII | re.DOTALL,
 )
 _OTHER_WEIGHTS = (".bin", ".gguf", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".npz")
 
@@ -87,7 +89,9 @@ def _find_index(names: Collection[str], variant: str | None, path: str) -> str |
         if stem + suffix in found:
             return stem + suffix
     if len(found) > 1:
-        raise UsageError(f"{quoted(path)} has several indexes: {', '.join(found)}", "Give the path of one of them")
+        raise UsageError(
+            f"{quoted(path)} has several indexes: {', '.join(map(quoted, found))}", "Give the path of one of them"
+        )
     return found[0] if found else None
 
 
@@ -109,7 +113,7 @@ def _check_numbers(shards: Iterable[_ShardName], path: str) -> None:
     for (stem, count), numbers in present.items():
         missing = sorted(set(range(1, count + 1)) - numbers)
         if missing:
-            found = f"{len(numbers)} of {count} shards {stem}-*: no {', '.join(map(str, missing[:5]))}"
+            found = f"{len(numbers)} of {count} shards {quoted(stem + '-*')}: no {', '.join(map(str, missing[:5]))}"
             hint = "The download was not finished: fetch the model again"
             raise FormatError(path, found, f"all {count}", hint=hint)
 
@@ -118,7 +122,7 @@ def _describe(names: Collection[str]) -> str:
     if not names:
         return "an empty folder"
     shown = sorted(names, key=lambda name: (not name.endswith(_OTHER_WEIGHTS), name))[:8]
-    return f"{len(names)} files (" + ", ".join(quoted(name) for name in shown) + (", …)" if len(names) > 8 else ")")  # noqa: PLR2004
+    return f"{len(names)} entries (" + ", ".join(quoted(name) for name in shown) + (", …)" if len(names) > 8 else ")")  # noqa: PLR2004
 
 
 def _no_weights_hint(names: Collection[str]) -> str:

@@ -11,8 +11,6 @@ from fastload.errors import MemoryBudgetError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_MEMINFO = "/proc/meminfo"
-_CGROUP_ROOT = "/sys/fs/cgroup"
 _UNLIMITED = 1 << 60
 """cgroup v1 says "no limit" with a number near 2^63."""
 
@@ -25,12 +23,15 @@ class Headroom:
     available_bytes: int
 
 
-def host_headroom() -> Headroom:
+def host_headroom(*, root: str = "") -> Headroom:
     """The tightest of RAM and the cgroups this process is in.
 
     Page cache counts as available: the kernel drops it before it refuses memory.
+
+    Args:
+        root: where /proc and /sys are; another one in tests.
     """
-    return min(_host_limits(), key=lambda headroom: headroom.available_bytes)
+    return min(_host_limits(root), key=lambda headroom: headroom.available_bytes)
 
 
 def check_budget(needed_bytes: int, headroom: Headroom, hint: str) -> None:
@@ -39,13 +40,13 @@ def check_budget(needed_bytes: int, headroom: Headroom, hint: str) -> None:
         raise MemoryBudgetError(needed_bytes, max(0, headroom.available_bytes), headroom.limit, hint)
 
 
-def _host_limits() -> Iterator[Headroom]:
-    fields = dict(line.split(":", 1) for line in _read_lines(_MEMINFO))
+def _host_limits(root: str) -> Iterator[Headroom]:
+    fields = dict(line.split(":", 1) for line in _read_lines(f"{root}/proc/meminfo"))
     if "MemAvailable" in fields:
         yield Headroom("the machine's RAM", int(fields["MemAvailable"].split()[0]) << 10)
     else:
         yield Headroom("the machine's RAM", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"))
-    for folder, names in _own_cgroups():
+    for folder, names in _own_cgroups(root):
         headroom = _cgroup_headroom(folder, *names)
         if headroom is not None:
             yield headroom
@@ -55,16 +56,17 @@ _V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
 
 
-def _own_cgroups() -> Iterator[tuple[str, tuple[str, str, tuple[str, ...]]]]:
+def _own_cgroups(root: str) -> Iterator[tuple[str, tuple[str, str, tuple[str, ...]]]]:
     """The folders of this process's memory cgroup and of those above it; each may have a limit.
 
-    In a container the path may be the host's, and only the root of the mount is visible: folders that are not there are skipped.
+    In a container the path may be the host's, and only the root of the mount is visible: folders that are not there are
+    skipped.
     """
-    for line in _read_lines("/proc/self/cgroup"):
+    for line in _read_lines(f"{root}/proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers not in {"", "memory"}:
             continue
-        base, names = (_CGROUP_ROOT, _V2) if not controllers else (f"{_CGROUP_ROOT}/memory", _V1)
+        base, names = (f"{root}/sys/fs/cgroup/memory", _V1) if controllers else (f"{root}/sys/fs/cgroup", _V2)
         parts = [part for part in path.split("/") if part]
         for depth in range(len(parts), -1, -1):
             yield os.path.join(base, *parts[:depth]), names

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._place.memory import address_of, copy_bytes, free_pages_with, map_anonymous
+from fastload._place.memory import address_of, copy_bytes, free_pages_with, map_anonymous, map_staging
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, tensor_over
 from fastload._plan.layout import NOWHERE, round_up
@@ -19,20 +20,25 @@ if TYPE_CHECKING:
 
 _GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
 
+
 class HostPlacer:
     """Tensors in host memory, each with a storage of its own."""
 
-    def __init__(self, plan: Plan, allocate: Callable[[int], memoryview], *, slot_bytes: int, cast: torch.dtype | None) -> None:
+    def __init__(
+        self, plan: Plan, allocate: Callable[[int], memoryview], *, slot_bytes: int, cast: torch.dtype | None
+    ) -> None:
         self._plan = plan
         self._arenas = Arenas(plan.placements, allocate)
         self._slot_bytes = slot_bytes
         self._cast = cast
+        self._lock = threading.Lock()
         self.staging_bytes = 0
 
     def open_lane(self) -> HostLane:
         """See :class:`~fastload._place.placer.Placer`."""
-        self.staging_bytes += self._slot_bytes
-        return HostLane(self._plan, self._arenas, map_anonymous(self._slot_bytes))
+        with self._lock:
+            self.staging_bytes += self._slot_bytes
+        return HostLane(self._plan, self._arenas, map_staging(self._slot_bytes))
 
     def catch_up(self) -> None:
         """Nothing is asynchronous here."""
@@ -45,7 +51,7 @@ class HostPlacer:
         else:
             memory = self._arenas.get(arena)
             buffer = memory[offset : offset + info.nbytes]
-            self._arenas.release_after(arena, number)
+            self._arenas.release(arena)
             tensor = tensor_over(self._own(buffer, len(memory), info.dtype.alignment_bytes), info)
         if self._cast is not None and is_castable(info):
             return cast_tensor(tensor, self._cast)
@@ -65,6 +71,7 @@ class HostPlacer:
 
     def finish(self) -> None:
         """Nothing is asynchronous here."""
+
 
 class HostLane:
     """One thread's way into host memory."""
@@ -104,6 +111,7 @@ class HostLane:
     def close(self) -> None:
         """See :class:`~fastload._place.placer.Lane`."""
         self._slot = memoryview(b"")
+
 
 def cast_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """``tensor.to(dtype)``, but into huge pages where that matters."""

@@ -1,12 +1,13 @@
 """Host memory for weights: private, in huge pages, given back page by page.
 
-``mmap.mmap(-1, n)`` alone is MAP_SHARED: no huge pages, and shared with forked children. Fresh 4 KiB pages cost four times as much
-as 2 MiB ones, which is most of the time of a load from the page cache. Nobody ever closes these mappings: a view keeps its
-mapping alive, and the last view's death unmaps it.
+``mmap.mmap(-1, n)`` alone is MAP_SHARED: no huge pages, and shared with forked children. Fresh 4 KiB pages cost four
+times as much as 2 MiB ones, which is most of the time of a load from the page cache. Nobody ever closes these mappings:
+a view keeps its mapping alive, and the last view's death unmaps it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import weakref
@@ -29,12 +30,28 @@ def map_anonymous(nbytes: int) -> memoryview:
         raise MemoryError(str(exc)) from exc
     if not slack:
         return memoryview(mapping)
-    try:
+    with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong
         mapping.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel without transparent huge pages: slower, not wrong
-        pass
     shift = -address_of(memoryview(mapping)) % _HUGE_PAGE_BYTES
     return memoryview(mapping)[shift : shift + nbytes]
+
+
+def map_staging(nbytes: int) -> memoryview:
+    """As :func:`map_anonymous`, but a forked child does not get it.
+
+    While O_DIRECT or a device writes to a page, a fork may leave this process with a copy of it that misses what is
+    written from then on (open(2), NOTES); nobody would notice.
+    """
+    memory = map_anonymous(nbytes)
+    _mapping_of(memory).madvise(mmap.MADV_DONTFORK)
+    return memory
+
+
+def _mapping_of(buffer: memoryview) -> mmap.mmap:
+    mapping = buffer.obj
+    if not isinstance(mapping, mmap.mmap):
+        raise TypeError("not a view of a mapping")
+    return mapping
 
 
 def address_of(buffer: memoryview) -> int:
@@ -50,10 +67,11 @@ def copy_bytes(target: memoryview, source: memoryview) -> None:
 def free_pages_with(buffer: memoryview) -> None:
     """Give the whole pages under ``buffer``, a view of an anonymous mapping, back to the kernel when the view dies.
 
-    For views of a mapping that lives on because of its other views. A dying memoryview lets go of its mapping before it tells weak references,
-    and by then other memory may lie at that address: so the finaliser holds the mapping until it is done.
+    For views of a mapping that lives on because of its other views. A tensor over ``buffer`` keeps it alive, a slice of
+    it does not. A dying memoryview lets go of its mapping before it tells weak references, and by then other memory may
+    lie at that address: so the finaliser holds the mapping until it is done.
     """
-    mapping = buffer.obj
+    mapping = _mapping_of(buffer)
     at = address_of(buffer) - address_of(memoryview(mapping))
     begin = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (at + len(buffer)) // mmap.PAGESIZE * mmap.PAGESIZE

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
-
-from fastload._plan.layout import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +59,7 @@ class Arenas(Generic[Memory]):
         self._allocate = allocate
         self._lock = threading.Lock()
         self._made: dict[int, Memory] = {}
-        self._last_use = {placement.arena: number for number, placement in enumerate(placements)}
+        self._untaken = Counter(placement.arena for placement in placements)
 
     def get(self, arena: int) -> Memory:
         """Its memory; the first call allocates."""
@@ -69,8 +68,9 @@ class Arenas(Generic[Memory]):
                 self._made[arena] = self._allocate(arena)
             return self._made[arena]
 
-    def release_after(self, arena: int, number: int) -> None:
-        """Placement ``number`` was taken; if no later one lies in ``arena``, its tensors are its only owners now."""
-        if arena != NOWHERE and self._last_use[arena] == number:
-            with self._lock:
+    def release(self, arena: int) -> None:
+        """One of its tensors was taken; after the last one, the tensors are the memory's only owners."""
+        with self._lock:
+            self._untaken[arena] -= 1
+            if not self._untaken[arena]:
                 self._made.pop(arena, None)

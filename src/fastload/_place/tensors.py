@@ -44,8 +44,8 @@ CASTABLE_DTYPES = frozenset(getattr(torch, _TORCH_NAMES[name]) for name in CASTA
 def torch_layout(info: TensorInfo) -> tuple[torch.dtype, tuple[int, ...]]:
     """The torch dtype and shape in which a stored tensor is handed out.
 
-    F4 is packed two to a byte, so the last dimension halves; where that is odd, and for F6, which torch lacks, it is the packed
-    bytes, one-dimensional.
+    F4 is packed two to a byte, so the last dimension halves; where that is odd, and for F6, which torch lacks, it is
+    the packed bytes, one-dimensional.
 
     Raises:
         UnsupportedError: the installed torch is too old for the dtype.
@@ -68,7 +68,7 @@ def view_bytes(memory: torch.Tensor, info: TensorInfo) -> torch.Tensor:
 
 
 def tensor_over(buffer: memoryview, info: TensorInfo) -> torch.Tensor:
-    """The tensor that ``buffer`` holds, with a storage of its own, so that ``torch.save`` writes it and nothing else."""
+    """The tensor that ``buffer`` holds, with a storage of its own: ``torch.save`` writes it and nothing else."""
     dtype, shape = torch_layout(info)
     if not info.nbytes:
         return torch.empty(shape, dtype=dtype)
@@ -96,10 +96,8 @@ def check_castable(infos: Iterable[TensorInfo]) -> None:
     """
     for info in infos:
         if info.dtype.name not in CASTABLE and info.dtype.name not in UNTOUCHED:
-            raise UsageError(
-                f"dtype= cannot cast {quoted(info.name)}, which is {info.dtype.name}: without its scales that changes its meaning",
-                "Load it as it is stored (leave dtype= out)",
-            )
+            what = f"dtype= cannot cast {quoted(info.name)}, which is {info.dtype.name}"
+            raise UsageError(f"{what}: without its scales that changes its meaning", "Leave dtype= out")
 
 
 def is_castable(info: TensorInfo) -> bool:

@@ -1,7 +1,7 @@
 """Opening a file of a checkpoint, and noticing when it changes under the load.
 
-Files of models live on mounts that other people write to. Nothing that is not a regular file is opened (a FIFO would hang, a device may do
-anything), and the identity taken at the header is compared again after every read.
+Files of models live on mounts that other people write to. Nothing that is not a regular file is opened (a FIFO would
+hang, a device may do anything), and the identity taken at the header is compared again after every read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def translate(path: str, exc: OSError) -> FastloadError:
     """Our error for what the system said about ``path``."""
     if exc.errno == errno.ELOOP:
         return FormatError(path, "links that lead in a circle", "a regular file", hint="Remove the link")
-    if exc.errno in {errno.ENOENT, errno.ENOTDIR}:
+    if exc.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
         dangling = os.path.islink(path)
         found = f"a link to {os.readlink(path)!r}, where nothing is" if dangling else "no file"
         return FormatError(path, found, "a regular file", hint="The model is incomplete: fetch it again")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from dataclasses import dataclass
 
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
 from fastload._format.select import ByIndex, select_files
 from fastload._read.file import read_small_file, translate
-from fastload.errors import FormatError, ModelNotFoundError, UsageError
+from fastload._store.ref import is_spellable
+from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
 
 _VARIANT_INDEX = re.compile(r"\.safetensors\.index\.\w+\.json$")
-_SNAPSHOT = re.compile(r"(?P<root>.*)/models--[^/]+/snapshots/[^/]+(?:/.*)?")
-"""A snapshot in the hub's cache layout, whose files are links to blobs beside it, or elsewhere below the cache's root."""
+_SNAPSHOT = re.compile(r"(?P<root>.*)/models--[^/]+/snapshots/[^/]+(?:/.*)?", re.DOTALL)
+"""A snapshot in the hub's cache layout, whose files are links to blobs beside it, or elsewhere below the cache."""
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +36,11 @@ def find_files(path: str, *, subfolder: str | None, variant: str | None) -> Chec
 
     Raises:
         ModelNotFoundError: nothing is there.
-        FormatError: no weights, a malformed index, a shard that is missing or that a link leads out of the folder.
+        FormatError: no weights, a malformed index, a missing shard, a link that leads nowhere or out of the folder.
         StoreError: it cannot be read.
         UsageError: ``subfolder`` or ``variant`` do not fit.
     """
-    try:
-        is_folder = os.path.isdir(path)
-        os.lstat(path)
-    except OSError as exc:
-        raise _not_found(path, exc) from exc
-    if is_folder:
+    if _is_folder(path):
         return _in_folder(_join(path, subfolder), variant)
     if subfolder is not None or variant is not None:
         raise UsageError(f"{path!r} is a file: it has no subfolder and no variant", "Give the folder instead")
@@ -52,33 +52,47 @@ def find_files(path: str, *, subfolder: str | None, variant: str | None) -> Chec
     raise FormatError(path, "a file of another kind", "safetensors weights", hint=hint)
 
 
-def _not_found(path: str, exc: OSError) -> Exception:
-    if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
-        return ModelNotFoundError(path, (path,), "Check the path, and that its volume is mounted")
-    return translate(path, exc)
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as exc:
+        if exc.errno in _ABSENT and not os.path.islink(path):
+            raise ModelNotFoundError(path, (path,), "Check the path, and that its volume is mounted") from exc
+        raise translate(path, exc) from exc
 
 
 def _join(path: str, subfolder: str | None) -> str:
     if not subfolder:
         return path
-    if os.path.isabs(subfolder) or ".." in subfolder.split("/"):
+    if os.path.isabs(subfolder) or ".." in subfolder.split("/") or not is_spellable(subfolder):
         raise UsageError(f"subfolder {subfolder!r} leads out of the model", "Give a folder inside it")
     joined = os.path.join(path, subfolder)
-    if not os.path.isdir(joined):
-        there = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())[:8]
-        hint = f"There is: {', '.join(there)}" if there else "The model has no subfolders"
-        raise ModelNotFoundError(f"{path}/{subfolder}", (joined,), hint)
-    return joined
+    try:
+        is_folder = _is_folder(joined)
+    except ModelNotFoundError:
+        is_folder = False
+    if not is_folder:
+        raise ModelNotFoundError(joined, (joined,), _name_subfolders(path))
+    return _contained(joined, _containment_root(path))
+
+
+def _name_subfolders(path: str) -> str:
+    try:
+        with os.scandir(path) as entries:
+            there = sorted(entry.name for entry in entries if entry.is_dir())[:8]
+    except OSError:  # a hint is not worth an error of its own
+        there = []
+    return f"There is: {', '.join(map(quoted, there))}" if there else "Give a folder inside the model"
 
 
 def _in_folder(folder: str, variant: str | None) -> CheckpointFiles:
     try:
-        names = [name for name in os.listdir(folder) if not os.path.isdir(os.path.join(folder, name))]
+        names = os.listdir(folder)
     except OSError as exc:
         raise translate(folder, exc) from exc
     selection = select_files(names, variant=variant, path=folder)
     if isinstance(selection, ByIndex):
-        return _by_index(folder, os.path.join(folder, selection.name))
+        return _by_index(folder, _contained(os.path.join(folder, selection.name), _containment_root(folder)))
     return CheckpointFiles(folder, _locate(folder, selection.names), None)
 
 
@@ -95,7 +109,7 @@ def _locate(folder: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 def _containment_root(folder: str) -> str:
     real = os.path.realpath(folder)
     match = _SNAPSHOT.fullmatch(real)
-    return match["root"] if match else real
+    return (match["root"] or "/") if match else real
 
 
 def _contained(path: str, root: str) -> str:
@@ -106,5 +120,5 @@ def _contained(path: str, root: str) -> str:
         raise translate(path, exc) from exc
     if os.path.commonpath([real, root]) != root:
         hint = "If you trust it, load the link's target by its own path, or copy the file into the folder"
-        raise FormatError(path, f"a link to {real!r}", f"a file below {root!r}", hint=hint)
+        raise FormatError(path, f"a link to {real!r}", f"a path below {root!r}", hint=hint)
     return path

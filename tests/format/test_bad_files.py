@@ -1,0 +1,348 @@
+"""Every kind of malformed checkpoint, on a disk and through the door that callers use: our error, with the facts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastload._fetch import Fetched, Source, fetch
+from fastload.errors import FormatError, ModelNotFoundError, StoreError, UsageError
+from writing import INDEX_NAME, entry, one_tensor, pack, shard_bytes, write_index, write_shards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.timeout(60)
+
+ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+
+def names(fetched: Fetched) -> list[str]:
+    """The tensors of a checkpoint."""
+    return [tensor.name for _, tensor in fetched.checkpoint.tensors()]
+
+
+def refusal(model: Path) -> FormatError:
+    """What fastload says about a malformed checkpoint."""
+    with pytest.raises(FormatError) as caught:
+        fetch(Source(model))
+    assert caught.value.found
+    assert caught.value.expected
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 3000
+    return caught.value
+
+
+# --- the shard -----------------------------------------------------------------------------------------------------
+
+FILES = {
+    "empty": b"",
+    "cut in the length": one_tensor()[:5],
+    "cut in the header": one_tensor()[:30],
+    "cut in the data": one_tensor()[:-1],
+    "a byte too many": one_tensor() + b"\0",
+    "a length above the cap": shard_bytes(b"{}", length=100_000_001),
+    "a length of 2^63": shard_bytes(b"{}", length=1 << 63),
+    "no JSON": shard_bytes(b"\0" * 100),
+    "no UTF-8": shard_bytes(b'{"\x80":1}'),
+    "a pickle": b"\x80\x02}q\x00." + bytes(100),
+    "a zip": b"PK\x03\x04" + bytes(100),
+    "a GGUF": b"GGUF\x03\0\0\0" + bytes(100),
+    "an HTML page": b"<!DOCTYPE html><html><body>403 Forbidden</body></html>",
+    "a git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 4\n",
+    "a hole": shard_bytes({"a": entry("U8", [1], 1, 2)}, b"12"),
+    "an overlap": shard_bytes({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, b"123"),
+    "a name twice": shard_bytes(b'{"a":{},"a":{}}'),
+    "an overflow": shard_bytes({"a": entry("U64", [1 << 61], 0, 0)}),
+    "a wrong type": shard_bytes({"a": {"dtype": "U8", "shape": [True], "data_offsets": [0, 1]}}, b"1"),
+    "an unknown dtype": shard_bytes({"a": entry("Q4_K", [1], 0, 1)}, b"1"),
+    "offsets past the end": shard_bytes({"a": entry("U8", [1 << 40], 0, 1 << 40)}, b"1"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("how", ["named", "in a folder", "by an index"])
+def test_a_malformed_shard_is_refused(tmp_path: Path, case: str, how: str) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(FILES[case])
+    if how == "by an index":
+        write_index(tmp_path, {"a": path.name})
+    assert refusal(path if how == "named" else tmp_path).path == str(path)
+
+
+def test_a_malformed_shard_is_found_among_good_ones(tmp_path: Path) -> None:
+    write_shards(tmp_path, {ONE: ["a"]})
+    (tmp_path / TWO).write_bytes(one_tensor("b")[:-1])
+    assert refusal(tmp_path).path == str(tmp_path / TWO)
+
+
+def test_a_header_longer_than_the_first_read_is_read_whole(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"x.safetensors": [f"layer.{number:030}" for number in range(20_000)]})
+    assert len(names(fetch(Source(tmp_path)))) == 20_000
+
+
+def test_a_file_without_tensors_is_a_model_without_tensors(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(pack({}))
+    assert names(fetch(Source(tmp_path))) == []
+
+
+# --- the index -----------------------------------------------------------------------------------------------------
+
+INDEXES = {
+    "empty": b"",
+    "no JSON": b"<html>",
+    "an array": b"[]",
+    "no UTF-8": b'{"weight_map":{"\xff":"x.safetensors"}}',
+    "no weight_map": b'{"metadata":{}}',
+    "a weight_map that is an array": b'{"weight_map":[]}',
+    "a tensor twice": b'{"weight_map":{"a":"x.safetensors","a":"y.safetensors"}}',
+    "a file that is a number": b'{"weight_map":{"a":1}}',
+    "a file above": b'{"weight_map":{"a":"../x.safetensors"}}',
+    "a file above, on a detour": b'{"weight_map":{"a":"b/../../x.safetensors"}}',
+    "an absolute file": b'{"weight_map":{"a":"/x.safetensors"}}',
+    "a URL": b'{"weight_map":{"a":"https://example.org/x.safetensors"}}',
+    "a pickle": b'{"weight_map":{"a":"pytorch_model.bin"}}',
+    "a shard that is missing": b'{"weight_map":{"a":"gone.safetensors"}}',
+    "a shard in a folder that is missing": b'{"weight_map":{"a":"gone/x.safetensors"}}',
+    "a shard below a file": b'{"weight_map":{"a":"x.safetensors/y.safetensors"}}',
+    "a shard with a name that no disk takes": b'{"weight_map":{"a":"' + b"n" * 300 + b'.safetensors"}}',
+    "a tensor in another shard": b'{"weight_map":{"a":"y.safetensors"}}',
+    "a tensor that is in no shard": b'{"weight_map":{"a":"x.safetensors","gone":"x.safetensors"}}',
+}
+
+
+@pytest.mark.parametrize("case", INDEXES)
+@pytest.mark.parametrize("how", ["named", "in a folder"])
+def test_a_malformed_index_is_refused(tmp_path: Path, case: str, how: str) -> None:
+    write_shards(tmp_path, {"m/x.safetensors": ["a"], "m/y.safetensors": ["b"], "x.safetensors": ["a"]})
+    index = tmp_path / "m" / INDEX_NAME
+    index.write_bytes(INDEXES[case])
+    refusal(index if how == "named" else tmp_path / "m")
+
+
+def test_an_index_larger_than_its_cap_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / INDEX_NAME).touch()
+    os.truncate(tmp_path / INDEX_NAME, 1 << 40)
+    assert "at most 100,000,000" in refusal(tmp_path).expected
+
+
+def test_an_index_may_be_named_and_then_rules(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"x.safetensors": ["a", "b"], "model.safetensors": ["c"]})
+    for name in ("x.safetensors.index.json", "x.safetensors.index.fp16.json"):
+        assert names(fetch(Source(write_index(tmp_path, {"b": "x.safetensors"}, name)))) == ["b"]
+
+
+def test_what_the_index_does_not_name_is_not_even_opened(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"x.safetensors": ["a"]})
+    (tmp_path / "consolidated.safetensors").write_bytes(b"garbage")
+    write_index(tmp_path, {"a": "x.safetensors"})
+    assert names(fetch(Source(tmp_path))) == ["a"]
+
+
+# --- the folder ----------------------------------------------------------------------------------------------------
+
+
+def only_bin(folder: Path) -> None:
+    (folder / "pytorch_model.bin").touch()
+
+
+def only_gguf(folder: Path) -> None:
+    (folder / "model-Q4_K_M.gguf").touch()
+
+
+def only_config(folder: Path) -> None:
+    (folder / "config.json").touch()
+
+
+def nothing(folder: Path) -> None:
+    assert folder.is_dir()
+
+
+def a_gap(folder: Path) -> None:
+    write_shards(folder, {TWO: ["a"]})
+
+
+def a_name_in_two_shards(folder: Path) -> None:
+    write_shards(folder, {ONE: ["a"], TWO: ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (only_bin, "convert the .bin weights"),
+        (only_gguf, "convert the .gguf weights"),
+        (only_config, "'config.json'"),
+        (nothing, "an empty folder"),
+        (a_gap, "1 of 2 shards"),
+        (a_name_in_two_shards, "'a'"),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    make(tmp_path)
+    assert said in str(refusal(tmp_path))
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    assert "another kind" in refusal(tmp_path / "model.gguf").found
+
+
+def test_a_variant_and_a_subfolder_are_found(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"unet/model.safetensors": ["a"], "unet/model.fp16.safetensors": ["b"]})
+    assert names(fetch(Source(tmp_path, "unet"))) == ["a"]
+    assert names(fetch(Source(tmp_path, "unet", "fp16"))) == ["b"]
+    assert names(fetch(Source(tmp_path / "unet", variant="fp16"))) == ["b"]
+
+
+@pytest.mark.parametrize("subfolder", ["..", "../x", "unet/../..", "/etc", "unet/../../x", "nul\0", "\ud800"])
+def test_a_subfolder_that_leads_out_is_refused(tmp_path: Path, subfolder: str) -> None:
+    (tmp_path / "unet").mkdir()
+    with pytest.raises(UsageError, match="leads out"):
+        fetch(Source(tmp_path, subfolder))
+
+
+@pytest.mark.parametrize("subfolder", ["gone", "file", "file/x", "n" * 300])
+def test_a_subfolder_that_is_not_there_is_not_found_and_those_there_are_named(tmp_path: Path, subfolder: str) -> None:
+    (tmp_path / "vae\n").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelNotFoundError) as caught:
+        fetch(Source(tmp_path, subfolder))
+    assert "vae" in caught.value.hint
+    assert caught.value.hint.isprintable()
+
+
+@pytest.mark.parametrize("source", [Source("", "unet"), Source("", None, "fp16")])
+def test_a_file_has_neither_subfolder_nor_variant(tmp_path: Path, source: Source) -> None:
+    write_shards(tmp_path, {"x.safetensors": ["a"]})
+    with pytest.raises(UsageError, match="is a file"):
+        fetch(Source(tmp_path / "x.safetensors", source.subfolder, source.variant))
+
+
+# --- the path ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.safetensors", INDEX_NAME, "n" * 300, "a/b/c"])
+def test_a_path_where_nothing_is_is_not_found(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        fetch(Source(tmp_path / name))
+    assert caught.value.searched == (str(tmp_path / name),)
+
+
+@pytest.mark.parametrize("model", ["", "/a\0b", "/\ud800", b"/bytes", 3, None])
+def test_what_is_no_path_is_refused(model: str) -> None:
+    with pytest.raises(UsageError):
+        fetch(Source(model))
+
+
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="folder"):
+        fetch(Source("./model"))
+
+
+def test_a_bare_word_that_is_a_folder_here_is_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llama").mkdir()
+    write_shards(tmp_path, {"llama/model.safetensors": ["a"]})
+    with pytest.raises(UsageError, match=r"'\./llama'"):
+        fetch(Source("llama"))
+    assert names(fetch(Source("./llama"))) == names(fetch(Source(Path("llama")))) == ["a"]
+
+
+# --- storage -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder with a checkpoint that every user can reach, which is not so of pytest's own."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    write_shards(folder, {"sub/x.safetensors": ["a"], "model.safetensors": ["a"]})
+    write_index(folder / "sub", {"a": "x.safetensors"})
+    yield folder
+    shutil.rmtree(folder)
+
+
+UNREADABLE = {
+    "the shard": ("model.safetensors", "."),
+    "the folder": (".", "."),
+    "the folder of a shard that is named": (".", "model.safetensors"),
+    "the index": (f"sub/{INDEX_NAME}", "sub"),
+    "the folder of an index that is named": ("sub", f"sub/{INDEX_NAME}"),
+    "a folder on the way": (".", "sub"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_this_user_may_not_read_is_a_store_error(shared_folder: Path, case: str) -> None:
+    locked, model = UNREADABLE[case]
+    (shared_folder / locked).chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root reads everything, and may be somebody else for a moment
+    try:
+        with pytest.raises(StoreError, match="Permission denied") as caught:
+            fetch(Source(shared_folder / model))
+    finally:
+        os.seteuid(user)
+        (shared_folder / locked).chmod(0o755)
+    assert caught.value.hint
+    assert str(shared_folder) in caught.value.path
+
+
+def test_a_folder_that_may_be_searched_but_not_listed_still_serves_what_is_named(shared_folder: Path) -> None:
+    shared_folder.chmod(0o711)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        assert names(fetch(Source(shared_folder / "model.safetensors"))) == ["a"]
+        with pytest.raises(ModelNotFoundError):
+            fetch(Source(shared_folder, "gone"))
+        with pytest.raises(StoreError):
+            fetch(Source(shared_folder))
+    finally:
+        os.seteuid(user)
+
+
+def test_storage_that_fails_to_read_is_a_store_error(tmp_path: Path) -> None:
+    """The memory of a process is a regular file to ``stat``, and its first page an I/O error to whoever reads it."""
+    link = tmp_path / "x.safetensors"
+    link.symlink_to("/proc/self/mem")
+    with pytest.raises(StoreError, match="Input/output error") as caught:
+        fetch(Source(link))
+    assert caught.value.path == str(link)
+
+
+def test_too_few_descriptors_is_a_store_error_that_says_so(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"x.safetensors": ["a"]})
+    program = """if True:
+        import os, resource, sys
+        from fastload import _fetch, errors
+        resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+        taken = []
+        try:
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        try:
+            _fetch.fetch(_fetch.Source(sys.argv[1]))
+        except errors.StoreError as error:
+            print(error.hint)
+    """
+    arguments = [sys.executable, "-c", program, str(tmp_path / "x.safetensors")]
+    assert "ulimit" in subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_refusal_is_the_same_fact_in_json() -> None:
+    error = FormatError("/x", "this", "that", tensor="a\n")
+    assert json.loads(json.dumps(error.to_dict()))["tensor"] == "a\n"

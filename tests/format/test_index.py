@@ -1,0 +1,141 @@
+"""An index is written by strangers and names files: what it may say, and that it cannot point out of its folder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fastload._format.index import Index, parse_index
+from fastload.errors import FormatError
+
+PATH = "/models/x/model.safetensors.index.json"
+
+
+def refusal(raw: bytes) -> FormatError:
+    """What fastload says about a malformed index."""
+    with pytest.raises(FormatError) as caught:
+        parse_index(raw, path=PATH)
+    return caught.value
+
+
+def naming(file: object) -> bytes:
+    """An index whose tensor ``a`` is in ``file``."""
+    return json.dumps({"weight_map": {"a": file}}).encode()
+
+
+def test_a_valid_index_says_where_each_tensor_is() -> None:
+    raw = b'{"metadata":{"total_size":9},"weight_map":{"b":"2.safetensors","a":"1.safetensors","c":"1.safetensors"}}'
+    index = parse_index(raw, path=PATH)
+    assert index == Index(PATH, {"b": "2.safetensors", "a": "1.safetensors", "c": "1.safetensors"}, {"total_size": 9})
+    assert index.shards == ("1.safetensors", "2.safetensors")
+
+
+@pytest.mark.parametrize("metadata", ["", '"metadata":null,', '"metadata":[],', '"metadata":{},', '"x":[[]],'])
+def test_metadata_is_nobodys_business(metadata: str) -> None:
+    assert parse_index(f'{{{metadata}"weight_map":{{}}}}'.encode(), path=PATH).metadata == {}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model.safetensors",
+        "sub/folder/model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "a b.safetensors",
+        "\u6a21\u578b.safetensors",
+        "..model..safetensors",
+        "...safetensors",
+        "~.safetensors",
+        "-rf.safetensors",
+        "$HOME.safetensors",
+        "%2e%2e%2fx.safetensors",
+    ],
+)
+def test_plain_relative_names_are_taken_as_they_are(file: str) -> None:
+    assert parse_index(naming(file), path=PATH).shards == (file,)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "",
+        ".",
+        "..",
+        "/etc/passwd.safetensors",
+        "//host/share.safetensors",
+        "../x.safetensors",
+        "a/../../x.safetensors",
+        "a/./x.safetensors",
+        "a//x.safetensors",
+        "a/",
+        "a/..",
+        "./x.safetensors",
+        "..\\x.safetensors",
+        "C:\\x.safetensors",
+        "https://example.org/x.safetensors",
+        "file:///x.safetensors",
+        "s3://bucket/x.safetensors",
+        "x.safetensors\0",
+        "x\0.safetensors",
+        "x\n.safetensors",
+        "\x1b[2J.safetensors",
+        "\u202e.safetensors",
+        "n" * 1100 + ".safetensors",
+        "\U0001f600" * 300 + ".safetensors",
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(file: str) -> None:
+    error = refusal(naming(file))
+    assert error.path == PATH
+    assert "plain relative file name" in error.expected
+    assert str(error).isprintable()
+    assert len(str(error)) < 2000
+
+
+@pytest.mark.parametrize(
+    "file", ["x.bin", "x.safetensors.index.json", "x.SAFETENSORS", "safetensors", "x.safetensors "]
+)
+def test_names_of_other_kinds_of_files_are_refused(file: str) -> None:
+    assert ".safetensors" in refusal(naming(file)).expected
+
+
+@pytest.mark.parametrize("file", [None, 1, -1.5, True, [], {}, ["x.safetensors"]])
+def test_names_that_are_no_strings_are_refused_with_the_tensor(file: object) -> None:
+    assert refusal(naming(file)).tensor == "a"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"not JSON",
+        b"\x80",
+        b"\xef\xbb\xbf" + naming("x.safetensors"),
+        naming("x.safetensors").decode().encode("utf-16"),
+        b'{"weight_map":null}',
+        b'{"weight_map":[]}',
+        b'{"weight_map":"x.safetensors"}',
+        b'{"weight_map":{},"weight_map":{}}',
+        b'{"weight_map":{},"metadata":NaN}',
+        b'{"weight_map":{"\\ud800":"x.safetensors"}}',
+        b'{"weight_map":{"a":"\\ud800.safetensors"}}',
+        b"[" * 100_000,
+        naming("x.safetensors") + b"x",
+    ],
+)
+def test_what_is_no_index_is_refused(raw: bytes) -> None:
+    error = refusal(raw)
+    assert error.path == PATH
+    assert error.found
+    assert error.expected
+
+
+@pytest.mark.parametrize("other", ["a", "\\u0061"])
+def test_a_tensor_twice_is_refused(other: str) -> None:
+    raw = f'{{"weight_map":{{"a":"1.safetensors","{other}":"2.safetensors"}}}}'.encode()
+    assert "'a' twice" in refusal(raw).found

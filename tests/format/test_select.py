@@ -1,0 +1,150 @@
+"""Which files of a folder are the checkpoint: one row per folder that people really have."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastload._format.select import ByIndex, ByName, Selection, select_files
+from fastload.errors import FormatError, UsageError
+
+INDEX = "model.safetensors.index.json"
+TWO = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+TWO_FP16 = ["model-00001-of-00002.fp16.safetensors", "model-00002-of-00002.fp16.safetensors"]
+TWO_FP16_BEFORE = ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"]
+
+
+def select(names: list[str], variant: str | None = None) -> Selection:
+    """What is loaded of a folder ``/m`` with these files."""
+    return select_files(names, variant=variant, path="/m")
+
+
+CHOSEN: dict[str, tuple[list[str], str | None, Selection]] = {
+    "one file": (["config.json", "model.safetensors"], None, ByName(("model.safetensors",))),
+    "one file of any name": (["lora.safetensors"], None, ByName(("lora.safetensors",))),
+    "one file beside others": (["model.safetensors", "extra.safetensors"], None, ByName(("model.safetensors",))),
+    "diffusers": (
+        ["diffusion_pytorch_model.safetensors", "x.safetensors"],
+        None,
+        ByName(("diffusion_pytorch_model.safetensors",)),
+    ),
+    "shards in name order": ([*reversed(TWO), "config.json"], None, ByName(tuple(TWO))),
+    "all, where none is called model": (
+        ["b.safetensors", "a.safetensors"],
+        None,
+        ByName(("a.safetensors", "b.safetensors")),
+    ),
+    "an index": ([INDEX, *TWO], None, ByIndex(INDEX)),
+    "an index beside consolidated": ([INDEX, *TWO, "consolidated.safetensors"], None, ByIndex(INDEX)),
+    "an index beside one file": ([INDEX, *TWO, "model.safetensors"], None, ByIndex(INDEX)),
+    "an index without shards": ([INDEX], None, ByIndex(INDEX)),
+    "an index of any name": (
+        ["llama.safetensors.index.json", "x.safetensors"],
+        None,
+        ByIndex("llama.safetensors.index.json"),
+    ),
+    "two indexes, one called model": ([INDEX, "consolidated.safetensors.index.json"], None, ByIndex(INDEX)),
+    "a diffusers index": (
+        ["diffusion_pytorch_model.safetensors.index.json", "x.safetensors.index.json"],
+        None,
+        ByIndex("diffusion_pytorch_model.safetensors.index.json"),
+    ),
+    "an index of .bin files beside safetensors": (
+        ["pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin", "model.safetensors"],
+        None,
+        ByName(("model.safetensors",)),
+    ),
+    "variants, none asked for": (["model.safetensors", "model.fp16.safetensors"], None, ByName(("model.safetensors",))),
+    "a variant": (["model.safetensors", "model.fp16.safetensors"], "fp16", ByName(("model.fp16.safetensors",))),
+    "shards and shards of a variant": ([*TWO, *TWO_FP16], None, ByName(tuple(TWO))),
+    "shards of a variant": ([*TWO, *TWO_FP16], "fp16", ByName(tuple(TWO_FP16))),
+    "shards of a variant, the older spelling": ([*TWO, *TWO_FP16_BEFORE], "fp16", ByName(tuple(TWO_FP16_BEFORE))),
+    "an index of a variant": (
+        [INDEX, "model.safetensors.index.fp16.json", *TWO, *TWO_FP16],
+        "fp16",
+        ByIndex("model.safetensors.index.fp16.json"),
+    ),
+    "an index, and a variant without one": (
+        [INDEX, *TWO, "model.fp16.safetensors"],
+        "fp16",
+        ByName(("model.fp16.safetensors",)),
+    ),
+    "an index of a variant that was not asked for": (
+        ["model.safetensors.index.fp16.json", *TWO_FP16, "model.safetensors"],
+        None,
+        ByName(("model.safetensors",)),
+    ),
+    "a number in the name is no variant": (["Qwen2.5-7B.safetensors"], None, ByName(("Qwen2.5-7B.safetensors",))),
+    "a version in the name is no variant": (["v1.5.safetensors"], None, ByName(("v1.5.safetensors",))),
+    "hidden": ([".safetensors"], None, ByName((".safetensors",))),
+    "one shard of one": (["model-00001-of-00001.safetensors"], None, ByName(("model-00001-of-00001.safetensors",))),
+    "consolidated beside shards without an index": (
+        [*TWO, "consolidated.safetensors"],
+        None,
+        ByName(("consolidated.safetensors", *TWO)),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_files_are_chosen(case: str) -> None:
+    names, variant, expected = CHOSEN[case]
+    assert select(names, variant) == expected
+    assert select(names[::-1], variant) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        ([], "Give the folder that holds the weights"),
+        (["model_index.json", "unet"], "subfolder="),
+        (["config.json", "pytorch_model.bin"], ".bin"),
+        (["pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"], ".bin"),
+        (["llama-Q4_K_M.gguf"], ".gguf"),
+        (["model.onnx", "a.pth", "tf_model.h5"], ".h5, .onnx, .pth"),
+    ],
+)
+def test_no_weights_says_what_is_there_instead(names: list[str], hint: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        select(names)
+    assert hint in caught.value.hint
+    assert all(name in caught.value.found for name in names)
+    assert caught.value.path == "/m"
+
+
+@pytest.mark.parametrize(
+    ("missing", "of"),
+    [((2,), 2), ((1,), 3), ((1, 2, 3), 4), (tuple(range(2, 100)), 99_999)],
+)
+def test_a_gap_in_a_numbered_set_is_refused(missing: tuple[int, ...], of: int) -> None:
+    present = [
+        f"m-{number:05}-of-{of:05}.safetensors" for number in range(1, 102) if number <= of and number not in missing
+    ]
+    with pytest.raises(FormatError, match=f"no {missing[0]}") as caught:
+        select(present)
+    assert caught.value.expected == f"all {of}"
+    assert len(str(caught.value)) < 1000
+
+
+def test_several_indexes_are_a_question_that_names_them() -> None:
+    with pytest.raises(UsageError) as caught:
+        select(["b.safetensors.index.json", "a\n.safetensors.index.json"])
+    assert "b.safetensors.index.json" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("variant", ["bf16", "", "fp1", "FP16", "../fp16"])
+def test_a_variant_that_is_not_there_is_refused_with_those_that_are(variant: str) -> None:
+    with pytest.raises(UsageError, match="fp16"):
+        select(["model.safetensors", "model.fp16.safetensors"], variant)
+
+
+def test_only_a_variant_there_is_refused_without_asking_for_it() -> None:
+    with pytest.raises(UsageError, match="only weights of a variant; there is: fp16"):
+        select(["model.fp16.safetensors", "config.json"])
+
+
+def test_names_from_the_folder_reach_no_message_as_they_are() -> None:
+    for names in (["\x1b[2J\n.bin"], ["\x1b[2J-00001-of-00002.safetensors"]):
+        with pytest.raises(FormatError) as caught:
+            select(names)
+        assert str(caught.value).isprintable()

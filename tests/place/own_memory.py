@@ -1,0 +1,29 @@
+"""What the kernel says about this process's own memory."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+
+from fastload._place.memory import address_of
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+
+
+def pages_present(address: int, nbytes: int) -> list[bool] | None:
+    """For each page from ``address`` on, whether there is memory behind it; None where nothing is mapped."""
+    count = -(-nbytes // mmap.PAGESIZE)
+    answer = (ctypes.c_ubyte * count)()
+    if not _libc.mincore(address, nbytes, answer):
+        return [bool(byte & 1) for byte in answer]
+    assert ctypes.get_errno() == errno.ENOMEM
+    return None
+
+
+def present_bytes(memory: memoryview) -> int:
+    """How much of ``memory``, which begins at a page border, takes real memory."""
+    pages = pages_present(address_of(memory), len(memory))
+    assert pages is not None
+    return sum(pages) * mmap.PAGESIZE
