@@ -51,6 +51,6 @@ def is_quantised(folder: str) -> bool:
         FormatError: the config is there but is no JSON object.
     """
     path = os.path.join(folder, "config.json")
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         return False
     return bool(parse_object(read_small_file(path, _MAX_CONFIG_BYTES), path).get("quantization_config"))

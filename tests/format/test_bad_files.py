@@ -346,3 +346,19 @@ def test_too_few_descriptors_is_a_store_error_that_says_so(tmp_path: Path) -> No
 def test_a_refusal_is_the_same_fact_in_json() -> None:
     error = FormatError("/x", "this", "that", tensor="a\n")
     assert json.loads(json.dumps(error.to_dict()))["tensor"] == "a\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "hint"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"PK\x03\x04 and the rest of an archive", "zip archive"),
+        (b"GGUF\x03\x00\x00\x00\x00\x00", "GGUF"),
+        (b"\xff" * 20, "no safetensors file"),
+    ],
+)
+def test_what_is_often_found_under_the_name_of_a_shard_is_recognised(tmp_path: Path, start: bytes, hint: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(start)
+    with pytest.raises(FormatError, match=hint):
+        fetch(Source(tmp_path))

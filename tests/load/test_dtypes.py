@@ -105,3 +105,11 @@ def test_model_with_a_quantization_config_is_not_cast(tmp_path: Path) -> None:
     with pytest.raises(fastload.UsageError, match="quantization_config"):
         fastload.load(tmp_path, dtype="BF16")
     assert list(fastload.load(tmp_path)) == ["a"]
+
+
+def test_config_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    """Else a quantised model whose config is a broken link would be cast."""
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").symlink_to("nowhere.json")
+    with pytest.raises(fastload.FormatError, match=r"config\.json"):
+        fastload.load(tmp_path, dtype="BF16")

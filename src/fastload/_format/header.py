@@ -36,6 +36,14 @@ _U64_MAX = (1 << 64) - 1
 _BEGIN, _END = itemgetter(3), itemgetter(4)
 _METADATA = "__metadata__"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
+_STRANGERS = (
+    (b"version ", "It is git-lfs's pointer to the file, not the file: run git lfs pull, or fetch it from the hub"),
+    (b"<", "It is a web page, such as a proxy or a login answers: fetch the file again"),
+    (b"PK", "It is a zip archive, such as torch.save writes: convert it to safetensors"),
+    (b"GGUF", "It is a GGUF file: fastload reads safetensors only"),
+)
+"""What is often found under a name that ends in .safetensors."""
+_UNKNOWN_STRANGER = "This is no safetensors file; see what wrote it"
 _TRUNCATED = "The file is cut short or was never finished: fetch it again"
 
 
@@ -78,7 +86,7 @@ def parse_header_length(prefix: bytes, *, path: str, file_bytes: int) -> int:
         raise FormatError(path, f"{file_bytes} bytes", "at least 8, the length of the header", hint=_TRUNCATED)
     length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
     if length > MAX_HEADER_BYTES:
-        hint = "This is no safetensors file; see what wrote it" if file_bytes else ""
+        hint = next((hint for start, hint in _STRANGERS if prefix.startswith(start)), _UNKNOWN_STRANGER)
         raise FormatError(path, f"a header length of {length:,}", f"at most {MAX_HEADER_BYTES:,}", hint=hint)
     if LENGTH_BYTES + length > file_bytes:
         expected = f"at least {LENGTH_BYTES + length:,}, as its header length says"
