@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 
 _PACKAGES = ("fastload-llm", "safetensors", "runai-model-streamer", "torch")
+_QUIET_CPUS = 0.1
 
 
 def describe_machine(folder: str) -> dict[str, str]:
@@ -28,6 +30,16 @@ def read_others_cpu_s() -> float:
     ticks = [int(field) for field in _read_lines("/proc/stat")[0].split()[1:9]]
     idle_ticks = ticks[3] + ticks[4]
     return (sum(ticks) - idle_ticks) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
+def wait_until_quiet(patience_s: float) -> None:
+    """Return when others have kept less than a tenth of a CPU busy for a second; after ``patience_s`` in any case."""
+    deadline_s = time.monotonic() + patience_s
+    while time.monotonic() < deadline_s:
+        begin_s = read_others_cpu_s()
+        time.sleep(1)
+        if read_others_cpu_s() - begin_s < _QUIET_CPUS:
+            return
 
 
 def _read_huge_pages() -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from contestants import CEILING, CONTESTANTS, list_shards
 from free_memory import make_free_memory
-from machine import describe_machine, read_others_cpu_s
+from machine import describe_machine, read_others_cpu_s, wait_until_quiet
 from make_checkpoint import GIB, list_llama, list_tiny, write_checkpoint
 from measure import Sample
 from page_cache import PageCacheError, evict, fill
@@ -43,9 +43,10 @@ class LoadError(RuntimeError):
 class Runner:
     """Runs contestants against checkpoints; ``temporary`` is a folder on the disk that is measured."""
 
-    def __init__(self, temporary: str, *, rounds: int, seed: int) -> None:
+    def __init__(self, temporary: str, *, rounds: int, seed: int, patience_s: float) -> None:
         self._temporary = temporary
         self._rounds = rounds
+        self._patience_s = patience_s
         self._order = random.Random(seed)  # noqa: S311  not for secrets
         self._warm_up = os.path.join(temporary, "warm-up")
         write_checkpoint(self._warm_up, list_tiny(4), shards=1)
@@ -93,6 +94,7 @@ class Runner:
     def _run_one(self, contestant: str, folder: str, prepare: Callable[[Sequence[str]], str]) -> Sample:
         command = [sys.executable, os.path.join(_HERE, "measure.py"), contestant, folder, self._warm_up]
         pipe = subprocess.PIPE
+        wait_until_quiet(self._patience_s)
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
             assert child.stdout
             if child.stdout.readline() == "ready\n":
@@ -130,6 +132,9 @@ def _parse_arguments() -> argparse.Namespace:
         "--growth", dest="parts", action="store_const", const=["growth"], help="short for --parts growth"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order within the rounds")
+    parser.add_argument(
+        "--patience", type=float, default=0, metavar="S", help="wait so long at most for others to be idle"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     parser.add_argument("--check", action="store_true", help="exit 1 if a promise is not kept or a loader failed")
     return parser.parse_args()
@@ -157,7 +162,7 @@ def run(asked: argparse.Namespace) -> int:
     growth: list[Table] = []
     beside = os.path.dirname(os.path.abspath(asked.folder))
     with tempfile.TemporaryDirectory(dir=beside, prefix="side-by-side-") as temporary:
-        runner = Runner(temporary, rounds=asked.rounds, seed=asked.seed)
+        runner = Runner(temporary, rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience)
         for part in asked.parts:
             if part == "growth":
                 growth = runner.run_growth(asked.only or ["fastload-auto"])

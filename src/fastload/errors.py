@@ -26,7 +26,7 @@ person reads the sentence. The sentence says what was found, what was expected a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 _TEXT_LIMIT = 300
@@ -42,8 +42,8 @@ def quoted(text: str) -> str:
     return "'" + escaped(text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…") + "'"
 
 
-def _rebuild(cls: type[FastloadError], state: dict[str, Any]) -> FastloadError:
-    error = cls.__new__(cls)
+def _rebuild(cls: type[FastloadError], args: tuple[Any, ...], state: dict[str, Any]) -> FastloadError:
+    error = cls.__new__(cls, *args)
     error.__dict__.update(state)
     return error
 
@@ -55,12 +55,13 @@ class FastloadError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors cross process borders (multiprocessing, torchrun) with their facts."""
-        return (_rebuild, (type(self), dict(self.__dict__)))
+        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
 
     def to_dict(self) -> dict[str, Any]:
         """The kind, the sentence and the facts, as JSON types."""
-        facts = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return {"type": type(self).__name__, "message": str(self), **facts}
+        facts = {name: fact for name, fact in vars(self).items() if not name.startswith("_")}
+        lists = {name: list(fact) for name, fact in facts.items() if isinstance(fact, tuple)}
+        return {"type": type(self).__name__, "message": str(self), **facts, **lists}
 
 
 def _sentence(what: str, hint: str) -> str:
@@ -89,7 +90,7 @@ class ModelNotFoundError(FastloadError):
     hint: str = ""
 
     def __str__(self) -> str:
-        places = ", ".join(self.searched) or "nowhere"
+        places = ", ".join(map(escaped, self.searched)) or "nowhere"
         return _sentence(f"no model {quoted(self.model)} (searched: {places})", self.hint)
 
 

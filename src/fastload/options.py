@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 _SYSTEM_CONFIG = "/etc/fastload/config.toml"
 _USER_CONFIG = "~/.config/fastload/config.toml"
-_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?P<binary>i?)b?", re.IGNORECASE)
+_UNITS = "kmgt"
+_SIZE = re.compile(
+    r"(?P<whole>\d{1,20})(?:\.(?P<fraction>\d{1,20}))?\s*(?:(?P<unit>[kmgt])(?P<binary>i?))?b?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +58,12 @@ def parse_size(value: int | str) -> int:
         UsageError: it is none of these.
     """
     match = _SIZE.fullmatch(str(value).strip())
-    if match is None or isinstance(value, bool):
+    if match is None:
         raise UsageError(f"{value!r} is no size", "Write bytes or a unit, such as 268435456 or 256Mi")
-    base = 1024 if match["binary"] else 1000
-    return int(float(match["number"]) * base ** _UNITS[match["unit"].lower()])
+    unit, fraction = match["unit"], match["fraction"] or "0"
+    power = _UNITS.index(unit.lower()) + 1 if unit else 0
+    scale = int((1024 if match["binary"] else 1000) ** power)
+    return int(match["whole"]) * scale + int(fraction) * scale // int(10 ** len(fraction))  # exact, unlike a float
 
 
 def _parse_reader(value: Any) -> str:
@@ -143,7 +148,7 @@ def _read_toml(path: str, *, must_exist: bool) -> dict[str, Any]:
         if must_exist:
             raise StoreError(path, "cannot be read (Permission denied)", "Give this user read permission") from exc
         return {}  # another user's home, as under `sudo -u`: not ours to obey
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:  # bad TOML or UTF-8, thousands of digits or of brackets
         raise UsageError(f"{path!r} is no TOML: {exc}", "Mend the line it names") from exc
     except OSError as exc:
         raise StoreError(path, f"cannot be read ({exc.strerror})", "Check the storage") from exc

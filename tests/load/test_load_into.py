@@ -215,3 +215,14 @@ def test_wrappers_are_refused(tmp_path: Path) -> None:
     module.weight = nn.Parameter(torch.ones(3, 3).as_subclass(Wrapper))
     with pytest.raises(fastload.UnsupportedError, match="Wrapper"):
         fastload.load_into(module, tmp_path)
+
+
+def test_empty_and_scalar_parameters(tmp_path: Path) -> None:
+    module = nn.Module()
+    module.register_parameter("none", nn.Parameter(torch.empty(0, 4)))
+    module.register_buffer("count", torch.tensor(0))
+    module.register_buffer("local", torch.tensor(5), persistent=False)
+    content = {"none": torch.empty(0, 4), "count": torch.tensor(7)}
+    save_file(content, tmp_path / "model.safetensors")
+    fastload.load_into(module, tmp_path)
+    assert_same(module.state_dict(), content)

@@ -5,8 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import os
+import warnings
+from typing import TYPE_CHECKING
 
 from fastload._place.memory import address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
@@ -27,3 +33,13 @@ def present_bytes(memory: memoryview) -> int:
     pages = pages_present(address_of(memory), len(memory))
     assert pages is not None
     return sum(pages) * mmap.PAGESIZE
+
+
+def in_child(check: Callable[[], bool]) -> bool:
+    """The answer of a forked child to ``check``, which must do next to nothing: other threads may hold locks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of just that
+        child = os.fork()
+    if not child:
+        os._exit(0 if check() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

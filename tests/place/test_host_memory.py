@@ -6,27 +6,16 @@ import gc
 import mmap
 import os
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from fastload._place.memory import address_of, copy_bytes, free_pages_with, map_anonymous, map_staging
-from own_memory import pages_present, present_bytes
+from fastload.errors import MemoryBudgetError
+from own_memory import in_child, pages_present, present_bytes
 from packed_files import KIB, MIB, PAGE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 HUGE = 2 * MIB
-
-
-def in_child(check: Callable[[], bool]) -> bool:
-    """The answer of a forked child to ``check``."""
-    child = os.fork()
-    if not child:
-        os._exit(0 if check() else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("nbytes", [1, PAGE + 1, HUGE - 1, HUGE, HUGE + 1, 5 * HUGE + 3])
@@ -99,9 +88,10 @@ def test_a_view_keeps_memory_alive_and_the_last_one_unmaps_it() -> None:
     assert pages_present(address + HUGE, 62 * HUGE) is None
 
 
-def test_more_than_the_address_space_is_a_memory_error() -> None:
-    with pytest.raises(MemoryError):
+def test_more_than_the_address_space_is_a_memory_budget_error() -> None:
+    with pytest.raises(MemoryBudgetError) as caught:
         map_anonymous(1 << 62)
+    assert caught.value.needed_bytes == 1 << 62
 
 
 def test_copying_copies() -> None:
@@ -133,9 +123,10 @@ def test_pages_return_with_their_view_and_the_neighbours_keep_every_byte(begin: 
     assert memory == expected
 
 
-def test_less_than_a_page_is_nothing_to_return() -> None:
+@pytest.mark.parametrize(("begin", "end"), [(10, PAGE + 10), (10, 100)])
+def test_less_than_a_page_is_nothing_to_return(begin: int, end: int) -> None:
     memory = filled(2 * PAGE)
-    buffer = memory[10 : PAGE + 10]
+    buffer = memory[begin:end]
     free_pages_with(buffer)
     del buffer
     assert memory == b"\x5a" * len(memory)

@@ -218,6 +218,16 @@ class AnyBuffersContract(ReaderContract):
         assert whole == stored[:100_000]
         reader.close()
 
+    def test_a_fifo_that_takes_its_place_while_it_is_opened_does_not_hang(
+        self, shard: Shard, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        status = path.stat()
+        path.unlink()
+        os.mkfifo(path)
+        monkeypatch.setattr(os, "stat", lambda *_, **__: status)  # what was seen just before
+        with no_descriptor_left(), pytest.raises(FormatError, match="FIFO"):
+            self.open_reader(shard)
+
 
 class PreadContract(ReaderContract):
     """What readers over ``preadv`` promise when the system misbehaves. Only the system call is replaced."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._load.target import CudaTarget, HostTarget, Keeping, allocate_host, choose_target
+from fastload._load.target import CudaTarget, HostTarget, Keeping, choose_target
 from fastload._place.cuda import CudaPlacer, allocate_on
+from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import HostPlacer
+from fastload._place.memory import map_anonymous
 from fastload._plan.layout import Layout, lay_out_apart
 from fastload.errors import FastloadError, UsageError, quoted
 
@@ -54,7 +56,7 @@ class HostModuleTarget(HostTarget):
         def allocate(arena: int) -> memoryview:
             if names[arena] in self._destinations.straight:
                 return _host_memory(self._destinations.tensors[names[arena]])
-            return allocate_host(plan.arena_bytes[arena])
+            return map_anonymous(plan.arena_bytes[arena])
 
         return HostPlacer(plan, allocate, slot_bytes=slot_bytes, cast=None)
 
@@ -80,7 +82,9 @@ class CudaModuleTarget(CudaTarget):
                 return _device_memory(self._destinations.tensors[names[arena]])
             return allocate_on(device, plan.arena_bytes[arena])
 
-        return CudaPlacer(plan, allocate, device, slot_bytes=slot_bytes, cast=None)
+        with cuda_errors(device):
+            placer = CudaPlacer(plan, allocate, device, slot_bytes=slot_bytes, cast=None)
+        return GuardedPlacer(placer, device)
 
 
 def choose_module_target(

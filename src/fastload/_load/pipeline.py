@@ -50,7 +50,8 @@ class Pipeline:
         self._schedule.stop()
         deadline_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+            if thread.is_alive():  # not so where Ctrl-C came before it was started, and joining it would be an error
+                thread.join(max(0.0, deadline_s - time.monotonic()))
         self._sources.close()
 
     def join(self) -> None:

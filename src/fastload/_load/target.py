@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastload._place.budget import check_budget, host_headroom
 from fastload._place.cuda import CudaPlacer, allocate_on, device_headroom
+from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import HostPlacer
 from fastload._place.memory import map_anonymous
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
 from fastload._read.populate import map_file
-from fastload.errors import MemoryBudgetError, UnsupportedError
+from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,7 @@ class HostTarget:
         """See :class:`Target`."""
 
         def allocate(arena: int) -> memoryview:
-            return allocate_host(plan.arena_bytes[arena])
+            return map_anonymous(plan.arena_bytes[arena])
 
         return HostPlacer(plan, allocate, slot_bytes=slot_bytes, cast=self._keeping.cast)
 
@@ -165,7 +166,9 @@ class CudaTarget:
     def check_room(self, plan: Plan, staging: Staging) -> None:
         """See :class:`Target`; a lane's slots on the host have one more of their size on the device."""
         needed_bytes = self._keeping.peak_bytes(plan) + staging.lanes * staging.slot_bytes
-        check_budget(needed_bytes, device_headroom(self._device, self._device_bytes), _CUDA_HINT)
+        with cuda_errors(self._device):
+            headroom = device_headroom(self._device, self._device_bytes)
+        check_budget(needed_bytes, headroom, _CUDA_HINT)
         check_budget(staging.bytes, host_headroom(), "Make staging_bytes smaller")
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
@@ -174,19 +177,9 @@ class CudaTarget:
         def allocate(arena: int) -> torch.Tensor:
             return allocate_on(self._device, plan.arena_bytes[arena])
 
-        return CudaPlacer(plan, allocate, self._device, slot_bytes=slot_bytes, cast=self._keeping.cast)
-
-
-def allocate_host(nbytes: int) -> memoryview:
-    """Host memory for an arena.
-
-    Raises:
-        MemoryBudgetError: the kernel refuses, as under ``ulimit -v``.
-    """
-    try:
-        return map_anonymous(nbytes)
-    except MemoryError as exc:
-        raise MemoryBudgetError(nbytes, 0, "the kernel's limit on address space (ulimit -v)", _HOST_HINT) from exc
+        with cuda_errors(self._device):
+            placer = CudaPlacer(plan, allocate, self._device, slot_bytes=slot_bytes, cast=self._keeping.cast)
+        return GuardedPlacer(placer, self._device)
 
 
 def choose_target(device: torch.device, keeping: Keeping, settings: Settings, checkpoint: Checkpoint) -> Target:

@@ -11,9 +11,6 @@ from fastload.errors import MemoryBudgetError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_UNLIMITED = 1 << 60
-"""cgroup v1 says "no limit" with a number near 2^63."""
-
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
@@ -74,7 +71,7 @@ def _own_cgroups(root: str) -> Iterator[tuple[str, tuple[str, str, tuple[str, ..
 
 def _cgroup_headroom(folder: str, limit: str, usage: str, cached: Iterable[str]) -> Headroom | None:
     ceiling, used = (next(_read_lines(f"{folder}/{name}"), "") for name in (limit, usage))
-    if not ceiling.isdigit() or not used.isdigit() or int(ceiling) >= _UNLIMITED:
+    if not ceiling.isdigit() or not used.isdigit():  # "max", or not there. (v1 says no limit by a number near 2^63.)
         return None
     stat = dict(line.split(" ", 1) for line in _read_lines(f"{folder}/memory.stat"))
     reclaimable = sum(int(stat.get(name, 0)) for name in cached)

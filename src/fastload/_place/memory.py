@@ -12,6 +12,8 @@ import ctypes
 import mmap
 import weakref
 
+from fastload.errors import MemoryBudgetError
+
 _HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -21,13 +23,14 @@ def map_anonymous(nbytes: int) -> memoryview:
     """Zeroed private memory, at a huge-page border where it is as large as one, else at a page border.
 
     Raises:
-        MemoryError: the kernel has no address space or commit charge left.
+        MemoryBudgetError: the kernel has no address space or commit charge left.
     """
     slack = _HUGE_PAGE_BYTES if nbytes >= _HUGE_PAGE_BYTES else 0
     try:
         mapping = mmap.mmap(-1, nbytes + slack, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as exc:
-        raise MemoryError(str(exc)) from exc
+        hint = "Raise ulimit -v or vm.overcommit_memory, or load fewer tensors (tensors=)"
+        raise MemoryBudgetError(nbytes, 0, "what the kernel still grants this process", hint) from exc
     if not slack:
         return memoryview(mapping)
     with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong

@@ -36,8 +36,9 @@ class Lane(Protocol):
 class Placer(Protocol):
     """Owns the arenas of a plan."""
 
-    staging_bytes: int
-    """Host memory that all lanes together use on the way."""
+    @property
+    def staging_bytes(self) -> int:
+        """Host memory that all lanes together use on the way."""
 
     def open_lane(self) -> Lane:
         """A lane for the calling thread."""

@@ -22,7 +22,8 @@ NETWORK = frozenset(
     {"nfs", "cifs", "smb2", "lustre", "ceph", "gpfs", "fuse", "9p", "beegfs", "afs"}
 )  # virtiofs shows fuse's number
 MEMORY = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
-LOCAL = frozenset({"ext4", "xfs", "btrfs", "f2fs", "bcachefs", "overlayfs"})
+LOCAL = frozenset({"ext4", "xfs", "btrfs", "f2fs", "bcachefs"})
+"""Where O_DIRECT pays. Not overlayfs: it says of every file that none of it is cached."""
 
 _NAMES = {  # <linux/magic.h>, statfs(2)
     0x6969: "nfs",
