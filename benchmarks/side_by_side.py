@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from contestants import CEILING, CONTESTANTS, list_shards
@@ -59,11 +60,12 @@ class Runner:
         evict(paths)  # in any case, so that what is cached was all cached in the same way
         prepare = evict if state == "cold" else fill
         table = Table(title, state, prepare(paths))
-        begin_s, others_s = time.monotonic(), read_others_cpu_s()
         for number in range(self._rounds + 1):
             for contestant in self._order.sample(contestants, len(contestants)):
                 if contestant in table.errors:
                     continue
+                wait_until_quiet(self._patience_s)
+                begin_s, others_s = time.monotonic(), read_others_cpu_s()
                 try:
                     sample = self._run_one(contestant, folder, prepare)
                 except LoadError as exc:
@@ -73,7 +75,7 @@ class Runner:
                 print(f"{title}, round {number}: {contestant} {sample.seconds:.3f} s", file=sys.stderr)
                 if number:
                     table.samples.setdefault(contestant, []).append(sample)
-        table.others_cpus = (read_others_cpu_s() - others_s) / (time.monotonic() - begin_s)
+                    table.others_cpus.append((read_others_cpu_s() - others_s) / (time.monotonic() - begin_s))
         return table
 
     def run_tiny(self, contestants: Sequence[str]) -> Table:
@@ -94,7 +96,6 @@ class Runner:
     def _run_one(self, contestant: str, folder: str, prepare: Callable[[Sequence[str]], str]) -> Sample:
         command = [sys.executable, os.path.join(_HERE, "measure.py"), contestant, folder, self._warm_up]
         pipe = subprocess.PIPE
-        wait_until_quiet(self._patience_s)
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
             assert child.stdout
             if child.stdout.readline() == "ready\n":
@@ -117,7 +118,7 @@ def render_growth(tables: Sequence[Table]) -> str:
             seconds, nbytes = table.get(contestant) or 0.0, samples[0].nbytes / 1e9
             spread = f"{min(s.seconds for s in samples):.3f}-{max(s.seconds for s in samples):.3f}"
             speed = (f"{seconds:.3f}", spread, f"{nbytes / seconds:.2f}", f"{seconds / nbytes:.3f}")
-            rows.append((table.title, contestant, *speed, f"{table.others_cpus:.2f} CPUs"))
+            rows.append((table.title, contestant, *speed, f"{mean(table.others_cpus):.2f} CPUs"))
         rows += [(table.title, contestant, *[""] * 4, error) for contestant, error in table.errors.items()]
     return f"### Growth\n\n{format_rows(rows)}"
 

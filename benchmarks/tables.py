@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import median, mode
+from statistics import mean, median, mode
 from typing import TYPE_CHECKING
 
 from contestants import CEILING, PEERS
@@ -24,8 +24,8 @@ class Table:
     state: str
     method: str
     """How that state was brought about."""
-    others_cpus: float = 0.0
-    """CPUs that other processes kept busy meanwhile; above a tenth the numbers are theirs as well."""
+    others_cpus: list[float] = field(default_factory=list)
+    """CPUs that others kept busy during each measurement; above a tenth the numbers are theirs as well."""
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
@@ -55,7 +55,7 @@ class Table:
         ranked = sorted(self.samples.values(), key=lambda samples: median(s.seconds for s in samples))
         rows = [_HEAD, *(_format_row(samples, best) for samples in ranked)]
         rows += [(name, *[""] * 6, error) for name, error in self.errors.items()]
-        others = f"Meanwhile others kept {self.others_cpus:.2f} CPUs busy."
+        others = f"Meanwhile others kept {mean(self.others_cpus or [0]):.2f} CPUs busy."
         return f"### {self.title}\n\n{self.state}: {self.method}. {others}\n\n{format_rows(rows)}"
 
 

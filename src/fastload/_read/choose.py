@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 READERS = ("auto", "direct", "buffered", "mmap")
 _WARM = 0.5
-_LOCAL_DEPTH = 4
+_LOCAL_DEPTH = 8
+_MEMORY_DEPTHS = range(4, 17)
+"""More threads than CPUs: fresh pages stall. Not many more: a few of them use up the memory's bandwidth."""
 _NETWORK_DEPTH = 16
 
 
@@ -31,7 +33,7 @@ class Choice:
     name: str
     reason: str
     depth: int
-    """Reads in flight that this storage wants; where bytes come from memory it is the CPUs that count."""
+    """Reads in flight that this storage wants."""
 
 
 def choose_reader(shard: Shard, wanted: str) -> Choice:
@@ -40,16 +42,20 @@ def choose_reader(shard: Shard, wanted: str) -> Choice:
     Raises:
         StoreError: the file cannot be looked at.
     """
-    cpus = len(os.sched_getaffinity(0))
     by_name = {
         "direct": Choice(DirectReader, "direct", "asked for by name", _LOCAL_DEPTH),
-        "buffered": Choice(BufferedReader, "buffered", "asked for by name", max(_LOCAL_DEPTH, cpus)),
-        "mmap": Choice(PopulatingReader, "mmap", "asked for by name", cpus),
+        "buffered": Choice(BufferedReader, "buffered", "asked for by name", _LOCAL_DEPTH),
+        "mmap": Choice(PopulatingReader, "mmap", "asked for by name", _memory_depth()),
     }
-    return by_name[wanted] if wanted in by_name else _choose(shard, cpus)
+    return by_name[wanted] if wanted in by_name else _choose(shard)
 
 
-def _choose(shard: Shard, cpus: int) -> Choice:
+def _memory_depth() -> int:
+    """Threads that copy from memory to memory."""
+    return min(max(len(os.sched_getaffinity(0)), _MEMORY_DEPTHS[0]), _MEMORY_DEPTHS[-1])
+
+
+def _choose(shard: Shard) -> Choice:
     descriptor = open_regular(shard.path)
     try:
         kind = file_system(descriptor)
@@ -60,15 +66,15 @@ def _choose(shard: Shard, cpus: int) -> Choice:
     finally:
         os.close(descriptor)
     if kind in MEMORY:
-        return Choice(BufferedReader, "buffered", f"{kind} is memory", cpus)
+        return Choice(BufferedReader, "buffered", f"{kind} is memory", _memory_depth())
     if cached >= _WARM:
-        return Choice(BufferedReader, "buffered", f"{cached:.0%} of it is in the page cache", cpus)
+        return Choice(BufferedReader, "buffered", f"{cached:.0%} of it is in the page cache", _memory_depth())
     if kind in NETWORK:
         return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH)
     if kind in LOCAL and alignment:
         return Choice(_open_direct_first, "direct", f"local {kind}, {cached:.0%} cached", _LOCAL_DEPTH)
     why = f"{kind} takes no O_DIRECT" if kind in LOCAL else f"file system {kind}"
-    return Choice(BufferedReader, "buffered", why, max(_LOCAL_DEPTH, cpus))
+    return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH)
 
 
 def _open_direct_first(shard: Shard) -> FallbackReader | BufferedReader:
