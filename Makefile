@@ -25,8 +25,9 @@ $(VENV)/.torch: $(BIN)/python constraints.txt
 	$(PIP) install --constraint constraints.txt $(TORCH_ARGS) torch
 	touch $@
 
+# numpy, because torch warns at every start where it is missing.
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(PIP) install --constraint constraints.txt --editable .
+	$(PIP) install --constraint constraints.txt --editable . numpy
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo

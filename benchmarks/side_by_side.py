@@ -125,7 +125,10 @@ def render_growth(tables: Sequence[Table]) -> str:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("folder", help="a checkpoint on the storage to be measured; see make_checkpoint.py")
+    # Absolute, since a loader may take a bare word for a model's name.
+    parser.add_argument(
+        "folder", type=os.path.abspath, help="a checkpoint on the storage to be measured; see make_checkpoint.py"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="measurements per loader; one more is thrown away")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="LOADER", help=f"of {', '.join(CONTESTANTS)}")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=["cold", "cached", "tiny"])
@@ -161,7 +164,7 @@ def run(asked: argparse.Namespace) -> int:
     contestants = asked.only or CONTESTANTS
     tables: dict[str, Table] = {}
     growth: list[Table] = []
-    beside = os.path.dirname(os.path.abspath(asked.folder))
+    beside = os.path.dirname(asked.folder)
     with tempfile.TemporaryDirectory(dir=beside, prefix="side-by-side-") as temporary:
         runner = Runner(temporary, rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience)
         for part in asked.parts:

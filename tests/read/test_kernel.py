@@ -12,7 +12,7 @@ import pytest
 
 from c_library import Refusing, StatxSays
 from fastload._read import kernel
-from fastload._read.kernel import cached_fraction, direct_alignment, file_system
+from fastload._read.kernel import cached_fraction, direct_alignment, file_system, is_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +139,24 @@ def test_half_a_file_in_memory_is_a_half(tmp_path: Path) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead
         os.pread(descriptor, 4 * MIB, 0)
         assert 0.45 < cached_fraction(descriptor, 8 * MIB) < 0.55
+
+
+def test_bytes_are_cached_when_all_their_pages_are(tmp_path: Path) -> None:
+    path = written(tmp_path / "file", 8 * MIB)
+    cool(path)
+    with opened(path) as descriptor:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead
+        os.pread(descriptor, 4 * MIB, 0)
+        assert is_cached(descriptor, 0, 4 * MIB)
+        assert is_cached(descriptor, 4095, 2)
+        assert not is_cached(descriptor, 2 * MIB, 4 * MIB)
+        assert not is_cached(descriptor, 6 * MIB, 2 * MIB)
+
+
+@pytest.mark.usefixtures("refused")
+def test_where_cachestat_is_refused_nothing_counts_as_cached(tmp_path: Path) -> None:
+    with opened(written(tmp_path / "file", MIB)) as descriptor:
+        assert not is_cached(descriptor, 0, MIB)
 
 
 @pytest.mark.usefixtures("refused")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from c_library import MadviseSays
+from c_library import MadviseSays, Refusing
 from fastload._read.populate import PopulatingReader, map_file
 from fastload.errors import FormatError, IntegrityError, StoreError
 from shard_files import DATA, write_shard
@@ -41,6 +41,13 @@ def test_what_is_written_to_the_mapping_stays_in_this_process(shard: Shard) -> N
         assert file.read()[-len(DATA) :] == DATA
 
 
+@pytest.fixture
+def unknown_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not tell what is in the page cache."""
+    monkeypatch.setattr("fastload._read.kernel._libc", Refusing())
+
+
+@pytest.mark.usefixtures("unknown_cache")
 @pytest.mark.parametrize("begin", [0, 4097])
 def test_pages_are_mapped_before_they_are_touched(shard: Shard, begin: int) -> None:
     memory, reader = map_file(shard)[begin:], PopulatingReader(shard)
@@ -48,6 +55,13 @@ def test_pages_are_mapped_before_they_are_touched(shard: Shard, begin: int) -> N
     reader.read_into(begin, [memory])
     reader.close()
     assert mapped_bytes(memory) >= len(memory)
+
+
+def test_pages_that_are_cached_are_left_to_the_first_touch(shard: Shard) -> None:
+    memory, reader = map_file(shard), PopulatingReader(shard)
+    reader.read_into(0, [memory])
+    reader.close()
+    assert mapped_bytes(memory) == 0
 
 
 def mapped_bytes(memory: memoryview) -> int:
@@ -74,18 +88,21 @@ def test_a_file_cut_off_under_its_mapping_is_an_integrity_error_and_no_sigbus(sh
     assert "8,192 bytes" in caught.value.found
 
 
+@pytest.mark.usefixtures("unknown_cache")
 def test_pages_that_fail_in_an_unchanged_file_are_a_store_error(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.EFAULT))
     with pytest.raises(StoreError, match="Input/output error"):
         populate(shard)
 
 
+@pytest.mark.usefixtures("unknown_cache")
 def test_no_memory_for_pages_is_no_fault_of_the_file(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.ENOMEM))
     with pytest.raises(StoreError, match="Cannot allocate memory"):
         populate(shard)
 
 
+@pytest.mark.usefixtures("unknown_cache")
 def test_a_kernel_that_cannot_populate_leaves_it_to_the_first_touch(
     shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

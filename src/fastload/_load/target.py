@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 _HOST_EXTENT_BYTES = 8 << 20  # 8 MiB
+_MAPPED_EXTENT_BYTES = 64 << 20  # 64 MiB: nothing is copied, so that an extent costs the same at any size
 _CUDA_EXTENT_BYTES = 16 << 20  # 16 MiB
 _ARENA_BYTES = 64 << 20  # 64 MiB
 _HOST_HINT = "Load fewer tensors (tensors=), stream them one by one, or give this process more memory"
@@ -122,7 +123,7 @@ class MappedTarget:
     """Mappings of the shards themselves: their pages are the page cache's until somebody writes to them."""
 
     slots_per_lane = 1
-    extent_bytes = _HOST_EXTENT_BYTES
+    extent_bytes = _MAPPED_EXTENT_BYTES
     window_bytes: int | None = None
 
     def __init__(self, checkpoint: Checkpoint, keeping: Keeping) -> None:
@@ -144,7 +145,7 @@ class MappedTarget:
         def allocate(arena: int) -> memoryview:
             return map_file(self._checkpoint.shards[shard_of[arena]])
 
-        return HostPlacer(plan, allocate, slot_bytes=slot_bytes, cast=self._keeping.cast)
+        return HostPlacer(plan, allocate, slot_bytes=0, cast=self._keeping.cast)
 
 
 class CudaTarget:

@@ -22,7 +22,10 @@ _GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
 
 
 class HostPlacer:
-    """Tensors in host memory, each with a storage of its own."""
+    """Tensors in host memory, each with a storage of its own.
+
+    ``slot_bytes`` is 0 where every byte has its place and nothing is read through a slot, as in a mapped file.
+    """
 
     def __init__(
         self, plan: Plan, allocate: Callable[[int], memoryview], *, slot_bytes: int, cast: torch.dtype | None
@@ -38,7 +41,8 @@ class HostPlacer:
         """See :class:`~fastload._place.placer.Placer`."""
         with self._lock:
             self.staging_bytes += self._slot_bytes
-        return HostLane(self._plan, self._arenas, map_staging(self._slot_bytes))
+        slot = map_staging(self._slot_bytes) if self._slot_bytes else memoryview(b"")
+        return HostLane(self._plan, self._arenas, slot)
 
     def catch_up(self) -> None:
         """Nothing is asynchronous here."""

@@ -83,12 +83,26 @@ def cached_fraction(descriptor: int, size: int) -> float:
     """
     if not size:
         return 1.0
-    span = (ctypes.c_uint64 * 2)(0, size)
+    cached = _count_cached_pages(descriptor, 0, size)
+    if cached is None:
+        return _probe_cache(descriptor, size)
+    return min(1.0, cached / -(-size // os.sysconf("SC_PAGESIZE")))
+
+
+def is_cached(descriptor: int, offset: int, length: int) -> bool:
+    """True if every page of these bytes is in the page cache; False also where the kernel does not tell."""
+    page_bytes = os.sysconf("SC_PAGESIZE")
+    pages = -(-(offset + length) // page_bytes) - offset // page_bytes
+    cached = _count_cached_pages(descriptor, offset, length)
+    return cached is not None and cached >= pages
+
+
+def _count_cached_pages(descriptor: int, offset: int, length: int) -> int | None:
+    span = (ctypes.c_uint64 * 2)(offset, length)
     counts = (ctypes.c_uint64 * 5)()
-    if not _libc.syscall(ctypes.c_long(_SYS_CACHESTAT), descriptor, span, counts, 0):
-        pages = -(-size // os.sysconf("SC_PAGESIZE"))
-        return min(1.0, counts[0] / pages)
-    return _probe_cache(descriptor, size)
+    if _libc.syscall(ctypes.c_long(_SYS_CACHESTAT), descriptor, span, counts, 0):
+        return None
+    return counts[0]
 
 
 def _probe_cache(descriptor: int, size: int) -> float:

@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._read.file import check_unchanged, identify, open_regular, translate
+from fastload._read.kernel import is_cached
 from fastload._read.pread import check_descriptor, check_path
 from fastload.errors import IntegrityError
 
@@ -63,7 +64,10 @@ class PopulatingReader:
         """See :class:`~fastload._read.reader.Reader`."""
         at = offset
         for buffer in filter(len, buffers):
-            self._populate(at, buffer)
+            # Pages that are there are mapped when they are touched: by the hundred in one fault, where populating
+            # walks them one by one, which took longer than loading.
+            if not is_cached(self._descriptor, at, len(buffer)):
+                self._populate(at, buffer)
             at += len(buffer)
         check_descriptor(self._shard, self._descriptor, offset)
 
