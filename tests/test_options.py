@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastload import options as room
+from fastload._settings.values import Share
 from fastload.errors import FastloadError, StoreError, UsageError
 from fastload.options import Options, Settings, decide_settings, parse_size
 
@@ -49,12 +50,30 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
 
 def test_defaults_are_those_of_the_table(places: Places) -> None:
-    assert places.decide() == Settings(reader="auto", staging_bytes=256 * MIB, device_bytes=None)
+    settings = places.decide()
+    assert {name: getattr(settings, name) for name in room._DEFAULTS} == {
+        "local": str(places.home / ".cache/huggingface/hub"),
+        "shared": (),
+        "tiers": ("local", "shared", "hub"),
+        "write_through": "auto",
+        "transfer": "ranged",
+        "local_max_bytes": None,
+        "min_free": Share(fraction=0.05),
+        "max_rate": None,
+        "deadline": None,
+        "require_pinned": False,
+        "reader": "auto",
+        "staging_bytes": 256 * MIB,
+        "device_bytes": None,
+    }
+    assert settings.origins == {}
+    assert settings.aliases["llama-70b"][0] == "meta-llama/Llama-3.1-70B-Instruct"
 
 
 def test_settings_have_the_same_names_everywhere() -> None:
     names = {field.name for field in fields(Options)}
-    assert names == {field.name for field in fields(Settings)} == room._PARSERS.keys() == room._DEFAULTS.keys()
+    assert names == {field.name for field in fields(Settings)} - {"aliases", "hub", "origins"}
+    assert names == room._PARSERS.keys() == room._DEFAULTS.keys()
     assert all(getattr(Options(), name) is None for name in names)  # else an unset field would not fall through
 
 
@@ -77,7 +96,12 @@ def test_what_a_place_does_not_set_falls_through(places: Places) -> None:
     places.user.write_text('staging_bytes = "1Mi"')
     places.environment["FASTLOAD_DEVICE_BYTES"] = "2Gi"
     settings = places.decide(Options(), reader=None, staging_bytes=None)
-    assert settings == Settings(reader="mmap", staging_bytes=MIB, device_bytes=2 << 30)
+    assert (settings.reader, settings.staging_bytes, settings.device_bytes) == ("mmap", MIB, 2 << 30)
+    assert settings.origins == {
+        "reader": str(places.system),
+        "staging_bytes": str(places.user),
+        "device_bytes": "the environment",
+    }
 
 
 def test_nothing_is_a_value_too(places: Places) -> None:
@@ -301,3 +325,99 @@ def test_units_are_powers_of_1000_or_with_an_i_of_1024(number: int, unit: str, b
 def test_any_text_is_a_size_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
         assert parse_size(text) >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("shared", "/mnt/a:/mnt/b/", ("/mnt/a", "/mnt/b")),
+        ("shared", ["/mnt/a", "/mnt/a"], ("/mnt/a",)),
+        ("tiers", "local, shared", ("local", "shared")),
+        ("tiers", ["hub"], ("hub",)),
+        ("min_free", "5%", Share(fraction=0.05)),
+        ("min_free", "50Gi", Share(nbytes=50 << 30)),
+        ("max_rate", "500M", 500_000_000),
+        ("deadline", "15m", 900.0),
+        ("deadline", 90, 90.0),
+        ("require_pinned", "on", True),
+        ("require_pinned", False, False),
+        ("local", "/x/../y", "/y"),
+    ],
+)
+def test_values_are_parsed_into_what_they_mean(places: Places, name: str, value: Any, parsed: Any) -> None:
+    assert getattr(places.decide(**{name: value}), name) == parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("shared", "models", "no absolute path"),
+        ("shared", 5, "no list of folders"),
+        ("tiers", "nvme", "no tier 'nvme'"),
+        ("tiers", [], "no list of tiers"),
+        ("min_free", "101%", "more than all"),
+        ("max_rate", "fast", "no size"),
+        ("deadline", "soon", "no duration"),
+        ("require_pinned", "maybe", "neither on nor off"),
+        ("local", "models", "no absolute path"),
+        ("write_through", "yes", "no write_through 'yes'"),
+        ("transfer", "xet", "no transfer 'xet'"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(places: Places, name: str, value: Any, why: str) -> None:
+    error = refusal(places, **{name: value})
+    assert isinstance(error, UsageError)
+    assert why in error.what
+
+
+def test_a_share_is_bytes_or_a_part_of_a_whole() -> None:
+    assert Share(fraction=0.05).of(1000) == 50
+    assert Share(nbytes=7).of(1000) == 7
+
+
+def test_aliases_come_from_the_files_and_later_ones_win(places: Places) -> None:
+    places.system.write_text('[aliases]\nllama-8b = "mine/one"\nours = ["a/b", "c"]')
+    places.user.write_text('[aliases]\nours = ["d/e"]')
+    aliases = places.decide().aliases
+    assert (aliases["llama-8b"], aliases["ours"]) == (("mine/one",), ("d/e",))
+    assert "llama-70b" in aliases
+
+
+@pytest.mark.parametrize("text", ["aliases = 5", "[aliases]\nx = 5", "[aliases]\nx = []", "[aliases]\nx = [5]"])
+def test_an_alias_that_is_no_list_of_names_is_refused_with_its_file(places: Places, text: str) -> None:
+    places.user.write_text(text)
+    error = refusal(places)
+    assert isinstance(error, UsageError)
+    assert str(places.user) in error.what
+
+
+@pytest.mark.parametrize(
+    ("variables", "cache"),
+    [
+        ({}, "home/.cache/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/huggingface/hub"),
+        ({"HF_HOME": "/hf"}, "/hf/hub"),
+        ({"HF_HOME": "/hf", "HF_HUB_CACHE": "/cache"}, "/cache"),
+        ({"HUGGINGFACE_HUB_CACHE": "/old"}, "/old"),
+    ],
+)
+def test_the_local_tier_is_where_the_hubs_own_tools_keep_things(
+    places: Places, variables: dict[str, str], cache: str, tmp_path: Path
+) -> None:
+    places.environment |= variables
+    assert places.decide().local == str(tmp_path / cache)
+    assert places.decide(local="/mine").local == "/mine"
+
+
+def test_what_the_hubs_tools_are_told_is_understood(places: Places) -> None:
+    places.environment |= {
+        "HF_ENDPOINT": "http://mirror/",
+        "HF_HUB_OFFLINE": "1",
+        "https_proxy": "http://user:secret@proxy:3128",
+        "NO_PROXY": "internal",
+        "SSL_CERT_FILE": "/ca.pem",
+    }
+    hub = places.decide().hub
+    assert (hub.endpoint, hub.is_offline, hub.no_proxy, hub.ca_file) == ("http://mirror", True, "internal", "/ca.pem")
+    assert hub.https_proxy == "http://user:secret@proxy:3128"
+    assert "secret" not in repr(hub)

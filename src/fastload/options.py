@@ -3,19 +3,33 @@
 One setting has one name in five places: the field of :class:`Options`, the key in a TOML file, ``FASTLOAD_<NAME>``,
 ``--<name>`` (with ``-`` for ``_``), and the key in vLLM's ``--model-loader-extra-config``. Weakest to strongest: the
 default, ``/etc/fastload/config.toml``, ``~/.config/fastload/config.toml``, ``$FASTLOAD_CONFIG``, the environment,
-``options=``, the keyword or flag.
+``options=``, the keyword or flag. Aliases are in the TOML files alone; the variables of the hub's own tools
+(``HF_TOKEN``, ``HF_ENDPOINT``, …) mean what they mean there.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from fastload._read.choose import READERS
+from fastload._read.file import translate
+from fastload._settings.hub import HubSettings, hub_settings
+from fastload._settings.values import (
+    Share,
+    one_of,
+    parse_aliases,
+    parse_duration,
+    parse_folder,
+    parse_folders,
+    parse_share,
+    parse_size,
+    parse_switch,
+    parse_words,
+)
 from fastload.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -23,17 +37,34 @@ if TYPE_CHECKING:
 
 _SYSTEM_CONFIG = "/etc/fastload/config.toml"
 _USER_CONFIG = "~/.config/fastload/config.toml"
-_UNITS = "kmgt"
-_SIZE = re.compile(
-    r"(?P<whole>\d{1,20})(?:\.(?P<fraction>\d{1,20}))?\s*(?:(?P<unit>[kmgt])(?P<binary>i?))?b?",
-    re.ASCII | re.IGNORECASE,
-)
+_ALIASES = "aliases"
+_TIERS = ("local", "shared", "hub")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a caller sets; None falls through to the weaker places."""
 
+    local: str | None = None
+    """The local tier: a folder in the layout of the hub's cache. Default: the hub's own cache."""
+    shared: str | tuple[str, ...] | None = None
+    """Mounts shared with others, searched in this order; as a str separated by colons."""
+    tiers: str | tuple[str, ...] | None = None
+    """What may be asked: some of local, shared, hub."""
+    write_through: str | None = None
+    """on, off or auto: whether what is loaded from a lower tier is kept on the local one."""
+    transfer: str | None = None
+    """ranged, or hub to let huggingface_hub bring the files."""
+    local_max_bytes: int | str | None = None
+    """How much fastload may keep on the local tier before it evicts what it brought."""
+    min_free: int | str | None = None
+    """What must stay free on the local tier's file system, such as ``5%`` or ``50Gi``."""
+    max_rate: int | str | None = None
+    """Bytes a second that are read from a lower tier at most."""
+    deadline: float | str | None = None
+    """When to give up, such as ``15m``."""
+    require_pinned: bool | str | None = None
+    """Refuse whatever does not name a commit."""
     reader: str | None = None
     """auto, direct, buffered or mmap."""
     staging_bytes: int | str | None = None
@@ -46,38 +77,72 @@ class Options:
 class Settings:
     """Every setting, decided."""
 
+    local: str
+    shared: tuple[str, ...]
+    tiers: tuple[str, ...]
+    write_through: str
+    transfer: str
+    local_max_bytes: int | None
+    min_free: Share
+    max_rate: int | None
+    deadline: float | None
+    require_pinned: bool
     reader: str
     staging_bytes: int
     device_bytes: int | None
-
-
-def parse_size(value: int | str) -> int:
-    """Bytes from ``1048576``, ``"500Gi"``, ``"1.5GB"``.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    match = _SIZE.fullmatch(str(value).strip())
-    if match is None:
-        raise UsageError(f"{value!r} is no size", "Write bytes or a unit, such as 268435456 or 256Mi")
-    unit, fraction = match["unit"], match["fraction"] or "0"
-    power = _UNITS.index(unit.lower()) + 1 if unit else 0
-    scale = int((1024 if match["binary"] else 1000) ** power)
-    return int(match["whole"]) * scale + int(fraction) * scale // int(10 ** len(fraction))  # exact, unlike a float
-
-
-def _parse_reader(value: Any) -> str:
-    if value not in READERS:
-        raise UsageError(f"no reader {value!r}", f"Use one of {', '.join(READERS)}")
-    return str(value)
+    aliases: Mapping[str, tuple[str, ...]]
+    hub: HubSettings
+    origins: Mapping[str, str] = field(compare=False)
+    """Where each setting that is no default was set."""
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "reader": _parse_reader,
+    "local": parse_folder,
+    "shared": parse_folders,
+    "tiers": parse_words("tier", *_TIERS),
+    "write_through": one_of("write_through", "on", "off", "auto"),
+    "transfer": one_of("transfer", "ranged", "hub"),
+    "local_max_bytes": parse_size,
+    "min_free": parse_share,
+    "max_rate": parse_size,
+    "deadline": parse_duration,
+    "require_pinned": parse_switch,
+    "reader": one_of("reader", *READERS),
     "staging_bytes": parse_size,
     "device_bytes": parse_size,
 }
-_DEFAULTS: dict[str, Any] = {"reader": "auto", "staging_bytes": 256 << 20, "device_bytes": None}
+_DEFAULTS: dict[str, Any] = {
+    "local": None,
+    "shared": (),
+    "tiers": _TIERS,
+    "write_through": "auto",
+    "transfer": "ranged",
+    "local_max_bytes": None,
+    "min_free": Share(fraction=0.05),
+    "max_rate": None,
+    "deadline": None,
+    "require_pinned": False,
+    "reader": "auto",
+    "staging_bytes": 256 << 20,
+    "device_bytes": None,
+}
+_DEFAULT_ALIASES = {
+    "llama-8b": (
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "Meta-Llama-3.1-8B-Instruct",
+        "Llama-3.1-8B-Instruct",
+    ),
+    "llama-70b": (
+        "meta-llama/Llama-3.1-70B-Instruct",
+        "Meta-Llama-3.1-70B-Instruct",
+        "Llama-3.1-70B-Instruct",
+    ),
+    "llama-405b": (
+        "meta-llama/Llama-3.1-405B-Instruct",
+        "Meta-Llama-3.1-405B-Instruct",
+        "Llama-3.1-405B-Instruct",
+    ),
+}
 
 
 def decide_settings(
@@ -94,9 +159,12 @@ def decide_settings(
         UsageError: a value or a name that does not exist; names the place.
     """
     variables = os.environ if environment is None else environment
+    hub = hub_settings(variables)
     decided = dict(_DEFAULTS)
+    aliases: dict[str, tuple[str, ...]] = dict(_DEFAULT_ALIASES)
+    origins: dict[str, str] = {}
     for place, values in (
-        *_config_files(variables),
+        *_config_files(variables, aliases),
         ("the environment", _from_environment(variables)),
         ("options=", asdict(options or Options())),
         ("the call", keywords),
@@ -104,7 +172,9 @@ def decide_settings(
         for name, value in values.items():
             if value is not None:
                 decided[name] = _parse(name, value, place)
-    return Settings(**decided)
+                origins[name] = place
+    decided["local"] = decided["local"] or hub.cache
+    return Settings(**decided, aliases=aliases, hub=hub, origins=origins)
 
 
 def _parse(name: str, value: Any, place: str) -> Any:
@@ -123,15 +193,23 @@ def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: variables[variable] for name, variable in names.items() if variables.get(variable)}
 
 
-def _config_files(variables: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _config_files(
+    variables: Mapping[str, str], aliases: dict[str, tuple[str, ...]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The files' settings, by file; what they say of aliases is added to ``aliases``."""
     home = variables.get("HOME")
-    yield _SYSTEM_CONFIG, _read_toml(_SYSTEM_CONFIG, must_exist=False)
+    places = [(_SYSTEM_CONFIG, False)]
     if home:
-        path = _USER_CONFIG.replace("~", home, 1)
-        yield path, _read_toml(path, must_exist=False)
-    named = variables.get("FASTLOAD_CONFIG")
-    if named:
-        yield named, _read_toml(named, must_exist=True)
+        places.append((_USER_CONFIG.replace("~", home, 1), False))
+    if variables.get("FASTLOAD_CONFIG"):
+        places.append((variables["FASTLOAD_CONFIG"], True))
+    for path, must_exist in places:
+        values = _read_toml(path, must_exist=must_exist)
+        try:
+            aliases |= parse_aliases(values.pop(_ALIASES, {}))
+        except UsageError as exc:
+            raise UsageError(f"{exc.what} (in {path})", exc.hint) from exc
+        yield path, values
 
 
 def _read_toml(path: str, *, must_exist: bool) -> dict[str, Any]:
@@ -151,4 +229,4 @@ def _read_toml(path: str, *, must_exist: bool) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:  # bad TOML or UTF-8, thousands of digits or of brackets
         raise UsageError(f"{path!r} is no TOML: {exc}", "Mend the line it names") from exc
     except OSError as exc:
-        raise StoreError(path, f"cannot be read ({exc.strerror})", "Check the storage") from exc
+        raise translate(path, exc) from exc

@@ -1,0 +1,1 @@
+"""What a setting may say: values parsed once, units in hand. :mod:`fastload.options` knows which settings there are."""

@@ -1,0 +1,59 @@
+"""What the variables of the hub's own tools say; they mean here what they mean there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ENDPOINT = "https://huggingface.co"
+_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings:
+    """How the hub is reached. Not the token: huggingface_hub finds it, and may have to renew it."""
+
+    endpoint: str = _ENDPOINT
+    is_offline: bool = False
+    ca_file: str | None = None
+    https_proxy: str | None = field(default=None, repr=False)
+    http_proxy: str | None = field(default=None, repr=False)
+    no_proxy: str = ""
+    cache: str = ""
+    """Where the hub's own tools keep what they downloaded."""
+
+
+def hub_settings(variables: Mapping[str, str]) -> HubSettings:
+    """From the environment; an empty variable is not set."""
+
+    def first(*names: str) -> str | None:
+        spellings = [spelling for name in names for spelling in (name, name.lower())]
+        return next((variables[name] for name in spellings if variables.get(name)), None)
+
+    return HubSettings(
+        endpoint=(variables.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/"),
+        is_offline=any(variables.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")),
+        ca_file=variables.get("REQUESTS_CA_BUNDLE") or variables.get("SSL_CERT_FILE") or None,
+        https_proxy=first("HTTPS_PROXY", "ALL_PROXY"),
+        http_proxy=first("HTTP_PROXY", "ALL_PROXY"),
+        no_proxy=first("NO_PROXY") or "",
+        cache=_find_cache(variables),
+    )
+
+
+def _find_home(variables: Mapping[str, str]) -> str:
+    named = variables.get("HF_HOME")
+    if named:
+        return named
+    above = variables.get("XDG_CACHE_HOME") or os.path.join(variables.get("HOME") or "~", ".cache")
+    return os.path.join(above, "huggingface")
+
+
+def _find_cache(variables: Mapping[str, str]) -> str:
+    named = variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")
+    return os.path.abspath(os.path.expanduser(named or os.path.join(_find_home(variables), "hub")))
+

@@ -1,0 +1,159 @@
+"""Sizes, durations, shares, switches and lists, from the spellings that people write."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastload.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_UNITS = "kmgt"
+_SIZE = re.compile(
+    r"(?P<whole>\d{1,20})(?:\.(?P<fraction>\d{1,20}))?\s*(?:(?P<unit>[kmgt])(?P<binary>i?))?b?",
+    re.ASCII | re.IGNORECASE,
+)
+_DURATION = re.compile(r"(?P<count>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>s|m|min|h|d)?", re.ASCII)
+_SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_PERCENT = re.compile(r"(?P<percent>\d{1,3}(?:\.\d{1,9})?)\s*%", re.ASCII)
+_ALL_PERCENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Some bytes, or a fraction of a whole that is not known yet."""
+
+    nbytes: int = 0
+    fraction: float = 0.0
+
+    def of(self, total_bytes: int) -> int:
+        """The bytes that it means where the whole has ``total_bytes``."""
+        return max(self.nbytes, int(self.fraction * total_bytes))
+
+
+def parse_size(value: int | str) -> int:
+    """Bytes from ``1048576``, ``"500Gi"``, ``"1.5GB"``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise UsageError(f"{value!r} is no size", "Write bytes or a unit, such as 268435456 or 256Mi")
+    unit, fraction = match["unit"], match["fraction"] or "0"
+    power = _UNITS.index(unit.lower()) + 1 if unit else 0
+    scale = int((1024 if match["binary"] else 1000) ** power)
+    return int(match["whole"]) * scale + int(fraction) * scale // int(10 ** len(fraction))  # exact, unlike a float
+
+
+def parse_share(value: int | str) -> Share:
+    """A size, or ``"5%"`` of the whole.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    match = _PERCENT.fullmatch(str(value).strip())
+    if match is None:
+        return Share(nbytes=parse_size(value))
+    percent = float(match["percent"])
+    if percent > _ALL_PERCENT:
+        raise UsageError(f"{value!r} is more than all", "Write at most 100%")
+    return Share(fraction=percent / _ALL_PERCENT)
+
+
+def parse_duration(value: float | str) -> float:
+    """Seconds from ``90``, ``"90s"``, ``"15m"``, ``"6h"``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise UsageError(f"{value!r} is no duration", "Write seconds or a unit, such as 90, 15m or 6h")
+    return float(match["count"]) * _SECONDS[match["unit"]]
+
+
+def one_of(what: str, *allowed: str) -> Callable[[Any], str]:
+    """A parser that takes these words."""
+
+    def parse(value: Any) -> str:
+        if value not in allowed:
+            raise UsageError(f"no {what} {value!r}", f"Use one of {', '.join(allowed)}")
+        return str(value)
+
+    return parse
+
+
+def parse_switch(value: bool | str) -> bool:  # noqa: FBT001 - TOML's own booleans arrive here
+    """True or False, from TOML's booleans, ``on`` and ``off``, ``1`` and ``0``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    switch = {"true": True, "on": True, "1": True, "yes": True, "false": False, "off": False, "0": False, "no": False}
+    word = str(value).strip().lower()
+    if word not in switch:
+        raise UsageError(f"{value!r} is neither on nor off", "Write on or off")
+    return switch[word]
+
+
+def parse_words(what: str, *allowed: str) -> Callable[[Any], tuple[str, ...]]:
+    """A parser of a list of these words, separated by commas."""
+    parse_word = one_of(what, *allowed)
+
+    def parse(value: Any) -> tuple[str, ...]:
+        words = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(words, (list, tuple)) or not words:
+            raise UsageError(f"{value!r} is no list of {what}s", f"Use some of {', '.join(allowed)}")
+        return tuple(map(parse_word, words))
+
+    return parse
+
+
+def parse_folder(value: Any) -> str:
+    """An absolute path; ``~`` is the user's home.
+
+    Raises:
+        UsageError: no path, or a relative one, which would mean another folder in every process.
+    """
+    try:
+        path = os.path.expanduser(os.fspath(value))
+    except TypeError:
+        path = ""
+    if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
+        raise UsageError(f"{value!r} is no absolute path", "Write it from / on")
+    return os.path.normpath(path)
+
+
+def parse_folders(value: Any) -> tuple[str, ...]:
+    """Absolute paths, as a list or separated by colons, in the order in which they are searched.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    parts: Sequence[Any] = [part for part in value.split(":") if part] if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        raise UsageError(f"{value!r} is no list of folders", "Separate them by colons")
+    return tuple(dict.fromkeys(map(parse_folder, parts)))
+
+
+def parse_aliases(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """A table of names, each with the candidates it stands for, in the order in which they are tried.
+
+    Raises:
+        UsageError: it is none.
+    """
+    hint = 'Write, under [aliases], llama-70b = ["meta-llama/Llama-3.1-70B-Instruct"]'
+    if not isinstance(value, dict):
+        raise UsageError("aliases are no table", hint)
+    aliases: dict[str, tuple[str, ...]] = {}
+    for name, candidates in value.items():
+        listed = [candidates] if isinstance(candidates, str) else candidates
+        if not isinstance(listed, list) or not listed or not all(isinstance(item, str) for item in listed):
+            raise UsageError(f"alias {name!r} is no list of names", hint)
+        aliases[name] = tuple(listed)
+    return aliases
