@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._fetch import Fetched, Source, fetch
+from fastload._fetch.checkpoint import Fetched, Source
 from fastload.errors import FormatError, ModelNotFoundError, StoreError, UsageError
+from fetching import fetch
 from writing import INDEX_NAME, entry, one_tensor, pack, shard_bytes, write_index, write_shards
 
 if TYPE_CHECKING:
@@ -326,7 +327,9 @@ def test_too_few_descriptors_is_a_store_error_that_says_so(tmp_path: Path) -> No
     write_shards(tmp_path, {"x.safetensors": ["a"]})
     program = """if True:
         import os, resource, sys
-        from fastload import _fetch, errors
+        from fastload import errors
+        from fastload._fetch import checkpoint
+        from fastload.options import decide_settings
         resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
         taken = []
         try:
@@ -335,7 +338,7 @@ def test_too_few_descriptors_is_a_store_error_that_says_so(tmp_path: Path) -> No
         except OSError:
             pass
         try:
-            _fetch.fetch(_fetch.Source(sys.argv[1]))
+            checkpoint.fetch(checkpoint.Source(sys.argv[1]), decide_settings(None, {}))
         except errors.StoreError as error:
             print(error.hint)
     """

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._fetch import Source, fetch
+from fastload._fetch.checkpoint import Source
 from fastload.errors import FormatError, ModelNotFoundError
+from fetching import fetch
 from writing import INDEX_NAME, one_tensor, write_index, write_shards
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def test_a_snapshot_that_leads_out_of_its_cache_is_refused(tmp_path: Path) -> No
 
 def test_a_snapshot_below_the_root_of_the_file_system_is_contained_by_all_of_it() -> None:
     """A volume may be mounted at /models--org--name."""
-    from fastload._store.directory import _containment_root
+    from fastload._store.directory import containment_root
 
-    assert _containment_root("/models--org--name/snapshots/c0ffee") == "/"
+    assert containment_root("/models--org--name/snapshots/c0ffee") == "/"
     assert os.path.commonpath(["/models--org--name/blobs/x", "/"]) == "/"
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fastload._format.dtype import DTYPES
 from fastload._format.header import LENGTH_BYTES, MAX_HEADER_BYTES, Header, parse_header, parse_header_length
 from fastload._format.index import Index, parse_index
-from fastload._format.strict_json import JsonError, check_nesting
 from fastload.errors import FormatError
+from fastload.strict_json import JsonError, check_nesting
 from judges import PATH, parse, parse_tensors
 from writing import entry, pack, shard_bytes
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastload._format.strict_json import JsonError, collector_paused, parse_json
+from fastload.strict_json import JsonError, collector_paused, parse_json
 
 
 def test_host_that_raised_the_recursion_limit_does_not_crash() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard
 from fastload._format.dtype import DTYPES
 from fastload._format.header import Header, TensorInfo
-from fastload._plan.extent import BLOCK_BYTES
+from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

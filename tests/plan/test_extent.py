@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._plan.extent import BLOCK_BYTES, Extent, build_extents
+from fastload._plan.extent import Extent, build_extents
+from fastload._verify.digest import BLOCK_BYTES
 
 BLOCK = BLOCK_BYTES
 

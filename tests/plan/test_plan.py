@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from checkpoints import Sized, checkpoint_of, sized_tensors
 from fastload._format.checkpoint import Checkpoint
 from fastload._format.index import Index
-from fastload._plan.extent import BLOCK_BYTES, Extent
+from fastload._plan.extent import Extent
 from fastload._plan.layout import NOWHERE, Layout, LayoutRules, lay_out, lay_out_apart, lay_out_mapped
 from fastload._plan.plan import Piece, Plan, build_plan
+from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:
     import random

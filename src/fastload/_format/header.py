@@ -18,7 +18,8 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from fastload._format.dtype import DTYPES, Dtype
-from fastload._format.strict_json import (
+from fastload.errors import FormatError, quoted
+from fastload.strict_json import (
     DuplicateKeyError,
     JsonError,
     OddNumber,
@@ -26,7 +27,6 @@ from fastload._format.strict_json import (
     collector_paused,
     parse_json,
 )
-from fastload.errors import FormatError, quoted
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000

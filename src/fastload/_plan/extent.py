@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastload._verify.digest import BLOCK_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-BLOCK_BYTES = 4 << 20  # 4 MiB
 
 
 class Extent(NamedTuple):
