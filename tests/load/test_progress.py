@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload._load import progress as module
+from fastload import _progress as module
 from models import save_large
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from fastload._format.checkpoint import FileIdentity, Shard
 from fastload._format.header import Header
-from fastload._plan.extent import BLOCK_BYTES
 from fastload._read.file import read_header
+from fastload._verify.digest import BLOCK_BYTES
 from writing import pack
 
 if TYPE_CHECKING:

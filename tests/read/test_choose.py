@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from c_library import OnFileSystem
-from fastload._plan.extent import BLOCK_BYTES
 from fastload._read import kernel
 from fastload._read.choose import READERS, choose_reader
 from fastload._read.kernel import cached_fraction, file_system
+from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import FormatError, StoreError
 from shard_files import aligned_memory, bare_shard, no_descriptor_left, write_shard
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from c_library import StatxSays
-from fastload._plan.extent import BLOCK_BYTES, build_extents
+from fastload._plan.extent import build_extents
 from fastload._plan.layout import round_up
 from fastload._read.fallback import FallbackReader
 from fastload._read.populate import PopulatingReader, map_file
 from fastload._read.pread import BufferedReader, DirectReader
+from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import FormatError, IntegrityError, StoreError, UnsupportedError
 from shard_files import DATA, aligned_memory, bare_shard, no_descriptor_left, write_shard
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from fastload._fetch import Source
+from fastload._fetch.checkpoint import Source
 from fastload._load.inspection import inspect_source
 from fastload._load.request import Request
 from fastload.errors import UnsupportedError
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._load.inspection import Inspection
-    from fastload._load.progress import Callback
     from fastload._load.request import Tensors
     from fastload._load.stream import Stream, Weights
+    from fastload._progress import Callback
     from fastload.report import Report
 
 
@@ -30,6 +30,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
     model: str | os.PathLike[str],
     *,
     device: torch.device | str = "cpu",
+    revision: str | None = None,
     subfolder: str | None = None,
     variant: str | None = None,
     tensors: Tensors | None = None,
@@ -41,10 +42,11 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
     """All wanted tensors of ``model`` by name, on ``device``; ``.report`` says what was done.
 
     Args:
-        model: the path of a folder, of a ``.safetensors`` file or of an index. A str is a path if it begins with
-        ``/``, ``./``,
+        model: a name, such as ``org/name``, ``org/name@revision``, an alias or a folder's name on a tier; or the path
+            of a folder, of a ``.safetensors`` file or of an index. A str is a path if it begins with ``/``, ``./``,
             ``../`` or ``~``, or ends in one of the suffixes; a PathLike always is one.
         device: ``cpu``, ``cuda`` (the current one), ``cuda:1``.
+        revision: a branch, tag or commit, where the name does not say one.
         subfolder: where in the model's folder the weights are, as in a diffusers pipeline.
         variant: ``fp16`` for ``model.fp16.safetensors``.
         tensors: a glob, a sequence of globs, or a predicate of the name. What is not wanted is not read.
@@ -63,7 +65,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         UsageError: an argument or setting that cannot be meant.
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
     """
-    source, settings = Source(model, subfolder, variant), decide_settings(options, {"reader": reader})
+    source, settings = Source(model, subfolder, variant, revision), decide_settings(options, {"reader": reader})
     _check_torch()
     from fastload._load import engine
 
@@ -74,6 +76,7 @@ def stream(  # noqa: PLR0913 - as for load
     model: str | os.PathLike[str],
     *,
     device: torch.device | str = "cpu",
+    revision: str | None = None,
     subfolder: str | None = None,
     variant: str | None = None,
     tensors: Tensors | None = None,
@@ -89,7 +92,7 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    source, settings = Source(model, subfolder, variant), decide_settings(options, {"reader": reader})
+    source, settings = Source(model, subfolder, variant, revision), decide_settings(options, {"reader": reader})
     _check_torch()
     from fastload._load import engine
 
@@ -101,6 +104,7 @@ def load_into(  # noqa: PLR0913 - as for load
     model: str | os.PathLike[str],
     *,
     strict: bool = True,
+    revision: str | None = None,
     subfolder: str | None = None,
     variant: str | None = None,
     tensors: Tensors | None = None,
@@ -118,6 +122,7 @@ def load_into(  # noqa: PLR0913 - as for load
         module: none of its parameters may be on the meta device.
         model: as for :func:`load`.
         strict: every parameter must have its tensor, and every tensor its parameter.
+        revision: as for :func:`load`.
         subfolder: as for :func:`load`.
         variant: as for :func:`load`.
         tensors: as for :func:`load`; a parameter that this leaves out is not missing.
@@ -131,20 +136,27 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, such as DTensor.
         FastloadError: as for :func:`load`.
     """
-    source, settings = Source(model, subfolder, variant), decide_settings(options, {"reader": reader})
+    source, settings = Source(model, subfolder, variant, revision), decide_settings(options, {"reader": reader})
     _check_torch()
     from fastload._load import engine
 
     return engine.load_into(Request(source, tensors, dtype, progress, settings), module, strict=strict)
 
 
-def inspect(model: str | os.PathLike[str], *, subfolder: str | None = None, variant: str | None = None) -> Inspection:
+def inspect(
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    variant: str | None = None,
+    options: Options | None = None,
+) -> Inspection:
     """What ``model`` holds, by its headers: ``.tensors[name].dtype`` and ``.shape``, ``.metadata``, ``.shards``.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError: as for :func:`load`.
     """
-    return inspect_source(Source(model, subfolder, variant))
+    return inspect_source(Source(model, subfolder, variant, revision), decide_settings(options, {}))
 
 
 def _check_torch() -> None:

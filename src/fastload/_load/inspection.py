@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch import Fetched, Source, fetch
+from fastload._fetch.checkpoint import Fetched, Source, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from fastload.options import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,9 @@ class Inspection:
         return {"schema": 1, "bytes": self.nbytes, "dtypes": self.dtypes, **asdict(self)}
 
 
-def inspect_source(source: Source) -> Inspection:
+def inspect_source(source: Source, settings: Settings) -> Inspection:
     """What ``source`` holds."""
-    return _describe(fetch(source))
+    return _describe(fetch(source, settings))
 
 
 def _describe(fetched: Fetched) -> Inspection:

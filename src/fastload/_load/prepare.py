@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch import Fetched, fetch, is_quantised
+from fastload._fetch.checkpoint import Fetched, fetch, is_quantised
 from fastload._load.clock import Busy
-from fastload._load.progress import choose_progress
 from fastload._load.request import choose_tensors
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
@@ -16,6 +15,7 @@ from fastload._load.stream import Job, Stream
 from fastload._place.budget import host_headroom
 from fastload._place.tensors import check_castable, torch_layout
 from fastload._plan.plan import build_plan
+from fastload._progress import choose_progress
 from fastload._read.choose import Choice, choose_reader
 from fastload.errors import UsageError
 
@@ -51,7 +51,7 @@ def find(request: Request, clock: Clock) -> Found:
         ModelNotFoundError, FormatError, StoreError, UsageError: as :func:`fastload.load` says.
         UnsupportedError: a wanted tensor has a dtype that this torch lacks.
     """
-    fetched = fetch(request.source)
+    fetched = fetch(request.source, request.settings)
     clock.enter("plan")
     found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
     for info in found.infos:

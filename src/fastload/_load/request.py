@@ -14,9 +14,9 @@ from fastload.errors import UsageError, quoted
 if TYPE_CHECKING:
     import torch
 
-    from fastload._fetch import Source
+    from fastload._fetch.checkpoint import Source
     from fastload._format.checkpoint import Checkpoint
-    from fastload._load.progress import Callback
+    from fastload._progress import Callback
     from fastload.options import Settings
 
 Tensors = str | Sequence[str] | Callable[[str], bool]

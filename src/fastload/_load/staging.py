@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastload._plan.extent import BLOCK_BYTES
+from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:

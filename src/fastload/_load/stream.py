@@ -13,13 +13,13 @@ from fastload.report import Report
 if TYPE_CHECKING:
     import torch
 
-    from fastload._fetch import Fetched
+    from fastload._fetch.checkpoint import Fetched
     from fastload._load.clock import Busy, Clock
-    from fastload._load.progress import Progress
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
+    from fastload._progress import Progress
 
 
 class Weights(dict[str, "torch.Tensor"]):
@@ -150,7 +150,7 @@ def _make_report(job: Job, taken: int) -> Report:
         bottleneck=verdict.bottleneck,
         tier=job.fetched.tier,
         commit=job.fetched.commit,
-        commit_learnt=None,
+        commit_learnt=job.fetched.commit_learnt,
         reader=reader,
         reader_reason=reason,
         evidence="none",

@@ -14,8 +14,7 @@ from fastload._read.pread import BufferedReader, DirectReader
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from fastload._format.checkpoint import Shard
-    from fastload._read.reader import OpenReader
+    from fastload._read.reader import File, OpenReader
 
 READERS = ("auto", "direct", "buffered", "mmap")
 _WARM = 0.5
@@ -34,10 +33,12 @@ class Choice:
     reason: str
     depth: int
     """Reads in flight that this storage wants."""
+    cached: float | None = None
+    """How much of the file is in the page cache; None where nobody looked."""
 
 
-def choose_reader(shard: Shard, wanted: str) -> Choice:
-    """The reader for ``shard``; ``wanted`` is one of :data:`READERS`.
+def choose_reader(file: File, wanted: str) -> Choice:
+    """The reader for ``file``; ``wanted`` is one of :data:`READERS`.
 
     Raises:
         StoreError: the file cannot be looked at.
@@ -47,7 +48,7 @@ def choose_reader(shard: Shard, wanted: str) -> Choice:
         "buffered": Choice(BufferedReader, "buffered", "asked for by name", _LOCAL_DEPTH),
         "mmap": Choice(PopulatingReader, "mmap", "asked for by name", _memory_depth()),
     }
-    return by_name[wanted] if wanted in by_name else _choose(shard)
+    return by_name[wanted] if wanted in by_name else _choose(file)
 
 
 def _memory_depth() -> int:
@@ -55,30 +56,30 @@ def _memory_depth() -> int:
     return min(max(len(os.sched_getaffinity(0)), _MEMORY_DEPTHS[0]), _MEMORY_DEPTHS[-1])
 
 
-def _choose(shard: Shard) -> Choice:
-    descriptor = open_regular(shard.path)
+def _choose(file: File) -> Choice:
+    descriptor = open_regular(file.path)
     try:
         kind = file_system(descriptor)
-        cached = cached_fraction(descriptor, shard.header.file_bytes)
+        cached = cached_fraction(descriptor, file.identity.size)
         alignment = direct_alignment(descriptor)
     except OSError as exc:
-        raise translate(shard.path, exc) from exc
+        raise translate(file.path, exc) from exc
     finally:
         os.close(descriptor)
     if kind in MEMORY:
         return Choice(BufferedReader, "buffered", f"{kind} is memory", _memory_depth())
     if cached >= _WARM:
-        return Choice(BufferedReader, "buffered", f"{cached:.0%} of it is in the page cache", _memory_depth())
+        return Choice(BufferedReader, "buffered", f"{cached:.0%} of it is in the page cache", _memory_depth(), cached)
     if kind in NETWORK:
-        return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH)
+        return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH, cached)
     if kind in LOCAL and alignment:
         return Choice(_open_direct_first, "direct", f"local {kind}, {cached:.0%} cached", _LOCAL_DEPTH)
     why = f"{kind} takes no O_DIRECT" if kind in LOCAL else f"file system {kind}"
-    return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH)
+    return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH, cached)
 
 
-def _open_direct_first(shard: Shard) -> FallbackReader | BufferedReader:
+def _open_direct_first(file: File) -> FallbackReader | BufferedReader:
     try:
-        return FallbackReader(DirectReader(shard), shard)
+        return FallbackReader(DirectReader(file), file)
     except UnsupportedError:
-        return BufferedReader(shard)
+        return BufferedReader(file)

@@ -11,17 +11,16 @@ from fastload.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._format.checkpoint import Shard
-    from fastload._read.reader import Reader
+    from fastload._read.reader import File, Reader
 
 
 class FallbackReader:
     """Some file systems take O_DIRECT at open and refuse it at read; only that refusal falls through."""
 
-    def __init__(self, first: Reader, shard: Shard) -> None:
+    def __init__(self, first: Reader, file: File) -> None:
         self._reader = first
         self._refused: Reader | None = None
-        self._shard = shard
+        self._file = file
         self._lock = threading.Lock()
         self.alignment_bytes = first.alignment_bytes
 
@@ -45,7 +44,7 @@ class FallbackReader:
         """Several threads may be refused at once; the first opens the other reader for all."""
         with self._lock:
             if self._refused is None:
-                self._reader = BufferedReader(self._shard)
+                self._reader = BufferedReader(self._file)
                 self._refused = refused  # only now: if the line above failed, the first reader still serves
 
     def check_path(self) -> None:

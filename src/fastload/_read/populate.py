@@ -20,7 +20,7 @@ from fastload.errors import IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._format.checkpoint import Shard
+    from fastload._read.reader import File
 
 _MADV_POPULATE_READ = 22
 _MAP_NORESERVE = 0x4000  # not in Python's mmap before 3.13; without it a file above RAM + swap cannot be mapped
@@ -28,23 +28,23 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
-def map_file(shard: Shard) -> memoryview:
+def map_file(file: File) -> memoryview:
     """The whole file as private memory: writes to it stay in this process.
 
     Raises:
         IntegrityError: it is no longer as long as its header said.
         StoreError: it cannot be mapped.
     """
-    descriptor = open_regular(shard.path)
+    descriptor = open_regular(file.path)
     try:
-        check_unchanged(shard.path, 0, shard.identity, identify(os.fstat(descriptor)))
+        check_unchanged(file.path, 0, file.identity, identify(os.fstat(descriptor)))
         flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
-        mapping = mmap.mmap(descriptor, shard.header.file_bytes, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+        mapping = mmap.mmap(descriptor, file.identity.size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
     except ValueError as exc:
-        found, expected = "a file that became shorter", f"{shard.header.file_bytes:,} bytes"
-        raise IntegrityError(shard.path, 0, found, expected, "Load again") from exc
+        found, expected = "a file that became shorter", f"{file.identity.size:,} bytes"
+        raise IntegrityError(file.path, 0, found, expected, "Load again") from exc
     except OSError as exc:
-        raise translate(shard.path, exc) from exc
+        raise translate(file.path, exc) from exc
     finally:
         os.close(descriptor)
     return memoryview(mapping)
@@ -56,9 +56,9 @@ class PopulatingReader:
     name = "mmap"
     alignment_bytes = 1
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-        self._descriptor = open_regular(shard.path)
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._descriptor = open_regular(file.path)
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -69,7 +69,7 @@ class PopulatingReader:
             if not is_cached(self._descriptor, at, len(buffer)):
                 self._populate(at, buffer)
             at += len(buffer)
-        check_descriptor(self._shard, self._descriptor, offset)
+        check_descriptor(self._file, self._descriptor, offset)
 
     def _populate(self, offset: int, buffer: memoryview) -> None:
         address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
@@ -80,13 +80,13 @@ class PopulatingReader:
         if code == errno.EINVAL:
             return  # a kernel before 5.14: pages come in when they are touched
         if code == errno.EFAULT:  # touching such a page would be SIGBUS: the file ends before it, or storage fails
-            check_descriptor(self._shard, self._descriptor, offset)
+            check_descriptor(self._file, self._descriptor, offset)
             code = errno.EIO
-        raise translate(self._shard.path, OSError(code, os.strerror(code)))
+        raise translate(self._file.path, OSError(code, os.strerror(code)))
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        check_path(self._shard)
+        check_path(self._file)
 
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""

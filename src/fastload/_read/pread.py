@@ -17,7 +17,7 @@ from fastload.errors import IntegrityError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._format.checkpoint import Shard
+    from fastload._read.reader import File
 
 _REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -28,23 +28,23 @@ class BufferedReader:
     name = "buffered"
     alignment_bytes = 1
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-        self._descriptor = open_regular(shard.path)
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._descriptor = open_regular(file.path)
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         try:
             read_fully(
-                self._descriptor, offset, _clip(buffers, self._shard.identity.size - offset), path=self._shard.path
+                self._descriptor, offset, _clip(buffers, self._file.identity.size - offset), path=self._file.path
             )
-            check_descriptor(self._shard, self._descriptor, offset)
+            check_descriptor(self._file, self._descriptor, offset)
         except OSError as exc:
-            raise translate(self._shard.path, exc) from exc
+            raise translate(self._file.path, exc) from exc
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        check_path(self._shard)
+        check_path(self._file)
 
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -56,10 +56,10 @@ class DirectReader:
 
     name = "direct"
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
+    def __init__(self, file: File) -> None:
+        self._file = file
         try:
-            self._descriptor = open_regular(shard.path, os.O_DIRECT)
+            self._descriptor = open_regular(file.path, os.O_DIRECT)
         except OSError as exc:
             raise self._unsupported("opened") from exc
         self.alignment_bytes = direct_alignment(self._descriptor)
@@ -70,14 +70,14 @@ class DirectReader:
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         (buffer,) = buffers
-        wanted = min(len(buffer), self._shard.identity.size - offset)
+        wanted = min(len(buffer), self._file.identity.size - offset)
         try:
             self._fill(offset, buffer, wanted)
-            check_descriptor(self._shard, self._descriptor, offset)
+            check_descriptor(self._file, self._descriptor, offset)
         except OSError as exc:
             if exc.errno in _REFUSED:
                 raise self._unsupported("read") from exc
-            raise translate(self._shard.path, exc) from exc
+            raise translate(self._file.path, exc) from exc
 
     def _fill(self, offset: int, buffer: memoryview, wanted: int) -> None:
         done = 0
@@ -85,7 +85,7 @@ class DirectReader:
             count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
             if not count:
                 found, expected = "the end of the file", f"{wanted - done:,} more bytes"
-                raise IntegrityError(self._shard.path, offset + done, found, expected, "The file shrank: load again")
+                raise IntegrityError(self._file.path, offset + done, found, expected, "The file shrank: load again")
             done += count
             if done < wanted:
                 done = self._round_down(offset, done, count)
@@ -97,35 +97,35 @@ class DirectReader:
         file system cuts direct reads shorter than it says they may be.
         """
         if count < self.alignment_bytes:
-            check_descriptor(self._shard, self._descriptor, offset + done)
+            check_descriptor(self._file, self._descriptor, offset + done)
             raise self._unsupported("read")
         return done // self.alignment_bytes * self.alignment_bytes
 
     def _unsupported(self, done: str) -> UnsupportedError:
-        what = f"{self._shard.path!r} cannot be {done} with O_DIRECT on this file system"
+        what = f"{self._file.path!r} cannot be {done} with O_DIRECT on this file system"
         return UnsupportedError(what, 'Use reader="auto" or reader="buffered"')
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        check_path(self._shard)
+        check_path(self._file)
 
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         os.close(self._descriptor)
 
 
-def check_path(shard: Shard) -> None:
+def check_path(file: File) -> None:
     """Raise ``IntegrityError`` if the path leads to another file by now: its neighbours may be of another revision."""
     try:
-        now = identify(os.stat(shard.path))
+        now = identify(os.stat(file.path))
     except FileNotFoundError:
         return  # removed, not replaced: what was read is whole
     except OSError as exc:
-        raise translate(shard.path, exc) from exc
-    check_unchanged(shard.path, shard.identity.size, shard.identity, now)
+        raise translate(file.path, exc) from exc
+    check_unchanged(file.path, file.identity.size, file.identity, now)
 
 
-def check_descriptor(shard: Shard, descriptor: int, offset: int) -> None:
+def check_descriptor(file: File, descriptor: int, offset: int) -> None:
     """Raise ``IntegrityError`` if the open file has changed since its header was read.
 
     Removing the file moves its ctime too, but what is open stays whole.
@@ -133,8 +133,8 @@ def check_descriptor(shard: Shard, descriptor: int, offset: int) -> None:
     status = os.fstat(descriptor)
     now = identify(status)
     if not status.st_nlink:
-        now = now._replace(ctime_ns=shard.identity.ctime_ns)
-    check_unchanged(shard.path, offset, shard.identity, now)
+        now = now._replace(ctime_ns=file.identity.ctime_ns)
+    check_unchanged(file.path, offset, file.identity, now)
 
 
 def _clip(buffers: Sequence[memoryview], length: int) -> list[memoryview]:

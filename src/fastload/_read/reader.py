@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from fastload._format.checkpoint import Shard
+if TYPE_CHECKING:
+    from fastload._format.checkpoint import FileIdentity
+
+
+class File(Protocol):
+    """What a reader must know of a file, such as a :class:`~fastload._format.checkpoint.Shard`."""
+
+    @property
+    def path(self) -> str:
+        """Absolute."""
+
+    @property
+    def identity(self) -> FileIdentity:
+        """The file's when it was planned for; another one is an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainFile:
+    """A file that is no shard."""
+
+    path: str
+    identity: FileIdentity
 
 
 class Reader(Protocol):
@@ -35,5 +57,5 @@ class Reader(Protocol):
         """Give the descriptor back. No read may be under way."""
 
 
-OpenReader = Callable[[Shard], Reader]
-"""Opens a shard; raises ``UnsupportedError`` where this kind of reader cannot serve it."""
+OpenReader = Callable[[File], Reader]
+"""Opens a file; raises ``UnsupportedError`` where this kind of reader cannot serve it."""

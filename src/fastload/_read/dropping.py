@@ -1,0 +1,45 @@
+"""A reader that leaves no trace in the page cache: a copy that passes through must not push out what others use."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fastload._read.file import open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._read.reader import File, Reader
+
+
+class DroppingReader:
+    """Tells the kernel after each read that these bytes are not wanted again: a wrapper with the reader's protocol."""
+
+    def __init__(self, reader: Reader, file: File) -> None:
+        self._reader = reader
+        self._descriptor = open_regular(file.path)
+
+    @property
+    def name(self) -> str:
+        """See :class:`~fastload._read.reader.Reader`."""
+        return self._reader.name
+
+    @property
+    def alignment_bytes(self) -> int:
+        """See :class:`~fastload._read.reader.Reader`."""
+        return self._reader.alignment_bytes
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.read_into(offset, buffers)
+        os.posix_fadvise(self._descriptor, offset, sum(map(len, buffers)), os.POSIX_FADV_DONTNEED)
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.check_path()
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.close()
+        os.close(self._descriptor)

@@ -1,0 +1,56 @@
+"""Readers that are open while somebody reads from their file: opened at its first extent, closed after its last."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from fastload._read.reader import Reader
+
+
+class ReaderPool:
+    """Open readers by number. A checkpoint may have more files than a process may have descriptors."""
+
+    def __init__(self, open_reader: Callable[[int], Reader], extents: Mapping[int, int]) -> None:
+        """``extents``: how many will be read of each file."""
+        self._open_reader = open_reader
+        self._left = Counter(extents)
+        self._lock = threading.Lock()
+        self._open: dict[int, Reader] = {}
+        self._users: Counter[int] = Counter()
+        self._is_closed = False
+
+    @contextmanager
+    def reader_for(self, number: int) -> Iterator[Reader]:
+        """The file's reader, for one extent. After its last one the path is checked and the reader closed."""
+        with self._lock:
+            if number not in self._open:
+                self._open[number] = self._open_reader(number)
+            reader = self._open[number]
+            self._users[number] += 1
+        try:
+            yield reader
+            with self._lock:
+                self._left[number] -= 1
+                is_last = not self._left[number]
+            if is_last:
+                reader.check_path()
+        finally:
+            with self._lock:
+                self._users[number] -= 1
+                self._close_idle()
+
+    def close(self) -> None:
+        """Close what is open; a reader still in use is closed by its last user."""
+        with self._lock:
+            self._is_closed = True
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        for number in [n for n in self._open if not self._users[n] and (self._is_closed or self._left[n] <= 0)]:
+            self._open.pop(number).close()
