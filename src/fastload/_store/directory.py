@@ -73,7 +73,7 @@ def _join(path: str, subfolder: str | None) -> str:
         is_folder = False
     if not is_folder:
         raise ModelNotFoundError(joined, (joined,), _name_subfolders(path))
-    return _contained(joined, _containment_root(path))
+    return contained(joined, containment_root(path))
 
 
 def _name_subfolders(path: str) -> str:
@@ -92,7 +92,7 @@ def _in_folder(folder: str, variant: str | None) -> CheckpointFiles:
         raise translate(folder, exc) from exc
     selection = select_files(names, variant=variant, path=folder)
     if isinstance(selection, ByIndex):
-        return _by_index(folder, _contained(os.path.join(folder, selection.name), _containment_root(folder)))
+        return _by_index(folder, contained(os.path.join(folder, selection.name), containment_root(folder)))
     return CheckpointFiles(folder, _locate(folder, selection.names), None)
 
 
@@ -102,18 +102,24 @@ def _by_index(folder: str, path: str) -> CheckpointFiles:
 
 
 def _locate(folder: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    root = _containment_root(folder)
-    return tuple((name, _contained(os.path.join(folder, name), root)) for name in names)
+    root = containment_root(folder)
+    return tuple((name, contained(os.path.join(folder, name), root)) for name in names)
 
 
-def _containment_root(folder: str) -> str:
+def containment_root(folder: str) -> str:
+    """The folder that the links of a checkpoint in ``folder`` must stay in: itself, or the cache that it is part of."""
     real = os.path.realpath(folder)
     match = _SNAPSHOT.fullmatch(real)
     return (match["root"] or "/") if match else real
 
 
-def _contained(path: str, root: str) -> str:
-    """``path``, unless a link on it leads out of ``root``: a checkpoint must not make its reader open other files."""
+def contained(path: str, root: str) -> str:
+    """``path``, unless a link on it leads out of ``root``: a checkpoint must not make its reader open other files.
+
+    Raises:
+        FormatError: it does, or leads nowhere.
+        StoreError: it cannot be followed.
+    """
     try:
         real = os.path.realpath(path, strict=True)
     except OSError as exc:

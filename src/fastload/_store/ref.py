@@ -1,17 +1,58 @@
-"""What the user typed, taken apart."""
+"""What the user typed, taken apart: a path, or a name with what it may stand for."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TypeGuard
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
-from fastload.errors import ModelNotFoundError, UsageError
+from fastload.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PATH_STARTS = ("/", "./", "../", "~")
 _PATH_SUFFIXES = (".safetensors", ".safetensors.index.json")
 _SPELLABLE = re.compile("[^\0\ud800-\udc7f\udd00-\udfff]+")
 """What the system takes for a path: no NUL, and of the surrogates only those that stand for bytes that are no UTF-8."""
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+_REPO = re.compile(rf"(?:{_PART}/)?{_PART}")
+_REVISION = re.compile(r"(?![/.])(?!.*(?:\.\.|//|/\.|@\{|\.lock$))[!-.0-~][!-~]*(?<![/.])")
+"""What git takes for the name of a branch or tag, as far as it matters to a path (git-check-ref-format)."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NAME_LIMIT = 96
+DEFAULT_REVISION = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A repository, or a bare folder name, at one revision."""
+
+    repo: str
+    revision: str | None
+
+    @property
+    def is_bare(self) -> bool:
+        """True if it is the name of a folder on a tier, which no hub is asked for."""
+        return "/" not in self.repo
+
+    @property
+    def is_pinned(self) -> bool:
+        """True if it names a commit, which never means anything else tomorrow."""
+        return self.revision is not None and is_commit(self.revision)
+
+    def __str__(self) -> str:
+        return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name, and the candidates that it stands for: several only where it is an alias."""
+
+    text: str
+    candidates: tuple[Candidate, ...]
+    is_alias: bool
 
 
 def is_spellable(text: object) -> TypeGuard[str]:
@@ -19,22 +60,63 @@ def is_spellable(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and _SPELLABLE.fullmatch(text) is not None
 
 
-def parse_path(model: str | os.PathLike[str]) -> str:
-    """The absolute path that ``model`` means. A PathLike always is one; a str is, if it looks like one.
+def is_commit(revision: str) -> bool:
+    """True for the 40 hex digits of a commit."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def parse_ref(
+    model: str | os.PathLike[str], revision: str | None, aliases: Mapping[str, tuple[str, ...]]
+) -> str | Name:
+    """What ``model`` means: an absolute path, or a name. A PathLike is always a path; a str is, if it looks like one.
+
+    Args:
+        model: what the user typed.
+        revision: ``revision=``, which a path does not have.
+        aliases: candidates by alias.
 
     Raises:
-        UsageError: it is no path, or a bare word that is also a folder here, so that it could mean two things.
-        ModelNotFoundError: it is a name.
+        UsageError: it is neither; or a bare word that is also a folder here; or a revision is said twice, or cannot be.
     """
     text: object = os.fspath(model) if isinstance(model, os.PathLike) else model
     if not is_spellable(text):
-        raise UsageError(f"{text!r} is no model", "Give the path of a folder or of a .safetensors file")
+        raise UsageError(f"{text!r} is no model", "Give a name such as org/name, or the path of a folder")
     if isinstance(model, os.PathLike) or _looks_like_a_path(text):
+        if revision is not None:
+            raise UsageError(f"revision {revision!r} of a path", "Only names have revisions: leave revision= out")
         return _absolute(text)
+    return _parse_name(text, revision, aliases)
+
+
+def _parse_name(text: str, revision: str | None, aliases: Mapping[str, tuple[str, ...]]) -> Name:
+    candidate = parse_candidate(text, revision)
     if os.path.exists(text):
-        raise UsageError(f"{text!r} may be a name or the folder here", f"Write './{text}' if you mean the folder")
-    hint = "Names of models are not served yet: give a path, which begins with '/', './', '../' or '~'"
-    raise ModelNotFoundError(text, (), hint)
+        raise UsageError(
+            f"{text!r} may be a name or the folder here",
+            f"Write './{text}' for the folder; for the name, run from another folder",
+        )
+    if candidate.repo in aliases:
+        stands_for = tuple(parse_candidate(item, candidate.revision) for item in aliases[candidate.repo])
+        return Name(text, stands_for, is_alias=True)
+    return Name(text, (candidate,), is_alias=False)
+
+
+def parse_candidate(text: str, revision: str | None = None) -> Candidate:
+    """``org/name``, ``org/name@revision`` or a folder's name; ``revision`` is what was said of it elsewhere.
+
+    Raises:
+        UsageError: it cannot be a name, or has two revisions.
+    """
+    repo, _, written = text.partition("@")
+    if written and revision is not None and written != revision:
+        raise UsageError(f"{text!r} with revision {revision!r}", "Say the revision once")
+    if not _REPO.fullmatch(repo) or "--" in repo or ".." in repo or len(repo) > _NAME_LIMIT:
+        hint = "A name is org/name, org/name@revision or a folder's name; a path begins with '/', './', '../' or '~'"
+        raise UsageError(f"{text!r} is no name of a model", hint)
+    wanted = written or revision
+    if text.endswith("@") or (wanted is not None and not _REVISION.fullmatch(wanted)):
+        raise UsageError(f"{wanted!r} is no revision", "Give a branch, a tag or a commit of 40 hex digits")
+    return Candidate(repo, wanted)
 
 
 def _looks_like_a_path(text: str) -> bool:

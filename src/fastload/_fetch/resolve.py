@@ -1,0 +1,98 @@
+"""From settings to tiers, and from a name to the copy that serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._store.directory import find_files
+from fastload._store.ref import Name, parse_ref
+from fastload._store.root import Root
+from fastload._store.tiered import Search, Tiers, search
+from fastload.errors import UsageError
+
+if TYPE_CHECKING:
+    import os
+
+    from fastload._store.root import Stored
+    from fastload.options import Settings
+    from fastload.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Where a model is."""
+
+    path: str
+    """The absolute folder."""
+    repo: str | None
+    """None for a path."""
+    commit: str | None
+    tier: str
+    """``local``, ``shared:<root>``, ``hub`` or ``path``."""
+    complete: bool
+    report: Report | None = None
+    """What bringing it up took, where something was brought up."""
+
+
+def tiers_of(settings: Settings) -> Tiers:
+    """The folders that may be asked, by the settings."""
+    local = Root(settings.local, label="local") if "local" in settings.tiers else None
+    shared = settings.shared if "shared" in settings.tiers else ()
+    return Tiers(local=local, shared=tuple(Root(path, label=f"shared:{path}") for path in shared))
+
+
+def parse_model(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> str | Name:
+    """The absolute path or the name that ``model`` means.
+
+    Raises:
+        UsageError: it is neither, or a moving name where ``require_pinned`` wants a commit.
+    """
+    parsed = parse_ref(model, revision, settings.aliases)
+    if settings.require_pinned and isinstance(parsed, Name):
+        moving = [candidate for candidate in parsed.candidates if not candidate.is_pinned]
+        if moving:
+            hint = "Write name@commit, with the 40 hex digits that fastload resolve --json shows"
+            raise UsageError(f"{parsed.text!r} names no commit, and require_pinned is set", hint)
+    return parsed
+
+
+def resolve(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Snapshot:
+    """Where ``model`` is; asks folders only, never the network.
+
+    Raises:
+        ModelNotFoundError: no tier has it complete.
+        UsageError: it is no name and no path.
+    """
+    parsed = parse_model(model, revision, settings)
+    if isinstance(parsed, str):
+        return resolve_path(parsed)
+    return snapshot_of(require(search(parsed, tiers_of(settings))))
+
+
+def require(found: Search) -> Stored:
+    """The copy that was found.
+
+    Raises:
+        ModelNotFoundError: none is complete.
+    """
+    if found.found is None:
+        raise found.miss()
+    return found.found
+
+
+def snapshot_of(stored: Stored) -> Snapshot:
+    """The public form of what a tier has."""
+    return Snapshot(
+        path=stored.folder, repo=stored.repo, commit=stored.commit, tier=stored.tier, complete=stored.is_complete
+    )
+
+
+def resolve_path(path: str) -> Snapshot:
+    """A path is where it is.
+
+    Raises:
+        ModelNotFoundError, FormatError, StoreError: there is no checkpoint.
+    """
+    files = find_files(path, subfolder=None, variant=None)
+    return Snapshot(path=files.folder, repo=None, commit=None, tier="path", complete=True)

@@ -1,0 +1,93 @@
+"""Is a stored snapshot whole? By a listing, or else by what the files say of each other.
+
+Each check returns what is missing, as phrases for people; none means complete.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from fastload._format.index import MAX_INDEX_BYTES, SHARD_SUFFIX, parse_index
+from fastload._read.file import read_header, read_small_file
+from fastload.errors import FormatError, StoreError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from fastload._store.offer import OfferedFile
+
+_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>.*\.safetensors)", re.DOTALL)
+_ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.\w+)?\.json", re.DOTALL)
+
+
+def find_missing_of_listing(there: Iterable[OfferedFile], named: Iterable[OfferedFile]) -> Iterator[str]:
+    """What a listing names that is not there at its size."""
+    sizes = {file.path: file.size for file in there}
+    for file in named:
+        if file.path not in sizes:
+            yield f"no {quoted(file.path)}"
+        elif sizes[file.path] != file.size:
+            yield f"{quoted(file.path)} has {sizes[file.path]:,} of {file.size:,} bytes"
+
+
+def find_missing_by_structure(folder: str, there: Iterable[OfferedFile]) -> Iterator[str]:
+    """What the weights in ``folder`` need that is not there; without any weights, that.
+
+    An index must have its shards, a numbered set all its numbers, and each shard the length that its header says.
+    """
+    sizes = {file.path: file.size for file in there}
+    weights = [path for path in sizes if path.endswith(SHARD_SUFFIX)]
+    if not weights:
+        yield "no safetensors weights"
+    for path in sizes:
+        if _ANY_INDEX.fullmatch(path):
+            yield from _missing_of_index(folder, path, sizes)
+    yield from _missing_numbers(weights)
+    for path in weights:
+        try:
+            read_header(os.path.join(folder, path))
+        except FormatError as exc:
+            yield f"{quoted(path)}: {exc.found}, expected {exc.expected}"
+
+
+def _missing_of_index(folder: str, path: str, sizes: Mapping[str, int]) -> Iterator[str]:
+    try:
+        index = parse_index(read_small_file(os.path.join(folder, path), MAX_INDEX_BYTES), path=path)
+    except FormatError as exc:
+        yield f"{quoted(path)}: {exc.found}, expected {exc.expected}"
+        return
+    for shard in index.shards:
+        if posixpath.join(posixpath.dirname(path), shard) not in sizes:
+            yield f"no {quoted(shard)}, which {quoted(path)} names"
+
+
+def _missing_numbers(weights: Iterable[str]) -> Iterator[str]:
+    matches = [match for match in map(_NUMBERED.fullmatch, weights) if match]
+    sets: dict[tuple[str, str, str], set[int]] = {}
+    for match in matches:
+        sets.setdefault((match["stem"], match["count"], match["rest"]), set()).add(int(match["number"]))
+    for (stem, count, rest), numbers in sets.items():
+        missing = next((n for n in range(1, int(count) + 1) if n not in numbers), None)
+        if missing is not None:
+            yield f"no {quoted(f'{stem}-{missing:05}-of-{count}{rest}')}"
+
+
+def find_unfinished_blob(blobs: str) -> str | None:
+    """The name of a blob that a hub client has begun and not finished, if there is one.
+
+    Its temporary file is called ``<etag>.<8 hex>.incomplete`` (``<etag>.incomplete`` before 1.0); one whose blob is
+    there by now was left by a client that was killed, and means nothing.
+    """
+    try:
+        names = set(os.listdir(blobs))
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StoreError(blobs, f"cannot be read ({exc.strerror})", "Give this user read permission") from exc
+    for name in sorted(names):
+        if name.endswith(".incomplete") and name.partition(".")[0] not in names:
+            return name
+    return None

@@ -1,0 +1,118 @@
+"""What a stored snapshot can give: its files, and all that its tier knows of their content."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._read.choose import choose_reader
+from fastload._read.dropping import DroppingReader
+from fastload._read.file import identify, read_small_file, translate
+from fastload._read.pread import BufferedReader
+from fastload._read.reader import PlainFile
+from fastload._store.directory import contained, containment_root
+from fastload._store.listing import list_files, read_download, with_digest
+from fastload._store.offer import OfferedFile
+from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
+from fastload._verify.path import PathError, check_path_in_snapshot
+from fastload.errors import FormatError, IntegrityError
+
+if TYPE_CHECKING:
+    from fastload._read.reader import Reader
+    from fastload._store.layout import RepoLayout
+    from fastload._store.root import Stored
+    from fastload._verify.manifest import Manifest
+
+_DEPTH = 8
+_COLD = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderOffer:
+    """See :class:`~fastload._store.offer.Offer`."""
+
+    tier: str
+    repo: str
+    commit: str | None
+    folder: str
+    files: tuple[OfferedFile, ...]
+    depth: int = _DEPTH
+
+    def open(self, file: OfferedFile) -> Reader:
+        """See :class:`~fastload._store.offer.Offer`; a file that has changed since is an ``IntegrityError``."""
+        path = contained(os.path.join(self.folder, file.path), containment_root(self.folder))
+        try:
+            identity = identify(os.stat(path))
+        except OSError as exc:
+            raise translate(path, exc) from exc
+        if identity.size != file.size or (file.mtime_ns is not None and identity.mtime_ns != file.mtime_ns):
+            hint = "Somebody writes to it: try again when that is over"
+            raise IntegrityError(path, 0, f"{identity.size:,} bytes, or a new mtime", f"{file.size:,}, no change", hint)
+        plain = PlainFile(path, identity)
+        choice = choose_reader(plain, "auto")
+        reader = choice.open(plain)
+        is_cold = choice.cached is not None and choice.cached < _COLD
+        return DroppingReader(reader, plain) if choice.open is BufferedReader and is_cold else reader
+
+
+def offer_stored(stored: Stored) -> FolderOffer:
+    """What ``stored`` can give.
+
+    Raises:
+        FormatError: its manifest is malformed, or a file has a name that cannot be taken over.
+        StoreError: it cannot be read.
+    """
+    layout = stored.layout
+    manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
+    there = list_files(stored.folder)
+    if manifest is not None:
+        files = _files_of(manifest)
+    elif layout is not None:
+        files = tuple(_with_blob_name(stored.folder, file) for file in there)
+    else:
+        files = tuple(known[1] if (known := read_download(stored.folder, file)) else file for file in there)
+    for file in files:
+        _check_path(stored.folder, file.path)
+    return FolderOffer(tier=stored.tier, repo=stored.repo, commit=stored.commit, folder=stored.folder, files=files)
+
+
+def read_manifest(layout: RepoLayout, commit: str) -> Manifest | None:
+    """The manifest of a commit; None where there is none.
+
+    Raises:
+        FormatError, StoreError: it is malformed or cannot be read.
+    """
+    return read_manifest_file(layout.manifest(commit))
+
+
+def read_manifest_file(path: str) -> Manifest | None:
+    """The manifest at ``path``; None where there is none.
+
+    Raises:
+        FormatError, StoreError: it is malformed or cannot be read.
+    """
+    if not os.path.isfile(path):
+        return None
+    return parse_manifest(read_small_file(path, MAX_MANIFEST_BYTES), path=path)
+
+
+def _files_of(manifest: Manifest) -> tuple[OfferedFile, ...]:
+    return tuple(
+        OfferedFile(path=file.path, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, blocks=file.blocks)
+        for file in manifest.files
+    )
+
+
+def _with_blob_name(folder: str, file: OfferedFile) -> OfferedFile:
+    """With the digest that its blob is called by; a file of a finished snapshot does not change in place."""
+    path = os.path.join(folder, file.path)
+    known = with_digest(file, os.path.basename(os.readlink(path))) if os.path.islink(path) else file
+    return known if known is file else replace(known, mtime_ns=None)
+
+
+def _check_path(folder: str, path: str) -> None:
+    try:
+        check_path_in_snapshot(path)
+    except PathError as exc:
+        raise FormatError(os.path.join(folder, path), str(exc), "a plain name", hint="Rename it") from exc

@@ -1,0 +1,121 @@
+"""Folders as lists of files, and the listings that other tools left beside them.
+
+Two kinds are read: ``trees/<commit>.json`` of huggingface_hub 2.4, which names every file of a commit, and the
+``.cache/huggingface/download/<path>.metadata`` of ``hf download --local-dir``, which names the commit and the etag of
+one file. Both are evidence, and as such parsed with suspicion: one that is odd counts as not there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fastload._format.header import parse_object
+from fastload._read.file import read_small_file, translate
+from fastload._store.layout import OURS
+from fastload._store.offer import OfferedFile
+from fastload._store.ref import is_commit
+from fastload.errors import FormatError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_LISTING_BYTES = 64 << 20  # 64 MiB
+_MAX_METADATA_BYTES = 4096
+_MAX_DEPTH = 16
+_DOWNLOADS = ".cache/huggingface/download"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_NOT_CONTENT = frozenset({OURS, ".cache", ".git", ".locks"})
+
+
+def list_files(folder: str) -> tuple[OfferedFile, ...]:
+    """All files below ``folder``, links followed, sorted by path; but not what other tools keep there for themselves.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return tuple(sorted(_walk(folder, "", _MAX_DEPTH), key=lambda file: file.path))
+
+
+def _walk(folder: str, prefix: str, depth: int) -> Iterator[OfferedFile]:
+    try:
+        with os.scandir(os.path.join(folder, prefix)) as entries:
+            found = list(entries)
+    except OSError as exc:
+        raise translate(os.path.join(folder, prefix), exc) from exc
+    for entry in found:
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            if depth and entry.name not in _NOT_CONTENT:
+                yield from _walk(folder, f"{path}/", depth - 1)
+            continue
+        try:
+            status = entry.stat()
+        except OSError:
+            continue  # a link that dangles: not there, and whoever needs it will say so
+        if stat.S_ISREG(status.st_mode):
+            yield OfferedFile(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def read_tree(path: str) -> tuple[OfferedFile, ...] | None:
+    """The files that a cached tree listing of the hub client names; None where there is none that can be believed."""
+    if not os.path.isfile(path):
+        return None
+    try:
+        document = parse_object(read_small_file(path, MAX_LISTING_BYTES), path)
+    except (FormatError, StoreError):
+        return None
+    files = document.get("files")
+    if document.get("format_version") != 1 or not isinstance(files, dict):
+        return None
+    parsed = [_parse_entry(name, entry) for name, entry in sorted(files.items())]
+    return tuple(file for file in parsed if file is not None) if all(parsed) else None
+
+
+def _parse_entry(name: str, entry: Any) -> OfferedFile | None:
+    if not isinstance(entry, dict):
+        return None
+    sha256, size = entry.get("lfs_sha256"), entry.get("lfs_size") or entry.get("size")
+    if type(size) is not int or size < 0:
+        return None
+    if isinstance(sha256, str):
+        return OfferedFile(path=name, size=size, sha256=sha256) if _SHA256.fullmatch(sha256) else None
+    sha1 = entry.get("blob_id")
+    if not isinstance(sha1, str) or not _SHA1.fullmatch(sha1):
+        return None
+    return OfferedFile(path=name, size=size, git_sha1=sha1)
+
+
+def read_download(folder: str, file: OfferedFile) -> tuple[str, OfferedFile] | None:
+    """What ``hf download --local-dir`` noted of ``file``: its commit, and the file with the digest that is its etag."""
+    path = os.path.join(folder, _DOWNLOADS, f"{file.path}.metadata")
+    if not os.path.isfile(path):
+        return None
+    try:
+        lines = read_small_file(path, _MAX_METADATA_BYTES).decode("ascii").splitlines()
+    except (FormatError, StoreError, UnicodeDecodeError):
+        return None
+    if len(lines) < 2 or not is_commit(lines[0]):  # noqa: PLR2004 - the commit and the etag
+        return None
+    return lines[0], with_digest(file, lines[1])
+
+
+def with_digest(file: OfferedFile, name: str) -> OfferedFile:
+    """``file`` with the digest that ``name``, an etag or the name of a blob, is; where it is none, ``file`` itself."""
+    if _SHA256.fullmatch(name):
+        return replace(file, sha256=name)
+    return replace(file, git_sha1=name) if _SHA1.fullmatch(name) else file
+
+
+def find_unfinished(folder: str) -> str | None:
+    """The name of a download below a plain ``folder`` that was not finished, if there is one."""
+    top = os.path.join(folder, _DOWNLOADS)
+    for _, _, names in os.walk(top):
+        for name in names:
+            if name.endswith(".incomplete"):
+                return name
+    return None

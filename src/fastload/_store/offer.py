@@ -1,0 +1,57 @@
+"""What a tier can give: the files of one snapshot, what is known of their content, and a reader for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fastload._read.reader import Reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedFile:
+    """One file of a snapshot; what the tier does not know is None."""
+
+    path: str
+    """Relative to the snapshot, with ``/``."""
+    size: int
+    sha256: str | None = None
+    git_sha1: str | None = None
+    """``sha1("blob <size>\\0" + content)``, as git names small files."""
+    blocks: tuple[str, ...] | None = None
+    """BLAKE3 of each block, from a manifest."""
+    mtime_ns: int | None = None
+    """Of a file that may change in place: with its size, what tells one state of it from another."""
+
+
+class Offer(Protocol):
+    """One snapshot on one tier."""
+
+    @property
+    def tier(self) -> str:
+        """``local``, ``shared:<root>``, ``hub`` or ``path``."""
+
+    @property
+    def repo(self) -> str:
+        """``org/name``, or the bare name of a folder."""
+
+    @property
+    def commit(self) -> str | None:
+        """None for a plain folder: its commit follows from its content."""
+
+    @property
+    def files(self) -> tuple[OfferedFile, ...]:
+        """All files that are there, sorted by path."""
+
+    @property
+    def depth(self) -> int:
+        """Reads in flight that suit it."""
+
+    def open(self, file: OfferedFile) -> Reader:
+        """A reader for ``file``; several threads may read from it at once.
+
+        Raises:
+            StoreError, FormatError: a file of a mount cannot be opened.
+            HubError: the hub does not give it.
+        """

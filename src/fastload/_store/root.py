@@ -1,0 +1,211 @@
+"""A tier that is a folder: the hub's cache layout and plain folders below one root, local or shared.
+
+Finding only reads. What cannot be read is not a miss but a ``StoreError``: the caller decides whether a tier that
+cannot say is worth an error of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._read.file import read_small_file
+from fastload._store.complete import find_missing_by_structure, find_missing_of_listing, find_unfinished_blob
+from fastload._store.layout import RepoLayout, find_repo, repo_folder
+from fastload._store.listing import find_unfinished, list_files, read_download, read_tree
+from fastload._store.ref import DEFAULT_REVISION, Candidate, is_commit
+from fastload._store.wanted import Wish
+from fastload.errors import FormatError, StoreError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MAX_REF_BYTES = 4096
+_MODEL_FILES = (".safetensors", ".gguf", ".bin", "config.json", "model_index.json")
+"""By one of these at its top a folder is known for a model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A snapshot in a folder of a tier."""
+
+    tier: str
+    repo: str
+    commit: str | None
+    """None for a plain folder that says of no commit."""
+    folder: str
+    layout: RepoLayout | None
+    """None for a plain folder."""
+    evidence: str
+    """What says that it is complete, or not: ``manifest``, ``listing`` or ``structure``."""
+    missing: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """True if nothing is missing by the evidence there is."""
+        return not self.missing
+
+
+class Root:
+    """The snapshots below one folder."""
+
+    def __init__(self, path: str, *, label: str) -> None:
+        self.path = path
+        self.label = label
+        """``local`` or ``shared:<root>``."""
+
+    def find(self, candidate: Candidate, *, is_alias: bool) -> Stored | None:
+        """What there is of ``candidate``, complete or not; of two the complete one, in the hub's layout before plain.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        found = [stored for stored in self._look_for(candidate, is_alias=is_alias) if stored is not None]
+        return next((stored for stored in found if stored.is_complete), found[0] if found else None)
+
+    def _look_for(self, candidate: Candidate, *, is_alias: bool) -> Iterator[Stored | None]:
+        layout = RepoLayout(repo_folder(self.path, candidate.repo))
+        commit = read_commit(layout, candidate.revision)
+        if commit is not None:
+            yield self.find_commit(candidate.repo, commit)
+        names = [candidate.repo]
+        if is_alias or candidate.is_pinned:
+            names.append(candidate.repo.rpartition("/")[2])
+        for name in dict.fromkeys(names):
+            # A folder that is called only half as what was asked for may be anybody's, unless it says of its commit.
+            must_say = name != candidate.repo and not is_alias
+            yield self._find_plain(candidate, os.path.join(self.path, name), must_say=must_say)
+
+    def find_commit(self, repo: str, commit: str) -> Stored | None:
+        """The snapshot of ``commit`` in the hub's layout, if there is anything of it."""
+        layout = RepoLayout(repo_folder(self.path, repo))
+        folder = layout.snapshot(commit)
+        if not _is_folder(folder):
+            return None
+        evidence, missing = _judge(layout, commit)
+        return Stored(
+            tier=self.label,
+            repo=repo,
+            commit=commit,
+            folder=folder,
+            layout=layout,
+            evidence=evidence,
+            missing=missing,
+        )
+
+    def _find_plain(self, candidate: Candidate, folder: str, *, must_say: bool) -> Stored | None:
+        if not _is_folder(folder):
+            return None
+        files = list_files(folder)
+        if not any("/" not in file.path and file.path.endswith(_MODEL_FILES) for file in files):
+            return None  # some folder of that name, such as an organisation's
+        commits = {known[0] for file in files if (known := read_download(folder, file))}
+        commit = commits.pop() if len(commits) == 1 else None
+        if (must_say or candidate.revision is not None) and (commit is None or commit != candidate.revision):
+            return None
+        missing = [*find_missing_by_structure(folder, files)]
+        unfinished = find_unfinished(folder)
+        if unfinished is not None:
+            missing.append(f"a download that was not finished ({quoted(unfinished)})")
+        return Stored(
+            tier=self.label,
+            repo=candidate.repo if must_say else os.path.relpath(folder, self.path),
+            commit=commit if must_say else None,
+            folder=folder,
+            layout=None,
+            evidence="structure",
+            missing=tuple(missing),
+        )
+
+    def list_all(self) -> Iterator[Stored]:
+        """Every snapshot of every repo in the hub's layout, and every plain folder with weights at the top of the root.
+
+        Raises:
+            StoreError: the root cannot be read.
+        """
+        for name in self.list_names():
+            path = os.path.join(self.path, name)
+            repo = find_repo(name)
+            if repo is None:
+                stored = self._find_plain(Candidate(name, None), path, must_say=False)
+                if stored is not None:
+                    yield stored
+                continue
+            for commit in _list_folder(RepoLayout(path).snapshots):
+                found = self.find_commit(repo, commit) if is_commit(commit) else None
+                if found is not None:
+                    yield found
+
+    def list_names(self) -> list[str]:
+        """The names of the folders at the top; none where there is no root."""
+        return [name for name in _list_folder(self.path) if not name.startswith(".")]
+
+
+def read_commit(layout: RepoLayout, revision: str | None) -> str | None:
+    """The commit that ``revision`` means, by itself or by the repo's ``refs/``; None where they do not say.
+
+    Raises:
+        StoreError: the ref cannot be read.
+    """
+    if revision is not None and is_commit(revision):
+        return revision
+    path = layout.ref(revision or DEFAULT_REVISION)
+    if not os.path.isfile(path):
+        return None
+    try:
+        text = read_small_file(path, _MAX_REF_BYTES).decode("ascii", errors="replace").strip()
+    except FormatError:  # nobody's ref is 4 KiB long
+        return None
+    return text if is_commit(text) else None
+
+
+def list_refs(layout: RepoLayout) -> dict[str, str]:
+    """Each moving revision of a repo and the commit it means."""
+    refs: dict[str, str] = {}
+    for above, _, names in os.walk(layout.refs):
+        for name in names:
+            revision = os.path.relpath(os.path.join(above, name), layout.refs)
+            commit = read_commit(layout, revision)
+            if commit is not None:
+                refs[revision] = commit
+    return refs
+
+
+def _judge(layout: RepoLayout, commit: str) -> tuple[str, tuple[str, ...]]:
+    if os.path.isfile(layout.manifest(commit)):
+        return "manifest", ()
+    folder = layout.snapshot(commit)
+    files = list_files(folder)
+    named = read_tree(layout.tree(commit))
+    if named is not None:
+        return "listing", tuple(find_missing_of_listing(files, Wish().choose(named)))
+    missing = [*find_missing_by_structure(folder, files)]
+    unfinished = find_unfinished_blob(layout.blobs)
+    if unfinished is not None:
+        missing.append(f"a download that was not finished ({quoted(unfinished)})")
+    return "structure", tuple(missing)
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+    return True
+
+
+def _list_folder(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def _unreadable(path: str, exc: OSError) -> StoreError:
+    reason = f"cannot be read ({exc.strerror})"
+    return StoreError(path, reason, "Give this user read and search permission, or check the mount")

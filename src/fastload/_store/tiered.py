@@ -1,0 +1,120 @@
+"""The tiers in their order: the first one that has a name complete serves it.
+
+The local tier is asked first and alone, so that whatever happens to a mount delays nothing that is here. An alias tries
+all its candidates on one tier before the next tier is asked.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._store.layout import find_repo
+from fastload._store.patience import ask_all
+from fastload.errors import ModelNotFoundError, StoreError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fastload._store.ref import Name
+    from fastload._store.root import Root, Stored
+
+_PATIENCE_S = 4.0
+"""For all mounts together; what is asked of them must be over within 5 s."""
+_NAMES_PATIENCE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiers:
+    """The tiers that are folders and may be asked."""
+
+    local: Root | None
+    shared: tuple[Root, ...]
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """All of them, in order."""
+        return ((self.local,) if self.local else ()) + self.shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What the tiers said of a name."""
+
+    name: Name
+    found: Stored | None
+    """The copy that serves; None: none is complete."""
+    incomplete: tuple[Stored, ...]
+    silent: tuple[tuple[str, str], ...]
+    """Tiers that could not say, and why."""
+    tiers: Tiers
+
+    def miss(self, *further: str) -> ModelNotFoundError:
+        """The error for a name that no tier holds complete; ``further`` are other places that were asked."""
+        searched = [*(root.path for root in self.tiers.roots), *further]
+        hints = [*self._describe_incomplete(), *self._describe_silent(), *self._describe_near()]
+        return ModelNotFoundError(self.name.text, tuple(searched), ". ".join(hints) or "Check the name")
+
+    def _describe_incomplete(self) -> Iterable[str]:
+        for stored in self.incomplete:
+            yield f"Incomplete in {quoted(stored.folder)} ({'; '.join(stored.missing[:3])}): fastload warm completes it"
+
+    def _describe_silent(self) -> Iterable[str]:
+        for label, reason in self.silent:
+            yield f"{label} could not be asked ({reason})"
+
+    def _describe_near(self) -> Iterable[str]:
+        asked = ask_all(self.tiers.roots, _list_models, patience_s=_NAMES_PATIENCE_S)
+        known = sorted({model for _, models in asked.replies for model in models})
+        wanted = [candidate.repo for candidate in self.name.candidates]
+        near = {match for name in wanted for match in difflib.get_close_matches(name, known, n=3, cutoff=0.5)}
+        if near:
+            yield f"Nearest: {', '.join(map(quoted, sorted(near)))}"
+
+
+def search(name: Name, tiers: Tiers) -> Search:
+    """Ask the tiers for ``name``; reads only."""
+    incomplete: list[Stored] = []
+    silent: list[tuple[str, str]] = []
+    if tiers.local is not None:
+        try:
+            stored = _pick(_find(name, tiers.local), incomplete)
+        except StoreError as exc:
+            silent.append((tiers.local.label, exc.reason))
+        else:
+            if stored is not None:
+                return Search(name=name, found=stored, incomplete=(), silent=(), tiers=tiers)
+    answers = ask_all(
+        tiers.shared,
+        lambda root: _find(name, root),
+        patience_s=_PATIENCE_S,
+        is_enough=lambda found: any(stored.is_complete for stored in found),
+    )
+    silent += [(root.label, reason) for root, reason in answers.silent]
+    found = None
+    for _, stored_there in answers.replies:
+        found = found or _pick(stored_there, incomplete)
+    return Search(name=name, found=found, incomplete=tuple(incomplete), silent=tuple(silent), tiers=tiers)
+
+
+def _find(name: Name, root: Root) -> list[Stored]:
+    """What ``root`` has of each candidate, up to the first one that is complete."""
+    found: list[Stored] = []
+    for candidate in name.candidates:
+        stored = root.find(candidate, is_alias=name.is_alias)
+        if stored is not None:
+            found.append(stored)
+            if stored.is_complete:
+                break
+    return found
+
+
+def _pick(found: Sequence[Stored], incomplete: list[Stored]) -> Stored | None:
+    """The complete one; the others join ``incomplete``."""
+    incomplete += [stored for stored in found if not stored.is_complete]
+    return next((stored for stored in found if stored.is_complete), None)
+
+
+def _list_models(root: Root) -> list[str]:
+    return [find_repo(name) or name for name in root.list_names()]

@@ -1,0 +1,105 @@
+"""Which files of a snapshot are brought up: weights as safetensors, configs, tokenizer."""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
+from fastload.errors import FormatError, UsageError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fastload._store.offer import OfferedFile
+
+WARM_PATTERNS = (
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.py",
+    "*.tiktoken",
+    "*.spm",
+    "*.bpe",
+    "*.vocab",
+    "*.yaml",
+    "*.yml",
+    "*.md",
+    "LICENSE*",
+    "NOTICE*",
+)
+"""What ``warm`` takes, as globs of the whole path; ``snapshot_download(allow_patterns=…)`` takes the same ones."""
+_LEFT_OUT = ("original/*", "*/original/*", "*.bin.index.json")
+_OTHER_WEIGHTS = (
+    "*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.npz", "*.tflite",
+)  # fmt: skip
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """``include`` adds to what is taken by default, ``exclude`` takes away from both."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def choose(self, files: Iterable[OfferedFile]) -> tuple[OfferedFile, ...]:
+        """The wanted ones of ``files``."""
+        offered = list(files)
+        folders = {posixpath.dirname(file.path) for file in offered if file.path.endswith(INDEX_SUFFIX)}
+        return tuple(file for file in offered if self._wants(file.path, folders))
+
+    def is_met_by(self, paths: Iterable[str]) -> bool:
+        """True if ``paths``, which an earlier wish chose, have something for each glob of this one."""
+        there = list(paths)
+        return all(any(_matches(path, (glob,)) for path in there) for glob in self.include)
+
+    def _wants(self, path: str, indexed: set[str]) -> bool:
+        if _matches(path, self.exclude):
+            return False
+        if _matches(path, self.include):
+            return True
+        folder, name = posixpath.split(path)
+        is_second_copy = folder in indexed and name.startswith("consolidated") and name.endswith(SHARD_SUFFIX)
+        return _matches(path, WARM_PATTERNS) and not _matches(path, _LEFT_OUT) and not is_second_copy
+
+
+def parse_wish(include: str | Sequence[str], exclude: str | Sequence[str]) -> Wish:
+    """The wish that a caller's globs mean.
+
+    Raises:
+        UsageError: one of them is empty.
+    """
+    return Wish(_parse_globs("include", include), _parse_globs("exclude", exclude))
+
+
+def _parse_globs(name: str, globs: str | Sequence[str]) -> tuple[str, ...]:
+    listed = (globs,) if isinstance(globs, str) else tuple(globs)
+    if not all(listed):
+        raise UsageError(f"{name}={globs!r}", "Give globs, such as '*.gguf'")
+    return listed
+
+
+def _matches(path: str, globs: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(path, glob) for glob in globs)
+
+
+def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFile], place: str) -> None:
+    """Raise ``FormatError`` where nothing that is wanted is a weight; it lists what is there instead."""
+    if any(_is_weight(file.path) for file in wanted):
+        return
+    there = [file.path for file in offered if _is_weight(file.path)]
+    if there:
+        shown = ", ".join(map(quoted, there[:_SHOWN])) + (", …" if len(there) > _SHOWN else "")
+        hint = "Take them with --include, such as --include '*.gguf', or check --exclude"
+        raise FormatError(place, f"weights that are left out by default: {shown}", "safetensors weights", hint=hint)
+    shown = ", ".join(quoted(file.path) for file in list(offered)[:_SHOWN]) or "no files"
+    raise FormatError(place, f"no weights, but {shown}", "safetensors weights", hint="Check the name of the model")
+
+
+def _is_weight(path: str) -> bool:
+    return path.endswith(SHARD_SUFFIX) or _matches(path, _OTHER_WEIGHTS)

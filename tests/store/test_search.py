@@ -1,0 +1,223 @@
+"""Where a name is found: tiers in order, layouts, completeness, and what is said of a name that nobody has."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastload._store.ref import Name, parse_ref
+from fastload._store.root import Root
+from fastload._store.tiered import Search, Tiers, search
+from store.models import (
+    COMMIT,
+    OTHER_COMMIT,
+    model_files,
+    write_cache,
+    write_download_metadata,
+    write_folder,
+    write_tree,
+)
+from writing import INDEX_NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHARD = "model-00001-of-00002.safetensors"
+ALIASES = {"llama": ("meta/Llama-3", "Meta-Llama-3", "Llama-3")}
+
+
+class Mounts:
+    """A local tier and two shared ones, in folders of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.local, self.a, self.b = folder / "local", folder / "a", folder / "b"
+
+    @property
+    def tiers(self) -> Tiers:
+        shared = tuple(Root(str(path), label=f"shared:{path}") for path in (self.a, self.b))
+        return Tiers(local=Root(str(self.local), label="local"), shared=shared)
+
+    def search(self, text: str, revision: str | None = None) -> Search:
+        name = parse_ref(text, revision, ALIASES)
+        assert isinstance(name, Name)
+        return search(name, self.tiers)
+
+    def find(self, text: str, revision: str | None = None) -> tuple[str, str]:
+        found = self.search(text, revision).found
+        assert found is not None
+        return found.tier.partition(":")[0], found.folder
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Mounts:
+    return Mounts(tmp_path)
+
+
+def test_the_first_tier_that_has_it_serves(mounts: Mounts) -> None:
+    there = write_cache(mounts.b, "org/name", COMMIT, model_files())
+    assert mounts.find("org/name") == ("shared", str(there))
+    nearer = write_cache(mounts.a, "org/name", COMMIT, model_files())
+    assert mounts.find("org/name") == ("shared", str(nearer))
+    here = write_cache(mounts.local, "org/name", COMMIT, model_files())
+    assert mounts.find("org/name") == ("local", str(here))
+
+
+def test_a_revision_is_found_by_its_ref_or_its_commit(mounts: Mounts) -> None:
+    one = write_cache(mounts.local, "org/name", COMMIT, model_files())
+    two = write_cache(mounts.local, "org/name", OTHER_COMMIT, model_files(1), ref="refs/pr/1")
+    assert mounts.find("org/name")[1] == mounts.find("org/name@main")[1] == str(one)
+    assert mounts.find("org/name@refs/pr/1")[1] == mounts.find("org/name", OTHER_COMMIT)[1] == str(two)
+    assert mounts.search("org/name@v2").found is None
+
+
+def test_a_plain_folder_is_found_by_its_name(mounts: Mounts) -> None:
+    bare = write_folder(mounts.a / "Meta-Llama-3", model_files())
+    nested = write_folder(mounts.a / "org" / "name", model_files())
+    assert mounts.find("Meta-Llama-3")[1] == str(bare)
+    assert mounts.find("org/name")[1] == str(nested)
+    assert mounts.search("other/name").found is None
+    assert mounts.search("org").found is None
+
+
+def test_half_a_name_will_do_only_for_an_alias_or_by_its_own_word(mounts: Mounts) -> None:
+    folder = write_folder(mounts.a / "Llama-3", model_files())
+    assert mounts.search("meta/Llama-3").found is None
+    assert mounts.find("llama")[1] == str(folder)
+    assert mounts.search("meta/Llama-3", COMMIT).found is None
+    write_download_metadata(folder, COMMIT, model_files())
+    assert mounts.find("meta/Llama-3", COMMIT)[1] == str(folder)
+    assert mounts.search("meta/Llama-3", OTHER_COMMIT).found is None
+
+
+def test_an_alias_tries_all_its_candidates_before_the_next_tier(mounts: Mounts) -> None:
+    write_cache(mounts.b, "meta/Llama-3", COMMIT, model_files())
+    folder = write_folder(mounts.a / "Meta-Llama-3", model_files())
+    assert mounts.find("llama")[1] == str(folder)
+
+
+def test_an_index_without_its_shard_is_incomplete(mounts: Mounts) -> None:
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, model_files())
+    (snapshot / SHARD).unlink()
+    found = mounts.search("org/name")
+    assert found.found is None
+    assert SHARD in found.incomplete[0].missing[0]
+    error = found.miss()
+    assert "Incomplete" in error.hint
+    assert str(mounts.local) in error.searched
+
+
+def test_a_shard_that_is_shorter_than_its_header_says_is_incomplete(mounts: Mounts) -> None:
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, model_files())
+    os.truncate(snapshot / SHARD, os.path.getsize(snapshot / SHARD) - 1)
+    assert "expected" in mounts.search("org/name").incomplete[0].missing[0]
+
+
+def test_a_numbered_set_with_a_gap_is_incomplete(mounts: Mounts) -> None:
+    files = model_files()
+    del files[INDEX_NAME], files["model-00002-of-00002.safetensors"]
+    write_folder(mounts.a / "Meta-Llama-3", files)
+    assert "00002-of-00002" in mounts.search("Meta-Llama-3").incomplete[0].missing[0]
+
+
+def test_a_download_under_way_is_incomplete_and_one_given_up_long_ago_is_not(mounts: Mounts) -> None:
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, model_files())
+    blobs = snapshot.parent.parent / "blobs"
+    (blobs / f"{os.listdir(blobs)[0]}.0123abcd.incomplete").touch()
+    assert mounts.find("org/name")[0] == "local"
+    (blobs / f"{'e' * 64}.0123abcd.incomplete").touch()
+    assert "not finished" in mounts.search("org/name").incomplete[0].missing[0]
+
+
+def test_a_listing_says_what_is_missing_that_no_weights_would_tell(mounts: Mounts) -> None:
+    files = model_files()
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, files)
+    write_tree(snapshot, {**files, "extra.bin": b"left out"})
+    assert mounts.find("org/name")[0] == "local"
+    (snapshot / "tokenizer.json").unlink()
+    found = mounts.search("org/name").incomplete[0]
+    assert (found.evidence, found.missing) == ("listing", ("no 'tokenizer.json'",))
+    (snapshot / "tokenizer.json").write_bytes(b"{}")
+    assert "bytes" in mounts.search("org/name").incomplete[0].missing[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"format_version": 2, "files": {}}', '{"format_version": 1, "files": {"a": 5}}']
+)
+def test_a_listing_that_cannot_be_believed_counts_as_none(mounts: Mounts, text: str) -> None:
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, model_files())
+    (snapshot.parent.parent / "trees").mkdir()
+    (snapshot.parent.parent / "trees" / f"{COMMIT}.json").write_text(text)
+    found = mounts.search("org/name").found
+    assert found is not None
+    assert found.evidence == "structure"
+
+
+def test_components_in_subfolders_are_weights_too(mounts: Mounts) -> None:
+    files = {f"unet/{name}": content for name, content in model_files().items()} | {"model_index.json": b"{}"}
+    snapshot = write_cache(mounts.local, "org/pipeline", COMMIT, files)
+    assert mounts.find("org/pipeline")[0] == "local"
+    (snapshot / "unet" / SHARD).unlink()
+    assert mounts.search("org/pipeline").found is None
+
+
+def test_an_unfinished_download_into_a_plain_folder_is_incomplete(mounts: Mounts) -> None:
+    folder = write_folder(mounts.a / "Meta-Llama-3", model_files())
+    write_download_metadata(folder, COMMIT, model_files())
+    assert mounts.find("Meta-Llama-3")[0] == "shared"
+    (folder / ".cache/huggingface/download/x.incomplete").touch()
+    assert mounts.search("Meta-Llama-3").found is None
+
+
+def test_a_name_that_nobody_has_is_answered_with_the_nearest(mounts: Mounts) -> None:
+    write_cache(mounts.local, "meta-llama/Llama-3.1-8B", COMMIT, model_files())
+    error = mounts.search("meta-llama/Llama-3.1-8").miss("https://hub")
+    assert "meta-llama/Llama-3.1-8B" in error.hint
+    assert error.searched == (str(mounts.local), str(mounts.a), str(mounts.b), "https://hub")
+    assert error.exit_code == 12
+
+
+def test_a_root_that_is_not_there_is_a_miss(mounts: Mounts) -> None:
+    found = mounts.search("org/name")
+    assert (found.found, found.silent) == (None, ())
+
+
+def test_a_mount_that_hangs_delays_nothing_that_is_local_and_else_five_seconds(
+    mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cache(mounts.local, "org/here", COMMIT, model_files())
+    there = write_cache(mounts.b, "org/there", COMMIT, model_files())
+    mounts.a.mkdir()
+    never = threading.Event()
+    find = Root.find
+
+    def hang(self: Root, *arguments: object, **keywords: object) -> object:
+        if self.path == str(mounts.a):
+            never.wait()
+        return find(self, *arguments, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Root, "find", hang)
+    begin = time.monotonic()
+    assert mounts.find("org/here")[0] == "local"
+    assert time.monotonic() - begin < 0.5
+    found = mounts.search("org/there")
+    assert time.monotonic() - begin < 5
+    assert found.found is not None
+    assert found.found.folder == str(there)
+    assert found.silent == ((f"shared:{mounts.a}", "no answer within 4 s"),)
+    never.set()
+
+
+def test_a_manifest_is_completeness(mounts: Mounts) -> None:
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, model_files())
+    (snapshot / SHARD).unlink()
+    manifests = snapshot.parent.parent / ".fastload/manifests"
+    manifests.mkdir(parents=True)
+    (manifests / f"{COMMIT}.json").write_text(json.dumps({}))  # what is in it is the loader's business
+    found = mounts.search("org/name").found
+    assert found is not None
+    assert found.evidence == "manifest"
