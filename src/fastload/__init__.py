@@ -20,6 +20,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastload._fetch.api import resolve, warm
+    from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.source import StaleWarning
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
     from fastload._load.stream import Stream, Weights
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "fastload._fetch.api": ("resolve", "warm"),
+    "fastload._fetch.resolve": ("Snapshot",),
+    "fastload._fetch.source": ("StaleWarning",),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),
     "fastload._load.stream": ("Stream", "Weights"),
@@ -93,6 +99,8 @@ __all__ = [
     "Options",
     "Report",
     "SignatureError",
+    "Snapshot",
+    "StaleWarning",
     "StoreError",
     "Stream",
     "UnsupportedError",
@@ -101,7 +109,9 @@ __all__ = [
     "inspect",
     "load",
     "load_into",
+    "resolve",
     "stream",
+    "warm",
 ]
 
 

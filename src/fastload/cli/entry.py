@@ -11,14 +11,14 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fastload
-from fastload.cli import inspect, load
+from fastload.cli import inspect, load, resolve, warm
 from fastload.errors import FastloadError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType, ModuleType
 
-_VERBS: tuple[ModuleType, ...] = (load, inspect)
+_VERBS: tuple[ModuleType, ...] = (warm, load, resolve, inspect)
 _INTERRUPTED = 130
 _TERMINATED = 143
 _TERMINATION_LOG = "/dev/termination-log"

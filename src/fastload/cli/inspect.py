@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import fastload
-from fastload.cli.model import add_model
+from fastload.cli.model import add_model, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_table
 from fastload.errors import escaped
 
@@ -17,13 +17,20 @@ HELP = "list tensors, dtypes, shapes and shards; reads headers only"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only what names a model."""
+    """What names a model, and the settings."""
     add_model(parser)
+    add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the table, or the facts as JSON."""
-    found = fastload.inspect(arguments.model, subfolder=arguments.subfolder, variant=arguments.variant)
+    found = fastload.inspect(
+        arguments.model,
+        revision=arguments.revision,
+        subfolder=arguments.subfolder,
+        variant=arguments.variant,
+        options=parse_settings(arguments),
+    )
     if arguments.as_json:
         print(json.dumps(found.to_dict()))
         return

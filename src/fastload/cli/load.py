@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     with fastload.stream(
         arguments.model,
         device=arguments.device,
+        revision=arguments.revision,
         subfolder=arguments.subfolder,
         variant=arguments.variant,
         tensors=arguments.tensors,

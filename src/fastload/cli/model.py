@@ -11,15 +11,35 @@ if TYPE_CHECKING:
     import argparse
 
 _SETTINGS = {
+    "local": "the local tier, a folder in the layout of the hub's cache",
+    "shared": "mounts shared with others, separated by colons",
+    "tiers": "what may be asked: some of local,shared,hub",
+    "write_through": "on, off or auto: keep on the local tier what is loaded from a lower one",
+    "transfer": "ranged, or hub to let huggingface_hub bring the files",
+    "local_max_bytes": "what may be kept on the local tier, such as 500Gi",
+    "min_free": "what must stay free there, such as 5%% or 50Gi",
+    "max_rate": "bytes a second to read from a lower tier, such as 500M",
+    "deadline": "when to give up, such as 15m",
+    "require_pinned": "on: refuse names without a commit",
     "reader": "auto, direct, buffered or mmap",
     "staging_bytes": "host memory on the way to a device, such as 256Mi",
     "device_bytes": "what may be taken of the device's memory, such as 70Gi",
 }
 
 
+_SWITCH = "require_pinned"
+"""The setting that a bare flag turns on."""
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """MODEL and its revision."""
+    parser.add_argument("model", metavar="MODEL", help="org/name[@revision], an alias, a folder's name, or a path")
+    parser.add_argument("--revision", metavar="REV", help="a branch, tag or commit")
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL, and which part of it."""
-    parser.add_argument("model", metavar="MODEL", help="path of a folder, a .safetensors file or an index")
+    add_name(parser)
     parser.add_argument("--subfolder", metavar="DIR", help="where in the folder the weights are")
     parser.add_argument("--variant", metavar="NAME", help="such as fp16, for model.fp16.safetensors")
 
@@ -28,7 +48,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """A flag for every setting."""
     group = parser.add_argument_group("settings (also FASTLOAD_<NAME> and config.toml)")
     for field in fields(Options):
-        group.add_argument(f"--{field.name.replace('_', '-')}", metavar="VALUE", help=_SETTINGS[field.name])
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.name == _SWITCH:
+            group.add_argument(flag, metavar="on|off", nargs="?", const="on", help=_SETTINGS[field.name])
+        else:
+            group.add_argument(flag, metavar="VALUE", help=_SETTINGS[field.name])
 
 
 def parse_settings(arguments: argparse.Namespace) -> Options:

@@ -1,0 +1,130 @@
+"""One offer into one root: room, files in, published."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._fetch.pace import Pace
+from fastload._progress import choose_progress
+from fastload._store.admit import Admission, Tally, Task, Watch
+from fastload._store.evict import evict
+from fastload._store.kept import KeptFile
+from fastload._store.probe import probe
+from fastload._store.room import Limits, reserving
+from fastload._store.staged import content_key, open_staged
+from fastload._store.wanted import check_has_weights
+from fastload._verify.manifest import Manifest, plain_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastload._progress import Callback
+    from fastload._store.admit import Incoming
+    from fastload._store.destination import Destination
+    from fastload._store.lease import Lease
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.wanted import Wish
+    from fastload.options import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bringing:
+    """What is brought where, and who is told."""
+
+    offer: Offer
+    destination: Destination
+    root: str
+    """The folder whose room is taken."""
+    evicts: bool
+    """True if older snapshots below the root may make room."""
+    wish: Wish
+    settings: Settings
+    check: Callable[[], None]
+    """Raises when it is time to give up."""
+    progress: bool | Callback | None
+    lease: Lease | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """What was published."""
+
+    commit: str
+    folder: str
+    tally: Tally
+
+
+def bring(job: Bringing) -> Brought:
+    """Bring the wanted files of an offer in, and publish them as one snapshot.
+
+    Raises:
+        FormatError: the offer has no weights that are wanted.
+        IntegrityError: a file is not what its digest says, and came wrong twice.
+        NoSpaceError, NotWritableError, UnsupportedError: the destination cannot take it.
+        HubError, StoreError: the offer cannot be read.
+    """
+    wanted = job.wish.choose(job.offer.files)
+    check_has_weights(wanted, job.offer.files, job.offer.repo)
+    job.destination.make()
+    probe(job.destination.area, needs_links=job.destination.needs_links)
+    with ExitStack() as closing:
+        tasks: list[Task] = []
+        for file in wanted:
+            existing = job.destination.find_existing(file)
+            incoming = _stage(job, file) if existing is None else KeptFile(existing, file.size)
+            tasks.append(Task(file, incoming))
+            closing.callback(_close, tasks[-1])
+        _reserve(job, tasks)
+        tally = _admit(job, tasks)
+        return _publish(job, tasks, tally)
+
+
+def _close(task: Task) -> None:
+    """What the task has now: another file than in the beginning, if that one was wrong."""
+    task.incoming.close()
+
+
+def _stage(job: Bringing, file: OfferedFile) -> Incoming:
+    return open_staged(job.destination.area, content_key(file, f"{job.offer.tier}/{job.offer.repo}"), file.size)
+
+
+def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
+    needed_bytes = sum(task.incoming.missing_bytes for task in tasks)
+    max_bytes = job.settings.local_max_bytes if job.evicts else None
+
+    def free(shortfall_bytes: int) -> int:
+        return sum(kept.nbytes for kept in evict(job.root, shortfall_bytes))
+
+    limits = Limits(min_free=job.settings.min_free, max_bytes=max_bytes)
+    with reserving(job.root, needed_bytes, limits, free if job.evicts else None):
+        for task in tasks:
+            task.incoming.reserve()
+
+
+def _admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
+    """Bring the files in; the caller's thread tells how far it is."""
+    total_bytes = sum(task.file.size for task in tasks)
+    progress = choose_progress(job.progress, total_bytes)
+
+    def tell(tally: Tally) -> None:
+        job.check()
+        progress.update(tally.done_bytes)
+        if job.lease is not None:
+            job.lease.update(tally.done_bytes, total_bytes)
+
+    watch = Watch(tell, Pace(job.settings.max_rate).wait)
+    admission = Admission(job.offer, tasks, lambda task: _stage(job, task.file), watch)
+    try:
+        admission.run()
+    finally:
+        progress.close()
+    return admission.tally
+
+
+def _publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
+    done = tuple(sorted((task.done for task in tasks if task.done is not None), key=lambda file: file.path))
+    commit = job.offer.commit or plain_commit(done)
+    manifest = Manifest(repo=job.offer.repo, commit=commit, source=job.offer.tier, files=done)
+    return Brought(commit=commit, folder=job.destination.publish(manifest, tasks), tally=tally)

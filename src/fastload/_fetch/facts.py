@@ -1,0 +1,134 @@
+"""What ``fastload ls`` shows: every snapshot on every tier that is a folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastload._fetch.resolve import tiers_of
+from fastload._store.disk import find_mtime_ns
+from fastload._store.listing import list_files
+from fastload._store.patience import ask_all
+from fastload._store.pin import is_pinned
+from fastload._store.root import list_refs
+from fastload._store.usage import is_brought, read_used_ns
+from fastload.errors import FormatError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastload._store.root import Root, Stored
+    from fastload.options import Settings
+
+_PATIENCE_S = 4.5
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFacts:
+    """One snapshot on one tier."""
+
+    tier: str
+    """``local`` or ``shared:<root>``."""
+    repo: str
+    commit: str | None
+    """None for a plain folder that says of no commit."""
+    revisions: tuple[str, ...]
+    """The branches and tags that mean it there."""
+    path: str
+    nbytes: int
+    """Of all its files; other snapshots may share them."""
+    state: str
+    """``complete``, ``plain`` for a folder outside the hub's layout, or ``incomplete: `` and what is missing."""
+    evidence: str
+    brought_by_fastload: bool
+    is_pinned: bool
+    used: str | None
+    """When fastload last used or brought it, as ISO 8601 in UTC; None: not known."""
+    age_s: float
+    """Since the folder came to be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What the tiers have, and which of them did not say."""
+
+    snapshots: tuple[SnapshotFacts, ...]
+    unavailable: tuple[tuple[str, str], ...]
+    """Tiers and reasons."""
+
+    def __iter__(self) -> Iterator[SnapshotFacts]:
+        return iter(self.snapshots)
+
+    def __len__(self) -> int:
+        return len(self.snapshots)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types."""
+        return {
+            "schema": 1,
+            "snapshots": [{**asdict(each), "revisions": list(each.revisions)} for each in self.snapshots],
+            "unavailable": [{"tier": tier, "reason": reason} for tier, reason in self.unavailable],
+        }
+
+
+def list_tiers(settings: Settings) -> Listing:
+    """Ask all tiers that are folders. The local one is read first; no mount can delay it."""
+    tiers = tiers_of(settings)
+    found: list[SnapshotFacts] = []
+    unavailable: list[tuple[str, str]] = []
+    if tiers.local is not None:
+        try:
+            found += _list_root(tiers.local)
+        except StoreError as exc:
+            unavailable.append((tiers.local.label, exc.reason))
+    answers = ask_all(tiers.shared, _list_root, patience_s=_PATIENCE_S)
+    for _, facts in answers.replies:
+        found += facts
+    unavailable += [(root.label, reason) for root, reason in answers.silent]
+    return Listing(snapshots=tuple(found), unavailable=tuple(unavailable))
+
+
+def _list_root(root: Root) -> list[SnapshotFacts]:
+    now_ns = time.time_ns()
+    return [_describe(stored, root, now_ns) for stored in root.list_all()]
+
+
+def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
+    layout, commit = stored.layout, stored.commit
+    is_ours = is_held = False
+    revisions: list[str] = []
+    used_ns = None
+    if layout is not None and commit is not None:
+        revisions = sorted(revision for revision, meant in list_refs(layout).items() if meant == commit)
+        is_ours, is_held = is_brought(root.path, layout, commit), is_pinned(layout, commit)
+        used_ns = read_used_ns(layout, commit)
+    return SnapshotFacts(
+        tier=stored.tier,
+        repo=stored.repo,
+        commit=commit,
+        revisions=tuple(revisions),
+        path=stored.folder,
+        nbytes=_count_bytes(stored.folder),
+        state=_name_state(stored),
+        evidence=stored.evidence,
+        brought_by_fastload=is_ours,
+        is_pinned=is_held,
+        used=datetime.fromtimestamp(used_ns / _NS, UTC).isoformat(timespec="seconds") if used_ns else None,
+        age_s=max(0.0, (now_ns - (find_mtime_ns(stored.folder) or now_ns)) / _NS),
+    )
+
+
+def _name_state(stored: Stored) -> str:
+    if not stored.is_complete:
+        return f"incomplete: {'; '.join(stored.missing[:3])}"
+    return "complete" if stored.layout is not None else "plain"
+
+
+def _count_bytes(folder: str) -> int:
+    try:
+        return sum(file.size for file in list_files(folder))
+    except (FormatError, StoreError):  # removed since it was found
+        return 0

@@ -1,0 +1,157 @@
+"""Where files are brought to: a repo in the hub's layout, or a folder of real files."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from fastload._store.filesystem import make_folder, remove_file, sync_folder, write_whole
+from fastload._store.folder_offer import read_manifest_file
+from fastload._store.publish import publish_snapshot
+from fastload._store.staged import StagingArea
+from fastload._store.stamp import source_is_unchanged, write_stamp
+from fastload._verify.manifest import dump_manifest
+from fastload._verify.path import OURS
+from fastload.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._store.admit import Task
+    from fastload._store.layout import RepoLayout
+    from fastload._store.offer import OfferedFile
+    from fastload._verify.manifest import Manifest
+
+_LAST = ("config.json", ".index.json")
+
+
+class Destination(Protocol):
+    """Takes the files of one snapshot."""
+
+    @property
+    def area(self) -> StagingArea:
+        """Where files are staged: on the file system on which they will be published."""
+
+    @property
+    def needs_links(self) -> bool:
+        """True if publishing makes symbolic links."""
+
+    def make(self) -> None:
+        """Make the folders that must be there before anything is staged."""
+
+    def find_existing(self, file: OfferedFile) -> str | None:
+        """The path of a file in its place that may be ``file``; its bytes have yet to prove it."""
+
+    def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
+        """Make the snapshot visible, in an order that no crash can spoil; its folder."""
+
+
+class CacheDestination:
+    """A repo in the layout of the hub's cache."""
+
+    needs_links = True
+
+    def __init__(self, layout: RepoLayout) -> None:
+        self._layout = layout
+        self.area = StagingArea(layout.ours())
+
+    def make(self) -> None:
+        """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo."""
+        make_folder(self._layout.snapshots)
+        self.area.make()
+
+    def find_existing(self, file: OfferedFile) -> str | None:
+        """See :class:`Destination`: a blob of that digest, whoever brought it."""
+        digest = file.git_sha1 or file.sha256
+        path = self._layout.blob(digest) if digest else ""
+        return path if digest and _has_size(path, file.size) else None
+
+    def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
+        """See :class:`Destination`."""
+        return publish_snapshot(self._layout, manifest, tasks)
+
+
+class PlainDestination:
+    """A folder of real files, for places without symbolic links.
+
+    It cannot change from one snapshot to another in one step. So the manifest of the old one goes first, and that of the
+    new one comes when all of its files are in place: between them the folder proves nothing.
+    """
+
+    needs_links = False
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self.area = StagingArea(os.path.join(folder, OURS))
+
+    @property
+    def _manifests(self) -> str:
+        return os.path.join(self._folder, OURS, "manifests")
+
+    def find_manifest(self) -> Manifest | None:
+        """The manifest of what is in the folder, if all its files are there, each at its size."""
+        manifests = self._read_manifests()
+        if len(manifests) != 1:
+            return None
+        is_whole = all(_has_size(os.path.join(self._folder, file.path), file.size) for file in manifests[0].files)
+        return manifests[0] if is_whole else None
+
+    def is_unchanged(self, files: Sequence[OfferedFile]) -> bool:
+        """True if ``files`` are those that were brought, in the state in which they were brought."""
+        return source_is_unchanged(self._stamp, files)
+
+    @property
+    def _stamp(self) -> str:
+        return os.path.join(self._folder, OURS, "stamp.json")
+
+    def _read_manifests(self) -> list[Manifest]:
+        try:
+            names = sorted(os.listdir(self._manifests))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found: list[Manifest] = []
+        for name in names:
+            try:
+                manifest = read_manifest_file(os.path.join(self._manifests, name))
+            except FormatError:  # it proves nothing, and is replaced
+                continue
+            if manifest is not None:
+                found.append(manifest)
+        return found
+
+    def make(self) -> None:
+        """See :class:`Destination`."""
+        self.area.make()
+
+    def find_existing(self, file: OfferedFile) -> str | None:
+        """See :class:`Destination`."""
+        path = os.path.join(self._folder, file.path)
+        return path if (file.sha256 or file.git_sha1) and _has_size(path, file.size) else None
+
+    def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
+        """See :class:`Destination`."""
+        before = self._read_manifests()
+        self._forget_manifests()
+        for task in sorted(tasks, key=lambda task: task.file.path.endswith(_LAST)):
+            path = os.path.join(self._folder, task.file.path)
+            make_folder(os.path.dirname(path))
+            task.incoming.publish(path)
+            sync_folder(os.path.dirname(path))
+        make_folder(self._manifests)
+        path = os.path.join(self._manifests, f"{manifest.commit}.json")
+        write_whole(path, dump_manifest(manifest), self.area.parts)
+        write_stamp(self._stamp, self._folder, [task.file for task in tasks], self.area.parts)
+        kept = {file.path for file in manifest.files}
+        for stale in {file.path for old in before for file in old.files} - kept:
+            remove_file(os.path.join(self._folder, stale))
+        return self._folder
+
+    def _forget_manifests(self) -> None:
+        if os.path.isdir(self._manifests):
+            for name in os.listdir(self._manifests):
+                remove_file(os.path.join(self._manifests, name))
+            sync_folder(self._manifests)
+
+
+def _has_size(path: str, size: int) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) == size

@@ -1,0 +1,164 @@
+"""What the store asks of a file system, with the system's refusals made ours."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fastload.errors import NoSpaceError, NotWritableError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_SYNC_FILE_RANGE_WRITE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Make ours what the system says of writing to ``path``.
+
+    Raises:
+        NoSpaceError: no room, no quota.
+        NotWritableError: no right; says whose it is and what cures it.
+        StoreError: anything else.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise translate_write(path, exc) from exc
+
+
+def translate_write(path: str, exc: OSError) -> StoreError:
+    """Our error for what the system said about writing to ``path``."""
+    if exc.errno in _NO_SPACE:
+        return NoSpaceError(path, f"no space left ({exc.strerror})", "Free some, or make the volume larger")
+    if exc.errno in _NOT_WRITABLE:
+        return _not_writable(path, exc)
+    return StoreError(path, f"cannot be written ({exc.strerror})", "Check the storage, then try again")
+
+
+def _not_writable(path: str, exc: OSError) -> NotWritableError:
+    """Says who asked, whose the nearest folder is, and the command that cures it."""
+    there = path
+    while not os.path.lexists(there) and there not in {"/", ""}:
+        there = os.path.dirname(there)
+    uid, gid = os.geteuid(), os.getegid()
+    if exc.errno == errno.EROFS:
+        hint = "It is mounted read-only: mount it writable, or warm into another place"
+        return NotWritableError(path, "cannot be written (read-only file system)", hint)
+    status = os.stat(there)
+    reason = (
+        f"cannot be written ({exc.strerror}): this is uid {uid}, gid {gid}, and {there!r} is owned by uid "
+        f"{status.st_uid}, gid {status.st_gid}, mode {status.st_mode & 0o7777:04o}"
+    )
+    return NotWritableError(path, reason, f"Run: chown -R {uid}:{gid} {there} (in Kubernetes: set fsGroup: {gid})")
+
+
+def make_folder(path: str) -> None:
+    """Make ``path`` and what is above it.
+
+    Raises:
+        StoreError: as :func:`writing` says.
+    """
+    with writing(path):
+        os.makedirs(path, exist_ok=True)
+
+
+def sync_folder(path: str) -> None:
+    """Bring what the folder lists to the disk; a file system that cannot sync folders keeps them in order by itself."""
+    with writing(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as exc:
+            if exc.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}:
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def write_whole(path: str, content: bytes, scratch: str) -> None:
+    """A file that appears with all of ``content`` or not at all, also after a power cut.
+
+    Args:
+        path: where; what is there is replaced.
+        content: all of it.
+        scratch: a folder on the same file system, for the file while it is not whole.
+
+    Raises:
+        StoreError: as :func:`writing` says.
+    """
+    temporary = os.path.join(scratch, f"{os.path.basename(path)}.{new_id()}")
+    with writing(path):
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            remove_file(temporary)
+            raise
+    sync_folder(os.path.dirname(path))
+
+
+def remove_file(path: str) -> None:
+    """Remove ``path`` if it is there.
+
+    Raises:
+        StoreError: it may not be removed.
+    """
+    with writing(path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+
+
+def exchange(a: str, b: str) -> bool:
+    """Swap two paths in one step; False where the file system cannot.
+
+    Raises:
+        StoreError: it can, but not these.
+    """
+    if not _libc.renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE):
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}:
+        return False
+    raise translate_write(b, OSError(code, os.strerror(code)))
+
+
+def start_writing_back(descriptor: int, offset: int, length: int) -> None:
+    """Ask the kernel to begin writing these bytes to the disk, so that the sync at the end finds little to do."""
+    _libc.sync_file_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)  # best effort: fsync follows in any case
+
+
+def reserve(descriptor: int, nbytes: int) -> None:
+    """Take ``nbytes`` of the disk for a file before they are written; a file system that cannot is left to run full.
+
+    Not ``posix_fallocate``: where the file system cannot, that writes zeros.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if nbytes and _libc.fallocate(descriptor, 0, 0, nbytes):
+        code = ctypes.get_errno()
+        if code not in {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EPERM}:
+            raise OSError(code, os.strerror(code))
+
+
+def new_id() -> str:
+    """A name that nobody else takes."""
+    return uuid.uuid4().hex[:16]

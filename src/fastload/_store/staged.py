@@ -1,0 +1,275 @@
+"""A file on its way into a tier: staged beside its place, journalled block by block, resumed by whoever comes next.
+
+The journal says which blocks were written and what they were. It is never trusted: a block that it names is read again
+and digested before it counts, so it needs no sync, and neither a crash nor a liar can make a block of something else.
+
+A staging inode has one writer ever. Whoever finds a file of somebody else's takes it over only where its writer is
+provably dead: the same boot of the same machine, and a lock that is free where locks tell the truth. Else the blocks
+are copied to an inode of one's own, and a writer that comes back from the dead writes where nobody looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._read.file import read_fully
+from fastload._store.filedigests import FileDigests
+from fastload._store.filesystem import make_folder, new_id, remove_file, reserve, start_writing_back, writing
+from fastload._store.lock import flock_is_truthful, read_boot_id, try_exclusive
+from fastload._verify.digest import BLOCK_BYTES, block_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastload._store.offer import OfferedFile
+    from fastload._verify.manifest import ManifestFile
+
+_WRITE_BACK_BYTES = 64 << 20  # 64 MiB
+_JOURNAL_LIMIT_BYTES = 64 << 20  # 64 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class StagingArea:
+    """Where the files of one repo, or of one plain folder, are staged."""
+
+    ours: str
+    """The ``.fastload`` folder."""
+
+    @property
+    def parts(self) -> str:
+        """Where bytes are."""
+        return os.path.join(self.ours, "staging")
+
+    @property
+    def journals(self) -> str:
+        """Where it is noted which of them are there."""
+        return os.path.join(self.ours, "journals")
+
+    def make(self) -> None:
+        """Make the folders."""
+        make_folder(self.parts)
+        make_folder(self.journals)
+
+    def list_names(self, key: str) -> list[str]:
+        """The names under which content ``key`` was staged, by whomever."""
+        try:
+            return sorted(name for name in os.listdir(self.journals) if name.startswith(f"{key}."))
+        except FileNotFoundError:
+            return []
+
+    def part(self, name: str) -> str:
+        """The file that holds the bytes."""
+        return os.path.join(self.parts, name)
+
+    def journal(self, name: str) -> str:
+        """The file that says which."""
+        return os.path.join(self.journals, name)
+
+    def remove(self, name: str) -> None:
+        """Forget what was staged as ``name``. If somebody still writes there, it is to nobody's harm but his own."""
+        remove_file(self.part(name))
+        remove_file(self.journal(name))
+
+
+@dataclass(slots=True)
+class _Claims:
+    """What an earlier writer left: bytes that have yet to be proven."""
+
+    descriptor: int
+    digests: dict[int, str]
+
+
+class StagedFile:
+    """One file being written. Threads may put different blocks at once."""
+
+    def __init__(self, area: StagingArea, name: str, size: int, journal: int) -> None:
+        self._area = area
+        self._name = name
+        self._size = size
+        self._journal = journal
+        with writing(area.part(name)):
+            self._part = os.open(area.part(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._digests = FileDigests(size, self._read_back)
+        self._claims: _Claims | None = None
+        self._written_bytes = 0
+
+    @property
+    def missing_bytes(self) -> int:
+        """The room that it will take and has not taken yet."""
+        return max(0, self._size - os.fstat(self._part).st_blocks * 512)  # what st_blocks counts in, on any file system
+
+    def reserve(self) -> None:
+        """Take the room on the disk.
+
+        Raises:
+            NoSpaceError: there is none.
+        """
+        with writing(self._area.part(self._name)):
+            reserve(self._part, self._size)
+
+    def inherit(self, claims: _Claims) -> None:
+        """Count on what an earlier writer left, once it is proven."""
+        self._claims = claims
+
+    def recall(self, index: int, block: memoryview) -> bool:
+        """Fill ``block`` from what was staged before; False where that is not there, or is not what it was."""
+        if self._claims is None or index not in self._claims.digests:
+            return False
+        try:
+            if os.preadv(self._claims.descriptor, [block], index * BLOCK_BYTES) != len(block):
+                return False
+        except OSError:
+            return False
+        digest = block_digest(block)
+        if digest != self._claims.digests[index]:
+            return False
+        if self._claims.descriptor != self._part:
+            self._write(index, digest, block)
+        self._digests.add(index, digest, block)
+        return True
+
+    def put(self, index: int, block: memoryview) -> None:
+        """Block ``index`` has arrived.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        digest = block_digest(block)
+        self._write(index, digest, block)
+        self._digests.add(index, digest, block)
+
+    def _write(self, index: int, digest: str, block: memoryview) -> None:
+        offset, done = index * BLOCK_BYTES, 0
+        with writing(self._area.part(self._name)):
+            while done < len(block):
+                done += os.pwrite(self._part, block[done:], offset + done)
+            os.write(self._journal, f"{index} {digest}\n".encode("ascii"))
+        self._written_bytes += len(block)  # a race between threads costs a hint to the kernel, nothing else
+        if self._written_bytes >= _WRITE_BACK_BYTES:
+            self._written_bytes = 0
+            start_writing_back(self._part, 0, 0)
+
+    def _read_back(self, offset: int, block: memoryview) -> None:
+        read_fully(self._part, offset, [block], path=self._area.part(self._name))
+
+    def finish(self, path: str) -> ManifestFile:
+        """The digests of the whole, all of whose blocks have arrived; the bytes are on the disk when this returns.
+
+        Raises:
+            StoreError: the disk could not take them. (A sync that failed is never tried again: the kernel has let go of
+            what it could not write.)
+        """
+        with writing(self._area.part(self._name)):
+            os.ftruncate(self._part, self._size)
+            os.fsync(self._part)
+        return self._digests.finish(path)
+
+    def publish(self, target: str) -> None:
+        """Give the file its name; what had it before is replaced."""
+        with writing(target):
+            os.replace(self._area.part(self._name), target)
+        self.close()
+        remove_file(self._area.journal(self._name))
+
+    def discard(self) -> None:
+        """Forget all that was written."""
+        self.close()
+        self._area.remove(self._name)
+
+    def close(self) -> None:
+        """Let go; what was written waits in the journal for whoever comes next."""
+        descriptors = {self._part, self._journal} | ({self._claims.descriptor} if self._claims else set())
+        self._claims = None
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):  # an error of a close that follows a sync, or an error, says nothing new
+                os.close(descriptor)
+
+
+def content_key(file: OfferedFile, place: str) -> str:
+    """Under what ``file`` is staged: its digest, or where nobody knows one, where it lies and the state it is in."""
+    state = json.dumps([place, file.path, file.size, file.mtime_ns]).encode("utf-8")
+    return file.sha256 or file.git_sha1 or f"plain-{block_digest(state)[:40]}"
+
+
+def open_staged(area: StagingArea, key: str, size: int) -> StagedFile:
+    """A staged file for the content ``key`` of ``size`` bytes, with whatever an earlier writer left of it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    for name in area.list_names(key):
+        taken = _take_over(area, name, size)
+        if taken is not None:
+            return taken
+    staged = _begin(area, f"{key}.{new_id()}", size)
+    for name in area.list_names(key):
+        claims = _read_claims(area, name, size)
+        if claims is not None:
+            staged.inherit(claims)
+            break
+    return staged
+
+
+def _begin(area: StagingArea, name: str, size: int) -> StagedFile:
+    device = os.stat(area.journals).st_dev
+    head = json.dumps({"schema": 1, "size": size, "boot_id": read_boot_id(), "device": device})
+    with writing(area.journal(name)):
+        journal = os.open(area.journal(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try_exclusive(journal)
+        os.write(journal, f"{head}\n".encode("ascii"))
+    return StagedFile(area, name, size, journal)
+
+
+def _take_over(area: StagingArea, name: str, size: int) -> StagedFile | None:
+    """The file ``name`` as our own, if its writer is provably dead."""
+    try:
+        journal = os.open(area.journal(name), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except OSError:
+        return None
+    is_ours, digests = _parse_journal(journal, size)
+    is_dead = is_ours and flock_is_truthful(area.journal(name)) and try_exclusive(journal)
+    if not is_dead or not os.path.isfile(area.part(name)) or not os.path.isfile(area.journal(name)):
+        os.close(journal)
+        return None
+    staged = StagedFile(area, name, size, journal)
+    staged.inherit(_Claims(staged._part, digests))  # noqa: SLF001 - the same inode: what is there is not copied
+    return staged
+
+
+def _read_claims(area: StagingArea, name: str, size: int) -> _Claims | None:
+    try:
+        journal = os.open(area.journal(name), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        _, digests = _parse_journal(journal, size)
+        return _Claims(os.open(area.part(name), os.O_RDONLY | os.O_CLOEXEC), digests) if digests else None
+    except OSError:
+        return None
+    finally:
+        os.close(journal)
+
+
+def _parse_journal(journal: int, size: int) -> tuple[bool, dict[int, str]]:
+    """Whether it was begun under this kernel and mount, and the digests; what is odd or torn counts as not written."""
+    raw = os.pread(journal, _JOURNAL_LIMIT_BYTES, 0)
+    first, _, rest = raw.partition(b"\n")
+    try:
+        head = json.loads(first)
+    except ValueError:
+        return False, {}
+    if not isinstance(head, dict) or head.get("size") != size:
+        return False, {}
+    here = (read_boot_id(), os.fstat(journal).st_dev)
+    return (head.get("boot_id"), head.get("device")) == here, dict(_parse_lines(rest.split(b"\n")[:-1]))
+
+
+def _parse_lines(lines: list[bytes]) -> Iterator[tuple[int, str]]:
+    for line in lines:
+        index, _, digest = line.partition(b" ")
+        if index.isdigit() and len(index) < 12 and len(digest) == 64:  # noqa: PLR2004 - hex of a BLAKE3
+            yield int(index), digest.decode("ascii", errors="replace")

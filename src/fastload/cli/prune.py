@@ -1,0 +1,50 @@
+"""``fastload prune``: bring what fastload keeps on the local tier down to a size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from fastload._fetch.snapshots import prune
+from fastload._settings.values import parse_size
+from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.text import show_bytes
+
+if TYPE_CHECKING:
+    import argparse
+
+    from fastload._fetch.snapshots import Pruned
+
+HELP = "remove leftovers, then the least recently used of what fastload brought, down to a size"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The size."""
+    parser.add_argument("--max-bytes", metavar="SIZE", help="such as 500Gi; default: local_max_bytes")
+    parser.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prune, and say what that did."""
+    max_bytes = None if arguments.max_bytes is None else parse_size(arguments.max_bytes)
+    pruned = prune(max_bytes=max_bytes, is_dry_run=arguments.dry_run, options=parse_settings(arguments))
+    if arguments.as_json:
+        print(json.dumps({"schema": 1, "dry_run": arguments.dry_run, **asdict(pruned)}))
+        return
+    done = "would remove" if arguments.dry_run else "removed"
+    for each in pruned.removed:
+        print(f"{done} {each.repo}@{each.commit}: {show_bytes(each.freed_bytes)} freed")
+    print(_summarise(pruned))
+
+
+def _summarise(pruned: Pruned) -> str:
+    kept = f"fastload keeps {show_bytes(pruned.kept_bytes)} on the local tier"
+    leftovers = f"{show_bytes(pruned.reclaimed_bytes)} of leftovers reclaimed"
+    if pruned.max_bytes is None:
+        return f"{leftovers}; {kept}, and no size was given to bring that down to"
+    if pruned.kept_bytes > pruned.max_bytes:
+        why = "the rest is pinned, in use, or was used in the last ten minutes"
+        return f"{leftovers}; {kept}, more than {show_bytes(pruned.max_bytes)}: {why}"
+    return f"{leftovers}; {kept}"

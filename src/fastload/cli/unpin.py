@@ -1,0 +1,26 @@
+"""``fastload unpin NAME``: let a snapshot be evicted again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from fastload._fetch.snapshots import unpin
+from fastload.cli.model import add_settings, parse_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "let a snapshot of the local tier be evicted again"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A name."""
+    parser.add_argument("model", metavar="NAME", help="org/name, org/name@revision or an alias")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do it, and say what it was done to."""
+    snapshot = unpin(arguments.model, options=parse_settings(arguments))
+    print(json.dumps({"schema": 1, "unpinned": snapshot}) if arguments.as_json else f"unpinned {snapshot}")

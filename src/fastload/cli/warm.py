@@ -1,0 +1,113 @@
+"""``fastload warm NAME…``: bring models up, verified. The paths, in the order of the names, are all of stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fastload._fetch.warm import Planned, WarmRequest, plan_warm, warm
+from fastload._settings.values import parse_duration
+from fastload._store.wanted import parse_wish
+from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.text import show_bytes
+from fastload.errors import FastloadError, UsageError
+from fastload.options import decide_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from fastload._fetch.resolve import Snapshot
+    from fastload.options import Settings
+
+HELP = "bring models up to a tier, verified; does nothing where they are there"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to bring, where to, and how gently."""
+    parser.add_argument(
+        "models", metavar="NAME", nargs="+", help="org/name[@revision], an alias, a folder's name, a path"
+    )
+    parser.add_argument("--to", default="local", metavar="TIER", help="local (default), shared, or the root of a cache")
+    parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="bring these too, as '*.gguf'")
+    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these out")
+    parser.add_argument("--plain", metavar="DIR", help="real files in DIR, no links, for places without symlinks")
+    parser.add_argument("--link", metavar="PATH", help="make PATH a link to the snapshot")
+    parser.add_argument("--slots", type=int, metavar="K", help="at most K copy from a shared tier at once")
+    parser.add_argument("--jitter", metavar="TIME", help="wait up to this long before beginning, such as 30s")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be brought")
+    progress = parser.add_mutually_exclusive_group()
+    progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
+    progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Try all; the first failure is the command's."""
+    if len(arguments.models) > 1 and (arguments.plain or arguments.link):
+        raise UsageError("--plain and --link are for one NAME", "Run warm once for each")
+    settings = decide_settings(parse_settings(arguments), {})
+    results: list[dict[str, Any]] = []
+    failure: FastloadError | None = None
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        for model in arguments.models:
+            try:
+                results.append(_bring(_request(arguments, model), settings, arguments))
+            except FastloadError as error:
+                failure = failure or error
+                results.append({"model": model, "error": error.to_dict(), "exit_code": error.exit_code})
+                if failure is not error:
+                    print(f"fastload: {model}: {error}", file=sys.stderr)
+    if failure is not None:
+        failure.results = results  # for --json, which has one object for all
+        raise failure
+    if arguments.as_json:
+        print(json.dumps({"schema": 1, "models": results}))
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"fastload: {message}", file=sys.stderr)
+
+
+def _request(arguments: argparse.Namespace, model: str) -> WarmRequest:
+    return WarmRequest(
+        model=model,
+        to=arguments.to,
+        wish=parse_wish(arguments.include, arguments.exclude),
+        plain=arguments.plain and os.path.abspath(arguments.plain),
+        link=arguments.link and os.path.abspath(arguments.link),
+        slots=arguments.slots,
+        jitter_s=parse_duration(arguments.jitter) if arguments.jitter else 0.0,
+        # A log should say that something moves, so that nobody takes a long download for a hang.
+        progress=True if arguments.progress is None else arguments.progress,
+        tell=lambda sentence: print(f"fastload: {sentence}", file=sys.stderr, flush=True),
+    )
+
+
+def _bring(request: WarmRequest, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.dry_run:
+        planned = plan_warm(request, settings)
+        if not arguments.as_json:
+            print(_show_plan(planned), file=sys.stderr)
+        return {"model": request.model, **asdict(planned), "bytes": planned.nbytes}
+    snapshot = warm(request, settings)
+    if not arguments.as_json:
+        print(snapshot.path, flush=True)
+    return _describe(request, snapshot)
+
+
+def _describe(request: WarmRequest, snapshot: Snapshot) -> dict[str, Any]:
+    facts = {name: fact for name, fact in asdict(snapshot).items() if name != "report"}
+    return {"model": request.model, **facts}
+
+
+def _show_plan(planned: Planned) -> str:
+    head = f"{planned.repo}@{planned.commit or '(by content)'}"
+    if not planned.files:
+        return f"{head}: is in {planned.to}, nothing to do"
+    lines = [f"  {show_bytes(size):>12}  {path}" for path, size in planned.files]
+    return "\n".join([f"{head}: {show_bytes(planned.nbytes)} from {planned.tier} to {planned.to}", *lines])
