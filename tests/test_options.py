@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastload import options as room
-from fastload._settings.values import Share
+from fastload._settings.values import Share, parse_size
 from fastload.errors import FastloadError, StoreError, UsageError
-from fastload.options import Options, Settings, decide_settings, parse_size
+from fastload.options import Options, Settings, decide_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
 from fastload._store.tiered import Search, Tiers, search
-from store.models import (
+from stored_models import (
     COMMIT,
     OTHER_COMMIT,
     model_files,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from fastload._store.wanted import check_has_weights
 from fastload._verify.manifest import Manifest, plain_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastload._progress import Callback
     from fastload._store.admit import Incoming
@@ -65,6 +65,18 @@ def bring(job: Bringing) -> Brought:
         NoSpaceError, NotWritableError, UnsupportedError: the destination cannot take it.
         HubError, StoreError: the offer cannot be read.
     """
+    with opened(job) as tasks:
+        tally = admit(job, tasks)
+        return publish(job, tasks, tally)
+
+
+@contextmanager
+def opened(job: Bringing) -> Iterator[list[Task]]:
+    """The wanted files on their way in, with room for all of them; inside of it bytes may be put.
+
+    Raises:
+        FormatError, NoSpaceError, NotWritableError, UnsupportedError, StoreError: as :func:`bring` says.
+    """
     wanted = job.wish.choose(job.offer.files)
     check_has_weights(wanted, job.offer.files, job.offer.repo)
     job.destination.make()
@@ -77,8 +89,7 @@ def bring(job: Bringing) -> Brought:
             tasks.append(Task(file, incoming))
             closing.callback(_close, tasks[-1])
         _reserve(job, tasks)
-        tally = _admit(job, tasks)
-        return _publish(job, tasks, tally)
+        yield tasks
 
 
 def _close(task: Task) -> None:
@@ -103,8 +114,8 @@ def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
             task.incoming.reserve()
 
 
-def _admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
-    """Bring the files in; the caller's thread tells how far it is."""
+def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
+    """Bring in what is missing of the files; the caller's thread tells how far it is."""
     total_bytes = sum(task.file.size for task in tasks)
     progress = choose_progress(job.progress, total_bytes)
 
@@ -123,7 +134,8 @@ def _admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
     return admission.tally
 
 
-def _publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
+def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
+    """Make the snapshot visible; all tasks are done."""
     done = tuple(sorted((task.done for task in tasks if task.done is not None), key=lambda file: file.path))
     commit = job.offer.commit or plain_commit(done)
     manifest = Manifest(repo=job.offer.repo, commit=commit, source=job.offer.tier, files=done)

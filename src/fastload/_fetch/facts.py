@@ -38,13 +38,13 @@ class SnapshotFacts:
     revisions: tuple[str, ...]
     """The branches and tags that mean it there."""
     path: str
-    nbytes: int
+    bytes: int
     """Of all its files; other snapshots may share them."""
     state: str
     """``complete``, ``plain`` for a folder outside the hub's layout, or ``incomplete: `` and what is missing."""
     evidence: str
     brought_by_fastload: bool
-    is_pinned: bool
+    pinned: bool
     used: str | None
     """When fastload last used or brought it, as ISO 8601 in UTC; None: not known."""
     age_s: float
@@ -111,11 +111,11 @@ def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
         commit=commit,
         revisions=tuple(revisions),
         path=stored.folder,
-        nbytes=_count_bytes(stored.folder),
+        bytes=_count_bytes(stored.folder),
         state=_name_state(stored),
         evidence=stored.evidence,
         brought_by_fastload=is_ours,
-        is_pinned=is_held,
+        pinned=is_held,
         used=datetime.fromtimestamp(used_ns / _NS, UTC).isoformat(timespec="seconds") if used_ns else None,
         age_s=max(0.0, (now_ns - (find_mtime_ns(stored.folder) or now_ns)) / _NS),
     )

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._format.header import parse_object
 from fastload._read.file import read_small_file, translate
-from fastload._store.layout import OURS
 from fastload._store.offer import OfferedFile
 from fastload._store.ref import is_commit
+from fastload._verify.path import OURS
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:

@@ -1,0 +1,75 @@
+"""From a name to one snapshot on the local tier, for those who change something there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._store.layout import RepoLayout, repo_folder
+from fastload._store.ref import Name, parse_ref
+from fastload._store.root import Root, list_refs, read_commit
+from fastload._store.usage import list_snapshots
+from fastload.errors import ModelNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    import os
+
+    from fastload.options import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """One snapshot on the local tier, in the hub's layout."""
+
+    repo: str
+    commit: str
+    layout: RepoLayout
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.commit}"
+
+
+def local_root(settings: Settings) -> str:
+    """The local tier's folder.
+
+    Raises:
+        UsageError: the settings do not allow it.
+    """
+    if "local" not in settings.tiers:
+        raise UsageError("the local tier may not be asked (tiers)", "Add local to the setting tiers")
+    return settings.local
+
+
+def find_local(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Local:
+    """The snapshot that ``model`` means on the local tier, complete or not: the first candidate's that is there.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        UsageError: it is a path, or means a plain folder.
+        StoreError: it cannot be read.
+    """
+    root = Root(local_root(settings), label="local")
+    name = parse_ref(model, revision, settings.aliases)
+    if isinstance(name, str):
+        raise UsageError(f"{name!r} is a path", "Give the name of a model, as 'fastload ls' shows it")
+    for candidate in name.candidates:
+        layout = RepoLayout(repo_folder(root.path, candidate.repo))
+        commit = read_commit(layout, candidate.revision)
+        if commit is not None and commit in list_snapshots(layout):
+            return Local(candidate.repo, commit, layout)
+        plain = root.find(candidate, is_alias=name.is_alias)
+        if plain is not None and plain.layout is None:
+            hint = "fastload keeps its hands off it: it is never evicted, and needs no pin. Remove it yourself"
+            raise UsageError(f"{plain.folder!r} is a plain folder", hint)
+    raise ModelNotFoundError(name.text, (root.path,), _name_others(name, root))
+
+
+def _name_others(name: Name, root: Root) -> str:
+    """What else there is of the repo: without a ref that leads to it, a snapshot has its commit for a name only."""
+    others: list[str] = []
+    for candidate in name.candidates:
+        layout = RepoLayout(repo_folder(root.path, candidate.repo))
+        refs = list_refs(layout)
+        others += [f"{candidate.repo}@{revision}" for revision in sorted(refs)]
+        others += [f"{candidate.repo}@{commit}" for commit in list_snapshots(layout) if commit not in refs.values()]
+    return f"There is: {', '.join(others[:8])}" if others else "'fastload ls' shows what is there"
