@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._fetch.remote import read_checkpoint, read_whole
 from fastload._fetch.resolve import parse_model, require, tiers_of
+from fastload._fetch.source import find_offer, hub_of
+from fastload._fetch.through import begin_copy
 from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
 from fastload._format.header import parse_object
+from fastload._read.choose import Choice, choose_reader
 from fastload._read.file import read_header, read_small_file
 from fastload._store.directory import find_files
+from fastload._store.folder_offer import offer_stored
+from fastload._store.reading import Reading
 from fastload._store.tiered import search
+from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastload._fetch.source import HubFound
+    from fastload._fetch.through import Copy
+    from fastload._read.reader import File, Reader
+    from fastload._store.offer import Offer
+    from fastload._store.ref import Name
+    from fastload._store.root import Stored
     from fastload.options import Settings
 
 _MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
@@ -29,56 +45,108 @@ class Source:
     revision: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
     """A checkpoint whose headers were read and agreed, and where it came from."""
 
     checkpoint: Checkpoint
     folder: str
+    """Where it is; for what is on no mount, the name that the hub has for it."""
+    root: str
+    """The snapshot's folder, which a subfolder was taken of."""
     tier: str
-    commit: str | None
-    commit_learnt: str | None
+    commit: str | None = None
+    commit_learnt: str | None = None
+    remote: Offer | None = None
+    """What gives the bytes where no file system does."""
+    begin_copy: Callable[[], Copy | None] = lambda: None
+    """Begins the copy on the local tier, if there shall be one of what is loaded."""
+    begin_reading: Callable[[], Reading | None] = lambda: None
+    """Shows others that it is being read."""
+
+    def choose(self, shard: Shard, wanted: str) -> Choice:
+        """The reader for one shard.
+
+        Raises:
+            UnsupportedError: one that was asked for by name, for bytes that no file system has.
+        """
+        if self.remote is None:
+            return choose_reader(shard, wanted)
+        if wanted == "auto":
+            return Choice(partial(_open_offered, self.remote), "hub", "it is on no mount", self.remote.depth)
+        hint = 'Use reader="auto", or bring the model up first: fastload warm'
+        raise UnsupportedError(f'reader="{wanted}" cannot read from the hub', hint)
+
+
+def _open_offered(offer: Offer, file: File) -> Reader:
+    return offer.open(next(offered for offered in offer.files if offered.path == file.path))
 
 
 def fetch(source: Source, settings: Settings) -> Fetched:
     """The checkpoint that ``source`` means; reads headers and the index only.
 
     Raises:
-        ModelNotFoundError, FormatError, StoreError, UsageError: as :func:`fastload.load` says.
+        ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
     """
-    place = _find(source, settings)
-    files = find_files(place.folder, subfolder=source.subfolder, variant=source.variant)
-    shards = [Shard(name, path, *read_header(path)) for name, path in files.shards]
-    return Fetched(build_checkpoint(shards, files.index), files.folder, place.tier, place.commit, place.learnt)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    folder: str
-    tier: str
-    commit: str | None
-    learnt: str | None
-
-
-def _find(source: Source, settings: Settings) -> _Place:
     parsed = parse_model(source.model, source.revision, settings)
     if isinstance(parsed, str):
-        return _Place(parsed, "path", None, None)
-    stored = require(search(parsed, tiers_of(settings)))
-    learnt = None
+        return _fetch_folder(source, parsed, "path")
+    found = search(parsed, tiers_of(settings))
+    hub = hub_of(settings)
+    if found.found is None and hub is not None:
+        return _fetch_from_hub(source, find_offer(parsed, hub, found), settings)
+    return _fetch_stored(source, parsed, require(found), settings)
+
+
+def _fetch_folder(source: Source, path: str, tier: str) -> Fetched:
+    files = find_files(path, subfolder=source.subfolder, variant=source.variant)
+    shards = [Shard(name, shard_path, *read_header(shard_path)) for name, shard_path in files.shards]
+    return Fetched(checkpoint=build_checkpoint(shards, files.index), folder=files.folder, root=path, tier=tier)
+
+
+def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings) -> Fetched:
+    """From a folder of a tier; what comes from a shared one may be kept on the local one."""
+    candidate = next((c for c in name.candidates if c.repo == stored.repo), name.candidates[0])
+    fetched = _fetch_folder(source, stored.folder, stored.tier)
     if stored.commit is not None:
-        is_pinned = any(candidate.is_pinned for candidate in parsed.candidates)
-        learnt = "name" if is_pinned else stored.tier
-    return _Place(stored.folder, stored.tier, stored.commit, learnt)
+        learnt = "name" if candidate.is_pinned else stored.tier
+        fetched = replace(fetched, commit=stored.commit, commit_learnt=learnt)
+    fetched = replace(fetched, begin_reading=lambda: Reading(stored))
+    if stored.tier == "local":
+        return fetched
+
+    def begin() -> Copy | None:
+        return begin_copy(lambda: offer_stored(stored), candidate.moving_revision, settings)
+
+    return replace(fetched, begin_copy=begin)
 
 
-def is_quantised(folder: str) -> bool:
+def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetched:
+    offer = found.offer
+    return Fetched(
+        checkpoint=read_checkpoint(offer, subfolder=source.subfolder, variant=source.variant),
+        folder=f"{offer.repo}@{offer.commit}",
+        root="",
+        tier=offer.tier,
+        commit=offer.commit,
+        commit_learnt="name" if found.candidate.is_pinned else "hub",
+        remote=offer,
+        begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
+    )
+
+
+def is_quantised(fetched: Fetched, subfolder: str | None) -> bool:
     """True if the model's config.json says that its weights are quantised.
 
     Raises:
         FormatError: the config is there but is no JSON object.
     """
-    path = os.path.join(folder, "config.json")
-    if not os.path.lexists(path):
-        return False
-    return bool(parse_object(read_small_file(path, _MAX_CONFIG_BYTES), path).get("quantization_config"))
+    if fetched.remote is not None:
+        name = f"{subfolder.strip('/')}/config.json" if subfolder else "config.json"
+        file = next((file for file in fetched.remote.files if file.path == name), None)
+        raw = None if file is None else read_whole(fetched.remote, file, _MAX_CONFIG_BYTES)
+        path = name
+    else:
+        path = os.path.join(fetched.folder, "config.json")
+        raw = read_small_file(path, _MAX_CONFIG_BYTES) if os.path.lexists(path) else None
+    return raw is not None and bool(parse_object(raw, path).get("quantization_config"))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub import HubAccess, HubTier
-from fastload._store.tiered import Tiers, search
-from fastload.errors import HubError, NetworkError
+from fastload._store.tiered import Search, Tiers, search
+from fastload.errors import AuthError, HubError, NetworkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,3 +135,34 @@ def _copies(repo: str, commit: str, tiers: Tiers, target: Root) -> tuple[Stored,
                 yield stored
 
     return tuple(look())
+
+
+@dataclass(frozen=True, slots=True)
+class HubFound:
+    """What only the hub has."""
+
+    candidate: Candidate
+    offer: Offer
+
+
+def find_offer(name: Name, hub: HubTier, seen: Search) -> HubFound:
+    """The hub's offer of the first candidate that it knows.
+
+    Raises:
+        ModelNotFoundError: it knows none, and no folder has one either.
+        HubError: it could not be asked, or refuses.
+    """
+    refusal: HubError | None = None
+    for candidate in name.candidates:
+        if candidate.is_bare:
+            continue
+        try:
+            offer = hub.find(candidate.repo, candidate.revision)
+        except AuthError as exc:  # another candidate may not be gated
+            refusal = refusal or exc
+            continue
+        if offer is not None:
+            return HubFound(candidate, offer)
+    if refusal is not None:
+        raise refusal
+    raise seen.miss("the hub")

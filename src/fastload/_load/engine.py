@@ -42,7 +42,7 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     found = find(request, clock)
     own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
     if parameters.match(own, found.infos, strict=strict, dtype=dtype):
-        check_cast(found)
+        check_cast(found, request.source.subfolder)
     found = found.only(own)
     destinations = parameters.assign(own, found.infos, maps=request.settings.reader == "mmap")
     keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
@@ -56,7 +56,7 @@ def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> S
     cast = None if request.dtype is None else parse_cast(request.dtype)
     found = find(request, clock)
     if cast is not None:
-        check_cast(found)
+        check_cast(found, request.source.subfolder)
     keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
     target = choose_target(parsed, keeping, request.settings, found.fetched.checkpoint)
     return prepare(request, found, target, parsed, clock)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import Fetched, fetch, is_quantised
@@ -16,7 +17,6 @@ from fastload._place.budget import host_headroom
 from fastload._place.tensors import check_castable, torch_layout
 from fastload._plan.plan import build_plan
 from fastload._progress import choose_progress
-from fastload._read.choose import Choice, choose_reader
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
     import torch
 
+    from fastload._fetch.through import Copy
     from fastload._format.header import TensorInfo
     from fastload._load.clock import Clock
     from fastload._load.request import Request
     from fastload._load.target import Target
+    from fastload._read.choose import Choice
+    from fastload._read.reader import File, Reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +67,10 @@ def _want(fetched: Fetched, wanted: Callable[[str], bool]) -> Found:
     return Found(fetched=fetched, wanted=wanted, infos=infos)
 
 
-def check_cast(found: Found) -> None:
+def check_cast(found: Found, subfolder: str | None) -> None:
     """Raise ``UsageError`` where casting could change what the weights mean."""
     check_castable(found.infos)
-    if is_quantised(found.fetched.folder):
+    if is_quantised(found.fetched, subfolder):
         what = "dtype= cannot cast a model whose config.json has a quantization_config"
         raise UsageError(what, "Load it as it is stored (leave dtype= out)")
 
@@ -87,10 +90,16 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     plan = build_plan(checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes)
     staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
     target.check_room(plan, staging)
+    copy = found.fetched.begin_copy()
+    if copy is not None:
+        choices = {shard: _teed(choice, copy, found.fetched.root) for shard, choice in choices.items()}
     return Stream(
         Job(
             fetched=found.fetched,
             plan=plan,
+            copy=copy,
+            reading=found.fetched.begin_reading(),
+            is_whole=len(found.infos) == sum(1 for _ in checkpoint.tensors()),
             sources=Sources(checkpoint.shards, choices, plan.extents),
             schedule=Schedule(plan.extents, window_bytes=target.window_bytes),
             placer=target.open_placer(plan, staging.slot_bytes),
@@ -105,6 +114,17 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
 
 def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
     """A reader per shard that holds a wanted tensor."""
-    checkpoint = found.fetched.checkpoint
+    fetched = found.fetched
+    checkpoint = fetched.checkpoint
     shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
-    return {shard: choose_reader(checkpoint.shards[shard], wanted) for shard in sorted(shards)}
+    return {shard: fetched.choose(checkpoint.shards[shard], wanted) for shard in sorted(shards)}
+
+
+def _teed(choice: Choice, copy: Copy, root: str) -> Choice:
+    """``choice``, whose readers feed the copy too; what is on a mount lies below ``root``."""
+
+    def open_teed(file: File) -> Reader:
+        path = os.path.relpath(file.path, root) if os.path.isabs(file.path) else file.path
+        return copy.wrap(path, choice.open(file))
+
+    return replace(choice, open=open_teed)

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.through import Copy
     from fastload._load.clock import Busy, Clock
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
+    from fastload._store.reading import Reading
 
 
 class Weights(dict[str, "torch.Tensor"]):
@@ -34,6 +36,12 @@ class Job:
 
     fetched: Fetched
     plan: Plan
+    copy: Copy | None
+    """Is fed with what is read, and kept on the local tier."""
+    reading: Reading | None
+    """Shows others that the snapshot is in use."""
+    is_whole: bool
+    """True if no tensor of the checkpoint is left out: only then is the copy whole, too."""
     sources: Sources
     schedule: Schedule
     placer: Placer
@@ -107,6 +115,9 @@ class Stream:
         job.clock.enter("finish")
         self._pipeline.join()
         job.placer.finish()
+        if job.copy is not None and job.is_whole:
+            job.clock.enter("publish")
+            job.copy.publish()
         self.close()
 
     def close(self) -> None:
@@ -117,6 +128,9 @@ class Stream:
         job.clock.enter("finish")
         self._pipeline.close()
         job.progress.close()
+        for held in (job.copy, job.reading):
+            if held is not None:
+                held.close()
         job.clock.enter("finish")
         self._report = _make_report(job, self._position)
 

@@ -56,6 +56,17 @@ def _memory_depth() -> int:
     return min(max(len(os.sched_getaffinity(0)), _MEMORY_DEPTHS[0]), _MEMORY_DEPTHS[-1])
 
 
+def is_memory(path: str) -> bool:
+    """True if what is written below ``path`` stays in memory, as on tmpfs."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return file_system(descriptor) in MEMORY
+    finally:
+        os.close(descriptor)
+
+
 def _choose(file: File) -> Choice:
     descriptor = open_regular(file.path)
     try:

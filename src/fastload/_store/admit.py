@@ -46,7 +46,7 @@ class Incoming(Protocol):
         """Take the room on the disk."""
 
     def recall(self, index: int, block: memoryview) -> bool:
-        """Fill ``block`` with what is there already of block ``index``; False where that is nothing, or wrong."""
+        """True if block ``index`` is there already; to see that, ``block`` may be filled with it."""
 
     def put(self, index: int, block: memoryview) -> None:
         """Block ``index`` has arrived."""

@@ -42,6 +42,11 @@ class Candidate:
         """True if it names a commit, which never means anything else tomorrow."""
         return self.revision is not None and is_commit(self.revision)
 
+    @property
+    def moving_revision(self) -> str | None:
+        """The branch or tag that it follows; None if it names a commit."""
+        return None if self.is_pinned else self.revision or DEFAULT_REVISION
+
     def __str__(self) -> str:
         return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
 

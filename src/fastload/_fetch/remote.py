@@ -1,0 +1,72 @@
+"""The headers of a checkpoint whose files are on no mount: read through the offer's readers, a few bytes of each."""
+
+from __future__ import annotations
+
+import posixpath
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint
+from fastload._format.header import LENGTH_BYTES, parse_header, parse_header_length
+from fastload._format.index import MAX_INDEX_BYTES, parse_index
+from fastload._format.select import ByIndex, select_files
+from fastload.errors import FormatError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from fastload._store.offer import Offer, OfferedFile
+
+_FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one request
+
+
+def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None) -> Checkpoint:
+    """The checkpoint that ``offer`` has; reads headers and the index only.
+
+    Raises:
+        FormatError: there are no weights, or what there is is malformed.
+        ModelNotFoundError: there is no such subfolder.
+        HubError: the hub does not give it.
+    """
+    folder = subfolder.strip("/") if subfolder else ""
+    there = {file.path: file for file in offer.files if posixpath.dirname(file.path) == folder}
+    if subfolder and not there:
+        raise ModelNotFoundError(f"{offer.repo}/{subfolder}", (offer.tier,), "Give a folder inside the model")
+    names = {posixpath.basename(path) for path in there}
+    selection = select_files(names, variant=variant, path=offer.repo)
+    index = None
+    if isinstance(selection, ByIndex):
+        path = posixpath.join(folder, selection.name)
+        index = parse_index(read_whole(offer, there[path], MAX_INDEX_BYTES), path=path)
+    wanted = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
+    shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name))) for name in wanted]
+    return build_checkpoint(shards, index)
+
+
+def read_whole(offer: Offer, file: OfferedFile, max_bytes: int) -> bytes:
+    """All of one file, which must not be larger than ``max_bytes``.
+
+    Raises:
+        FormatError: it is larger.
+    """
+    if file.size > max_bytes:
+        raise FormatError(file.path, f"{file.size:,} bytes", f"at most {max_bytes:,}")
+    return _read(offer, file, 0, file.size)
+
+
+def _read_shard(offer: Offer, name: str, file: OfferedFile | None) -> Shard:
+    if file is None:
+        raise FormatError(name, "no file", "a shard, since the index names it", hint="The repository is incomplete")
+    start = _read(offer, file, 0, min(_FIRST_READ_BYTES, file.size))
+    length = parse_header_length(start, path=file.path, file_bytes=file.size)
+    raw = start[LENGTH_BYTES : LENGTH_BYTES + length]
+    if len(raw) < length:
+        raw += _read(offer, file, LENGTH_BYTES + len(raw), length - len(raw))
+    header = parse_header(raw, path=file.path, file_bytes=file.size)
+    identity = FileIdentity(dev=0, ino=0, size=file.size, mtime_ns=0, ctime_ns=0)
+    return Shard(name, file.path, header, identity)
+
+
+def _read(offer: Offer, file: OfferedFile, offset: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    with closing(offer.open(file)) as reader:
+        reader.read_into(offset, [memoryview(buffer)])
+    return bytes(buffer)

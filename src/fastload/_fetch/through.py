@@ -1,0 +1,132 @@
+"""Write-through: the copy that a load leaves on the local tier of what it reads from a lower one.
+
+The load reads each block once; the copy takes it from there. What the load does not read (configs, tokenizer, blocks
+that hold headers only) is brought at the end, and then the snapshot is published. Whatever keeps the copy from being
+made ends the copy alone: the load has its bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from fastload._fetch.bring import Bringing, admit, opened, publish
+from fastload._format.index import SHARD_SUFFIX
+from fastload._read.choose import is_memory
+from fastload._store.destination import CacheDestination
+from fastload._store.kept import KeptFile
+from fastload._store.layout import RepoLayout, lease_folder, repo_folder
+from fastload._store.lease import LeaseTimes
+from fastload._store.publish import write_ref
+from fastload._store.tee import TeeReader
+from fastload._store.waiting import try_hold
+from fastload._store.wanted import Wish
+from fastload.errors import FastloadError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastload._read.reader import Reader
+    from fastload._store.admit import Task
+    from fastload._store.offer import Offer
+    from fastload.options import Settings
+
+_log = logging.getLogger("fastload")
+
+
+class Copy:
+    """A snapshot on its way to the local tier, fed by a load."""
+
+    def __init__(self, job: Bringing, tasks: list[Task], revision: str | None, layout: RepoLayout) -> None:
+        self._job = job
+        self._tasks = {task.file.path: task for task in tasks}
+        self._revision = revision
+        self._layout = layout
+        self._resources = ExitStack()
+        self._dropped: StoreError | None = None
+        self._fed: set[str] = set()
+
+    def own(self, resources: ExitStack) -> None:
+        """Close ``resources`` when the copy is closed."""
+        self._resources = resources
+
+    def wrap(self, path: str, reader: Reader) -> Reader:
+        """``reader`` of the snapshot's file ``path``, with its blocks put into the copy."""
+        task = self._tasks.get(path)
+        if task is None or isinstance(task.incoming, KeptFile) or self._dropped is not None:
+            return reader
+        self._fed.add(path)
+        return TeeReader(reader, task.incoming, task.file.size, self._drop)
+
+    def _drop(self, why: StoreError) -> None:
+        self._dropped = self._dropped or why
+
+    def publish(self) -> None:
+        """All that the load reads was read: bring the rest, and make the snapshot visible.
+
+        Not where weights were left out, such as another variant's: to bring these takes as long as a load.
+        """
+        if self._leaves_weights_out():
+            _log.info("%s is not kept on the local tier: only a part of it was loaded", self._job.offer.repo)
+            return
+        try:
+            if self._dropped is not None:
+                raise self._dropped
+            tally = admit(self._job, list(self._tasks.values()))
+            brought = publish(self._job, list(self._tasks.values()), tally)
+            if self._revision is not None:
+                write_ref(self._layout, self._revision, brought.commit)
+        except FastloadError as exc:  # the tensors are right and complete; only the copy is not
+            _log.warning("%s was loaded, but not kept on the local tier: %s", self._job.offer.repo, exc)
+
+    def _leaves_weights_out(self) -> bool:
+        unread = [task for path, task in self._tasks.items() if path not in self._fed]
+        return any(task.file.path.endswith(SHARD_SUFFIX) and not isinstance(task.incoming, KeptFile) for task in unread)
+
+    def close(self) -> None:
+        """Let go. What was staged and not published waits in the journals."""
+        self._resources.close()
+
+
+def begin_copy(find: Callable[[], Offer], revision: str | None, settings: Settings) -> Copy | None:
+    """A copy of an offer on the local tier, if there shall be one and can be.
+
+    Args:
+        find: gives what is loaded, with all that its tier knows of it.
+        revision: the moving revision that shall lead to it; None: none does.
+        settings: where to, and whether.
+    """
+    if not _is_wanted(settings):
+        return None
+    with ExitStack() as resources:
+        try:
+            offer = find()
+            layout = RepoLayout(repo_folder(settings.local, offer.repo))
+            lease = try_hold(lease_folder(settings.local), offer.repo.replace("/", "--"), "loading", LeaseTimes())
+            if lease is None:
+                return None  # somebody brings it already
+            resources.enter_context(lease)
+            job = Bringing(
+                offer=offer,
+                destination=CacheDestination(layout),
+                root=settings.local,
+                evicts=True,
+                wish=Wish(),
+                settings=settings,
+                check=lambda: None,
+                progress=False,
+                lease=lease,
+            )
+            copy = Copy(job, resources.enter_context(opened(job)), revision, layout)
+        except FastloadError as exc:
+            _log.warning("what is loaded is not kept on the local tier: %s", exc)
+            return None
+        copy.own(resources.pop_all())
+    return copy
+
+
+def _is_wanted(settings: Settings) -> bool:
+    if settings.write_through == "auto":
+        return "local" in settings.tiers and "local" in settings.origins and not is_memory(settings.local)
+    return settings.write_through == "on" and "local" in settings.tiers
