@@ -63,7 +63,7 @@ contracts: $(VENV)/.test
 	$(BIN)/lint-imports --no-logo
 
 coverage: $(VENV)/.test
-	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan -m pytest -q tests/format tests/plan
+	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan,fastload._verify,fastload.strict_json -m pytest -q tests/format tests/plan tests/verify
 	$(BIN)/coverage report --fail-under=100 --show-missing
 
 # What is uploaded is the wheel, so the wheel is tried: in a venv of its own, without torch.

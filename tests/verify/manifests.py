@@ -69,7 +69,7 @@ PATHS = st.lists(TEXTS, min_size=1, max_size=4).map("/".join).filter(_is_path)
 
 @st.composite
 def manifest_files(draw: st.DrawFn) -> ManifestFile:
-    """A file of up to three blocks, or a huge one with wrong digests for its blocks: only their number can be checked."""
+    """A file of up to three blocks, or of many. Their digests are no file's: only their number can be checked."""
     size = draw(st.integers(0, 3 * BLOCK_BYTES) | st.sampled_from([0, BLOCK_BYTES, BLOCK_BYTES + 1, 500 * BLOCK_BYTES]))
     seed = draw(st.text(max_size=3))
     blocks = tuple(_digest(f"{seed}{number}", 64) for number in range(count_blocks(size)))

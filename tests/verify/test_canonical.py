@@ -32,20 +32,25 @@ def test_it_means_what_it_meant(value: Any) -> None:
 
 def test_strings_of_the_rfc() -> None:
     """Section 3.2.2.2 of the RFC."""
-    assert canonical_json('\u20ac$\x0f\nA\'B"\\\\"/') == rb'"' + "\u20ac$".encode() + rb'\u000f\nA' + rb"'B\"\\\\\"/" + b'"'
+    assert (
+        canonical_json('\u20ac$\x0f\nA\'B"\\\\"/')
+        == rb'"' + "\u20ac$".encode() + rb"\u000f\nA" + rb"'B\"\\\\\"/" + b'"'
+    )
 
 
 def test_the_order_of_keys_of_the_rfc() -> None:
     """Section 3.2.3: by UTF-16 code units, in which U+1F600 comes before U+FB33."""
     keys = ["\r", "1", "\x80", "\u00f6", "\u20ac", "\U0001f600", "\ufb33"]
-    spelled = canonical_json({key: 0 for key in reversed(keys)})
+    spelled = canonical_json(dict.fromkeys(reversed(keys), 0))
     assert list(json.loads(spelled)) == keys
     assert sorted(keys) != keys
 
 
 def test_control_characters_have_one_escape_each() -> None:
     spelled = canonical_json("".join(map(chr, range(0x21))) + "\x7f").decode()
-    assert re.findall(r"\\u....", spelled) == [f"\\u{code:04x}" for code in range(0x20) if chr(code) not in "\b\t\n\f\r"]
+    assert re.findall(r"\\u....", spelled) == [
+        f"\\u{code:04x}" for code in range(0x20) if chr(code) not in "\b\t\n\f\r"
+    ]
     assert spelled.endswith(' \x7f"')
 
 

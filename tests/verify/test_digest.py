@@ -71,4 +71,7 @@ def test_small_files_are_named_as_git_names_them(tmp_path: Path, content: bytes)
 
 def test_a_file_too_large_for_git_has_no_sha1() -> None:
     assert ContentHash(SMALL_FILE_BYTES).git_sha1 is not None
-    assert ContentHash(SMALL_FILE_BYTES + 1).git_sha1 is None
+    large = ContentHash(SMALL_FILE_BYTES + 1)
+    large.update(b"x")
+    assert large.git_sha1 is None
+    assert large.sha256 == hashlib.sha256(b"x").hexdigest()

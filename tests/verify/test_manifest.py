@@ -52,7 +52,7 @@ def test_files_are_found_by_path() -> None:
 
 
 def test_the_commit_of_a_plain_folder_follows_from_its_files_in_any_order() -> None:
-    listed = [[file.path, file.size, file.sha256] for file in MANIFEST.files]
+    listed: Any = [[file.path, file.size, file.sha256] for file in MANIFEST.files]
     expected = blake3(rfc8785.dumps(listed)).hexdigest()[:40]
     assert plain_commit(MANIFEST.files) == plain_commit(MANIFEST.files[::-1]) == expected
     assert expected == "48c889184e95f628496d9906c2eb040e14775eeb"

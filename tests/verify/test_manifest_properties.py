@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rfc8785
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +13,9 @@ from hypothesis import strategies as st
 from fastload._verify.manifest import Manifest, dump_manifest, parse_manifest
 from fastload.errors import FastloadError
 from manifests import MANIFESTS, PATH, document_of, file_document
+
+if TYPE_CHECKING:
+    import random
 
 PATIENT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
@@ -29,8 +31,7 @@ def outcome(raw: bytes) -> Manifest | None:
     """The manifest if it is one; anything but an error of ours fails the test."""
     try:
         found = parse_manifest(raw, path=PATH)
-    except FastloadError as error:
-        assert str(error)
+    except FastloadError:
         return None
     assert dump_manifest(found) == raw
     return found
