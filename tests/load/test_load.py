@@ -205,8 +205,10 @@ def test_unknown_reader_and_path(tmp_path: Path) -> None:
         fastload.load(tmp_path, reader="fast")
     with pytest.raises(fastload.ModelNotFoundError):
         fastload.load(tmp_path / "nothing")
+    with pytest.raises(fastload.ModelNotFoundError, match="org/name"):
+        fastload.load("org/name", options=fastload.Options(tiers="local"))
     with pytest.raises(fastload.ModelNotFoundError):
-        fastload.load("org/name")
+        fastload.load("a-bare-name")  # no hub is asked for it
 
 
 def test_direct_where_the_file_system_has_none() -> None:

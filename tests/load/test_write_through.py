@@ -166,6 +166,7 @@ def test_a_block_that_lies_over_several_buffers_is_one_block(monkeypatch: pytest
     assert found == [(1, b"0123"), (2, b"4567"), (3, b"89")]
 
 
+@pytest.mark.usefixtures("leaks_nothing")
 def test_a_load_from_the_hub_reads_it_once_and_keeps_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with HubServer({REPO: Repo(place.files)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -181,6 +182,7 @@ def test_a_load_from_the_hub_reads_it_once_and_keeps_it(place: Place, monkeypatc
     assert place.published() == place.files.keys()
 
 
+@pytest.mark.usefixtures("leaks_nothing")
 def test_a_load_from_the_hub_needs_no_local_tier(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with HubServer({REPO: Repo(place.files)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)

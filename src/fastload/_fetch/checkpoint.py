@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ class Fetched:
     """Begins the copy on the local tier, if there shall be one of what is loaded."""
     begin_reading: Callable[[], Reading | None] = lambda: None
     """Shows others that it is being read."""
+    close: Callable[[], None] = lambda: None
+    """Lets go of what was opened to find it."""
 
     def choose(self, shard: Shard, wanted: str) -> Choice:
         """The reader for one shard.
@@ -93,9 +96,13 @@ def fetch(source: Source, settings: Settings) -> Fetched:
         return _fetch_folder(source, parsed, "path")
     found = search(parsed, tiers_of(settings))
     hub = hub_of(settings)
-    if found.found is None and hub is not None:
-        return _fetch_from_hub(source, find_offer(parsed, hub, found), settings)
-    return _fetch_stored(source, parsed, require(found), settings)
+    if found.found is not None or hub is None:
+        return _fetch_stored(source, parsed, require(found), settings)
+    with ExitStack() as undo:
+        undo.callback(hub.close)
+        fetched = _fetch_from_hub(source, find_offer(parsed, hub, found), settings)
+        undo.pop_all()
+    return replace(fetched, close=hub.close)
 
 
 def _fetch_folder(source: Source, path: str, tier: str) -> Fetched:

@@ -19,13 +19,14 @@ from fastload._store.kept import KeptFile
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.lease import LeaseTimes
 from fastload._store.publish import write_ref
-from fastload._store.tee import TeeReader
+from fastload._store.tee import TeeReader, Tell
 from fastload._store.waiting import try_hold
 from fastload._store.wanted import Wish
 from fastload.errors import FastloadError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
     from fastload._store.admit import Task
@@ -51,13 +52,13 @@ class Copy:
         """Close ``resources`` when the copy is closed."""
         self._resources = resources
 
-    def wrap(self, path: str, reader: Reader) -> Reader:
-        """``reader`` of the snapshot's file ``path``, with its blocks put into the copy."""
+    def wrap(self, path: str, reader: Reader, writing: Callable[[], AbstractContextManager[None]]) -> Reader:
+        """``reader`` of the snapshot's file ``path``, with its blocks put into the copy, inside of ``writing()``."""
         task = self._tasks.get(path)
         if task is None or isinstance(task.incoming, KeptFile) or self._dropped is not None:
             return reader
         self._fed.add(path)
-        return TeeReader(reader, task.incoming, task.file.size, self._drop)
+        return TeeReader(reader, task.incoming, task.file.size, Tell(writing, self._drop))
 
     def _drop(self, why: StoreError) -> None:
         self._dropped = self._dropped or why

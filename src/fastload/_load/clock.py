@@ -34,16 +34,21 @@ class Busy:
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(ACTIVITIES, 0.0)
         self._lock = threading.Lock()
+        self._inner = threading.local()
 
     @contextmanager
     def measure(self, activity: str) -> Iterator[None]:
-        """Count the block's time as ``activity``."""
+        """Count the block's time as ``activity``, without what is measured inside of it: that is another's."""
+        before_s = getattr(self._inner, "seconds", 0.0)
+        self._inner.seconds = 0.0
         begin = time.perf_counter()
         try:
             yield
         finally:
+            elapsed_s = time.perf_counter() - begin
             with self._lock:
-                self.seconds[activity] += time.perf_counter() - begin
+                self.seconds[activity] += elapsed_s - self._inner.seconds
+            self._inner.seconds = before_s + elapsed_s
 
 
 class Verdict(NamedTuple):
@@ -63,5 +68,9 @@ def judge(busy_s: dict[str, float], *, reader: str, bytes_read: int, stream_s: f
     if activity == "wait":
         return Verdict("caller", f"the caller: {share} was spent waiting for tensors to be taken")
     rate = f"{bytes_read / stream_s / 1e9:.2f} GB/s" if stream_s else "no time"
-    what = {"read": f"reading ({reader})", "copy": "copying into place"}.get(activity, activity)
+    what = {
+        "read": f"reading ({reader})",
+        "copy": "copying into place",
+        "write": "keeping a copy on the local tier",
+    }.get(activity, activity)
     return Verdict(activity, f"{what}: {share}, at {rate} overall")

@@ -8,7 +8,7 @@ from fastload._load import parameters
 from fastload._load.clock import Clock
 from fastload._load.device import parse_device
 from fastload._load.into import choose_module_target, fill
-from fastload._load.prepare import check_cast, find, prepare
+from fastload._load.prepare import check_cast, finding, prepare
 from fastload._load.stream import Weights
 from fastload._load.target import Keeping, choose_target
 from fastload._place.tensors import parse_cast
@@ -39,24 +39,25 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     clock = Clock()
     dtype = None if request.dtype is None else parse_cast(request.dtype)
     own = parameters.own_tensors(module)
-    found = find(request, clock)
-    own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
-    if parameters.match(own, found.infos, strict=strict, dtype=dtype):
-        check_cast(found, request.source.subfolder)
-    found = found.only(own)
-    destinations = parameters.assign(own, found.infos, maps=request.settings.reader == "mmap")
-    keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
-    target = choose_module_target(destinations, keeping, request.settings, found.fetched.checkpoint)
-    return fill(prepare(request, found, target, destinations.device, clock), destinations)
+    with finding(request, clock) as found:
+        own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
+        if parameters.match(own, found.infos, strict=strict, dtype=dtype):
+            check_cast(found, request.source.subfolder)
+        wanted = found.only(own)
+        destinations = parameters.assign(own, wanted.infos, maps=request.settings.reader == "mmap")
+        keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
+        target = choose_module_target(destinations, keeping, request.settings, wanted.fetched.checkpoint)
+        stream = prepare(request, wanted, target, destinations.device, clock)
+    return fill(stream, destinations)
 
 
 def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> Stream:
     clock = Clock()
     parsed = parse_device(device)
     cast = None if request.dtype is None else parse_cast(request.dtype)
-    found = find(request, clock)
-    if cast is not None:
-        check_cast(found, request.source.subfolder)
-    keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
-    target = choose_target(parsed, keeping, request.settings, found.fetched.checkpoint)
-    return prepare(request, found, target, parsed, clock)
+    with finding(request, clock) as found:
+        if cast is not None:
+            check_cast(found, request.source.subfolder)
+        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
+        target = choose_target(parsed, keeping, request.settings, found.fetched.checkpoint)
+        return prepare(request, found, target, parsed, clock)

@@ -63,7 +63,11 @@ class Inspection:
 
 def inspect_source(source: Source, settings: Settings) -> Inspection:
     """What ``source`` holds."""
-    return _describe(fetch(source, settings))
+    fetched = fetch(source, settings)
+    try:
+        return _describe(fetched)
+    finally:
+        fetched.close()
 
 
 def _describe(fetched: Fetched) -> Inspection:

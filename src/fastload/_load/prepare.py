@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from fastload._progress import choose_progress
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     import torch
 
@@ -47,19 +48,24 @@ class Found:
         return _want(self.fetched, lambda name: name in names and self.wanted(name))
 
 
-def find(request: Request, clock: Clock) -> Found:
-    """Resolve and read the headers.
+@contextmanager
+def finding(request: Request, clock: Clock) -> Iterator[Found]:
+    """Resolve and read the headers; what was opened for that is closed again if the ``with`` ends by an error.
 
     Raises:
-        ModelNotFoundError, FormatError, StoreError, UsageError: as :func:`fastload.load` says.
+        ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         UnsupportedError: a wanted tensor has a dtype that this torch lacks.
     """
     fetched = fetch(request.source, request.settings)
-    clock.enter("plan")
-    found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
-    for info in found.infos:
-        torch_layout(info)
-    return found
+    try:
+        clock.enter("plan")
+        found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
+        for info in found.infos:
+            torch_layout(info)
+        yield found
+    except BaseException:
+        fetched.close()
+        raise
 
 
 def _want(fetched: Fetched, wanted: Callable[[str], bool]) -> Found:
@@ -90,9 +96,12 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     plan = build_plan(checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes)
     staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
     target.check_room(plan, staging)
-    copy = found.fetched.begin_copy()
+    placer = target.open_placer(plan, staging.slot_bytes)
+    progress = choose_progress(request.progress, plan.read_bytes)
+    copy = found.fetched.begin_copy()  # last, since nothing that fails from here on would close it
+    busy = Busy()
     if copy is not None:
-        choices = {shard: _teed(choice, copy, found.fetched.root) for shard, choice in choices.items()}
+        choices = {shard: _teed(choice, copy, found.fetched.root, busy) for shard, choice in choices.items()}
     return Stream(
         Job(
             fetched=found.fetched,
@@ -102,12 +111,12 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
             is_whole=len(found.infos) == sum(1 for _ in checkpoint.tensors()),
             sources=Sources(checkpoint.shards, choices, plan.extents),
             schedule=Schedule(plan.extents, window_bytes=target.window_bytes),
-            placer=target.open_placer(plan, staging.slot_bytes),
+            placer=placer,
             lanes=staging.lanes,
             device=device,
             clock=clock,
-            busy=Busy(),
-            progress=choose_progress(request.progress, plan.read_bytes),
+            busy=busy,
+            progress=progress,
         )
     )
 
@@ -120,11 +129,11 @@ def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
     return {shard: fetched.choose(checkpoint.shards[shard], wanted) for shard in sorted(shards)}
 
 
-def _teed(choice: Choice, copy: Copy, root: str) -> Choice:
+def _teed(choice: Choice, copy: Copy, root: str, busy: Busy) -> Choice:
     """``choice``, whose readers feed the copy too; what is on a mount lies below ``root``."""
 
     def open_teed(file: File) -> Reader:
         path = os.path.relpath(file.path, root) if os.path.isabs(file.path) else file.path
-        return copy.wrap(path, choice.open(file))
+        return copy.wrap(path, choice.open(file), lambda: busy.measure("write"))
 
     return replace(choice, open=open_teed)

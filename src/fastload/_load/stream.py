@@ -131,6 +131,7 @@ class Stream:
         for held in (job.copy, job.reading):
             if held is not None:
                 held.close()
+        job.fetched.close()
         job.clock.enter("finish")
         self._report = _make_report(job, self._position)
 

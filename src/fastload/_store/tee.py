@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._verify.digest import BLOCK_BYTES
@@ -9,9 +10,20 @@ from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
     from fastload._store.admit import Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Who is told of the copy."""
+
+    writing: Callable[[], AbstractContextManager[None]]
+    """Entered while blocks are digested and written."""
+    dropped: Callable[[StoreError], None]
+    """Called with the reason why nothing more is."""
 
 
 class TeeReader:
@@ -21,12 +33,11 @@ class TeeReader:
     load.
     """
 
-    def __init__(self, reader: Reader, incoming: Incoming, file_bytes: int, drop: Callable[[StoreError], None]) -> None:
-        """``drop`` is told why nothing more is put."""
+    def __init__(self, reader: Reader, incoming: Incoming, file_bytes: int, tell: Tell) -> None:
         self._reader = reader
         self._incoming: Incoming | None = incoming
         self._file_bytes = file_bytes
-        self._drop = drop
+        self._tell = tell
         self.alignment_bytes = reader.alignment_bytes
 
     @property
@@ -41,11 +52,15 @@ class TeeReader:
         if incoming is None:
             return
         try:
-            for index, block in _blocks(offset, buffers, self._file_bytes):
-                incoming.put(index, block)
+            with self._tell.writing():
+                self._put(incoming, offset, buffers)
         except StoreError as exc:
             self._incoming = None
-            self._drop(exc)
+            self._tell.dropped(exc)
+
+    def _put(self, incoming: Incoming, offset: int, buffers: Sequence[memoryview]) -> None:
+        for index, block in _blocks(offset, buffers, self._file_bytes):
+            incoming.put(index, block)
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
