@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastload._fetch.api import resolve, warm
+    from fastload._fetch.facts import Listing, SnapshotFacts
     from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.snapshots import Pruned, Removed, pin, prune, remove, snapshots, unpin
     from fastload._fetch.source import StaleWarning
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
@@ -52,7 +54,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "fastload._fetch.api": ("resolve", "warm"),
+    "fastload._fetch.facts": ("Listing", "SnapshotFacts"),
     "fastload._fetch.resolve": ("Snapshot",),
+    "fastload._fetch.snapshots": ("Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
     "fastload._fetch.source": ("StaleWarning",),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),
@@ -90,6 +94,7 @@ __all__ = [
     "HubError",
     "Inspection",
     "IntegrityError",
+    "Listing",
     "LockTimeoutError",
     "MemoryBudgetError",
     "ModelNotFoundError",
@@ -97,9 +102,12 @@ __all__ = [
     "NoSpaceError",
     "NotWritableError",
     "Options",
+    "Pruned",
+    "Removed",
     "Report",
     "SignatureError",
     "Snapshot",
+    "SnapshotFacts",
     "StaleWarning",
     "StoreError",
     "Stream",
@@ -109,8 +117,13 @@ __all__ = [
     "inspect",
     "load",
     "load_into",
+    "pin",
+    "prune",
+    "remove",
     "resolve",
+    "snapshots",
     "stream",
+    "unpin",
     "warm",
 ]
 

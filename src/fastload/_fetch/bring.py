@@ -138,5 +138,7 @@ def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
     """Make the snapshot visible; all tasks are done."""
     done = tuple(sorted((task.done for task in tasks if task.done is not None), key=lambda file: file.path))
     commit = job.offer.commit or plain_commit(done)
-    manifest = Manifest(repo=job.offer.repo, commit=commit, source=job.offer.tier, files=done)
+    # What another tool brought stays that tool's, with a manifest of ours too: "local" is never evicted.
+    source = "local" if job.destination.is_foreign(commit) else job.offer.tier
+    manifest = Manifest(repo=job.offer.repo, commit=commit, source=source, files=done)
     return Brought(commit=commit, folder=job.destination.publish(manifest, tasks), tally=tally)

@@ -44,7 +44,7 @@ class Pruned:
     reclaimed_bytes: int
     """Freed of what dead writers and interrupted removals had left."""
     kept_bytes: int
-    """What fastload keeps on the local tier now."""
+    """What fastload keeps on the local tier then."""
     max_bytes: int | None
     """What it was to be brought down to."""
 
@@ -98,8 +98,8 @@ def prune(*, max_bytes: int | str | None = None, is_dry_run: bool = False, optio
     What another tool brought stays, as does what is pinned, in use, or was used in the last ten minutes.
 
     Args:
-        max_bytes: down to what, such as ``500Gi``; None: the setting ``local_max_bytes``, and where that is not set either, only
-            leftovers go.
+        max_bytes: down to what, such as ``500Gi``; None: the setting ``local_max_bytes``, and where that is not
+            set either, only leftovers go.
         is_dry_run: say what would go, remove nothing.
         options: settings.
 
@@ -116,10 +116,11 @@ def prune(*, max_bytes: int | str | None = None, is_dry_run: bool = False, optio
     removed: list[Kept] = []
     if wanted_bytes > 0:
         removed = (plan_evictions if is_dry_run else evict)(root, wanted_bytes)
+        kept_bytes = kept_bytes - sum(each.nbytes for each in removed) if is_dry_run else count_kept_bytes(root)
     return Pruned(
         removed=tuple(Removed(repo=each.repo, commit=each.commit, freed_bytes=each.nbytes) for each in removed),
         reclaimed_bytes=reclaimed_bytes,
-        kept_bytes=kept_bytes - sum(each.nbytes for each in removed),
+        kept_bytes=kept_bytes,
         max_bytes=limit_bytes,
     )
 

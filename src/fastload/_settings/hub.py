@@ -56,4 +56,3 @@ def _find_home(variables: Mapping[str, str]) -> str:
 def _find_cache(variables: Mapping[str, str]) -> str:
     named = variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")
     return os.path.abspath(os.path.expanduser(named or os.path.join(_find_home(variables), "hub")))
-

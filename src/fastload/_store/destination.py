@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from fastload._store.filesystem import make_folder, remove_file, sync_folder, write_whole
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.publish import publish_snapshot
+from fastload._store.removal import finish_removals
 from fastload._store.staged import StagingArea
 from fastload._store.stamp import source_is_unchanged, write_stamp
 from fastload._verify.manifest import dump_manifest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import Manifest
 
+_FOREIGN = "local"
 _LAST = ("config.json", ".index.json")
 
 
@@ -42,6 +44,9 @@ class Destination(Protocol):
     def find_existing(self, file: OfferedFile) -> str | None:
         """The path of a file in its place that may be ``file``; its bytes have yet to prove it."""
 
+    def is_foreign(self, commit: str) -> bool:
+        """True if another tool has brought that commit, or a part of it, before."""
+
     def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
         """Make the snapshot visible, in an order that no crash can spoil; its folder."""
 
@@ -59,12 +64,18 @@ class CacheDestination:
         """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo."""
         make_folder(self._layout.snapshots)
         self.area.make()
+        finish_removals(self._layout)
 
     def find_existing(self, file: OfferedFile) -> str | None:
         """See :class:`Destination`: a blob of that digest, whoever brought it."""
         digest = file.git_sha1 or file.sha256
         path = self._layout.blob(digest) if digest else ""
         return path if digest and _has_size(path, file.size) else None
+
+    def is_foreign(self, commit: str) -> bool:
+        """See :class:`Destination`."""
+        manifest = read_manifest_file(self._layout.manifest(commit))
+        return manifest.source == _FOREIGN if manifest else os.path.isdir(self._layout.snapshot(commit))
 
     def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
         """See :class:`Destination`."""
@@ -74,8 +85,8 @@ class CacheDestination:
 class PlainDestination:
     """A folder of real files, for places without symbolic links.
 
-    It cannot change from one snapshot to another in one step. So the manifest of the old one goes first, and that of the
-    new one comes when all of its files are in place: between them the folder proves nothing.
+    It cannot change from one snapshot to another in one step. So the manifest of the old one goes first, and that of
+    the new one comes when all of its files are in place: between them the folder proves nothing.
     """
 
     needs_links = False
@@ -127,6 +138,10 @@ class PlainDestination:
         """See :class:`Destination`."""
         path = os.path.join(self._folder, file.path)
         return path if (file.sha256 or file.git_sha1) and _has_size(path, file.size) else None
+
+    def is_foreign(self, commit: str) -> bool:
+        """See :class:`Destination`. Nothing here is ever evicted."""
+        return False
 
     def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
         """See :class:`Destination`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from fastload._store.lock import hold_shared
@@ -10,6 +11,10 @@ from fastload._store.usage import touch_used
 
 if TYPE_CHECKING:
     from fastload._store.root import Stored
+
+
+_ATTEMPTS = 10
+_PAUSE_S = 0.01
 
 
 class Reading:
@@ -20,6 +25,7 @@ class Reading:
     """
 
     def __init__(self, stored: Stored) -> None:
+        self._stored = stored
         self._descriptor = -1
         if stored.layout is None or stored.commit is None:
             return
@@ -27,12 +33,21 @@ class Reading:
             self._descriptor = os.open(stored.layout.manifest(stored.commit), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return
-        hold_shared(self._descriptor)
-        if stored.tier == "local":
-            touch_used(stored.layout, stored.commit)
+        # Whoever looks whether somebody reads holds the manifest alone for a moment.
+        for _ in range(_ATTEMPTS):
+            if hold_shared(self._descriptor):
+                break
+            time.sleep(_PAUSE_S)
+        self._touch()
+
+    def _touch(self) -> None:
+        """Used now: said at the begin and, since a load may be long, at the end."""
+        if self._stored.tier == "local" and self._stored.layout is not None and self._stored.commit is not None:
+            touch_used(self._stored.layout, self._stored.commit)
 
     def close(self) -> None:
         """Let go."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
+            self._touch()
             os.close(descriptor)

@@ -6,6 +6,7 @@ cannot say is worth an error of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -119,23 +120,32 @@ class Root:
         )
 
     def list_all(self) -> Iterator[Stored]:
-        """Every snapshot of every repo in the hub's layout, and every plain folder with weights at the top of the root.
+        """Every snapshot of every repo in the hub's layout, and every plain folder: ``<root>/name``, ``<root>/org/name``.
+
+        A repo that cannot be read is passed over: it is no reason not to see the others.
 
         Raises:
-            StoreError: the root cannot be read.
+            StoreError: the root itself cannot be read.
         """
         for name in self.list_names():
-            path = os.path.join(self.path, name)
             repo = find_repo(name)
-            if repo is None:
-                stored = self._find_plain(Candidate(name, None), path, must_say=False)
-                if stored is not None:
-                    yield stored
-                continue
-            for commit in _list_folder(RepoLayout(path).snapshots):
-                found = self.find_commit(repo, commit) if is_commit(commit) else None
-                if found is not None:
-                    yield found
+            with contextlib.suppress(StoreError):
+                yield from self._list_plain(name) if repo is None else self._list_commits(repo)
+
+    def _list_commits(self, repo: str) -> Iterator[Stored]:
+        for commit in _list_folder(RepoLayout(repo_folder(self.path, repo)).snapshots):
+            found = self.find_commit(repo, commit) if is_commit(commit) else None
+            if found is not None:
+                yield found
+
+    def _list_plain(self, name: str) -> Iterator[Stored]:
+        stored = self._find_plain(Candidate(name, None), os.path.join(self.path, name), must_say=False)
+        if stored is not None:
+            yield stored
+        elif "/" not in name:
+            for below in _list_folder(os.path.join(self.path, name)):
+                if not below.startswith("."):
+                    yield from self._list_plain(f"{name}/{below}")
 
     def list_names(self) -> list[str]:
         """The names of the folders at the top; none where there is no root."""

@@ -11,14 +11,15 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fastload
-from fastload.cli import inspect, load, resolve, warm
+from fastload.cli import inspect, load, ls, pin, prune, resolve, rm, unpin, warm
+from fastload.cli.several import PartialError
 from fastload.errors import FastloadError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType, ModuleType
 
-_VERBS: tuple[ModuleType, ...] = (warm, load, resolve, inspect)
+_VERBS: tuple[ModuleType, ...] = (warm, load, resolve, inspect, ls, rm, prune, pin, unpin)
 _INTERRUPTED = 130
 _TERMINATED = 143
 _TERMINATION_LOG = "/dev/termination-log"
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except FastloadError as error:
         return _fail(error.to_dict(), error.exit_code, as_json=as_json)
+    except PartialError as partial:
+        return _fail(partial.first.to_dict(), partial.first.exit_code, as_json=as_json, facts=partial.facts)
     except BrokenPipeError:
         # Whoever read us has left, as `head` does; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,10 +93,10 @@ def _catch_termination() -> None:
         signal.signal(signal.SIGTERM, terminate)
 
 
-def _fail(error: dict[str, Any], exit_code: int, *, as_json: bool) -> int:
+def _fail(error: dict[str, Any], exit_code: int, *, as_json: bool, facts: dict[str, Any] | None = None) -> int:
     print(f"fastload: {error['message']}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"schema": 1, "error": error, "exit_code": exit_code}))
+        print(json.dumps({"schema": 1, **(facts or {}), "error": error, "exit_code": exit_code}))
     _leave_termination_message({"error": error, "exit_code": exit_code})
     return exit_code
 

@@ -44,10 +44,10 @@ def _show(facts: SnapshotFacts) -> tuple[str, ...]:
         escaped(facts.tier),
         escaped(name),
         facts.commit[:_COMMIT_SHOWN] if facts.commit else "-",
-        show_bytes(facts.nbytes),
+        show_bytes(facts.bytes),
         show_age(facts.age_s),
         escaped(facts.state),
-        "pinned" if facts.is_pinned else "",
+        "pinned" if facts.pinned else "",
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastload._fetch.snapshots import prune
-from fastload._settings.values import parse_size
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_bytes
 
@@ -28,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prune, and say what that did."""
-    max_bytes = None if arguments.max_bytes is None else parse_size(arguments.max_bytes)
-    pruned = prune(max_bytes=max_bytes, is_dry_run=arguments.dry_run, options=parse_settings(arguments))
+    pruned = prune(max_bytes=arguments.max_bytes, is_dry_run=arguments.dry_run, options=parse_settings(arguments))
     if arguments.as_json:
         print(json.dumps({"schema": 1, "dry_run": arguments.dry_run, **asdict(pruned)}))
         return
@@ -45,6 +43,6 @@ def _summarise(pruned: Pruned) -> str:
     if pruned.max_bytes is None:
         return f"{leftovers}; {kept}, and no size was given to bring that down to"
     if pruned.kept_bytes > pruned.max_bytes:
-        why = "the rest is pinned, in use, or was used in the last ten minutes"
+        why = "the rest is pinned, in use, was used in the last ten minutes, or is not this user's to remove"
         return f"{leftovers}; {kept}, more than {show_bytes(pruned.max_bytes)}: {why}"
     return f"{leftovers}; {kept}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.snapshots import remove
 from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.several import try_each
 from fastload.cli.text import show_bytes
-from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
     import argparse
@@ -27,20 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Try all of them; the first that failed decides how it ends."""
     options = parse_settings(arguments)
-    removed = []
-    failure: FastloadError | None = None
-    for name in arguments.names:
-        try:
-            gone = remove(name, options=options)
-        except FastloadError as error:
-            if failure is not None:
-                print(f"fastload: {error}", file=sys.stderr)
-            failure = failure or error
-            continue
-        removed.append(gone)
+
+    def remove_one(name: str) -> dict[str, Any]:
+        gone = remove(name, options=options)
         if not arguments.as_json:
             print(f"removed {gone.repo}@{gone.commit}: {show_bytes(gone.freed_bytes)} freed")
-    if failure is not None:
-        raise failure
+        return asdict(gone)
+
+    facts = try_each(arguments.names, remove_one, "removed")
     if arguments.as_json:
-        print(json.dumps({"schema": 1, "removed": [asdict(each) for each in removed]}))
+        print(json.dumps(facts))

@@ -13,14 +13,14 @@ from fastload._fetch.warm import Planned, WarmRequest, plan_warm, warm
 from fastload._settings.values import parse_duration
 from fastload._store.wanted import parse_wish
 from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.several import try_each
 from fastload.cli.text import show_bytes
-from fastload.errors import FastloadError, UsageError
+from fastload.errors import UsageError
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     import argparse
 
-    from fastload._fetch.resolve import Snapshot
     from fastload.options import Settings
 
 HELP = "bring models up to a tier, verified; does nothing where they are there"
@@ -50,23 +50,13 @@ def run(arguments: argparse.Namespace) -> None:
     if len(arguments.models) > 1 and (arguments.plain or arguments.link):
         raise UsageError("--plain and --link are for one NAME", "Run warm once for each")
     settings = decide_settings(parse_settings(arguments), {})
-    results: list[dict[str, Any]] = []
-    failure: FastloadError | None = None
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        for model in arguments.models:
-            try:
-                results.append(_bring(_request(arguments, model), settings, arguments))
-            except FastloadError as error:
-                failure = failure or error
-                results.append({"model": model, "error": error.to_dict(), "exit_code": error.exit_code})
-                if failure is not error:
-                    print(f"fastload: {model}: {error}", file=sys.stderr)
-    if failure is not None:
-        failure.results = results  # for --json, which has one object for all
-        raise failure
+        facts = try_each(
+            arguments.models, lambda model: _bring(_request(arguments, model), settings, arguments), "models"
+        )
     if arguments.as_json:
-        print(json.dumps({"schema": 1, "models": results}))
+        print(json.dumps(facts))
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -93,16 +83,11 @@ def _bring(request: WarmRequest, settings: Settings, arguments: argparse.Namespa
         planned = plan_warm(request, settings)
         if not arguments.as_json:
             print(_show_plan(planned), file=sys.stderr)
-        return {"model": request.model, **asdict(planned), "bytes": planned.nbytes}
+        return {**asdict(planned), "bytes": planned.nbytes}
     snapshot = warm(request, settings)
     if not arguments.as_json:
         print(snapshot.path, flush=True)
-    return _describe(request, snapshot)
-
-
-def _describe(request: WarmRequest, snapshot: Snapshot) -> dict[str, Any]:
-    facts = {name: fact for name, fact in asdict(snapshot).items() if name != "report"}
-    return {"model": request.model, **facts}
+    return asdict(snapshot)
 
 
 def _show_plan(planned: Planned) -> str:
