@@ -32,6 +32,11 @@ class FileDigests:
         self._hashing = threading.Lock()
         self._bounce: memoryview | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """True if no block was added."""
+        return not any(self._blocks)
+
     def has(self, index: int) -> bool:
         """True if block ``index`` was added."""
         return self._blocks[index] is not None

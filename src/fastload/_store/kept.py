@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from fastload._read.file import open_regular, read_fully
+from fastload._store.descriptors import Descriptors
 from fastload._store.filedigests import FileDigests
 from fastload._store.filesystem import writing
 from fastload._verify.digest import BLOCK_BYTES, block_digest
@@ -21,6 +21,7 @@ class KeptFile:
     def __init__(self, path: str, size: int) -> None:
         self._path = path
         self._descriptor = open_regular(path)
+        self._descriptors = Descriptors(path, self._descriptor)
         self._digests = FileDigests(size, self._read_back)
 
     @property
@@ -33,8 +34,9 @@ class KeptFile:
 
     def recall(self, index: int, block: memoryview) -> bool:
         """Fill ``block``; always True."""
-        self._read_back(index * BLOCK_BYTES, block)
-        self._digests.add(index, block_digest(block), block)
+        with self._descriptors.in_use():
+            self._read_back(index * BLOCK_BYTES, block)
+            self._digests.add(index, block_digest(block), block)
         return True
 
     def put(self, index: int, block: memoryview) -> None:
@@ -46,9 +48,10 @@ class KeptFile:
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole. Who wrote it may not have synced it, so that is done here."""
-        with writing(self._path):
-            os.fsync(self._descriptor)
-        return self._digests.finish(path)
+        with self._descriptors.in_use():
+            with writing(self._path):
+                os.fsync(self._descriptor)
+            return self._digests.finish(path)
 
     def publish(self, target: str) -> None:
         """It has its name."""
@@ -60,7 +63,4 @@ class KeptFile:
 
     def close(self) -> None:
         """Let go."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        self._descriptors.release()

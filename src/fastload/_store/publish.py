@@ -16,10 +16,11 @@ from fastload._store.filesystem import exchange, make_folder, new_id, sync_folde
 from fastload._store.root import read_commit
 from fastload._store.staged import StagingArea
 from fastload._store.stamp import write_stamp
+from fastload.errors import StoreError
 from fastload._verify.manifest import dump_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fastload._store.admit import Task
     from fastload._store.layout import RepoLayout
@@ -49,6 +50,7 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     sync_folder(layout.blobs)
     write_manifest(layout, manifest)
     folder = _publish_folder(layout, manifest.commit, blobs)
+    _check_links(folder, blobs)
     write_stamp(layout.stamp(manifest.commit), folder, [task.file for task in tasks], area.parts)
     for task in tasks:
         forget_leftovers(area, task.file)
@@ -99,6 +101,14 @@ def _publish_folder(layout: RepoLayout, commit: str, blobs: Mapping[str, str]) -
         shutil.rmtree(built, ignore_errors=True)
     sync_folder(layout.snapshots)
     return target
+
+
+def _check_links(folder: str, paths: Iterable[str]) -> None:
+    """Whoever removes a blob that nobody links to may have looked just before the folder appeared."""
+    for path in paths:
+        full = os.path.join(folder, path)
+        if not os.path.exists(full):
+            raise StoreError(full, "its blob was removed while it was published", "Run it again: the rest is there")
 
 
 def _link_to(path: str, blob: str) -> str:

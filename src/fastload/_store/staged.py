@@ -13,14 +13,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._read.file import read_fully
+from fastload._store.descriptors import Descriptors
 from fastload._store.filedigests import FileDigests
 from fastload._store.filesystem import make_folder, new_id, remove_file, reserve, start_writing_back, writing
 from fastload._store.lock import flock_is_truthful, read_boot_id, try_exclusive
 from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 _WRITE_BACK_BYTES = 64 << 20  # 64 MiB
 _JOURNAL_LIMIT_BYTES = 64 << 20  # 64 MiB
+_UNDER_LEASE = re.compile(r"(?:probe|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
+"""What only the holder of the lease makes: probes, files on their way in, snapshots and manifests about to be renamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,20 @@ class StagingArea:
         remove_file(self.part(name))
         remove_file(self.journal(name))
 
+    def forget(self, key: str) -> None:
+        """Remove whatever was staged of content ``key``, which is published now."""
+        for name in self.list_names(key):
+            self.remove(name)
+
+    def sweep(self) -> None:
+        """Remove what a dead holder of the lease was about to rename. For its next holder, who has staged nothing yet."""
+        names = [name for name in os.listdir(self.parts) if _UNDER_LEASE.fullmatch(name)]
+        for name in set(names).difference(os.listdir(self.journals)):
+            if os.path.isdir(self.part(name)):
+                shutil.rmtree(self.part(name), ignore_errors=True)
+            else:
+                remove_file(self.part(name))
+
 
 @dataclass(slots=True)
 class _Claims:
@@ -93,6 +113,7 @@ class StagedFile:
         self._journal = journal
         with writing(area.part(name)):
             self._part = os.open(area.part(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._descriptors = Descriptors(area.part(name), self._part, journal)
         self._digests = FileDigests(size, self._read_back)
         self._claims: _Claims | None = None
         self._written_bytes = 0
@@ -114,6 +135,7 @@ class StagedFile:
     def inherit(self, claims: _Claims) -> None:
         """Count on what an earlier writer left, once it is proven."""
         self._claims = claims
+        self._descriptors.add(claims.descriptor)
 
     def recall(self, index: int, block: memoryview) -> bool:
         """True if block ``index`` is there; what an earlier writer left of it is proven first, by way of ``block``."""
@@ -121,15 +143,19 @@ class StagedFile:
             return True  # put by whoever read it first; nobody needs to see it again
         if self._claims is None or index not in self._claims.digests:
             return False
+        with self._descriptors.in_use():
+            return self._prove(self._claims, index, block)
+
+    def _prove(self, claims: _Claims, index: int, block: memoryview) -> bool:
         try:
-            if os.preadv(self._claims.descriptor, [block], index * BLOCK_BYTES) != len(block):
+            if os.preadv(claims.descriptor, [block], index * BLOCK_BYTES) != len(block):
                 return False
         except OSError:
             return False
         digest = block_digest(block)
-        if digest != self._claims.digests[index]:
+        if digest != claims.digests[index]:
             return False
-        if self._claims.descriptor != self._part:
+        if claims.descriptor != self._part:
             self._write(index, digest, block)
         self._digests.add(index, digest, block)
         return True
@@ -141,8 +167,9 @@ class StagedFile:
             StoreError: it cannot be written.
         """
         digest = block_digest(block)
-        self._write(index, digest, block)
-        self._digests.add(index, digest, block)
+        with self._descriptors.in_use():
+            self._write(index, digest, block)
+            self._digests.add(index, digest, block)
 
     def _write(self, index: int, digest: str, block: memoryview) -> None:
         offset, done = index * BLOCK_BYTES, 0
@@ -165,30 +192,37 @@ class StagedFile:
             StoreError: the disk could not take them. (A sync that failed is never tried again: the kernel has let go of
             what it could not write.)
         """
-        with writing(self._area.part(self._name)):
-            os.ftruncate(self._part, self._size)
-            os.fsync(self._part)
-        return self._digests.finish(path)
+        with self._descriptors.in_use():
+            with writing(self._area.part(self._name)):
+                os.ftruncate(self._part, self._size)
+                os.fsync(self._part)
+            return self._digests.finish(path)
 
     def publish(self, target: str) -> None:
         """Give the file its name; what had it before is replaced."""
         with writing(target):
-            os.replace(self._area.part(self._name), target)
-        self.close()
+            try:
+                os.replace(self._area.part(self._name), target)
+            except FileNotFoundError:
+                # Whoever published the same content meanwhile has cleared this copy away (see `StagingArea.forget`).
+                if not os.path.isfile(target) or os.path.getsize(target) != self._size:
+                    raise
+        self._descriptors.release()
         remove_file(self._area.journal(self._name))
 
     def discard(self) -> None:
         """Forget all that was written."""
-        self.close()
+        self._descriptors.release()
         self._area.remove(self._name)
 
     def close(self) -> None:
-        """Let go; what was written waits in the journal for whoever comes next."""
-        descriptors = {self._part, self._journal} | ({self._claims.descriptor} if self._claims else set())
+        """Let go; what was written waits in the journal for whoever comes next. Reserved room with nothing in it goes."""
+        is_empty = self._digests.is_empty and not (self._claims and self._claims.digests)
         self._claims = None
-        for descriptor in descriptors:
-            with contextlib.suppress(OSError):  # an error of a close that follows a sync, or an error, says nothing new
-                os.close(descriptor)
+        if is_empty:
+            with contextlib.suppress(StoreError):  # it is about to say something more important, or nothing
+                self._area.remove(self._name)
+        self._descriptors.release()
 
 
 def content_key(file: OfferedFile, place: str) -> str:
@@ -221,9 +255,14 @@ def _begin(area: StagingArea, name: str, size: int) -> StagedFile:
     head = json.dumps({"schema": 1, "size": size, "boot_id": read_boot_id(), "device": device})
     with writing(area.journal(name)):
         journal = os.open(area.journal(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        try_exclusive(journal)
-        os.write(journal, f"{head}\n".encode("ascii"))
-    return StagedFile(area, name, size, journal)
+        try:
+            try_exclusive(journal)
+            os.write(journal, f"{head}\n".encode("ascii"))
+            return StagedFile(area, name, size, journal)
+        except BaseException:
+            os.close(journal)
+            area.remove(name)
+            raise
 
 
 def _take_over(area: StagingArea, name: str, size: int) -> StagedFile | None:
@@ -266,8 +305,10 @@ def _parse_journal(journal: int, size: int) -> tuple[bool, dict[int, str]]:
         return False, {}
     if not isinstance(head, dict) or head.get("size") != size:
         return False, {}
-    here = (read_boot_id(), os.fstat(journal).st_dev)
-    return (head.get("boot_id"), head.get("device")) == here, dict(_parse_lines(rest.split(b"\n")[:-1]))
+    boot_id = read_boot_id()
+    here = (boot_id, os.fstat(journal).st_dev)
+    is_ours = bool(boot_id) and (head.get("boot_id"), head.get("device")) == here  # a kernel that does not say is anyone's
+    return is_ours, dict(_parse_lines(rest.split(b"\n")[:-1]))
 
 
 def _parse_lines(lines: list[bytes]) -> Iterator[tuple[int, str]]:
