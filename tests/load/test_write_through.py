@@ -11,7 +11,6 @@ import torch
 
 import fastload
 from fastload import Options
-from fastload._store import tee
 from fastload._verify.manifest import parse_manifest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_large, save_sharded
@@ -157,13 +156,6 @@ def test_a_disk_that_fails_meanwhile_ends_the_copy_alone(
     assert sum(tensor.nbytes for tensor in weights.values()) == 12 * MIB
     assert "no space left" in caplog.text
     assert not list((place.local / "models--org--large/snapshots").iterdir())
-
-
-def test_a_block_that_lies_over_several_buffers_is_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tee, "BLOCK_BYTES", 4)
-    buffers = [memoryview(bytearray(piece)) for piece in (b"01", b"2", b"345678", b"9__")]
-    found = [(index, bytes(block)) for index, block in tee._blocks(4, buffers, 14)]
-    assert found == [(1, b"0123"), (2, b"4567"), (3, b"89")]
 
 
 @pytest.mark.usefixtures("leaks_nothing")

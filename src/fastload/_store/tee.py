@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._verify.digest import BLOCK_BYTES
+from fastload._read.blocks import joined, split_blocks
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
@@ -59,8 +59,8 @@ class TeeReader:
             self._tell.dropped(exc)
 
     def _put(self, incoming: Incoming, offset: int, buffers: Sequence[memoryview]) -> None:
-        for index, block in _blocks(offset, buffers, self._file_bytes):
-            incoming.put(index, block)
+        for index, pieces in split_blocks(offset, buffers, self._file_bytes):
+            incoming.put(index, joined(pieces))
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -69,22 +69,3 @@ class TeeReader:
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`; the file on its way in is its owner's to close."""
         self._reader.close()
-
-
-def _blocks(offset: int, buffers: Sequence[memoryview], file_bytes: int) -> Iterator[tuple[int, memoryview]]:
-    """The whole blocks in ``buffers``, which hold the file's bytes from ``offset`` on and may reach past its end."""
-    pieces: list[memoryview] = []
-    gathered = 0
-    end_bytes = min(file_bytes, offset + sum(map(len, buffers)))
-    for buffer in buffers:
-        at = 0
-        while at < len(buffer) and offset < end_bytes:
-            wanted = min(BLOCK_BYTES, end_bytes - offset) - gathered
-            piece = buffer[at : at + wanted]
-            pieces.append(piece)
-            gathered += len(piece)
-            at += len(piece)
-            if len(piece) == wanted:
-                yield offset // BLOCK_BYTES, pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-                offset += gathered
-                pieces, gathered = [], 0

@@ -1,0 +1,40 @@
+"""The blocks in what was read: digests cover blocks, and buffers end wherever tensors do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastload._verify.digest import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def split_blocks(offset: int, buffers: Sequence[memoryview], file_bytes: int) -> Iterator[tuple[int, list[memoryview]]]:
+    """The whole blocks in ``buffers``, each by its number and the pieces that it lies in.
+
+    Args:
+        offset: where in the file the buffers' bytes begin; a block does there.
+        buffers: the bytes, one after another; they may reach past the end of the file.
+        file_bytes: where the file ends, and with it the last block.
+    """
+    pieces: list[memoryview] = []
+    gathered = 0
+    end_bytes = min(file_bytes, offset + sum(map(len, buffers)))
+    for buffer in buffers:
+        at = 0
+        while at < len(buffer) and offset < end_bytes:
+            wanted = min(BLOCK_BYTES, end_bytes - offset) - gathered
+            piece = buffer[at : at + wanted]
+            pieces.append(piece)
+            gathered += len(piece)
+            at += len(piece)
+            if len(piece) == wanted:
+                yield offset // BLOCK_BYTES, pieces
+                offset += gathered
+                pieces, gathered = [], 0
+
+
+def joined(pieces: Sequence[memoryview]) -> memoryview:
+    """One block in one piece: itself where it is, else a copy."""
+    return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
