@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastload._fetch.resolve import Snapshot
     from fastload._fetch.snapshots import Pruned, Removed, pin, prune, remove, snapshots, unpin
     from fastload._fetch.source import StaleWarning
+    from fastload._fetch.verify import Finding, Verification, verify
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
     from fastload._load.stream import Stream, Weights
@@ -58,6 +59,7 @@ _HOMES = {
     "fastload._fetch.resolve": ("Snapshot",),
     "fastload._fetch.snapshots": ("Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
     "fastload._fetch.source": ("StaleWarning",),
+    "fastload._fetch.verify": ("Finding", "Verification", "verify"),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),
     "fastload._load.stream": ("Stream", "Weights"),
@@ -89,6 +91,7 @@ __all__ = [
     "AuthError",
     "DeadlineError",
     "FastloadError",
+    "Finding",
     "FormatError",
     "GroupError",
     "HubError",
@@ -113,6 +116,7 @@ __all__ = [
     "Stream",
     "UnsupportedError",
     "UsageError",
+    "Verification",
     "Weights",
     "inspect",
     "load",
@@ -124,6 +128,7 @@ __all__ = [
     "snapshots",
     "stream",
     "unpin",
+    "verify",
     "warm",
 ]
 

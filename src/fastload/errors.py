@@ -26,7 +26,7 @@ person reads the sentence. The sentence says what was found, what was expected a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar
 
 _TEXT_LIMIT = 300
@@ -48,6 +48,10 @@ def _rebuild(cls: type[FastloadError], args: tuple[Any, ...], state: dict[str, A
     return error
 
 
+def _plain(item: Any) -> Any:
+    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else item
+
+
 class FastloadError(Exception):
     """Base of all errors of fastload. Catch it to catch everything fastload raises on purpose."""
 
@@ -60,7 +64,7 @@ class FastloadError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """The kind, the sentence and the facts, as JSON types."""
         facts = {name: fact for name, fact in vars(self).items() if not name.startswith("_")}
-        lists = {name: list(fact) for name, fact in facts.items() if isinstance(fact, tuple)}
+        lists = {name: [_plain(item) for item in fact] for name, fact in facts.items() if isinstance(fact, tuple)}
         return {"type": type(self).__name__, "message": str(self), **facts, **lists}
 
 
@@ -123,6 +127,8 @@ class IntegrityError(FastloadError):
     found: str
     expected: str
     hint: str = ""
+    findings: tuple[Any, ...] = ()
+    """All that is wrong, where more was looked at than one place: see :func:`fastload.verify`."""
 
     def __str__(self) -> str:
         return _sentence(

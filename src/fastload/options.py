@@ -51,6 +51,8 @@ class Options:
     """Mounts shared with others, searched in this order; as a str separated by colons."""
     tiers: str | tuple[str, ...] | None = None
     """What may be asked: some of local, shared, hub."""
+    verify: str | None = None
+    """auto: by the best evidence there is; require: an error where there is none; or off."""
     write_through: str | None = None
     """on, off or auto: whether what is loaded from a lower tier is kept on the local one."""
     transfer: str | None = None
@@ -80,6 +82,7 @@ class Settings:
     local: str
     shared: tuple[str, ...]
     tiers: tuple[str, ...]
+    verify: str
     write_through: str
     transfer: str
     local_max_bytes: int | None
@@ -100,6 +103,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "local": parse_folder,
     "shared": parse_folders,
     "tiers": parse_words("tier", *_TIERS),
+    "verify": one_of("verify", "auto", "require", "off"),
     "write_through": one_of("write_through", "on", "off", "auto"),
     "transfer": one_of("transfer", "ranged", "hub"),
     "local_max_bytes": parse_size,
@@ -115,6 +119,7 @@ _DEFAULTS: dict[str, Any] = {
     "local": None,
     "shared": (),
     "tiers": _TIERS,
+    "verify": "auto",
     "write_through": "auto",
     "transfer": "ranged",
     "local_max_bytes": None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch import resolve as resolving
 from fastload._fetch import warm as warming
+from fastload._fetch.warmrequest import WarmRequest
 from fastload._store.wanted import parse_wish
 from fastload.options import Options, decide_settings
 
@@ -66,7 +67,5 @@ def warm(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         LockTimeoutError: somebody else brings it, lives, and gets nowhere.
         DeadlineError: the setting ``deadline`` is over.
     """
-    request = warming.WarmRequest(
-        model=model, revision=revision, to=to, wish=parse_wish(include, exclude), progress=progress
-    )
+    request = WarmRequest(model=model, revision=revision, to=to, wish=parse_wish(include, exclude), progress=progress)
     return warming.warm(request, decide_settings(options, {}))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.pace import Pace
 from fastload._progress import choose_progress
-from fastload._store.admit import Admission, Tally, Task, Watch
+from fastload._store.admit import EXTENT_BLOCKS, Admission, Tally, Task, Watch
 from fastload._store.evict import evict
 from fastload._store.kept import KeptFile
 from fastload._store.probe import probe
@@ -81,6 +81,8 @@ def opened(job: Bringing) -> Iterator[list[Task]]:
     check_has_weights(wanted, job.offer.files, job.offer.repo)
     job.destination.make()
     probe(job.destination.area, needs_links=job.destination.needs_links)
+    if job.lease is not None and not job.lease.is_lost:
+        job.destination.area.sweep()
     with ExitStack() as closing:
         tasks: list[Task] = []
         for file in wanted:
@@ -98,7 +100,11 @@ def _close(task: Task) -> None:
 
 
 def _stage(job: Bringing, file: OfferedFile) -> Incoming:
-    return open_staged(job.destination.area, content_key(file, f"{job.offer.tier}/{job.offer.repo}"), file.size)
+    return open_staged(job.destination.area, _key(job, file), file.size)
+
+
+def _key(job: Bringing, file: OfferedFile) -> str:
+    return content_key(file, f"{job.offer.tier}/{job.offer.repo}")
 
 
 def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
@@ -125,7 +131,8 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
         if job.lease is not None:
             job.lease.update(tally.done_bytes, total_bytes)
 
-    watch = Watch(tell, Pace(job.settings.max_rate).wait)
+    # A rate is kept evenly: by blocks, not by whole extents of each thread.
+    watch = Watch(tell, Pace(job.settings.max_rate).delay_s, 1 if job.settings.max_rate else EXTENT_BLOCKS)
     admission = Admission(job.offer, tasks, lambda task: _stage(job, task.file), watch)
     try:
         admission.run()
@@ -141,4 +148,7 @@ def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
     # What another tool brought stays that tool's, with a manifest of ours too: "local" is never evicted.
     source = "local" if job.destination.is_foreign(commit) else job.offer.tier
     manifest = Manifest(repo=job.offer.repo, commit=commit, source=source, files=done)
-    return Brought(commit=commit, folder=job.destination.publish(manifest, tasks), tally=tally)
+    folder = job.destination.publish(manifest, tasks, job.wish)
+    for task in tasks:
+        job.destination.area.forget(_key(job, task.file))
+    return Brought(commit=commit, folder=folder, tally=tally)

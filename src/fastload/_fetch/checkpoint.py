@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._fetch.evidence import (
+    NOTHING,
+    Evidence,
+    evidence_of_hub,
+    find_damage,
+    find_evidence,
+    stored_at,
+)
+from fastload._fetch.record import record_proof
 from fastload._fetch.remote import read_checkpoint, read_whole
+from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.through import begin_copy
@@ -16,14 +26,15 @@ from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
 from fastload._format.header import parse_object
 from fastload._read.choose import Choice, choose_reader
 from fastload._read.file import read_header, read_small_file
+from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
 from fastload._store.reading import Reading
 from fastload._store.tiered import search
-from fastload.errors import UnsupportedError
+from fastload.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fastload._fetch.source import HubFound
     from fastload._fetch.through import Copy
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer
     from fastload._store.ref import Name
     from fastload._store.root import Stored
+    from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings
 
 _MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
@@ -60,8 +72,15 @@ class Fetched:
     commit_learnt: str | None = None
     remote: Offer | None = None
     """What gives the bytes where no file system does."""
+    evidence: Evidence = NOTHING
+    tally: ProofTally = field(default_factory=ProofTally)
+    """What proving the headers did; the load goes on counting."""
     begin_copy: Callable[[], Copy | None] = lambda: None
     """Begins the copy on the local tier, if there shall be one of what is loaded."""
+    record: Callable[[Mapping[str, ManifestFile]], None] = lambda _: None
+    """Is told the digests of files that were proven whole, when all was."""
+    mend_stored: Callable[[], None] = lambda: None
+    """Replaces, on the local tier, the files in which blocks were mended on the way."""
     begin_reading: Callable[[], Reading | None] = lambda: None
     """Shows others that it is being read."""
     close: Callable[[], None] = lambda: None
@@ -93,7 +112,8 @@ def fetch(source: Source, settings: Settings) -> Fetched:
     """
     parsed = parse_model(source.model, source.revision, settings)
     if isinstance(parsed, str):
-        return _fetch_folder(source, parsed, "path")
+        stored = stored_at(parsed) if settings.verify != "off" else None
+        return _fetch_folder(source, parsed, "path", NOTHING if stored is None else find_evidence(stored))
     found = search(parsed, tiers_of(settings))
     hub = hub_of(settings)
     if found.found is not None or hub is None:
@@ -105,20 +125,39 @@ def fetch(source: Source, settings: Settings) -> Fetched:
     return replace(fetched, close=hub.close)
 
 
-def _fetch_folder(source: Source, path: str, tier: str) -> Fetched:
-    files = find_files(path, subfolder=source.subfolder, variant=source.variant)
-    shards = [Shard(name, shard_path, *read_header(shard_path)) for name, shard_path in files.shards]
-    return Fetched(checkpoint=build_checkpoint(shards, files.index), folder=files.folder, root=path, tier=tier)
+def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> Fetched:
+    tally = ProofTally()
+    prove = evidence.prover(tally) if evidence.has_blocks else None
+    try:
+        files = find_files(path, subfolder=source.subfolder, variant=source.variant)
+        shards = [Shard(name, shard_path, *read_header(shard_path, prove)) for name, shard_path in files.shards]
+        checkpoint = build_checkpoint(shards, files.index)
+    except FormatError as exc:
+        damage = find_damage(evidence, exc)
+        if damage is not None:
+            raise damage from exc
+        raise
+    return Fetched(
+        checkpoint=checkpoint, folder=files.folder, root=path, tier=tier, evidence=evidence, tally=tally
+    )  # fmt: skip
 
 
 def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     candidate = next((c for c in name.candidates if c.repo == stored.repo), name.candidates[0])
-    fetched = _fetch_folder(source, stored.folder, stored.tier)
+    repair = Repair(stored, settings)
+    evidence = NOTHING if settings.verify == "off" else find_evidence(stored, repair)
+    fetched = _fetch_folder(source, stored.folder, stored.tier, evidence)
     if stored.commit is not None:
         learnt = "name" if candidate.is_pinned else stored.tier
         fetched = replace(fetched, commit=stored.commit, commit_learnt=learnt)
-    fetched = replace(fetched, begin_reading=lambda: Reading(stored))
+    fetched = replace(
+        fetched,
+        begin_reading=lambda: Reading(stored),
+        record=lambda proven: record_proof(stored, evidence, proven),
+        mend_stored=repair.mend_stored,
+        close=repair.close,
+    )
     if stored.tier == "local":
         return fetched
 
@@ -138,6 +177,7 @@ def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetc
         commit=offer.commit,
         commit_learnt="name" if found.candidate.is_pinned else "hub",
         remote=offer,
+        evidence=NOTHING if settings.verify == "off" else evidence_of_hub(offer),
         begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
     )
 

@@ -16,12 +16,11 @@ class Pace:
         self._lock = threading.Lock()
         self._free_at_s = time.monotonic()
 
-    def wait(self, nbytes: int) -> None:
-        """Return when ``nbytes`` may be read. Sleeps before the read, so that the first bytes come at once."""
+    def delay_s(self, nbytes: int) -> float:
+        """How long to wait before ``nbytes`` are read: as if they trickled in, so that no burst exceeds the rate."""
         if not self._bytes_per_s:
-            return
+            return 0.0
         with self._lock:
             now_s = time.monotonic()
-            begin_s = max(self._free_at_s, now_s - _LONGEST_BURST_S)
-            self._free_at_s = begin_s + nbytes / self._bytes_per_s
-        time.sleep(max(0.0, begin_s - now_s))
+            self._free_at_s = max(self._free_at_s, now_s - _LONGEST_BURST_S) + nbytes / self._bytes_per_s
+            return max(0.0, self._free_at_s - now_s)

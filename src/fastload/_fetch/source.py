@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._store.folder_offer import offer_stored
-from fastload._store.hub import HubAccess, HubTier
+from fastload._store.folder_offer import offer_stored, read_manifest
+from fastload._store.hub import HubAccess, HubTier, Patience
 from fastload._store.tiered import Search, Tiers, search
-from fastload.errors import AuthError, HubError, NetworkError
+from fastload.errors import AuthError, FormatError, HubError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,21 +40,45 @@ class Meant:
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
 
-    def offer(self, besides: str) -> Offer | None:
-        """The offer of the first tier but ``besides`` that has it."""
+    def offers(self, target: str | None) -> Iterator[Offer]:
+        """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
+
+        ``target`` comes before the hub only where more than the files themselves says that all is there.
+        """
+        here = next((stored for stored in self.stored if stored.tier == target), None)
         for stored in self.stored:
-            if stored.tier != besides:
-                return offer_stored(stored)
-        if self.hub is not None and self.commit is not None:
-            return self.hub.find(self.repo, self.commit)
-        return None
+            if stored is not here:
+                yield offer_stored(stored)
+        is_sure = here is not None and here.evidence != "structure"
+        if here is not None and is_sure:
+            yield offer_stored(here)
+        yield from self._hub_offer(here)
+        if here is not None and not is_sure:
+            yield offer_stored(here)
+
+    def _hub_offer(self, here: Stored | None) -> Iterator[Offer]:
+        if self.hub is None or self.commit is None:
+            return
+        try:
+            offer = self.hub.find(self.repo, self.commit)
+        except NetworkError as exc:
+            if here is None:
+                raise
+            _warn(exc, here)
+            return
+        if offer is not None:
+            yield offer
 
 
-def hub_of(settings: Settings) -> HubTier | None:
+def _warn(exc: NetworkError, here: Stored) -> None:
+    warnings.warn(f"{exc}: taking what {here.tier} has", StaleWarning, stacklevel=3)
+
+
+def hub_of(settings: Settings, patience: Patience | None = None) -> HubTier | None:
     """The hub, where it may be asked."""
     if "hub" not in settings.tiers or settings.hub.is_offline:
         return None
-    return HubTier(_access(settings.hub))
+    return HubTier(replace(_access(settings.hub), patience=patience or Patience()))
 
 
 def _access(hub: HubSettings) -> HubAccess:
@@ -81,7 +105,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         HubError: only the hub could have it, and does not give it.
     """
     seen = search(name, Tiers(local=target, shared=tuple(r for r in tiers.roots if r.path != target.path)))
-    here = seen.found
+    here = _find_origin(seen, tiers, target) or seen.found
     candidates = [c for c in name.candidates if here is None or c.repo == here.repo]
     asked = None
     # A plain folder was put there by somebody who knew what he wanted; the hub could only name another commit.
@@ -91,7 +115,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         except NetworkError as exc:
             if here is None:
                 raise
-            warnings.warn(f"{exc}: taking what {here.tier} has", StaleWarning, stacklevel=2)
+            _warn(exc, here)
             hub = None
     if asked is not None:
         return asked
@@ -102,6 +126,31 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
     return Meant(
         candidate=candidate, repo=here.repo, commit=here.commit, stored=copies or (here,), hub=hub, learnt=here.tier
     )
+
+
+def _find_origin(seen: Search, tiers: Tiers, target: Root) -> Stored | None:
+    """What the mount has now that the target's copy came from: its plain folder may have changed, its ref moved."""
+    here = seen.found
+    source = _read_source(here) if here is not None and here.tier == target.label else None
+    origins = tuple(root for root in tiers.shared if root.label == source and root.path != target.path)
+    moving = tuple(candidate for candidate in seen.name.candidates if not candidate.is_pinned)
+    if here is None or not origins or not moving:
+        return None
+    found = search(replace(seen.name, candidates=moving), Tiers(local=None, shared=origins))
+    for label, reason in found.silent:
+        warnings.warn(f"{label} could not be asked ({reason}): taking what {here.tier} has", StaleWarning, stacklevel=4)
+    return found.found
+
+
+def _read_source(stored: Stored) -> str | None:
+    """The tier that it came from, by its manifest."""
+    if stored.layout is None or stored.commit is None:
+        return None
+    try:
+        manifest = read_manifest(stored.layout, stored.commit)
+    except (FormatError, StoreError):
+        return None
+    return manifest.source if manifest is not None else None
 
 
 def _ask_hub(candidates: list[Candidate], hub: HubTier, tiers: Tiers, target: Root) -> Meant | None:

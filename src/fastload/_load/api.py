@@ -35,6 +35,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
     variant: str | None = None,
     tensors: Tensors | None = None,
     dtype: torch.dtype | str | None = None,
+    verify: str | None = None,
     reader: str | None = None,
     progress: bool | Callback | None = None,
     options: Options | None = None,
@@ -51,6 +52,8 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         variant: ``fp16`` for ``model.fp16.safetensors``.
         tensors: a glob, a sequence of globs, or a predicate of the name. What is not wanted is not read.
         dtype: F64, F32, F16 and BF16 tensors are cast to this one of them; integers stay as they are.
+        verify: ``auto``: by the best evidence there is, which the report names; ``require``: an error where there is
+            none, or not enough for what is asked; ``off``.
         reader: ``auto``, ``direct``, ``buffered`` or ``mmap``.
         progress: None: a bar on a terminal, silence elsewhere; True: a line every ten seconds elsewhere;
             or a callable ``(done_bytes, total_bytes)``.
@@ -59,13 +62,17 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
     Raises:
         ModelNotFoundError: nothing is there.
         FormatError: a file is malformed or missing, or there are no safetensors weights.
-        IntegrityError: a file changed, or ended early, while it was read.
+        IntegrityError: the bytes are not those that the evidence says, or a file changed, or ended early, while it was
+            read.
         StoreError: storage cannot be read.
         MemoryBudgetError: it would not fit; raised before anything is allocated.
         UsageError: an argument or setting that cannot be meant.
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
     """
-    source, settings = Source(model, subfolder, variant, revision), decide_settings(options, {"reader": reader})
+    source, settings = (
+        Source(model, subfolder, variant, revision),
+        decide_settings(options, {"verify": verify, "reader": reader}),
+    )
     _check_torch()
     from fastload._load import engine
 
@@ -81,6 +88,7 @@ def stream(  # noqa: PLR0913 - as for load
     variant: str | None = None,
     tensors: Tensors | None = None,
     dtype: torch.dtype | str | None = None,
+    verify: str | None = None,
     reader: str | None = None,
     progress: bool | Callback | None = None,
     options: Options | None = None,
@@ -92,7 +100,10 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    source, settings = Source(model, subfolder, variant, revision), decide_settings(options, {"reader": reader})
+    source, settings = (
+        Source(model, subfolder, variant, revision),
+        decide_settings(options, {"verify": verify, "reader": reader}),
+    )
     _check_torch()
     from fastload._load import engine
 
@@ -109,6 +120,7 @@ def load_into(  # noqa: PLR0913 - as for load
     variant: str | None = None,
     tensors: Tensors | None = None,
     dtype: torch.dtype | str | None = None,
+    verify: str | None = None,
     reader: str | None = None,
     progress: bool | Callback | None = None,
     options: Options | None = None,
@@ -127,6 +139,7 @@ def load_into(  # noqa: PLR0913 - as for load
         variant: as for :func:`load`.
         tensors: as for :func:`load`; a parameter that this leaves out is not missing.
         dtype: what the caller takes the floating-point parameters to be; another one is a mismatch.
+        verify: as for :func:`load`.
         reader: as for :func:`load`.
         progress: as for :func:`load`.
         options: as for :func:`load`.
@@ -136,7 +149,10 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, such as DTensor.
         FastloadError: as for :func:`load`.
     """
-    source, settings = Source(model, subfolder, variant, revision), decide_settings(options, {"reader": reader})
+    source, settings = (
+        Source(model, subfolder, variant, revision),
+        decide_settings(options, {"verify": verify, "reader": reader}),
+    )
     _check_torch()
     from fastload._load import engine
 

@@ -71,6 +71,7 @@ def judge(busy_s: dict[str, float], *, reader: str, bytes_read: int, stream_s: f
     what = {
         "read": f"reading ({reader})",
         "copy": "copying into place",
+        "hash": "digesting",
         "write": "keeping a copy on the local tier",
     }.get(activity, activity)
     return Verdict(activity, f"{what}: {share}, at {rate} overall")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import Fetched, fetch, is_quantised
 from fastload._load.clock import Busy
+from fastload._load.proving import prove, require
 from fastload._load.request import choose_tensors
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
@@ -18,6 +19,7 @@ from fastload._place.budget import host_headroom
 from fastload._place.tensors import check_castable, torch_layout
 from fastload._plan.plan import build_plan
 from fastload._progress import choose_progress
+from fastload._read.proof import ProofTell
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,21 +98,28 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     plan = build_plan(checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes)
     staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
     target.check_room(plan, staging)
+    schedule = Schedule(plan.extents, window_bytes=target.window_bytes)
+    busy = Busy()
+    tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), schedule.is_stopped)
+    proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell)
+    if settings.verify == "require":
+        require(proving, checkpoint)
+    choices = proving.choices
     placer = target.open_placer(plan, staging.slot_bytes)
     progress = choose_progress(request.progress, plan.read_bytes)
     copy = found.fetched.begin_copy()  # last, since nothing that fails from here on would close it
-    busy = Busy()
     if copy is not None:
         choices = {shard: _teed(choice, copy, found.fetched.root, busy) for shard, choice in choices.items()}
     return Stream(
         Job(
             fetched=found.fetched,
             plan=plan,
+            proving=proving,
             copy=copy,
             reading=found.fetched.begin_reading(),
             is_whole=len(found.infos) == sum(1 for _ in checkpoint.tensors()),
             sources=Sources(checkpoint.shards, choices, plan.extents),
-            schedule=Schedule(plan.extents, window_bytes=target.window_bytes),
+            schedule=schedule,
             placer=placer,
             lanes=staging.lanes,
             device=device,

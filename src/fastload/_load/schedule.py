@@ -76,6 +76,10 @@ class Schedule:
             self._is_stopped = True
             self._changed.notify_all()
 
+    def is_stopped(self) -> bool:
+        """True once nothing more will be taken: all that is still under way is in vain."""
+        return self._is_stopped
+
     def wait_placed(self, number: int, tell: Callable[[int], None]) -> None:
         """Return when all extents up to ``number`` have been placed; raise the first error of any worker.
 

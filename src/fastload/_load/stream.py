@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.through import Copy
     from fastload._load.clock import Busy, Clock
+    from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Placer
@@ -36,6 +37,7 @@ class Job:
 
     fetched: Fetched
     plan: Plan
+    proving: Proving
     copy: Copy | None
     """Is fed with what is read, and kept on the local tier."""
     reading: Reading | None
@@ -115,9 +117,14 @@ class Stream:
         job.clock.enter("finish")
         self._pipeline.join()
         job.placer.finish()
-        if job.copy is not None and job.is_whole:
+        if job.fetched.tally.repaired:
             job.clock.enter("publish")
-            job.copy.publish()
+            job.fetched.mend_stored()
+        if job.is_whole and (job.copy is not None or job.proving.proven):
+            job.clock.enter("publish")
+            if job.copy is not None:
+                job.copy.publish()
+            job.fetched.record(job.proving.proven)
         self.close()
 
     def close(self) -> None:
@@ -168,10 +175,10 @@ def _make_report(job: Job, taken: int) -> Report:
         commit_learnt=job.fetched.commit_learnt,
         reader=reader,
         reader_reason=reason,
-        evidence="none",
-        blocks_verified=0,
-        blocks_reread=0,
-        blocks_repaired=0,
+        evidence=job.proving.evidence,
+        blocks_verified=job.fetched.tally.verified,
+        blocks_reread=job.fetched.tally.reread,
+        blocks_repaired=job.fetched.tally.repaired,
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
     )

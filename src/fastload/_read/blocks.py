@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING
 
 from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from fastload._read.reader import Reader
 
 
 def split_blocks(offset: int, buffers: Sequence[memoryview], file_bytes: int) -> Iterator[tuple[int, list[memoryview]]]:
@@ -38,3 +41,11 @@ def split_blocks(offset: int, buffers: Sequence[memoryview], file_bytes: int) ->
 def joined(pieces: Sequence[memoryview]) -> memoryview:
     """One block in one piece: itself where it is, else a copy."""
     return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+
+def read_block(reader: Reader, offset: int, length: int) -> memoryview:
+    """``length`` bytes from ``offset`` on, into memory that suits ``reader``."""
+    room_bytes = -(-max(1, length) // mmap.PAGESIZE) * mmap.PAGESIZE
+    room = memoryview(mmap.mmap(-1, room_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    reader.read_into(offset, [room[: -(-length // reader.alignment_bytes) * reader.alignment_bytes]])
+    return room[:length]

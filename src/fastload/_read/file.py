@@ -9,14 +9,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastload._format.checkpoint import FileIdentity
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
+from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import FastloadError, FormatError, IntegrityError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    ProveBlock = Callable[[str, FileIdentity, int, memoryview], None]
+    """Called with a file's path and identity, and a block's number and bytes."""
 
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
 _IOV_MAX = 1024
@@ -85,29 +90,56 @@ def _check_regular(path: str, status: os.stat_result) -> None:
     raise FormatError(path, kind, "a regular file", hint="Put the shard itself there")
 
 
-def read_header(path: str) -> tuple[Header, FileIdentity]:
+def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:
     """The header of the shard ``path``; nothing is allocated before its length is known to be sane.
+
+    Args:
+        path: absolute.
+        prove: called with each block that the header lies in, before anything in it is believed; may mend it.
 
     Raises:
         FormatError: it is malformed.
         StoreError: it cannot be read.
+        IntegrityError: what ``prove`` raises.
     """
     descriptor = open_regular(path)
     try:
         identity = identify(os.fstat(descriptor))
-        start = os.pread(descriptor, _FIRST_READ_BYTES, 0)
-        length = parse_header_length(start, path=path, file_bytes=identity.size)
-        raw = bytearray(length)
-        head = start[LENGTH_BYTES : LENGTH_BYTES + length]
-        raw[: len(head)] = head
-        if len(head) < length:
-            rest = memoryview(raw)[len(head) :]
-            read_fully(descriptor, LENGTH_BYTES + len(head), [rest], path=path)
+        head = _Head(descriptor, path, identity, prove)
+        if prove is None:
+            head.content += os.pread(descriptor, _FIRST_READ_BYTES, 0)
+        else:
+            head.extend(min(BLOCK_BYTES, identity.size))
+        length = parse_header_length(bytes(head.content[:LENGTH_BYTES]), path=path, file_bytes=identity.size)
+        head.extend(LENGTH_BYTES + length)
     except OSError as exc:
         raise translate(path, exc) from exc
     finally:
         os.close(descriptor)
-    return parse_header(bytes(raw), path=path, file_bytes=identity.size), identity
+    raw = bytes(memoryview(head.content)[LENGTH_BYTES : LENGTH_BYTES + length])
+    return parse_header(raw, path=path, file_bytes=identity.size), identity
+
+
+@dataclass(slots=True)
+class _Head:
+    """The beginning of a file, as far as it was read."""
+
+    descriptor: int
+    path: str
+    identity: FileIdentity
+    prove: ProveBlock | None
+    content: bytearray = field(default_factory=bytearray)
+
+    def extend(self, wanted_bytes: int) -> None:
+        """Read on, until so many bytes are there: by whole blocks where these are proven, else what is missing."""
+        while len(self.content) < wanted_bytes:
+            at = len(self.content)
+            end = wanted_bytes if self.prove is None else min(at + BLOCK_BYTES, self.identity.size)
+            piece = bytearray(end - at)
+            read_fully(self.descriptor, at, [memoryview(piece)], path=self.path)
+            if self.prove is not None:
+                self.prove(self.path, self.identity, at // BLOCK_BYTES, memoryview(piece))
+            self.content += piece
 
 
 def read_small_file(path: str, max_bytes: int) -> bytes:

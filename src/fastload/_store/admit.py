@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer, OfferedFile
     from fastload._verify.manifest import ManifestFile
 
-_EXTENT_BYTES = 4 * BLOCK_BYTES
+EXTENT_BLOCKS = 4
+_EXTENT_BYTES = EXTENT_BLOCKS * BLOCK_BYTES
 _JOIN_S = 0.8
 _LOOK_S = 0.1
 _ATTEMPTS = 2
+_SHOWN = 8
 
 
 class Incoming(Protocol):
@@ -92,8 +94,10 @@ class Watch:
     """What the caller's thread does while others work; both may raise, which ends the work."""
 
     tell: Callable[[Tally], None]
-    pace: Callable[[int], None]
-    """Called by a worker before it reads so many bytes; may sleep."""
+    pace: Callable[[int], float]
+    """Asked by a worker before it reads so many bytes: how many seconds to wait."""
+    step_blocks: int = EXTENT_BLOCKS
+    """How many blocks are read at once at most."""
 
 
 class Admission:
@@ -169,8 +173,8 @@ class Admission:
         try:
             while (extent := self._next()) is not None:
                 number, offset = extent
-                self._bring(number, offset, buffer)
-                self._count_down(number)
+                if self._bring(number, offset, buffer):
+                    self._count_down(number)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
             with self._changed:
                 self._error = self._error or error
@@ -183,7 +187,8 @@ class Admission:
             self._changed.wait_for(lambda: self._is_over() or self._queue)
             return None if self._is_over() else self._queue.popleft()
 
-    def _bring(self, number: int, offset: int, buffer: memoryview) -> None:
+    def _bring(self, number: int, offset: int, buffer: memoryview) -> bool:
+        """Stage one extent; False if the work was stopped before it was read."""
         task = self._tasks[number]
         first = offset // BLOCK_BYTES
         blocks = [
@@ -191,9 +196,10 @@ class Admission:
             for at in range(0, min(_EXTENT_BYTES, task.file.size - offset), BLOCK_BYTES)
         ]
         missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block)]
-        for begin, end in _runs(missing):
+        for begin, end in _runs(missing, self._watch.step_blocks):
             run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
-            self._watch.pace(len(run))
+            if self._is_stopped_within(self._watch.pace(len(run))):
+                return False
             with self._readers.reader_for(number) as reader:
                 _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
             for at in range(begin, end):
@@ -202,6 +208,13 @@ class Admission:
                 self.tally.read_bytes += len(run)
         with self._changed:
             self.tally.done_bytes += sum(map(len, blocks))
+        return True
+
+    def _is_stopped_within(self, seconds: float) -> bool:
+        if seconds <= 0:
+            return self._is_stopped
+        with self._changed:
+            return self._changed.wait_for(lambda: self._is_stopped, timeout=seconds)
 
     def _count_down(self, number: int) -> None:
         task = self._tasks[number]
@@ -221,10 +234,11 @@ class Admission:
         else:
             task.incoming.discard()
             if task.attempts == _ATTEMPTS:
+                name = f"{self._offer.repo}/{task.file.path}"
                 hint = (
                     f"It came wrong from {self._offer.tier} twice: its copy there is damaged. Fetch it from elsewhere"
                 )
-                raise IntegrityError(f"{self._offer.repo}/{task.file.path}", 0, wrong[0], wrong[1], hint)
+                raise IntegrityError(name, wrong.offset, wrong.found, wrong.expected, hint)
             task.incoming = self._restage(task)
             task.attempts += 1
         with self._changed:
@@ -236,17 +250,26 @@ class Admission:
             self._changed.notify_all()
 
 
-def find_difference(expected: OfferedFile, found: ManifestFile) -> tuple[str, str] | None:
-    """Found and expected, as phrases, where a file is not what its tier says of it; None where it is."""
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a file that was brought differs from what its tier says of it."""
+
+    offset: int
+    found: str
+    expected: str
+
+
+def find_difference(expected: OfferedFile, found: ManifestFile) -> Difference | None:
+    """What is wrong with a file, as precisely as its tier allows to say; None: nothing."""
+    pairs = zip(expected.blocks or found.blocks, found.blocks, strict=True)
+    bad = [number for number, (wanted, digest) in enumerate(pairs) if wanted != digest]
+    if bad:
+        numbers = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
+        return Difference(bad[0] * BLOCK_BYTES, f"other bytes in block {numbers}", "those of its manifest")
     for name in ("sha256", "git_sha1"):
         digest, wanted = getattr(found, name), getattr(expected, name)
         if wanted is not None and digest != wanted:
-            return f"{name} {digest}", wanted
-    if expected.blocks is not None and expected.blocks != found.blocks:
-        bad = [
-            number for number, pair in enumerate(zip(expected.blocks, found.blocks, strict=True)) if len({*pair}) > 1
-        ]
-        return f"other bytes in blocks {bad[:8]}", "those of its manifest"
+            return Difference(0, f"{name} {digest}", wanted)
     return None
 
 
@@ -256,10 +279,10 @@ def _read(reader: Reader, offset: int, run: memoryview, room: memoryview) -> Non
     reader.read_into(offset, [room[:aligned]])
 
 
-def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _runs(numbers: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
     """Half-open runs of adjacent numbers."""
     begin = 0
     for at in range(1, len(numbers) + 1):
-        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1 or at - begin == longest:
             yield numbers[begin], numbers[at - 1] + 1
             begin = at

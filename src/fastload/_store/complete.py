@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from fastload._store.offer import OfferedFile
 
-_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>.*\.safetensors)", re.DOTALL)
+_NUMBERED = re.compile(
+    r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>.*\.(?:safetensors|gguf))", re.DOTALL
+)
 _ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.\w+)?\.json", re.DOTALL)
 
 
@@ -36,16 +38,18 @@ def find_missing_of_listing(there: Iterable[OfferedFile], named: Iterable[Offere
 def find_missing_by_structure(folder: str, there: Iterable[OfferedFile]) -> Iterator[str]:
     """What the weights in ``folder`` need that is not there; without any weights, that.
 
-    An index must have its shards, a numbered set all its numbers, and each shard the length that its header says.
+    An index must have its shards, a numbered set all its numbers, and each shard the length that its header says. GGUF
+    is no format of ours, but ``warm`` brings it where it is asked to.
     """
     sizes = {file.path: file.size for file in there}
     weights = [path for path in sizes if path.endswith(SHARD_SUFFIX)]
-    if not weights:
+    foreign = [path for path in sizes if path.endswith(".gguf")]
+    if not weights and not foreign:
         yield "no safetensors weights"
     for path in sizes:
         if _ANY_INDEX.fullmatch(path):
             yield from _missing_of_index(folder, path, sizes)
-    yield from _missing_numbers(weights)
+    yield from _missing_numbers([*weights, *foreign])
     for path in weights:
         try:
             read_header(os.path.join(folder, path))

@@ -10,7 +10,7 @@ from fastload._store.folder_offer import read_manifest_file
 from fastload._store.publish import publish_snapshot
 from fastload._store.removal import finish_removals
 from fastload._store.staged import StagingArea
-from fastload._store.stamp import source_is_unchanged, write_stamp
+from fastload._store.stamp import Published, read_wish, write_stamp
 from fastload._verify.manifest import dump_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastload._store.admit import Task
     from fastload._store.layout import RepoLayout
     from fastload._store.offer import OfferedFile
+    from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest
 
 _FOREIGN = "local"
@@ -47,8 +48,8 @@ class Destination(Protocol):
     def is_foreign(self, commit: str) -> bool:
         """True if another tool has brought that commit, or a part of it, before."""
 
-    def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
-        """Make the snapshot visible, in an order that no crash can spoil; its folder."""
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+        """Make the snapshot, chosen by ``wish``, visible in an order that no crash can spoil; its folder."""
 
 
 class CacheDestination:
@@ -70,16 +71,23 @@ class CacheDestination:
         """See :class:`Destination`: a blob of that digest, whoever brought it."""
         digest = file.git_sha1 or file.sha256
         path = self._layout.blob(digest) if digest else ""
-        return path if digest and _has_size(path, file.size) else None
+        return path if digest and _may_be(path, file.size) else None
 
     def is_foreign(self, commit: str) -> bool:
         """See :class:`Destination`."""
-        manifest = read_manifest_file(self._layout.manifest(commit))
+        manifest = _read_good(self._layout.manifest(commit))
         return manifest.source == _FOREIGN if manifest else os.path.isdir(self._layout.snapshot(commit))
 
-    def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
         """See :class:`Destination`."""
-        return publish_snapshot(self._layout, manifest, tasks)
+        return publish_snapshot(self._layout, manifest, tasks, wish)
+
+    def is_met(self, commit: str, wish: Wish) -> bool:
+        """True if the snapshot has a manifest and all that it says, each file at its size, and what ``wish`` wants."""
+        manifest = _read_good(self._layout.manifest(commit))
+        if manifest is None or not _is_whole(self._layout.snapshot(commit), manifest):
+            return False
+        return wish.is_met_by(read_wish(self._layout.stamp(commit)), (file.path for file in manifest.files))
 
 
 class PlainDestination:
@@ -99,20 +107,17 @@ class PlainDestination:
     def _manifests(self) -> str:
         return os.path.join(self._folder, OURS, "manifests")
 
-    def find_manifest(self) -> Manifest | None:
-        """The manifest of what is in the folder, if all its files are there, each at its size."""
+    def find_commit(self, wish: Wish) -> str | None:
+        """The commit of what is in the folder, if all its files are there, each at its size, and all that is wanted."""
         manifests = self._read_manifests()
-        if len(manifests) != 1:
+        if len(manifests) != 1 or not _is_whole(self._folder, manifests[0]):
             return None
-        is_whole = all(_has_size(os.path.join(self._folder, file.path), file.size) for file in manifests[0].files)
-        return manifests[0] if is_whole else None
-
-    def is_unchanged(self, files: Sequence[OfferedFile]) -> bool:
-        """True if ``files`` are those that were brought, in the state in which they were brought."""
-        return source_is_unchanged(self._stamp, files)
+        is_met = wish.is_met_by(read_wish(self.stamp), (file.path for file in manifests[0].files))
+        return manifests[0].commit if is_met else None
 
     @property
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
+        """What the folder and its source looked like when it was brought."""
         return os.path.join(self._folder, OURS, "stamp.json")
 
     def _read_manifests(self) -> list[Manifest]:
@@ -120,15 +125,8 @@ class PlainDestination:
             names = sorted(os.listdir(self._manifests))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found: list[Manifest] = []
-        for name in names:
-            try:
-                manifest = read_manifest_file(os.path.join(self._manifests, name))
-            except FormatError:  # it proves nothing, and is replaced
-                continue
-            if manifest is not None:
-                found.append(manifest)
-        return found
+        found = (_read_good(os.path.join(self._manifests, name)) for name in names)
+        return [manifest for manifest in found if manifest is not None]
 
     def make(self) -> None:
         """See :class:`Destination`."""
@@ -137,29 +135,33 @@ class PlainDestination:
     def find_existing(self, file: OfferedFile) -> str | None:
         """See :class:`Destination`."""
         path = os.path.join(self._folder, file.path)
-        return path if (file.sha256 or file.git_sha1) and _has_size(path, file.size) else None
+        return path if (file.sha256 or file.git_sha1) and _may_be(path, file.size) else None
 
     def is_foreign(self, commit: str) -> bool:
         """See :class:`Destination`. Nothing here is ever evicted."""
         return False
 
-    def publish(self, manifest: Manifest, tasks: Sequence[Task]) -> str:
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
         """See :class:`Destination`."""
         before = self._read_manifests()
         self._forget_manifests()
         for task in sorted(tasks, key=lambda task: task.file.path.endswith(_LAST)):
-            path = os.path.join(self._folder, task.file.path)
+            path = self._place(task.file.path)
             make_folder(os.path.dirname(path))
             task.incoming.publish(path)
             sync_folder(os.path.dirname(path))
         make_folder(self._manifests)
         path = os.path.join(self._manifests, f"{manifest.commit}.json")
         write_whole(path, dump_manifest(manifest), self.area.parts)
-        write_stamp(self._stamp, self._folder, [task.file for task in tasks], self.area.parts)
+        published = Published(tuple((task.file, self._place(task.file.path)) for task in tasks), wish)
+        write_stamp(self.stamp, published, self.area.parts)
         kept = {file.path for file in manifest.files}
         for stale in {file.path for old in before for file in old.files} - kept:
-            remove_file(os.path.join(self._folder, stale))
+            remove_file(self._place(stale))
         return self._folder
+
+    def _place(self, path: str) -> str:
+        return os.path.join(self._folder, path)
 
     def _forget_manifests(self) -> None:
         if os.path.isdir(self._manifests):
@@ -168,5 +170,21 @@ class PlainDestination:
             sync_folder(self._manifests)
 
 
+def _read_good(path: str) -> Manifest | None:
+    """The manifest at ``path``; a malformed one proves nothing, and is replaced."""
+    try:
+        return read_manifest_file(path)
+    except FormatError:
+        return None
+
+
+def _is_whole(folder: str, manifest: Manifest) -> bool:
+    return all(_has_size(os.path.join(folder, file.path), file.size) for file in manifest.files)
+
+
 def _has_size(path: str, size: int) -> bool:
     return os.path.isfile(path) and os.path.getsize(path) == size
+
+
+def _may_be(path: str, size: int) -> bool:
+    return _has_size(path, size) and os.access(path, os.R_OK)

@@ -57,7 +57,7 @@ def _not_writable(path: str, exc: OSError) -> NotWritableError:
     if exc.errno == errno.EROFS:
         hint = "It is mounted read-only: mount it writable, or warm into another place"
         return NotWritableError(path, "cannot be written (read-only file system)", hint)
-    status = os.stat(there)
+    status = os.lstat(there)
     reason = (
         f"cannot be written ({exc.strerror}): this is uid {uid}, gid {gid}, and {there!r} is owned by uid "
         f"{status.st_uid}, gid {status.st_gid}, mode {status.st_mode & 0o7777:04o}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastload._read.reader import Reader
     from fastload._store.layout import RepoLayout
     from fastload._store.root import Stored
-    from fastload._verify.manifest import Manifest
+    from fastload._verify.manifest import Manifest, ManifestFile
 
 _DEPTH = 8
 _COLD = 0.01
@@ -41,7 +41,11 @@ class FolderOffer:
 
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`; a file that has changed since is an ``IntegrityError``."""
-        path = contained(os.path.join(self.folder, file.path), containment_root(self.folder))
+        path = os.path.join(self.folder, file.path)
+        if file.blocks is not None and not os.path.exists(path):
+            expected = f"{file.size:,} bytes, as its manifest says"
+            raise IntegrityError(path, 0, "no file", expected, "Fetch it from another tier")
+        path = contained(path, containment_root(self.folder))
         try:
             identity = identify(os.stat(path))
         except OSError as exc:
@@ -67,7 +71,7 @@ def offer_stored(stored: Stored) -> FolderOffer:
     manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
     there = list_files(stored.folder)
     if manifest is not None:
-        files = _files_of(manifest)
+        files = tuple(map(offered_file, manifest.files))
     elif layout is not None:
         files = tuple(_with_blob_name(stored.folder, file) for file in there)
     else:
@@ -97,11 +101,11 @@ def read_manifest_file(path: str) -> Manifest | None:
     return parse_manifest(read_small_file(path, MAX_MANIFEST_BYTES), path=path)
 
 
-def _files_of(manifest: Manifest) -> tuple[OfferedFile, ...]:
-    return tuple(
-        OfferedFile(path=file.path, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, blocks=file.blocks)
-        for file in manifest.files
-    )
+def offered_file(file: ManifestFile) -> OfferedFile:
+    """What a manifest knows of one file."""
+    return OfferedFile(
+        path=file.path, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, blocks=file.blocks
+    )  # fmt: skip
 
 
 def _with_blob_name(folder: str, file: OfferedFile) -> OfferedFile:

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._read.file import open_regular, read_fully
+from fastload._read.filedigests import FileDigests
 from fastload._store.descriptors import Descriptors
-from fastload._store.filedigests import FileDigests
 from fastload._store.filesystem import writing
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 

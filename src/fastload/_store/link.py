@@ -8,12 +8,11 @@ from fastload._store.filesystem import make_folder, new_id, sync_folder, writing
 from fastload.errors import UsageError
 
 
-def point_link(path: str, snapshot: str, root: str) -> None:
-    """Let ``path`` be a relative link to the folder ``snapshot``, in one step; a link that is there is replaced.
+def check_link(path: str, root: str) -> None:
+    """Check, before anything is brought, that ``path`` may be a link to a snapshot below ``root``.
 
     Raises:
         UsageError: the path lies in the cache, whose tools would take it for something else; or is no link.
-        StoreError: it cannot be written.
     """
     full = os.path.abspath(path)
     folder = os.path.realpath(os.path.dirname(full))
@@ -21,6 +20,16 @@ def point_link(path: str, snapshot: str, root: str) -> None:
         raise UsageError(f"link {path!r} lies in the cache {root!r}", "Give a path outside of it")
     if os.path.lexists(full) and not os.path.islink(full):
         raise UsageError(f"link {path!r} is there, and no link", "Remove it, or give another path")
+
+
+def point_link(path: str, snapshot: str) -> None:
+    """Let ``path`` be a relative link to the folder ``snapshot``, in one step; a link that is there is replaced.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    full = os.path.abspath(path)
+    folder = os.path.realpath(os.path.dirname(full))
     target = os.path.relpath(os.path.realpath(snapshot), folder)
     if os.path.islink(full) and os.readlink(full) == target:
         return
@@ -28,5 +37,9 @@ def point_link(path: str, snapshot: str, root: str) -> None:
     temporary = f"{full}.{new_id()}"
     with writing(full):
         os.symlink(target, temporary)
-        os.replace(temporary, full)
+        try:
+            os.replace(temporary, full)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     sync_folder(folder)

@@ -1,12 +1,14 @@
 """Making a snapshot visible, in the order that is the whole secret.
 
 Every step leaves either what was there before or the whole of what comes: blobs, whose names are their digests; the
-manifest, which says what the snapshot holds; the snapshot's folder, by one rename; the ref that leads to it. Folders
-are synced between, so that a power cut cannot bring a later step to the disk without an earlier one.
+manifest, which says what the snapshot holds; the snapshot's folder, by one rename; the ref that leads to it. Where the
+folder is there already, with less in it, the manifest comes after it. Folders are synced between, so that a power cut
+cannot bring a later step to the disk without an earlier one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import shutil
@@ -15,16 +17,16 @@ from typing import TYPE_CHECKING
 from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
 from fastload._store.root import read_commit
 from fastload._store.staged import StagingArea
-from fastload._store.stamp import write_stamp
-from fastload.errors import StoreError
+from fastload._store.stamp import Published, write_stamp
 from fastload._verify.manifest import dump_manifest
+from fastload.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fastload._store.admit import Task
     from fastload._store.layout import RepoLayout
-    from fastload._store.offer import OfferedFile
+    from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest, ManifestFile
 
 _LAST = ("config.json", ".index.json")
@@ -36,7 +38,7 @@ def blob_name(file: ManifestFile) -> str:
     return file.git_sha1 or file.sha256
 
 
-def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Task]) -> str:
+def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
     """Make the snapshot of ``manifest`` visible; all ``tasks`` are done. Returns its folder.
 
     The refs that shall lead to it come after: :func:`write_ref`.
@@ -48,12 +50,18 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     make_folder(layout.blobs)
     blobs = {task.file.path: _publish_blob(layout, task) for task in tasks}
     sync_folder(layout.blobs)
-    write_manifest(layout, manifest)
-    folder = _publish_folder(layout, manifest.commit, blobs)
-    _check_links(folder, blobs)
-    write_stamp(layout.stamp(manifest.commit), folder, [task.file for task in tasks], area.parts)
-    for task in tasks:
-        forget_leftovers(area, task.file)
+    links = {path: _link_to(path, name) for path, name in blobs.items()}
+    published = Published(tuple((task.file, layout.blob(blobs[task.file.path])) for task in tasks), wish)
+    # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
+    if os.path.isdir(layout.snapshot(manifest.commit)):
+        folder = _publish_folder(layout, manifest.commit, links)
+        write_manifest(layout, manifest)
+        write_stamp(layout.stamp(manifest.commit), published, area.parts)
+    else:
+        write_stamp(layout.stamp(manifest.commit), published, area.parts)
+        write_manifest(layout, manifest)
+        folder = _publish_folder(layout, manifest.commit, links)
+    _check_links(folder, links)
     return folder
 
 
@@ -90,12 +98,13 @@ def write_ref(layout: RepoLayout, revision: str, commit: str) -> None:
     write_whole(path, commit.encode("ascii"), layout.ours("staging"))
 
 
-def _publish_folder(layout: RepoLayout, commit: str, blobs: Mapping[str, str]) -> str:
+def _publish_folder(layout: RepoLayout, commit: str, links: Mapping[str, str]) -> str:
     """The snapshot's folder by one rename. What another tool put into an existing one stays in it."""
     target = layout.snapshot(commit)
     built = layout.ours("staging", f"{commit}.{new_id()}")
     try:
-        _link_all(built, _existing_links(target) | {path: _link_to(path, name) for path, name in blobs.items()})
+        _link_all(built, links)
+        _sync_folders(built)
         _rename_folder(built, target)
     finally:
         shutil.rmtree(built, ignore_errors=True)
@@ -116,69 +125,64 @@ def _link_to(path: str, blob: str) -> str:
     return posixpath.join(*[".."] * (path.count("/") + 2), "blobs", blob)
 
 
-def _existing_links(folder: str) -> dict[str, str]:
-    """What the links in a snapshot lead to; a real file, which some tools leave there, stays one of its own."""
-    links: dict[str, str] = {}
-    for above, _, names in os.walk(folder):
-        for name in names:
-            full = os.path.join(above, name)
-            path = os.path.relpath(full, folder)
-            links[path] = os.readlink(full) if os.path.islink(full) else ""
-    return {path: link for path, link in links.items() if link}
-
-
 def _link_all(folder: str, links: Mapping[str, str]) -> None:
     with writing(folder):
         for path, link in links.items():
             full = os.path.join(folder, path)
             os.makedirs(os.path.dirname(full), exist_ok=True)
             os.symlink(link, full)
+
+
+def _sync_folders(folder: str) -> None:
     for above, _, _ in os.walk(folder, topdown=False):
         sync_folder(above)
 
 
 def _rename_folder(built: str, target: str) -> None:
     with writing(target):
-        if not os.path.isdir(target):
-            try:
-                os.rename(built, target)
-            except OSError:
-                if not os.path.isdir(target):  # else somebody was faster: exchange with his
-                    raise
-            else:
-                return
-    if not exchange(built, target):
-        _link_one_by_one(built, target)
+        try:
+            os.rename(built, target)
+        except OSError as exc:
+            if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            return
+    if _take_in(target, built) and exchange(built, target):
+        _take_in(built, target)  # what came into the old folder while it was exchanged
     else:
-        _keep_real_files(built, target)
+        _link_one_by_one(built, target)
+
+
+def _take_in(old: str, new: str) -> bool:
+    """Put what is in the folder ``old`` into ``new`` too, where ``new`` has nothing of that name; False: it cannot be.
+
+    A link is made again; a real file, which some tools leave there, gets a second name.
+    """
+    for path in _list_entries(old):
+        source, target = os.path.join(old, path), os.path.join(new, path)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            continue
+        except OSError:
+            return False
+    _sync_folders(new)
+    return True
+
+
+def _list_entries(folder: str) -> Iterator[str]:
+    """The paths of all that is no folder, links to folders included."""
+    for above, folders, names in os.walk(folder):
+        for name in (*names, *(name for name in folders if os.path.islink(os.path.join(above, name)))):
+            yield os.path.relpath(os.path.join(above, name), folder)
 
 
 def _link_one_by_one(built: str, target: str) -> None:
     """Where two folders cannot be exchanged: each link by a rename of its own, index and config last."""
-    paths = [os.path.relpath(os.path.join(above, name), built) for above, _, names in os.walk(built) for name in names]
-    for path in sorted(paths, key=lambda path: (path.endswith(_LAST), path)):
+    for path in sorted(_list_entries(built), key=lambda path: (path.endswith(_LAST), path)):
         full = os.path.join(target, path)
         with writing(full):
             os.makedirs(os.path.dirname(full), exist_ok=True)
             os.replace(os.path.join(built, path), full)
-    sync_folder(target)
-
-
-def _keep_real_files(old: str, new: str) -> None:
-    """A file that is no link has no other home: it moves from the old folder to the new one."""
-    for above, _, names in os.walk(old):
-        for name in names:
-            full = os.path.join(above, name)
-            target = os.path.join(new, os.path.relpath(full, old))
-            if not os.path.islink(full) and not os.path.lexists(target):
-                with writing(target):
-                    os.makedirs(os.path.dirname(target), exist_ok=True)
-                    os.replace(full, target)
-
-
-def forget_leftovers(area: StagingArea, file: OfferedFile) -> None:
-    """Remove what others staged of content that is published now."""
-    digest = file.sha256 or file.git_sha1
-    if digest is not None:
-        for name in area.list_names(digest):
-            area.remove(name)
+    _sync_folders(target)

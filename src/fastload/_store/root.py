@@ -95,6 +95,10 @@ class Root:
             missing=missing,
         )
 
+    def find_plain(self, name: str) -> Stored | None:
+        """The plain folder of that name, if there is one."""
+        return self._find_plain(Candidate(name, None), os.path.join(self.path, name), must_say=False)
+
     def _find_plain(self, candidate: Candidate, folder: str, *, must_say: bool) -> Stored | None:
         if not _is_folder(folder):
             return None
@@ -120,7 +124,7 @@ class Root:
         )
 
     def list_all(self) -> Iterator[Stored]:
-        """Every snapshot of every repo in the hub's layout, and every plain folder: ``<root>/name``, ``<root>/org/name``.
+        """Every snapshot of every repo in the hub's layout, and every plain folder (``name`` and ``org/name``).
 
         A repo that cannot be read is passed over: it is no reason not to see the others.
 
@@ -139,7 +143,7 @@ class Root:
                 yield found
 
     def _list_plain(self, name: str) -> Iterator[Stored]:
-        stored = self._find_plain(Candidate(name, None), os.path.join(self.path, name), must_say=False)
+        stored = self.find_plain(name)
         if stored is not None:
             yield stored
         elif "/" not in name:

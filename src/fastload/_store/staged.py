@@ -19,23 +19,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._read.file import read_fully
+from fastload._read.filedigests import FileDigests
 from fastload._store.descriptors import Descriptors
-from fastload._store.filedigests import FileDigests
 from fastload._store.filesystem import make_folder, new_id, remove_file, reserve, start_writing_back, writing
-from fastload._store.lock import flock_is_truthful, read_boot_id, try_exclusive
+from fastload._store.journal import Claims, dump_head, dump_line, parse_journal
+from fastload._store.lock import flock_is_truthful, try_exclusive
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
 _WRITE_BACK_BYTES = 64 << 20  # 64 MiB
-_JOURNAL_LIMIT_BYTES = 64 << 20  # 64 MiB
 _UNDER_LEASE = re.compile(r"(?:probe|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
-"""What only the holder of the lease makes: probes, files on their way in, snapshots and manifests about to be renamed."""
+"""What only the holder of the lease makes: probes, files on their way in, snapshots and manifests to be renamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +84,13 @@ class StagingArea:
             self.remove(name)
 
     def sweep(self) -> None:
-        """Remove what a dead holder of the lease was about to rename. For its next holder, who has staged nothing yet."""
+        """Remove what a dead holder of the lease was about to rename; for its next holder, who stages nothing yet."""
         names = [name for name in os.listdir(self.parts) if _UNDER_LEASE.fullmatch(name)]
         for name in set(names).difference(os.listdir(self.journals)):
             if os.path.isdir(self.part(name)):
                 shutil.rmtree(self.part(name), ignore_errors=True)
             else:
                 remove_file(self.part(name))
-
-
-@dataclass(slots=True)
-class _Claims:
-    """What an earlier writer left: bytes that have yet to be proven."""
-
-    descriptor: int
-    digests: dict[int, str]
 
 
 class StagedFile:
@@ -115,7 +105,7 @@ class StagedFile:
             self._part = os.open(area.part(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._descriptors = Descriptors(area.part(name), self._part, journal)
         self._digests = FileDigests(size, self._read_back)
-        self._claims: _Claims | None = None
+        self._claims: Claims | None = None
         self._written_bytes = 0
 
     @property
@@ -132,7 +122,7 @@ class StagedFile:
         with writing(self._area.part(self._name)):
             reserve(self._part, self._size)
 
-    def inherit(self, claims: _Claims) -> None:
+    def inherit(self, claims: Claims) -> None:
         """Count on what an earlier writer left, once it is proven."""
         self._claims = claims
         self._descriptors.add(claims.descriptor)
@@ -146,7 +136,7 @@ class StagedFile:
         with self._descriptors.in_use():
             return self._prove(self._claims, index, block)
 
-    def _prove(self, claims: _Claims, index: int, block: memoryview) -> bool:
+    def _prove(self, claims: Claims, index: int, block: memoryview) -> bool:
         try:
             if os.preadv(claims.descriptor, [block], index * BLOCK_BYTES) != len(block):
                 return False
@@ -176,7 +166,7 @@ class StagedFile:
         with writing(self._area.part(self._name)):
             while done < len(block):
                 done += os.pwrite(self._part, block[done:], offset + done)
-            os.write(self._journal, f"{index} {digest}\n".encode("ascii"))
+            os.write(self._journal, dump_line(index, digest))
         self._written_bytes += len(block)  # a race between threads costs a hint to the kernel, nothing else
         if self._written_bytes >= _WRITE_BACK_BYTES:
             self._written_bytes = 0
@@ -216,7 +206,7 @@ class StagedFile:
         self._area.remove(self._name)
 
     def close(self) -> None:
-        """Let go; what was written waits in the journal for whoever comes next. Reserved room with nothing in it goes."""
+        """Let go; what was written waits in the journal for whoever comes next. Empty room is given back."""
         is_empty = self._digests.is_empty and not (self._claims and self._claims.digests)
         self._claims = None
         if is_empty:
@@ -251,13 +241,12 @@ def open_staged(area: StagingArea, key: str, size: int) -> StagedFile:
 
 
 def _begin(area: StagingArea, name: str, size: int) -> StagedFile:
-    device = os.stat(area.journals).st_dev
-    head = json.dumps({"schema": 1, "size": size, "boot_id": read_boot_id(), "device": device})
+    head = dump_head(size, os.stat(area.journals).st_dev)
     with writing(area.journal(name)):
         journal = os.open(area.journal(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             try_exclusive(journal)
-            os.write(journal, f"{head}\n".encode("ascii"))
+            os.write(journal, head)
             return StagedFile(area, name, size, journal)
         except BaseException:
             os.close(journal)
@@ -271,48 +260,29 @@ def _take_over(area: StagingArea, name: str, size: int) -> StagedFile | None:
         journal = os.open(area.journal(name), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     except OSError:
         return None
-    is_ours, digests = _parse_journal(journal, size)
+    is_ours, digests = parse_journal(journal, size)
     is_dead = is_ours and flock_is_truthful(area.journal(name)) and try_exclusive(journal)
     if not is_dead or not os.path.isfile(area.part(name)) or not os.path.isfile(area.journal(name)):
         os.close(journal)
         return None
-    staged = StagedFile(area, name, size, journal)
-    staged.inherit(_Claims(staged._part, digests))  # noqa: SLF001 - the same inode: what is there is not copied
+    try:
+        staged = StagedFile(area, name, size, journal)
+    except StoreError:
+        os.close(journal)
+        raise
+    staged.inherit(Claims(staged._part, digests))  # noqa: SLF001 - the same inode: what is there is not copied
     return staged
 
 
-def _read_claims(area: StagingArea, name: str, size: int) -> _Claims | None:
+def _read_claims(area: StagingArea, name: str, size: int) -> Claims | None:
     try:
         journal = os.open(area.journal(name), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        _, digests = _parse_journal(journal, size)
-        return _Claims(os.open(area.part(name), os.O_RDONLY | os.O_CLOEXEC), digests) if digests else None
+        _, digests = parse_journal(journal, size)
+        return Claims(os.open(area.part(name), os.O_RDONLY | os.O_CLOEXEC), digests) if digests else None
     except OSError:
         return None
     finally:
         os.close(journal)
-
-
-def _parse_journal(journal: int, size: int) -> tuple[bool, dict[int, str]]:
-    """Whether it was begun under this kernel and mount, and the digests; what is odd or torn counts as not written."""
-    raw = os.pread(journal, _JOURNAL_LIMIT_BYTES, 0)
-    first, _, rest = raw.partition(b"\n")
-    try:
-        head = json.loads(first)
-    except ValueError:
-        return False, {}
-    if not isinstance(head, dict) or head.get("size") != size:
-        return False, {}
-    boot_id = read_boot_id()
-    here = (boot_id, os.fstat(journal).st_dev)
-    is_ours = bool(boot_id) and (head.get("boot_id"), head.get("device")) == here  # a kernel that does not say is anyone's
-    return is_ours, dict(_parse_lines(rest.split(b"\n")[:-1]))
-
-
-def _parse_lines(lines: list[bytes]) -> Iterator[tuple[int, str]]:
-    for line in lines:
-        index, _, digest = line.partition(b" ")
-        if index.isdigit() and len(index) < 12 and len(digest) == 64:  # noqa: PLR2004 - hex of a BLAKE3
-            yield int(index), digest.decode("ascii", errors="replace")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._format.header import parse_object
 from fastload._read.file import identify, read_small_file
 from fastload._store.filesystem import make_folder, write_whole
+from fastload._store.wanted import Wish
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -22,33 +24,53 @@ if TYPE_CHECKING:
 _MAX_STAMP_BYTES = 64 << 20  # 64 MiB
 
 
-def write_stamp(path: str, folder: str, files: Iterable[OfferedFile], scratch: str) -> None:
-    """Note at ``path`` what ``files``, published in ``folder``, look like there and did where they came from.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was published, where each file is now, and why just these files."""
+
+    files: tuple[tuple[OfferedFile, str], ...]
+    wish: Wish
+
+
+def write_stamp(path: str, published: Published, scratch: str) -> None:
+    """Note at ``path`` what the files look like, and did where they came from, and by which wish they were chosen.
 
     Raises:
         StoreError: it cannot be written.
     """
     document = {}
-    for file in files:
-        identity = identify(os.stat(os.path.join(folder, file.path)))
+    for file, place in published.files:
+        identity = identify(os.stat(place))
         document[file.path] = {**identity._asdict(), "source": [file.size, file.mtime_ns]}
     make_folder(os.path.dirname(path))
-    content = json.dumps({"schema": 1, "files": document}, sort_keys=True).encode("utf-8")
+    wish = {"include": published.wish.include, "exclude": published.wish.exclude}
+    content = json.dumps({"schema": 1, "files": document, "wish": wish}, sort_keys=True).encode("utf-8")
     write_whole(path, content, scratch)
 
 
 def source_is_unchanged(path: str, files: Iterable[OfferedFile]) -> bool:
     """True if ``files`` are those of the stamp at ``path``, each with the size and mtime it had where it came from."""
-    noted = {name: entry.get("source") for name, entry in _read(path).items()}
+    entries = _read(path, "files").items()
+    noted = {name: entry.get("source") for name, entry in entries if isinstance(entry, dict)}
     return noted == {file.path: [file.size, file.mtime_ns] for file in files}
 
 
-def _read(path: str) -> dict[str, Any]:
-    """The files of a stamp; none where there is no stamp that can be read."""
+def read_wish(path: str) -> Wish:
+    """The wish that chose the files of the stamp at ``path``; the default one where it does not say."""
+    wish = _read(path, "wish")
+    return Wish(_globs(wish.get("include")), _globs(wish.get("exclude")))
+
+
+def _globs(value: Any) -> tuple[str, ...]:
+    return tuple(glob for glob in value if isinstance(glob, str)) if isinstance(value, list) else ()
+
+
+def _read(path: str, key: str) -> dict[str, Any]:
+    """One part of a stamp; empty where there is no stamp that can be read."""
     if not os.path.isfile(path):
         return {}
     try:
-        files = parse_object(read_small_file(path, _MAX_STAMP_BYTES), path).get("files")
+        part = parse_object(read_small_file(path, _MAX_STAMP_BYTES), path).get(key)
     except (FormatError, StoreError):
         return {}
-    return {name: entry for name, entry in files.items() if isinstance(entry, dict)} if isinstance(files, dict) else {}
+    return part if isinstance(part, dict) else {}

@@ -53,19 +53,22 @@ class Wish:
         folders = {posixpath.dirname(file.path) for file in offered if file.path.endswith(INDEX_SUFFIX)}
         return tuple(file for file in offered if self._wants(file.path, folders))
 
-    def is_met_by(self, paths: Iterable[str]) -> bool:
-        """True if ``paths``, which an earlier wish chose, have something for each glob of this one."""
+    def is_met_by(self, earlier: Wish, paths: Iterable[str]) -> bool:
+        """True if what ``earlier`` chose, ``paths``, has all that this one would choose of the same files."""
         there = list(paths)
-        return all(any(_matches(path, (glob,)) for path in there) for glob in self.include)
+        is_included = all(
+            glob in earlier.include or any(matches(path, (glob,)) for path in there) for glob in self.include
+        )
+        return is_included and set(earlier.exclude) <= set(self.exclude)
 
     def _wants(self, path: str, indexed: set[str]) -> bool:
-        if _matches(path, self.exclude):
+        if matches(path, self.exclude):
             return False
-        if _matches(path, self.include):
+        if matches(path, self.include):
             return True
         folder, name = posixpath.split(path)
         is_second_copy = folder in indexed and name.startswith("consolidated") and name.endswith(SHARD_SUFFIX)
-        return _matches(path, WARM_PATTERNS) and not _matches(path, _LEFT_OUT) and not is_second_copy
+        return matches(path, WARM_PATTERNS) and not matches(path, _LEFT_OUT) and not is_second_copy
 
 
 def parse_wish(include: str | Sequence[str], exclude: str | Sequence[str]) -> Wish:
@@ -84,7 +87,8 @@ def _parse_globs(name: str, globs: str | Sequence[str]) -> tuple[str, ...]:
     return listed
 
 
-def _matches(path: str, globs: Iterable[str]) -> bool:
+def matches(path: str, globs: Iterable[str]) -> bool:
+    """True if one of ``globs`` matches the whole of ``path``."""
     return any(fnmatch.fnmatchcase(path, glob) for glob in globs)
 
 
@@ -102,4 +106,4 @@ def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFi
 
 
 def _is_weight(path: str) -> bool:
-    return path.endswith(SHARD_SUFFIX) or _matches(path, _OTHER_WEIGHTS)
+    return path.endswith(SHARD_SUFFIX) or matches(path, _OTHER_WEIGHTS)

@@ -69,7 +69,16 @@ def show_report(report: Report) -> str:
             ("stages", stages),
             ("reader", f"{report.reader} ({report.reader_reason})"),
             ("bound by", report.bottleneck),
-            ("evidence", "none: bytes were not checked" if report.evidence == "none" else report.evidence),
+            ("evidence", _show_evidence(report)),
             ("staging", f"at most {show_bytes(report.peak_staging_bytes)} of host memory"),
         ]
     )
+
+
+def _show_evidence(report: Report) -> str:
+    if report.evidence == "none":
+        return "none: bytes were not checked"
+    counts = [f"{report.blocks_verified} blocks proven"]
+    counts += [f"{report.blocks_reread} read again"] if report.blocks_reread else []
+    counts += [f"{report.blocks_repaired} repaired"] if report.blocks_repaired else []
+    return f"{report.evidence}: {', '.join(counts)}"

@@ -14,6 +14,7 @@ _SETTINGS = {
     "local": "the local tier, a folder in the layout of the hub's cache",
     "shared": "mounts shared with others, separated by colons",
     "tiers": "what may be asked: some of local,shared,hub",
+    "verify": "auto: by the best evidence there is; require: fail without any; off",
     "write_through": "on, off or auto: keep on the local tier what is loaded from a lower one",
     "transfer": "ranged, or hub to let huggingface_hub bring the files",
     "local_max_bytes": "what may be kept on the local tier, such as 500Gi",

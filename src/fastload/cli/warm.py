@@ -9,7 +9,8 @@ import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.warm import Planned, WarmRequest, plan_warm, warm
+from fastload._fetch.warm import plan_warm, warm
+from fastload._fetch.warmrequest import WarmRequest
 from fastload._settings.values import parse_duration
 from fastload._store.wanted import parse_wish
 from fastload.cli.model import add_settings, parse_settings
@@ -21,6 +22,7 @@ from fastload.options import decide_settings
 if TYPE_CHECKING:
     import argparse
 
+    from fastload._fetch.warmrequest import Planned
     from fastload.options import Settings
 
 HELP = "bring models up to a tier, verified; does nothing where they are there"

@@ -70,11 +70,6 @@ class FileDigests:
         self._read_back(offset, block)
         return block
 
-    @property
-    def done_bytes(self) -> int:
-        """Bytes up to which all is hashed."""
-        return min(self._hashed * BLOCK_BYTES, self._size)
-
     def finish(self, path: str) -> ManifestFile:
         """All digests, as the file ``path`` of a manifest. Every block must have been added."""
         blocks = tuple(block for block in self._blocks if block is not None)

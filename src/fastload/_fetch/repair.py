@@ -1,0 +1,145 @@
+"""Mending a stored copy from another tier: block by block while it is loaded, and for good at the end.
+
+A block that is wrong on the storage too is asked of every other tier that has the snapshot, the hub last; what comes
+counts only if it has the digest. The tensors get it at once. The stored copy is replaced when the load is over, by a
+copy with the right blocks and one rename: whoever reads the old file goes on reading the old file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastload._fetch.resolve import tiers_of
+from fastload._fetch.source import hub_of
+from fastload._read.blocks import read_block
+from fastload._store.filesystem import make_folder, new_id, remove_file, sync_folder, writing
+from fastload._store.folder_offer import offer_stored
+from fastload._store.hub import Patience
+from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload.errors import FastloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fastload._read.proof import Wanted
+    from fastload._store.offer import Offer
+    from fastload._store.root import Root, Stored
+    from fastload.options import Settings
+
+_log = logging.getLogger("fastload")
+
+
+_SOON = Patience(attempts=1, connect_timeout_s=5.0, read_timeout_s=5.0)
+"""A load waits for it: a hub that does not answer within ten seconds is no better source."""
+
+
+class Repair:
+    """Asks better sources for the blocks of one stored snapshot; see :data:`fastload._read.proof.Repair`."""
+
+    def __init__(self, stored: Stored, settings: Settings) -> None:
+        self._stored = stored
+        self._tiers = tiers_of(settings)
+        self._hub = hub_of(settings, _SOON)
+        self._lock = threading.Lock()
+        self._sources: list[Offer] | None = None
+        self._mended: dict[str, dict[int, bytes]] = {}
+
+    def __call__(self, wanted: Wanted) -> bytes | None:
+        """The right bytes of a block, from the first other tier that has them."""
+        path = os.path.relpath(wanted.file.path, self._stored.folder)
+        for source in self._list_sources():
+            block = _fetch(source, path, wanted)
+            if block is not None:
+                with self._lock:
+                    self._mended.setdefault(wanted.file.path, {})[wanted.index] = block
+                _log.warning("%s: block %d was damaged; %s had it right", wanted.file.path, wanted.index, source.tier)
+                return block
+        return None
+
+    def _list_sources(self) -> list[Offer]:
+        with self._lock:
+            if self._sources is None:
+                self._sources = list(self._find_sources())
+            return self._sources
+
+    def _find_sources(self) -> Iterator[Offer]:
+        """What other tiers offer; one that cannot say is no better source."""
+        others = [root for root in self._tiers.roots if root.label != self._stored.tier]
+        asks: list[Callable[[], Offer | None]] = [partial(self._ask_root, root) for root in others]
+        for ask in (*asks, self._ask_the_hub):
+            try:
+                offer = ask()
+            except FastloadError as exc:
+                _log.info("%s cannot be mended from everywhere: %s", self._stored.repo, exc)
+            else:
+                if offer is not None:
+                    yield offer
+
+    def _ask_root(self, root: Root) -> Offer | None:
+        commit = self._stored.commit
+        stored = root.find_commit(self._stored.repo, commit) if commit is not None else None
+        stored = stored or root.find_plain(self._stored.repo)
+        return offer_stored(stored) if stored is not None else None
+
+    def _ask_the_hub(self) -> Offer | None:
+        repo, commit = self._stored.repo, self._stored.commit
+        if self._hub is None or commit is None or "/" not in repo:
+            return None
+        return self._hub.find(repo, commit)
+
+    def close(self) -> None:
+        """Close what was opened to ask."""
+        if self._hub is not None:
+            self._hub.close()
+
+    def mend_stored(self) -> None:
+        """Replace the files in which blocks were wrong, on the local tier, where they may be written."""
+        with self._lock:
+            mended, self._mended = self._mended, {}
+        layout = self._stored.layout
+        if self._stored.tier != "local" or layout is None:
+            return
+        for path, blocks in mended.items():
+            try:
+                _replace(os.path.realpath(path), blocks, layout.ours("staging"))
+            except FastloadError as exc:
+                _log.warning("%s stays damaged, though what was loaded is right: %s", path, exc)
+
+
+def _fetch(source: Offer, path: str, wanted: Wanted) -> bytes | None:
+    file = next((file for file in source.files if file.path == path), None)
+    if file is None or file.size != wanted.file.identity.size:
+        return None
+    try:
+        with closing(source.open(file)) as reader:
+            block = bytes(read_block(reader, wanted.index * BLOCK_BYTES, wanted.length))
+    except FastloadError as exc:
+        _log.info("%s cannot mend %s: %s", source.tier, path, exc)
+        return None
+    return block if block_digest(block) == wanted.digest else None
+
+
+def _replace(path: str, blocks: dict[int, bytes], scratch: str) -> None:
+    """A copy of the file with these blocks takes its name."""
+    make_folder(scratch)
+    temporary = os.path.join(scratch, f"mend.{new_id()}")
+    with writing(path):
+        try:
+            shutil.copyfile(path, temporary)
+            with open(temporary, "r+b") as file:
+                for index, block in blocks.items():
+                    file.seek(index * BLOCK_BYTES)
+                    file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            remove_file(temporary)
+            raise
+    sync_folder(os.path.dirname(path))

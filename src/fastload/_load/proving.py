@@ -1,0 +1,119 @@
+"""Which shards of a load are proven, and by what: decided before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._read.proof import BlockProof, MappedBlockProof, ProofTell
+from fastload._read.whole_proof import WholeDigest, WholeProof
+from fastload._verify.digest import BLOCK_BYTES, count_blocks
+from fastload.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastload._fetch.evidence import Evidence
+    from fastload._format.checkpoint import Checkpoint
+    from fastload._plan.plan import Plan
+    from fastload._read.choose import Choice
+    from fastload._read.reader import File, Reader
+    from fastload._store.offer import OfferedFile
+    from fastload._verify.manifest import ManifestFile
+
+NONE = "none"
+_HINT = "Make a manifest: fastload verify NAME --record; or load with verify=auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """How the bytes of a load are proven."""
+
+    evidence: str
+    """What proves all of them; ``none`` where something is left unproven."""
+    reason: str
+    """Why that, where it is none."""
+    choices: dict[int, Choice]
+    """The readers, which prove what they can."""
+    proven: dict[str, ManifestFile]
+    """The digests of files that were proven whole, by path; filled while they are read."""
+
+
+def prove(
+    checkpoint: Checkpoint, plan: Plan, choices: Mapping[int, Choice], evidence: Evidence, tell: ProofTell
+) -> Proving:
+    """``choices`` whose readers prove what they read, as far as ``evidence`` goes."""
+    proven: dict[str, ManifestFile] = {}
+    wrapped: dict[int, Choice] = {}
+    unproven = ""
+    planned = _planned_blocks(plan)
+    partial = _partial_shards(checkpoint, plan)
+    for number, choice in choices.items():
+        shard = checkpoint.shards[number]
+        known = evidence.find(shard.path)
+        wrapped[number] = choice
+        if known is None:
+            unproven = unproven or "nothing is known of the bytes"
+        elif known.blocks is not None:
+            wrapped[number] = _by_blocks(choice, known, evidence, tell)
+        elif number in partial:
+            unproven = "only a part is read, and there are no block digests"
+        else:
+            unplanned = set(range(count_blocks(shard.identity.size))) - planned.get(number, set())
+            wrapped[number] = _as_a_whole(choice, known, frozenset(unplanned), tell, proven)
+    return Proving(NONE if unproven or not choices else evidence.kind, unproven, wrapped, proven)
+
+
+def require(proving: Proving, checkpoint: Checkpoint) -> None:
+    """Raise ``IntegrityError`` where a load that must be proven is not."""
+    if proving.evidence == NONE:
+        path = checkpoint.shards[0].path if checkpoint.shards else ""
+        raise IntegrityError(path, 0, proving.reason or "no shard", "evidence, since verify is require", _HINT)
+
+
+def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: ProofTell) -> Choice:
+    digests = known.blocks or ()
+
+    def open_proof(file: File) -> Reader:
+        if file.identity.size != known.size:
+            found = f"a file of {file.identity.size:,} bytes"
+            raise IntegrityError(
+                file.path, min(file.identity.size, known.size), found, f"{known.size:,}", "Fetch it again"
+            )
+        reader = choice.open(file)
+        kind = MappedBlockProof if reader.name == "mmap" else BlockProof
+        return kind(reader, file, digests, evidence.repair, tell)
+
+    return replace(choice, open=open_proof)
+
+
+def _as_a_whole(
+    choice: Choice,
+    known: OfferedFile,
+    unplanned: frozenset[int],
+    tell: ProofTell,
+    proven: dict[str, ManifestFile],
+) -> Choice:
+    def open_proof(file: File) -> Reader:
+        digest = WholeDigest(known.sha256, known.git_sha1)
+
+        def note(found: ManifestFile) -> None:
+            proven[known.path] = replace(found, path=known.path)
+
+        return WholeProof(choice.open(file), file, digest, unplanned, tell, note)
+
+    return replace(choice, open=open_proof)
+
+
+def _planned_blocks(plan: Plan) -> dict[int, set[int]]:
+    blocks: dict[int, set[int]] = {}
+    for extent in plan.extents:
+        numbers = range(extent.offset // BLOCK_BYTES, count_blocks(extent.end))
+        blocks.setdefault(extent.shard, set()).update(numbers)
+    return blocks
+
+
+def _partial_shards(checkpoint: Checkpoint, plan: Plan) -> set[int]:
+    """The shards of which a tensor is left out that the checkpoint names."""
+    wanted = {placement.info.name for placement in plan.placements}
+    return {number for number, info in checkpoint.tensors() if info.name not in wanted}

@@ -1,0 +1,152 @@
+"""Readers that prove what they read: wrappers with the reader's own protocol.
+
+The thread that read a block digests it, while it is in its cache. With block digests nothing goes on before it is
+proven: a wrong block is read once more past the page cache, then asked of a better source, and else ends the load.
+(For digests of whole files see :mod:`~fastload._read.whole_proof`.)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from fastload._read.again import read_again
+from fastload._read.blocks import split_blocks
+from fastload._read.file import open_regular, read_fully, translate
+from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from fastload._read.reader import File, Reader
+    from fastload._read.tally import ProofTally
+
+    Repair = Callable[["Wanted"], bytes | None]
+    """The bytes of a block from a better source, or None."""
+
+DAMAGED = "Its copy there is damaged: run fastload verify NAME --repair, or remove it and fetch it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A block that should be there."""
+
+    file: File
+    index: int
+    length: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofTell:
+    """Who is told of the proving."""
+
+    tally: ProofTally
+    hashing: Callable[[], AbstractContextManager[None]]
+    """Entered while bytes are digested."""
+    is_stopped: Callable[[], bool]
+    """True once nobody waits for the bytes any more."""
+
+
+class BlockProof:
+    """Lets only blocks through that have their digests."""
+
+    def __init__(self, reader: Reader, file: File, digests: Sequence[str], repair: Repair, tell: ProofTell) -> None:
+        self._reader = reader
+        self._file = file
+        self._digests = digests
+        self._repair = repair
+        self._tell = tell
+        self.alignment_bytes = reader.alignment_bytes
+
+    @property
+    def name(self) -> str:
+        """See :class:`~fastload._read.reader.Reader`."""
+        return self._reader.name
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`; a block that nothing mends is an ``IntegrityError``."""
+        self._reader.read_into(offset, buffers)
+        for index, pieces in split_blocks(offset, buffers, self._file.identity.size):
+            with self._tell.hashing():
+                found = self._digest(index, pieces)
+            if found != self._digests[index]:
+                self._mend(index, pieces, found)
+            self._tell.tally.count(verified=1)
+
+    def _digest(self, index: int, pieces: Sequence[memoryview]) -> str:
+        hasher = blake3()
+        for piece in pieces:
+            hasher.update(piece)
+        return hasher.hexdigest()
+
+    def _mend(self, index: int, pieces: Sequence[memoryview], found: str) -> None:
+        wanted = Wanted(self._file, index, sum(map(len, pieces)), self._digests[index])
+        _scatter(mend_block(wanted, found, self._repair, self._tell.tally), pieces)
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.check_path()
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.close()
+
+
+class MappedBlockProof(BlockProof):
+    """For buffers that map the file: what is digested is read apart, since touching a page may be a SIGBUS.
+
+    A block that is mended is written to the mapping, whose page becomes this process's own by that.
+    """
+
+    def __init__(self, reader: Reader, file: File, digests: Sequence[str], repair: Repair, tell: ProofTell) -> None:
+        super().__init__(reader, file, digests, repair, tell)
+        self._descriptor = open_regular(file.path)
+        self._own = threading.local()
+
+    def _digest(self, index: int, pieces: Sequence[memoryview]) -> str:
+        bounce = getattr(self._own, "bounce", None)
+        if bounce is None:
+            bounce = self._own.bounce = memoryview(bytearray(BLOCK_BYTES))
+        block = bounce[: sum(map(len, pieces))]
+        try:
+            read_fully(self._descriptor, index * BLOCK_BYTES, [block], path=self._file.path)
+        except OSError as exc:
+            raise translate(self._file.path, exc) from exc
+        return block_digest(block)
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        super().close()
+        os.close(self._descriptor)
+
+
+def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) -> memoryview:
+    """The right bytes of a block that was read as something else: from behind the page cache, or a better source.
+
+    Raises:
+        IntegrityError: neither has them.
+    """
+    tally.count(reread=1)
+    block: bytes | memoryview | None = read_again(wanted.file, wanted.index * BLOCK_BYTES, wanted.length)
+    if block is not None and block_digest(block) == wanted.digest:
+        return memoryview(block)
+    block = repair(wanted)
+    if block is not None and block_digest(block) == wanted.digest:
+        tally.count(repaired=1)
+        return memoryview(block)
+    what = f"block {wanted.index} with BLAKE3 {found}"
+    raise IntegrityError(wanted.file.path, wanted.index * BLOCK_BYTES, what, wanted.digest, DAMAGED)
+
+
+def _scatter(block: memoryview, pieces: Sequence[memoryview]) -> None:
+    at = 0
+    for piece in pieces:
+        piece[:] = block[at : at + len(piece)]
+        at += len(piece)

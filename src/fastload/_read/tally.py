@@ -1,0 +1,22 @@
+"""What proving did: threads count here."""
+
+from __future__ import annotations
+
+import threading
+
+
+class ProofTally:
+    """Blocks that were proven, read once more, and mended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.verified = 0
+        self.reread = 0
+        self.repaired = 0
+
+    def count(self, *, verified: int = 0, reread: int = 0, repaired: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            self.verified += verified
+            self.reread += reread
+            self.repaired += repaired

@@ -1,0 +1,136 @@
+"""Proving a file by a digest of the whole, which is a serial chain: blocks are digested in the order of the file.
+
+A thread that has read a block waits for its turn with it, so that no byte is read a second time; other files go on
+meanwhile. The last block's thread compares: whoever waits for it does not get it before that.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._read.blocks import joined, read_block, split_blocks
+from fastload._read.file import open_regular, read_fully, translate
+from fastload._read.proof import DAMAGED
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
+from fastload._verify.manifest import ManifestFile
+from fastload.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from fastload._read.proof import ProofTell
+    from fastload._read.reader import File, Reader
+
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class WholeDigest:
+    """What a whole file must have; one of them at least."""
+
+    sha256: str | None
+    git_sha1: str | None
+
+
+class WholeProof:
+    """Digests one file as it passes; see :class:`~fastload._read.reader.Reader`."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        file: File,
+        expected: WholeDigest,
+        unplanned: AbstractSet[int],
+        tell: ProofTell,
+        proven: Callable[[ManifestFile], None],
+    ) -> None:
+        """``unplanned``: blocks that nobody else reads, such as one with nothing but the header.
+
+        ``proven`` is called with all digests of the file, once it is right.
+        """
+        self._reader = reader
+        self._file = file
+        self._expected = expected
+        self._unplanned = unplanned
+        self._tell = tell
+        self._proven = proven
+        self.alignment_bytes = reader.alignment_bytes
+        # A mapping is not touched for that: the file behind it may have become shorter.
+        self._descriptor = open_regular(file.path) if reader.name == "mmap" else -1
+        self._content = ContentHash(file.identity.size)
+        self._blocks: list[str] = []
+        self._turn = threading.Condition()
+        self._count = count_blocks(file.identity.size)
+        self._take_unplanned()
+
+    @property
+    def name(self) -> str:
+        """See :class:`~fastload._read.reader.Reader`."""
+        return self._reader.name
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`; a file that is not what it should be is an ``IntegrityError``."""
+        self._reader.read_into(offset, buffers)
+        for index, pieces in split_blocks(offset, buffers, self._file.identity.size):
+            if not self._wait_turn(index):
+                return  # nobody wants the bytes any more
+            with self._tell.hashing():
+                self._take(joined(pieces) if self._descriptor < 0 else self._read_block(index))
+                self._take_unplanned()
+
+    def _wait_turn(self, index: int) -> bool:
+        with self._turn:
+            while len(self._blocks) != index:
+                if self._tell.is_stopped():
+                    return False
+                self._turn.wait(_LOOK_S)
+        return True
+
+    def _take(self, block: memoryview) -> None:
+        """The next block of the file; only the thread whose turn it is comes here."""
+        self._content.update(block)
+        digest = block_digest(block)
+        if len(self._blocks) + 1 == self._count:
+            self._compare([*self._blocks, digest])
+        with self._turn:
+            self._blocks.append(digest)
+            self._turn.notify_all()
+
+    def _take_unplanned(self) -> None:
+        while len(self._blocks) < self._count and len(self._blocks) in self._unplanned:
+            self._take(self._read_block(len(self._blocks)))
+
+    def _compare(self, blocks: list[str]) -> None:
+        for name in ("sha256", "git_sha1"):
+            expected, found = getattr(self._expected, name), getattr(self._content, name)
+            if expected is not None and found is not None and found != expected:
+                raise IntegrityError(self._file.path, 0, f"{name} {found}", expected, DAMAGED)
+        self._tell.tally.count(verified=len(blocks))
+        size = self._file.identity.size
+        self._proven(ManifestFile("", size, self._content.sha256, self._content.git_sha1, tuple(blocks)))
+
+    def _read_block(self, index: int) -> memoryview:
+        offset = index * BLOCK_BYTES
+        length = min(BLOCK_BYTES, self._file.identity.size - offset)
+        if self._descriptor < 0:
+            return read_block(self._reader, offset, length)
+        block = memoryview(bytearray(length))
+        try:
+            read_fully(self._descriptor, offset, [block], path=self._file.path)
+        except OSError as exc:
+            raise translate(self._file.path, exc) from exc
+        return block
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.check_path()
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)

@@ -1,0 +1,132 @@
+"""Signed digests: what an OpenSSF Model Signing bundle (``model.sig``) says of a model's files.
+
+They are what the bytes are compared with while they are loaded, so nothing is read twice. A signature that holds proves
+who wrote the statement, not that the statement makes sense: what a careless or compromised signer wrote is refused too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._verify.dsse import open_bundle
+from fastload._verify.fields import refusal
+from fastload._verify.path import OURS, PathError, check_path_in_snapshot
+from fastload._verify.statement import SignedFile, parse_statement
+from fastload.errors import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+SIGNATURE_NAME = "model.sig"
+"""Where ``model_signing sign`` leaves the bundle in the folder it signs."""
+
+_NEVER_SIGNED = (".git", ".gitattributes", ".github", ".gitignore", SIGNATURE_NAME, OURS)
+_VITAL = (".safetensors", ".safetensors.index.json")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDigests:
+    """What the holder of a key signed."""
+
+    path: str
+    """Where the bundle lies."""
+    key_id: str
+    """sha256 of the key as DER (SubjectPublicKeyInfo), as hex."""
+    root: str
+    """sha256 over the digests of all resources: names this set of files."""
+    algorithm: str
+    files: Mapping[str, SignedFile]
+    """By path in the snapshot. With the method ``shards``, empty files are in no statement."""
+    ignored: tuple[str, ...]
+    """Files and folders that the signer left out."""
+
+
+def verify_bundle(raw: bytes, key_pem: bytes, *, path: str) -> SignedDigests:
+    """The digests that the key ``key_pem`` signed in the bundle ``raw``; ``path`` is where it lies, for messages.
+
+    Raises:
+        SignatureError: the signature does not hold, or what was signed is not a model that can be loaded.
+        UnsupportedError: it is signed by a certificate, the key is of another kind, or ``cryptography`` is missing.
+        UsageError: ``key_pem`` is no public key.
+    """
+    signed = open_bundle(raw, key_pem, path=path)
+    statement = parse_statement(signed.payload, path=path)
+    _check_ignored(statement.ignored, statement.files, path)
+    return SignedDigests(path, signed.key_id, statement.root, statement.algorithm, statement.files, statement.ignored)
+
+
+def check_covers(signed: SignedDigests, paths: Collection[str]) -> None:
+    """Check that ``paths``, the files of a snapshot, are those that were signed.
+
+    Raises:
+        SignatureError: lists the files that nobody signed, or those that were signed and are not there.
+    """
+    unsigned, missing = find_unsigned(signed, paths), find_missing(signed, paths)
+    if unsigned:
+        raise refusal(
+            signed.path,
+            f"{_listed(unsigned)} in the snapshot, which the signature leaves out",
+            "a signature over every file",
+            "Remove what was added, or sign again",
+        )
+    if missing:
+        raise refusal(
+            signed.path,
+            f"a snapshot without {_listed(missing)}",
+            "every file that was signed",
+            "Fetch what is missing, or sign again without it",
+        )
+
+
+def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``paths`` that should be signed and are not, sorted.
+
+    The signature itself, git's and fastload's own files need not be, nor what the signer left out; weights, their index
+    and ``config.json`` must be, wherever they lie. Leave empty files out of ``paths`` where the shards were signed.
+    """
+    left_out = frozenset((*_NEVER_SIGNED, *signed.ignored))
+    return tuple(
+        sorted(path for path in paths if path not in signed.files and (_is_vital(path) or not _is_in(path, left_out)))
+    )
+
+
+def find_missing(signed: SignedDigests, paths: Collection[str]) -> tuple[str, ...]:
+    """The files that were signed and are none of ``paths``, sorted. A snapshot that was fetched in part lacks some."""
+    return tuple(sorted(signed.files.keys() - set(paths)))
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    shown = ", ".join(quoted(path) for path in paths[:_SHOWN])
+    return shown if len(paths) <= _SHOWN else f"{shown} and {len(paths) - _SHOWN:,} more"
+
+
+def _is_vital(path: str) -> bool:
+    """True if a load reads it, so that no list of exceptions may hide it."""
+    return path.endswith(_VITAL) or path.rpartition("/")[2] == "config.json"
+
+
+def _is_in(path: str, tops: Collection[str]) -> bool:
+    """True if ``path`` is one of ``tops``, or lies in one."""
+    above = path
+    while above:
+        if above in tops:
+            return True
+        above = above.rpartition("/")[0]
+    return False
+
+
+def _check_ignored(ignored: tuple[str, ...], files: Mapping[str, SignedFile], path: str) -> None:
+    for entry in ignored:
+        if _is_vital(entry):
+            raise refusal(path, f"ignore_paths with {quoted(entry)}", "a signature over everything that is loaded")
+        try:
+            if not _is_in(entry, (OURS,)):  # where fastload keeps its own files: rightly left out
+                check_path_in_snapshot(entry)
+        except PathError as exc:
+            raise refusal(path, f"ignore_paths with {exc}", "paths that stay in the snapshot") from exc
+    left_out = frozenset(ignored)
+    for file in files:
+        if _is_in(file, left_out):
+            raise refusal(path, f"the file {quoted(file)}, signed and in ignore_paths", "one or the other")

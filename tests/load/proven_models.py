@@ -1,0 +1,79 @@
+"""A model in places with different evidence, and bits that flip in it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+
+import fastload
+from fastload import Options
+from models import MIB, save_sharded
+from stored_models import COMMIT, write_cache, write_download_metadata, write_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+REPO = "org/name"
+READERS = ["auto", "direct", "buffered", "mmap"]
+
+
+class Model:
+    """Two shards of 5 MiB each, kept in some place with some evidence."""
+
+    def __init__(self, folder: Path) -> None:
+        made = folder / "made"
+        made.mkdir()
+        generator = torch.Generator().manual_seed(1)
+        shards = {
+            f"model-0000{shard}-of-00002.safetensors": {
+                f"{shard}.{n}": torch.randint(0, 256, (MIB + n,), dtype=torch.uint8, generator=generator)
+                for n in range(5)
+            }
+            for shard in (1, 2)
+        }
+        save_sharded(made, shards)
+        (made / "config.json").write_text("{}")
+        self.tensors = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
+        self.files = {path.name: path.read_bytes() for path in made.iterdir()}
+        self.local, self.shared = folder / "local", folder / "shared"
+
+    @property
+    def options(self) -> Options:
+        return Options(local=str(self.local), shared=str(self.shared), tiers=("local", "shared"))
+
+    def cached(self) -> Path:
+        """As the hub's client leaves it: blobs are called by their digests."""
+        return write_cache(self.local, REPO, COMMIT, self.files)
+
+    def warmed(self) -> Path:
+        """With a manifest."""
+        write_cache(self.shared, REPO, COMMIT, self.files)
+        fastload.warm(REPO, options=self.options)
+        return self.local / "models--org--name" / "snapshots" / COMMIT
+
+    def downloaded(self) -> Path:
+        """A plain folder with the metadata of ``hf download --local-dir``."""
+        folder = write_folder(self.local.parent / "plain", self.files)
+        write_download_metadata(folder, COMMIT, self.files)
+        return folder
+
+
+PLACES: dict[str, Callable[[Model], Path]] = {
+    "manifest": Model.warmed,
+    "sha256": Model.cached,
+    "etag": Model.downloaded,
+}
+
+
+def flip(path: Path, at: int) -> None:
+    """Flip one bit of a file in place, so that its size and mtime stay."""
+    status = path.stat()
+    with open(path.resolve(), "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << at % 8]))
+    os.utime(path.resolve(), ns=(status.st_atime_ns, status.st_mtime_ns))

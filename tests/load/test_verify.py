@@ -1,0 +1,246 @@
+"""No wrong byte is handed out unannounced: whatever evidence there is, every flip is found, and nothing else is."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastload
+from fastload import IntegrityError, Options
+from fastload._verify.manifest import parse_manifest
+from hub_server import HubServer, Repo
+from models import MIB, assert_same
+from proven_models import PLACES, READERS, REPO, Model, flip
+from stored_models import COMMIT, write_folder
+from writing import INDEX_NAME
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_right_is_proven(model: Model, kind: str, reader: str) -> None:
+    weights = fastload.load(PLACES[kind](model), reader=reader)
+    assert_same(weights, model.tensors)
+    assert weights.report.evidence == kind
+    assert weights.report.blocks_verified == 4
+    assert (weights.report.blocks_reread, weights.report.blocks_repaired) == (0, 0)
+    assert weights.report.busy_s["hash"] > 0
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_each_of_twenty_flips_is_found(model: Model, kind: str) -> None:
+    folder = PLACES[kind](model)
+    chance = random.Random(kind)  # noqa: S311 - the same flips every time
+    for number in range(20):
+        path = folder / f"model-0000{chance.randint(1, 2)}-of-00002.safetensors"
+        at = chance.randrange(path.stat().st_size) if number else 8  # the first one is in a header
+        flip(path, at)
+        with pytest.raises(IntegrityError) as caught:
+            fastload.load(folder, reader=READERS[number % 4])
+        assert caught.value.path == str(path)
+        assert caught.value.exit_code == 13
+        if kind == "manifest":
+            assert caught.value.offset == at // (4 * MIB) * 4 * MIB
+        flip(path, at)
+        assert fastload.load(folder).report.evidence == kind
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_what_is_cut_longer_or_another_shard_is_found(model: Model, kind: str) -> None:
+    folder = PLACES[kind](model)
+    one, two = (folder / f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    whole = one.read_bytes()
+    for content in (whole[:-1], whole + b"\0", two.read_bytes(), whole[: 5 * MIB] + bytes(len(whole) - 5 * MIB), b""):
+        one.resolve().write_bytes(content)
+        with pytest.raises(IntegrityError):
+            fastload.load(folder)
+    one.resolve().write_bytes(whole)
+    assert_same(fastload.load(folder), model.tensors)
+
+
+def test_a_damaged_index_is_not_called_malformed(model: Model) -> None:
+    folder = model.cached()
+    (folder / INDEX_NAME).resolve().write_bytes(b"{")
+    with pytest.raises(IntegrityError, match="git_sha1"):
+        fastload.load(folder)
+
+
+def test_a_part_is_proven_by_blocks_and_else_called_unproven(model: Model) -> None:
+    part = fastload.load(model.warmed(), tensors="1.0")
+    assert (part.report.evidence, part.report.blocks_verified) == ("manifest", 1)
+    other = fastload.load(model.downloaded(), tensors="1.0")
+    assert (other.report.evidence, other.report.blocks_verified) == ("none", 0)
+
+
+def test_require_is_an_error_where_there_is_nothing_or_not_enough(model: Model) -> None:
+    plain = write_folder(model.local.parent / "bare", model.files)
+    assert fastload.load(plain).report.evidence == "none"
+    with pytest.raises(IntegrityError, match="nothing is known"):
+        fastload.load(plain, verify="require")
+    with pytest.raises(IntegrityError, match="only a part"):
+        fastload.load(model.downloaded(), tensors="1.0", verify="require")
+    assert fastload.load(model.warmed(), verify="require").report.evidence == "manifest"
+
+
+def test_off_looks_at_nothing(model: Model) -> None:
+    folder = model.warmed()
+    flip(folder / "model-00001-of-00002.safetensors", 5 * MIB)
+    weights = fastload.load(folder, verify="off")
+    assert (weights.report.evidence, weights.report.blocks_verified) == ("none", 0)
+
+
+def test_a_stream_hands_out_nothing_of_a_block_that_is_wrong(model: Model) -> None:
+    folder = model.warmed()
+    flip(folder / "model-00002-of-00002.safetensors", 5 * MIB)
+    names: list[str] = []
+    with pytest.raises(IntegrityError):
+        names.extend(name for name, tensor in fastload.stream(folder) if torch.equal(tensor, model.tensors[name]))
+    assert names == list(model.tensors)[: len(names)]
+    assert "2.4" not in names
+
+
+def test_a_stream_by_a_digest_of_the_whole_raises_at_the_files_end(model: Model) -> None:
+    folder = model.cached()
+    flip(folder / "model-00002-of-00002.safetensors", 5 * MIB)
+    with pytest.raises(IntegrityError):
+        for _ in fastload.stream(folder):
+            pass
+
+
+def test_load_into_is_proven_before_it_returns(model: Model) -> None:
+    folder = model.cached()
+    module = torch.nn.Module()
+    for name, tensor in model.tensors.items():
+        module.register_buffer(name.replace(".", "_"), torch.zeros_like(tensor))
+    flip(folder / "model-00002-of-00002.safetensors", 5 * MIB)
+    named = torch.nn.Module()
+    named.add_module("1", torch.nn.Module())
+    named.add_module("2", torch.nn.Module())
+    for name, tensor in model.tensors.items():
+        getattr(named, name[0]).register_buffer(name[2:], torch.zeros_like(tensor))
+    with pytest.raises(IntegrityError):
+        fastload.load_into(named, folder)
+
+
+@pytest.mark.parametrize("reader", ["buffered", "direct"])
+def test_a_flip_on_the_way_is_healed_by_a_second_read(
+    model: Model, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model.warmed()
+    real = os.preadv
+    flipped: list[int] = []
+
+    def once(descriptor: int, buffers: list[memoryview], offset: int, *flags: int) -> int:
+        count = real(descriptor, buffers, offset, *flags)
+        if not flipped and offset and count > 3 * MIB // 4:
+            buffers[0][0] ^= 1
+            flipped.append(offset)
+        return count
+
+    monkeypatch.setattr(os, "preadv", once)
+    weights = fastload.load(folder, reader=reader, tensors="1.4")
+    assert_same(weights, {"1.4": model.tensors["1.4"]})
+    assert (weights.report.blocks_reread, weights.report.blocks_repaired) == (1, 0)
+
+
+@pytest.mark.usefixtures("leaks_nothing")
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_load_that_fails_the_proof_leaves_nothing_behind(model: Model, kind: str) -> None:
+    folder = PLACES[kind](model)
+    flip(folder / "model-00001-of-00002.safetensors", 2 * MIB)
+    for reader in READERS:
+        with pytest.raises(IntegrityError):
+            fastload.load(folder, reader=reader)
+    gc.collect()  # the error's traceback holds the mappings, and Python's mappings a descriptor each
+
+
+def test_the_first_load_by_whole_digests_leaves_a_manifest_for_the_next(model: Model) -> None:
+    snapshot = model.cached()
+    first = fastload.load(REPO, options=model.options)
+    assert (first.report.evidence, first.report.stages["publish"] > 0) == ("sha256", True)
+    second = fastload.load(REPO, options=model.options)
+    assert second.report.evidence == "manifest"
+    assert_same(second, model.tensors)
+    path = snapshot.parent.parent / ".fastload/manifests" / f"{COMMIT}.json"
+    manifest = parse_manifest(path.read_bytes(), path=str(path))
+    assert (manifest.source, [file.path for file in manifest.files]) == ("local", sorted(model.files))
+    flip(snapshot / "model-00001-of-00002.safetensors", 5 * MIB)
+    with pytest.raises(IntegrityError, match="block 1"):
+        fastload.load(REPO, options=model.options)
+
+
+def test_no_manifest_is_left_of_a_part_nor_where_something_else_is_damaged(model: Model) -> None:
+    snapshot = model.cached()
+    fastload.load(REPO, tensors="1.*", options=model.options)
+    flip(snapshot / "config.json", 0)
+    assert fastload.load(REPO, options=model.options).report.evidence == "sha256"
+    assert not (snapshot.parent.parent / ".fastload/manifests").exists()
+
+
+def test_a_damaged_block_is_mended_from_another_tier_and_for_good(model: Model) -> None:
+    snapshot = model.warmed()
+    shard = snapshot / "model-00001-of-00002.safetensors"
+    before = os.stat(shard).st_ino
+    flip(shard, 5 * MIB)
+    flip(shard, 9)  # in the header, which is proven before it is believed
+    weights = fastload.load(REPO, options=model.options)
+    assert_same(weights, model.tensors)
+    assert weights.report.tier == "local"
+    assert weights.report.blocks_repaired >= 2
+    assert shard.read_bytes() == model.files[shard.name]
+    assert os.stat(shard).st_ino != before
+    assert not os.listdir(snapshot.parent.parent / ".fastload/staging")
+    assert fastload.load(REPO, options=model.options).report.blocks_reread == 0
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_delivers_what_was_mended(model: Model, reader: str) -> None:
+    shard = model.warmed() / "model-00002-of-00002.safetensors"
+    flip(shard, 3 * MIB)
+    assert_same(fastload.load(REPO, reader=reader, options=model.options), model.tensors)
+
+
+def test_a_better_source_that_is_damaged_too_is_none(model: Model) -> None:
+    shard = model.warmed() / "model-00001-of-00002.safetensors"
+    flip(shard, 5 * MIB)
+    other = model.shared / "models--org--name" / "snapshots" / COMMIT / shard.name
+    flip(other, 5 * MIB)
+    with pytest.raises(IntegrityError, match="block 1"):
+        fastload.load(REPO, options=model.options)
+
+
+def test_a_copy_that_may_not_be_written_stays_and_what_is_delivered_is_right(
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shard = model.warmed() / "model-00001-of-00002.safetensors"
+    flip(shard, 5 * MIB)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("shutil.copyfile", refuse)
+    assert_same(fastload.load(REPO, options=model.options), model.tensors)
+    assert "stays damaged" in caplog.text
+    assert shard.read_bytes() != model.files[shard.name]
+
+
+def test_a_block_comes_from_the_hub_where_no_folder_has_it(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HubServer({REPO: Repo(model.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        options = Options(local=str(model.local))
+        shard = os.path.join(fastload.warm(REPO, options=options).path, "model-00001-of-00002.safetensors")
+        flip(Path(shard), 5 * MIB)
+        served = hub.served_bytes("safetensors")
+        weights = fastload.load(REPO, options=options)
+        assert weights.report.blocks_repaired == 1
+        assert hub.served_bytes("safetensors") - served <= 4 * MIB
+    assert_same(weights, model.tensors)

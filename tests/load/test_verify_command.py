@@ -1,0 +1,119 @@
+"""``fastload verify``: all that is stored is looked at, all that is wrong is told, and mended where it can be."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+from fastload import Finding, IntegrityError, Options
+from fastload.cli import main
+from models import MIB, assert_same
+from proven_models import PLACES, REPO, Model, flip
+from stored_models import COMMIT, write_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_what_is_right_is_found_right(model: Model, kind: str) -> None:
+    found = fastload.verify(PLACES[kind](model))
+    assert (found.evidence, found.findings, found.recorded) == (kind, (), False)
+    assert [file.path for file in found.files] == sorted(model.files)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_everything_that_is_wrong_is_told(model: Model, kind: str) -> None:
+    folder = PLACES[kind](model)
+    flip(folder / SHARD, 3)
+    flip(folder / SHARD, 5 * MIB)
+    flip(folder / "config.json", 0)
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(folder)
+    findings: tuple[Finding, ...] = caught.value.findings
+    by_block, by_file = {(SHARD, 0), (SHARD, 1), ("config.json", 0)}, {(SHARD, None), ("config.json", None)}
+    assert {(finding.path, finding.block) for finding in findings} == (by_block if kind == "manifest" else by_file)
+    assert json.loads(json.dumps(caught.value.to_dict()))["findings"][0]["repaired"] is False
+    only = fastload.verify(folder, include="model-00002-*")
+    assert [file.path for file in only.files] == ["model-00002-of-00002.safetensors"]
+
+
+def test_what_is_missing_or_too_short_is_told(model: Model) -> None:
+    folder = model.warmed()
+    os.truncate((folder / SHARD).resolve(), 5)
+    (folder / "config.json").resolve().unlink()
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(REPO, options=model.options)
+    assert {finding.path for finding in caught.value.findings} == {SHARD, "config.json"}
+
+
+def test_repair_mends_blocks_from_another_tier(model: Model) -> None:
+    folder = model.warmed()
+    flip(folder / SHARD, 5 * MIB)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert [(finding.block, finding.repaired) for finding in found.findings] == [(1, True)]
+    assert fastload.verify(REPO, options=model.options).findings == ()
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+
+
+def test_record_makes_a_manifest_of_what_another_tool_brought(model: Model) -> None:
+    model.cached()
+    assert fastload.verify(REPO, record=True, options=model.options).recorded
+    again = fastload.verify(REPO, record=True, options=model.options)
+    assert (again.evidence, again.recorded) == ("manifest", False)
+
+
+def test_a_plain_folder_can_be_recorded_and_is_trusted_only_where_nobody_else_writes(model: Model) -> None:
+    folder = write_folder(model.local.parent / "bare", model.files)
+    assert fastload.verify(folder).evidence == "none"
+    assert fastload.verify(folder, record=True).recorded
+    weights = fastload.load(folder, verify="require")
+    assert_same(weights, model.tensors)
+    assert weights.report.evidence == "manifest (recorded)"
+    flip(folder / SHARD, 5 * MIB)
+    with pytest.raises(IntegrityError):
+        fastload.load(folder)
+    flip(folder / SHARD, 5 * MIB)
+    (folder / ".fastload/manifests").chmod(0o777)
+    assert fastload.load(folder).report.evidence == "none"
+
+
+def test_a_folder_of_real_files_proves_itself(model: Model, tmp_path: Path) -> None:
+    model.warmed()
+    arguments = ["warm", REPO, "--plain", str(tmp_path / "real"), "--local", str(model.local), "--tiers", "local"]
+    assert main(arguments) == 0
+    assert fastload.load(tmp_path / "real", verify="require").report.evidence == "manifest"
+
+
+def test_the_command_prints_each_file_and_ends_by_what_it_found(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model.warmed()
+    flags = ["--local", str(model.local), "--tiers", "local"]
+    assert main(["verify", REPO, *flags]) == 0
+    assert capsys.readouterr().out.count(" ok") == len(model.files)
+    flip(folder / SHARD, 5 * MIB)
+    assert main(["verify", f"{REPO}@{COMMIT}", "--json", *flags]) == 13
+    assert json.loads(capsys.readouterr().out)["error"]["findings"][0]["block"] == 1
+    shared = ["--local", str(model.local), "--shared", str(model.shared), "--tiers", "local,shared"]
+    assert main(["verify", REPO, "--repair", *shared]) == 0
+    assert "1 blocks repaired" in capsys.readouterr().out
+    assert main(["verify", "org/none", "--tiers", "local"]) == 12
+
+
+def test_what_is_incomplete_can_be_checked_too(model: Model) -> None:
+    snapshot = model.cached()
+    (snapshot / SHARD).unlink()
+    found = fastload.verify(REPO, options=Options(local=str(model.local), tiers="local"))
+    assert SHARD not in {file.path for file in found.files}

@@ -1,0 +1,152 @@
+"""Bringing files in: bytes that contradict what is known of them are read once more, and then refused."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastload._fetch.bring import Bringing, Brought, bring
+from fastload._fetch.pace import Pace
+from fastload._store.admit import find_difference
+from fastload._store.destination import CacheDestination
+from fastload._store.folder_offer import FolderOffer, offer_stored
+from fastload._store.layout import RepoLayout, repo_folder
+from fastload._store.listing import list_files
+from fastload._store.offer import OfferedFile
+from fastload._store.root import Root
+from fastload._store.wanted import Wish
+from fastload._verify.digest import BLOCK_BYTES
+from fastload._verify.manifest import ManifestFile
+from fastload.errors import DeadlineError, FormatError, IntegrityError
+from fastload.options import decide_settings
+from stored_models import COMMIT, model_files, write_cache, write_folder
+from warming_sources import Breaking
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastload._store.offer import Offer
+
+REPO = "org/name"
+LARGE = "model-00001-of-00002.safetensors"
+
+
+def job(offer: Offer, root: Path, **more: object) -> Bringing:
+    settings = decide_settings(None, {})
+    usual = Bringing(
+        offer=offer,
+        destination=CacheDestination(RepoLayout(repo_folder(str(root), offer.repo))),
+        root=str(root),
+        evicts=False,
+        wish=Wish(),
+        settings=settings,
+        check=lambda: None,
+        progress=False,
+        lease=None,
+    )
+    return replace(usual, **more)  # type: ignore[arg-type]
+
+
+def stored_offer(root: Path) -> FolderOffer:
+    stored = Root(str(root), label=f"shared:{root}").find_commit(REPO, COMMIT)
+    assert stored is not None
+    return offer_stored(stored)
+
+
+def test_all_is_read_once(tmp_path: Path) -> None:
+    files = model_files(shard_bytes=9 << 20)
+    write_cache(tmp_path / "shared", REPO, COMMIT, files)
+    brought = bring(job(stored_offer(tmp_path / "shared"), tmp_path / "local"))
+    assert brought.tally.read_bytes == brought.tally.done_bytes == sum(map(len, files.values()))
+    assert brought.tally.refetched_files == []
+
+
+def test_a_file_that_came_wrong_once_is_brought_again(tmp_path: Path, leaks_nothing: None) -> None:
+    files = model_files(shard_bytes=9 << 20)
+    write_cache(tmp_path / "shared", REPO, COMMIT, files)
+    offer = Breaking(stored_offer(tmp_path / "shared"), LARGE, times=1)
+    brought = bring(job(offer, tmp_path / "local"))
+    assert brought.tally.refetched_files == [LARGE]
+    check(brought, files)
+
+
+def check(brought: Brought, files: dict[str, bytes]) -> None:
+    for path, content in files.items():
+        with open(f"{brought.folder}/{path}", "rb") as file:
+            assert file.read() == content
+
+
+def test_a_file_that_comes_wrong_twice_is_refused_and_nothing_published(tmp_path: Path, leaks_nothing: None) -> None:
+    write_cache(tmp_path / "shared", REPO, COMMIT, model_files())
+    offer = Breaking(stored_offer(tmp_path / "shared"), LARGE, times=2)
+    with pytest.raises(IntegrityError, match=rf"{REPO}/{LARGE}.*sha256.*twice"):
+        bring(job(offer, tmp_path / "local"))
+    repo = tmp_path / "local/models--org--name"
+    assert not list((repo / "snapshots").iterdir()) and not (repo / "refs").exists()
+    assert not list((repo / ".fastload/staging").glob("*.part"))
+
+
+def test_what_came_well_before_an_error_is_not_read_again(tmp_path: Path) -> None:
+    files = model_files(shard_bytes=9 << 20)
+    write_cache(tmp_path / "shared", REPO, COMMIT, files)
+    offer = stored_offer(tmp_path / "shared")
+    with pytest.raises(IntegrityError):
+        bring(job(Breaking(offer, LARGE, times=2), tmp_path / "local"))
+    brought = bring(job(offer, tmp_path / "local"))
+    assert brought.tally.read_bytes < sum(map(len, files.values()))
+    check(brought, files)
+
+
+def test_the_blocks_of_a_manifest_name_what_is_bad() -> None:
+    good = ManifestFile("f", 3 * BLOCK_BYTES, "a" * 64, None, ("0" * 64, "1" * 64, "2" * 64))
+    known = OfferedFile(path="f", size=good.size, sha256="a" * 64, blocks=good.blocks)
+    assert find_difference(known, good) is None
+    wrong = find_difference(known, replace(good, sha256="b" * 64, blocks=("0" * 64, "x" * 64, "y" * 64)))
+    assert wrong is not None and (wrong.offset, wrong.found) == (BLOCK_BYTES, "other bytes in block 1, 2")
+    by_name = find_difference(replace(known, blocks=None), replace(good, sha256="b" * 64))
+    assert by_name is not None and by_name.found == f"sha256 {'b' * 64}"
+    assert find_difference(OfferedFile(path="f", size=good.size), good) is None
+
+
+def test_a_file_that_changes_while_it_is_brought_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "plain", model_files())
+    offer = FolderOffer(tier="path", repo="plain", commit=None, folder=str(folder), files=list_files(str(folder)))
+    (folder / LARGE).write_bytes((folder / LARGE).read_bytes()[::-1])
+    with pytest.raises(IntegrityError, match="try again when that is over"):
+        bring(job(offer, tmp_path / "local"))
+
+
+def test_nothing_that_is_a_weight(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "plain", {"config.json": b"{}", "model.gguf": b"x"})
+    offer = FolderOffer(tier="path", repo="plain", commit=None, folder=str(folder), files=list_files(str(folder)))
+    with pytest.raises(FormatError, match=r"model\.gguf.*--include"):
+        bring(job(offer, tmp_path / "local"))
+
+
+def test_the_deadline_ends_it_and_what_was_brought_waits(tmp_path: Path, leaks_nothing: None) -> None:
+    files = model_files(shard_bytes=32 << 20)
+    write_cache(tmp_path / "shared", REPO, COMMIT, files)
+    until_s = time.monotonic() + 0.5
+
+    def check_time() -> None:
+        if time.monotonic() > until_s:
+            raise DeadlineError(0.5, "warming")
+
+    settings = replace(decide_settings(None, {}), max_rate=40 << 20)
+    offer = stored_offer(tmp_path / "shared")
+    with pytest.raises(DeadlineError):
+        bring(job(offer, tmp_path / "local", settings=settings, check=check_time))
+    brought = bring(job(offer, tmp_path / "local"))
+    assert 0 < brought.tally.read_bytes < brought.tally.done_bytes
+    check(brought, files)
+
+
+def test_the_pace_is_kept_by_many_threads_together() -> None:
+    pace = Pace(10_000_000)
+    begin_s = time.monotonic()
+    for _ in range(20):
+        time.sleep(pace.delay_s(200_000))
+    assert 0.25 < time.monotonic() - begin_s < 0.6

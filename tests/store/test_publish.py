@@ -1,0 +1,123 @@
+"""Publishing: after a kill at any system call, what is visible is what was there or the whole of what comes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from huggingface_hub import scan_cache_dir
+
+from fastload import Options, warm
+from fastload._store import publish
+from fastload._store.filesystem import exchange
+from fastload._store.layout import RepoLayout
+from fastload._store.publish import write_ref
+from fastload._store.root import Root
+from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPO = "org/name"
+WARM = """
+import fastload, sys
+fastload.warm(sys.argv[1], to=sys.argv[2], options=fastload.Options(shared=sys.argv[3], tiers=("shared",)))
+"""
+MOMENTS = [("rename", 1), ("rename", 3), ("rename", 4), ("rename", 5), ("rename", 6), ("renameat2", 1), ("fsync", 9)]
+"""The probe's rename, the blobs', the manifest's and stamp's, the folder's; the exchange."""
+
+
+def killed_at(call: str, number: int, target: Path, shared: Path) -> bool:
+    """Warm, killed at that call; False if it never came to that."""
+    inject = f"inject={call}:signal=KILL:when={number}"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", inject, sys.executable, "-c", WARM]
+    done = subprocess.run([*command, REPO, str(target), str(shared)], capture_output=True, check=False, timeout=60)
+    return done.returncode != 0
+
+
+def observe(root: Path, whole: dict[str, bytes]) -> None:
+    """Nothing visible that is not whole, to the hub's client and to us."""
+    if not (root / "models--org--name").exists():
+        return
+    assert scan_cache_dir(root).warnings == []
+    stored = Root(str(root), label="local").find_commit(REPO, COMMIT)
+    if stored is not None and stored.is_complete:
+        there = {name: (root / stored.folder / name).read_bytes() for name in os.listdir(stored.folder)}
+        assert whole.items() <= there.items()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "into-an-existing-folder"])
+def test_killed_between_any_two_steps(tmp_path: Path, is_there: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    files = {"config.json": b"{}", "model.safetensors": model_files()["model-00001-of-00002.safetensors"]}
+    write_cache(tmp_path / "shared", REPO, COMMIT, files)
+    kills = 0
+    for call, number in MOMENTS:
+        target = tmp_path / f"{call}-{number}"
+        if is_there:
+            write_cache(target, REPO, COMMIT, {"config.json": b"{}"})
+        kills += killed_at(call, number, target, tmp_path / "shared")
+        observe(target, files)
+        warm(REPO, to=str(target), options=Options(shared=str(tmp_path / "shared"), tiers=("shared",)))
+        observe(target, files)
+        ours = target / "models--org--name/.fastload"
+        left = set(os.listdir(ours / "staging"))
+        assert not {name for name in left if not (is_there and name.startswith(f"{COMMIT}.json."))}
+        assert not os.listdir(ours / "journals")
+    assert kills >= 5
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> tuple[str, str]:
+    """A folder about to be published, and what is in its place."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder, text in ((new, "new"), (old, "old")):
+        (folder / "sub").mkdir(parents=True)
+        for name in ("config.json", "a.index.json", "b", "sub/c"):
+            (folder / name).symlink_to(f"{text}-{name.replace('/', '-')}")
+    (old / "theirs").write_text("real")
+    (old / "sub/link").symlink_to("anywhere")
+    return str(new), str(old)
+
+
+def test_an_existing_folder_is_exchanged_with_what_others_put_there(built: tuple[str, str]) -> None:
+    new, old = built
+    publish._rename_folder(new, old)
+    check_merged(old)
+
+
+def test_without_exchange_link_by_link(built: tuple[str, str]) -> None:
+    new, old = built
+    publish._link_one_by_one(new, old)
+    check_merged(old)
+
+
+def check_merged(folder: str) -> None:
+    for name in ("config.json", "a.index.json", "b", "sub/c"):
+        assert os.readlink(os.path.join(folder, name)).startswith("new-")
+    with open(os.path.join(folder, "theirs")) as file:
+        assert file.read() == "real"
+    assert os.readlink(os.path.join(folder, "sub/link")) == "anywhere"
+
+
+def test_exchange_swaps_in_one_step(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a/inside").touch()
+    assert exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "b/inside").exists()
+
+
+def test_a_ref_is_written_once_and_only_when_it_changes(tmp_path: Path) -> None:
+    layout = RepoLayout(str(tmp_path / "models--org--name"))
+    write_ref(layout, "refs/pr/1", COMMIT)
+    path = tmp_path / "models--org--name/refs/refs/pr/1"
+    before = path.stat()
+    write_ref(layout, "refs/pr/1", COMMIT)
+    assert path.stat() == before
+    write_ref(layout, "refs/pr/1", OTHER_COMMIT)
+    assert path.read_text() == OTHER_COMMIT

@@ -1,0 +1,237 @@
+"""A file on its way in: what an earlier writer left counts once it is proven, and nobody writes to another's inode."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastload._store.staged import StagedFile, StagingArea, open_staged
+from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "a" * 64
+BLOCKS = [bytes([number + 1]) * BLOCK_BYTES for number in range(3)] + [b"tail"]
+SIZE = sum(map(len, BLOCKS))
+
+
+@pytest.fixture
+def area(tmp_path: Path) -> StagingArea:
+    made = StagingArea(str(tmp_path / "ours"))
+    made.make()
+    return made
+
+
+def put(staged: StagedFile, *indices: int) -> None:
+    for index in indices:
+        staged.put(index, memoryview(BLOCKS[index]))
+
+
+def recalled(staged: StagedFile) -> list[int]:
+    """The blocks that need not be read again; each is filled with what it was."""
+    found = []
+    for index, block in enumerate(BLOCKS):
+        memory = memoryview(bytearray(len(block)))
+        if staged.recall(index, memory):
+            assert memory == block
+            found.append(index)
+    return found
+
+
+def leave(area: StagingArea, *indices: int) -> tuple[str, int]:
+    """An earlier writer's file with these blocks; its name and inode."""
+    staged = open_staged(area, KEY, SIZE)
+    put(staged, *indices)
+    staged.close()
+    (name,) = area.list_names(KEY)
+    return name, os.stat(area.part(name)).st_ino
+
+
+def edit_head(area: StagingArea, name: str, **changes: object) -> None:
+    with open(area.journal(name), "rb") as file:
+        head, _, rest = file.read().partition(b"\n")
+    with open(area.journal(name), "wb") as file:
+        file.write(json.dumps(json.loads(head) | changes).encode() + b"\n" + rest)
+
+
+def finish(staged: StagedFile, area: StagingArea, target: Path) -> None:
+    """Bring the rest, and publish."""
+    for index, block in enumerate(BLOCKS):
+        if not staged.recall(index, memoryview(bytearray(len(block)))):
+            put(staged, index)
+    done = staged.finish("file")
+    assert list(done.blocks) == [block_digest(block) for block in BLOCKS]
+    staged.publish(str(target))
+    assert target.read_bytes() == b"".join(BLOCKS)
+
+
+def test_whoever_comes_next_goes_on_in_the_same_inode(area: StagingArea, tmp_path: Path) -> None:
+    name, inode = leave(area, 0, 3)
+    staged = open_staged(area, KEY, SIZE)
+    assert os.fstat(staged._part).st_ino == inode
+    assert recalled(staged) == [0, 3]
+    finish(staged, area, tmp_path / "blob")
+    assert (tmp_path / "blob").stat().st_ino == inode
+    assert not os.listdir(area.parts) and not os.listdir(area.journals)
+    assert name
+
+
+def test_blocks_in_any_order_make_the_same_file(area: StagingArea, tmp_path: Path) -> None:
+    staged = open_staged(area, KEY, SIZE)
+    put(staged, 3, 1, 2, 0)
+    finish(staged, area, tmp_path / "blob")
+
+
+def test_a_part_file_that_was_damaged_is_not_believed(area: StagingArea, tmp_path: Path) -> None:
+    name, _ = leave(area, 0, 1, 2)
+    with open(area.part(name), "r+b") as part:
+        part.seek(BLOCK_BYTES + 7)
+        part.write(b"?")
+    staged = open_staged(area, KEY, SIZE)
+    assert recalled(staged) == [0, 2]
+    finish(staged, area, tmp_path / "blob")
+
+
+def test_a_part_file_that_was_cut_is_not_believed(area: StagingArea, tmp_path: Path) -> None:
+    name, _ = leave(area, 0, 1, 2)
+    os.truncate(area.part(name), BLOCK_BYTES + 1)
+    staged = open_staged(area, KEY, SIZE)
+    assert recalled(staged) == [0]
+    finish(staged, area, tmp_path / "blob")
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"2 " + block_digest(BLOCKS[2]).encode()[:30],
+        b"99999999999999999999 " + b"a" * 64 + b"\n",
+        b"-1 " + b"a" * 64 + b"\n",
+        b"77 " + b"a" * 64 + b"\n",
+        b"\xff\xfe\x00\n\n \n2\n",
+        b"2 " + b"\xff" * 64 + b"\n",
+        "٢ ".encode() + b"a" * 64 + b"\n",
+    ],
+    ids=["torn", "huge", "negative", "beyond", "noise", "no-ascii", "other-digits"],
+)
+def test_a_torn_journal_or_a_garbled_one_loses_its_odd_lines_only(
+    area: StagingArea, tmp_path: Path, tail: bytes
+) -> None:
+    name, _ = leave(area, 0, 1)
+    with open(area.journal(name), "ab") as journal:
+        journal.write(tail)
+    staged = open_staged(area, KEY, SIZE)
+    assert recalled(staged) == [0, 1]
+    finish(staged, area, tmp_path / "blob")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"[]\n", b"{", b'{"size": 1}\n', b"\xff" * 100])
+def test_a_journal_without_its_head_says_nothing(area: StagingArea, tmp_path: Path, content: bytes) -> None:
+    name, inode = leave(area, 0, 1)
+    with open(area.journal(name), "wb") as journal:
+        journal.write(content)
+    staged = open_staged(area, KEY, SIZE)
+    assert os.fstat(staged._part).st_ino != inode
+    assert recalled(staged) == []
+    finish(staged, area, tmp_path / "blob")
+
+
+def test_a_journal_that_lies_makes_no_block_of_something_else(area: StagingArea, tmp_path: Path) -> None:
+    name, _ = leave(area, 0)
+    with open(area.journal(name), "ab") as journal:
+        journal.write(b"1 %s\n" % block_digest(BLOCKS[1]).encode())
+    staged = open_staged(area, KEY, SIZE)
+    assert recalled(staged) == [0]
+    finish(staged, area, tmp_path / "blob")
+
+
+@pytest.mark.parametrize("head", [{"boot_id": "another"}, {"device": 1}, {"boot_id": ""}])
+def test_what_a_writer_left_who_may_live_is_copied_to_an_inode_of_our_own(
+    area: StagingArea, tmp_path: Path, head: dict[str, object]
+) -> None:
+    name, inode = leave(area, 0, 2)
+    edit_head(area, name, **head)
+    before = os.stat(area.part(name)).st_mtime_ns
+    staged = open_staged(area, KEY, SIZE)
+    assert os.fstat(staged._part).st_ino != inode
+    assert recalled(staged) == [0, 2]
+    finish(staged, area, tmp_path / "blob")
+    status = os.stat(area.part(name))
+    assert (status.st_ino, status.st_mtime_ns) == (inode, before)
+    area.forget(KEY)
+    assert not os.listdir(area.parts) and not os.listdir(area.journals)
+
+
+def test_a_writer_that_lives_keeps_its_inode_and_both_succeed(area: StagingArea, tmp_path: Path) -> None:
+    first = open_staged(area, KEY, SIZE)
+    put(first, 0, 1)
+    second = open_staged(area, KEY, SIZE)
+    assert os.fstat(second._part).st_ino != os.fstat(first._part).st_ino
+    assert recalled(second) == [0, 1]
+    finish(second, area, tmp_path / "blob")
+    area.forget(KEY)
+    finish(first, area, tmp_path / "blob")
+    assert not os.listdir(area.journals)
+
+
+def test_another_size_is_other_content(area: StagingArea) -> None:
+    leave(area, 0)
+    staged = open_staged(area, KEY, SIZE + 1)
+    assert recalled(staged) == []
+    staged.close()
+
+
+def test_room_that_nothing_was_put_into_is_given_back(area: StagingArea) -> None:
+    staged = open_staged(area, KEY, SIZE)
+    assert staged.missing_bytes == SIZE
+    staged.reserve()
+    assert staged.missing_bytes == 0
+    staged.close()
+    assert not os.listdir(area.parts) and not os.listdir(area.journals)
+
+
+def test_what_has_something_in_it_waits_though_nobody_recalled_it(area: StagingArea) -> None:
+    name, _ = leave(area, 0)
+    open_staged(area, KEY, SIZE).close()
+    assert area.list_names(KEY) == [name]
+
+
+def test_a_thread_that_comes_late_does_not_write_to_another_file(area: StagingArea, tmp_path: Path) -> None:
+    staged = open_staged(area, KEY, SIZE)
+    put(staged, 0)
+    staged.close()
+    others = [(tmp_path / f"other{number}").open("w+b") for number in range(8)]
+
+    def put_late() -> None:
+        with pytest.raises(StoreError):
+            put(staged, 1)
+
+    late = threading.Thread(target=put_late)
+    late.start()
+    late.join()
+    for other in others:
+        assert os.fstat(other.fileno()).st_size == 0
+        other.close()
+
+
+def test_what_cannot_be_staged_leaves_nothing(area: StagingArea) -> None:
+    os.rmdir(area.parts)
+    with pytest.raises(StoreError):
+        open_staged(area, KEY, SIZE)
+    assert not os.listdir(area.journals)
+
+
+def test_the_next_holder_sweeps_what_the_dead_one_was_about_to_rename(area: StagingArea) -> None:
+    name, _ = leave(area, 0)
+    for folder in (f"probe.{'0' * 16}", f"{'c' * 40}.{'1' * 16}", f"removed.{'c' * 40}.{'1' * 16}"):
+        os.makedirs(os.path.join(area.parts, folder, "below"))
+    for file in (f"{'c' * 40}.json.{'2' * 16}", f"{'d' * 64}.{'3' * 16}", f"main.{'4' * 16}"):
+        with open(os.path.join(area.parts, file), "wb"):
+            pass
+    area.sweep()
+    assert sorted(os.listdir(area.parts)) == sorted([name, f"main.{'4' * 16}", f"removed.{'c' * 40}.{'1' * 16}"])

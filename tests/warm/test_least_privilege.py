@@ -1,0 +1,110 @@
+"""No HOME, a foreign uid, no capabilities, umask 077, a read-only store: what needs no writing writes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stored_models import COMMIT, model_files, write_cache
+from warming import Tiers, content, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPO = "org/name"
+NOBODY = 65534
+DROPPED = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--bounding-set", "-all"]
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="must be root to become somebody else"),
+    pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
+]
+
+
+@pytest.fixture
+def tiers() -> Iterator[Tiers]:
+    """Where others may look: the folders of pytest are for their owner only."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    made = Tiers(folder)
+    write_cache(made.shared, REPO, COMMIT, model_files())
+    yield made
+    shutil.rmtree(folder)
+
+
+def as_nobody(tiers: Tiers, *words: object) -> subprocess.CompletedProcess[str]:
+    """``fastload`` as uid 65534, without capabilities and HOME, under umask 077."""
+    command = ["sh", "-c", 'umask 077; exec "$@"', "sh", *DROPPED, sys.executable, "-m", "fastload", *map(str, words)]
+    home = {"HOME", "USER", "LOGNAME"}
+    environment = {name: text for name, text in tiers.environment.items() if name not in home}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/", timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def _interpreter(tiers: Tiers) -> None:
+    if as_nobody(tiers, "--version").returncode:
+        pytest.skip("nobody may not run this Python")
+
+
+def test_a_stored_model_loads_and_nothing_is_written(tiers: Tiers) -> None:
+    tiers.warm(REPO)
+    before = tree(tiers.folder)
+    for words in (("load", REPO), ("resolve", REPO), ("warm", f"{REPO}@{COMMIT}"), ("inspect", REPO)):
+        done = as_nobody(tiers, *words)
+        assert done.returncode == 0, done.stderr
+    assert tree(tiers.folder) == before
+
+
+def test_a_model_on_a_mount_loads_where_local_cannot_be_written(tiers: Tiers) -> None:
+    before = tree(tiers.folder)
+    done = as_nobody(tiers, "load", REPO)
+    assert done.returncode == 0, done.stderr
+    assert tree(tiers.folder) == before
+
+
+def test_warm_writes_below_its_tier_only(tiers: Tiers) -> None:
+    tiers.local.mkdir()
+    os.chown(tiers.local, NOBODY, NOBODY)
+    before = tree(tiers.shared)
+    done = as_nobody(tiers, "warm", REPO)
+    assert done.returncode == 0, done.stderr
+    snapshot = Path(done.stdout.strip())
+    assert content(snapshot) == model_files()
+    assert tree(tiers.shared) == before and sorted(os.listdir(tiers.folder)) == ["local", "shared"]
+    assert all(path.lstat().st_uid == NOBODY for path in tiers.local.rglob("*"))
+    assert (snapshot / "config.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_target_that_cannot_be_written_says_whose_it_is_and_what_cures_it(tiers: Tiers) -> None:
+    done = as_nobody(tiers, "warm", REPO)
+    assert done.returncode == 15
+    for part in ("uid 65534", "owned by uid 0, gid 0, mode 0755", f"chown -R 65534:65534 {tiers.folder}", "fsGroup"):
+        assert part in done.stderr, done.stderr
+    assert not tiers.local.exists()
+
+
+def test_a_repo_of_somebody_else_in_a_tier_of_ours(tiers: Tiers) -> None:
+    tiers.local.mkdir(mode=0o777)
+    tiers.local.chmod(0o777)
+    (tiers.repo(REPO) / "blobs").mkdir(parents=True)
+    done = as_nobody(tiers, "warm", REPO)
+    assert done.returncode == 15 and "models--org--name" in done.stderr and "owned by uid 0" in done.stderr
+
+
+def test_a_read_only_file_system(tiers: Tiers) -> None:
+    tiers.local.mkdir()
+    mount = f"mount --bind {tiers.local} {tiers.local} && mount -o remount,bind,ro {tiers.local}"
+    command = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-m", "fastload"]
+    done = subprocess.run(
+        [*command, "warm", REPO], capture_output=True, text=True, check=False, env=tiers.environment, timeout=60
+    )
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip(f"may not mount here: {done.stderr}")
+    assert done.returncode == 15 and "read-only" in done.stderr

@@ -1,0 +1,227 @@
+"""What can be asked of ``fastload warm``, and how it says no."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
+from warming import FASTLOAD, MIB, Tiers, as_json, content, large_shard, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPO = "org/name"
+
+
+@pytest.fixture
+def tiers(tmp_path: Path) -> Tiers:
+    made = Tiers(tmp_path)
+    write_cache(made.shared, REPO, COMMIT, model_files())
+    return made
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Tiers:
+    """A model of 40 MiB."""
+    made = Tiers(tmp_path)
+    write_cache(made.shared, REPO, COMMIT, {"model.safetensors": large_shard(40 * MIB, 0), "config.json": b"{}"})
+    return made
+
+
+def test_deadline(large: Tiers) -> None:
+    begin_s = time.monotonic()
+    done = large.run("warm", REPO, "--max-rate", "8Mi", "--deadline", "1s")
+    assert done.returncode == 19, done.stderr
+    assert time.monotonic() - begin_s < 4
+    assert "run it again" in done.stderr and done.stdout == ""
+    assert large.warm(REPO, "--deadline", "60s").exists()
+
+
+def test_max_rate(large: Tiers) -> None:
+    begin_s = time.monotonic()
+    large.warm(REPO, "--max-rate", "20Mi")
+    assert 2.0 * 0.9 < time.monotonic() - begin_s < 2.0 * 1.2 + 0.5  # half a second to start
+
+
+def test_to_a_root_and_to_the_first_shared(tiers: Tiers, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert tiers.warm(REPO, "--to", other).parent.parent.parent == other
+    assert not tiers.local.exists()
+    write_cache(tiers.local, "org/mine", OTHER_COMMIT, model_files(3))
+    assert tiers.warm("org/mine", "--to", "shared").parent.parent.parent == tiers.shared
+    assert tiers.run("warm", REPO, "--to", "elsewhere").returncode == 2
+    assert tiers.run("warm", REPO, "--to", "shared", FASTLOAD_SHARED="").returncode == 2
+
+
+def test_link_follows_the_snapshot(tiers: Tiers, tmp_path: Path) -> None:
+    link = tmp_path / "serve" / "model"
+    snapshot = tiers.warm(REPO, "--link", link)
+    assert not os.path.isabs(os.readlink(link)) and link.resolve() == snapshot
+    before = tree(link.parent)
+    tiers.warm(REPO, "--link", link)
+    assert tree(link.parent) == before
+    write_cache(tiers.shared, REPO, OTHER_COMMIT, model_files(1))
+    newer = tiers.warm(f"{REPO}@{OTHER_COMMIT}", "--link", link)
+    assert link.resolve() == newer != snapshot
+    assert os.listdir(link.parent) == ["model"]
+
+
+@pytest.mark.parametrize("place", ["local/link", "local/models--org--name/link"])
+def test_link_inside_the_cache_is_refused_before_anything_is_brought(tiers: Tiers, place: str) -> None:
+    done = tiers.run("warm", REPO, "--link", tiers.folder / place)
+    assert done.returncode == 2 and "lies in the cache" in done.stderr
+    assert not tiers.local.exists()
+
+
+def test_link_replaces_nothing_but_a_link(tiers: Tiers) -> None:
+    (tiers.folder / "taken").mkdir()
+    assert tiers.run("warm", REPO, "--link", tiers.folder / "taken").returncode == 2
+    assert not tiers.local.exists()
+
+
+def test_plain_has_real_files_and_its_own_manifest(tiers: Tiers) -> None:
+    plain = tiers.folder / "served"
+    assert tiers.warm(REPO, "--plain", plain) == plain
+    assert content(plain) == model_files()
+    assert not [path for path in plain.rglob("*") if path.is_symlink()]
+    assert os.listdir(plain / ".fastload/manifests") == [f"{COMMIT}.json"]
+    assert sorted(os.listdir(plain)) == sorted([".fastload", *model_files()])
+    assert not tiers.local.exists()
+    before = tree(plain)
+    tiers.warm(REPO, "--plain", plain)
+    assert tree(plain) == before
+    (plain / "mine.txt").write_text("stays")
+    newer = {**model_files(1), "extra.json": b"{}"}
+    del newer["tokenizer.json"]
+    write_cache(tiers.shared, REPO, OTHER_COMMIT, newer)
+    tiers.warm(REPO, "--plain", plain)
+    assert content(plain) == newer | {"mine.txt": b"stays"}
+    assert os.listdir(plain / ".fastload/manifests") == [f"{OTHER_COMMIT}.json"]
+    assert tiers.run("load", plain).returncode == 0
+
+
+def test_plain_of_a_plain_folder_follows_its_changes(tiers: Tiers) -> None:
+    folder = write_folder(tiers.shared / "folder", model_files(5))
+    plain = tiers.folder / "served"
+    tiers.warm("folder", "--plain", plain)
+    before = tree(plain)
+    tiers.warm("folder", "--plain", plain)
+    assert tree(plain) == before
+    write_folder(folder, model_files(6))
+    tiers.warm("folder", "--plain", plain)
+    assert content(plain) == model_files(6)
+
+
+def test_what_is_lost_from_plain_comes_back(tiers: Tiers) -> None:
+    plain = tiers.folder / "served"
+    tiers.warm(REPO, "--plain", plain)
+    (plain / "config.json").unlink()
+    tiers.warm(REPO, "--plain", plain)
+    assert content(plain) == model_files()
+
+
+def test_dry_run_writes_nothing(tiers: Tiers) -> None:
+    before = tree(tiers.folder)
+    done = tiers.run("warm", REPO, "--dry-run")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "config.json" in done.stderr and f"shared:{tiers.shared}" in done.stderr
+    planned = as_json(tiers.run("warm", REPO, "--dry-run", "--json"))["models"][0]
+    assert planned["bytes"] == sum(map(len, model_files().values()))
+    assert tree(tiers.folder) == before
+    tiers.warm(REPO)
+    assert "nothing to do" in tiers.run("warm", REPO, "--dry-run").stderr
+
+
+def test_include_and_exclude(tiers: Tiers) -> None:
+    files = {"model.gguf": b"gguf", "tokenizer.json": b"{}", "config.json": b"{}"}
+    write_cache(tiers.shared, "org/gguf", COMMIT, files)
+    for words in ((), ("--dry-run",)):
+        done = tiers.run("warm", "org/gguf", *words)
+        assert done.returncode == 17
+        assert "model.gguf" in done.stderr and "--include" in done.stderr
+    assert not tiers.repo("org/gguf").exists()
+    assert content(tiers.warm("org/gguf", "--include", "*.gguf", "--exclude", "tok*")).keys() == {
+        "model.gguf",
+        "config.json",
+    }
+
+
+def test_second_copies_of_the_weights_are_left_out(tiers: Tiers) -> None:
+    more = {"original/params.json": b"{}", "consolidated.safetensors": large_shard(64, 9), "w.bin": b"y", "w.pth": b"z"}
+    write_cache(tiers.shared, "org/both", COMMIT, model_files() | more)
+    snapshot = tiers.warm("org/both")
+    assert content(snapshot) == model_files()
+    tiers.warm("org/both", "--include", "original/*", "--include", "*.pth")
+    assert content(snapshot).keys() == {*model_files(), "original/params.json", "w.pth"}
+
+
+def test_jitter_waits_a_while(tiers: Tiers) -> None:
+    tiers.warm(REPO, "--jitter", "0.2s")
+
+
+def test_slots_let_so_many_copy_at_once(large: Tiers) -> None:
+    write_cache(large.shared, "org/other", COMMIT, {"model.safetensors": large_shard(24 * MIB, 1)})
+    words = ("--slots", "1", "--max-rate", "16Mi")
+    begin_s = time.monotonic()
+    first = large.start("warm", REPO, *words)
+    time.sleep(0.7)
+    second = large.start("warm", "org/other", *words)
+    _, told = second.communicate(timeout=60)
+    assert (first.wait(), second.returncode) == (0, 0), told
+    first.communicate()
+    assert "waiting for pid" in told and "copying org/name" in told
+    assert time.monotonic() - begin_s > 4.0 * 0.95  # 64 MiB one after the other
+
+
+def test_slots_on_a_mount_that_cannot_be_written(tiers: Tiers) -> None:
+    mount = f"mount --bind {tiers.shared} {tiers.shared} && mount -o remount,bind,ro {tiers.shared}"
+    command = f"{mount} && exec {' '.join(FASTLOAD)} warm {REPO} --slots 2"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, check=False, env=tiers.environment
+    )
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip(f"may not mount here: {done.stderr}")
+    assert done.returncode == 15 and "read-only" in done.stderr
+
+
+def test_several_names(tiers: Tiers) -> None:
+    write_cache(tiers.shared, "org/second", COMMIT, model_files(1))
+    words = ("warm", REPO, "no/such", "org/second", "also-not")
+    done = tiers.run(*words)
+    assert done.returncode == 12
+    paths = [tiers.repo(name) / "snapshots" / COMMIT for name in (REPO, "org/second")]
+    assert done.stdout.splitlines() == list(map(str, paths))
+    assert "'no/such'" in done.stderr and "'also-not'" in done.stderr
+    document = as_json(tiers.run(*words, "--json"))
+    assert document["exit_code"] == 12 and document["error"]["model"] == "no/such"
+    assert [entry["model"] for entry in document["models"]] == list(words[1:])
+    assert [entry.get("exit_code") for entry in document["models"]] == [None, 12, None, 12]
+    assert document["models"][0]["path"] == str(paths[0])
+
+
+def test_json_of_one_name(tiers: Tiers) -> None:
+    document = as_json(tiers.run("warm", REPO, "--json"))
+    (entry,) = document["models"]
+    assert document["schema"] == 1
+    assert (entry["repo"], entry["commit"], entry["tier"], entry["complete"]) == (REPO, COMMIT, "local", True)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./no-such"])
+def test_a_path_where_nothing_is(tiers: Tiers, name: str) -> None:
+    done = tiers.run("warm", name)
+    assert done.returncode == 12, done.stderr
+
+
+def test_a_folder_by_its_path(tiers: Tiers) -> None:
+    folder = write_folder(tiers.folder / "given" / "by-path", model_files(7))
+    snapshot = tiers.warm(folder)
+    assert content(snapshot) == model_files(7)
+    assert snapshot.parent.parent.name == "models--by-path"
+    before = tree(tiers.local)
+    assert tiers.warm(f"{folder}/") == snapshot
+    assert tree(tiers.local) == before
