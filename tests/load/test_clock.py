@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fastload._load.clock import Busy, Clock, judge
+from fastload._clock import Busy, Clock, judge
 
 
 def test_stages_partition_the_time() -> None:

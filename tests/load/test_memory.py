@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,37 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
     save_file(tensors, tmp_path / "model.safetensors")
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(run.stdout) < (256 + 230) * MIB
+
+
+def _unaligned_shard(path: Path, tensors: int, each: int) -> Path:
+    """F64 tensors that begin at an odd byte: valid, since nothing says that a writer must pad its header."""
+    header = {f"t{i}": entry("F64", [each // 8], i * each, (i + 1) * each) for i in range(tensors)}
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    path.write_bytes(shard_bytes(raw + b" " * (-len(raw) % 8 + 1)))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + tensors * each)
+    return path
+
+
+def test_mapped_tensors_that_must_be_copied_are_counted_before_they_are(tmp_path: Path) -> None:
+    path = _unaligned_shard(tmp_path / "model.safetensors", 64, TIB // 64)
+    before = _resident_bytes()
+    with pytest.raises(fastload.MemoryBudgetError) as caught:
+        fastload.load(path, reader="mmap")
+    assert _resident_bytes() - before < 16 * MIB
+    assert caught.value.needed_bytes == TIB
+    with pytest.raises(fastload.MemoryBudgetError) as caught:
+        fastload.load(path, reader="mmap", dtype="BF16")  # the copy of one tensor is let go before the next one's
+    assert caught.value.needed_bytes == TIB // 4 + TIB // 64
+    with pytest.raises(fastload.MemoryBudgetError) as caught:
+        fastload.stream(path, reader="mmap")  # the caller still has one when the next one is made
+    assert caught.value.needed_bytes == 2 * TIB // 64
+
+
+def test_mapped_tensors_that_lie_well_cost_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    raw = json.dumps({"huge": entry("F64", [TIB // 8], 0, TIB)}).encode()
+    path.write_bytes(shard_bytes(raw + b" " * (-len(raw) % 8)))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + TIB)
+    assert fastload.load(path, reader="mmap")["huge"].nbytes == TIB

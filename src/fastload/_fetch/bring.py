@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastload._clock import Clock
 from fastload._fetch.pace import Pace
 from fastload._progress import choose_progress
 from fastload._store.admit import EXTENT_BLOCKS, Admission, Tally, Task, Watch
@@ -45,6 +46,7 @@ class Bringing:
     """Raises when it is time to give up."""
     progress: bool | Callback | None
     lease: Lease | None
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Brought:
     commit: str
     folder: str
     tally: Tally
+    files: tuple[OfferedFile, ...]
 
 
 def bring(job: Bringing) -> Brought:
@@ -65,8 +68,11 @@ def bring(job: Bringing) -> Brought:
         NoSpaceError, NotWritableError, UnsupportedError: the destination cannot take it.
         HubError, StoreError: the offer cannot be read.
     """
+    job.clock.enter("plan")
     with opened(job) as tasks:
+        job.clock.enter("stream")
         tally = admit(job, tasks)
+        job.clock.enter("publish")
         return publish(job, tasks, tally)
 
 
@@ -151,4 +157,4 @@ def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
     folder = job.destination.publish(manifest, tasks, job.wish)
     for task in tasks:
         job.destination.area.forget(_key(job, task.file))
-    return Brought(commit=commit, folder=folder, tally=tally)
+    return Brought(commit=commit, folder=folder, tally=tally, files=tuple(task.file for task in tasks))

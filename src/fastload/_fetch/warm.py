@@ -11,14 +11,19 @@ from __future__ import annotations
 import os
 import random
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from fastload._clock import Clock
 from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
 from fastload._fetch.source import Meant, find_meant, hub_of
+from fastload._fetch.warmreport import make_report
 from fastload._fetch.warmrequest import Deadline, Planned
 from fastload._store.destination import CacheDestination, PlainDestination
+from fastload._store.filesystem import new_id
+from fastload._store.hub import HubOffer
+from fastload._store.hub_client import ClientOffer
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.lease import LeaseTimes
 from fastload._store.link import check_link, point_link
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from fastload._store.lease import Lease
     from fastload._store.offer import Offer
     from fastload.options import Settings
+    from fastload.report import Report
 
 _TELL_EVERY_S = 10.0
 
@@ -79,6 +85,7 @@ class _Warming:
         self._target = _target_of(request, settings)
         if request.link is not None:
             check_link(request.link, self._target.path)
+        self._report: Report | None = None
         self._plain = PlainDestination(request.plain) if request.plain is not None else None
         self._meant = self._find(hub)
 
@@ -90,10 +97,11 @@ class _Warming:
 
     def run(self) -> Snapshot:
         """Bring it, unless it is there."""
+        clock = Clock()
         commit = self._find_there()
         if commit is None:
             with self._lease() as lease:
-                commit = self._find_there() or self._bring(lease)
+                commit = self._find_there() or self._bring(lease, clock)
         revision = self._meant.candidate.moving_revision
         if revision is not None and self._plain is None:
             write_ref(self._layout, revision, commit)  # also where the snapshot was there before
@@ -106,7 +114,9 @@ class _Warming:
         path, tier = self._layout.snapshot(commit), self._target.label
         if self._request.plain is not None:
             path, tier = self._request.plain, "path"
-        return Snapshot(path=path, repo=self._meant.repo, commit=commit, tier=tier, complete=True)
+        return Snapshot(
+            path=path, repo=self._meant.repo, commit=commit, tier=tier, complete=True, report=self._report
+        )  # fmt: skip
 
     def plan(self) -> Planned:
         """What would be brought."""
@@ -191,20 +201,34 @@ class _Warming:
         with lease or nullcontext():
             yield
 
-    def _bring(self, lease: Lease | None) -> str:
+    def _bring(self, lease: Lease | None, clock: Clock) -> str:
         """Bring it from the first that has the right bytes; what is good of it need not be brought again."""
         failure: IntegrityError | None = None
         for offer in self._offers():
             if failure is not None:
                 self._request.tell(f"{failure}. Now from {offer.tier}")
             try:
-                with self._slot(offer):
-                    return bring(self._job(offer, lease)).commit
+                with self._slot(offer), self._carried(offer) as carried:
+                    brought = bring(self._job(carried, lease, clock))
             except IntegrityError as exc:
                 failure = failure or exc
+                continue
+            learnt, device = self._meant.learnt, self._target.label
+            self._report = make_report(offer, brought, clock, learnt=learnt, device=device)
+            return brought.commit
         raise failure or self._nobody()
 
-    def _job(self, offer: Offer, lease: Lease | None) -> Bringing:
+    @contextmanager
+    def _carried(self, offer: Offer) -> Iterator[Offer]:
+        """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it."""
+        if self._settings.transfer != "hub" or not isinstance(offer, HubOffer):
+            yield offer
+            return
+        scratch = self._destination.area.part(f"hub.{new_id()}")
+        with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
+            yield carried
+
+    def _job(self, offer: Offer, lease: Lease | None, clock: Clock) -> Bringing:
         return Bringing(
             offer=offer,
             destination=self._destination,
@@ -215,6 +239,7 @@ class _Warming:
             check=self._deadline.check,
             progress=self._request.progress,
             lease=lease,
+            clock=clock,
         )
 
 

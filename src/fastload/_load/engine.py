@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastload._clock import Clock
 from fastload._load import parameters
-from fastload._load.clock import Clock
 from fastload._load.device import parse_device
 from fastload._load.into import choose_module_target, fill
 from fastload._load.prepare import check_cast, finding, prepare

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastload._load.clock import Busy
+    from fastload._clock import Busy
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Lane, Placer

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastload._clock import Busy
 from fastload._fetch.checkpoint import Fetched, fetch, is_quantised
-from fastload._load.clock import Busy
 from fastload._load.proving import prove, require
 from fastload._load.request import choose_tensors
 from fastload._load.schedule import Schedule
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from fastload._clock import Clock
     from fastload._fetch.through import Copy
     from fastload._format.header import TensorInfo
-    from fastload._load.clock import Clock
     from fastload._load.request import Request
     from fastload._load.target import Target
     from fastload._read.choose import Choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from fastload._load.clock import judge
+from fastload._clock import judge
 from fastload._load.pipeline import Pipeline
 from fastload.errors import UsageError
 from fastload.report import Report
@@ -13,9 +13,9 @@ from fastload.report import Report
 if TYPE_CHECKING:
     import torch
 
+    from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.through import Copy
-    from fastload._load.clock import Busy, Clock
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources

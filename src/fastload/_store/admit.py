@@ -18,6 +18,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from fastload._clock import Busy
 from fastload._read.pool import ReaderPool
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 EXTENT_BLOCKS = 4
 _EXTENT_BYTES = EXTENT_BLOCKS * BLOCK_BYTES
+PEAK_STAGING_BYTES = _EXTENT_BYTES
+"""Memory of one thread."""
 _JOIN_S = 0.8
 _LOOK_S = 0.1
 _ATTEMPTS = 2
@@ -87,6 +90,7 @@ class Tally:
     read_bytes: int = 0
     """Read from the offer."""
     refetched_files: list[str] = field(default_factory=list)
+    busy: Busy = field(default_factory=Busy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +199,18 @@ class Admission:
             buffer[at : min(at + BLOCK_BYTES, task.file.size - offset)]
             for at in range(0, min(_EXTENT_BYTES, task.file.size - offset), BLOCK_BYTES)
         ]
-        missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block)]
+        busy = self.tally.busy
+        with busy.measure("write"):
+            missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block)]
         for begin, end in _runs(missing, self._watch.step_blocks):
             run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
             if self._is_stopped_within(self._watch.pace(len(run))):
                 return False
-            with self._readers.reader_for(number) as reader:
+            with self._readers.reader_for(number) as reader, busy.measure("read"):
                 _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
-            for at in range(begin, end):
-                task.incoming.put(first + at, blocks[at])
+            with busy.measure("write"):
+                for at in range(begin, end):
+                    task.incoming.put(first + at, blocks[at])
             with self._changed:
                 self.tally.read_bytes += len(run)
         with self._changed:

@@ -109,7 +109,9 @@ def _is_leftover(layout: RepoLayout, area: StagingArea, name: str, age: _Age) ->
         is_free = try_exclusive(journal)
         is_published = os.path.lexists(layout.blob(name.rpartition(".")[0]))
         is_abandoned = age.is_idle(area.part(name), _ABANDONED_S) and age.is_idle(path, _ABANDONED_S)
-        is_dead = _read_boot(journal) == read_boot_id() and flock_is_truthful(path)
+        boot_id = _read_boot(journal)
+        # A kernel that does not say (gVisor) is anyone's.
+        is_dead = bool(boot_id) and boot_id == read_boot_id() and flock_is_truthful(path)
         yield is_free and (is_published or is_abandoned or (is_dead and age.is_idle(path)))
     finally:
         os.close(journal)

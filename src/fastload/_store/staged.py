@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fastload._verify.manifest import ManifestFile
 
 _WRITE_BACK_BYTES = 64 << 20  # 64 MiB
-_UNDER_LEASE = re.compile(r"(?:probe|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
-"""What only the holder of the lease makes: probes, files on their way in, snapshots and manifests to be renamed."""
+_UNDER_LEASE = re.compile(r"(?:probe|hub|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
+"""What only the holder of the lease makes: probes, scratch, files on their way in, what is about to be renamed."""
 
 
 @dataclass(frozen=True, slots=True)

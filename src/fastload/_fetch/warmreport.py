@@ -1,0 +1,63 @@
+"""What bringing a model up took, in the same terms as a load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastload._clock import judge
+from fastload._store.admit import PEAK_STAGING_BYTES
+from fastload._verify.digest import count_blocks
+from fastload.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._clock import Clock
+    from fastload._fetch.bring import Brought
+    from fastload._store.offer import Offer, OfferedFile
+
+
+def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, device: str) -> Report:
+    """The facts of one ``warm`` that brought something.
+
+    Args:
+        offer: where it came from.
+        brought: what was published.
+        clock: stopped by this.
+        learnt: where the commit was learnt.
+        device: where the bytes went: a tier.
+    """
+    clock.enter("finish")
+    tally = brought.tally
+    stream_s = clock.stages["stream"]
+    verdict = judge(tally.busy.seconds, reader=offer.tier, bytes_read=tally.read_bytes, stream_s=stream_s)
+    return Report(
+        bytes=sum(file.size for file in brought.files),
+        bytes_read=tally.read_bytes,
+        tensors=0,
+        seconds=sum(clock.stages.values()),
+        stages=dict(clock.stages),
+        busy_s=dict(tally.busy.seconds),
+        bound_by=verdict.bound_by,
+        bottleneck=verdict.bottleneck,
+        tier=offer.tier,
+        commit=brought.commit,
+        commit_learnt=learnt,
+        reader=offer.tier.partition(":")[0],
+        reader_reason="the first that has it",
+        evidence=_name_evidence(offer, brought.files),
+        blocks_verified=sum(count_blocks(file.size) for file in brought.files),
+        blocks_reread=sum(count_blocks(file.size) for file in brought.files if file.path in tally.refetched_files),
+        blocks_repaired=0,
+        peak_staging_bytes=min(offer.depth * PEAK_STAGING_BYTES, tally.read_bytes),
+        device=device,
+    )
+
+
+def _name_evidence(offer: Offer, files: Sequence[OfferedFile]) -> str:
+    """What all of the files were compared with."""
+    if all(file.blocks is not None for file in files):
+        return "manifest"
+    if not all(file.sha256 or file.git_sha1 for file in files):
+        return "none"
+    return "listing" if offer.tier == "hub" else "sha256"
