@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from fastload._store.hub import HubAccess, HubTier, Patience
+from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from hub_server import HubServer, Repo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastload._store.hub import HubOffer
-    from fastload._store.transfer import HubReader
+    from fastload._store.hub.reader import HubReader
+    from fastload._store.hub.tier import HubOffer
 
 HURRIED = Patience(
     attempts=3,

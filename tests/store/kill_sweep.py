@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastload._store.evict import evict
+from fastload._store.keep.evict import evict
+from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.removal import remove_snapshot
 from fastload._store.layout import RepoLayout, repo_folder
-from fastload._store.leftovers import reclaim_leftovers
-from fastload._store.removal import remove_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,11 +11,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from fastload._store.lease import LeaseTimes
-from fastload._store.waiting import wait_hold
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.wait import wait_hold
 
 if TYPE_CHECKING:
-    from fastload._store.holder import Holder
+    from fastload._store.lease.holder import Holder
 
 TIMES = LeaseTimes(beat_s=0.1, dead_after_s=2.0, settle_s=0.6, stuck_after_s=60.0, poll_s=0.03)
 

@@ -14,8 +14,8 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from fastload._store.lease import Lease, LeaseTimes
-from fastload._store.waiting import try_hold
+from fastload._store.lease.lease import Lease, LeaseTimes
+from fastload._store.lease.wait import try_hold
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._store.holder import Holder, this_process
+from fastload._store.lease.holder import Holder, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastload._store.lease import Lease
+    from fastload._store.lease.lease import Lease
 
 _HERE = Path(__file__).parent
 _SHIM = r"""

@@ -10,8 +10,8 @@ import pytest
 
 from fastload._fetch.bring import Bringing, Brought, bring
 from fastload._fetch.pace import Pace
-from fastload._store.admit import find_difference
-from fastload._store.destination import CacheDestination
+from fastload._store.admit.admission import find_difference
+from fastload._store.admit.destination import CacheDestination
 from fastload._store.folder_offer import FolderOffer, offer_stored
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.listing import list_files

@@ -14,13 +14,13 @@ import pytest
 
 import kill_sweep
 from caches import BLOB_BYTES, Cache
-from fastload._store import inuse
-from fastload._store.evict import Kept, evict, list_kept, plan_evictions, touch_used
+from fastload._store.keep.evict import Kept, evict, list_kept, plan_evictions, touch_used
+from fastload._store.keep.pin import pin
 from fastload._store.layout import lease_folder
-from fastload._store.lease import LeaseTimes
-from fastload._store.lock import hold_shared, open_lock
-from fastload._store.pin import pin
-from fastload._store.waiting import try_hold
+from fastload._store.lease import inuse
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.lock import hold_shared, open_lock
+from fastload._store.lease.wait import try_hold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +119,7 @@ def test_what_two_that_go_share_is_freed_with_the_second(cache: Cache) -> None:
 
 _READ = """
     import sys, time
-    from fastload._store.lock import hold_shared, open_lock
+    from fastload._store.lease.lock import hold_shared, open_lock
 
     assert hold_shared(open_lock(sys.argv[1]))
     print("reading", flush=True)
@@ -157,8 +157,8 @@ def test_what_is_being_brought_stays_until_its_holder_ends_or_is_killed(cache: C
         assert evict(str(cache.root), ALL) == []
     hold = f"""
         import os, signal
-        from fastload._store.lease import LeaseTimes
-        from fastload._store.waiting import try_hold
+        from fastload._store.lease.lease import LeaseTimes
+        from fastload._store.lease.wait import try_hold
 
         assert try_hold({lease_folder(str(cache.root))!r}, "org--a", "warming", LeaseTimes())
         os.kill(os.getpid(), signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_who_pins_or_uses_it_at_the_last_moment_keeps_it(cache: Cache, monkeypat
         commit = cache.add(f"org/{number}", number, {"w": number})
         kept = list_kept(str(cache.root))
         with monkeypatch.context() as patched:
-            patched.setattr("fastload._store.evict._list_evictable", lambda *_, kept=kept: kept)
+            patched.setattr("fastload._store.keep.evict._list_evictable", lambda *_, kept=kept: kept)
             interfere(cache.layout(f"org/{number}"), commit)
             assert evict(str(cache.root), ALL) == []
     assert len(cache.check()) == 2

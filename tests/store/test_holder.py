@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._store.holder import MAX_RECORD_BYTES, Holder, dump_holder, parse_holder, this_process
-from fastload._store.leasefile import LeaseFile
+from fastload._store.lease.file import LeaseFile
+from fastload._store.lease.holder import MAX_RECORD_BYTES, Holder, dump_holder, parse_holder, this_process
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:

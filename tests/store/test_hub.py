@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._store.hub import HubAccess, HubTier, Patience
-from fastload._store.hub_listing import parse_tree
+from fastload._store.hub.listing import parse_tree
+from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload.errors import AuthError, FastloadError, FormatError, HubError, NetworkError, UsageError
 from hub_clients import CONTENT, HURRIED, TOKEN, find, hub_with, tier_of
 from hub_faults import PORTAL, Body, Cut, Drip, Headers, Redirect, Refuse, Stall, too_many_requests
@@ -82,7 +82,7 @@ class TestWhatIsThere:
     def test_a_listing_without_end_is_refused(
         self, hub: HubServer, tier: HubTier, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fastload._store.hub._MAX_PAGES", 5)
+        monkeypatch.setattr("fastload._store.hub.tier._MAX_PAGES", 5)
         link = f'<{hub.url}/api/models/org/name/tree/main>; rel="next"'
         hub.faults.add(Headers({"Link": link}), path=TREE, times=None)
         with pytest.raises(FormatError, match="more than 5 pages"):
@@ -115,7 +115,7 @@ class TestWhatIsThere:
         assert find(tier).files
 
     def test_importing_it_imports_no_client(self) -> None:
-        code = "import sys, fastload._store.hub; sys.exit(bool({'huggingface_hub', 'urllib3'} & set(sys.modules)))"
+        code = "import sys, fastload._store.hub.tier; sys.exit(bool({'huggingface_hub', 'urllib3'} & set(sys.modules)))"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -302,7 +302,7 @@ class TestWhatPasses:
         assert HURRIED.longest_pause_s <= time.monotonic() - start < 1.0
 
     def test_the_pauses_grow(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from fastload._store.hub_retry import Attempts, TransientError
+        from fastload._store.hub.retry import Attempts, TransientError
 
         patience = Patience(attempts=9, first_pause_s=1.0, longest_pause_s=10.0)
         attempts, failure = Attempts(patience), TransientError("u", "r")
@@ -321,7 +321,7 @@ class TestWhatPasses:
         assert len(hub.requests) == 1
 
     def test_an_answer_without_end_is_cut(self, hub: HubServer, tier: HubTier, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fastload._store.hub._MAX_PAGE_BYTES", 1000)
+        monkeypatch.setattr("fastload._store.hub.tier._MAX_PAGE_BYTES", 1000)
         hub.faults.add(Body(b" " * 2000 + b"[]"), path=TREE)
         with pytest.raises(NetworkError, match="more than 1,000 bytes"):
             find(tier)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._store import waiting
-from fastload._store.leasefile import LeaseFile
-from fastload._store.lock import read_boot_id
-from fastload._store.waiting import Sight, try_hold, wait_hold
+from fastload._store.lease import wait as waiting
+from fastload._store.lease.file import LeaseFile
+from fastload._store.lease.lock import read_boot_id
+from fastload._store.lease.wait import Sight, try_hold, wait_hold
 from fastload.errors import LockTimeoutError, NoSpaceError, NotWritableError
 from lease_holder import FAST
 from lease_processes import LIES, build_shim, from_elsewhere, holder_process, released, run_crowd, timed
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fastload._store.holder import Holder
-    from fastload._store.lease import Lease
+    from fastload._store.lease.holder import Holder
+    from fastload._store.lease.lease import Lease
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
 SLOW = replace(FAST, dead_after_s=60.0)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from caches import BLOB_BYTES, Cache, commit_of, content_of
-from fastload._store import leftovers
+from fastload._store.admit.staged import StagedFile, StagingArea, open_staged
+from fastload._store.keep import leftovers
+from fastload._store.keep.leftovers import reclaim_leftovers
 from fastload._store.layout import lease_folder
-from fastload._store.lease import LeaseTimes
-from fastload._store.leftovers import reclaim_leftovers
-from fastload._store.staged import StagedFile, StagingArea, open_staged
-from fastload._store.waiting import try_hold
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.wait import try_hold
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest
 
 if TYPE_CHECKING:

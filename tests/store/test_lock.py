@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._store.lock import flock_is_truthful, hold_shared, open_lock, read_boot_id, try_exclusive
+from fastload._store.lease.lock import flock_is_truthful, hold_shared, open_lock, read_boot_id, try_exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ import huggingface_hub
 import pytest
 
 from fastload._store.folder_offer import offer_stored
-from fastload._store.hub_client import ClientOffer
+from fastload._store.hub.client import ClientOffer
 from fastload._store.root import Root, Stored
 from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest

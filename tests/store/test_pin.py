@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from caches import Cache
-from fastload._store.pin import is_pinned, pin, unpin
+from fastload._store.keep.pin import is_pinned, pin, unpin
 from fastload.errors import NotWritableError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub import scan_cache_dir
 
 from fastload import Options, warm
-from fastload._store import publish
+from fastload._store.admit import publish
+from fastload._store.admit.publish import write_ref
 from fastload._store.filesystem import exchange
 from fastload._store.layout import RepoLayout
-from fastload._store.publish import write_ref
 from fastload._store.root import Root
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache
 

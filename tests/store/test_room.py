@@ -16,10 +16,10 @@ import pytest
 
 from caches import BLOB_BYTES, Cache
 from fastload._settings.values import Share
-from fastload._store import room
-from fastload._store.evict import evict
+from fastload._store.keep import room
+from fastload._store.keep.evict import evict
+from fastload._store.keep.room import Limits, check_room, reserving
 from fastload._store.layout import lease_folder
-from fastload._store.room import Limits, check_room, reserving
 from fastload.errors import NoSpaceError, StoreError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ _RESERVE = """
     import sys, time
     from fastload._settings.values import Share
     from fastload._store.filesystem import reserve
-    from fastload._store.room import Limits, reserving
+    from fastload._store.keep.room import Limits, reserving
     from fastload.errors import NoSpaceError
 
     root, name = sys.argv[1:]

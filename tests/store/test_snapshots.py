@@ -13,12 +13,12 @@ import pytest
 from caches import BLOB_BYTES, Cache
 from fastload._fetch import facts
 from fastload._fetch.snapshots import pin, prune, remove, snapshots, unpin
+from fastload._store.keep.pin import is_pinned
 from fastload._store.layout import lease_folder
-from fastload._store.lease import LeaseTimes
-from fastload._store.lock import hold_shared, open_lock
-from fastload._store.pin import is_pinned
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.lock import hold_shared, open_lock
+from fastload._store.lease.wait import try_hold
 from fastload._store.root import Root
-from fastload._store.waiting import try_hold
 from fastload.cli import ls, rm
 from fastload.cli import pin as pin_verb
 from fastload.cli import prune as prune_verb

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._store.staged import StagedFile, StagingArea, open_staged
+from fastload._store.admit.staged import StagedFile, StagingArea, open_staged
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import StoreError
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastload._store.hub import HubAccess, HubTier, Patience
-from fastload._store.hub_meter import Meter
-from fastload._store.transfer_body import Target
+from fastload._store.hub.body import Target
+from fastload._store.hub.meter import Meter
+from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload.errors import AuthError, HubError, IntegrityError, NetworkError, UsageError
 from hub_clients import CONTENT, HURRIED, TOKEN, find, hub_with, open_file, read, tier_of
 from hub_faults import PORTAL, Cut, Drip, Headers, NoRanges, Redirect, Refuse, Stall, too_many_requests
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastload._read.reader import Reader
-    from fastload._store.transfer import HubReader
+    from fastload._store.hub.reader import HubReader
     from hub_faults import Fault
 
 FILES = {"model.safetensors": CONTENT, "config.json": b"{}", "empty.txt": b"", "a b+c%41/ü.json": b"[1]"}

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from fastload._clock import Clock
 from fastload._fetch.pace import Pace
 from fastload._progress import choose_progress
-from fastload._store.admit import EXTENT_BLOCKS, Admission, Tally, Task, Watch
-from fastload._store.evict import evict
-from fastload._store.kept import KeptFile
-from fastload._store.probe import probe
-from fastload._store.room import Limits, reserving
-from fastload._store.staged import content_key, open_staged
+from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Task, Watch
+from fastload._store.admit.kept import KeptFile
+from fastload._store.admit.probe import probe
+from fastload._store.admit.staged import content_key, open_staged
+from fastload._store.keep.evict import evict
+from fastload._store.keep.room import Limits, reserving
 from fastload._store.wanted import check_has_weights
 from fastload._verify.manifest import Manifest, plain_commit
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fastload._progress import Callback
-    from fastload._store.admit import Incoming
-    from fastload._store.destination import Destination
-    from fastload._store.lease import Lease
+    from fastload._store.admit.admission import Incoming
+    from fastload._store.admit.destination import Destination
+    from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.wanted import Wish
     from fastload.options import Settings

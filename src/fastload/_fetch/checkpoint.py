@@ -29,7 +29,7 @@ from fastload._read.file import read_header, read_small_file
 from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
-from fastload._store.reading import Reading
+from fastload._store.keep.reading import Reading
 from fastload._store.tiered import search
 from fastload.errors import FormatError, UnsupportedError
 

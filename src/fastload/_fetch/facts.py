@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.resolve import tiers_of
-from fastload._store.disk import find_mtime_ns
+from fastload._store.keep.disk import find_mtime_ns
+from fastload._store.keep.pin import is_pinned
+from fastload._store.keep.usage import is_brought, read_used_ns
 from fastload._store.listing import list_files
 from fastload._store.patience import ask_all
-from fastload._store.pin import is_pinned
 from fastload._store.root import list_refs
-from fastload._store.usage import is_brought, read_used_ns
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._store.keep.usage import list_snapshots
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root, list_refs, read_commit
-from fastload._store.usage import list_snapshots
 from fastload.errors import ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._read.file import open_regular, read_fully
+from fastload._store.admit.publish import write_manifest
 from fastload._store.filesystem import make_folder, write_whole
-from fastload._store.publish import write_manifest
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest, plain_commit
 from fastload._verify.path import OURS

@@ -20,7 +20,7 @@ from fastload._fetch.source import hub_of
 from fastload._read.blocks import read_block
 from fastload._store.filesystem import make_folder, new_id, remove_file, sync_folder, writing
 from fastload._store.folder_offer import offer_stored
-from fastload._store.hub import Patience
+from fastload._store.hub.tier import Patience
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import FastloadError
 

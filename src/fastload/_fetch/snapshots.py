@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from fastload._fetch.facts import Listing, list_tiers
 from fastload._fetch.local import find_local, local_root
 from fastload._settings.values import parse_size
-from fastload._store.evict import Kept, evict, plan_evictions
-from fastload._store.inuse import Use, held_alone, is_being_brought
-from fastload._store.leftovers import reclaim_leftovers
-from fastload._store.pin import is_pinned
-from fastload._store.pin import pin as set_pin
-from fastload._store.pin import unpin as remove_pin
-from fastload._store.removal import remove_snapshot
-from fastload._store.usage import count_kept_bytes
+from fastload._store.keep.evict import Kept, evict, plan_evictions
+from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.pin import is_pinned
+from fastload._store.keep.pin import pin as set_pin
+from fastload._store.keep.pin import unpin as remove_pin
+from fastload._store.keep.removal import remove_snapshot
+from fastload._store.keep.usage import count_kept_bytes
+from fastload._store.lease.inuse import Use, held_alone, is_being_brought
 from fastload.errors import UsageError
 from fastload.options import Options, decide_settings
 

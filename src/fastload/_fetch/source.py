@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._store.folder_offer import offer_stored, read_manifest
-from fastload._store.hub import HubAccess, HubTier, Patience
+from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload._store.tiered import Search, Tiers, search
 from fastload.errors import AuthError, FormatError, HubError, NetworkError, StoreError
 

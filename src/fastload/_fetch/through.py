@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from fastload._fetch.bring import Bringing, admit, opened, publish
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.choose import is_memory
-from fastload._store.destination import CacheDestination
-from fastload._store.kept import KeptFile
+from fastload._store.admit.destination import CacheDestination
+from fastload._store.admit.kept import KeptFile
+from fastload._store.admit.publish import write_ref
+from fastload._store.admit.tee import TeeReader, Tell
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
-from fastload._store.lease import LeaseTimes
-from fastload._store.publish import write_ref
-from fastload._store.tee import TeeReader, Tell
-from fastload._store.waiting import try_hold
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.wait import try_hold
 from fastload._store.wanted import Wish
 from fastload.errors import FastloadError, StoreError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
-    from fastload._store.admit import Task
+    from fastload._store.admit.admission import Task
     from fastload._store.offer import Offer
     from fastload.options import Settings
 

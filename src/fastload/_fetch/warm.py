@@ -20,18 +20,18 @@ from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
 from fastload._fetch.source import Meant, find_meant, hub_of
 from fastload._fetch.warmreport import make_report
 from fastload._fetch.warmrequest import Deadline, Planned
-from fastload._store.destination import CacheDestination, PlainDestination
+from fastload._store.admit.destination import CacheDestination, PlainDestination
+from fastload._store.admit.link import check_link, point_link
+from fastload._store.admit.publish import write_ref
+from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.filesystem import new_id
-from fastload._store.hub import HubOffer
-from fastload._store.hub_client import ClientOffer
+from fastload._store.hub.client import ClientOffer
+from fastload._store.hub.tier import HubOffer
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
-from fastload._store.lease import LeaseTimes
-from fastload._store.link import check_link, point_link
-from fastload._store.publish import write_ref
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.wait import wait_hold
 from fastload._store.ref import Candidate, Name
 from fastload._store.root import Root, Stored, read_commit
-from fastload._store.stamp import source_is_unchanged
-from fastload._store.waiting import wait_hold
 from fastload._store.wanted import check_has_weights
 from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
 
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastload._fetch.warmrequest import WarmRequest
-    from fastload._store.destination import Destination
-    from fastload._store.holder import Holder
-    from fastload._store.hub import HubTier
-    from fastload._store.lease import Lease
+    from fastload._store.admit.destination import Destination
+    from fastload._store.hub.tier import HubTier
+    from fastload._store.lease.holder import Holder
+    from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer
     from fastload.options import Settings
     from fastload.report import Report

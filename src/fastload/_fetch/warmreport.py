@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastload._clock import judge
-from fastload._store.admit import PEAK_STAGING_BYTES
+from fastload._store.admit.admission import PEAK_STAGING_BYTES
 from fastload._verify.digest import count_blocks
 from fastload.report import Report
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
-    from fastload._store.reading import Reading
+    from fastload._store.keep.reading import Reading
 
 
 class Weights(dict[str, "torch.Tensor"]):

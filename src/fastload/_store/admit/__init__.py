@@ -1,0 +1,1 @@
+"""The way in: files are staged and digested, a snapshot is published whole or not at all."""

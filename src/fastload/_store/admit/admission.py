@@ -1,0 +1,295 @@
+"""Bringing the files of an offer in: threads read extents, digest and stage them; each file is settled by its digests.
+
+::
+
+    extents of all files, in order ─► read from the offer ─► digest ─► stage ─► last block: sync, compare ─► settled
+                                      (or recalled: staged by an earlier run)        └─ not what it should be: once more
+
+Nothing is published here (see :mod:`~fastload._store.admit.publish`): what was brought in when an error or Ctrl-C comes
+waits in the journals for the next run.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from fastload._clock import Busy
+from fastload._read.pool import ReaderPool
+from fastload._verify.digest import BLOCK_BYTES
+from fastload.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fastload._read.reader import Reader
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._verify.manifest import ManifestFile
+
+EXTENT_BLOCKS = 4
+_EXTENT_BYTES = EXTENT_BLOCKS * BLOCK_BYTES
+PEAK_STAGING_BYTES = _EXTENT_BYTES
+"""Memory of one thread."""
+_JOIN_S = 0.8
+_LOOK_S = 0.1
+_ATTEMPTS = 2
+_SHOWN = 8
+
+
+class Incoming(Protocol):
+    """A file on its way in: a :class:`~fastload._store.admit.staged.StagedFile`, or one that is there already."""
+
+    @property
+    def missing_bytes(self) -> int:
+        """The room on the disk that it has not taken yet."""
+
+    def reserve(self) -> None:
+        """Take the room on the disk."""
+
+    def recall(self, index: int, block: memoryview) -> bool:
+        """True if block ``index`` is there already; to see that, ``block`` may be filled with it."""
+
+    def put(self, index: int, block: memoryview) -> None:
+        """Block ``index`` has arrived."""
+
+    def finish(self, path: str) -> ManifestFile:
+        """All blocks have arrived: bring them to the disk and tell the digests."""
+
+    def publish(self, target: str) -> None:
+        """Give the file its name."""
+
+    def discard(self) -> None:
+        """What was brought is not what it should be: forget it."""
+
+    def close(self) -> None:
+        """Let go; what was brought stays for the next run."""
+
+
+@dataclass(slots=True)
+class Task:
+    """One file of the offer on its way in."""
+
+    file: OfferedFile
+    incoming: Incoming
+    attempts: int = 1
+    unread: int = 0
+    """Extents that have not been staged yet."""
+    done: ManifestFile | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done; threads add to it."""
+
+    done_bytes: int = 0
+    """Staged, recalled bytes included."""
+    read_bytes: int = 0
+    """Read from the offer."""
+    refetched_files: list[str] = field(default_factory=list)
+    busy: Busy = field(default_factory=Busy)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the caller's thread does while others work; both may raise, which ends the work."""
+
+    tell: Callable[[Tally], None]
+    pace: Callable[[int], float]
+    """Asked by a worker before it reads so many bytes: how many seconds to wait."""
+    step_blocks: int = EXTENT_BLOCKS
+    """How many blocks are read at once at most."""
+
+
+class Admission:
+    """Brings all tasks of one offer in."""
+
+    def __init__(self, offer: Offer, tasks: Sequence[Task], restage: Callable[[Task], Incoming], watch: Watch) -> None:
+        """``restage``: an empty place for a file whose bytes turned out wrong."""
+        self._offer = offer
+        self._tasks = tasks
+        self._restage = restage
+        self._watch = watch
+        self.tally = Tally()
+        self._changed = threading.Condition()
+        self._queue: deque[tuple[int, int]] = deque()
+        self._unsettled = 0
+        self._error: BaseException | None = None
+        self._is_stopped = False
+        for number, task in enumerate(tasks):
+            self._enqueue(number, task)
+        extents = Counter(number for number, _ in self._queue)
+        self._readers = ReaderPool(lambda number: offer.open(tasks[number].file), extents)
+
+    def _enqueue(self, number: int, task: Task) -> None:
+        offsets = range(0, max(1, task.file.size), _EXTENT_BYTES)
+        task.unread = len(offsets)
+        self._queue.extend((number, offset) for offset in offsets)
+        self._unsettled += 1
+
+    def run(self) -> None:
+        """Bring everything in.
+
+        Raises:
+            IntegrityError: a file is, the second time too, not what its digest says.
+            FastloadError: what reading and writing raise.
+        """
+        threads = [
+            threading.Thread(target=self._work, name=f"fastload-admit-{number}", daemon=True)
+            for number in range(min(self._offer.depth, len(self._queue)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            self._wait()
+        finally:
+            self._stop()
+            deadline_s = time.monotonic() + _JOIN_S
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join(max(0.0, deadline_s - time.monotonic()))
+        if self._error is not None:
+            raise self._error
+
+    def _wait(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._is_over, timeout=_LOOK_S)
+                is_over = self._is_over()
+            self._watch.tell(self.tally)
+            if is_over:
+                return
+
+    def _is_over(self) -> bool:
+        return self._is_stopped or not self._unsettled
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+        self._readers.close()
+
+    def _work(self) -> None:
+        buffer = memoryview(mmap.mmap(-1, _EXTENT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        try:
+            while (extent := self._next()) is not None:
+                number, offset = extent
+                if self._bring(number, offset, buffer):
+                    self._count_down(number)
+        except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
+            with self._changed:
+                self._error = self._error or error
+                self._is_stopped = True
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[int, int] | None:
+        """Waits while others settle files, since what they find may have to be read again."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over() or self._queue)
+            return None if self._is_over() else self._queue.popleft()
+
+    def _bring(self, number: int, offset: int, buffer: memoryview) -> bool:
+        """Stage one extent; False if the work was stopped before it was read."""
+        task = self._tasks[number]
+        first = offset // BLOCK_BYTES
+        blocks = [
+            buffer[at : min(at + BLOCK_BYTES, task.file.size - offset)]
+            for at in range(0, min(_EXTENT_BYTES, task.file.size - offset), BLOCK_BYTES)
+        ]
+        busy = self.tally.busy
+        with busy.measure("write"):
+            missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block)]
+        for begin, end in _runs(missing, self._watch.step_blocks):
+            run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
+            if self._is_stopped_within(self._watch.pace(len(run))):
+                return False
+            with self._readers.reader_for(number) as reader, busy.measure("read"):
+                _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
+            with busy.measure("write"):
+                for at in range(begin, end):
+                    task.incoming.put(first + at, blocks[at])
+            with self._changed:
+                self.tally.read_bytes += len(run)
+        with self._changed:
+            self.tally.done_bytes += sum(map(len, blocks))
+        return True
+
+    def _is_stopped_within(self, seconds: float) -> bool:
+        if seconds <= 0:
+            return self._is_stopped
+        with self._changed:
+            return self._changed.wait_for(lambda: self._is_stopped, timeout=seconds)
+
+    def _count_down(self, number: int) -> None:
+        task = self._tasks[number]
+        with self._changed:
+            task.unread -= 1
+            is_last = not task.unread
+        if is_last:
+            self._settle(number, task)
+
+    def _settle(self, number: int, task: Task) -> None:
+        """All blocks of a file are there: it is right, or is brought once more, or that was the second time."""
+        done = task.incoming.finish(task.file.path)
+        wrong = find_difference(task.file, done)
+        if wrong is None:
+            # A hub names by git's sha1 only what git itself holds; of other files it is not written down.
+            task.done = done if task.file.git_sha1 else replace(done, git_sha1=None)
+        else:
+            task.incoming.discard()
+            if task.attempts == _ATTEMPTS:
+                name = f"{self._offer.repo}/{task.file.path}"
+                hint = (
+                    f"It came wrong from {self._offer.tier} twice: its copy there is damaged. Fetch it from elsewhere"
+                )
+                raise IntegrityError(name, wrong.offset, wrong.found, wrong.expected, hint)
+            task.incoming = self._restage(task)
+            task.attempts += 1
+        with self._changed:
+            if wrong is not None:
+                self.tally.refetched_files.append(task.file.path)
+                self.tally.done_bytes -= task.file.size
+                self._enqueue(number, task)
+            self._unsettled -= 1
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a file that was brought differs from what its tier says of it."""
+
+    offset: int
+    found: str
+    expected: str
+
+
+def find_difference(expected: OfferedFile, found: ManifestFile) -> Difference | None:
+    """What is wrong with a file, as precisely as its tier allows to say; None: nothing."""
+    pairs = zip(expected.blocks or found.blocks, found.blocks, strict=True)
+    bad = [number for number, (wanted, digest) in enumerate(pairs) if wanted != digest]
+    if bad:
+        numbers = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
+        return Difference(bad[0] * BLOCK_BYTES, f"other bytes in block {numbers}", "those of its manifest")
+    for name in ("sha256", "git_sha1"):
+        digest, wanted = getattr(found, name), getattr(expected, name)
+        if wanted is not None and digest != wanted:
+            return Difference(0, f"{name} {digest}", wanted)
+    return None
+
+
+def _read(reader: Reader, offset: int, run: memoryview, room: memoryview) -> None:
+    """Fill ``run``, the beginning of ``room``; a reader that must be aligned may ask for a little more than that."""
+    aligned = -(-len(run) // reader.alignment_bytes) * reader.alignment_bytes
+    reader.read_into(offset, [room[:aligned]])
+
+
+def _runs(numbers: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
+    """Half-open runs of adjacent numbers."""
+    begin = 0
+    for at in range(1, len(numbers) + 1):
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1 or at - begin == longest:
+            yield numbers[begin], numbers[at - 1] + 1
+            begin = at

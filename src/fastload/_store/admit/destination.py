@@ -1,0 +1,190 @@
+"""Where files are brought to: a repo in the hub's layout, or a folder of real files."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from fastload._store.admit.publish import publish_snapshot
+from fastload._store.admit.staged import StagingArea
+from fastload._store.admit.stamp import Published, read_wish, write_stamp
+from fastload._store.filesystem import make_folder, remove_file, sync_folder, write_whole
+from fastload._store.folder_offer import read_manifest_file
+from fastload._store.keep.removal import finish_removals
+from fastload._verify.manifest import dump_manifest
+from fastload._verify.path import OURS
+from fastload.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._store.admit.admission import Task
+    from fastload._store.layout import RepoLayout
+    from fastload._store.offer import OfferedFile
+    from fastload._store.wanted import Wish
+    from fastload._verify.manifest import Manifest
+
+_FOREIGN = "local"
+_LAST = ("config.json", ".index.json")
+
+
+class Destination(Protocol):
+    """Takes the files of one snapshot."""
+
+    @property
+    def area(self) -> StagingArea:
+        """Where files are staged: on the file system on which they will be published."""
+
+    @property
+    def needs_links(self) -> bool:
+        """True if publishing makes symbolic links."""
+
+    def make(self) -> None:
+        """Make the folders that must be there before anything is staged."""
+
+    def find_existing(self, file: OfferedFile) -> str | None:
+        """The path of a file in its place that may be ``file``; its bytes have yet to prove it."""
+
+    def is_foreign(self, commit: str) -> bool:
+        """True if another tool has brought that commit, or a part of it, before."""
+
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+        """Make the snapshot, chosen by ``wish``, visible in an order that no crash can spoil; its folder."""
+
+
+class CacheDestination:
+    """A repo in the layout of the hub's cache."""
+
+    needs_links = True
+
+    def __init__(self, layout: RepoLayout) -> None:
+        self._layout = layout
+        self.area = StagingArea(layout.ours())
+
+    def make(self) -> None:
+        """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo."""
+        make_folder(self._layout.snapshots)
+        self.area.make()
+        finish_removals(self._layout)
+
+    def find_existing(self, file: OfferedFile) -> str | None:
+        """See :class:`Destination`: a blob of that digest, whoever brought it."""
+        digest = file.git_sha1 or file.sha256
+        path = self._layout.blob(digest) if digest else ""
+        return path if digest and _may_be(path, file.size) else None
+
+    def is_foreign(self, commit: str) -> bool:
+        """See :class:`Destination`."""
+        manifest = _read_good(self._layout.manifest(commit))
+        return manifest.source == _FOREIGN if manifest else os.path.isdir(self._layout.snapshot(commit))
+
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+        """See :class:`Destination`."""
+        return publish_snapshot(self._layout, manifest, tasks, wish)
+
+    def is_met(self, commit: str, wish: Wish) -> bool:
+        """True if the snapshot has a manifest and all that it says, each file at its size, and what ``wish`` wants."""
+        manifest = _read_good(self._layout.manifest(commit))
+        if manifest is None or not _is_whole(self._layout.snapshot(commit), manifest):
+            return False
+        return wish.is_met_by(read_wish(self._layout.stamp(commit)), (file.path for file in manifest.files))
+
+
+class PlainDestination:
+    """A folder of real files, for places without symbolic links.
+
+    It cannot change from one snapshot to another in one step. So the manifest of the old one goes first, and that of
+    the new one comes when all of its files are in place: between them the folder proves nothing.
+    """
+
+    needs_links = False
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self.area = StagingArea(os.path.join(folder, OURS))
+
+    @property
+    def _manifests(self) -> str:
+        return os.path.join(self._folder, OURS, "manifests")
+
+    def find_commit(self, wish: Wish) -> str | None:
+        """The commit of what is in the folder, if all its files are there, each at its size, and all that is wanted."""
+        manifests = self._read_manifests()
+        if len(manifests) != 1 or not _is_whole(self._folder, manifests[0]):
+            return None
+        is_met = wish.is_met_by(read_wish(self.stamp), (file.path for file in manifests[0].files))
+        return manifests[0].commit if is_met else None
+
+    @property
+    def stamp(self) -> str:
+        """What the folder and its source looked like when it was brought."""
+        return os.path.join(self._folder, OURS, "stamp.json")
+
+    def _read_manifests(self) -> list[Manifest]:
+        try:
+            names = sorted(os.listdir(self._manifests))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found = (_read_good(os.path.join(self._manifests, name)) for name in names)
+        return [manifest for manifest in found if manifest is not None]
+
+    def make(self) -> None:
+        """See :class:`Destination`."""
+        self.area.make()
+
+    def find_existing(self, file: OfferedFile) -> str | None:
+        """See :class:`Destination`."""
+        path = os.path.join(self._folder, file.path)
+        return path if (file.sha256 or file.git_sha1) and _may_be(path, file.size) else None
+
+    def is_foreign(self, commit: str) -> bool:
+        """See :class:`Destination`. Nothing here is ever evicted."""
+        return False
+
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+        """See :class:`Destination`."""
+        before = self._read_manifests()
+        self._forget_manifests()
+        for task in sorted(tasks, key=lambda task: task.file.path.endswith(_LAST)):
+            path = self._place(task.file.path)
+            make_folder(os.path.dirname(path))
+            task.incoming.publish(path)
+            sync_folder(os.path.dirname(path))
+        make_folder(self._manifests)
+        path = os.path.join(self._manifests, f"{manifest.commit}.json")
+        write_whole(path, dump_manifest(manifest), self.area.parts)
+        published = Published(tuple((task.file, self._place(task.file.path)) for task in tasks), wish)
+        write_stamp(self.stamp, published, self.area.parts)
+        kept = {file.path for file in manifest.files}
+        for stale in {file.path for old in before for file in old.files} - kept:
+            remove_file(self._place(stale))
+        return self._folder
+
+    def _place(self, path: str) -> str:
+        return os.path.join(self._folder, path)
+
+    def _forget_manifests(self) -> None:
+        if os.path.isdir(self._manifests):
+            for name in os.listdir(self._manifests):
+                remove_file(os.path.join(self._manifests, name))
+            sync_folder(self._manifests)
+
+
+def _read_good(path: str) -> Manifest | None:
+    """The manifest at ``path``; a malformed one proves nothing, and is replaced."""
+    try:
+        return read_manifest_file(path)
+    except FormatError:
+        return None
+
+
+def _is_whole(folder: str, manifest: Manifest) -> bool:
+    return all(_has_size(os.path.join(folder, file.path), file.size) for file in manifest.files)
+
+
+def _has_size(path: str, size: int) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) == size
+
+
+def _may_be(path: str, size: int) -> bool:
+    return _has_size(path, size) and os.access(path, os.R_OK)

@@ -1,0 +1,66 @@
+"""A file that is in its place already: nobody knows what wrote it, so it is read and digested like any other."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fastload._read.file import open_regular, read_fully
+from fastload._read.filedigests import FileDigests
+from fastload._store.admit.descriptors import Descriptors
+from fastload._store.filesystem import writing
+from fastload._verify.digest import BLOCK_BYTES, block_digest
+
+if TYPE_CHECKING:
+    from fastload._verify.manifest import ManifestFile
+
+
+class KeptFile:
+    """As :class:`~fastload._store.admit.staged.StagedFile`, but every block is there, and nothing is written."""
+
+    def __init__(self, path: str, size: int) -> None:
+        self._path = path
+        self._descriptor = open_regular(path)
+        self._descriptors = Descriptors(path, self._descriptor)
+        self._digests = FileDigests(size, self._read_back)
+
+    @property
+    def missing_bytes(self) -> int:
+        """None."""
+        return 0
+
+    def reserve(self) -> None:
+        """It has its room."""
+
+    def recall(self, index: int, block: memoryview) -> bool:
+        """Fill ``block``; always True."""
+        with self._descriptors.in_use():
+            self._read_back(index * BLOCK_BYTES, block)
+            self._digests.add(index, block_digest(block), block)
+        return True
+
+    def put(self, index: int, block: memoryview) -> None:
+        """Never called, since all is recalled."""
+        raise AssertionError(self._path)
+
+    def _read_back(self, offset: int, block: memoryview) -> None:
+        read_fully(self._descriptor, offset, [block], path=self._path)
+
+    def finish(self, path: str) -> ManifestFile:
+        """The digests of the whole. Who wrote it may not have synced it, so that is done here."""
+        with self._descriptors.in_use():
+            with writing(self._path):
+                os.fsync(self._descriptor)
+            return self._digests.finish(path)
+
+    def publish(self, target: str) -> None:
+        """It has its name."""
+        self.close()
+
+    def discard(self) -> None:
+        """What takes its place will replace it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go."""
+        self._descriptors.release()

@@ -1,0 +1,188 @@
+"""Making a snapshot visible, in the order that is the whole secret.
+
+Every step leaves either what was there before or the whole of what comes: blobs, whose names are their digests; the
+manifest, which says what the snapshot holds; the snapshot's folder, by one rename; the ref that leads to it. Where the
+folder is there already, with less in it, the manifest comes after it. Folders are synced between, so that a power cut
+cannot bring a later step to the disk without an earlier one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import shutil
+from typing import TYPE_CHECKING
+
+from fastload._store.admit.staged import StagingArea
+from fastload._store.admit.stamp import Published, write_stamp
+from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
+from fastload._store.root import read_commit
+from fastload._verify.manifest import dump_manifest
+from fastload.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from fastload._store.admit.admission import Task
+    from fastload._store.layout import RepoLayout
+    from fastload._store.wanted import Wish
+    from fastload._verify.manifest import Manifest, ManifestFile
+
+_LAST = ("config.json", ".index.json")
+"""What tells other tools that a model is there is linked last."""
+
+
+def blob_name(file: ManifestFile) -> str:
+    """The name that the hub's client would give the blob: git's sha1 where git keeps the file itself, else sha256."""
+    return file.git_sha1 or file.sha256
+
+
+def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+    """Make the snapshot of ``manifest`` visible; all ``tasks`` are done. Returns its folder.
+
+    The refs that shall lead to it come after: :func:`write_ref`.
+
+    Raises:
+        StoreError: it cannot be written. What was published before stays as it is.
+    """
+    area = StagingArea(layout.ours())
+    make_folder(layout.blobs)
+    blobs = {task.file.path: _publish_blob(layout, task) for task in tasks}
+    sync_folder(layout.blobs)
+    links = {path: _link_to(path, name) for path, name in blobs.items()}
+    published = Published(tuple((task.file, layout.blob(blobs[task.file.path])) for task in tasks), wish)
+    # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
+    if os.path.isdir(layout.snapshot(manifest.commit)):
+        folder = _publish_folder(layout, manifest.commit, links)
+        write_manifest(layout, manifest)
+        write_stamp(layout.stamp(manifest.commit), published, area.parts)
+    else:
+        write_stamp(layout.stamp(manifest.commit), published, area.parts)
+        write_manifest(layout, manifest)
+        folder = _publish_folder(layout, manifest.commit, links)
+    _check_links(folder, links)
+    return folder
+
+
+def _publish_blob(layout: RepoLayout, task: Task) -> str:
+    if task.done is None:
+        raise AssertionError(task.file.path)
+    name = blob_name(task.done)
+    task.incoming.publish(layout.blob(name))
+    return name
+
+
+def write_manifest(layout: RepoLayout, manifest: Manifest) -> None:
+    """Put the manifest where readers look for it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    path = layout.manifest(manifest.commit)
+    make_folder(os.path.dirname(path))
+    write_whole(path, dump_manifest(manifest), layout.ours("staging"))
+
+
+def write_ref(layout: RepoLayout, revision: str, commit: str) -> None:
+    """Let ``revision`` mean ``commit``; nothing is written where it does already.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    path = layout.ref(revision)
+    if read_commit(layout, revision) == commit:
+        return
+    make_folder(os.path.dirname(path))
+    make_folder(layout.ours("staging"))
+    write_whole(path, commit.encode("ascii"), layout.ours("staging"))
+
+
+def _publish_folder(layout: RepoLayout, commit: str, links: Mapping[str, str]) -> str:
+    """The snapshot's folder by one rename. What another tool put into an existing one stays in it."""
+    target = layout.snapshot(commit)
+    built = layout.ours("staging", f"{commit}.{new_id()}")
+    try:
+        _link_all(built, links)
+        _sync_folders(built)
+        _rename_folder(built, target)
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
+    sync_folder(layout.snapshots)
+    return target
+
+
+def _check_links(folder: str, paths: Iterable[str]) -> None:
+    """Whoever removes a blob that nobody links to may have looked just before the folder appeared."""
+    for path in paths:
+        full = os.path.join(folder, path)
+        if not os.path.exists(full):
+            raise StoreError(full, "its blob was removed while it was published", "Run it again: the rest is there")
+
+
+def _link_to(path: str, blob: str) -> str:
+    """The link at ``snapshots/<commit>/<path>`` that leads to the blob."""
+    return posixpath.join(*[".."] * (path.count("/") + 2), "blobs", blob)
+
+
+def _link_all(folder: str, links: Mapping[str, str]) -> None:
+    with writing(folder):
+        for path, link in links.items():
+            full = os.path.join(folder, path)
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            os.symlink(link, full)
+
+
+def _sync_folders(folder: str) -> None:
+    for above, _, _ in os.walk(folder, topdown=False):
+        sync_folder(above)
+
+
+def _rename_folder(built: str, target: str) -> None:
+    with writing(target):
+        try:
+            os.rename(built, target)
+        except OSError as exc:
+            if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            return
+    if _take_in(target, built) and exchange(built, target):
+        _take_in(built, target)  # what came into the old folder while it was exchanged
+    else:
+        _link_one_by_one(built, target)
+
+
+def _take_in(old: str, new: str) -> bool:
+    """Put what is in the folder ``old`` into ``new`` too, where ``new`` has nothing of that name; False: it cannot be.
+
+    A link is made again; a real file, which some tools leave there, gets a second name.
+    """
+    for path in _list_entries(old):
+        source, target = os.path.join(old, path), os.path.join(new, path)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            continue
+        except OSError:
+            return False
+    _sync_folders(new)
+    return True
+
+
+def _list_entries(folder: str) -> Iterator[str]:
+    """The paths of all that is no folder, links to folders included."""
+    for above, folders, names in os.walk(folder):
+        for name in (*names, *(name for name in folders if os.path.islink(os.path.join(above, name)))):
+            yield os.path.relpath(os.path.join(above, name), folder)
+
+
+def _link_one_by_one(built: str, target: str) -> None:
+    """Where two folders cannot be exchanged: each link by a rename of its own, index and config last."""
+    for path in sorted(_list_entries(built), key=lambda path: (path.endswith(_LAST), path)):
+        full = os.path.join(target, path)
+        with writing(full):
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            os.replace(os.path.join(built, path), full)
+    _sync_folders(target)

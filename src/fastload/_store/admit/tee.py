@@ -1,0 +1,71 @@
+"""A reader whose bytes are staged as they pass: what a load reads from a lower tier need not be read again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._read.blocks import joined, split_blocks
+from fastload.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from fastload._read.reader import Reader
+    from fastload._store.admit.admission import Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Who is told of the copy."""
+
+    writing: Callable[[], AbstractContextManager[None]]
+    """Entered while blocks are digested and written."""
+    dropped: Callable[[StoreError], None]
+    """Called with the reason why nothing more is."""
+
+
+class TeeReader:
+    """Puts every block that was read into a file on its way in: a wrapper with the reader's own protocol.
+
+    A disk that is slower than the source holds the load back; one that is full, or fails, ends the copy and not the
+    load.
+    """
+
+    def __init__(self, reader: Reader, incoming: Incoming, file_bytes: int, tell: Tell) -> None:
+        self._reader = reader
+        self._incoming: Incoming | None = incoming
+        self._file_bytes = file_bytes
+        self._tell = tell
+        self.alignment_bytes = reader.alignment_bytes
+
+    @property
+    def name(self) -> str:
+        """See :class:`~fastload._read.reader.Reader`."""
+        return self._reader.name
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`; ``offset`` is that of a block."""
+        self._reader.read_into(offset, buffers)
+        incoming = self._incoming
+        if incoming is None:
+            return
+        try:
+            with self._tell.writing():
+                self._put(incoming, offset, buffers)
+        except StoreError as exc:
+            self._incoming = None
+            self._tell.dropped(exc)
+
+    def _put(self, incoming: Incoming, offset: int, buffers: Sequence[memoryview]) -> None:
+        for index, pieces in split_blocks(offset, buffers, self._file_bytes):
+            incoming.put(index, joined(pieces))
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.check_path()
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`; the file on its way in is its owner's to close."""
+        self._reader.close()

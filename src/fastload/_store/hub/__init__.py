@@ -1,0 +1,1 @@
+"""The hub as a tier: listing, access, and files read by ranges over HTTP."""

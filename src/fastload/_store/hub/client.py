@@ -1,0 +1,108 @@
+"""``transfer="hub"``: huggingface_hub brings the files, by whatever way it has (Xet, for one); fastload checks them.
+
+For hubs whose storage only their own client speaks to. It costs a second write of every byte: a file comes whole into
+a scratch folder, and is read from there as from a mount. What was read is removed, so that the scratch is never larger
+than the few files under way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from fastload._read.file import identify
+from fastload._read.pread import BufferedReader
+from fastload._read.reader import PlainFile
+from fastload._store.filesystem import translate_write
+from fastload._store.hub.access import find_token
+from fastload.errors import AuthError, NetworkError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._read.reader import Reader
+    from fastload._store.hub.tier import HubOffer
+    from fastload._store.offer import OfferedFile
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class ClientOffer:
+    """What ``offer`` has, brought by the hub's own client; see :class:`~fastload._store.offer.Offer`."""
+
+    depth = 8
+
+    def __init__(self, offer: HubOffer, endpoint: str, scratch: str) -> None:
+        """``scratch`` is made when the first file is asked for; :meth:`close` removes it."""
+        self.tier = offer.tier
+        self.repo = offer.repo
+        self.commit = offer.commit
+        self.files = offer.files
+        self._endpoint = endpoint
+        self._scratch = scratch
+        self._lock = threading.Lock()  # one file at a time: the client itself asks for it in pieces
+
+    def open(self, file: OfferedFile) -> Reader:
+        """Bring ``file`` whole, and read it from where it lies.
+
+        Raises:
+            AuthError, NetworkError: the client does not get it.
+            NoSpaceError, StoreError: it cannot be written.
+        """
+        with self._lock:
+            path = self._download(file)
+        return _Scratched(BufferedReader(PlainFile(path, identify(os.stat(path)))), path)
+
+    def _download(self, file: OfferedFile) -> str:
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - takes 0.2 s, only where it is asked for
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError  # noqa: PLC0415
+
+        http_error: type[Exception] = HfHubHTTPError.__bases__[0]  # of httpx in 1.x, of httpx2 in 2.x
+        url = f"{self._endpoint}/{self.repo}/resolve/{self.commit}/{file.path}"
+        try:
+            return hf_hub_download(
+                self.repo,
+                file.path,
+                revision=self.commit,
+                local_dir=self._scratch,
+                endpoint=self._endpoint,
+                token=find_token(self._endpoint) or False,
+            )
+        except GatedRepoError as exc:
+            hint = f"Accept its terms at {self._endpoint}/{self.repo}, with the account of the token"
+            raise AuthError(url, "huggingface_hub was refused: the model is gated", hint) from exc
+        except (OSError, ValueError, RuntimeError, http_error) as exc:
+            if isinstance(exc, OSError) and exc.errno in _NO_SPACE:
+                raise translate_write(self._scratch, exc) from exc
+            reason = f"huggingface_hub did not bring it ({type(exc).__name__})"
+            raise NetworkError(url, reason, "Try again, or let fastload bring it: transfer=ranged") from exc
+
+    def close(self) -> None:
+        """Remove what is left of the scratch folder."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+class _Scratched:
+    """Reads a scratch file, and removes it: a wrapper with the reader's own protocol."""
+
+    def __init__(self, reader: BufferedReader, path: str) -> None:
+        self._reader = reader
+        self._path = path
+        self.name = "hub"
+        self.alignment_bytes = reader.alignment_bytes
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.read_into(offset, buffers)
+
+    def check_path(self) -> None:
+        """Nobody else knows the path."""
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        with closing(self._reader):
+            os.unlink(self._path)

@@ -1,0 +1,87 @@
+"""Pools of connections: direct, or through a proxy, over TLS with the certificates that are to be trusted."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from fastload._store.hub.waiting import Waiting, watch
+from fastload.errors import UsageError
+
+if TYPE_CHECKING:
+    import urllib3
+
+    from fastload._store.hub.access import HubAccess
+
+_CONNECTIONS_PER_HOST = 32
+CA_HINT = "Set SSL_CERT_FILE to the certificates that this network uses"
+PROXY_HINT = "Check HTTPS_PROXY and NO_PROXY"
+
+
+class Pools:
+    """One pool for what is reached directly, and one for each proxy; made when they are first needed."""
+
+    def __init__(self, access: HubAccess) -> None:
+        self._access = access
+        self._lock = threading.Lock()
+        self.waiting = Waiting()
+        self._made: dict[str | None, urllib3.PoolManager] = {}
+
+    def find(self, url: str) -> urllib3.PoolManager:
+        """The pool over which ``url`` is reached.
+
+        Raises:
+            UsageError: the proxy is no address, or the certificates cannot be read.
+        """
+        proxy = self._find_proxy(url)
+        with self._lock:
+            if proxy not in self._made:
+                self._made[proxy] = _make_pool(self._access, proxy)
+                watch(self._made[proxy], self.waiting)
+            return self._made[proxy]
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        with self._lock:
+            for pool in self._made.values():
+                pool.clear()
+            self._made.clear()
+
+    def _find_proxy(self, url: str) -> str | None:
+        from urllib.request import proxy_bypass  # noqa: PLC0415 - given the variable, it reads none
+
+        parts = urlsplit(url)
+        proxy = self._access.https_proxy if parts.scheme == "https" else self._access.http_proxy
+        is_direct = not proxy or proxy_bypass(parts.netloc, {"no": self._access.no_proxy})
+        return None if is_direct else proxy
+
+
+def _make_pool(access: HubAccess, proxy: str | None) -> urllib3.PoolManager:
+    import urllib3  # noqa: PLC0415 - only where the hub is asked
+
+    timeout = urllib3.Timeout(connect=access.patience.connect_timeout_s, read=access.patience.read_timeout_s)
+    context = _tls_context(access.ca_file)
+    if proxy is None:
+        return urllib3.PoolManager(maxsize=_CONNECTIONS_PER_HOST, timeout=timeout, ssl_context=context)
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError("the proxy is no http or https address", PROXY_HINT)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    basic_auth = f"{unquote(user)}:{unquote(password)}" if user else None
+    return urllib3.ProxyManager(
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+        proxy_headers=urllib3.make_headers(proxy_basic_auth=basic_auth),
+        proxy_ssl_context=context,
+        maxsize=_CONNECTIONS_PER_HOST,
+        timeout=timeout,
+        ssl_context=context,
+    )
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:  # ssl.SSLError too: not PEM
+        raise UsageError(f"no certificates can be read from {ca_file!r} ({exc.strerror or exc})", CA_HINT) from exc

@@ -1,0 +1,123 @@
+"""Where a snapshot lies while it is removed: a folder in ``.fastload/staging/``, with all that is needed to go on.
+
+::
+
+    removed.<commit>.<id>/
+        snapshot/        the folder, with its links
+        manifest.json
+        blobs/           what nobody else needs
+        lock             held as long as whoever removes it lives
+
+Whoever finds one whose remover does not live takes it over, under a new name. So even where locks do not tell the
+truth, and the other lives, he finds the way barred, and no two remove from the same grave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from fastload._store.filesystem import make_folder, new_id, writing
+from fastload._store.lease.lock import flock_is_truthful, open_lock, try_exclusive
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from fastload._store.layout import RepoLayout
+
+_PREFIX = "removed."
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Grave:
+    """One grave, held; a context manager that lets go."""
+
+    path: str
+    commit: str
+    lock: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.lock)
+
+    @property
+    def snapshot(self) -> str:
+        """Where the folder of links is."""
+        return os.path.join(self.path, "snapshot")
+
+    @property
+    def manifest(self) -> str:
+        """Where the manifest is."""
+        return os.path.join(self.path, "manifest.json")
+
+    @property
+    def blobs(self) -> str:
+        """Where the blobs are."""
+        return os.path.join(self.path, "blobs")
+
+
+def is_grave(name: str) -> bool:
+    """True for the name of a grave among other names in ``staging/``."""
+    return name.startswith(_PREFIX)
+
+
+def dig(layout: RepoLayout, commit: str) -> Grave:
+    """A new grave for the snapshot of ``commit``.
+
+    Raises:
+        NotWritableError, StoreError: it cannot be made.
+    """
+    while True:
+        path = _new_path(layout, commit)
+        make_folder(os.path.join(path, "blobs"))
+        with writing(path), contextlib.suppress(FileNotFoundError):  # taken for a dead man's before it was locked
+            return Grave(path, commit, _hold(path))
+
+
+def take_over(layout: RepoLayout, name: str) -> Grave | None:
+    """The grave ``name``, unless whoever made it lives, or another takes it over too.
+
+    Raises:
+        StoreError: it may not be renamed.
+    """
+    found = layout.ours("staging", name)
+    if _is_alive(os.path.join(found, _LOCK)):
+        return None
+    commit = name.removeprefix(_PREFIX).partition(".")[0]
+    path = _new_path(layout, commit)
+    with writing(found):
+        try:
+            os.rename(found, path)
+            os.makedirs(os.path.join(path, "blobs"), exist_ok=True)
+            return Grave(path, commit, _hold(path))
+        except FileNotFoundError:
+            return None
+
+
+def _new_path(layout: RepoLayout, commit: str) -> str:
+    return layout.ours("staging", f"{_PREFIX}{commit}.{new_id()}")
+
+
+def _hold(path: str) -> int:
+    lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try_exclusive(lock)
+    return lock
+
+
+def _is_alive(path: str) -> bool:
+    """True if somebody holds the lock."""
+    try:
+        lock = open_lock(path)
+    except OSError:  # not made yet, or never: what he loses is an empty grave
+        return False
+    try:
+        return not try_exclusive(lock) and flock_is_truthful(path)
+    finally:
+        os.close(lock)

@@ -1,0 +1,159 @@
+"""Removing a snapshot, so that at every moment the cache is whole for whoever else uses it.
+
+::
+
+    refs that mean it ─► folder into a grave, by one rename ─► manifest, stamp, pin ─► blobs that nobody needs into the
+    grave ─► those that somebody has come to need meanwhile back ─► grave removed
+
+The refs go first, since the hub's tools take a ref to a missing snapshot for a broken repo. The grave holds all that
+is needed to go on after a crash (:mod:`~fastload._store.keep.grave`, :func:`finish_removals`).
+
+No lock keeps a publisher from linking to a blob while it is being removed. So blobs are moved before they are removed,
+and the snapshots looked at once more in between: whoever published a link before the move gets its blob back, and
+whoever did later has seen, when it looked at what it published, that the blob is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from fastload._read.file import read_small_file
+from fastload._store.filesystem import remove_file, sync_folder, translate_write, writing
+from fastload._store.keep.disk import count_disk_bytes, list_folder
+from fastload._store.keep.grave import Grave, dig, is_grave, take_over
+from fastload._store.keep.tidy import remove_empty
+from fastload._store.keep.usage import find_named_links, find_needed_blobs, list_snapshots
+from fastload._store.root import list_refs, read_commit
+from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
+from fastload.errors import FormatError, StoreError, UnsupportedError
+
+if TYPE_CHECKING:
+    from fastload._store.layout import RepoLayout
+
+
+class _TakenOverError(Exception):
+    """Somebody else goes on with the removal: the grave has another name now."""
+
+
+def remove_snapshot(layout: RepoLayout, commit: str) -> int:
+    """Remove what there is of the snapshot of ``commit``; says what that freed of the disk, in bytes.
+
+    Whether it may be removed is the caller's affair. Blobs that another snapshot needs stay, as do those that another
+    tool is writing anew; of a blob that is a link, as the hub's client makes them to share bytes between repos, the
+    link goes and what it leads to stays.
+
+    Raises:
+        NotWritableError: this user may not. Nothing was changed.
+        StoreError: something cannot be read or removed.
+    """
+    folder = layout.snapshot(commit)
+    if not os.path.lexists(folder) and not os.path.lexists(layout.manifest(commit)):
+        return 0
+    _check_may_remove(folder)
+    with dig(layout, commit) as grave:
+        for revision, meant in list_refs(layout).items():
+            if meant == commit:
+                _remove_ref(layout, revision, commit)
+        if not _move(folder, grave.snapshot) and os.path.lexists(folder):
+            return remove_snapshot(layout, commit)  # somebody has taken the empty grave for a dead man's
+        if os.path.isdir(layout.snapshots):
+            sync_folder(layout.snapshots)
+        if not os.path.lexists(folder):  # else somebody has brought it anew, and these are his
+            _remove_what_tells_of(layout, grave)
+        return _finish(layout, grave)
+
+
+def finish_removals(layout: RepoLayout) -> int:
+    """Go on where removals were broken off; says what that freed of the disk, in bytes.
+
+    Raises:
+        StoreError: something cannot be read or removed.
+    """
+    freed_bytes = 0
+    for name in filter(is_grave, list_folder(layout.ours("staging"))):
+        grave = take_over(layout, name)
+        if grave is not None:
+            with grave:
+                freed_bytes += _finish(layout, grave)
+    return freed_bytes
+
+
+def _check_may_remove(folder: str) -> None:
+    """Before anything is changed: a folder that moves is written too, for its ``..`` (rename(2))."""
+    for path in (os.path.dirname(folder), folder):
+        if os.path.isdir(path) and not os.access(path, os.W_OK | os.X_OK):
+            raise translate_write(path, PermissionError(13, os.strerror(13)))
+
+
+def _remove_ref(layout: RepoLayout, revision: str, commit: str) -> None:
+    if read_commit(layout, revision) == commit:  # read again: it may have moved on
+        remove_file(layout.ref(revision))
+        if os.path.isdir(os.path.dirname(layout.ref(revision))):
+            sync_folder(os.path.dirname(layout.ref(revision)))
+
+
+def _remove_what_tells_of(layout: RepoLayout, grave: Grave) -> None:
+    _move(layout.manifest(grave.commit), grave.manifest)
+    for path in (layout.stamp(grave.commit), layout.pin(grave.commit), layout.tree(grave.commit)):
+        remove_file(path)
+    shutil.rmtree(os.path.join(layout.folder, ".no_exist", grave.commit), ignore_errors=True)
+
+
+def _finish(layout: RepoLayout, grave: Grave) -> int:
+    try:
+        _bury_blobs(layout, grave)
+        _give_back(layout, grave)
+    except _TakenOverError:
+        return 0
+    freed_bytes = count_disk_bytes(grave.path)
+    shutil.rmtree(grave.path, ignore_errors=True)  # what resists is tried again with the next removal
+    freed_bytes -= count_disk_bytes(grave.path)
+    if not list_snapshots(layout):
+        remove_empty(layout)
+    return freed_bytes
+
+
+def _bury_blobs(layout: RepoLayout, grave: Grave) -> None:
+    """Move what only this snapshot needed into the grave."""
+    named = find_named_links(layout, grave.snapshot, grave.commit) | _find_digests(grave)
+    there = list_folder(layout.blobs)
+    being_written = {name.partition(".")[0] for name in there if name.endswith(".incomplete")}
+    for name in sorted(named.intersection(there) - find_needed_blobs(layout) - being_written):
+        if not _move(layout.blob(name), os.path.join(grave.blobs, name)) and not os.path.isdir(grave.blobs):
+            raise _TakenOverError
+    if there:
+        sync_folder(layout.blobs)
+
+
+def _find_digests(grave: Grave) -> set[str]:
+    """What the blobs of the files in the manifest are called; where only that is left of a snapshot, all there is."""
+    try:
+        files = parse_manifest(read_small_file(grave.manifest, MAX_MANIFEST_BYTES), path=grave.manifest).files
+    except (FormatError, StoreError, UnsupportedError):  # there is none, or it says nothing that can be relied on
+        return set()
+    return {digest for file in files for digest in (file.sha256, file.git_sha1) if digest is not None}
+
+
+def _give_back(layout: RepoLayout, grave: Grave) -> None:
+    """Move back what a snapshot that was published meanwhile needs."""
+    needed = {
+        name for commit in list_snapshots(layout) for name in find_named_links(layout, layout.snapshot(commit), commit)
+    }
+    buried = needed.intersection(list_folder(grave.blobs))
+    for name in buried:
+        if not os.path.lexists(layout.blob(name)):
+            _move(os.path.join(grave.blobs, name), layout.blob(name))
+    if buried:
+        sync_folder(layout.blobs)
+
+
+def _move(path: str, target: str) -> bool:
+    """Rename; False where there is nothing to rename, or nowhere to."""
+    with writing(path):
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            return False
+    return True

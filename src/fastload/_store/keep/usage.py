@@ -1,0 +1,194 @@
+"""Who needs which blob: the snapshots of a repo, what they link to, and which of them fastload brought.
+
+A blob may serve several snapshots, of fastload and of other tools. So what removing a snapshot frees is not its size,
+and whether a blob may go is never read from one snapshot alone. What is not understood counts as needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
+from fastload._store.layout import RepoLayout, find_repo
+from fastload._store.ref import is_commit
+from fastload.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_TAIL_BYTES = 32 << 10  # 32 KiB: a manifest's source has at most 4096 characters
+_SOURCE = re.compile(rb'"schema":1,"source":"(?P<source>(?:[^"\\]|\\.)*)"\}\Z')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoUsage:
+    """One repo on one tier."""
+
+    repo: str
+    layout: RepoLayout
+    links: Mapping[str, frozenset[str]]
+    """By snapshot: the blobs that it needs."""
+    own_bytes: Mapping[str, int]
+    """By snapshot: what its files that are no links take of the disk."""
+    blob_bytes: Mapping[str, int]
+    """By blob: what the disk has more once it is removed."""
+    staged_bytes: int
+    """What files on their way in take."""
+    brought: frozenset[str]
+    """The snapshots that fastload brought; all others are other tools'."""
+
+    def count_freed_bytes(self, commit: str, gone: Iterable[str] = ()) -> int:
+        """What removing ``commit`` frees, once the snapshots ``gone`` were removed before it."""
+        others = self.links.keys() - {commit, *gone}
+        return self._count(self.links[commit] - self.find_needed(others)) + self.own_bytes[commit]
+
+    def count_kept_bytes(self) -> int:
+        """What fastload keeps there; what another tool's snapshot needs too is not counted, since it would stay."""
+        ours = self.find_needed(self.brought) - self.find_needed(self.links.keys() - self.brought)
+        return self._count(ours) + sum(self.own_bytes[commit] for commit in self.brought) + self.staged_bytes
+
+    def find_needed(self, commits: Iterable[str]) -> frozenset[str]:
+        """The blobs that any of the snapshots ``commits`` needs."""
+        return frozenset().union(*(self.links[commit] for commit in commits))
+
+    def _count(self, blobs: frozenset[str]) -> int:
+        return sum(self.blob_bytes.get(blob, 0) for blob in blobs)
+
+
+def list_repos(root: str) -> list[tuple[str, RepoLayout]]:
+    """The repos below ``root``, by name.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    found = [(find_repo(name), RepoLayout(os.path.join(root, name))) for name in list_folder(root)]
+    return [(repo, layout) for repo, layout in found if repo is not None and os.path.isdir(layout.folder)]
+
+
+def scan_root(root: str) -> list[RepoUsage]:
+    """All repos below ``root`` but those of which something cannot be read: another user's, where nothing may go.
+
+    Raises:
+        StoreError: the root itself cannot be read.
+    """
+    usages: list[RepoUsage] = []
+    for repo, layout in list_repos(root):
+        with contextlib.suppress(StoreError):
+            usages.append(scan_repo(root, repo, layout))
+    return usages
+
+
+def count_kept_bytes(root: str) -> int:
+    """What fastload keeps below ``root``, files on their way in included.
+
+    Raises:
+        StoreError: something there cannot be read.
+    """
+    return sum(usage.count_kept_bytes() for usage in scan_root(root))
+
+
+def scan_repo(root: str, repo: str, layout: RepoLayout) -> RepoUsage:
+    """One repo.
+
+    Raises:
+        StoreError: something there cannot be read, and might need any blob.
+    """
+    blobs = {name: find_inode(layout.blob(name)) for name in list_folder(layout.blobs)}
+    commits = list_snapshots(layout)
+    return RepoUsage(
+        repo=repo,
+        layout=layout,
+        links={commit: _find_links(layout, commit, blobs) for commit in commits},
+        own_bytes={commit: count_disk_bytes(layout.snapshot(commit)) for commit in commits},
+        blob_bytes={name: count_disk_bytes(layout.blob(name)) for name in blobs},
+        staged_bytes=count_disk_bytes(layout.ours("staging")),
+        brought=frozenset(commit for commit in commits if is_brought(root, layout, commit)),
+    )
+
+
+def list_snapshots(layout: RepoLayout) -> list[str]:
+    """The names of all snapshot folders, whoever made them.
+
+    Raises:
+        StoreError: they cannot be listed.
+    """
+    return [name for name in list_folder(layout.snapshots) if os.path.isdir(layout.snapshot(name))]
+
+
+def find_needed_blobs(layout: RepoLayout) -> set[str]:
+    """The blobs that any snapshot of the repo needs.
+
+    Raises:
+        StoreError: something cannot be read, and might need any of them.
+    """
+    blobs = {name: find_inode(layout.blob(name)) for name in list_folder(layout.blobs)}
+    return {name for commit in list_snapshots(layout) for name in _find_links(layout, commit, blobs)}
+
+
+def _find_links(layout: RepoLayout, commit: str, blobs: Mapping[str, tuple[int, int] | None]) -> frozenset[str]:
+    """The blobs that its links name, and those that its files turn out to be.
+
+    The second takes in hard links, and links that reach the blobs by another path.
+    """
+    folder = layout.snapshot(commit)
+    inodes = {inode for path in walk(folder) if (inode := find_inode(path))}
+    same = {name for name, inode in blobs.items() if inode in inodes}
+    return frozenset(same | find_named_links(layout, folder, commit))
+
+
+def find_named_links(layout: RepoLayout, folder: str, commit: str) -> set[str]:
+    """The names of blobs that links in ``folder`` lead to, as seen from where the snapshot of ``commit`` belongs.
+
+    Raises:
+        StoreError: a folder cannot be read.
+    """
+    blobs = os.path.realpath(layout.blobs)
+    names: set[str] = set()
+    for path in walk(folder):
+        try:
+            link = os.readlink(path)
+        except OSError:  # no link, or gone
+            continue
+        place = os.path.join(layout.snapshot(commit), os.path.relpath(path, folder))
+        above, name = os.path.split(os.path.join(os.path.dirname(place), link))
+        if os.path.realpath(above) == blobs:
+            names.add(name)
+    return names
+
+
+def is_brought(root: str, layout: RepoLayout, commit: str) -> bool:
+    """True if fastload brought the snapshot. One whose manifest was recorded where it lies is another tool's."""
+    source = _read_source(layout.manifest(commit)) if is_commit(commit) else None
+    return source is not None and source not in {"local", f"shared:{root}"}
+
+
+def _read_source(manifest: str) -> str | None:
+    """Where the bytes of a manifest came from; None where it does not say.
+
+    A manifest is canonical JSON, so the source is its end; that of a large model has megabytes before it.
+    """
+    try:
+        with open(manifest, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            match = _SOURCE.search(file.read(_TAIL_BYTES))
+    except OSError:
+        return None
+    return match["source"].decode("utf-8", errors="replace") if match else None
+
+
+def read_used_ns(layout: RepoLayout, commit: str) -> int | None:
+    """When a snapshot that has a manifest was last used, or brought; None without one."""
+    brought_ns, used_ns = find_mtime_ns(layout.manifest(commit)), find_mtime_ns(layout.stamp(commit))
+    return brought_ns if brought_ns is None or used_ns is None else max(brought_ns, used_ns)
+
+
+def touch_used(layout: RepoLayout, commit: str) -> None:
+    """Note that the snapshot is used now. Where nothing may be written, nothing is."""
+    try:
+        os.utime(layout.stamp(commit))
+    except OSError:
+        return
