@@ -201,3 +201,15 @@ def test_very_many_tensors_are_planned_in_seconds() -> None:
     pieces = sum(len(list(plan.cut(extent))) for extent in plan.extents)
     assert len(plan.placements) == count
     assert pieces >= count
+
+
+@given(shards=st.lists(sized_tensors(max_bytes=30_000_000, max_count=4), max_size=6), at_once=st.integers(1, 5))
+def test_interleaving_changes_the_order_and_nothing_else(shards: list[list[Sized]], at_once: int) -> None:
+    plan = plan_of(checkpoint_of(*shards))
+    turned = plan.interleaved(at_once)
+    assert sorted(turned.extents) == sorted(plan.extents)
+    assert turned.placements == plan.placements
+    for shard in {extent.shard for extent in plan.extents}:
+        assert [e for e in turned.extents if e.shard == shard] == [e for e in plan.extents if e.shard == shard]
+    for before, after in zip(plan.ready_after, turned.ready_after, strict=True):
+        assert (before, after) == (-1, -1) or plan.extents[before] == turned.extents[after]

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
 
+_SHARDS_AT_ONCE = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -96,6 +98,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     wish = Staging(depth, target.slots_per_lane, target.extent_bytes)
     staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
     plan = build_plan(checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes)
+    if target.window_bytes is None and not found.fetched.evidence.has_blocks:
+        plan = plan.interleaved(_SHARDS_AT_ONCE)  # a digest of a whole file is one core's work
     staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
     target.check_room(plan, staging)
     schedule = Schedule(plan.extents, window_bytes=target.window_bytes)

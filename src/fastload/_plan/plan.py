@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +31,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to read and where it goes. Extents and placements are in file order, shard after shard."""
+    """What to read and where it goes. Placements are in file order, shard after shard; extents too, or interleaved."""
 
     extents: tuple[Extent, ...]
     segments: tuple[tuple[Segment, ...], ...]
@@ -49,6 +50,26 @@ class Plan:
     def read_bytes(self) -> int:
         """Bytes of the extents."""
         return sum(extent.length for extent in self.extents)
+
+    def interleaved(self, shards_at_once: int) -> Plan:
+        """The same, with the extents of so many shards in turns: for work that is serial within a shard.
+
+        Within a shard extents stay in order.
+        """
+        by_shard: dict[int, list[int]] = {}
+        for number, extent in enumerate(self.extents):
+            by_shard.setdefault(extent.shard, []).append(number)
+        columns = list(by_shard.values())
+        order: list[int] = []
+        for first in range(0, len(columns), shards_at_once):
+            rows = zip_longest(*columns[first : first + shards_at_once])
+            order += [number for row in rows for number in row if number is not None]
+        place_of = {number: place for place, number in enumerate(order)}
+        return replace(
+            self,
+            extents=tuple(self.extents[number] for number in order),
+            ready_after=tuple(place_of.get(number, number) for number in self.ready_after),
+        )
 
     def cut(self, extent: Extent) -> Iterator[Piece]:
         """The pieces that ``extent`` consists of; their lengths add up to its own."""

@@ -45,6 +45,6 @@ def as_text(value: Any, what: str, path: str) -> str:
 
 def check_is(value: Any, expected: str, what: str, path: str) -> None:
     """Check that ``value`` is the text ``expected``."""
-    if value != expected or type(value) is not str:
+    if value != expected:
         found = quoted(value) if type(value) is str else "something that is no text"
         raise refusal(path, f"{what}: {found}", quoted(expected))

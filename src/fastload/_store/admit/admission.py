@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
 from fastload._clock import Busy
@@ -34,6 +35,7 @@ EXTENT_BLOCKS = 4
 _EXTENT_BYTES = EXTENT_BLOCKS * BLOCK_BYTES
 PEAK_STAGING_BYTES = _EXTENT_BYTES
 """Memory of one thread."""
+_FILES_AT_ONCE = 4
 _JOIN_S = 0.8
 _LOOK_S = 0.1
 _ATTEMPTS = 2
@@ -119,16 +121,20 @@ class Admission:
         self._unsettled = 0
         self._error: BaseException | None = None
         self._is_stopped = False
-        for number, task in enumerate(tasks):
-            self._enqueue(number, task)
+        for first in range(0, len(tasks), _FILES_AT_ONCE):
+            self._enqueue(range(first, min(first + _FILES_AT_ONCE, len(tasks))))
         extents = Counter(number for number, _ in self._queue)
         self._readers = ReaderPool(lambda number: offer.open(tasks[number].file), extents)
 
-    def _enqueue(self, number: int, task: Task) -> None:
-        offsets = range(0, max(1, task.file.size), _EXTENT_BYTES)
-        task.unread = len(offsets)
-        self._queue.extend((number, offset) for offset in offsets)
-        self._unsettled += 1
+    def _enqueue(self, numbers: Sequence[int]) -> None:
+        """Queue the extents of these files in turns: one file's sha256 is one core's work, several files' are more."""
+        columns: list[list[tuple[int, int]]] = []
+        for number in numbers:
+            offsets = range(0, max(1, self._tasks[number].file.size), _EXTENT_BYTES)
+            self._tasks[number].unread = len(offsets)
+            columns.append([(number, offset) for offset in offsets])
+        self._queue.extend(extent for row in zip_longest(*columns) for extent in row if extent is not None)
+        self._unsettled += len(numbers)
 
     def run(self) -> None:
         """Bring everything in.
@@ -252,7 +258,7 @@ class Admission:
             if wrong is not None:
                 self.tally.refetched_files.append(task.file.path)
                 self.tally.done_bytes -= task.file.size
-                self._enqueue(number, task)
+                self._enqueue([number])
             self._unsettled -= 1
             self._changed.notify_all()
 
