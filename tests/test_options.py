@@ -56,6 +56,7 @@ def test_defaults_are_those_of_the_table(places: Places) -> None:
         "shared": (),
         "tiers": ("local", "shared", "hub"),
         "verify": "auto",
+        "signature_key": None,
         "write_through": "auto",
         "transfer": "ranged",
         "local_max_bytes": None,

@@ -53,6 +53,8 @@ class Options:
     """What may be asked: some of local, shared, hub."""
     verify: str | None = None
     """auto: by the best evidence there is; require: an error where there is none; or off."""
+    signature_key: str | None = None
+    """A public key in PEM: what it has not signed is not loaded."""
     write_through: str | None = None
     """on, off or auto: whether what is loaded from a lower tier is kept on the local one."""
     transfer: str | None = None
@@ -83,6 +85,7 @@ class Settings:
     shared: tuple[str, ...]
     tiers: tuple[str, ...]
     verify: str
+    signature_key: str | None
     write_through: str
     transfer: str
     local_max_bytes: int | None
@@ -104,6 +107,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "shared": parse_folders,
     "tiers": parse_words("tier", *_TIERS),
     "verify": one_of("verify", "auto", "require", "off"),
+    "signature_key": parse_folder,
     "write_through": one_of("write_through", "on", "off", "auto"),
     "transfer": one_of("transfer", "ranged", "hub"),
     "local_max_bytes": parse_size,
@@ -120,6 +124,7 @@ _DEFAULTS: dict[str, Any] = {
     "shared": (),
     "tiers": _TIERS,
     "verify": "auto",
+    "signature_key": None,
     "write_through": "auto",
     "transfer": "ranged",
     "local_max_bytes": None,

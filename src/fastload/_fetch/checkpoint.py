@@ -20,6 +20,7 @@ from fastload._fetch.record import record_proof
 from fastload._fetch.remote import read_checkpoint, read_whole
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, require, tiers_of
+from fastload._fetch.signed import by_signature
 from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.through import begin_copy
 from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
@@ -31,7 +32,7 @@ from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
 from fastload._store.tiered import search
-from fastload.errors import FormatError, UnsupportedError
+from fastload.errors import FormatError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,8 +113,8 @@ def fetch(source: Source, settings: Settings) -> Fetched:
     """
     parsed = parse_model(source.model, source.revision, settings)
     if isinstance(parsed, str):
-        stored = stored_at(parsed) if settings.verify != "off" else None
-        return _fetch_folder(source, parsed, "path", NOTHING if stored is None else find_evidence(stored))
+        stored = stored_at(parsed)
+        return _fetch_folder(source, parsed, "path", NOTHING if stored is None else _weigh(stored, None, settings))
     found = search(parsed, tiers_of(settings))
     hub = hub_of(settings)
     if found.found is not None or hub is None:
@@ -123,6 +124,27 @@ def fetch(source: Source, settings: Settings) -> Fetched:
         fetched = _fetch_from_hub(source, find_offer(parsed, hub, found), settings)
         undo.pop_all()
     return replace(fetched, close=hub.close)
+
+
+def _weigh(stored: Stored, repair: Repair | None, settings: Settings) -> Evidence:
+    """What is known of ``stored``, by the settings."""
+    if settings.verify == "off":
+        return _nothing(settings)
+    evidence = find_evidence(stored) if repair is None else find_evidence(stored, repair)
+    return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key)
+
+
+def _nothing(settings: Settings) -> Evidence:
+    if settings.signature_key is not None:
+        raise UsageError("verify is off, and signature_key is set", "Unset one of them")
+    return NOTHING
+
+
+def _weigh_hub(offer: Offer, settings: Settings) -> Evidence:
+    if settings.verify == "off":
+        return _nothing(settings)
+    evidence = evidence_of_hub(offer)
+    return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key, offer)
 
 
 def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> Fetched:
@@ -146,7 +168,7 @@ def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     candidate = next((c for c in name.candidates if c.repo == stored.repo), name.candidates[0])
     repair = Repair(stored, settings)
-    evidence = NOTHING if settings.verify == "off" else find_evidence(stored, repair)
+    evidence = _weigh(stored, repair, settings)
     fetched = _fetch_folder(source, stored.folder, stored.tier, evidence)
     if stored.commit is not None:
         learnt = "name" if candidate.is_pinned else stored.tier
@@ -177,7 +199,7 @@ def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetc
         commit=offer.commit,
         commit_learnt="name" if found.candidate.is_pinned else "hub",
         remote=offer,
-        evidence=NOTHING if settings.verify == "off" else evidence_of_hub(offer),
+        evidence=_weigh_hub(offer, settings),
         begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
     )
 

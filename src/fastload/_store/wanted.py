@@ -31,6 +31,7 @@ WARM_PATTERNS = (
     "*.md",
     "LICENSE*",
     "NOTICE*",
+    "model.sig",
 )
 """What ``warm`` takes, as globs of the whole path; ``snapshot_download(allow_patterns=…)`` takes the same ones."""
 _LEFT_OUT = ("original/*", "*/original/*", "*.bin.index.json")

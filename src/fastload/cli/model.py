@@ -15,6 +15,7 @@ _SETTINGS = {
     "shared": "mounts shared with others, separated by colons",
     "tiers": "what may be asked: some of local,shared,hub",
     "verify": "auto: by the best evidence there is; require: fail without any; off",
+    "signature_key": "a public key in PEM: load nothing that it has not signed",
     "write_through": "on, off or auto: keep on the local tier what is loaded from a lower one",
     "transfer": "ranged, or hub to let huggingface_hub bring the files",
     "local_max_bytes": "what may be kept on the local tier, such as 500Gi",

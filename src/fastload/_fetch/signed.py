@@ -1,0 +1,65 @@
+"""Evidence by signature: what the holder of a key says the files are, and nothing else counts.
+
+With ``signature_key`` set, a snapshot without a signature by that key is refused, and so is any weight that the
+signature leaves out. The signed digests become what the load compares with, in the pass that it makes anyway. A
+manifest's block digests do not count then: who may write the manifest need not be who signed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.remote import read_whole
+from fastload._read.file import read_small_file
+from fastload._verify.dsse import MAX_BUNDLE_BYTES
+from fastload._verify.signature import SIGNATURE_NAME, find_unsigned, verify_bundle
+from fastload._verify.statement import WholeFile
+from fastload.errors import SignatureError, UnsupportedError, quoted
+
+if TYPE_CHECKING:
+    from fastload._fetch.evidence import Evidence
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._verify.signature import SignedDigests
+
+_MAX_KEY_BYTES = 64 << 10  # 64 KiB
+_HINT = "Sign it with the key (model_signing sign), set the right signature_key, or unset it"
+
+
+def by_signature(evidence: Evidence, key_path: str, remote: Offer | None = None) -> Evidence:
+    """``evidence``, as far as the key in ``key_path`` has signed it.
+
+    Raises:
+        SignatureError: there is no signature, it does not hold, or it leaves out what would be loaded.
+        UnsupportedError: it is by a certificate, or by digests that fastload does not compute while it reads.
+        UsageError: the key is none.
+    """
+    path = os.path.join(evidence.folder, SIGNATURE_NAME)
+    key = read_small_file(key_path, _MAX_KEY_BYTES)
+    signed = verify_bundle(_read_bundle(path, evidence, remote), key, path=path)
+    unsigned = find_unsigned(signed, [name for name, file in evidence.files.items() if file.size])
+    if unsigned:
+        found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
+        raise SignatureError(path, found, "a signature over every file", _HINT)
+    files = {name: _expect(name, file, signed) for name, file in evidence.files.items()}
+    return replace(evidence, kind="signature", files=files)
+
+
+def _read_bundle(path: str, evidence: Evidence, remote: Offer | None) -> bytes:
+    file = evidence.files.get(SIGNATURE_NAME)
+    if file is None:
+        raise SignatureError(path, "no signature", f"{SIGNATURE_NAME}, by the key that signature_key names", _HINT)
+    if remote is not None:
+        return read_whole(remote, file, MAX_BUNDLE_BYTES)
+    return read_small_file(path, MAX_BUNDLE_BYTES)
+
+
+def _expect(name: str, file: OfferedFile, signed: SignedDigests) -> OfferedFile:
+    entry = signed.files.get(name)
+    if entry is None:
+        return replace(file, sha256=None, git_sha1=None, blocks=None)
+    if not isinstance(entry, WholeFile) or entry.algorithm != "sha256":
+        what = f"{quoted(name)} is signed by {entry.algorithm}, which is not computed while it is read"
+        raise UnsupportedError(what, "Sign whole files by sha256: model_signing sign without --shard-size")
+    return replace(file, sha256=entry.digest, git_sha1=None, blocks=None)
