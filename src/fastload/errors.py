@@ -8,7 +8,7 @@
     ├── FormatError                      the checkpoint is malformed, or holds no weights
     ├── IntegrityError                   the bytes are not the right ones
     ├── SignatureError                   a signature does not hold
-    ├── MemoryBudgetError                it would not fit; raised before anything is allocated
+    ├── MemoryBudgetError                it would not fit; known beforehand, where that is possible
     ├── DeadlineError                    the time that was given is over
     ├── UnsupportedError                 valid, but not possible here
     ├── GroupError                       another rank of the group failed
@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar
 
 _TEXT_LIMIT = 300
+_FACT_LIMIT = 4096
 
 
 def escaped(text: str) -> str:
@@ -48,6 +49,11 @@ def _rebuild(cls: type[FastloadError], args: tuple[Any, ...], state: dict[str, A
     return error
 
 
+def _cut(fact: Any) -> Any:
+    """A name of a tensor may be 100 MB long."""
+    return fact[:_FACT_LIMIT] + "…" if isinstance(fact, str) and len(fact) > _FACT_LIMIT else fact
+
+
 def _plain(item: Any) -> Any:
     return asdict(item) if is_dataclass(item) and not isinstance(item, type) else item
 
@@ -62,8 +68,8 @@ class FastloadError(Exception):
         return (_rebuild, (type(self), self.args, dict(self.__dict__)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The kind, the sentence and the facts, as JSON types."""
-        facts = {name: fact for name, fact in vars(self).items() if not name.startswith("_")}
+        """The kind, the sentence and the facts, as JSON types; long texts are cut."""
+        facts = {name: _cut(fact) for name, fact in vars(self).items() if not name.startswith("_")}
         lists = {name: [_plain(item) for item in fact] for name, fact in facts.items() if isinstance(fact, tuple)}
         return {"type": type(self).__name__, "message": str(self), **facts, **lists}
 
@@ -152,7 +158,10 @@ class SignatureError(FastloadError):
 
 @dataclass(eq=False)
 class MemoryBudgetError(FastloadError):
-    """The weights do not fit; nothing was allocated. ``limit`` names what sets the bound."""
+    """The weights do not fit; ``limit`` names what sets the bound.
+
+    What can be reckoned is, before anything is allocated; but the system may refuse later what it seemed to have.
+    """
 
     exit_code: ClassVar[int] = 21
     needed_bytes: int

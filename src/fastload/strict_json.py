@@ -27,6 +27,7 @@ _SAFE_RECURSION = 10_000
 """Up to this recursion limit RecursionError comes before the end of the stack; 8 MiB last for some 80,000 levels."""
 
 _SQUARE = bytes.maketrans(b"{}", b"[]")
+_UNCOUNTED = bytes(set(range(256)) - set(b',[{"'))
 _NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
 _STRING = re.compile(rb'"[^"]*+"?')
 _RUNS = re.compile(rb"(\[+)(\]*)")
@@ -128,9 +129,7 @@ def check_nesting(raw: bytes) -> None:
     Peels off the innermost brackets as long as they are many, then counts runs; to walk the parsed value takes several
     times as long.
     """
-    quoted = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(_SQUARE, _NEITHER)
-    # One pair of quotes less: what was inside a string still is, and what was outside.
-    brackets = _STRING.sub(b"", quoted.replace(b'""', b""))
+    brackets = _outside_strings(raw, _NEITHER).translate(_SQUARE)
     depth = 0
     while brackets.count(b"[]") > len(brackets) // 8:
         brackets = brackets.replace(b"[]", b"")
@@ -140,6 +139,23 @@ def check_nesting(raw: bytes) -> None:
         if depth > _MAX_DEPTH:
             raise JsonError(f"more than {_MAX_DEPTH} levels of nesting")
         depth -= len(run[2])
+
+
+def has_more_values(raw: bytes, most: int) -> bool:
+    """True if ``raw`` spells more than ``most`` values, roughly: commas and opening brackets.
+
+    Each becomes an object of up to a hundred bytes and more, so that it is asked before anything is parsed.
+    """
+    if sum(map(raw.count, (b",", b"[", b"{"))) <= most:
+        return False
+    return len(_outside_strings(raw, _UNCOUNTED)) > most
+
+
+def _outside_strings(raw: bytes, unwanted: bytes) -> bytes:
+    """``raw`` without its strings and without the ``unwanted`` bytes, which quotes are not among."""
+    quoted = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, unwanted)
+    # One pair of quotes less: what was inside a string still is, and what was outside.
+    return _STRING.sub(b"", quoted.replace(b'""', b""))
 
 
 @contextmanager

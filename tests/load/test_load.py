@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,91 @@ def test_direct_where_the_file_system_has_none() -> None:
         assert fastload.load(path).report.reader == "buffered"
     finally:
         path.unlink()
+
+
+def _torch_module() -> torch.nn.Module:
+    return torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"subfolder": 5},
+        {"subfolder": b"unet"},
+        {"variant": 5},
+        {"revision": 5},
+        {"tensors": 5},
+        {"tensors": [5]},
+        {"progress": 1},
+        {"progress": "yes"},
+        {"options": {"reader": "direct"}},
+        {"verify": 5},
+        {"reader": 5},
+        {"dtype": 5},
+    ],
+    ids=str,
+)
+def test_arguments_of_the_wrong_type(tmp_path: Path, keywords: dict[str, object]) -> None:
+    save_large(tmp_path, 1, 64)
+    name = next(iter(keywords))
+    for act in (
+        lambda: fastload.load(tmp_path, **keywords),  # type: ignore[arg-type] # on purpose
+        lambda: fastload.stream(tmp_path, **keywords),  # type: ignore[arg-type]
+        lambda: fastload.load_into(_torch_module(), tmp_path, **keywords),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(fastload.UsageError, match=name):
+            act()
+
+
+def test_subfolder_may_be_a_path(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    save_large(tmp_path / "unet", 1, 64)
+    assert list(fastload.load(tmp_path, subfolder=Path("unet"))) == ["layer.000.weight"]
+    assert list(fastload.inspect(tmp_path, subfolder=Path("unet")).tensors) == ["layer.000.weight"]
+
+
+def test_predicate_is_asked_once_per_name(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 4, 64)
+    asked: list[str] = []
+
+    def once(name: str) -> bool:
+        asked.append(name)
+        return asked.count(name) == 1
+
+    assert_same(fastload.load(tmp_path, tensors=once), content)
+    assert sorted(asked) == sorted(content)
+
+
+@pytest.mark.parametrize("granted", [0, 1, 2])
+def test_system_that_grants_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granted: int) -> None:
+    content = save_large(tmp_path)
+    start, left = threading.Thread.start, [granted]
+
+    def refuse(thread: threading.Thread) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    if granted:
+        assert_same(fastload.load(tmp_path, reader="buffered"), content)
+    else:
+        with pytest.raises(fastload.UnsupportedError, match=r"no thread.*ulimit -u"):
+            fastload.load(tmp_path, reader="buffered")
+
+
+@pytest.mark.parametrize("shape", [[0, 2**63], [0, 2**62, 2**62]], ids=str)
+def test_empty_tensor_that_torch_cannot_hold(tmp_path: Path, shape: list[int]) -> None:
+    (tmp_path / "model.safetensors").write_bytes(pack({"void": ("F32", shape, b""), "a": ("U8", [1], b"x")}))
+    with pytest.raises(fastload.UnsupportedError, match="'void'"):
+        fastload.load(tmp_path)
+    assert list(fastload.load(tmp_path, tensors="a")) == ["a"]
+
+
+def test_callers_default_device_does_not_matter(tmp_path: Path) -> None:
+    content = {"none": torch.empty(0, 4), "some": torch.ones(3)}
+    save_file(content, tmp_path / "model.safetensors")
+    with torch.device("meta"):
+        weights = fastload.load(tmp_path, dtype="F32")
+    assert_same(weights, content)

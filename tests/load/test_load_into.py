@@ -142,6 +142,161 @@ def test_views_of_one_storage_are_filled_each(tmp_path: Path) -> None:
     assert same_bytes(fused, torch.cat(list(content.values())))
 
 
+def _module(**tensors: torch.Tensor) -> nn.Module:
+    """A module of these parameters, and buffers where they are no parameters."""
+    module = nn.Module()
+    for name, tensor in tensors.items():
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(name, tensor)
+        else:
+            module.register_buffer(name, tensor)
+    return module
+
+
+def test_part_of_a_storage_that_another_part_does_not_fill_is_missing(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(10)}, tmp_path / "model.safetensors")
+    fused = torch.full((20,), -7.0)
+    module = _module(a=nn.Parameter(fused[:10]), b=nn.Parameter(fused[10:]))
+    with pytest.raises(fastload.UsageError, match="missing: 'b'"):
+        fastload.load_into(module, tmp_path)
+    assert fused.eq(-7).all()
+
+
+@pytest.mark.parametrize("stored", ["whole", "parts", "both", "parts first"])
+def test_whole_and_parts_fill_each_other(tmp_path: Path, stored: str) -> None:
+    value = torch.randn(30, 10)
+    parts = {name: value[10 * i : 10 * i + 10].clone() for i, name in enumerate("kqv")}
+    whole = {"z" if stored == "parts first" else "a": value}
+    save_file(
+        {"whole": whole, "parts": parts}.get(stored, whole | parts),
+        tmp_path / "model.safetensors",
+    )
+    fused = torch.zeros(30, 10)
+    module = _module(
+        **dict.fromkeys(whole, nn.Parameter(fused)),
+        **{name: nn.Parameter(fused[10 * i : 10 * i + 10]) for i, name in enumerate("kqv")},
+    )
+    fastload.load_into(module, tmp_path)
+    assert same_bytes(fused, value)
+
+
+def test_part_that_differs_from_the_stored_whole_is_an_error(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(30), "k": torch.ones(10)}, tmp_path / "model.safetensors")
+    fused = torch.zeros(30)
+    with pytest.raises(fastload.UsageError, match="'k' is tied"):
+        fastload.load_into(_module(a=fused, k=fused[10:20]), tmp_path)
+
+
+def test_transposed_twin_is_not_missing(tmp_path: Path) -> None:
+    weight = torch.randn(30, 20)
+    save_file({"a": weight}, tmp_path / "model.safetensors")
+    own = torch.zeros(30, 20)
+    fastload.load_into(_module(a=own, b=own.t()), tmp_path)
+    assert same_bytes(own, weight)
+
+
+def test_columns_of_one_matrix_are_filled_each(tmp_path: Path) -> None:
+    content = {"a": torch.randn(30, 4), "b": torch.randn(30, 6)}
+    save_file(content, tmp_path / "model.safetensors")
+    fused = torch.zeros(30, 10)
+    module = _module(a=nn.Parameter(fused[:, :4]), b=nn.Parameter(fused[:, 4:]))
+    fastload.load_into(module, tmp_path)
+    assert same_bytes(fused, torch.cat([content["a"], content["b"]], dim=1))
+    save_file({"a": content["a"]}, tmp_path / "model.safetensors")
+    with pytest.raises(fastload.UsageError, match="missing: 'b'"):
+        fastload.load_into(module, tmp_path)
+
+
+def test_parameters_that_overlap_in_part_are_refused_by_both_names(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(10), "b": torch.ones(10)}, tmp_path / "model.safetensors")
+    fused = torch.full((15,), -7.0)
+    with pytest.raises(fastload.UnsupportedError, match="'a' and 'b' share some"):
+        fastload.load_into(_module(a=fused[:10], b=fused[5:]), tmp_path)
+    assert fused.eq(-7).all()
+
+
+def test_parameter_in_a_million_pieces_is_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(MIB + 1)}, tmp_path / "model.safetensors")
+    with pytest.raises(fastload.UnsupportedError, match=r"'a'.*pieces.*contiguous"):
+        fastload.load_into(_module(a=torch.zeros(2 * MIB + 2)[::2]), tmp_path)
+
+
+class Cloning(nn.Linear):
+    """Its hook gives copies."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.register_state_dict_post_hook(self._clone)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def _clone(_module: nn.Module, state: dict[str, torch.Tensor], _prefix: str, _metadata: object) -> None:
+        state |= {name: tensor.clone() for name, tensor in state.items()}
+
+
+class Extra(nn.Linear):
+    """It has a state beside its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def get_extra_state(self) -> torch.Tensor:
+        return torch.zeros(3)
+
+
+@pytest.mark.parametrize(("module", "name"), [(Cloning(), "weight"), (Extra(), "_extra_state")])
+def test_what_is_not_the_modules_own_is_refused(tmp_path: Path, module: nn.Module, name: str) -> None:
+    content = {"weight": torch.ones(3, 3), "bias": torch.ones(3), "_extra_state": torch.ones(3)}
+    save_file(content, tmp_path / "model.safetensors")
+    with pytest.raises(fastload.UnsupportedError, match=f"'{name}'.*lost"):
+        fastload.load_into(module, tmp_path, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "cure"),
+    [
+        (torch.ones(3, dtype=torch.complex64).conj(), "resolve_conj"),
+        (torch.ones(3, dtype=torch.complex64).conj().imag, "resolve_neg"),
+        (torch.ones(1).expand(3), "clone"),
+        (torch.ones(4).as_strided((3, 2), (1, 1)), "clone"),
+        (torch.ones(3).to_sparse(), "to_dense"),
+    ],
+)
+def test_buffers_that_cannot_be_filled_name_the_cure(tmp_path: Path, tensor: torch.Tensor, cure: str) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(fastload.UnsupportedError, match=f"'a'.*{cure}"):
+        fastload.load_into(_module(a=tensor), tmp_path)
+
+
+def test_lazy_parameters_name_the_cure(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(3, 3), "bias": torch.ones(3)}, tmp_path / "model.safetensors")
+    module = nn.LazyLinear(3)
+    with pytest.raises(fastload.UsageError, match="Run the module once"):
+        fastload.load_into(module, tmp_path)
+    module(torch.ones(3))
+    fastload.load_into(module, tmp_path)
+    assert same_bytes(module.weight, torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float64])
+@pytest.mark.parametrize("inside", [False, True])
+def test_inference_tensors_are_filled(tmp_path: Path, stored: torch.dtype, inside: bool) -> None:  # noqa: FBT001
+    content = {"weight": torch.randn(3, 3, dtype=stored), "bias": torch.randn(3, dtype=stored)}
+    save_file(content, tmp_path / "model.safetensors")
+    with torch.inference_mode():
+        module = nn.Linear(3, 3)
+    with torch.inference_mode(inside):
+        fastload.load_into(module, tmp_path)
+        other = nn.Linear(3, 3)
+        fastload.load_into(other, tmp_path)
+    for each in (module, other):
+        assert_same(dict(each.state_dict()), {name: tensor.float() for name, tensor in content.items()})
+
+
+def test_what_is_no_module_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(fastload.UsageError, match="int"):
+        fastload.load_into(5, tmp_path)  # type: ignore[arg-type]
+
+
 def test_meta_parameters_name_the_cure(tmp_path: Path) -> None:
     _save(nn.Linear(3, 3), tmp_path)
     with torch.device("meta"):

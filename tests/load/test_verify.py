@@ -244,3 +244,15 @@ def test_a_block_comes_from_the_hub_where_no_folder_has_it(model: Model, monkeyp
         assert weights.report.blocks_repaired == 1
         assert hub.served_bytes("safetensors") - served <= 4 * MIB
     assert_same(weights, model.tensors)
+
+
+def test_a_folder_that_says_nothing_of_its_files_is_not_even_listed(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = write_folder(model.local.parent / "bare", model.files)
+
+    def refuse(folder: str) -> None:
+        raise AssertionError(folder)
+
+    monkeypatch.setattr("fastload._store.folder_offer.list_files", refuse)
+    assert_same(fastload.load(plain), model.tensors)

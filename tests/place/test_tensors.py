@@ -105,6 +105,27 @@ def test_a_torch_without_the_dtype_is_too_old(monkeypatch: pytest.MonkeyPatch) -
         torch_layout(info_of("F8_E8M0", 2))
 
 
+@pytest.mark.parametrize("shape", [(0, 1 << 63), (0, 1 << 62, 1 << 62), (0, (1 << 64) - 1)])
+@pytest.mark.parametrize("spelling", ["U8", "F64"])
+def test_an_empty_shape_that_torch_cannot_hold_is_unsupported(shape: tuple[int, ...], spelling: str) -> None:
+    with pytest.raises(UnsupportedError, match=r"'b\\n'.*shape \[.*tensors="):
+        torch_layout(TensorInfo("b\n", DTYPES[spelling], shape, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(0, 1 << 40), (1 << 40, 0), (1 << 59, 3, 0)])
+def test_an_empty_shape_that_torch_can_hold_is_given_and_cast(shape: tuple[int, ...]) -> None:
+    tensor = tensor_over(memoryview(b""), TensorInfo("t", DTYPES["BF16"], shape, 8, 8))
+    assert (tensor.shape, tensor.double().shape) == (shape, shape)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2,)])
+def test_a_default_device_changes_nothing(shape: tuple[int, ...]) -> None:
+    info = info_of("F32", *shape)
+    with torch.device("meta"):
+        tensor = tensor_over(memoryview(bytearray(info.nbytes)), info)
+    assert tensor.device == torch.device("cpu")
+
+
 def test_a_tensor_over_memory_has_a_storage_of_its_own() -> None:
     memory = memoryview(bytearray(100))
     tensor = tensor_over(memory[10:14], info_of("U8", 4))

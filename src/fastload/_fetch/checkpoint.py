@@ -14,6 +14,7 @@ from fastload._fetch.evidence import (
     evidence_of_hub,
     find_damage,
     find_evidence,
+    may_be_known,
     stored_at,
 )
 from fastload._fetch.record import record_proof
@@ -130,6 +131,8 @@ def _weigh(stored: Stored, repair: Repair | None, settings: Settings) -> Evidenc
     """What is known of ``stored``, by the settings."""
     if settings.verify == "off":
         return _nothing(settings)
+    if settings.signature_key is None and not may_be_known(stored):
+        return NOTHING
     evidence = find_evidence(stored) if repair is None else find_evidence(stored, repair)
     return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key)
 

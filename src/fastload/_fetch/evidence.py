@@ -17,6 +17,7 @@ from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
 from fastload._store.folder_offer import offer_stored, offered_file, read_manifest_file
 from fastload._store.layout import RepoLayout, find_repo
+from fastload._store.listing import DOWNLOADS
 from fastload._store.root import Stored
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload._verify.path import OURS
@@ -100,6 +101,13 @@ def find_evidence(stored: Stored, repair: Repair = _no_better) -> Evidence:
         files={file.path: file for file in offer.files},
         repair=repair,
     )
+
+
+def may_be_known(stored: Stored) -> bool:
+    """False for a plain folder beside which nobody has left anything: it need not be listed, however much lies in it."""
+    if stored.layout is not None:
+        return True
+    return any(os.path.isdir(os.path.join(stored.folder, notes)) for notes in (OURS, DOWNLOADS))
 
 
 def _find_recorded(folder: str) -> Manifest | None:

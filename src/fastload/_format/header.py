@@ -13,25 +13,34 @@ says which tensor broke which rule. The rules are those of ``read_metadata`` and
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastload._format.dtype import DTYPES, Dtype
-from fastload.errors import FormatError, quoted
+from fastload.errors import FormatError, MemoryBudgetError, quoted
 from fastload.strict_json import (
     DuplicateKeyError,
     JsonError,
     OddNumber,
     check_nesting,
     collector_paused,
+    has_more_values,
     parse_json,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
 """The reference's cap. A parser with another one would see other tensors in the same file."""
 _MAX_RANK = 64
+_VALUES_PER_TENSOR = 16
+"""Commas and brackets of an entry of ten dimensions."""
+_SPARE_VALUES = 1_000_000
+"""So many more may be in metadata, in fields that nobody knows, in higher dimensions."""
 _U64_MAX = (1 << 64) - 1
 _BEGIN, _END = itemgetter(3), itemgetter(4)
 _METADATA = "__metadata__"
@@ -99,9 +108,31 @@ def parse_header(raw: bytes, *, path: str, file_bytes: int) -> Header:
 
     Raises:
         FormatError: names the file, the tensor where there is one, what was found and expected.
+        MemoryBudgetError: there is not enough memory to tell.
     """
-    with collector_paused():
+    with collector_paused(), _memory_bounded(raw):
         return _build_header(raw, path, file_bytes)
+
+
+def check_values(raw: bytes, expected_values: int, path: str) -> None:
+    """Refuse JSON that would take far more memory than what it is for.
+
+    Raises:
+        FormatError: it has many more values than ``expected_values``.
+    """
+    most = expected_values + _SPARE_VALUES
+    if has_more_values(raw, most):
+        hint = "Most of it is not about tensors. Do not use it; ask whoever made it"
+        raise FormatError(path, f"more than {most:,} JSON values", "not so many beside its tensors", hint=hint)
+
+
+@contextmanager
+def _memory_bounded(raw: bytes) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as exc:
+        hint = "Raise the memory limit (ulimit -v, the container's): JSON takes some twenty times its size to be read"
+        raise MemoryBudgetError(20 * len(raw), 0, "what the system still grants this process", hint) from exc
 
 
 def parse_object(raw: bytes, path: str) -> dict[str, Any]:
@@ -109,9 +140,11 @@ def parse_object(raw: bytes, path: str) -> dict[str, Any]:
 
     Raises:
         FormatError: it is none.
+        MemoryBudgetError: there is not enough memory to tell.
     """
     try:
-        document = parse_json(raw)
+        with _memory_bounded(raw):
+            document = parse_json(raw)
     except DuplicateKeyError as exc:
         # Only a tensor's entry is an object, so that this one tells its name.
         tensor = exc.key if isinstance(exc.value, dict) and exc.key != _METADATA else None
@@ -124,6 +157,7 @@ def parse_object(raw: bytes, path: str) -> dict[str, Any]:
 
 
 def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
+    check_values(raw, _VALUES_PER_TENSOR * raw.count(b'"data_offsets"'), path)
     document = parse_object(raw, path)
     metadata = _parse_metadata(document.pop(_METADATA, None), path)
     data_start = LENGTH_BYTES + len(raw)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastload._format.header import parse_object
+from fastload._format.header import check_values, parse_object
 from fastload.errors import FormatError, quoted
 
 MAX_INDEX_BYTES = 100_000_000
@@ -40,6 +40,7 @@ def parse_index(raw: bytes, *, path: str) -> Index:
     Raises:
         FormatError: it is no JSON object, has no ``weight_map`` of strings, or names a file outside its folder.
     """
+    check_values(raw, raw.count(SHARD_SUFFIX.encode()), path)
     document = parse_object(raw, path)
     weight_map = document.get("weight_map")
     if type(weight_map) is not dict:

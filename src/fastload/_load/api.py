@@ -5,17 +5,22 @@ Nothing here imports torch until a request has been parsed, and ``inspect`` neve
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import Source
 from fastload._load.inspection import inspect_source
 from fastload._load.request import Request
-from fastload.errors import UnsupportedError
+from fastload.errors import UnsupportedError, UsageError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Iterator, Mapping
+    from types import FrameType
 
     import torch
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from fastload._load.request import Tensors
     from fastload._load.stream import Stream, Weights
     from fastload._progress import Callback
+    from fastload.options import Settings
     from fastload.report import Report
 
 
@@ -31,7 +37,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
     *,
     device: torch.device | str = "cpu",
     revision: str | None = None,
-    subfolder: str | None = None,
+    subfolder: str | os.PathLike[str] | None = None,
     variant: str | None = None,
     tensors: Tensors | None = None,
     dtype: torch.dtype | str | None = None,
@@ -65,18 +71,20 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         IntegrityError: the bytes are not those that the evidence says, or a file changed, or ended early, while it was
             read.
         StoreError: storage cannot be read.
-        MemoryBudgetError: it would not fit; raised before anything is allocated.
+        MemoryBudgetError: it would not fit; raised before anything is allocated, where that can be foreseen.
         UsageError: an argument or setting that cannot be meant.
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
     """
-    source, settings = (
-        Source(model, subfolder, variant, revision),
-        decide_settings(options, {"verify": verify, "reader": reader}),
+    request = Request(
+        _parse_source(model, subfolder, variant, revision),
+        tensors,
+        dtype,
+        _checked_progress(progress),
+        _decide(options, {"verify": verify, "reader": reader}),
     )
-    _check_torch()
-    from fastload._load import engine
-
-    return engine.load(Request(source, tensors, dtype, progress, settings), device)
+    with _importing_torch():
+        from fastload._load import engine
+    return engine.load(request, device)
 
 
 def stream(  # noqa: PLR0913 - as for load
@@ -84,7 +92,7 @@ def stream(  # noqa: PLR0913 - as for load
     *,
     device: torch.device | str = "cpu",
     revision: str | None = None,
-    subfolder: str | None = None,
+    subfolder: str | os.PathLike[str] | None = None,
     variant: str | None = None,
     tensors: Tensors | None = None,
     dtype: torch.dtype | str | None = None,
@@ -100,14 +108,16 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    source, settings = (
-        Source(model, subfolder, variant, revision),
-        decide_settings(options, {"verify": verify, "reader": reader}),
+    request = Request(
+        _parse_source(model, subfolder, variant, revision),
+        tensors,
+        dtype,
+        _checked_progress(progress),
+        _decide(options, {"verify": verify, "reader": reader}),
     )
-    _check_torch()
-    from fastload._load import engine
-
-    return engine.stream(Request(source, tensors, dtype, progress, settings), device)
+    with _importing_torch():
+        from fastload._load import engine
+    return engine.stream(request, device)
 
 
 def load_into(  # noqa: PLR0913 - as for load
@@ -116,7 +126,7 @@ def load_into(  # noqa: PLR0913 - as for load
     *,
     strict: bool = True,
     revision: str | None = None,
-    subfolder: str | None = None,
+    subfolder: str | os.PathLike[str] | None = None,
     variant: str | None = None,
     tensors: Tensors | None = None,
     dtype: torch.dtype | str | None = None,
@@ -149,21 +159,23 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, such as DTensor.
         FastloadError: as for :func:`load`.
     """
-    source, settings = (
-        Source(model, subfolder, variant, revision),
-        decide_settings(options, {"verify": verify, "reader": reader}),
+    request = Request(
+        _parse_source(model, subfolder, variant, revision),
+        tensors,
+        dtype,
+        _checked_progress(progress),
+        _decide(options, {"verify": verify, "reader": reader}),
     )
-    _check_torch()
-    from fastload._load import engine
-
-    return engine.load_into(Request(source, tensors, dtype, progress, settings), module, strict=strict)
+    with _importing_torch():
+        from fastload._load import engine
+    return engine.load_into(request, module, strict=strict)
 
 
 def inspect(
     model: str | os.PathLike[str],
     *,
     revision: str | None = None,
-    subfolder: str | None = None,
+    subfolder: str | os.PathLike[str] | None = None,
     variant: str | None = None,
     options: Options | None = None,
 ) -> Inspection:
@@ -172,9 +184,62 @@ def inspect(
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError: as for :func:`load`.
     """
-    return inspect_source(Source(model, subfolder, variant, revision), decide_settings(options, {}))
+    return inspect_source(_parse_source(model, subfolder, variant, revision), _decide(options, {}))
 
 
-def _check_torch() -> None:
+def _parse_source(
+    model: str | os.PathLike[str],
+    subfolder: str | os.PathLike[str] | None,
+    variant: str | None,
+    revision: str | None,
+) -> Source:
+    if isinstance(subfolder, os.PathLike):
+        subfolder = os.fspath(subfolder)
+    for name, value in (("subfolder", subfolder), ("variant", variant), ("revision", revision)):
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{name}= got {type(value).__name__}", "Give a str")
+    return Source(model, subfolder, variant, revision)
+
+
+def _checked_progress(progress: bool | Callback | None) -> bool | Callback | None:  # noqa: FBT001 - what the caller gave
+    if progress is None or isinstance(progress, bool) or callable(progress):
+        return progress
+    raise UsageError(f"progress= got {type(progress).__name__}", "Give True, False or a callable (done, total)")
+
+
+def _decide(options: Options | None, keywords: Mapping[str, str | None]) -> Settings:
+    if options is not None and not isinstance(options, Options):
+        raise UsageError(f"options= got {type(options).__name__}", "Give fastload.Options(reader=…)")
+    return decide_settings(options, keywords)
+
+
+@contextmanager
+def _importing_torch() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the import of torch; a second one does not.
+
+    In the midst of it an exception is swallowed in some places, and from all others leaves a torch that cannot be
+    imported again in this process.
+    """
     if find_spec("torch") is None:
         raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
+    if threading.current_thread() is not threading.main_thread():  # only there do handlers run
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if number in held:
+            handlers[number](number, frame)
+        held.append(number)
+
+    found = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in dict.fromkeys(held):
+        handlers[number](number, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -139,7 +140,8 @@ def _put(name: str, tensor: torch.Tensor, destinations: Destinations) -> None:
             hint = "Untie them (tie_word_embeddings), or load the checkpoint that belongs to the module"
             raise UsageError(what, hint)
     elif name not in destinations.straight:
-        own.copy_(tensor)
+        with torch.inference_mode() if own.is_inference() else nullcontext():
+            own.copy_(tensor)
     if not own.is_inference():
         torch.autograd.graph.increment_version(own)  # so that backward notices, as it does for any in-place write
 

@@ -1,12 +1,19 @@
-"""A module's own tensors, and which tensor of a checkpoint goes into which."""
+"""A module's own tensors, and which tensor of a checkpoint goes into which.
+
+What is tied is told by memory, byte by byte: two names of one tensor, a transposed view, the parts of a fused weight.
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, insort
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from fastload._place.tensors import CASTABLE_DTYPES, is_castable, torch_layout
 from fastload.errors import UnsupportedError, UsageError, quoted
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 """So many mismatches are spelled out."""
+_MAX_RUNS = 1 << 20
+"""In so many pieces the memory of one parameter may lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +39,63 @@ class Destinations:
     straight: frozenset[str]
     """Names whose bytes are read straight into place; the others are copied from a tensor of their own."""
     twins: frozenset[str]
-    """Names whose memory another name has filled already (tied parameters stored twice): compared, not written."""
+    """Names whose memory other names have filled already (tied parameters stored twice): compared, not written."""
 
 
 def own_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and persistent buffers of ``module`` by name, each name of a tied one.
 
     Raises:
-        UsageError: some are on the meta device, where there is no memory.
-        UnsupportedError: some are wrappers around other tensors, such as DTensor.
+        UsageError: it is no module; some have no memory yet: they are on the meta device, or lazy.
+        UnsupportedError: some cannot be filled in place, or are not the module's own.
     """
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(f"load_into got {type(module).__name__}", "Give a torch.nn.Module")
     state: dict[str, Any] = module.state_dict(keep_vars=True)
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    for name, tensor in tensors.items():
+        if is_lazy(tensor):
+            what = f"parameter {quoted(name)} has no shape yet: its layer is lazy"
+            raise UsageError(what, "Run the module once on an input of the right shape, then load")
     meta = [name for name, tensor in tensors.items() if tensor.is_meta]
     if meta:
         what = f"{len(meta)} of {len(tensors)} parameters have no memory, {quoted(meta[0])} for one: they are on meta"
         raise UsageError(what, 'Give them some first: module.to_empty(device="cuda")')
+    registered = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
     for name, tensor in tensors.items():
-        if hasattr(tensor, "__tensor_flatten__"):
-            what = f"parameter {quoted(name)} is a {type(tensor).__name__}, a wrapper around other tensors"
-            raise UnsupportedError(what, "Load before the module is wrapped, or use fastload.stream")
+        _check_fillable(name, tensor, is_own=id(tensor) in registered)
     return tensors
+
+
+def _check_fillable(name: str, tensor: torch.Tensor, *, is_own: bool) -> None:
+    """Raise ``UnsupportedError`` where bytes that are written to ``tensor`` would not be its value, or be lost."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        what = f"parameter {quoted(name)} is a {type(tensor).__name__}, a wrapper around other tensors"
+        raise UnsupportedError(what, "Load before the module is wrapped, or use fastload.stream")
+    if not is_own:
+        what = f"{quoted(name)} in the module's state_dict is no parameter or buffer of it (a hook or get_extra_state"
+        raise UnsupportedError(f"{what} made it): filled, it would be lost", "Use fastload.stream and set it yourself")
+    if tensor.layout != torch.strided:
+        what = f"parameter {quoted(name)} is stored as {tensor.layout}"
+        raise UnsupportedError(what, "Make it dense first (to_dense), or use fastload.stream")
+    if tensor.is_conj() or tensor.is_neg():
+        what = f"parameter {quoted(name)} is a lazily conjugated or negated view"
+        raise UnsupportedError(what, "Register what .resolve_conj().resolve_neg() of it gives")
+    if _overlaps_itself(tensor):
+        what = f"parameter {quoted(name)} is expanded: several of its elements are one place in memory"
+        raise UnsupportedError(what, "Register a .clone() of it")
+
+
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
+    """True if two elements may share memory, as those of an expanded tensor do."""
+    reach = 0
+    if not tensor.numel():
+        return False
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def match(
@@ -70,8 +115,7 @@ def match(
     stored = {info.name: info for info in infos}
     problems = list(_shape_problems(own, stored)) + list(_dtype_problems(own, stored, dtype))
     if strict:
-        filled = {_storage(own[name]) for name in stored if name in own}
-        problems += [f"missing: {quoted(n)}" for n, t in own.items() if n not in stored and _storage(t) not in filled]
+        problems += [f"missing: {quoted(name)}" for name in _unfilled(own, stored)]
         problems += [f"unexpected: {quoted(name)}" for name in stored if name not in own]
     if problems:
         shown = "; ".join(problems[:_SHOWN]) + (
@@ -102,36 +146,113 @@ def _dtype_problems(
             yield f"dtype: {quoted(name)} is {has}, asked for {dtype}"
 
 
-def _storage(tensor: torch.Tensor) -> tuple[torch.device, int]:
-    """What tied parameters have in common; an empty one shares with nobody."""
-    return tensor.device, tensor.untyped_storage().data_ptr() or -id(tensor)
+def _unfilled(own: Mapping[str, torch.Tensor], stored: Mapping[str, TensorInfo]) -> Iterator[str]:
+    """Names without a stored tensor, not all of whose bytes are those of names with one."""
+    filled = _Filled()
+    for name in stored:
+        if name in own:
+            filled.add(name, own[name])
+    tied = {id(own[name]) for name in stored if name in own}  # an empty tensor has no bytes to go by
+    for name, tensor in own.items():
+        if name in stored or id(tensor) in tied:
+            continue
+        if not tensor.nbytes or filled.overlap_with(name, tensor).nbytes < tensor.nbytes:
+            yield name
 
 
 def assign(own: Mapping[str, torch.Tensor], infos: Iterable[TensorInfo], *, maps: bool) -> Destinations:
-    """Which of ``infos`` are read straight into ``own`` (none if the reader ``maps``), copied there, or compared."""
+    """Which of ``infos`` are read straight into ``own`` (none if the reader ``maps``), copied there, or compared.
+
+    Raises:
+        UnsupportedError: two of them overlap in part, so that each would spoil the other.
+    """
     tensors = {info.name: own[info.name] for info in infos}
     device = _main_device(own.values())
-    filled: dict[tuple[torch.device, int], list[torch.Tensor]] = {}
+    filled = _Filled()
     straight: set[str] = set()
     twins: set[str] = set()
     for info in infos:
         tensor = tensors[info.name]
-        sharing = filled.setdefault(_storage(tensor), [])
-        if any(_is_same_memory(tensor, other) for other in sharing):
+        overlap = filled.overlap_with(info.name, tensor)
+        if overlap.nbytes == tensor.nbytes > 0:
             twins.add(info.name)
-        elif not sharing and not maps and tensor.device == device and _holds_exactly(tensor, info):
+            continue
+        if overlap.nbytes:
+            what = f"parameters {quoted(overlap.name)} and {quoted(info.name)} share some of their memory, but not all"
+            raise UnsupportedError(what, "Give each its own: replace one by a .clone(), or use fastload.stream")
+        if not maps and tensor.device == device and _holds_exactly(tensor, info):
             straight.add(info.name)
-        sharing.append(tensor)
+        filled.add(info.name, tensor)
     return Destinations(device, tensors, frozenset(straight), frozenset(twins))
+
+
+class _Overlap(NamedTuple):
+    """What memory a tensor has in common with filled ones, and the name of the last of these."""
+
+    nbytes: int
+    name: str
+
+
+class _Filled:
+    """Memory of a module whose bytes come from the checkpoint."""
+
+    def __init__(self) -> None:
+        self._runs: dict[torch.device, list[tuple[int, int, str]]] = {}
+        """``[begin, end)`` and by which name; sorted, and none overlaps another one."""
+
+    def overlap_with(self, name: str, tensor: torch.Tensor) -> _Overlap:
+        """How much of ``tensor`` is filled already."""
+        nbytes, other = 0, ""
+        for begin, end in _runs(name, tensor):
+            for filled in self._within(tensor.device, begin, end):
+                nbytes += min(end, filled[1]) - max(begin, filled[0])
+                other = filled[2]
+        return _Overlap(nbytes, other)
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """``tensor`` is filled; what of it was so before stays another name's."""
+        for begin, end in _runs(name, tensor):
+            at = begin
+            for filled_begin, filled_end, _ in [*self._within(tensor.device, begin, end), (end, end, "")]:
+                if at < filled_begin:
+                    insort(self._runs[tensor.device], (at, filled_begin, name))
+                at = filled_end
+
+    def _within(self, device: torch.device, begin: int, end: int) -> Sequence[tuple[int, int, str]]:
+        """The filled runs that share bytes with ``[begin, end)``."""
+        runs = self._runs.setdefault(device, [])
+        first = bisect_left(runs, (begin,))
+        if first and runs[first - 1][1] > begin:
+            first -= 1
+        return runs[first : bisect_left(runs, (end,))]
+
+
+def _runs(name: str, tensor: torch.Tensor) -> list[tuple[int, int]]:
+    """The pieces ``[begin, end)`` of memory that ``tensor`` consists of, sorted.
+
+    Raises:
+        UnsupportedError: there are a great many.
+    """
+    if not tensor.numel():
+        return []
+    length = tensor.element_size()
+    steps: list[range] = []
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        step = stride * tensor.element_size()
+        if step == length and not steps:
+            length *= size
+        elif size > 1:
+            steps.append(range(0, step * size, step))
+    if math.prod(map(len, steps)) > _MAX_RUNS:
+        what = f"parameter {quoted(name)} lies in more than {_MAX_RUNS:,} pieces of memory"
+        raise UnsupportedError(what, "Register what .contiguous() of it gives")
+    begins = sorted(tensor.data_ptr() + sum(offsets) for offsets in product(*steps))
+    return [(begin, begin + length) for begin in begins]
 
 
 def _holds_exactly(tensor: torch.Tensor, info: TensorInfo) -> bool:
     """True if the memory of ``tensor`` is the stored bytes, neither cast nor permuted."""
     return bool(info.nbytes) and tensor.is_contiguous() and tensor.dtype == torch_layout(info)[0]
-
-
-def _is_same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return (a.data_ptr(), a.shape, a.stride(), a.dtype) == (b.data_ptr(), b.shape, b.stride(), b.dtype)
 
 
 def _main_device(tensors: Iterable[torch.Tensor]) -> torch.device:

@@ -11,6 +11,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from fastload.errors import UnsupportedError
+
 if TYPE_CHECKING:
     from fastload._clock import Busy
     from fastload._load.schedule import Schedule
@@ -34,12 +36,23 @@ class Pipeline:
         self._threads: list[threading.Thread] = []
 
     def start(self, thread_count: int) -> None:
-        """Begin to read."""
+        """Begin to read, by fewer threads where the system does not grant so many.
+
+        Raises:
+            UnsupportedError: it grants none.
+        """
         for number in range(min(thread_count, len(self._plan.extents))):
             # Daemons, because a read that hangs in the kernel must not keep the interpreter from ending.
             thread = threading.Thread(target=self._work, name=f"fastload-{number}", daemon=True)
             self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                self._threads.pop()
+                if not self._threads:
+                    hint = "Raise its limit: ulimit -u, or pids.max of the cgroup (a container's pids limit)"
+                    raise UnsupportedError("the system lets this process start no thread", hint) from exc
+                return
 
     def close(self) -> None:
         """Stop the workers, wait for what they are doing, close the readers.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Tensors = str | Sequence[str] | Callable[[str], bool]
 """A glob, several globs, or a predicate of the name."""
 
+_TENSORS_HINT = "Give a glob, a sequence of globs or a predicate"
 _COMPARED = 10_000
 """So many names are looked at for a near match; comparing is slow."""
 
@@ -38,7 +40,7 @@ class Request:
 
 
 def choose_tensors(checkpoint: Checkpoint, tensors: Tensors | None) -> Callable[[str], bool]:
-    """The predicate that ``tensors=`` means; None means all.
+    """The predicate that ``tensors=`` means, which asks the caller's once per name; None means all.
 
     Raises:
         UsageError: a glob that matches nothing in ``checkpoint``, with the names nearest to it; or neither glob nor
@@ -47,15 +49,17 @@ def choose_tensors(checkpoint: Checkpoint, tensors: Tensors | None) -> Callable[
     if tensors is None:
         return lambda _: True
     if callable(tensors):
-        return tensors
+        return functools.cache(tensors)
+    if not isinstance(tensors, Iterable):
+        raise UsageError(f"tensors= got {type(tensors).__name__}", _TENSORS_HINT)
     names = [info.name for _, info in checkpoint.tensors()]
     matchers = [_compile(glob, names) for glob in ([tensors] if isinstance(tensors, str) else tensors)]
-    return lambda name: any(matches(name) for matches in matchers)
+    return functools.cache(lambda name: any(matches(name) for matches in matchers))
 
 
 def _compile(glob: str, names: Sequence[str]) -> Callable[[str], object]:
     if not isinstance(glob, str):
-        raise UsageError(f"tensors= got {type(glob).__name__}", "Give a glob, a sequence of globs or a predicate")
+        raise UsageError(f"tensors= got {type(glob).__name__}", _TENSORS_HINT)
     matches = re.compile(fnmatch.translate(glob)).match
     if not any(map(matches, names)):
         near = difflib.get_close_matches(glob, names[:_COMPARED], n=3, cutoff=0.4)

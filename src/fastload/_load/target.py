@@ -90,6 +90,14 @@ class Keeping:
         sizes = [p.info.nbytes * width // p.info.dtype.bits for p in plan.placements if is_castable(p.info)]
         return sum(sizes) if self.keeps_all else 2 * max(sizes, default=0)
 
+    def realigned_bytes(self, plan: Plan) -> int:
+        """Memory of the copies, existing at once, of what its arena holds misaligned; a cast lets go of its copy."""
+        copied = [p for p in plan.placements if p.offset % p.info.dtype.alignment_bytes]
+        if not self.keeps_all:
+            return 2 * max((p.info.nbytes for p in copied), default=0)
+        passing = [p.info.nbytes for p in copied if self.cast is not None and is_castable(p.info)]
+        return sum(p.info.nbytes for p in copied) - sum(passing) + max(passing, default=0)
+
 
 class HostTarget:
     """Fresh host memory."""
@@ -135,8 +143,9 @@ class MappedTarget:
         return lay_out_mapped(infos, file_bytes, first_arena=first_arena)
 
     def check_room(self, plan: Plan, staging: Staging) -> None:
-        """Only what is cast takes memory that the kernel cannot take back."""
-        check_budget(self._keeping.cast_bytes(plan), host_headroom(), _HOST_HINT)
+        """See :class:`Target`; only what is cast or misaligned is copied to memory that the kernel cannot take back."""
+        needed_bytes = self._keeping.cast_bytes(plan) + self._keeping.realigned_bytes(plan)
+        check_budget(needed_bytes, host_headroom(), _HOST_HINT)
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""

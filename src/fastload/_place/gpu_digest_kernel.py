@@ -13,12 +13,13 @@ is the largest full one, and it lets every aligned slab be reduced without a loo
 
 **Memory.** A lane needs the 64 bytes of its message in its own registers, and its neighbour's lie 1 KiB further. Loads
 word by word would touch 32 cache lines for 128 bytes, 16 times over. So each lane loads its message as four vectors of
-16 bytes, back to back: they use up two whole 32-byte sectors, which is one DRAM access, so no byte comes twice, whatever
-the cache keeps. They cost the cache 4 x 32 look-ups per warp and message, against some 350 cycles of arithmetic on the
-same SM. A tile loaded contiguously and turned in shared memory costs about as much, and a barrier in each step. The
-shape [4, lanes, 4] makes the compiler choose so: it lays lanes before quarters (seen in its output: LDG.E.128, nothing
-shuffled). The next message is loaded before this one is compressed, because a 16 MiB slot gives an SM only four warps,
-too few to hide the latency for each other; within a compression four independent columns keep the units busy.
+16 bytes, back to back: they use up two whole 32-byte sectors, which is one DRAM access, so no byte comes twice,
+whatever the cache keeps. They cost the cache 4 x 32 look-ups per warp and message, against some 300 cycles of
+arithmetic on the same SM. A tile loaded contiguously and turned in shared memory costs about as much, and a barrier in
+each step. The shape [4, lanes, 4] makes the compiler choose so: it lays lanes before quarters (seen in its output:
+LDG.E.128, nothing shuffled). The next message is loaded before this one is compressed, because a 16 MiB slot gives an
+SM only four warps, too few to hide the latency for each other; within a compression four independent columns keep the
+units busy. These are reckonings from the compiler's output, not measurements.
 
 **Compile time.** The compiler's coalescing pass takes time by the square of the code for each load and store; that is
 why values move as one tile. Messages and levels are loops; only the seven rounds are unrolled, because there the
@@ -32,9 +33,11 @@ import triton.language as tl
 
 from fastload._verify.digest import BLOCK_BYTES
 
-IS_INTERPRETED = bool(triton.knobs.runtime.interpret)
-"""Whether the kernels below run in Triton's interpreter, on the CPU: decided by TRITON_INTERPRET as they are defined."""
+if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 4):
+    raise ImportError(f"Triton {triton.__version__} has no tuples of constants: 3.4 or later is needed")
 
+_WORD_BYTES = tl.constexpr(4)
+_CHUNK_BYTES = tl.constexpr(1024)
 _BLOCK_CHUNKS = tl.constexpr(BLOCK_BYTES // 1024)
 _IV = tl.constexpr((0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19))
 _CHUNK_START = tl.constexpr(1)
@@ -101,7 +104,8 @@ def _compress(h: tl.tuple, m: tl.tuple, tweak: tl.tuple, lanes: tl.constexpr) ->
     ``tweak`` is the chunk's counter (its upper half is 0: a block has 4,096 chunks), the message's bytes, the flags.
     """
     iv = _initial(lanes)
-    v = h + (iv[0], iv[1], iv[2], iv[3], tweak[0], _filled(0, lanes), tweak[1], tweak[2])
+    lower = iv[0], iv[1], iv[2], iv[3], tweak[0], _filled(0, lanes), tweak[1], tweak[2]
+    v = h + lower
     for _ in tl.static_range(6):
         v = _round(v, m)
         m = _permuted(m)
@@ -114,9 +118,11 @@ def _compress(h: tl.tuple, m: tl.tuple, tweak: tl.tuple, lanes: tl.constexpr) ->
 @triton.jit
 def _chosen(which: tl.tensor, h: tl.tuple, g: tl.tuple) -> tl.tuple:
     """``h`` in the lanes where ``which`` [lanes], else ``g``."""
-    low = tl.where(which, h[0], g[0]), tl.where(which, h[1], g[1]), tl.where(which, h[2], g[2]), tl.where(which, h[3], g[3])
-    high = tl.where(which, h[4], g[4]), tl.where(which, h[5], g[5]), tl.where(which, h[6], g[6]), tl.where(which, h[7], g[7])
-    return low + high
+    h0, h1 = tl.where(which, h[0], g[0]), tl.where(which, h[1], g[1])
+    h2, h3 = tl.where(which, h[2], g[2]), tl.where(which, h[3], g[3])
+    h4, h5 = tl.where(which, h[4], g[4]), tl.where(which, h[5], g[5])
+    h6, h7 = tl.where(which, h[6], g[6]), tl.where(which, h[7], g[7])
+    return h0, h1, h2, h3, h4, h5, h6, h7
 
 
 @triton.jit
@@ -146,14 +152,14 @@ def _load_message(words: tl.tensor, at: tl.tensor, left: tl.tensor, is_cut: tl.t
     """The messages at word ``at`` [lanes] of the buffer: [4, lanes, 4], zeros where fewer than ``left`` bytes are left.
 
     Whether to load is decided per message, not per word, else there were no 16-byte loads. So up to 63 bytes past the
-    end are read. ``is_cut``, the same for the whole program, says whether the end is in its slab: the others need not mask.
+    end are read. ``is_cut``, the same for the whole program, says whether the end is in its slab: others need not mask.
     """
     column = tl.arange(0, 4)[:, None, None] * 4 + tl.arange(0, 4)[None, None, :]
     tile = tl.load(words + at[None, :, None] + column, mask=(left > 0)[None, :, None], other=0)
     if is_cut:
         valid = tl.maximum(left[None, :, None] - column * 4, 0)
         keep = ((1 << (tl.minimum(valid, 3) * 8)) - 1).to(tl.uint32)
-        tile = tl.where(valid < 4, tile & keep, tile)
+        tile = tl.where(valid < _WORD_BYTES, tile & keep, tile)
     return tile
 
 
@@ -164,14 +170,14 @@ def _chunk_values(words: tl.tensor, length: tl.tensor, first: tl.tensor, lanes: 
     Lanes beyond the end compute what nobody reads, but for the very first: nothing at all is one empty chunk.
     """
     chunk = first + tl.arange(0, lanes)
-    nbytes = tl.minimum(tl.maximum(length - chunk * 1024, 0), 1024)
+    nbytes = tl.minimum(tl.maximum(length - chunk * _CHUNK_BYTES, 0), _CHUNK_BYTES)
     last = tl.maximum(nbytes - 1, 0) // 64
-    block_bytes = length - first // _BLOCK_CHUNKS * _BLOCK_CHUNKS * 1024
-    end_flags = tl.where(block_bytes <= 1024, _CHUNK_END + _ROOT, _CHUNK_END)
-    is_cut = (first + lanes) * 1024 > length
+    block_bytes = length - first // _BLOCK_CHUNKS * _BLOCK_CHUNKS * _CHUNK_BYTES
+    end_flags = tl.where(block_bytes <= _CHUNK_BYTES, _CHUNK_END + _ROOT, _CHUNK_END)
+    is_cut = (first + lanes) * _CHUNK_BYTES > length
     h = _initial(lanes)
     following = _load_message(words, chunk * 256, nbytes, is_cut)
-    for number in range(tl.maximum(tl.minimum(length - first * 1024, 1024) + 63, 64) // 64):
+    for number in range(tl.maximum(tl.minimum(length - first * _CHUNK_BYTES, _CHUNK_BYTES) + 63, 64) // 64):
         message = following
         left = nbytes - number * 64
         following = _load_message(words, chunk * 256 + (number + 1) * 16, left - 64, is_cut)
@@ -195,19 +201,20 @@ def _tree_value(h: tl.tuple, first: tl.tensor, nodes: tl.tensor, lanes: tl.const
     """The value of the tree over all lanes (paper, 2.5), in lane 0; the others hold leavings.
 
     Lane i holds node ``first`` + i of a block that has ``nodes`` of them on this level. On each level the lanes at
-    multiples of twice the stride take their right neighbour in: lanes keep their places and the vectors their length, so
-    that the levels are one loop. The compression that leaves one node of the block is the root.
+    multiples of twice the stride take their right neighbour in: lanes keep their places and the vectors their length,
+    so that the levels are one loop. The compression that leaves the block one node is the root's.
     """
     lane = tl.arange(0, lanes)
     node = first + lane
     stride = 1
     while (stride < lanes) & (nodes > 1):
         message = h + _partners(h, lane ^ stride)
-        flags = tl.where(nodes == 2, _PARENT + _ROOT, _PARENT).to(tl.uint32)
+        nodes_above = (nodes + 1) // 2
+        flags = tl.where(nodes_above == 1, _PARENT + _ROOT, _PARENT).to(tl.uint32)
         tweak = _filled(0, lanes), _filled(64, lanes), _filled(0, lanes) + flags
         h = _chosen(node + 1 < nodes, _compress(_initial(lanes), message, tweak, lanes), h)
         node = node // 2
-        nodes = (nodes + 1) // 2
+        nodes = nodes_above
         stride = stride * 2
     return h
 
@@ -224,7 +231,7 @@ def _store_first(out: tl.tensor, h: tl.tuple, lanes: tl.constexpr) -> None:
 
 @triton.jit(do_not_specialize=["length"])
 def hash_slabs(buffer: tl.tensor, length: tl.tensor, values: tl.tensor, lanes: tl.constexpr) -> None:
-    """One program per slab of ``lanes`` chunks of ``buffer`` (uint8, aligned to 16): its value to ``values`` [slabs, 8].
+    """One program per slab of ``lanes`` chunks of ``buffer`` (uint8, aligned to 16): a row of ``values`` [slabs, 8].
 
     ``length`` is not specialised: a length that happens to be a multiple of 16 would be compiled for anew.
     """
@@ -233,8 +240,8 @@ def hash_slabs(buffer: tl.tensor, length: tl.tensor, values: tl.tensor, lanes: t
     words = buffer.to(tl.pointer_type(tl.uint32), bitcast=True)
     h = _chunk_values(words, length, first, lanes)
     in_block = first % _BLOCK_CHUNKS
-    block_bytes = tl.minimum(length - (first - in_block) * 1024, _BLOCK_CHUNKS * 1024)
-    h = _tree_value(h, in_block, (block_bytes + 1023) // 1024, lanes)
+    block_bytes = tl.minimum(length - (first - in_block) * _CHUNK_BYTES, _BLOCK_CHUNKS * _CHUNK_BYTES)
+    h = _tree_value(h, in_block, (block_bytes + _CHUNK_BYTES - 1) // _CHUNK_BYTES, lanes)
     _store_first(values + slab * 8, h, lanes)
 
 
@@ -242,10 +249,14 @@ def hash_slabs(buffer: tl.tensor, length: tl.tensor, values: tl.tensor, lanes: t
 def hash_blocks(values: tl.tensor, length: tl.tensor, digests: tl.tensor, lanes: tl.constexpr) -> None:
     """One program per block of ``lanes`` slabs: from ``values`` [slabs, 8] to ``digests`` [blocks, 8], int32 both."""
     block = tl.program_id(0)
-    slab_bytes: tl.constexpr = _BLOCK_CHUNKS // lanes * 1024
-    block_bytes = tl.minimum(length - block * _BLOCK_CHUNKS * 1024, _BLOCK_CHUNKS * 1024)
+    slab_bytes: tl.constexpr = _BLOCK_CHUNKS // lanes * _CHUNK_BYTES
+    block_bytes = tl.minimum(length - block * _BLOCK_CHUNKS * _CHUNK_BYTES, _BLOCK_CHUNKS * _CHUNK_BYTES)
     slabs = tl.maximum((block_bytes + slab_bytes - 1) // slab_bytes, 1)
     row, column = tl.arange(0, lanes)[:, None], tl.arange(0, 8)[None, :]
     tile = tl.load(values + (block * lanes + row) * 8 + column, mask=row < slabs, other=0)
     h = _tree_value(_eight(tile.to(tl.uint32, bitcast=True), lanes), 0, slabs, lanes)
     _store_first(digests + block * 8, h, lanes)
+
+
+IS_INTERPRETED = not isinstance(hash_slabs, triton.JITFunction)
+"""Whether the kernels run in Triton's interpreter, on the CPU: TRITON_INTERPRET decides it as they are defined."""

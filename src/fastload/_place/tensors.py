@@ -48,7 +48,7 @@ def torch_layout(info: TensorInfo) -> tuple[torch.dtype, tuple[int, ...]]:
     the packed bytes, one-dimensional.
 
     Raises:
-        UnsupportedError: the installed torch is too old for the dtype.
+        UnsupportedError: the installed torch is too old for the dtype, or cannot hold the shape.
     """
     name, shape = info.dtype.name, info.shape
     if info.dtype.bits % 8:
@@ -58,7 +58,18 @@ def torch_layout(info: TensorInfo) -> tuple[torch.dtype, tuple[int, ...]]:
     dtype = getattr(torch, _TORCH_NAMES[name], None)
     if dtype is None:
         raise UnsupportedError(f"torch {torch.__version__} has no dtype for {name}", "Install a newer torch")
+    if not info.nbytes:
+        _check_shape(info, shape)
     return dtype, shape
+
+
+def _check_shape(info: TensorInfo, shape: tuple[int, ...]) -> None:
+    """Lengths beside a 0 are not bounded by any file; torch's are, and so are their products."""
+    try:
+        torch.empty(shape, dtype=torch.float64, device="cpu")
+    except (TypeError, RuntimeError) as exc:
+        what = f"torch cannot hold {quoted(info.name)}, which is empty, of shape {list(info.shape)}"
+        raise UnsupportedError(what, "Leave it out: tensors=") from exc
 
 
 def view_bytes(memory: torch.Tensor, info: TensorInfo) -> torch.Tensor:
@@ -71,7 +82,7 @@ def tensor_over(buffer: memoryview, info: TensorInfo) -> torch.Tensor:
     """The tensor that ``buffer`` holds, with a storage of its own: ``torch.save`` writes it and nothing else."""
     dtype, shape = torch_layout(info)
     if not info.nbytes:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")  # wherever the caller's default device may be
     return torch.frombuffer(buffer, dtype=dtype).view(shape)
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MAX_LISTING_BYTES = 64 << 20  # 64 MiB
 _MAX_METADATA_BYTES = 4096
 _MAX_DEPTH = 16
-_DOWNLOADS = ".cache/huggingface/download"
+DOWNLOADS = ".cache/huggingface/download"
+"""Where ``hf download --local-dir`` keeps its notes, in the folder itself."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _NOT_CONTENT = frozenset({OURS, ".cache", ".git", ".locks"})
@@ -92,7 +93,7 @@ def _parse_entry(name: str, entry: Any) -> OfferedFile | None:
 
 def read_download(folder: str, file: OfferedFile) -> tuple[str, OfferedFile] | None:
     """What ``hf download --local-dir`` noted of ``file``: its commit, and the file with the digest that is its etag."""
-    path = os.path.join(folder, _DOWNLOADS, f"{file.path}.metadata")
+    path = os.path.join(folder, DOWNLOADS, f"{file.path}.metadata")
     if not os.path.isfile(path):
         return None
     try:
@@ -113,7 +114,7 @@ def with_digest(file: OfferedFile, name: str) -> OfferedFile:
 
 def find_unfinished(folder: str) -> str | None:
     """The name of a download below a plain ``folder`` that was not finished, if there is one."""
-    top = os.path.join(folder, _DOWNLOADS)
+    top = os.path.join(folder, DOWNLOADS)
     for _, _, names in os.walk(top):
         for name in names:
             if name.endswith(".incomplete"):

@@ -1,0 +1,202 @@
+"""Block digests on the GPU, taken where the bytes landed: storage, host memory and PCIe are covered, the CPU is free.
+
+The staging slot holds bytes as they lie in the file, whole blocks but for the file's last. Two kernels
+(:mod:`fastload._place.gpu_digest_kernel`) bring them to one BLAKE3 each, in order on the lane's stream. Nothing waits
+for the device, and nothing is allocated: the digests lie on the device until their lane copies them out.
+
+Triton compiles the kernels on first use, seconds that no load should wait for. :func:`warm_up` does so beside the load,
+proves the result on bytes whose digest the CPU knows, and says why where that cannot be had; the CPU hashes meanwhile,
+and for good where it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
+from fastload.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
+WORDS = 8
+"""A digest is eight little-endian words; torch knows int32 better than uint32, and the bits are the same."""
+MAX_BYTES = 1 << 30  # 1 GiB: the kernels count bytes in 32 bits
+_CHUNK_BYTES = 1 << 10
+_BLOCK_CHUNKS = BLOCK_BYTES // _CHUNK_BYTES
+_MESSAGE_BYTES = 64
+_ALIGNMENT_BYTES = 16
+_SLAB_CHUNKS = 128
+"""Chunks a program hashes, one thread each: four warps, one for each scheduler of an SM; 16 MiB are 128 programs."""
+_INTERPRETED_SLAB_CHUNKS = 4096
+"""The interpreter pays per operation, not per lane: 128 chunks a program would take it half a minute for a block."""
+_PROBE_BYTES = (_SLAB_CHUNKS + 2) * _CHUNK_BYTES + 5
+"""A whole slab and a piece of one, an odd number of chunks and a cut word: every way through both kernels."""
+
+
+def digest_blocks(buffer: torch.Tensor, length: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """The digests of the blocks in the first ``length`` bytes of ``buffer``; once: a lane has a :class:`BlockDigester`.
+
+    Args:
+        buffer: [bytes] uint8 on the device, aligned to 16; a block begins at every multiple of 4 MiB.
+        length: in bytes; what lies beyond does not matter, but up to 63 bytes of it are read, so they must be there.
+        out: [blocks, 8] int32 for the digests; without it they get memory of their own.
+
+    Returns:
+        [blocks, 8] int32, valid in the order of the device's current stream. No bytes at all are one empty block.
+
+    Raises:
+        UsageError: the buffer is not of this kind.
+        UnsupportedError: no Triton, or not a CUDA device.
+    """
+    return BlockDigester(buffer.device, max(length, 1)).digest(buffer, length, out=out)
+
+
+def to_hex(digests: torch.Tensor) -> list[str]:
+    """Digests [blocks, 8] int32 as 64 hex digits each. Waits for the device where they are still there."""
+    return [struct.pack(f"<{WORDS}i", *words).hex() for words in digests.tolist()]
+
+
+class BlockDigester:
+    """Takes the block digests of one buffer at a time, of up to ``buffer_bytes``, with memory that it keeps.
+
+    Make and use it under one stream: its memory belongs to the current one, which also keeps a call's results from
+    being overwritten by the next before they were copied out.
+    """
+
+    def __init__(self, device: torch.device, buffer_bytes: int, *, slab_chunks: int | None = None) -> None:
+        if not 0 < buffer_bytes <= MAX_BYTES:
+            raise UsageError(f"a buffer of {buffer_bytes} bytes cannot be digested at once", f"at most {MAX_BYTES}")
+        self._kernels = _load_kernels(device)
+        widest = _INTERPRETED_SLAB_CHUNKS if self._kernels.IS_INTERPRETED else _SLAB_CHUNKS
+        self._slab_chunks = slab_chunks or widest
+        self._block_slabs = _BLOCK_CHUNKS // self._slab_chunks
+        self._buffer_bytes = buffer_bytes
+        blocks = _count_digests(buffer_bytes)
+        self._values = torch.empty(blocks * self._block_slabs, WORDS, dtype=torch.int32, device=device)
+        self._digests = torch.empty(blocks, WORDS, dtype=torch.int32, device=device)
+        self._device = self._digests.device  # with the number that "cuda" lacks
+
+    def digest(self, buffer: torch.Tensor, length: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """See :func:`digest_blocks`; without ``out`` the result is overwritten by the next call."""
+        self._check_buffer(buffer, length)
+        blocks = _count_digests(length)
+        slabs = max(1, -(-length // (self._slab_chunks * _CHUNK_BYTES)))
+        digests = self._digests[:blocks] if out is None else out
+        self._check_out(digests, blocks)
+        with self._on_device():
+            self._kernels.hash_slabs[(slabs,)](
+                buffer, length, self._values, self._slab_chunks, num_warps=_count_warps(self._slab_chunks)
+            )
+            self._kernels.hash_blocks[(blocks,)](
+                self._values, length, digests, self._block_slabs, num_warps=_count_warps(self._block_slabs)
+            )
+        return digests
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        """Triton launches on torch's current device, which need not be the buffer's."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else contextlib.nullcontext()
+
+    def _check_buffer(self, buffer: torch.Tensor, length: int) -> None:
+        if not 0 <= length <= self._buffer_bytes:
+            raise UsageError(f"{length} bytes to digest in a buffer of {self._buffer_bytes}")
+        if -(-length // _MESSAGE_BYTES) * _MESSAGE_BYTES > buffer.numel():
+            raise UsageError(
+                f"{length} bytes to digest in a buffer of {buffer.numel()}", "it must reach to a multiple of 64 bytes"
+            )
+        if buffer.dtype != torch.uint8 or not _is_plain(buffer, 1, self._device):
+            raise UsageError(f"bytes on {self._device}, contiguous and aligned to 16, can be digested")
+
+    def _check_out(self, digests: torch.Tensor, blocks: int) -> None:
+        is_fit = digests.dtype == torch.int32 and digests.shape == (blocks, WORDS)
+        if not is_fit or not _is_plain(digests, 2, self._device):
+            raise UsageError(f"{blocks} digests need int32 [{blocks}, {WORDS}] on {self._device}, aligned to 16")
+
+
+def warm_up(device: torch.device) -> Future[None]:
+    """Compile for ``device`` beside the load, and prove the kernels on known bytes.
+
+    Returns:
+        A future that is done when blocks can be digested there; or fails with `UnsupportedError` that says why not. Its
+        thread is no daemon: the interpreter's end waits for a compilation, which could not be cut off safely.
+    """
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastload-gpu-digest")
+    try:
+        return executor.submit(_prove, device)
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _prove(device: torch.device) -> None:
+    """Raise `UnsupportedError` unless the kernels find what the CPU finds."""
+    content = bytes(n % 251 for n in range(_PROBE_BYTES))  # as in BLAKE3's own test vectors
+    expected = block_digest(content)
+    try:
+        (found,) = _digest_alone(device, content)
+    except UnsupportedError:
+        raise
+    except Exception as exc:
+        # What a compiler, a linker, a driver may raise has no common base, and none of it may end a load that the CPU
+        # can prove as well.
+        raise _refusal(device, exc) from exc
+    if found != expected:
+        raise UnsupportedError(f"no block digests on {device}: its kernels find {found} where {expected} is right")
+
+
+def _digest_alone(device: torch.device, content: bytes) -> list[str]:
+    """The digests of ``content``, on a stream that no load waits for."""
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    with torch.cuda.stream(stream):  # None: no stream
+        digester = BlockDigester(device, len(content))
+        buffer = torch.full((-(-len(content) // _MESSAGE_BYTES) * _MESSAGE_BYTES,), 0xFF, dtype=torch.uint8)
+        buffer[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return to_hex(digester.digest(buffer.to(device), len(content)))
+
+
+def _refusal(device: torch.device, exc: BaseException) -> UnsupportedError:
+    while exc.__cause__ is not None:  # Triton wraps what went wrong in the source around it
+        exc = exc.__cause__
+    reason = (str(exc).splitlines() or [""])[0]
+    return UnsupportedError(
+        f"no block digests on {device}: {type(exc).__name__}: {reason}",
+        "Triton needs a C compiler with Python's headers, and a folder that it may write to (TRITON_CACHE_DIR)",
+    )
+
+
+def _load_kernels(device: torch.device) -> Any:
+    """The module of the kernels, which imports Triton.
+
+    Raises:
+        UnsupportedError: there is no Triton, or it does not run on this kind of device.
+    """
+    try:
+        from fastload._place import gpu_digest_kernel  # noqa: PLC0415 - Triton is large, and not everywhere
+    except ImportError as exc:
+        raise UnsupportedError(
+            f"no block digests on {device}: {exc}", "Install triton 3.4 or later, the one that torch for CUDA names"
+        ) from exc
+    expected = "cpu" if gpu_digest_kernel.IS_INTERPRETED else "cuda"
+    if device.type != expected:
+        interpreted = " (TRITON_INTERPRET is set)" if gpu_digest_kernel.IS_INTERPRETED else ""
+        raise UnsupportedError(f"no block digests on {device}: Triton runs on {expected} here{interpreted}")
+    return gpu_digest_kernel
+
+
+def _is_plain(tensor: torch.Tensor, dimensions: int, device: torch.device) -> bool:
+    is_here = tensor.device == device and tensor.dim() == dimensions
+    return is_here and tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT_BYTES == 0
+
+
+def _count_digests(length: int) -> int:
+    return max(1, count_blocks(length))
+
+
+def _count_warps(lanes: int) -> int:
+    """One thread per lane, up to eight warps."""
+    return max(1, min(8, lanes // 32))
