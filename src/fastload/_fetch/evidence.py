@@ -104,7 +104,7 @@ def find_evidence(stored: Stored, repair: Repair = _no_better) -> Evidence:
 
 
 def may_be_known(stored: Stored) -> bool:
-    """False for a plain folder beside which nobody has left anything: it need not be listed, however much lies in it."""
+    """False for a plain folder in which nobody has left notes: it need not be listed, however much lies in it."""
     if stored.layout is not None:
         return True
     return any(os.path.isdir(os.path.join(stored.folder, notes)) for notes in (OURS, DOWNLOADS))

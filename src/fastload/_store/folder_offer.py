@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._read.choose import choose_reader
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from fastload._store.root import Stored
     from fastload._verify.manifest import Manifest, ManifestFile
 
-_DEPTH = 8
+_DEPTHS = range(4, 9)
+"""Two threads a CPU: while one waits for storage, another digests; more of them only wait for each other."""
 _COLD = 0.01
 
 
@@ -37,7 +38,7 @@ class FolderOffer:
     commit: str | None
     folder: str
     files: tuple[OfferedFile, ...]
-    depth: int = _DEPTH
+    depth: int = field(default_factory=lambda: min(max(2 * len(os.sched_getaffinity(0)), _DEPTHS[0]), _DEPTHS[-1]))
 
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`; a file that has changed since is an ``IntegrityError``."""
