@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload import IntegrityError, Options
+from fastload import AuthError, IntegrityError, Options
 from hub_faults import WrongBytes
 from hub_server import HubServer, Repo
 from stored_models import COMMIT, model_files, write_cache, write_folder
@@ -69,4 +69,12 @@ def test_wrong_bytes_that_the_hubs_client_takes_are_found(hub: HubServer, tmp_pa
     hub.faults.add(WrongBytes(50_000), path="*", host="cdn", times=None)
     with pytest.raises(IntegrityError, match="twice"):
         fastload.warm(REPO, options=Options(local=str(tmp_path), transfer="hub"))
-    assert not list((tmp_path / "models--org--name/snapshots").iterdir())
+    assert not list(tmp_path.glob("models--org--name/snapshots/*"))
+
+
+def test_a_model_that_is_refused_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HubServer({REPO: Repo(FILES, is_gated=True)}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        with pytest.raises(AuthError):
+            fastload.warm(REPO, options=Options(local=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == [".locks"]

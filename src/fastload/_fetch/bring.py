@@ -69,6 +69,14 @@ def bring(job: Bringing) -> Brought:
         HubError, StoreError: the offer cannot be read.
     """
     job.clock.enter("plan")
+    try:
+        return _bring(job)
+    except BaseException:
+        job.destination.tidy()  # a model that is gated, say, should leave no trace
+        raise
+
+
+def _bring(job: Bringing) -> Brought:
     with opened(job) as tasks:
         job.clock.enter("stream")
         tally = admit(job, tasks)

@@ -11,6 +11,7 @@ from fastload._store.admit.stamp import Published, read_wish, write_stamp
 from fastload._store.filesystem import make_folder, remove_file, sync_folder, write_whole
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.removal import finish_removals
+from fastload._store.keep.tidy import remove_empty
 from fastload._verify.manifest import dump_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError
@@ -42,6 +43,9 @@ class Destination(Protocol):
     def make(self) -> None:
         """Make the folders that must be there before anything is staged."""
 
+    def tidy(self) -> None:
+        """Nothing was published: remove what was made for nothing."""
+
     def find_existing(self, file: OfferedFile) -> str | None:
         """The path of a file in its place that may be ``file``; its bytes have yet to prove it."""
 
@@ -66,6 +70,10 @@ class CacheDestination:
         make_folder(self._layout.snapshots)
         self.area.make()
         finish_removals(self._layout)
+
+    def tidy(self) -> None:
+        """See :class:`Destination`."""
+        remove_empty(self._layout)
 
     def find_existing(self, file: OfferedFile) -> str | None:
         """See :class:`Destination`: a blob of that digest, whoever brought it."""
@@ -131,6 +139,9 @@ class PlainDestination:
     def make(self) -> None:
         """See :class:`Destination`."""
         self.area.make()
+
+    def tidy(self) -> None:
+        """See :class:`Destination`. The folder is the user's, empty or not."""
 
     def find_existing(self, file: OfferedFile) -> str | None:
         """See :class:`Destination`."""
