@@ -180,3 +180,26 @@ def test_reason_is_left_in_the_termination_log(tmp_path: Path, monkeypatch: pyte
         signal.signal(signal.SIGTERM, before)
     (line,) = log.read_text().splitlines()
     assert json.loads(line)["error"]["type"] == "ModelNotFoundError"
+
+
+def test_a_flag_is_written_out(real_model: Path) -> None:
+    run = _run("inspect", real_model, "--js")
+    assert run.returncode == 2
+    assert "--js" in run.stderr
+
+
+def test_a_stdout_that_takes_nothing_is_an_error_and_no_traceback(real_model: Path) -> None:
+    with open("/dev/full", "w", encoding="ascii") as full:
+        run = subprocess.run(
+            [*FASTLOAD, "inspect", real_model], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert run.returncode == 14
+    assert "no space left" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_names_that_the_terminal_cannot_spell_are_shown_by_their_code_points(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(pack({"gewöhnlich": ("U8", [1], b"\0")}))
+    run = _run("inspect", tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert run.returncode == 0
+    assert "gew\\xf6hnlich" in run.stdout

@@ -113,3 +113,19 @@ def test_config_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> Non
     (tmp_path / "config.json").symlink_to("nowhere.json")
     with pytest.raises(fastload.FormatError, match=r"config\.json"):
         fastload.load(tmp_path, dtype="BF16")
+
+
+def test_a_config_as_python_writes_it_is_read(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"time_step_limit": [0.0, Infinity], "x": NaN}')
+    assert fastload.load(tmp_path, dtype="BF16")["a"].dtype == torch.bfloat16
+
+
+def test_a_quantization_config_elsewhere_in_the_model_counts_too(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    save_file({"a": torch.ones(3)}, tmp_path / "part" / "model.safetensors")
+    (tmp_path / "part" / "config.json").write_text("{}")
+    for config in ({"quantization_config": {"bits": 4}}, {"text_config": {"quantization_config": {"bits": 4}}}):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(fastload.UsageError, match="quantization_config"):
+            fastload.load(tmp_path, subfolder="part", dtype="BF16")

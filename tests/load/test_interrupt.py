@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BEFORE = """
-import os, sys, threading, time, torch, fastload
+import os, signal, sys, threading, time, torch, fastload
+signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup it is ignored, and children inherit that
 def held():
     fds = len(os.listdir("/proc/self/fd"))
     return fds, sorted(t.name for t in threading.enumerate())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,16 +17,15 @@ from fastload._fetch.evidence import (
     stored_at,
 )
 from fastload._fetch.record import record_proof
-from fastload._fetch.remote import read_checkpoint, read_whole
+from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.signed import by_signature
 from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.through import begin_copy
 from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
-from fastload._format.header import parse_object
 from fastload._read.choose import Choice, choose_reader
-from fastload._read.file import read_header, read_small_file
+from fastload._read.file import read_header
 from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
@@ -36,6 +34,7 @@ from fastload._store.tiered import search
 from fastload.errors import FormatError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
     from fastload._fetch.source import HubFound
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings
-
-_MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,20 +202,3 @@ def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetc
         evidence=_weigh_hub(offer, settings),
         begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
     )
-
-
-def is_quantised(fetched: Fetched, subfolder: str | None) -> bool:
-    """True if the model's config.json says that its weights are quantised.
-
-    Raises:
-        FormatError: the config is there but is no JSON object.
-    """
-    if fetched.remote is not None:
-        name = f"{subfolder.strip('/')}/config.json" if subfolder else "config.json"
-        file = next((file for file in fetched.remote.files if file.path == name), None)
-        raw = None if file is None else read_whole(fetched.remote, file, _MAX_CONFIG_BYTES)
-        path = name
-    else:
-        path = os.path.join(fetched.folder, "config.json")
-        raw = read_small_file(path, _MAX_CONFIG_BYTES) if os.path.lexists(path) else None
-    return raw is not None and bool(parse_object(raw, path).get("quantization_config"))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import Busy
-from fastload._fetch.checkpoint import Fetched, fetch, is_quantised
+from fastload._fetch.checkpoint import Fetched, fetch
+from fastload._fetch.config import is_quantised
 from fastload._load.proving import prove, require
 from fastload._load.request import choose_tensors
 from fastload._load.schedule import Schedule
@@ -81,8 +82,8 @@ def check_cast(found: Found, subfolder: str | None) -> None:
     """Raise ``UsageError`` where casting could change what the weights mean."""
     check_castable(found.infos)
     if is_quantised(found.fetched, subfolder):
-        what = "dtype= cannot cast a model whose config.json has a quantization_config"
-        raise UsageError(what, "Load it as it is stored (leave dtype= out)")
+        what = "a model whose config.json has a quantization_config cannot be cast"
+        raise UsageError(what, "Load it as it is stored: without dtype=, into parameters of the stored dtypes")
 
 
 def prepare(request: Request, found: Found, target: Target, device: torch.device, clock: Clock) -> Stream:

@@ -108,7 +108,7 @@ def check_castable(infos: Iterable[TensorInfo]) -> None:
     for info in infos:
         if info.dtype.name not in CASTABLE and info.dtype.name not in UNTOUCHED:
             what = f"dtype= cannot cast {quoted(info.name)}, which is {info.dtype.name}"
-            raise UsageError(f"{what}: without its scales that changes its meaning", "Leave dtype= out")
+            raise UsageError(f"{what}: without its scales that changes its meaning", "Load it as it is stored")
 
 
 def is_castable(info: TensorInfo) -> bool:

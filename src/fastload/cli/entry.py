@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fastload
+from fastload._store.filesystem import translate_write
 from fastload.cli import inspect, load, ls, pin, prune, resolve, rm, unpin, verify, warm
 from fastload.cli.several import PartialError
 from fastload.errors import FastloadError, UsageError
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in words
     _catch_termination()
     try:
+        _make_printable()
         parsed = _build_parser().parse_args(words)
         parsed.run(parsed)
         sys.stdout.flush()
@@ -46,11 +49,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read us has left, as `head` does; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as exc:
+        return _fail_to_print(exc, as_json=as_json)
     except KeyboardInterrupt:
         return _fail({"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED, as_json=as_json)
     except _Terminated:
         return _fail({"type": "Terminated", "message": "terminated"}, _TERMINATED, as_json=as_json)
     return 0
+
+
+def _make_printable() -> None:
+    """A name that the terminal's encoding lacks is shown by its code point, not by a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail_to_print(exc: OSError, *, as_json: bool) -> int:
+    """What the system says of files is ours by the time it gets here; what is left is stdout's.
+
+    Python would try once more at exit, and complain: so it leads nowhere from now on.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    error = translate_write("stdout", exc)
+    return _fail(error.to_dict(), error.exit_code, as_json=as_json)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,13 +83,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="fastload", description="Bring an LLM's weights to where they compute.", epilog=_EXIT_CODES)
+    parser = _Parser(
+        prog="fastload",
+        description="Bring an LLM's weights to where they compute.",
+        epilog=_EXIT_CODES,
+        allow_abbrev=False,  # what is not --json must not be taken for it
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--version", action="version", version=f"fastload {fastload.__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb in _VERBS:
         name = verb.__name__.rpartition(".")[2]
-        own = verbs.add_parser(name, help=verb.HELP, description=verb.HELP)
+        own = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
         verb.add_arguments(own)
         own.add_argument("--json", action="store_true", dest="as_json", help="one JSON object is all of stdout")
         own.set_defaults(run=verb.run)

@@ -1,0 +1,60 @@
+"""What a model's ``config.json`` says of its weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from fastload._fetch.remote import read_whole
+from fastload._read.file import read_small_file
+from fastload.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastload._fetch.checkpoint import Fetched
+
+_MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
+_NAME = "config.json"
+_NESTED = "text_config"
+"""Where a model of several kinds of input keeps what belongs to its language model."""
+
+
+def is_quantised(fetched: Fetched, subfolder: str | None) -> bool:
+    """True if a config says that the weights are quantised: the one beside them, or that of the whole model.
+
+    Raises:
+        FormatError: a config is there but is no JSON object.
+    """
+    for path, raw in _read_configs(fetched, subfolder):
+        config = _parse(raw, path)
+        nested = config.get(_NESTED)
+        if config.get("quantization_config") or (isinstance(nested, dict) and nested.get("quantization_config")):
+            return True
+    return False
+
+
+def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str, bytes]]:
+    names = [_NAME] if not subfolder else [f"{subfolder.strip('/')}/{_NAME}", _NAME]
+    for name in names:
+        if fetched.remote is not None:
+            file = next((file for file in fetched.remote.files if file.path == name), None)
+            if file is not None:
+                yield name, read_whole(fetched.remote, file, _MAX_CONFIG_BYTES)
+            continue
+        top = fetched.root if os.path.isdir(fetched.root) else fetched.folder
+        path = os.path.join(top, name)
+        if os.path.lexists(path):
+            yield path, read_small_file(path, _MAX_CONFIG_BYTES)
+
+
+def _parse(raw: bytes, path: str) -> dict[str, Any]:
+    """Not as strictly as a header: ``Infinity`` and ``NaN`` stand in real ones."""
+    try:
+        config = json.loads(raw)
+    except (ValueError, RecursionError) as exc:
+        raise FormatError(path, f"no JSON ({exc})", "a JSON object") from exc
+    if not isinstance(config, dict):
+        raise FormatError(path, "JSON that is no object", "a JSON object")
+    return config
