@@ -42,20 +42,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _build_parser().parse_args(words)
         parsed.run(parsed)
         sys.stdout.flush()
-    except FastloadError as error:
-        return _fail(error.to_dict(), error.exit_code, as_json=as_json)
-    except PartialError as partial:
-        return _fail(partial.first.to_dict(), partial.first.exit_code, as_json=as_json, facts=partial.facts)
     except BrokenPipeError:
-        # Whoever read us has left, as `head` does; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as exc:
-        return _fail_to_print(exc, as_json=as_json)
-    except KeyboardInterrupt:
-        return _fail({"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED, as_json=as_json)
-    except _Terminated:
-        return _fail({"type": "Terminated", "message": "terminated"}, _TERMINATED, as_json=as_json)
+        _let_go_of_stdout()  # whoever read us has left, as `head` does: no error
+    except (FastloadError, PartialError, OSError, KeyboardInterrupt, _Terminated) as error:
+        return _fail(error, as_json=as_json)
     return 0
+
+
+def _let_go_of_stdout() -> None:
+    """Else Python would try once more at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
+    """The facts and the exit code that an error means."""
+    if isinstance(error, OSError) and not isinstance(error, FastloadError):
+        # What the system says of files is ours by the time it gets here; what is left is stdout's.
+        _let_go_of_stdout()
+        error = translate_write("stdout", error)
+    if isinstance(error, PartialError):
+        error = error.first
+    if isinstance(error, FastloadError):
+        return error.to_dict(), error.exit_code
+    if isinstance(error, _Terminated):
+        return {"type": "Terminated", "message": "terminated"}, _TERMINATED
+    return {"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED
 
 
 def _make_printable() -> None:
@@ -63,16 +74,6 @@ def _make_printable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _fail_to_print(exc: OSError, *, as_json: bool) -> int:
-    """What the system says of files is ours by the time it gets here; what is left is stdout's.
-
-    Python would try once more at exit, and complain: so it leads nowhere from now on.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    error = translate_write("stdout", exc)
-    return _fail(error.to_dict(), error.exit_code, as_json=as_json)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,11 +121,13 @@ def _catch_termination() -> None:
         signal.signal(signal.SIGTERM, terminate)
 
 
-def _fail(error: dict[str, Any], exit_code: int, *, as_json: bool, facts: dict[str, Any] | None = None) -> int:
-    print(f"fastload: {error['message']}", file=sys.stderr)
+def _fail(error: BaseException, *, as_json: bool) -> int:
+    facts, exit_code = _explain(error)
+    print(f"fastload: {facts['message']}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"schema": 1, **(facts or {}), "error": error, "exit_code": exit_code}))
-    _leave_termination_message({"error": error, "exit_code": exit_code})
+        others = error.facts if isinstance(error, PartialError) else {}
+        print(json.dumps({"schema": 1, **others, "error": facts, "exit_code": exit_code}))
+    _leave_termination_message({"error": facts, "exit_code": exit_code})
     return exit_code
 
 
