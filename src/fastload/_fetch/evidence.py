@@ -171,7 +171,7 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
     for path in dict.fromkeys((error.path, *others)):
         damage = _find_difference(evidence, path)
         if damage is not None:
-            hint = "Its copy there is damaged: run fastload verify NAME --repair, or fetch it again"
+            hint = "Its copy there is damaged: fastload warm NAME brings it again"
             return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], hint)
     return None
 
@@ -179,8 +179,10 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
 def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     """Found and expected, where the file at ``path`` does not have the digest that is known of it."""
     known = evidence.find(path)
-    if known is None or not os.path.isfile(path):
+    if known is None:
         return None
+    if not os.path.isfile(path):
+        return "no file", f"{known.size:,} bytes"
     content = ContentHash(os.path.getsize(path))
     with open(path, "rb") as file:
         while piece := file.read(BLOCK_BYTES):

@@ -21,6 +21,8 @@ from fastload._read.blocks import read_block
 from fastload._store.filesystem import make_folder, new_id, remove_file, sync_folder, writing
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.tier import Patience
+from fastload._store.patience import ask_all
+from fastload._store.tiered import PATIENCE_S
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import FastloadError
 
@@ -82,6 +84,11 @@ class Repair:
                     yield offer
 
     def _ask_root(self, root: Root) -> Offer | None:
+        """What ``root`` offers; a mount that hangs is no better source."""
+        asked = ask_all((root,), self._find_at, patience_s=PATIENCE_S)
+        return next((offer for _, offer in asked.replies), None)
+
+    def _find_at(self, root: Root) -> Offer | None:
         commit = self._stored.commit
         stored = root.find_commit(self._stored.repo, commit) if commit is not None else None
         stored = stored or root.find_plain(self._stored.repo)

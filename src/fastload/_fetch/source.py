@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._store.folder_offer import offer_stored, read_manifest
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
-from fastload._store.tiered import Search, Tiers, search
+from fastload._store.patience import ask_all
+from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
 from fastload.errors import AuthError, FormatError, HubError, NetworkError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastload._settings.hub import HubSettings
     from fastload._store.offer import Offer
@@ -33,8 +35,8 @@ class Meant:
     repo: str
     commit: str | None
     """None for a plain folder, whose commit follows from its content."""
-    stored: tuple[Stored, ...]
-    """Complete copies on tiers that are folders, the best first."""
+    find_stored: Callable[[], tuple[Stored, ...]]
+    """Complete copies on tiers that are folders, the best first; asked when bytes are wanted, since mounts may hang."""
     hub: HubTier | None
     """Gives it where no folder does; None: must not be asked, or could not be."""
     learnt: str
@@ -45,8 +47,9 @@ class Meant:
 
         ``target`` comes before the hub only where more than the files themselves says that all is there.
         """
-        here = next((stored for stored in self.stored if stored.tier == target), None)
-        for stored in self.stored:
+        copies = self.find_stored()
+        here = next((stored for stored in copies if stored.tier == target), None)
+        for stored in copies:
             if stored is not here:
                 yield offer_stored(stored)
         is_sure = here is not None and here.evidence != "structure"
@@ -122,9 +125,13 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
     if here is None:
         raise seen.miss(*([] if hub is None else [hub.endpoint]))
     candidate = candidates[0] if candidates else name.candidates[0]
-    copies = (here,) if here.commit is None or here.layout is None else _copies(here.repo, here.commit, tiers, target)
     return Meant(
-        candidate=candidate, repo=here.repo, commit=here.commit, stored=copies or (here,), hub=hub, learnt=here.tier
+        candidate=candidate,
+        repo=here.repo,
+        commit=here.commit,
+        find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
+        hub=hub,
+        learnt=here.tier,
     )
 
 
@@ -168,22 +175,27 @@ def _ask_hub(candidates: list[Candidate], hub: HubTier, tiers: Tiers, target: Ro
             continue
         if commit is None:
             continue
-        copies = _copies(candidate.repo, commit, tiers, target)
-        learnt = "name" if candidate.is_pinned else "hub"
-        return Meant(candidate=candidate, repo=candidate.repo, commit=commit, stored=copies, hub=hub, learnt=learnt)
+        return Meant(
+            candidate=candidate,
+            repo=candidate.repo,
+            commit=commit,
+            find_stored=partial(_copies, candidate.repo, commit, tiers, target),
+            hub=hub,
+            learnt="name" if candidate.is_pinned else "hub",
+        )
     if refusal is not None:
         raise refusal
     return None
 
 
-def _copies(repo: str, commit: str, tiers: Tiers, target: Root) -> tuple[Stored, ...]:
-    def look() -> Iterator[Stored]:
-        for root in (target, *(root for root in tiers.roots if root.path != target.path)):
-            stored = root.find_commit(repo, commit)
-            if stored is not None and stored.is_complete:
-                yield stored
-
-    return tuple(look())
+def _copies(repo: str, commit: str | None, tiers: Tiers, target: Root) -> tuple[Stored, ...]:
+    """Complete copies of a commit, the target's first; a mount that cannot say has none."""
+    if commit is None:
+        return ()
+    mounts = tuple(root for root in tiers.roots if root.path != target.path)
+    asked = ask_all(mounts, lambda root: root.find_commit(repo, commit), patience_s=PATIENCE_S)
+    found = (target.find_commit(repo, commit), *(stored for _, stored in asked.replies))
+    return tuple(stored for stored in found if stored is not None and stored.is_complete)
 
 
 @dataclass(frozen=True, slots=True)

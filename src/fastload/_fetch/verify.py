@@ -145,7 +145,7 @@ def _find(model: str | os.PathLike[str], revision: str | None, settings: Setting
 def _failure(folder: str, bad: Sequence[Finding]) -> IntegrityError:
     first = bad[0]
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-    hint = "Mend it from another tier: fastload verify NAME --repair; or remove it and fetch it again"
+    hint = "fastload verify NAME --repair mends blocks from another tier; fastload warm NAME brings whole files again"
     path = os.path.join(folder, first.path)
     return IntegrityError(path, first.offset, first.found + more, first.expected, hint, findings=tuple(bad))
 

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
@@ -25,6 +26,7 @@ from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.publish import write_ref
 from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.filesystem import new_id
+from fastload._store.hub.access import Patience
 from fastload._store.hub.client import ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
@@ -54,7 +56,9 @@ def warm(request: WarmRequest, settings: Settings) -> Snapshot:
     """See :func:`fastload.warm`."""
     deadline = Deadline(settings.deadline, f"warming {os.fspath(request.model)}")
     if request.jitter_s:
-        time.sleep(random.uniform(0, request.jitter_s))  # noqa: S311 - spreads a fleet's requests, keeps no secret
+        pause_s = random.uniform(0, request.jitter_s)  # noqa: S311 - spreads a fleet's requests, keeps no secret
+        time.sleep(min(pause_s, settings.deadline) if settings.deadline is not None else pause_s)
+        deadline.check()
     with _hub(settings) as hub:
         return _Warming(request, settings, deadline, hub).run()
 
@@ -67,12 +71,26 @@ def plan_warm(request: WarmRequest, settings: Settings) -> Planned:
 
 @contextmanager
 def _hub(settings: Settings) -> Iterator[HubTier | None]:
-    hub = hub_of(settings)
+    hub = hub_of(settings, _patience(settings.deadline))
     try:
         yield hub
     finally:
         if hub is not None:
             hub.close()
+
+
+def _patience(deadline_s: float | None) -> Patience:
+    """Of a hub that is asked what there is: no longer than there is time."""
+    usual = Patience()
+    if deadline_s is None:
+        return usual
+    return replace(
+        usual,
+        give_up_after_s=deadline_s,
+        connect_timeout_s=min(usual.connect_timeout_s, deadline_s),
+        read_timeout_s=min(usual.read_timeout_s, deadline_s),
+        longest_pause_s=min(usual.longest_pause_s, deadline_s),
+    )
 
 
 class _Warming:
@@ -83,6 +101,7 @@ class _Warming:
         self._settings = settings
         self._deadline = deadline
         self._target = _target_of(request, settings)
+        _check_request(request, settings, self._target)
         if request.link is not None:
             check_link(request.link, self._target.path)
         self._report: Report | None = None
@@ -243,6 +262,19 @@ class _Warming:
         )
 
 
+def _check_request(request: WarmRequest, settings: Settings, target: Root) -> None:
+    """Raise ``UsageError`` for what would wait for ever, or spread files over what is others'."""
+    if request.slots is not None and request.slots < 1:
+        raise UsageError(f"--slots {request.slots} lets nobody copy", "Give at least 1")
+    if request.plain is None:
+        return
+    plain = os.path.realpath(request.plain)
+    for root in {target.path, *settings.shared, *([request.model] if os.path.isdir(request.model) else [])}:
+        real = os.path.realpath(root)
+        if os.path.commonpath([plain, real]) in {plain, real}:
+            raise UsageError(f"--plain {request.plain!r} and {root!r} lie in each other", "Give a folder of its own")
+
+
 def _target_of(request: WarmRequest, settings: Settings) -> Root:
     if request.to == "local":
         return Root(settings.local, label="local")
@@ -264,4 +296,5 @@ def _meant_by_path(path: str) -> Meant:
     stored = Stored(
         tier="path", repo=name, commit=None, folder=path, layout=None, evidence="structure", missing=()
     )  # fmt: skip
-    return Meant(candidate=Candidate(name, None), repo=name, commit=None, stored=(stored,), hub=None, learnt="path")
+    candidate = Candidate(name, None)
+    return Meant(candidate=candidate, repo=name, commit=None, find_stored=lambda: (stored,), hub=None, learnt="path")

@@ -50,6 +50,18 @@ def parse_size(value: int | str) -> int:
     return int(match["whole"]) * scale + int(fraction) * scale // int(10 ** len(fraction))  # exact, unlike a float
 
 
+def parse_rate(value: int | str) -> int:
+    """Bytes a second.
+
+    Raises:
+        UsageError: it is no size, or none.
+    """
+    rate = parse_size(value)
+    if not rate:
+        raise UsageError("a rate of 0 lets nothing through", "Leave it out for no limit")
+    return rate
+
+
 def parse_share(value: int | str) -> Share:
     """A size, or ``"5%"`` of the whole.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastload._store.ref import Name
     from fastload._store.root import Root, Stored
 
-_PATIENCE_S = 4.0
+PATIENCE_S = 4.0
 """For all mounts together; what is asked of them must be over within 5 s."""
 _NAMES_PATIENCE_S = 0.5
 
@@ -88,7 +88,7 @@ def search(name: Name, tiers: Tiers) -> Search:
     answers = ask_all(
         tiers.shared,
         lambda root: _find(name, root),
-        patience_s=_PATIENCE_S,
+        patience_s=PATIENCE_S,
         is_enough=lambda found: any(stored.is_complete for stored in found),
     )
     silent += [(root.label, reason) for root, reason in answers.silent]

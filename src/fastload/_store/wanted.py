@@ -33,8 +33,8 @@ WARM_PATTERNS = (
     "NOTICE*",
     "model.sig",
 )
-"""What ``warm`` takes, as globs of the whole path; ``snapshot_download(allow_patterns=…)`` takes the same ones."""
-_LEFT_OUT = ("original/*", "*/original/*", "*.bin.index.json")
+"""What ``warm`` takes, as globs of the whole path: the hub's ``allow_patterns``, with these ``ignore_patterns``:"""
+WARM_IGNORES = ("original/*", "*/original/*", "*.bin.index.json")
 _OTHER_WEIGHTS = (
     "*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.npz", "*.tflite",
 )  # fmt: skip
@@ -69,7 +69,7 @@ class Wish:
             return True
         folder, name = posixpath.split(path)
         is_second_copy = folder in indexed and name.startswith("consolidated") and name.endswith(SHARD_SUFFIX)
-        return matches(path, WARM_PATTERNS) and not matches(path, _LEFT_OUT) and not is_second_copy
+        return matches(path, WARM_PATTERNS) and not matches(path, WARM_IGNORES) and not is_second_copy
 
 
 def parse_wish(include: str | Sequence[str], exclude: str | Sequence[str]) -> Wish:

@@ -17,6 +17,8 @@ class Patience:
 
     attempts: int = 6
     """In a row; each byte that arrives starts the count again."""
+    give_up_after_s: float | None = None
+    """Since the first of them; None: however long they take."""
     first_pause_s: float = 0.5
     """Before the second attempt; it doubles from pause to pause."""
     longest_pause_s: float = 60.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEXT = re.compile(r'<(?P<url>[^<>]+)>\s*;\s*rel="?next"?')
-_MAX_FILE_BYTES = 1 << 63
+_MAX_FILE_BYTES = 1 << 44  # 16 TiB: larger than any file there is, and its list of blocks still fits memory
 _HINT = "Do not use this repository, or this mirror: what it lists cannot be a commit"
 
 

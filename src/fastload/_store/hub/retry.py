@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,6 +38,7 @@ class Attempts:
         self._patience = patience
         self._stopped = stopped or threading.Event()
         self._failed = 0
+        self._begin_s = time.monotonic()
 
     def progressed(self) -> None:
         """Start to count again."""
@@ -49,10 +51,14 @@ class Attempts:
             NetworkError: that was the last attempt.
         """
         self._failed += 1
-        if self._failed >= self._patience.attempts:
+        if self._failed >= self._patience.attempts or self._is_late():
             times = f" ({self._failed} times in a row)" if self._failed > 1 else ""
             raise replace(failure.error, reason=failure.error.reason + times) from failure
         self._stopped.wait(self._pause_s(failure))
+
+    def _is_late(self) -> bool:
+        most_s = self._patience.give_up_after_s
+        return most_s is not None and time.monotonic() - self._begin_s > most_s
 
     def _pause_s(self, failure: TransientError) -> float:
         longest_s = self._patience.longest_pause_s

@@ -12,10 +12,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._store.folder_offer import read_manifest
 from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.ref import is_commit
-from fastload.errors import StoreError
+from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -161,9 +162,23 @@ def find_named_links(layout: RepoLayout, folder: str, commit: str) -> set[str]:
 
 
 def is_brought(root: str, layout: RepoLayout, commit: str) -> bool:
-    """True if fastload brought the snapshot. One whose manifest was recorded where it lies is another tool's."""
+    """True if fastload brought the snapshot, all of it.
+
+    One whose manifest was recorded where it lies is another tool's, and so is one to which a tool has added files.
+    """
     source = _read_source(layout.manifest(commit)) if is_commit(commit) else None
-    return source is not None and source not in {"local", f"shared:{root}"}
+    return source is not None and source not in {"local", f"shared:{root}"} and _holds_nothing_else(layout, commit)
+
+
+def _holds_nothing_else(layout: RepoLayout, commit: str) -> bool:
+    """True if the snapshot has no file that its manifest does not name."""
+    folder = layout.snapshot(commit)
+    try:
+        manifest = read_manifest(layout, commit)
+    except (FormatError, StoreError):
+        return False
+    named = {file.path for file in manifest.files} if manifest is not None else set()
+    return named.issuperset(os.path.relpath(path, folder) for path in walk(folder))
 
 
 def _read_source(manifest: str) -> str | None:
