@@ -17,7 +17,7 @@ import safetensors.numpy
 from fastload._format.dtype import CASTABLE, DTYPES, UNTOUCHED
 from fastload._format.header import MAX_HEADER_BYTES, parse_header, parse_header_length
 from fastload._read.file import read_header
-from fastload.errors import FormatError
+from fastload.errors import FormatError, MemoryBudgetError
 from judges import PATH, compare, parse, parse_by_reference, parse_tensors
 from large import LARGE
 from writing import entry, one_tensor, pack, shard_bytes
@@ -446,3 +446,12 @@ def test_a_header_of_eight_megabytes_is_read_or_refused_at_once(case: str) -> No
         message = str(error)
     assert time.process_time() - started < 3
     assert len(message) < 2000
+
+
+def test_header_that_memory_does_not_hold_is_a_budget_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fastload._format.header.parse_json", refuse)
+    with pytest.raises(MemoryBudgetError):
+        parse_header(b"{}", path=PATH, file_bytes=10)
