@@ -359,6 +359,7 @@ def test_values_are_parsed_into_what_they_mean(places: Places, name: str, value:
         ("tiers", [], "no list of tiers"),
         ("min_free", "101%", "more than all"),
         ("max_rate", "fast", "no size"),
+        ("max_rate", "0", "lets nothing through"),
         ("deadline", "soon", "no duration"),
         ("require_pinned", "maybe", "neither on nor off"),
         ("local", "models", "no absolute path"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fastload
-from fastload import IntegrityError, Options
+from fastload import FormatError, IntegrityError, Options
 from fastload._verify.manifest import parse_manifest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
@@ -72,6 +72,40 @@ def test_a_damaged_index_is_not_called_malformed(model: Model) -> None:
     (folder / INDEX_NAME).resolve().write_bytes(b"{")
     with pytest.raises(IntegrityError, match="git_sha1"):
         fastload.load(folder)
+
+
+@pytest.mark.parametrize("lost", ["the link", "the blob"])
+def test_a_file_that_is_known_and_lost_is_damage_and_warm_mends_it(model: Model, lost: str) -> None:
+    folder = model.warmed()
+    shard = folder / "model-00001-of-00002.safetensors"
+    (shard if lost == "the link" else shard.resolve()).unlink()
+    with pytest.raises(IntegrityError, match=r"no file|where nothing is") as caught:
+        fastload.load(folder)
+    assert (caught.value.path, caught.value.expected) == (str(shard), f"{len(model.files[shard.name]):,} bytes")
+    assert "fastload warm" in caught.value.hint
+    fastload.warm(REPO, options=model.options)
+    assert_same(fastload.load(folder), model.tensors)
+
+
+def test_a_lost_file_that_nobody_reads_explains_nothing(model: Model) -> None:
+    misplaced = model.files[INDEX_NAME].replace(b"model-00002", b"model-00001", 1)
+    model.files[INDEX_NAME] = misplaced  # so it was made, and so it is recorded
+    folder = model.warmed()
+    (folder / "config.json").unlink()
+    with pytest.raises(FormatError):
+        fastload.load(folder)
+
+
+def test_what_the_hint_says_mends_content_that_kept_its_size(model: Model) -> None:
+    folder = model.warmed()
+    shard = folder / "model-00001-of-00002.safetensors"
+    flip(shard, 5 * MIB)
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(REPO, options=model.options)
+    assert "--repair" in caught.value.hint and "fastload rm" in caught.value.hint
+    fastload.remove(REPO, options=model.options)
+    fastload.warm(REPO, options=model.options)
+    assert shard.read_bytes() == model.files[shard.name]
 
 
 def test_a_part_is_proven_by_blocks_and_else_called_unproven(model: Model) -> None:

@@ -69,6 +69,16 @@ def test_using_a_snapshot_keeps_it(cache: Cache) -> None:
     assert _commits(evict(str(cache.root), ALL, now_ns=now_ns)) == [old]
 
 
+def test_a_snapshot_to_which_a_tool_added_files_is_the_tools_too(cache: Cache) -> None:
+    commit = cache.add("org/name", 1, {"w": 1})
+    added = os.path.join(cache.layout("org/name").snapshot(commit), "added.bin")
+    with open(added, "wb") as file:
+        file.write(b"not in the manifest")
+    assert evict(str(cache.root), ALL) == []
+    os.unlink(added)
+    assert _commits(evict(str(cache.root), ALL)) == [commit]
+
+
 def test_what_is_anothers_pinned_recorded_or_just_brought_stays(cache: Cache) -> None:
     theirs = cache.add("org/theirs", 1, {"w": 1}, source=None)
     pinned = cache.add("org/pinned", 2, {"w": 2})

@@ -373,6 +373,7 @@ class TestListings:
             entry("a", size="1"),
             entry("a", size=True),
             entry("a", size=1 << 63),
+            entry("a", size=1 << 44),
             entry("a", size=1.5),
             entry("a", oid="main"),
             entry("a", oid=None),

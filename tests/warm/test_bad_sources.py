@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import fastload
+from fastload import Options
+from fastload._store.root import Root
 from hub_faults import WrongBytes
 from hub_server import HubServer, Repo
 from stored_models import COMMIT, blob_name, model_files, write_cache
 from warming import MIB, Tiers, as_json, content, large_shard
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 REPO = "org/name"
 LARGE = "model-00001-of-00002.safetensors"
@@ -118,3 +124,28 @@ def test_a_hub_that_sends_a_wrong_byte_once_and_always(
         assert LARGE in done.stderr and not os.listdir(snapshots)
     else:
         assert [content(folder) for folder in snapshots.iterdir()] == [files]
+
+
+def test_a_mount_that_hangs_holds_nobody_up(
+    tiers: Tiers, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = str(tiers.folder / "hung")
+    never = threading.Event()
+    find, find_commit = Root.find, Root.find_commit
+
+    def hang(real: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(root: Root, *words: Any, **named: Any) -> Any:
+            if root.path == hung:
+                never.wait()
+            return real(root, *words, **named)
+
+        return asked
+
+    monkeypatch.setattr(Root, "find", hang(find))
+    monkeypatch.setattr(Root, "find_commit", hang(find_commit))
+    options = Options(local=str(tiers.local), shared=(hung, str(tiers.shared)), tiers=("local", "shared"))
+    begin_s = time.monotonic()
+    snapshot = fastload.warm(f"{REPO}@{COMMIT}", options=options)
+    assert time.monotonic() - begin_s < 12, "4 s to find it, 4 s to ask for copies"
+    assert content(Path(snapshot.path)) == files
+    never.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -103,6 +104,56 @@ def test_plain_has_real_files_and_its_own_manifest(tiers: Tiers) -> None:
     assert content(plain) == newer | {"mine.txt": b"stays"}
     assert os.listdir(plain / ".fastload/manifests") == [f"{OTHER_COMMIT}.json"]
     assert tiers.run("load", plain).returncode == 0
+
+
+@pytest.mark.parametrize("below", ["", "models--org--name", "models--org--name/x", "models--org--new", ".locks"])
+def test_plain_is_no_root_and_no_part_of_a_repo(tiers: Tiers, below: str) -> None:
+    for root in (tiers.local, tiers.shared):
+        before = tree(root) if root.exists() else None
+        done = tiers.run("warm", REPO, "--plain", root / below)
+        assert done.returncode == 2 and "mix its files" in done.stderr
+        assert (tree(root) if root.exists() else None) == before
+    assert tiers.run("warm", REPO, "--plain", tiers.folder).returncode == 2, "above the tiers"
+
+
+def test_plain_on_a_mount_is_a_model_of_that_mount(tiers: Tiers) -> None:
+    served = tiers.shared / "Served"
+    assert tiers.warm(REPO, "--plain", served) == served
+    assert tiers.run("resolve", "Served").stdout.strip() == str(served)
+
+
+def test_plain_over_its_own_source_is_refused(tiers: Tiers) -> None:
+    folder = write_folder(tiers.folder / "source", model_files(5))
+    before = tree(folder)
+    for plain in (folder, folder / "below"):
+        done = tiers.run("warm", folder, "--plain", plain)
+        assert done.returncode == 2 and "lie in each other" in done.stderr
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("slots", ["0", "-1"])
+def test_slots_for_nobody_are_refused(tiers: Tiers, slots: str) -> None:
+    done = tiers.run("warm", REPO, "--slots", slots)
+    assert done.returncode == 2 and "lets nobody copy" in done.stderr
+    assert not tiers.local.exists()
+
+
+def test_jitter_ends_at_the_deadline(tiers: Tiers) -> None:
+    begin_s = time.monotonic()
+    done = tiers.run("warm", REPO, "--jitter", "1000000h", "--deadline", "0.5s")
+    assert done.returncode == 19, done.stderr
+    assert time.monotonic() - begin_s < 4
+
+
+def test_retries_of_a_hub_that_is_away_end_at_the_deadline(tmp_path: Path) -> None:
+    with socket.socket() as bound:  # bound and not listening: every attempt is refused
+        bound.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        tiers = Tiers(tmp_path, tiers="local,hub", more={"HF_ENDPOINT": endpoint})
+        begin_s = time.monotonic()
+        done = tiers.run("warm", REPO, "--deadline", "1s")
+        assert done.returncode == 10 and "no connection" in done.stderr, "the cause, and not only that time is over"
+        assert time.monotonic() - begin_s < 5
 
 
 def test_plain_of_a_plain_folder_follows_its_changes(tiers: Tiers) -> None:

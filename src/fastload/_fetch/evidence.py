@@ -77,6 +77,11 @@ class Evidence:
 
 
 NOTHING = Evidence(kind="none", folder="/")
+MEND_HINT = (
+    "fastload verify NAME --repair mends blocks from another tier, fastload warm NAME brings missing and short files "
+    "again; fastload rm NAME, then warm, brings all of it"
+)
+"""``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
 
 
 def _no_better(_: Wanted) -> bytes | None:
@@ -165,24 +170,25 @@ def _stored(repo: str, commit: str | None, folder: str, layout: RepoLayout | Non
 def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:
     """The error to raise instead of a ``FormatError``, where a file of the checkpoint is not even what it should be.
 
-    The file that it names first, then the others: an index does not fit a shard that is another one.
+    The file that it names first, then the others: an index does not fit a shard that is another one. That one of the
+    others is not there means nothing: the evidence may name files that nobody wanted.
     """
+    known = evidence.find(error.path)
+    if known is not None and not os.path.isfile(error.path):
+        return IntegrityError(error.path, 0, error.found, f"{known.size:,} bytes", "fastload warm NAME brings it again")
     others = (os.path.join(evidence.folder, name) for name in evidence.files)
     for path in dict.fromkeys((error.path, *others)):
         damage = _find_difference(evidence, path)
         if damage is not None:
-            hint = "Its copy there is damaged: fastload warm NAME brings it again"
-            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], hint)
+            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], MEND_HINT)
     return None
 
 
 def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     """Found and expected, where the file at ``path`` does not have the digest that is known of it."""
     known = evidence.find(path)
-    if known is None:
+    if known is None or not os.path.isfile(path):
         return None
-    if not os.path.isfile(path):
-        return "no file", f"{known.size:,} bytes"
     content = ContentHash(os.path.getsize(path))
     with open(path, "rb") as file:
         while piece := file.read(BLOCK_BYTES):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.evidence import find_evidence, stored_at
+from fastload._fetch.evidence import MEND_HINT, find_evidence, stored_at
 from fastload._fetch.record import digest_file, record_all
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
@@ -145,9 +145,8 @@ def _find(model: str | os.PathLike[str], revision: str | None, settings: Setting
 def _failure(folder: str, bad: Sequence[Finding]) -> IntegrityError:
     first = bad[0]
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-    hint = "fastload verify NAME --repair mends blocks from another tier; fastload warm NAME brings whole files again"
     path = os.path.join(folder, first.path)
-    return IntegrityError(path, first.offset, first.found + more, first.expected, hint, findings=tuple(bad))
+    return IntegrityError(path, first.offset, first.found + more, first.expected, MEND_HINT, findings=tuple(bad))
 
 
 class _Check:

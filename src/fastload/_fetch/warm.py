@@ -38,7 +38,7 @@ from fastload._store.wanted import check_has_weights
 from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastload._fetch.warmrequest import WarmRequest
     from fastload._store.admit.destination import Destination
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from fastload.report import Report
 
 _TELL_EVERY_S = 10.0
+_OWN_FOLDER = "Give a folder of its own"
 
 
 def warm(request: WarmRequest, settings: Settings) -> Snapshot:
@@ -266,13 +267,24 @@ def _check_request(request: WarmRequest, settings: Settings, target: Root) -> No
     """Raise ``UsageError`` for what would wait for ever, or spread files over what is others'."""
     if request.slots is not None and request.slots < 1:
         raise UsageError(f"--slots {request.slots} lets nobody copy", "Give at least 1")
-    if request.plain is None:
-        return
-    plain = os.path.realpath(request.plain)
-    for root in {target.path, *settings.shared, *([request.model] if os.path.isdir(request.model) else [])}:
-        real = os.path.realpath(root)
-        if os.path.commonpath([plain, real]) in {plain, real}:
-            raise UsageError(f"--plain {request.plain!r} and {root!r} lie in each other", "Give a folder of its own")
+    if request.plain is not None:
+        _check_plain(request.plain, (settings.local, target.path, *settings.shared))
+        if os.path.isdir(request.model) and _nested(request.plain, os.fspath(request.model)):
+            raise UsageError(f"--plain {request.plain!r} and its source lie in each other", _OWN_FOLDER)
+
+
+def _check_plain(folder: str, roots: Iterable[str]) -> None:
+    """A folder of its own below a root is a model of that tier; a root, or a part of a repo, is not to be one."""
+    for root in map(os.path.realpath, roots):
+        below = os.path.relpath(os.path.realpath(folder), root)
+        is_above = os.path.commonpath([os.path.realpath(folder), root]) == os.path.realpath(folder)
+        if is_above or (below.startswith(("models--", ".")) and not below.startswith("..")):
+            raise UsageError(f"--plain {folder!r} would mix its files with those of the tier {root!r}", _OWN_FOLDER)
+
+
+def _nested(one: str, other: str) -> bool:
+    real = [os.path.realpath(one), os.path.realpath(other)]
+    return os.path.commonpath(real) in real
 
 
 def _target_of(request: WarmRequest, settings: Settings) -> Root:
