@@ -258,13 +258,18 @@ def test_a_copy_that_may_not_be_written_stays_and_what_is_delivered_is_right(
     shard = model.warmed() / "model-00001-of-00002.safetensors"
     flip(shard, 5 * MIB)
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    blob, replace = str(shard.resolve()), os.replace
 
-    monkeypatch.setattr("shutil.copyfile", refuse)
+    def refuse(made: str, path: str) -> None:
+        if path == blob:
+            raise PermissionError(13, "Permission denied")
+        replace(made, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
     assert_same(fastload.load(REPO, options=model.options), model.tensors)
     assert "stays damaged" in caplog.text
     assert shard.read_bytes() != model.files[shard.name]
+    assert os.listdir(model.local / "models--org--name/.fastload/staging") == []
 
 
 def test_a_block_comes_from_the_hub_where_no_folder_has_it(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

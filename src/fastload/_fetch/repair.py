@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.resolve import tiers_of
 from fastload._fetch.source import hub_of
 from fastload._read.blocks import read_block
-from fastload._store.filesystem import make_folder, new_id, remove_file, sync_folder, writing
+from fastload._store.filesystem import make_folder, replacing
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.tier import Patience
 from fastload._store.patience import ask_all
@@ -135,18 +135,9 @@ def _fetch(source: Offer, path: str, wanted: Wanted) -> bytes | None:
 def _replace(path: str, blocks: dict[int, bytes], scratch: str) -> None:
     """A copy of the file with these blocks takes its name."""
     make_folder(scratch)
-    temporary = os.path.join(scratch, f"mend.{new_id()}")
-    with writing(path):
-        try:
-            shutil.copyfile(path, temporary)
-            with open(temporary, "r+b") as file:
-                for index, block in blocks.items():
-                    file.seek(index * BLOCK_BYTES)
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            remove_file(temporary)
-            raise
-    sync_folder(os.path.dirname(path))
+    with replacing(path, scratch) as file:
+        with open(path, "rb") as damaged:
+            shutil.copyfileobj(damaged, file, BLOCK_BYTES)
+        for index, block in blocks.items():
+            file.seek(index * BLOCK_BYTES)
+            file.write(block)

@@ -7,7 +7,7 @@ import errno
 import os
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from fastload.errors import NoSpaceError, NotWritableError, StoreError
 
@@ -88,12 +88,14 @@ def sync_folder(path: str) -> None:
             os.close(descriptor)
 
 
-def write_whole(path: str, content: bytes, scratch: str) -> None:
-    """A file that appears with all of ``content`` or not at all, also after a power cut.
+@contextmanager
+def replacing(path: str, scratch: str) -> Iterator[BinaryIO]:
+    """A file to write, which takes the name ``path`` at the end with all of its content or not at all.
+
+    That holds after a power cut too. Until then what ``path`` was before is there.
 
     Args:
         path: where; what is there is replaced.
-        content: all of it.
         scratch: a folder on the same file system, for the file while it is not whole.
 
     Raises:
@@ -103,7 +105,7 @@ def write_whole(path: str, content: bytes, scratch: str) -> None:
     with writing(path):
         try:
             with open(temporary, "xb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -111,6 +113,12 @@ def write_whole(path: str, content: bytes, scratch: str) -> None:
             remove_file(temporary)
             raise
     sync_folder(os.path.dirname(path))
+
+
+def write_whole(path: str, content: bytes, scratch: str) -> None:
+    """A file that appears with all of ``content`` or not at all, as :func:`replacing` says."""
+    with replacing(path, scratch) as file:
+        file.write(content)
 
 
 def remove_file(path: str) -> None:
