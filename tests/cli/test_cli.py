@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -196,6 +197,19 @@ def test_a_stdout_that_takes_nothing_is_an_error_and_no_traceback(real_model: Pa
     assert run.returncode == 14
     assert "no space left" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(("closed", "left"), [(">&-", "stderr"), ("2>&-", "stdout")])
+def test_a_stream_that_is_closed_takes_nothing_and_gets_in_nobodys_way(closed: str, left: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(pack({"w": ("U8", [1], b"\0")}))
+    for path, code in ((tmp_path, 0), (tmp_path / "none", 12)):
+        command = shlex.join([*FASTLOAD, "inspect", str(path), "--json"])
+        run = subprocess.run(["/bin/sh", "-c", f"{command} {closed}"], capture_output=True, text=True, check=False)
+        assert run.returncode == code, run.stderr
+        if left == "stdout":
+            assert json.loads(run.stdout).get("exit_code", 0) == code
+        else:
+            assert "Traceback" not in run.stderr and bool(run.stderr) == bool(code)
 
 
 def test_names_that_the_terminal_cannot_spell_are_shown_by_their_code_points(tmp_path: Path) -> None:

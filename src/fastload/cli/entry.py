@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words
     _catch_termination()
+    _open_what_is_closed()
     try:
         _make_printable()
         parsed = _build_parser().parse_args(words)
@@ -67,6 +68,13 @@ def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
     if isinstance(error, _Terminated):
         return {"type": "Terminated", "message": "terminated"}, _TERMINATED
     return {"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED
+
+
+def _open_what_is_closed() -> None:
+    """Whoever closed a stream (``>&-``) wants nothing of it; Python has None there, and ``print`` then means stdout."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process
 
 
 def _make_printable() -> None:
