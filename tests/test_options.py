@@ -55,6 +55,7 @@ def test_defaults_are_those_of_the_table(places: Places) -> None:
         "local": str(places.home / ".cache/huggingface/hub"),
         "shared": (),
         "tiers": ("local", "shared", "hub"),
+        "manifests": None,
         "verify": "auto",
         "signature_key": None,
         "write_through": "auto",

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastload._fetch.api import resolve, warm
+    from fastload._fetch.checking import Finding
     from fastload._fetch.facts import Listing, SnapshotFacts
     from fastload._fetch.resolve import Snapshot
     from fastload._fetch.snapshots import Pruned, Removed, pin, prune, remove, snapshots, unpin
     from fastload._fetch.source import StaleWarning
-    from fastload._fetch.verify import Finding, Verification, verify
+    from fastload._fetch.verify import Verification, verify
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
     from fastload._load.stream import Stream, Weights
@@ -59,7 +60,8 @@ _HOMES = {
     "fastload._fetch.resolve": ("Snapshot",),
     "fastload._fetch.snapshots": ("Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
     "fastload._fetch.source": ("StaleWarning",),
-    "fastload._fetch.verify": ("Finding", "Verification", "verify"),
+    "fastload._fetch.checking": ("Finding",),
+    "fastload._fetch.verify": ("Verification", "verify"),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),
     "fastload._load.stream": ("Stream", "Weights"),

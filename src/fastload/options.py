@@ -52,6 +52,8 @@ class Options:
     """Mounts shared with others, searched in this order; as a str separated by colons."""
     tiers: str | tuple[str, ...] | None = None
     """What may be asked: some of local, shared, hub."""
+    manifests: str | None = None
+    """A folder for manifests of what cannot hold its own, such as a read-only mount."""
     verify: str | None = None
     """auto: by the best evidence there is; require: an error where there is none; or off."""
     signature_key: str | None = None
@@ -85,6 +87,7 @@ class Settings:
     local: str
     shared: tuple[str, ...]
     tiers: tuple[str, ...]
+    manifests: str | None
     verify: str
     signature_key: str | None
     write_through: str
@@ -107,6 +110,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "local": parse_folder,
     "shared": parse_folders,
     "tiers": parse_words("tier", *_TIERS),
+    "manifests": parse_folder,
     "verify": one_of("verify", "auto", "require", "off"),
     "signature_key": parse_folder,
     "write_through": one_of("write_through", "on", "off", "auto"),
@@ -124,6 +128,7 @@ _DEFAULTS: dict[str, Any] = {
     "local": None,
     "shared": (),
     "tiers": _TIERS,
+    "manifests": None,
     "verify": "auto",
     "signature_key": None,
     "write_through": "auto",

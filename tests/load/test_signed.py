@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import fastload
 from fastload import IntegrityError, Options, SignatureError, UnsupportedError, UsageError
+from fastload._verify.manifest import dump_manifest, parse_manifest
 from hub_server import HubServer, Repo
-from writing import one_tensor
+from proven_models import flip
+from signing import bundle_of, key_of, pem_of, resource, statement_of
+from stored_models import write_folder
+from writing import one_tensor, pack
 
 pytest.importorskip("cryptography", reason="signatures need cryptography")
 
@@ -19,6 +25,15 @@ GOLDEN = Path(__file__).parents[1] / "verify" / "golden" / "oms"
 
 def key(curve: str = "p256") -> Options:
     return Options(signature_key=str(GOLDEN / f"{curve}.pub.pem"))
+
+
+def sign(folder: Path) -> Path:
+    """Sign all that is in it by the test key, which is left beside it."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    entries = [resource(name, digest=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in names]
+    (folder / "model.sig").write_bytes(bundle_of(statement_of(entries)))
+    (folder.parent / "key.pem").write_bytes(pem_of(key_of()))
+    return folder
 
 
 @pytest.fixture
@@ -67,6 +82,87 @@ def test_digests_that_are_not_computed_while_reading_are_named(model: Path) -> N
 def test_a_key_with_verification_off_is_a_contradiction(model: Path) -> None:
     with pytest.raises(UsageError, match="signature_key"):
         fastload.load(model, options=key(), verify="off")
+
+
+def test_a_weight_that_a_manifest_passes_over_must_be_signed_too(tmp_path: Path) -> None:
+    folder = sign(write_folder(tmp_path / "one", {"a.safetensors": one_tensor("a")}))
+    assert fastload.verify(folder, record=True).recorded
+    (folder / "b.safetensors").write_bytes(one_tensor("b"))
+    for model in (folder, folder / "b.safetensors"):
+        with pytest.raises(SignatureError, match="leaves out"):
+            fastload.load(model, options=Options(signature_key=str(tmp_path / "key.pem")))
+
+
+def test_a_part_that_the_signature_cannot_prove_is_not_loaded(tmp_path: Path) -> None:
+    two = pack({"a": ("U8", [1], b"a"), "b": ("U8", [1], b"b")})
+    folder = sign(write_folder(tmp_path / "two", {"model.safetensors": two}))
+    options = Options(signature_key=str(tmp_path / "key.pem"))
+    with pytest.raises(IntegrityError, match="only a part"):
+        fastload.load(folder, tensors="a", options=options)
+    apart = replace(options, manifests=str(tmp_path / "manifests"))
+    fastload.load(folder, options=apart)
+    assert fastload.load(folder, tensors="a", options=apart).report.evidence == "signature"
+
+
+def test_a_signed_weight_that_is_lost_is_missing_not_left_out(tmp_path: Path) -> None:
+    folder = sign(write_folder(tmp_path / "two", {"a.safetensors": one_tensor("a"), "b.safetensors": one_tensor("b")}))
+    options = Options(signature_key=str(tmp_path / "key.pem"))
+    assert sorted(fastload.load(folder, options=options)) == ["a", "b"]
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(IntegrityError, match="no file"):
+        fastload.load(folder, options=options)
+
+
+def test_a_manifest_beside_signed_weights_proves_nothing_and_one_apart_does(tmp_path: Path) -> None:
+    """The attack: right sha256, wrong blocks, delivered together with weights that have these blocks."""
+    evil = write_folder(tmp_path / "signed", {"model.safetensors": one_tensor("a", b"\4\5\6\7")})
+    assert fastload.verify(evil, record=True).recorded
+    path = next((evil / ".fastload/manifests").iterdir())
+    lie = parse_manifest(path.read_bytes(), path=str(path))
+    (evil / "model.safetensors").write_bytes(one_tensor("a"))
+    sign(evil)
+    right = {entry.name: hashlib.sha256(entry.read_bytes()).hexdigest() for entry in evil.glob("*.safetensors")}
+    files = tuple(replace(file, sha256=right[file.path], git_sha1=None) for file in lie.files)
+    path.write_bytes(dump_manifest(replace(lie, files=files)))
+    (evil / "model.safetensors").write_bytes(one_tensor("a", b"\4\5\6\7"))
+    assert fastload.load(evil).report.evidence.startswith("manifest")
+    options = Options(signature_key=str(tmp_path / "key.pem"), manifests=str(tmp_path / "manifests"))
+    with pytest.raises(IntegrityError, match="sha256"):
+        fastload.load(evil, options=options)
+    (evil / "model.safetensors").write_bytes(one_tensor("a"))
+    serial = fastload.load(evil, options=options)
+    assert "in the order of each file; a manifest was left" in serial.report.evidence_reason
+    parallel = fastload.load(evil, options=options)
+    assert (serial.report.evidence, parallel.report.evidence) == ("signature", "signature")
+    assert "in parallel" in parallel.report.evidence_reason
+    (evil / "model.safetensors").write_bytes(one_tensor("a", b"\4\5\6\7"))
+    with pytest.raises(IntegrityError, match="BLAKE3"):
+        fastload.load(evil, options=options)
+
+
+def test_verify_holds_what_is_stored_to_its_signature(model: Path, tmp_path: Path) -> None:
+    found = fastload.verify(model, options=key())
+    assert (found.evidence, found.findings) == ("signature", ())
+    with pytest.raises(SignatureError):
+        fastload.verify(model, options=key("p384"))
+    apart = replace(key(), manifests=str(tmp_path / "manifests"))
+    assert fastload.verify(model, record=True, options=apart).recorded
+    assert not (model / ".fastload").exists()
+    assert "in parallel" in fastload.load(model, options=apart).report.evidence_reason
+    shard = next(model.glob("**/*.safetensors"))
+    flip(shard, shard.stat().st_size - 1)
+    with pytest.raises(IntegrityError):
+        fastload.verify(model, options=key())
+
+
+def test_a_signed_load_leaves_the_manifest_that_says_where_the_bytes_came_from(model: Path, tmp_path: Path) -> None:
+    options = Options(local=str(tmp_path / "local"), shared=str(tmp_path), tiers="local,shared")
+    snapshot = Path(fastload.warm("model", options=options).path)
+    (manifest,) = (snapshot.parent.parent / ".fastload/manifests").iterdir()
+    before = manifest.read_bytes()
+    signed = replace(options, signature_key=key().signature_key)
+    assert fastload.load("model", options=signed).report.evidence == "signature"
+    assert manifest.read_bytes() == before
 
 
 def test_what_comes_from_the_hub_is_held_to_its_signature_too(

@@ -112,6 +112,34 @@ def test_the_command_prints_each_file_and_ends_by_what_it_found(
     assert main(["verify", "org/none", "--tiers", "local"]) == 12
 
 
+def test_the_command_prints_what_was_found_and_expected_of_what_is_wrong(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, kind in ((model.warmed(), "block 1 at byte 4,194,304"), (model.downloaded(), "sha256")):
+        flip(folder / SHARD, 5 * MIB)
+        with pytest.raises(IntegrityError) as caught:
+            fastload.verify(folder)
+        (finding,) = caught.value.findings
+        assert main(["verify", str(folder)]) == 13
+        printed = capsys.readouterr()
+        assert f"found     {finding.found}" in printed.out and f"expected  {finding.expected}" in printed.out
+        assert kind in printed.out and printed.out.count("DAMAGED") == 1
+        assert printed.out.count(" ok") == len(model.files) - 1
+        assert main(["verify", str(folder), "--json", "--include", "model-*"]) == 13
+        (told,) = json.loads(capsys.readouterr().out)["error"]["findings"]
+        assert (told["path"], told["found"], told["expected"]) == (SHARD, finding.found, finding.expected)
+
+
+def test_a_folder_that_is_recorded_under_an_open_umask_is_believed(model: Model) -> None:
+    folder = write_folder(model.local.parent / "bare", model.files)
+    before = os.umask(0)
+    try:
+        assert fastload.verify(folder, record=True).recorded
+    finally:
+        os.umask(before)
+    assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
+
+
 def test_what_is_incomplete_can_be_checked_too(model: Model) -> None:
     snapshot = model.cached()
     (snapshot / SHARD).unlink()

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence import (
-    NOTHING,
-    Evidence,
-    evidence_of_hub,
-    find_damage,
-    find_evidence,
-    may_be_known,
-    stored_at,
-)
+from fastload._fetch.damage import check_named, find_damage
+from fastload._fetch.evidence import NOTHING, Evidence, no_better, stored_at
 from fastload._fetch.record import record_proof
 from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, require, tiers_of
-from fastload._fetch.signed import by_signature
 from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.through import begin_copy
+from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
 from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
 from fastload._read.choose import Choice, choose_reader
 from fastload._read.file import read_header
@@ -31,10 +25,9 @@ from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
 from fastload._store.tiered import search
-from fastload.errors import FormatError, UnsupportedError, UsageError
+from fastload.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Mapping
 
     from fastload._fetch.source import HubFound
@@ -56,12 +49,20 @@ class Source:
     variant: str | None = None
     revision: str | None = None
 
+    @property
+    def name(self) -> str:
+        """As the caller called it."""
+        text = os.fspath(self.model)
+        return text if self.revision is None else f"{text}@{self.revision}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
     """A checkpoint whose headers were read and agreed, and where it came from."""
 
     checkpoint: Checkpoint
+    name: str
+    """As the caller called it: a path, or a name with its revision."""
     folder: str
     """Where it is; for what is on no mount, the name that the hub has for it."""
     root: str
@@ -76,8 +77,8 @@ class Fetched:
     """What proving the headers did; the load goes on counting."""
     begin_copy: Callable[[], Copy | None] = lambda: None
     """Begins the copy on the local tier, if there shall be one of what is loaded."""
-    record: Callable[[Mapping[str, ManifestFile]], None] = lambda _: None
-    """Is told the digests of files that were proven whole, when all was."""
+    record: Callable[[Mapping[str, ManifestFile]], bool] = lambda _: False
+    """Is told the digests of files that were proven whole, when all was; True if it left a manifest."""
     mend_stored: Callable[[], None] = lambda: None
     """Replaces, on the local tier, the files in which blocks were mended on the way."""
     begin_reading: Callable[[], Reading | None] = lambda: None
@@ -111,8 +112,7 @@ def fetch(source: Source, settings: Settings) -> Fetched:
     """
     parsed = parse_model(source.model, source.revision, settings)
     if isinstance(parsed, str):
-        stored = stored_at(parsed)
-        return _fetch_folder(source, parsed, "path", NOTHING if stored is None else _weigh(stored, None, settings))
+        return _fetch_path(source, parsed, stored_at(parsed), settings)
     found = search(parsed, tiers_of(settings))
     hub = hub_of(settings)
     if found.found is not None or hub is None:
@@ -124,35 +124,13 @@ def fetch(source: Source, settings: Settings) -> Fetched:
     return replace(fetched, close=hub.close)
 
 
-def _weigh(stored: Stored, repair: Repair | None, settings: Settings) -> Evidence:
-    """What is known of ``stored``, by the settings."""
-    if settings.verify == "off":
-        return _nothing(settings)
-    if settings.signature_key is None and not may_be_known(stored):
-        return NOTHING
-    evidence = find_evidence(stored) if repair is None else find_evidence(stored, repair)
-    return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key)
-
-
-def _nothing(settings: Settings) -> Evidence:
-    if settings.signature_key is not None:
-        raise UsageError("verify is off, and signature_key is set", "Unset one of them")
-    return NOTHING
-
-
-def _weigh_hub(offer: Offer, settings: Settings) -> Evidence:
-    if settings.verify == "off":
-        return _nothing(settings)
-    evidence = evidence_of_hub(offer)
-    return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key, offer)
-
-
 def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> Fetched:
     tally = ProofTally()
     prove = evidence.prover(tally) if evidence.has_blocks else None
     try:
         files = find_files(path, subfolder=source.subfolder, variant=source.variant)
         shards = [Shard(name, shard_path, *read_header(shard_path, prove)) for name, shard_path in files.shards]
+        check_named(evidence, files, source.variant)
         checkpoint = build_checkpoint(shards, files.index)
     except FormatError as exc:
         damage = find_damage(evidence, exc)
@@ -160,15 +138,32 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> F
             raise damage from exc
         raise
     return Fetched(
-        checkpoint=checkpoint, folder=files.folder, root=path, tier=tier, evidence=evidence, tally=tally
-    )  # fmt: skip
+        checkpoint=checkpoint,
+        name=source.name,
+        folder=files.folder,
+        root=path,
+        tier=tier,
+        evidence=evidence,
+        tally=tally,
+    )
+
+
+def _fetch_path(source: Source, path: str, stored: Stored | None, settings: Settings) -> Fetched:
+    """From where the user said; what proves it may be kept apart, never beside it."""
+    if stored is None:
+        return _fetch_folder(source, path, "path", NOTHING)
+    evidence = weigh(stored, no_better, settings)
+    fetched = _fetch_folder(source, path, "path", evidence)
+    manifests = manifests_of(settings)
+    return replace(fetched, record=lambda proven: record_proof(stored, evidence, proven, manifests))
 
 
 def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     candidate = next((c for c in name.candidates if c.repo == stored.repo), name.candidates[0])
     repair = Repair(stored, settings)
-    evidence = _weigh(stored, repair, settings)
+    evidence = weigh(stored, repair, settings)
+    manifests = manifests_of(settings)
     fetched = _fetch_folder(source, stored.folder, stored.tier, evidence)
     if stored.commit is not None:
         learnt = "name" if candidate.is_pinned else stored.tier
@@ -176,7 +171,7 @@ def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings
     fetched = replace(
         fetched,
         begin_reading=lambda: Reading(stored),
-        record=lambda proven: record_proof(stored, evidence, proven),
+        record=lambda proven: record_proof(stored, evidence, proven, manifests),
         mend_stored=repair.mend_stored,
         close=repair.close,
     )
@@ -193,12 +188,13 @@ def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetc
     offer = found.offer
     return Fetched(
         checkpoint=read_checkpoint(offer, subfolder=source.subfolder, variant=source.variant),
+        name=source.name,
         folder=f"{offer.repo}@{offer.commit}",
         root="",
         tier=offer.tier,
         commit=offer.commit,
         commit_learnt="name" if found.candidate.is_pinned else "hub",
         remote=offer,
-        evidence=_weigh_hub(offer, settings),
+        evidence=weigh_hub(offer, settings),
         begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
     )

@@ -6,10 +6,10 @@ Best first: a manifest, which has every block; the name of a blob, which is the 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._read.file import translate
@@ -18,10 +18,11 @@ from fastload._read.reader import PlainFile
 from fastload._store.folder_offer import offer_stored, offered_file, read_manifest_file
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.listing import DOWNLOADS
+from fastload._store.manifest_folder import is_ours_alone
 from fastload._store.root import Stored
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
+from fastload._verify.digest import block_digest
 from fastload._verify.path import OURS
-from fastload.errors import FormatError, IntegrityError
+from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
     from fastload._read.tally import ProofTally
+    from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer, OfferedFile
     from fastload._verify.manifest import Manifest
 
+KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "etag", "listing", "none")
+"""Best first."""
+RECORDED_KIND = "manifest (recorded)"
+_log = logging.getLogger("fastload")
 _SNAPSHOT = re.compile(r"(?P<repo>.*/(?P<name>models--[^/]+))/snapshots/(?P<commit>[0-9a-f]{40})(?:/.*)?", re.DOTALL)
 
 
@@ -40,17 +46,26 @@ class Evidence:
     """What is known of the files of one snapshot."""
 
     kind: str
-    """``manifest``, ``sha256``, ``etag``, ``listing`` or ``none``."""
+    """``signature``, ``manifest``, ``manifest (recorded)``, ``sha256``, ``etag``, ``listing`` or ``none``."""
     folder: str
     """The snapshot's; what is known is known of paths in it."""
     files: Mapping[str, OfferedFile] = field(default_factory=dict)
+    is_closed: bool = False
+    """True if these are all the files that there should be, as a manifest beside them says."""
+    otherwise: str = "none"
+    """The kind of files without blocks, where ``kind`` is a manifest that does not name them."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
 
     @property
     def has_blocks(self) -> bool:
-        """True if a manifest lists every block."""
-        return self.kind.startswith("manifest")
+        """True if every block is known, of weights at least."""
+        weights = [file for name, file in self.files.items() if name.endswith(".safetensors")]
+        return bool(self.files) and all(file.blocks is not None for file in weights or self.files.values())
+
+    def kind_of(self, file: OfferedFile) -> str:
+        """What proves one file."""
+        return self.otherwise if self.kind.startswith("manifest") and file.blocks is None else self.kind
 
     def find(self, path: str) -> OfferedFile | None:
         """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it."""
@@ -77,35 +92,47 @@ class Evidence:
 
 
 NOTHING = Evidence(kind="none", folder="/")
-MEND_HINT = (
-    "fastload verify NAME --repair mends blocks from another tier, fastload warm NAME brings missing and short files "
-    "again; fastload rm NAME, then warm, brings all of it"
-)
-"""``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
 
 
-def _no_better(_: Wanted) -> bytes | None:
+def no_better(_: Wanted) -> bytes | None:
+    """For what is mended from nowhere."""
     return None
 
 
-def find_evidence(stored: Stored, repair: Repair = _no_better) -> Evidence:
-    """What is known of ``stored``.
+def find_evidence(stored: Stored, repair: Repair = no_better, manifests: ManifestFolder | None = None) -> Evidence:
+    """What is known of ``stored``; ``manifests`` is where a manifest of it may be kept apart.
 
     Raises:
         FormatError: its manifest is malformed.
     """
-    manifest = _find_recorded(stored.folder) if stored.layout is None else None
-    if manifest is not None:
-        kind = "manifest (recorded)" if manifest.source == "recorded" else "manifest"
-        files = {file.path: offered_file(file) for file in manifest.files}
-        return Evidence(kind=kind, folder=stored.folder, files=files, repair=repair)
+    recorded = _find_recorded(stored.folder) if stored.layout is None else None
+    if recorded is not None:
+        kind = RECORDED_KIND if recorded.source == "recorded" else "manifest"
+        files = {file.path: offered_file(file) for file in recorded.files}
+        return Evidence(kind=kind, folder=stored.folder, files=files, is_closed=True, repair=repair)
     offer = offer_stored(stored)
-    return Evidence(
-        kind=_kind_of(stored, offer.files),
-        folder=stored.folder,
-        files={file.path: file for file in offer.files},
-        repair=repair,
-    )
+    kind = _kind_of(stored, offer.files)
+    found = Evidence(kind=kind, folder=stored.folder, files={file.path: file for file in offer.files}, repair=repair)
+    if kind == "manifest":
+        unlisted = {file.path: file for file in offer.unlisted}
+        return replace(found, files={**unlisted, **found.files}, is_closed=True, otherwise="sha256")
+    return found if manifests is None else _with_kept(found, stored, manifests)
+
+
+def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Evidence:
+    """``found``, with the blocks of the manifest that is kept apart, if what is known and seen of the files agrees."""
+    kept = manifests.find(stored)
+    if kept is None:
+        return found
+    contradiction = kept.find_contradiction(found.files.values())
+    if contradiction is not None:
+        what = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
+        _log.warning(what, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
+        return found
+    listed = {file.path: offered_file(file) for file in kept.manifest.files}
+    weights = [file for name, file in found.files.items() if name in listed and name.endswith(".safetensors")]
+    kind = "manifest" if all(file.sha256 or file.git_sha1 for file in weights) else RECORDED_KIND
+    return replace(found, kind=kind, files={**found.files, **listed}, otherwise=found.kind)
 
 
 def may_be_known(stored: Stored) -> bool:
@@ -125,14 +152,9 @@ def _find_recorded(folder: str) -> Manifest | None:
     except OSError as exc:
         raise translate(manifests, exc) from exc
     paths = [os.path.join(manifests, name) for name in names if name.endswith(".json")]
-    if len(paths) != 1 or not all(map(_is_ours_alone, (manifests, *paths))):
+    if len(paths) != 1 or not all(map(is_ours_alone, (manifests, *paths))):
         return None
     return read_manifest_file(paths[0])
-
-
-def _is_ours_alone(path: str) -> bool:
-    status = os.stat(path)
-    return status.st_uid in {0, os.geteuid()} and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def evidence_of_hub(offer: Offer) -> Evidence:
@@ -165,36 +187,3 @@ def _stored(repo: str, commit: str | None, folder: str, layout: RepoLayout | Non
     return Stored(
         tier="path", repo=repo, commit=commit, folder=folder, layout=layout, evidence="structure", missing=()
     )  # fmt: skip
-
-
-def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:
-    """The error to raise instead of a ``FormatError``, where a file of the checkpoint is not even what it should be.
-
-    The file that it names first, then the others: an index does not fit a shard that is another one. That one of the
-    others is not there means nothing: the evidence may name files that nobody wanted.
-    """
-    known = evidence.find(error.path)
-    if known is not None and not os.path.isfile(error.path):
-        return IntegrityError(error.path, 0, error.found, f"{known.size:,} bytes", "fastload warm NAME brings it again")
-    others = (os.path.join(evidence.folder, name) for name in evidence.files)
-    for path in dict.fromkeys((error.path, *others)):
-        damage = _find_difference(evidence, path)
-        if damage is not None:
-            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], MEND_HINT)
-    return None
-
-
-def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
-    """Found and expected, where the file at ``path`` does not have the digest that is known of it."""
-    known = evidence.find(path)
-    if known is None or not os.path.isfile(path):
-        return None
-    content = ContentHash(os.path.getsize(path))
-    with open(path, "rb") as file:
-        while piece := file.read(BLOCK_BYTES):
-            content.update(piece)
-    for name in ("sha256", "git_sha1"):
-        expected, found = getattr(known, name), getattr(content, name)
-        if expected is not None and found != expected:
-            return f"{name} {found}", expected
-    return None

@@ -2,7 +2,7 @@
 
 A digest of a whole file is a serial chain; a manifest has one for each block. So the first load that proves a snapshot
 on the local tier by the names of its blobs leaves a manifest beside it. What another tool brought stays that tool's:
-the manifest's source is ``local``, which nothing evicts.
+the manifest's source is ``local``, which nothing evicts. A load writes nowhere else but to the folder ``manifests``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 
 from fastload._read.file import open_regular, read_fully
 from fastload._store.admit.publish import write_manifest
-from fastload._store.filesystem import make_folder, write_whole
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
+from fastload._store.filesystem import make_folder
+from fastload._store.manifest_folder import make_own_folder, write_own
+from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest, plain_commit
 from fastload._verify.path import OURS
-from fastload.errors import FastloadError, IntegrityError
+from fastload.errors import FastloadError, IntegrityError, NotWritableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastload._fetch.evidence import Evidence
+    from fastload._store.layout import RepoLayout
+    from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
 
@@ -32,46 +35,114 @@ RECORDED = "recorded"
 _log = logging.getLogger("fastload")
 
 
-def record_proof(stored: Stored, evidence: Evidence, proven: Mapping[str, ManifestFile]) -> None:
-    """Leave a manifest of ``stored``, whose files ``proven`` a load has just proven whole; the others are read here.
+def record_proof(
+    stored: Stored, evidence: Evidence, proven: Mapping[str, ManifestFile], manifests: ManifestFolder | None
+) -> bool:
+    """Leave a manifest of ``stored``, whose files ``proven`` a load has just proven whole; True if there is one now.
 
     Whatever keeps it from being written is no error of the load's.
     """
-    if stored.tier != "local" or stored.layout is None or stored.commit is None or not proven:
-        return
+    if not proven:
+        return False
     try:
-        files = [_complete(evidence, file, proven) for _, file in sorted(evidence.files.items())]
-        make_folder(stored.layout.ours("staging"))
-        manifest = Manifest(repo=stored.repo, commit=stored.commit, source="local", files=tuple(files))
-        write_manifest(stored.layout, manifest)
+        if (
+            stored.tier == "local"
+            and stored.layout is not None
+            and _write_first(stored.layout, stored, evidence, proven)
+        ):
+            return True
+        if manifests is None:
+            return False
+        _keep(stored, evidence, proven, manifests)
     except FastloadError as exc:
         _log.info("%s was proven, but no manifest was left: %s", stored.repo, exc)
+        return False
+    return True
 
 
-def record_all(stored: Stored, evidence: Evidence) -> bool:
+def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proven: Mapping[str, ManifestFile]) -> bool:
+    """A manifest beside the blobs, where there is none; whether one is there that serves the next load.
+
+    It would not serve a load that a signature proves. One that is there says where the bytes came from.
+    """
+    if stored.commit is None or evidence.kind == "signature" or os.path.isfile(layout.manifest(stored.commit)):
+        return False
+    files = tuple(_complete(evidence, file, proven) for _, file in sorted(evidence.files.items()))
+    try:
+        make_folder(layout.ours("staging"))
+        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files))
+    except NotWritableError as exc:
+        _log.info("%s cannot hold its manifest: %s", stored.repo, exc)
+        return False
+    return True
+
+
+def _keep(stored: Stored, evidence: Evidence, proven: Mapping[str, ManifestFile], manifests: ManifestFolder) -> None:
+    """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them."""
+    seen = {
+        name: file
+        for name, file in evidence.files.items()
+        if name in proven or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
+    }
+    files = tuple(_complete(evidence, file, proven) for _, file in sorted(seen.items()))
+    manifests.keep(stored, _manifest_of(stored, files), seen)
+
+
+def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
+    if stored.layout is not None and stored.commit is not None:
+        return Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files)
+    return Manifest(repo=stored.repo, commit=plain_commit(files), source=RECORDED, files=files)
+
+
+def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | None) -> bool:
     """Write a manifest of all files of ``stored``, read for that; True if there is one now.
 
-    For a plain folder it says ``recorded``: what the files were then, not what they should be.
+    Beside them, or in ``manifests`` where that cannot be, or where a signature proves them. For a plain folder it says
+    ``recorded``: what the files were then, not what they should be.
 
     Raises:
         IntegrityError: a file is not what is known of it.
         StoreError: it cannot be read, or the manifest cannot be written.
     """
-    files = tuple(_complete(evidence, file, {}) for _, file in sorted(evidence.files.items()))
-    if not files:
+    apart = manifests if evidence.kind == "signature" else None
+    if not evidence.files or (apart is None and _has_manifest(stored)):
         return False
-    if stored.layout is not None and stored.commit is not None:
-        make_folder(stored.layout.ours("staging"))
-        write_manifest(stored.layout, Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files))
-        return True
-    ours = os.path.join(stored.folder, OURS)
-    commit = plain_commit(files)
-    make_folder(os.path.join(ours, "manifests"))
-    make_folder(os.path.join(ours, "staging"))
-    manifest = Manifest(repo=stored.repo, commit=commit, source=RECORDED, files=files)
-    path = os.path.join(ours, "manifests", f"{commit}.json")
-    write_whole(path, dump_manifest(manifest), os.path.join(ours, "staging"))
+    files = tuple(_complete(evidence, file, {}) for _, file in sorted(evidence.files.items()))
+    manifest = _manifest_of(stored, files)
+    if apart is None:
+        apart = _write_beside(stored, manifest, manifests)
+    if apart is not None:
+        apart.keep(stored, manifest, evidence.files)
     return True
+
+
+def _has_manifest(stored: Stored) -> bool:
+    """In the hub's layout; one that does not name what another tool has added is right as far as it goes."""
+    layout, commit = stored.layout, stored.commit
+    return layout is not None and commit is not None and os.path.isfile(layout.manifest(commit))
+
+
+def _write_beside(stored: Stored, manifest: Manifest, manifests: ManifestFolder | None) -> ManifestFolder | None:
+    """Write it; or where it shall go instead, because the snapshot's tier cannot be written."""
+    try:
+        if stored.layout is not None and stored.commit is not None:
+            make_folder(stored.layout.ours("staging"))
+            write_manifest(stored.layout, manifest)
+        else:
+            _write_in_folder(os.path.join(stored.folder, OURS), manifest)
+    except NotWritableError as exc:
+        if manifests is None:
+            hint = "Set manifests to a folder that this user may write: --manifests /PATH"
+            raise NotWritableError(exc.path, exc.reason, hint) from exc
+        return manifests
+    return None
+
+
+def _write_in_folder(ours: str, manifest: Manifest) -> None:
+    place = os.path.join(ours, "manifests")
+    make_own_folder(place)
+    make_folder(os.path.join(ours, "staging"))
+    write_own(os.path.join(place, f"{manifest.commit}.json"), dump_manifest(manifest), os.path.join(ours, "staging"))
 
 
 def _complete(evidence: Evidence, file: OfferedFile, proven: Mapping[str, ManifestFile]) -> ManifestFile:

@@ -1,8 +1,12 @@
 """Evidence by signature: what the holder of a key says the files are, and nothing else counts.
 
 With ``signature_key`` set, a snapshot without a signature by that key is refused, and so is any weight that the
-signature leaves out. The signed digests become what the load compares with, in the pass that it makes anyway. A
-manifest's block digests do not count then: who may write the manifest need not be who signed.
+signature leaves out. The signed digests become what the load compares with, in the pass that it makes anyway.
+
+The block digests of a manifest beside the weights do not count then: it came the way they came, and one with the
+signed sha256 and other blocks would prove other bytes. What is kept in ``manifests`` did not come with them: we, or
+root, wrote it when a whole file had just been found to have that sha256. So where it has the signed one its blocks do
+count.
 """
 
 from __future__ import annotations
@@ -13,28 +17,40 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.remote import read_whole
 from fastload._read.file import read_small_file
+from fastload._store.listing import list_files
+from fastload._store.offer import OfferedFile
+from fastload._store.wanted import Wish
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
-from fastload._verify.signature import SIGNATURE_NAME, find_unsigned, verify_bundle
+from fastload._verify.signature import SIGNATURE_NAME, find_missing, find_unsigned, verify_bundle
 from fastload._verify.statement import WholeFile
 from fastload.errors import SignatureError, UnsupportedError, quoted
 
 if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
-    from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.manifest_folder import KeptManifest
+    from fastload._store.offer import Offer
+    from fastload._verify.manifest import ManifestFile
     from fastload._verify.signature import SignedDigests
 
+_LOADED = (".safetensors", ".safetensors.index.json")
+"""What changes a load where it is signed and not there; a snapshot fetched in part may lack all else."""
 _MAX_KEY_BYTES = 64 << 10  # 64 KiB
 _HINT = "Sign it with the key (model_signing sign), set the right signature_key, or unset it"
 
 
-def by_signature(evidence: Evidence, key_path: str, remote: Offer | None = None) -> Evidence:
-    """``evidence``, as far as the key in ``key_path`` has signed it.
+def by_signature(
+    evidence: Evidence, key_path: str, remote: Offer | None = None, kept: KeptManifest | None = None
+) -> Evidence:
+    """``evidence``, as far as the key in ``key_path`` has signed it; with the blocks of ``kept``, where these agree.
 
     Raises:
         SignatureError: there is no signature, it does not hold, or it leaves out what would be loaded.
         UnsupportedError: it is by a certificate, or by digests that fastload does not compute while it reads.
         UsageError: the key is none.
     """
+    if remote is None:  # a manifest may pass over what is there, such as a signature that came later
+        there = {file.path: file for file in list_files(evidence.folder)}
+        evidence = replace(evidence, files={**there, **evidence.files})
     path = os.path.join(evidence.folder, SIGNATURE_NAME)
     key = read_small_file(key_path, _MAX_KEY_BYTES)
     signed = verify_bundle(_read_bundle(path, evidence, remote), key, path=path)
@@ -43,7 +59,16 @@ def by_signature(evidence: Evidence, key_path: str, remote: Offer | None = None)
         found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
         raise SignatureError(path, found, "a signature over every file", _HINT)
     files = {name: _expect(name, file, signed) for name, file in evidence.files.items()}
-    return replace(evidence, kind="signature", files=files)
+    if kept is not None:
+        files = {name: _with_blocks(file, kept.manifest.find(name)) for name, file in files.items()}
+    missing = [OfferedFile(path=name, size=0) for name in find_missing(signed, files) if name.endswith(_LOADED)]
+    files |= {file.path: _expect(file.path, file, signed) for file in Wish().choose(missing)}
+    return replace(evidence, kind="signature", files=files, is_closed=remote is None)
+
+
+def _with_blocks(file: OfferedFile, kept: ManifestFile | None) -> OfferedFile:
+    is_it = kept is not None and kept.sha256 == file.sha256
+    return replace(file, size=kept.size, blocks=kept.blocks) if kept is not None and is_it else file
 
 
 def _read_bundle(path: str, evidence: Evidence, remote: Offer | None) -> bytes:

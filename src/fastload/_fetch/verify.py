@@ -4,56 +4,30 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.evidence import MEND_HINT, find_evidence, stored_at
-from fastload._fetch.record import digest_file, record_all
+from fastload._fetch.checking import FileCheck
+from fastload._fetch.damage import MEND_HINT
+from fastload._fetch.evidence import stored_at
+from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
-from fastload._read.file import identify, open_regular, read_fully
-from fastload._read.proof import Wanted
-from fastload._read.reader import PlainFile
+from fastload._fetch.weigh import manifests_of, weigh_all
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
-from fastload._verify.digest import BLOCK_BYTES, block_digest
-from fastload.errors import FormatError, IntegrityError, ModelNotFoundError, StoreError
+from fastload.errors import IntegrityError, ModelNotFoundError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from fastload._fetch.evidence import Evidence
-    from fastload._store.offer import OfferedFile
+    from fastload._fetch.checking import FileVerdict, Finding
     from fastload._store.root import Stored
     from fastload.options import Settings
 
 _THREADS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    path: str
-    """In the snapshot."""
-    block: int | None
-    """None: the file as a whole."""
-    offset: int
-    found: str
-    expected: str
-    repaired: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileVerdict:
-    """What was found of one file."""
-
-    path: str
-    nbytes: int
-    evidence: str
-    """``blocks``, ``sha256``, ``git-sha1``, or ``none``: nothing is known of it."""
-    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +46,12 @@ class Verification:
     def findings(self) -> tuple[Finding, ...]:
         """Of all files."""
         return tuple(finding for file in self.files for finding in file.findings)
+
+    def check(self) -> None:
+        """Raise ``IntegrityError`` if something is wrong and was not mended."""
+        bad = [finding for finding in self.findings if not finding.repaired]
+        if bad:
+            raise _failure(self.path, bad)
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON types, with the number of their schema."""
@@ -100,35 +80,54 @@ def verify(
     Raises:
         IntegrityError: something is not what it should be and was not mended; ``.findings`` has all of it.
         ModelNotFoundError: no folder has anything of it.
+        SignatureError: ``signature_key`` is set, and its holder has not signed what is there.
         StoreError: it cannot be read, or a manifest cannot be written.
     """
-    settings = decide_settings(options, {})
-    stored = _find(model, revision, settings)
-    mending = Repair(stored, settings)
-    evidence = find_evidence(stored, mending)
     globs = (include,) if isinstance(include, str) else tuple(include)
-    names = [name for name in sorted(evidence.files) if not globs or matches(name, globs)]
-    check = _Check(evidence, mending if repair else None)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="fastload-verify") as pool:
-        verdicts = tuple(pool.map(check.check_file, [evidence.files[name] for name in names]))
-    mending.mend_stored()
-    mending.close()
-    bad = [finding for verdict in verdicts for finding in verdict.findings if not finding.repaired]
-    recorded = record and not bad and not globs and not evidence.has_blocks and record_all(stored, evidence)
-    result = Verification(
+    settings = decide_settings(options, {})
+    found = examine(find_stored(model, revision, settings), Examination(repair, record, globs), settings)
+    found.check()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What to check, and what to do about it."""
+
+    repairs: bool
+    records: bool
+    include: tuple[str, ...]
+    """Globs of paths; all of them where there is none."""
+
+
+def examine(stored: Stored, wish: Examination, settings: Settings) -> Verification:
+    """What is found of ``stored``; the verdict is the caller's."""
+    mending = Repair(stored, settings)
+    with closing(mending):
+        evidence = weigh_all(stored, mending, settings)
+        names = [name for name in sorted(evidence.files) if not wish.include or matches(name, wish.include)]
+        check = FileCheck(evidence, mending if wish.repairs else None)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="fastload-verify") as pool:
+            verdicts = tuple(pool.map(check.check_file, [evidence.files[name] for name in names]))
+        mending.mend_stored()
+    is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
+    may_record = wish.records and is_right and not wish.include and not evidence.has_blocks
+    return Verification(
         path=stored.folder,
         tier=stored.tier,
         commit=stored.commit,
         evidence=evidence.kind,
         files=verdicts,
-        recorded=recorded,
+        recorded=may_record and record_all(stored, evidence, manifests_of(settings)),
     )
-    if bad:
-        raise _failure(stored.folder, bad)
-    return result
 
 
-def _find(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Stored:
+def find_stored(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Stored:
+    """What there is of ``model``, complete or not.
+
+    Raises:
+        ModelNotFoundError: no folder has anything of it.
+    """
     parsed = parse_model(model, revision, settings)
     if isinstance(parsed, str):
         stored = stored_at(parsed)
@@ -147,72 +146,3 @@ def _failure(folder: str, bad: Sequence[Finding]) -> IntegrityError:
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
     path = os.path.join(folder, first.path)
     return IntegrityError(path, first.offset, first.found + more, first.expected, MEND_HINT, findings=tuple(bad))
-
-
-class _Check:
-    """Checks files; each by the best that is known of it."""
-
-    def __init__(self, evidence: Evidence, mending: Repair | None) -> None:
-        self._evidence = evidence
-        self._mending = mending
-
-    def check_file(self, file: OfferedFile) -> FileVerdict:
-        """All that is wrong with one file."""
-        path = os.path.join(self._evidence.folder, file.path)
-        kind, check = self._choose(file)
-        try:
-            findings = tuple(check(path, file))
-        except (FormatError, StoreError) as exc:
-            findings = (_whole(file, str(exc), f"{file.size:,} bytes"),)
-        return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=findings)
-
-    def _choose(self, file: OfferedFile) -> tuple[str, Callable[[str, OfferedFile], Iterator[Finding]]]:
-        if file.blocks is not None:
-            return "blocks", self._check_blocks
-        if file.sha256 is not None or file.git_sha1 is not None:
-            return "sha256" if file.sha256 else "git-sha1", _check_whole
-        return "none", lambda *_: iter(())
-
-    def _check_blocks(self, path: str, file: OfferedFile) -> Iterator[Finding]:
-        descriptor = open_regular(path)
-        try:
-            identity = identify(os.fstat(descriptor))
-            if identity.size != file.size:
-                yield _whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
-                return
-            buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
-            for index, digest in enumerate(file.blocks or ()):
-                offset = index * BLOCK_BYTES
-                block = buffer[: min(BLOCK_BYTES, file.size - offset)]
-                read_fully(descriptor, offset, [block], path=path)
-                found = block_digest(block)
-                if found != digest:
-                    wanted = Wanted(PlainFile(path, identity), index, len(block), digest)
-                    is_mended = self._mending is not None and self._mending(wanted) is not None
-                    yield Finding(
-                        path=file.path,
-                        block=index,
-                        offset=offset,
-                        found=f"BLAKE3 {found}",
-                        expected=digest,
-                        repaired=is_mended,
-                    )
-        finally:
-            os.close(descriptor)
-
-
-def _check_whole(path: str, file: OfferedFile) -> Iterator[Finding]:
-    descriptor = open_regular(path)
-    size = os.fstat(descriptor).st_size
-    os.close(descriptor)
-    if size != file.size:
-        yield _whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
-        return
-    try:
-        digest_file(path, file)
-    except IntegrityError as exc:
-        yield _whole(file, exc.found, exc.expected)
-
-
-def _whole(file: OfferedFile, found: str, expected: str) -> Finding:
-    return Finding(path=file.path, block=None, offset=0, found=found, expected=expected, repaired=False)

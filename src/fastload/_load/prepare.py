@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastload._clock import Busy
 from fastload._fetch.checkpoint import Fetched, fetch
 from fastload._fetch.config import is_quantised
-from fastload._load.proving import prove, require
+from fastload._load.proving import OFF, prove, require
 from fastload._load.request import choose_tensors
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
@@ -108,7 +108,11 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), schedule.is_stopped)
     proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell)
     if settings.verify == "require":
-        require(proving, checkpoint)
+        require(proving, checkpoint, "verify is require")
+    elif settings.signature_key is not None and proving.reason:
+        require(proving, checkpoint, "signature_key is set")
+    if settings.verify == "off":
+        proving = replace(proving, reason=OFF)
     choices = proving.choices
     placer = target.open_placer(plan, staging.slot_bytes)
     progress = choose_progress(request.progress, plan.read_bytes)

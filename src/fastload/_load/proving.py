@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.evidence import KINDS
 from fastload._read.proof import BlockProof, MappedBlockProof, ProofTell
 from fastload._read.whole_proof import WholeDigest, WholeProof
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from fastload._verify.manifest import ManifestFile
 
 NONE = "none"
-_HINT = "Make a manifest: fastload verify NAME --record; or load with verify=auto"
+OFF = "verify is off"
+"""The reason for proving nothing, where the caller wanted nothing to be proven."""
+_HINT = "Make a manifest: fastload verify NAME --record (a signed model: with --manifests DIR); or ask for less proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Proving:
     """What proves all of them; ``none`` where something is left unproven."""
     reason: str
     """Why that, where it is none."""
+    is_serial: bool
+    """True if a digest of a whole file is needed, which is there at the file's end."""
     choices: dict[int, Choice]
     """The readers, which prove what they can."""
     proven: dict[str, ManifestFile]
@@ -46,6 +51,8 @@ def prove(
     proven: dict[str, ManifestFile] = {}
     wrapped: dict[int, Choice] = {}
     unproven = ""
+    kinds: set[str] = set()
+    is_serial = False
     planned = _planned_blocks(plan)
     partial = _partial_shards(checkpoint, plan)
     for number, choice in choices.items():
@@ -55,20 +62,24 @@ def prove(
         if known is None:
             unproven = unproven or "nothing is known of the bytes"
         elif known.blocks is not None:
+            kinds.add(evidence.kind_of(known))
             wrapped[number] = _by_blocks(choice, known, evidence, tell)
         elif number in partial:
-            unproven = "only a part is read, and there are no block digests"
+            unproven = "no block digests, and only a part is read"
         else:
+            kinds.add(evidence.kind_of(known))
+            is_serial = True
             unplanned = set(range(count_blocks(shard.identity.size))) - planned.get(number, set())
             wrapped[number] = _as_a_whole(choice, known, frozenset(unplanned), tell, proven)
-    return Proving(NONE if unproven or not choices else evidence.kind, unproven, wrapped, proven)
+    kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
+    return Proving(kind, unproven, is_serial, wrapped, proven)
 
 
-def require(proving: Proving, checkpoint: Checkpoint) -> None:
+def require(proving: Proving, checkpoint: Checkpoint, why: str) -> None:
     """Raise ``IntegrityError`` where a load that must be proven is not."""
     if proving.evidence == NONE:
         path = checkpoint.shards[0].path if checkpoint.shards else ""
-        raise IntegrityError(path, 0, proving.reason or "no shard", "evidence, since verify is require", _HINT)
+        raise IntegrityError(path, 0, proving.reason or "no shard", f"evidence, since {why}", _HINT)
 
 
 def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: ProofTell) -> Choice:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
 from fastload._format.select import ByIndex, select_files
@@ -29,6 +29,8 @@ class CheckpointFiles:
     shards: tuple[tuple[str, str], ...]
     """``(name relative to the folder, absolute path)``, sorted by name."""
     index: Index | None
+    is_chosen: bool = False
+    """True if the shard or the index was named, instead of a folder."""
 
 
 def find_files(path: str, *, subfolder: str | None, variant: str | None) -> CheckpointFiles:
@@ -45,9 +47,9 @@ def find_files(path: str, *, subfolder: str | None, variant: str | None) -> Chec
     if subfolder is not None or variant is not None:
         raise UsageError(f"{path!r} is a file: it has no subfolder and no variant", "Give the folder instead")
     if path.endswith(INDEX_SUFFIX) or _VARIANT_INDEX.search(path):
-        return _by_index(os.path.dirname(path), path)
+        return replace(_by_index(os.path.dirname(path), path), is_chosen=True)
     if path.endswith(SHARD_SUFFIX):
-        return CheckpointFiles(os.path.dirname(path), ((os.path.basename(path), path),), None)
+        return CheckpointFiles(os.path.dirname(path), ((os.path.basename(path), path),), None, is_chosen=True)
     hint = "Give a folder, a .safetensors file or its .safetensors.index.json"
     raise FormatError(path, "a file of another kind", "safetensors weights", hint=hint)
 

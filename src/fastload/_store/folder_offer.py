@@ -38,6 +38,8 @@ class FolderOffer:
     commit: str | None
     folder: str
     files: tuple[OfferedFile, ...]
+    unlisted: tuple[OfferedFile, ...] = ()
+    """What is there too, though the manifest does not name it: what another tool has added."""
     depth: int = field(default_factory=lambda: min(max(2 * len(os.sched_getaffinity(0)), _DEPTHS[0]), _DEPTHS[-1]))
 
     def open(self, file: OfferedFile) -> Reader:
@@ -70,16 +72,21 @@ def offer_stored(stored: Stored) -> FolderOffer:
     """
     layout = stored.layout
     manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
-    there = list_files(stored.folder)
+    files = tuple(_with_name(stored, file) for file in list_files(stored.folder))
+    unlisted: tuple[OfferedFile, ...] = ()
     if manifest is not None:
+        unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         files = tuple(map(offered_file, manifest.files))
-    elif layout is not None:
-        files = tuple(_with_blob_name(stored.folder, file) for file in there)
-    else:
-        files = tuple(known[1] if (known := read_download(stored.folder, file)) else file for file in there)
     for file in files:
         _check_path(stored.folder, file.path)
-    return FolderOffer(tier=stored.tier, repo=stored.repo, commit=stored.commit, folder=stored.folder, files=files)
+    return FolderOffer(
+        tier=stored.tier,
+        repo=stored.repo,
+        commit=stored.commit,
+        folder=stored.folder,
+        files=files,
+        unlisted=unlisted,
+    )
 
 
 def read_manifest(layout: RepoLayout, commit: str) -> Manifest | None:
@@ -107,6 +114,14 @@ def offered_file(file: ManifestFile) -> OfferedFile:
     return OfferedFile(
         path=file.path, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, blocks=file.blocks
     )  # fmt: skip
+
+
+def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:
+    """With the digest that the tier itself names it by."""
+    if stored.layout is not None:
+        return _with_blob_name(stored.folder, file)
+    known = read_download(stored.folder, file)
+    return file if known is None else known[1]
 
 
 def _with_blob_name(folder: str, file: OfferedFile) -> OfferedFile:

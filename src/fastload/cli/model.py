@@ -14,6 +14,7 @@ _SETTINGS = {
     "local": "the local tier, a folder in the layout of the hub's cache",
     "shared": "mounts shared with others, separated by colons",
     "tiers": "what may be asked: some of local,shared,hub",
+    "manifests": "a folder for manifests of what cannot hold its own, such as a read-only mount",
     "verify": "auto: by the best evidence there is; require: fail without any; off",
     "signature_key": "a public key in PEM: load nothing that it has not signed",
     "write_through": "on, off or auto: keep on the local tier what is loaded from a lower one",

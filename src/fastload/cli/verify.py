@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify import verify
+from fastload._fetch.verify import Examination, examine, find_stored
 from fastload.cli.model import add_name, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_table
 from fastload.errors import escaped
+from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     import argparse
 
-    from fastload._fetch.verify import FileVerdict, Verification
+    from fastload._fetch.checking import FileVerdict, Finding
+    from fastload._fetch.verify import Verification
 
 HELP = "check all that is stored of MODEL against the best evidence there is"
 
@@ -28,27 +30,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what was found of each file."""
-    found = verify(
-        arguments.model,
-        revision=arguments.revision,
-        repair=arguments.repair,
-        record=arguments.record,
-        include=arguments.include,
-        options=parse_settings(arguments),
-    )
-    print(json.dumps(found.to_dict()) if arguments.as_json else _show(found))
+    """Print what was found of each file, then fail if anything is wrong."""
+    settings = decide_settings(parse_settings(arguments), {})
+    wish = Examination(arguments.repair, arguments.record, tuple(arguments.include))
+    found = examine(find_stored(arguments.model, arguments.revision, settings), wish, settings)
+    if not arguments.as_json:
+        print(_show(found))
+    found.check()
+    if arguments.as_json:
+        print(json.dumps(found.to_dict()))
 
 
 def _show(found: Verification) -> str:
     rows = [("file", "bytes", "evidence", "verdict")]
     rows += [(escaped(f.path), show_bytes(f.nbytes), f.evidence, _verdict(f)) for f in found.files]
-    notes = [f"{found.path} ({found.tier}): evidence {found.evidence}"]
+    notes = [line for finding in found.findings for line in _explain(finding)]
+    notes += [f"{escaped(found.path)} ({escaped(found.tier)}): evidence {found.evidence}"]
     notes += ["a manifest was recorded"] if found.recorded else []
     return "\n".join([show_table(rows), "", *notes])
 
 
 def _verdict(file: FileVerdict) -> str:
-    if file.findings:
-        return f"{len(file.findings)} blocks repaired"
-    return "not known" if file.evidence == "none" else "ok"
+    mended = sum(finding.repaired for finding in file.findings)
+    verdicts = [f"{mended} blocks repaired"] if mended else []
+    verdicts += ["DAMAGED"] if mended < len(file.findings) else []
+    return ", ".join(verdicts) or ("not known" if file.evidence == "none" else "ok")
+
+
+def _explain(finding: Finding) -> tuple[str, ...]:
+    where = "" if finding.block is None else f", block {finding.block} at byte {finding.offset:,}"
+    state = ": repaired" if finding.repaired else ""
+    found, expected = f"  found     {escaped(finding.found)}", f"  expected  {escaped(finding.expected)}"
+    return (f"{escaped(finding.path)}{where}{state}", found, expected, "")

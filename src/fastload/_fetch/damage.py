@@ -1,0 +1,95 @@
+"""Files that are not what they should be, told from files that are malformed or were never there."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fastload._format.select import ByIndex, select_files
+from fastload._verify.digest import BLOCK_BYTES, ContentHash
+from fastload.errors import FormatError, IntegrityError, UsageError
+
+if TYPE_CHECKING:
+    from fastload._fetch.evidence import Evidence
+    from fastload._store.directory import CheckpointFiles
+    from fastload._store.offer import OfferedFile
+
+MEND_HINT = (
+    "fastload verify NAME --repair mends blocks from another tier, fastload warm NAME brings missing and short files "
+    "again; fastload rm NAME, then warm, brings all of it"
+)
+"""``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
+
+
+def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:
+    """The error to raise instead of a ``FormatError``, where a file of the checkpoint is not even what it should be.
+
+    The file that it names first, then the others: an index does not fit a shard that is another one. That one of the
+    others is not there means nothing: the evidence may name files that nobody wanted.
+    """
+    known = evidence.find(error.path)
+    if known is not None and not os.path.isfile(error.path):
+        return IntegrityError(error.path, 0, error.found, size_of(known), "fastload warm NAME brings it again")
+    others = (os.path.join(evidence.folder, name) for name in evidence.files)
+    for path in dict.fromkeys((error.path, *others)):
+        damage = _find_difference(evidence, path)
+        if damage is not None:
+            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], MEND_HINT)
+    return None
+
+
+def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
+    """Found and expected, where the file at ``path`` does not have the digest that is known of it."""
+    known = evidence.find(path)
+    if known is None or not os.path.isfile(path):
+        return None
+    content = ContentHash(os.path.getsize(path))
+    with open(path, "rb") as file:
+        while piece := file.read(BLOCK_BYTES):
+            content.update(piece)
+    for name in ("sha256", "git_sha1"):
+        expected, found = getattr(known, name), getattr(content, name)
+        if expected is not None and found != expected:
+            return f"{name} {found}", expected
+    return None
+
+
+def check_named(evidence: Evidence, files: CheckpointFiles, variant: str | None) -> None:
+    """Check that ``files``, those that would be loaded, are those that the manifest beside them names.
+
+    An index says which shards there are; without one, a shard that is lost or was added changes what is loaded.
+
+    Raises:
+        IntegrityError: one is missing, or one is not named.
+    """
+    if not evidence.is_closed or files.is_chosen:
+        return
+    for _, path in files.shards:
+        if evidence.find(path) is None:
+            hint = "Remove it, if it does not belong there; else remove the manifest: fastload verify NAME --record"
+            raise IntegrityError(path, 0, "a shard that the manifest does not name", "only shards that it names", hint)
+    lost = None if files.index is not None else _find_lost(evidence, files, variant)
+    if lost is not None:
+        path = os.path.join(evidence.folder, lost)
+        size = size_of(evidence.files[lost])
+        raise IntegrityError(path, 0, "no file", size, "fastload warm NAME brings it again")
+
+
+def size_of(known: OfferedFile) -> str:
+    """What is known of its size, for messages."""
+    return f"{known.size:,} bytes" if known.size else "a file"  # a signature says of no size
+
+
+def _find_lost(evidence: Evidence, files: CheckpointFiles, variant: str | None) -> str | None:
+    """What would be loaded too, were all files there that are named."""
+    prefix = os.path.relpath(os.path.join(files.folder, "x"), evidence.folder)[:-1]
+    named = {name.removeprefix(prefix): name for name in evidence.files if name.startswith(prefix)}
+    beside = {name: full for name, full in named.items() if "/" not in name}
+    there = {name for name, _ in files.shards}
+    try:
+        selection = select_files(there | beside.keys(), variant=variant, path=files.folder)
+    except (FormatError, UsageError):  # what is there was unambiguous
+        return None
+    names = (selection.name,) if isinstance(selection, ByIndex) else selection.names
+    missing = (beside[name] for name in names if name in beside and name not in there)
+    return next((name for name in missing if not os.path.lexists(os.path.join(evidence.folder, name))), None)

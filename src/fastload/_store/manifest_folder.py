@@ -1,0 +1,173 @@
+"""Manifests kept apart from the files they are of: the setting ``manifests``, for what cannot hold its own.
+
+::
+
+    <manifests>/<uid>/<BLAKE3 of the snapshot's path>.json         the manifest
+    <manifests>/<uid>/<BLAKE3 of the snapshot's path>.stamp.json   which manifest, of which folder, and the size and
+                                                                   mtime that each file had before it was read
+
+A block digest is as good as the word of whoever wrote it: one manifest with the right sha256 and the wrong blocks would
+prove wrong bytes. So what others may have written is passed over, and each user writes into a folder of its own, which
+is safe in a volume that a group shares (fsGroup), too. Root's word counts for all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from fastload._format.header import parse_object
+from fastload._read.file import read_small_file
+from fastload._store.filesystem import make_folder, replacing, writing
+from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
+from fastload.errors import FormatError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fastload._store.offer import OfferedFile
+    from fastload._store.root import Stored
+    from fastload._verify.manifest import Manifest
+
+_MAX_STAMP_BYTES = 64 << 20  # 64 MiB
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True, slots=True)
+class KeptManifest:
+    """A manifest that only we or root can have written, of the folder it was looked up for."""
+
+    path: str
+    manifest: Manifest
+    noted: Mapping[str, Any]
+    """Size and mtime of each file then."""
+
+    def find_contradiction(self, files: Iterable[OfferedFile]) -> str | None:
+        """Why it is not of ``files``, those that are there now; None: it is.
+
+        A digest that the tier knows decides. Where it knows none, the file must look as it did: what was changed on
+        purpose is not damage. A file that is gone contradicts nothing: that one is missing.
+        """
+        for file in files:
+            listed = self.manifest.find(file.path)
+            if listed is None:
+                continue
+            if file.sha256 is not None or file.git_sha1 is not None:
+                is_it = file.sha256 in {None, listed.sha256} and file.git_sha1 in {None, listed.git_sha1}
+            else:
+                is_it = self.noted.get(file.path) == [file.size, file.mtime_ns]
+            if not is_it or listed.size != file.size:
+                return file.path
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFolder:
+    """Where they are kept."""
+
+    path: str
+
+    def find(self, stored: Stored) -> KeptManifest | None:
+        """The manifest of ``stored``, by us or by root.
+
+        Raises:
+            FormatError, StoreError: it is malformed or cannot be read.
+        """
+        for uid in dict.fromkeys((os.geteuid(), 0)):
+            path = self._place(uid, stored)
+            if is_ours_alone(os.path.dirname(path)) and is_ours_alone(path):
+                return _read(path, stored)
+        return None
+
+    def keep(self, stored: Stored, manifest: Manifest, files: Mapping[str, OfferedFile]) -> None:
+        """Keep ``manifest``, of ``files`` as they were before they were read.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        path = self._place(os.geteuid(), stored)
+        make_own_folder(os.path.dirname(path))
+        content = dump_manifest(manifest)
+        stamp = {
+            "schema": 1,
+            "folder": _real(stored),
+            "manifest": blake3(content).hexdigest(),
+            "files": {file.path: [file.size, file.mtime_ns] for file in files.values()},
+        }
+        write_own(_stamp_of(path), json.dumps(stamp, sort_keys=True).encode("utf-8"), os.path.dirname(path))
+        write_own(path, content, os.path.dirname(path))
+
+    def _place(self, uid: int, stored: Stored) -> str:
+        name = blake3(os.fsencode(_real(stored))).hexdigest()
+        return os.path.join(self.path, str(uid), f"{name}.json")
+
+
+def _real(stored: Stored) -> str:
+    return os.path.realpath(stored.folder)
+
+
+def _stamp_of(path: str) -> str:
+    return f"{path.removesuffix('.json')}.stamp.json"
+
+
+def _read(path: str, stored: Stored) -> KeptManifest | None:
+    """None where it is of something else, or its stamp is of another manifest: one was being replaced."""
+    raw = read_small_file(path, MAX_MANIFEST_BYTES)
+    manifest = parse_manifest(raw, path=path)
+    is_plain = stored.layout is None
+    commit = plain_commit(manifest.files) if is_plain else stored.commit
+    stamp = _read_stamp(_stamp_of(path))
+    expected = (_real(stored), blake3(raw).hexdigest())
+    if manifest.commit != commit or (stamp.get("folder"), stamp.get("manifest")) != expected:
+        return None
+    noted = stamp.get("files")
+    return KeptManifest(path, manifest, noted if isinstance(noted, dict) else {})
+
+
+def _read_stamp(path: str) -> dict[str, Any]:
+    if not is_ours_alone(path):
+        return {}
+    try:
+        return parse_object(read_small_file(path, _MAX_STAMP_BYTES), path)
+    except (FormatError, StoreError):
+        return {}
+
+
+def is_ours_alone(path: str) -> bool:
+    """True if ``path`` is there and no link, and nobody but us and root can have written it."""
+    try:
+        status = os.lstat(path)
+    except OSError:  # what cannot be looked at proves nothing
+        return False
+    return not stat.S_ISLNK(status.st_mode) and status.st_uid in {0, os.geteuid()} and not status.st_mode & _OTHERS
+
+
+def make_own_folder(path: str) -> None:
+    """Make ``path`` and what is above it; nobody else may write to it, whatever the umask says.
+
+    Raises:
+        StoreError: as :func:`~fastload._store.filesystem.writing` says; or others may write to what is there.
+    """
+    if not os.path.lexists(path):
+        make_folder(path)
+        with writing(path):
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~_OTHERS)
+    if not is_ours_alone(path):
+        hint = f"Make it this user's alone, and run it again: chmod go-w {path}"
+        raise StoreError(path, "may be written by others: no manifest in it would be believed", hint)
+
+
+def write_own(path: str, content: bytes, scratch: str) -> None:
+    """As :func:`~fastload._store.filesystem.write_whole`; nobody else may write to it, whatever the umask says.
+
+    Raises:
+        StoreError: as :func:`~fastload._store.filesystem.writing` says.
+    """
+    with replacing(path, scratch) as file:
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~_OTHERS)
+        file.write(content)
