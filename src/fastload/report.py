@@ -38,6 +38,8 @@ class Report:
     reader_reason: str
     evidence: str
     """What proved the bytes: signature, manifest, sha256, git-sha1, etag, listing or none."""
+    evidence_reason: str = ""
+    """What that cost and what makes it cheaper; or why there is none."""
     blocks_verified: int
     blocks_reread: int
     blocks_repaired: int

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from fastload._clock import judge
+from fastload._load.evidence_note import Outcome, explain_evidence, find_evidence_kind
 from fastload._load.pipeline import Pipeline
-from fastload.errors import UsageError
+from fastload.errors import UsageError, escaped
 from fastload.report import Report
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
     from fastload._store.keep.reading import Reading
+
+
+_log = logging.getLogger("fastload")
 
 
 class Weights(dict[str, "torch.Tensor"]):
@@ -67,6 +72,7 @@ class Stream:
         self._position = 0
         self._waited_for = -1
         self._report: Report | None = None
+        self._is_finished = self._has_left_manifest = False
 
     @property
     def report(self) -> Report:
@@ -124,8 +130,10 @@ class Stream:
             job.clock.enter("publish")
             if job.copy is not None:
                 job.copy.publish()
-            job.fetched.record(job.proving.proven)
+            self._has_left_manifest = job.fetched.record(job.proving.proven)
+        self._is_finished = True
         self.close()
+        _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
     def close(self) -> None:
         """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid."""
@@ -140,7 +148,12 @@ class Stream:
                 held.close()
         job.fetched.close()
         job.clock.enter("finish")
-        self._report = _make_report(job, self._position)
+        outcome = Outcome(
+            is_finished=self._is_finished,
+            has_left_manifest=self._has_left_manifest,
+            hash_s=job.busy.seconds["hash"],
+        )
+        self._report = _make_report(job, self._position, outcome)
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +167,7 @@ class Stream:
             self.close()
 
 
-def _make_report(job: Job, taken: int) -> Report:
+def _make_report(job: Job, taken: int, outcome: Outcome) -> Report:
     """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
     infos = [placement.info for placement in job.plan.placements[:taken]]
     headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
@@ -175,7 +188,8 @@ def _make_report(job: Job, taken: int) -> Report:
         commit_learnt=job.fetched.commit_learnt,
         reader=reader,
         reader_reason=reason,
-        evidence=job.proving.evidence,
+        evidence=find_evidence_kind(job.proving, outcome),
+        evidence_reason=explain_evidence(job.proving, job.fetched, outcome),
         blocks_verified=job.fetched.tally.verified,
         blocks_reread=job.fetched.tally.reread,
         blocks_repaired=job.fetched.tally.repaired,

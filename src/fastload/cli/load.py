@@ -76,9 +76,6 @@ def show_report(report: Report) -> str:
 
 
 def _show_evidence(report: Report) -> str:
-    if report.evidence == "none":
-        return "none: bytes were not checked"
-    counts = [f"{report.blocks_verified} blocks proven"]
-    counts += [f"{report.blocks_reread} read again"] if report.blocks_reread else []
+    counts = [f"{report.blocks_reread} read again"] if report.blocks_reread else []
     counts += [f"{report.blocks_repaired} repaired"] if report.blocks_repaired else []
-    return f"{report.evidence}: {', '.join(counts)}"
+    return "; ".join([f"{report.evidence}: {report.evidence_reason}", *counts])

@@ -1,0 +1,56 @@
+"""One sentence on what proved a load: what it cost and what makes it cheaper, or why nothing did."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._load.proving import NONE, OFF
+from fastload.errors import escaped
+
+if TYPE_CHECKING:
+    from fastload._fetch.checkpoint import Fetched
+    from fastload._load.proving import Proving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a load ended."""
+
+    is_finished: bool
+    """False where it was left early, or failed."""
+    has_left_manifest: bool
+    """True if the next load finds a manifest that this one has left."""
+    hash_s: float
+    """Spent on digests, summed over threads."""
+
+
+def find_evidence_kind(proving: Proving, outcome: Outcome) -> str:
+    """What proved the bytes that were handed out; a digest of a whole file proves nothing before its end."""
+    return NONE if proving.is_serial and not outcome.is_finished else proving.evidence
+
+
+def explain_evidence(proving: Proving, fetched: Fetched, outcome: Outcome) -> str:
+    """The sentence."""
+    kind = find_evidence_kind(proving, outcome)
+    if kind == NONE:
+        reason = proving.reason or ("left before the end of a file" if fetched.checkpoint.shards else "no shard")
+        return f"unverified: {reason}{_cure(proving, fetched)}"
+    cost = f"{fetched.tally.verified:,} blocks, {outcome.hash_s:.2f} s of hashing"
+    if not proving.is_serial:
+        return f"{cost}, in parallel"
+    if outcome.has_left_manifest:
+        return f"{cost}, in the order of each file; a manifest was left, so the next load hashes in parallel"
+    return f"{cost}, in the order of each file{_cure(proving, fetched)}"
+
+
+def _cure(proving: Proving, fetched: Fetched) -> str:
+    """What makes the next load prove blocks; nothing where it was not asked to prove any."""
+    if proving.reason == OFF:
+        return ""
+    name = escaped(shlex.quote(fetched.name))
+    if fetched.remote is not None:
+        return f"; to hash in parallel: fastload warm {name}"
+    apart = " --manifests DIR" if fetched.evidence.kind == "signature" else ""
+    return f"; to hash in parallel: fastload verify {name} --record{apart}"
