@@ -6,6 +6,7 @@ import gc
 import os
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,8 +17,11 @@ from fastload._verify.manifest import parse_manifest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import PLACES, READERS, REPO, Model, flip
-from stored_models import COMMIT, write_folder
-from writing import INDEX_NAME
+from stored_models import COMMIT, write_cache, write_folder
+from writing import INDEX_NAME, one_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -96,6 +100,65 @@ def test_a_lost_file_that_nobody_reads_explains_nothing(model: Model) -> None:
         fastload.load(folder)
 
 
+def without_index(model: Model) -> None:
+    """Shards that nothing but a manifest names."""
+    model.files.pop(INDEX_NAME)
+    for number in (1, 2):
+        model.files[f"part{number}.safetensors"] = model.files.pop(f"model-0000{number}-of-00002.safetensors")
+
+
+def test_a_shard_that_only_the_manifest_names_and_is_lost_is_damage(model: Model) -> None:
+    without_index(model)
+    folder = model.warmed()
+    (folder / "part1.safetensors").unlink()
+    with pytest.raises(IntegrityError, match="no file") as caught:
+        fastload.load(folder)
+    assert caught.value.path == str(folder / "part1.safetensors")
+    assert list(fastload.load(folder / "part2.safetensors"))  # it alone was asked for
+
+
+def test_an_index_that_only_the_manifest_names_and_is_lost_is_damage(model: Model) -> None:
+    folder = model.warmed()
+    (folder / INDEX_NAME).unlink()
+    with pytest.raises(IntegrityError, match="no file") as caught:
+        fastload.load(folder)
+    assert caught.value.path == str(folder / INDEX_NAME)
+
+
+def test_a_shard_that_the_manifest_does_not_name_is_refused(model: Model) -> None:
+    without_index(model)
+    folder = model.warmed()
+    (folder / "part3.safetensors").write_bytes(one_tensor())
+    with pytest.raises(IntegrityError, match="does not name") as caught:
+        fastload.load(folder)
+    assert caught.value.path == str(folder / "part3.safetensors")
+
+
+def test_a_shard_that_another_tool_has_added_is_proven_by_the_name_of_its_blob(model: Model) -> None:
+    without_index(model)
+    one = dict(model.files)
+    two = {"part2.safetensors": one.pop("part2.safetensors")}
+    write_cache(model.shared, REPO, COMMIT, one)
+    fastload.warm(REPO, options=model.options)
+    folder = write_cache(model.local, REPO, COMMIT, two)
+    weights = fastload.load(folder)
+    assert_same(weights, model.tensors)
+    assert (weights.report.evidence, weights.report.blocks_verified) == ("sha256", 4)
+    flip(folder / "part2.safetensors", 5 * MIB)
+    with pytest.raises(IntegrityError, match="sha256"):
+        fastload.load(folder)
+
+
+def test_a_stream_that_is_left_early_proves_nothing_by_a_digest_of_the_whole(model: Model) -> None:
+    with fastload.stream(model.cached()) as stream:
+        next(stream)
+    assert stream.report.evidence == "none"
+    assert "left before the end of a file" in stream.report.evidence_reason
+    with fastload.stream(model.warmed()) as stream:
+        next(stream)
+    assert stream.report.evidence == "manifest"
+
+
 def test_what_the_hint_says_mends_content_that_kept_its_size(model: Model) -> None:
     folder = model.warmed()
     shard = folder / "model-00001-of-00002.safetensors"
@@ -148,6 +211,33 @@ def test_a_stream_by_a_digest_of_the_whole_raises_at_the_files_end(model: Model)
     with pytest.raises(IntegrityError):
         for _ in fastload.stream(folder):
             pass
+
+
+@pytest.mark.parametrize("place", [Model.cached, Model.downloaded])
+def test_a_stream_that_must_be_proven_hands_nothing_out_before_it_is(
+    model: Model, place: Callable[[Model], Path]
+) -> None:
+    folder = place(model)
+    with fastload.stream(folder, verify="require") as stream:
+        assert_same(dict(stream), model.tensors)
+    assert (stream.report.evidence, stream.report.blocks_verified) != ("none", 0)
+    shard = folder / "model-00001-of-00002.safetensors"
+    flip(shard, shard.stat().st_size - 1)
+    taken: list[str] = []
+    with pytest.raises(IntegrityError, match="sha256"):
+        taken.extend(name for name, _ in fastload.stream(folder, verify="require"))
+    assert taken == []
+    with pytest.raises(IntegrityError, match="only a part"):
+        fastload.stream(folder, verify="require", tensors="1.0")
+
+
+def test_a_stream_from_the_hub_that_must_be_proven_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HubServer({REPO: Repo(model.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        options = Options(local=str(model.local), write_through="off")
+        with pytest.raises(IntegrityError, match="fastload warm"):
+            fastload.stream(REPO, verify="require", options=options)
+        assert fastload.load(REPO, verify="require", options=options).report.evidence == "listing"
 
 
 def test_load_into_is_proven_before_it_returns(model: Model) -> None:

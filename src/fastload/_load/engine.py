@@ -9,6 +9,7 @@ from fastload._load import parameters
 from fastload._load.device import parse_device
 from fastload._load.into import choose_module_target, fill
 from fastload._load.prepare import check_cast, finding, prepare
+from fastload._load.prove_first import prove_first
 from fastload._load.stream import Weights
 from fastload._load.target import Keeping, choose_target
 from fastload._place.tensors import parse_cast
@@ -58,6 +59,8 @@ def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> S
     with finding(request, clock) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)
+        must_be_first = not keeps_all and request.settings.verify == "require"
+        certain = prove_first(found) if must_be_first else found
         keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
-        target = choose_target(parsed, keeping, request.settings, found.fetched.checkpoint)
-        return prepare(request, found, target, parsed, clock)
+        target = choose_target(parsed, keeping, request.settings, certain.fetched.checkpoint)
+        return prepare(request, certain, target, parsed, clock)

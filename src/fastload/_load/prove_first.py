@@ -1,0 +1,49 @@
+"""A stream that must be proven, where only digests of whole files are known: these are proven before it begins.
+
+Such a digest is there at a file's end, and by then a stream has handed out the file's tensors. So each file is read
+once for its digest and for those of its blocks, and the stream goes by the blocks, should the file change in between.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.record import digest_file
+from fastload.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from fastload._format.checkpoint import Shard
+    from fastload._load.prepare import Found
+    from fastload._store.offer import OfferedFile
+
+_FILES_AT_ONCE = 4
+
+
+def prove_first(found: Found) -> Found:
+    """``found``, with block digests of every file that is wanted whole.
+
+    Raises:
+        IntegrityError: one is not what is known of it; or it is on no mount, and would come over the network twice.
+        FormatError, StoreError: one cannot be read.
+    """
+    fetched = found.fetched
+    serial = _list_serial(found)
+    if not serial or len(found.infos) != sum(1 for _ in fetched.checkpoint.tensors()):
+        return found  # of a part it is said elsewhere that it cannot be proven
+    if fetched.remote is not None:
+        hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"
+        raise IntegrityError(serial[0][0].path, 0, "a digest of the whole file", "block digests, to stream by", hint)
+    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="fastload-prove") as pool:
+        made = {file.path: file for file in pool.map(lambda each: digest_file(each[0].path, each[1]), serial)}
+    fetched.record(made)
+    files = {**fetched.evidence.files}
+    files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}
+    return replace(found, fetched=replace(fetched, evidence=replace(fetched.evidence, files=files)))
+
+
+def _list_serial(found: Found) -> list[tuple[Shard, OfferedFile]]:
+    evidence = found.fetched.evidence
+    known = [(shard, evidence.find(shard.path)) for shard in found.fetched.checkpoint.shards]
+    return [(shard, replace(file, size=shard.identity.size)) for shard, file in known if file and file.blocks is None]
