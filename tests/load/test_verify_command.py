@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fastload
-from fastload import Finding, IntegrityError, Options
+from fastload import Finding, IntegrityError, NotWritableError, Options
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip
@@ -65,6 +66,44 @@ def test_repair_mends_blocks_from_another_tier(model: Model) -> None:
     assert [(finding.block, finding.repaired) for finding in found.findings] == [(1, True)]
     assert fastload.verify(REPO, options=model.options).findings == ()
     assert (folder / SHARD).read_bytes() == model.files[SHARD]
+
+
+@pytest.mark.parametrize("place", ["a mount", "a plain folder"])
+def test_repair_mends_what_it_was_pointed_at_for_good(model: Model, place: str, tmp_path: Path) -> None:
+    model.warmed()
+    folder = model.shared / "models--org--name/snapshots" / COMMIT
+    options = replace(model.options, shared=(str(model.shared), str(tmp_path / "more")))
+    if place == "a plain folder":
+        write_folder(tmp_path / "more/bare", model.files)
+        folder = write_folder(tmp_path / "bare", model.files)
+    assert fastload.verify(folder, record=True, options=options).recorded
+    (folder / SHARD).resolve().chmod(0o640)
+    if not os.geteuid():
+        os.chown(folder / SHARD, 65534, 65534)
+    before = (folder / SHARD).stat()
+    flip(folder / SHARD, 5 * MIB)
+    found = fastload.verify(folder, repair=True, options=options)
+    assert [(finding.block, finding.repaired) for finding in found.findings] == [(1, True)]
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+    after = (folder / SHARD).stat()
+    for fact in ("st_mode", "st_uid", "st_gid", "st_mtime_ns"):
+        assert getattr(after, fact) == getattr(before, fact)
+    assert fastload.verify(folder, options=options).findings == ()
+
+
+def test_what_may_not_be_written_is_not_called_repaired(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model.warmed()
+    flip(folder / SHARD, 5 * MIB)
+    blob, real = str((folder / SHARD).resolve()), os.replace
+
+    def refuse(made: str, path: str) -> None:
+        if path == blob:
+            raise PermissionError(13, "Permission denied")
+        real(made, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(NotWritableError):
+        fastload.verify(REPO, repair=True, options=model.options)
 
 
 def test_record_makes_a_manifest_of_what_another_tool_brought(model: Model) -> None:

@@ -11,9 +11,9 @@ import logging
 import os
 import shutil
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from fastload._fetch.resolve import tiers_of
 from fastload._fetch.source import hub_of
@@ -24,6 +24,7 @@ from fastload._store.hub.tier import Patience
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S
 from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload._verify.path import OURS
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
@@ -107,16 +108,32 @@ class Repair:
 
     def mend_stored(self) -> None:
         """Replace the files in which blocks were wrong, on the local tier, where they may be written."""
+        if self._stored.tier != "local" or self._stored.layout is None:
+            return
+        for path, error in self._mend_files():
+            _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
+
+    def mend_all(self) -> None:
+        """Replace the files in which blocks were wrong, wherever they are, as whoever asks for a repair wants it.
+
+        Raises:
+            StoreError: one cannot be written; the others are tried before that.
+        """
+        failed = list(self._mend_files())
+        if failed:
+            raise failed[0][1]
+
+    def _mend_files(self) -> Iterator[tuple[str, FastloadError]]:
+        """Replaces them; yields those that stay as they are, and why."""
         with self._lock:
             mended, self._mended = self._mended, {}
         layout = self._stored.layout
-        if self._stored.tier != "local" or layout is None:
-            return
+        scratch = os.path.join(self._stored.folder, OURS, "staging") if layout is None else layout.ours("staging")
         for path, blocks in mended.items():
             try:
-                _replace(os.path.realpath(path), blocks, layout.ours("staging"))
+                _replace(os.path.realpath(path), blocks, scratch)
             except FastloadError as exc:
-                _log.warning("%s stays damaged, though what was loaded is right: %s", path, exc)
+                yield path, exc
 
 
 def _fetch(source: Offer, path: str, wanted: Wanted) -> bytes | None:
@@ -141,3 +158,13 @@ def _replace(path: str, blocks: dict[int, bytes], scratch: str) -> None:
         for index, block in blocks.items():
             file.seek(index * BLOCK_BYTES)
             file.write(block)
+        file.flush()
+        _look_like(path, file)
+
+
+def _look_like(path: str, file: BinaryIO) -> None:
+    """Whoever might read the old file may read the new one; and it is what it was, not a new version."""
+    status = os.stat(path)
+    with suppress(PermissionError):  # only root gives files away
+        os.fchown(file.fileno(), status.st_uid, status.st_gid)
+    shutil.copystat(path, file.name)

@@ -109,7 +109,7 @@ def examine(stored: Stored, wish: Examination, settings: Settings) -> Verificati
         check = FileCheck(evidence, mending if wish.repairs else None)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="fastload-verify") as pool:
             verdicts = tuple(pool.map(check.check_file, [evidence.files[name] for name in names]))
-        mending.mend_stored()
+        mending.mend_all()
     is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
     may_record = wish.records and is_right and not wish.include and not evidence.has_blocks
     return Verification(
