@@ -335,10 +335,13 @@ def _on_a_read_only_mount(folder: Path, *words: object) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.skipif(
+may_mount = pytest.mark.skipif(
     subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0,
     reason="may not mount",
 )
+
+
+@may_mount
 @pytest.mark.parametrize("kind", ["shared", "plain"])
 def test_record_goes_into_manifests_where_the_mount_is_read_only(model: Apart, kind: str) -> None:
     folder = model.mounted() if kind == "shared" else model.bare()
@@ -353,3 +356,19 @@ def test_record_goes_into_manifests_where_the_mount_is_read_only(model: Apart, k
     assert json.loads(done.stdout)["recorded"] is True
     evidence = fastload.load(folder, verify="require", options=model.options).report.evidence
     assert evidence == ("manifest" if kind == "shared" else "manifest (recorded)")
+
+
+@may_mount
+def test_a_local_tier_that_is_read_only_has_its_manifests_elsewhere(model: Apart) -> None:
+    snapshot = model.cached()
+    before = contents(model.local)
+    flags = ["--json", "--local", model.local, "--tiers", "local", "--manifests", model.manifests]
+    evidence = []
+    for _ in range(2):
+        done = _on_a_read_only_mount(model.local, "load", REPO, *flags)
+        assert done.returncode == 0, done.stderr
+        evidence.append(json.loads(done.stdout)["evidence"])
+    assert evidence == ["sha256", "manifest"]
+    assert contents(model.local) == before
+    flip(snapshot / SHARD, 5 * MIB)
+    assert _on_a_read_only_mount(model.local, "load", REPO, *flags).returncode == IntegrityError.exit_code
