@@ -125,6 +125,12 @@ def test_a_gap_in_a_numbered_set_is_refused(missing: tuple[int, ...], of: int) -
     assert len(str(caught.value)) < 1000
 
 
+def test_a_gap_is_seen_where_the_count_has_six_digits() -> None:
+    """DeepSeek's ``model-00001-of-000163``: one of them alone is no model."""
+    with pytest.raises(FormatError, match="no 2"):
+        select(["model-00001-of-000163.safetensors"])
+
+
 def test_several_indexes_are_a_question_that_names_them() -> None:
     with pytest.raises(UsageError) as caught:
         select(["b.safetensors.index.json", "a\n.safetensors.index.json"])

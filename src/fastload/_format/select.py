@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _STEMS = ("model", "diffusion_pytorch_model")
 """What transformers and diffusers call a checkpoint, in the order they are looked for."""
 
-_NUMBER = r"-(?P<number>\d{5})-of-(?P<count>\d{5})"
+_NUMBER = r"-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})"
 # transformers writes model-00001-of-00002.fp16 or (older, and diffusers) model.fp16-00001-of-00002. A variant begins
 # with a letter, so that a name such as Qwen2.5-7B or v1.5 has none.
 _SHARD = re.compile(

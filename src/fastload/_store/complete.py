@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
 
 _NUMBERED = re.compile(
-    r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>.*\.(?:safetensors|gguf))", re.DOTALL
+    r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<rest>.*\.(?:safetensors|gguf))", re.DOTALL
 )
 _ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.\w+)?\.json", re.DOTALL)
 
