@@ -151,7 +151,9 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> F
     tally = ProofTally()
     prove = evidence.prover(tally) if evidence.has_blocks else None
     try:
-        files = find_files(path, subfolder=source.subfolder, variant=source.variant)
+        files = find_files(
+            path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
+        )  # fmt: skip
         shards = [Shard(name, shard_path, *read_header(shard_path, prove)) for name, shard_path in files.shards]
         checkpoint = build_checkpoint(shards, files.index)
     except FormatError as exc:
@@ -191,14 +193,17 @@ def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings
 
 def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetched:
     offer = found.offer
+    evidence, tally = _weigh_hub(offer, settings), ProofTally()
+    prove = evidence.whole_prover(tally)
     return Fetched(
-        checkpoint=read_checkpoint(offer, subfolder=source.subfolder, variant=source.variant),
+        checkpoint=read_checkpoint(offer, subfolder=source.subfolder, variant=source.variant, prove=prove),
         folder=f"{offer.repo}@{offer.commit}",
         root="",
         tier=offer.tier,
         commit=offer.commit,
         commit_learnt="name" if found.candidate.is_pinned else "hub",
         remote=offer,
-        evidence=_weigh_hub(offer, settings),
+        evidence=evidence,
+        tally=tally,
         begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
     )

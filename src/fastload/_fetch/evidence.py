@@ -75,6 +75,26 @@ class Evidence:
 
         return prove
 
+    def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], None]:
+        """Proves an index, which is read whole, before it is believed: what it does not name would not be loaded."""
+        prove_block = self.prover(tally)
+
+        def prove(path: str, identity: FileIdentity, content: memoryview) -> None:
+            known = self.find(path)
+            if known is None:
+                return
+            if known.blocks is not None:
+                for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
+                    prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
+                return
+            hashed = ContentHash(len(content))
+            hashed.update(content)
+            difference = _compare(known, hashed)
+            if difference is not None:
+                raise IntegrityError(path, 0, *difference, MEND_HINT)
+
+        return prove
+
 
 NOTHING = Evidence(kind="none", folder="/")
 MEND_HINT = (
@@ -193,6 +213,11 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     with open(path, "rb") as file:
         while piece := file.read(BLOCK_BYTES):
             content.update(piece)
+    return _compare(known, content)
+
+
+def _compare(known: OfferedFile, content: ContentHash) -> tuple[str, str] | None:
+    """Found and expected, where ``content`` does not have a digest that is known of it."""
     for name in ("sha256", "git_sha1"):
         expected, found = getattr(known, name), getattr(content, name)
         if expected is not None and found != expected:
