@@ -29,3 +29,22 @@ def test_the_side_by_side_benchmark_measures_a_checkpoint_by_a_relative_path(tmp
 
 def test_flips_are_made_and_found(tmp_path: Path) -> None:
     assert "\nseed 3, 8 flips and as many clean loads" in run("flips.py", "--flips", "8", "--seed", "3", cwd=tmp_path)
+
+
+def test_the_cost_of_proving_has_a_row_per_kind_of_evidence(tmp_path: Path) -> None:
+    run("make_checkpoint.py", "bench/tiny", "--tiny", "8", cwd=tmp_path)
+    said = run("verify_cost.py", "bench/tiny", "--rounds", "1", "--parts", "cached", "--json", "out.json", cwd=tmp_path)
+    assert "WRONG" not in said
+    (table,) = json.loads((tmp_path / "out.json").read_text())["tables"]
+    assert not table["errors"]
+    proven = {name: samples[0]["evidence"] for name, samples in table["samples"].items()}
+    assert proven == {
+        "off": "none",
+        "off-mmap": "none",
+        "loop": "",
+        "manifest": "manifest",
+        "manifest-mmap": "manifest",
+        "recorded": "manifest (recorded)",
+        "sha256": "sha256",
+        "etag": "etag",
+    }
