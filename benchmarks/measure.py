@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from contestants import CEILING, get_ready
+from contestants import CEILINGS, get_ready
 
 if TYPE_CHECKING:
     from contestants import Tensors
@@ -43,6 +43,8 @@ class Sample:
     touched_sum: int
     """Of the touched bytes: the same for all that load the same."""
     note: str
+    evidence: str
+    """By which the bytes were proven, as fastload reports it."""
 
 
 def touch(tensors: Tensors) -> int:
@@ -70,7 +72,7 @@ def _byte_at(address: int) -> int:
 def measure(contestant: str, folder: str, warm_up_folder: str) -> Sample:
     """Load ``folder`` once."""
     load = get_ready(contestant, folder)
-    if contestant != CEILING:
+    if contestant not in CEILINGS:
         touch(load(warm_up_folder))  # a few bytes: what is imported at the first call is imported now
     print("ready", flush=True)
     sys.stdin.readline()
@@ -90,11 +92,12 @@ def measure(contestant: str, folder: str, warm_up_folder: str) -> Sample:
         load_s=returned - begin,
         touch_s=touch_s,
         cpu_s=cpu_end - cpu_begin,
-        nbytes=sum(tensor.nbytes for tensor in tensors.values()),
+        nbytes=getattr(tensors, "nbytes", None) or sum(tensor.nbytes for tensor in tensors.values()),
         peak_rss_bytes=peak_rss_bytes,
         start_rss_bytes=start_rss_bytes,
         touched_sum=touched_sum,
         note=f"{report.reader}: {report.reader_reason}" if report else "",
+        evidence=report.evidence if report else "",
     )
 
 

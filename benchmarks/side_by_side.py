@@ -7,107 +7,48 @@ python benchmarks/side_by_side.py FOLDER --growth         # 1, 2, 4, 8 GiB made 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import random
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict
 from statistics import mean
 from typing import TYPE_CHECKING
 
 from contestants import CEILING, CONTESTANTS, list_shards
-from free_memory import make_free_memory
-from machine import describe_machine, read_others_cpu_s, wait_until_quiet
+from machine import describe_machine
 from make_checkpoint import GIB, list_llama, list_tiny, write_checkpoint
-from measure import Sample
-from page_cache import PageCacheError, evict, fill
+from page_cache import PageCacheError
 from tables import Table, format_rows
-from targets import judge, judge_growth
+from targets import judge, judge_growth, write_record
+from turns import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _PARTS = ("cold", "cached", "tiny", "growth")
 _GROWTH_GIB = (1, 2, 4, 8)
 _TINY = 8000
-_STAGING_BYTES = GIB // 2
-_HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-class LoadError(RuntimeError):
-    """A contestant did not deliver."""
+def run_table(runner: Runner, title: str, folder: str, state: str, contestants: Sequence[str]) -> Table:
+    """All contestants with the same folder."""
+    return runner.fill_table(Table(title, state), dict.fromkeys(contestants, folder))
 
 
-class Runner:
-    """Runs contestants against checkpoints; ``temporary`` is a folder on the disk that is measured."""
+def run_tiny(runner: Runner, contestants: Sequence[str]) -> Table:
+    """Thousands of small tensors: what a tensor costs, not a byte."""
+    folder = os.path.join(runner.temporary, "tiny")
+    write_checkpoint(folder, list_tiny(_TINY), shards=1)
+    return run_table(runner, f"{_TINY:,} tiny tensors", folder, "cached", contestants)
 
-    def __init__(self, temporary: str, *, rounds: int, seed: int, patience_s: float) -> None:
-        self._temporary = temporary
-        self._rounds = rounds
-        self._patience_s = patience_s
-        self._order = random.Random(seed)  # noqa: S311  not for secrets
-        self._warm_up = os.path.join(temporary, "warm-up")
-        write_checkpoint(self._warm_up, list_tiny(4), shards=1)
 
-    def run_table(self, title: str, folder: str, state: str, contestants: Sequence[str]) -> Table:
-        """All contestants, once per round in a new order. Round 0 is thrown away."""
-        if state == "cold":  # memcpy's source is the page cache
-            contestants = [name for name in contestants if name != CEILING]
-        paths = list_shards(folder)
-        evict(paths)  # in any case, so that what is cached was all cached in the same way
-        prepare = evict if state == "cold" else fill
-        table = Table(title, state, prepare(paths))
-        for number in range(self._rounds + 1):
-            for contestant in self._order.sample(contestants, len(contestants)):
-                if contestant in table.errors:
-                    continue
-                wait_until_quiet(self._patience_s)
-                begin_s, others_s = time.monotonic(), read_others_cpu_s()
-                try:
-                    sample = self._run_one(contestant, folder, prepare)
-                except LoadError as exc:
-                    table.errors[contestant] = f"failed: {exc}"
-                    table.samples.pop(contestant, None)
-                    continue
-                print(f"{title}, round {number}: {contestant} {sample.seconds:.3f} s", file=sys.stderr)
-                if number:
-                    table.samples.setdefault(contestant, []).append(sample)
-                    table.others_cpus.append((read_others_cpu_s() - others_s) / (time.monotonic() - begin_s))
-        return table
-
-    def run_tiny(self, contestants: Sequence[str]) -> Table:
-        """Thousands of small tensors: what a tensor costs, not a byte."""
-        folder = os.path.join(self._temporary, "tiny")
-        write_checkpoint(folder, list_tiny(_TINY), shards=1)
-        return self.run_table(f"{_TINY:,} tiny tensors", folder, "cached", contestants)
-
-    def run_growth(self, contestants: Sequence[str]) -> list[Table]:
-        """Checkpoints of growing size, one at a time on the disk."""
-        tables: list[Table] = []
-        for gib in _GROWTH_GIB:
-            with tempfile.TemporaryDirectory(dir=self._temporary) as folder:
-                write_checkpoint(folder, list_llama(gib * GIB), shards=gib)
-                tables += [self.run_table(f"{gib} GiB, {s}", folder, s, contestants) for s in ("cold", "cached")]
-        return tables
-
-    def _run_one(self, contestant: str, folder: str, prepare: Callable[[Sequence[str]], str]) -> Sample:
-        command = [sys.executable, os.path.join(_HERE, "measure.py"), contestant, folder, self._warm_up]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
-            assert child.stdout
-            if child.stdout.readline() == "ready\n":
-                paths = list_shards(folder)
-                prepare(paths)
-                nbytes = sum(map(os.path.getsize, paths))
-                # The tensors, and once more the same, because a cold load may fill the page cache.
-                make_free_memory(2 * nbytes + _STAGING_BYTES)
-            answer, complaint = child.communicate("go\n")
-        if child.returncode:
-            raise LoadError((complaint.strip().splitlines() or [f"exit code {child.returncode}"])[-1])
-        return Sample(**json.loads(answer))
+def run_growth(runner: Runner, contestants: Sequence[str]) -> list[Table]:
+    """Checkpoints of growing size, one at a time on the disk."""
+    tables: list[Table] = []
+    for gib in _GROWTH_GIB:
+        with tempfile.TemporaryDirectory(dir=runner.temporary) as folder:
+            write_checkpoint(folder, list_llama(gib * GIB), shards=gib)
+            tables += [run_table(runner, f"{gib} GiB, {s}", folder, s, contestants) for s in ("cold", "cached")]
+    return tables
 
 
 def render_growth(tables: Sequence[Table]) -> str:
@@ -169,22 +110,20 @@ def run(asked: argparse.Namespace) -> int:
         runner = Runner(temporary, rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience)
         for part in asked.parts:
             if part == "growth":
-                growth = runner.run_growth(asked.only or ["fastload-auto"])
+                growth = run_growth(runner, asked.only or ["fastload-auto"])
                 print(render_growth(growth), end="\n\n")
                 continue
             if part == "tiny":
-                tables[part] = runner.run_tiny([name for name in contestants if name != CEILING])
+                tables[part] = run_tiny(runner, [name for name in contestants if name != CEILING])
             else:
-                tables[part] = runner.run_table(part, asked.folder, part, contestants)
+                tables[part] = run_table(runner, part, asked.folder, part, contestants)
             print(tables[part].render(), end="\n\n", flush=True)
     verdicts = [*judge(tables), *judge_growth(growth)]
     measured = [*tables.values(), *growth]
     wrong = [f"{table.title}: {name}" for table in measured for name in table.find_differences()]
     print("\n".join([*map(str, verdicts), *(f"OTHER BYTES in {name}" for name in wrong)]))
     if asked.json:
-        record = {"schema": 1, "machine": facts, "verdicts": list(map(asdict, verdicts)), "wrong": wrong}
-        with open(asked.json, "w", encoding="utf-8") as file:
-            json.dump(record | {"tables": list(map(asdict, measured))}, file, indent=1)
+        write_record(asked.json, facts, verdicts, measured)
     failed = wrong or any(table.errors for table in measured) or not all(verdict.met for verdict in verdicts)
     return 1 if asked.check and failed else 0
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from statistics import mean, median, mode
 from typing import TYPE_CHECKING
 
-from contestants import CEILING, PEERS
+from contestants import CEILINGS, PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from measure import Sample
 
-_HEAD = ("loader", "median s", "min-max s", "GB/s", "x best peer", "CPU s", "RSS - model", "remark")
+_HEAD = ("loader", "median s", "min-max s", "GB/s", "x {}", "CPU s", "RSS - model", "remark")
 
 
 @dataclass(slots=True)
@@ -22,8 +22,11 @@ class Table:
 
     title: str
     state: str
-    method: str
+    method: str = ""
     """How that state was brought about."""
+    beside: tuple[str, ...] = PEERS
+    """Whom the others are compared with: with the fastest of them."""
+    beside_name: str = "best peer"
     others_cpus: list[float] = field(default_factory=list)
     """CPUs that others kept busy during each measurement; above a tenth the numbers are theirs as well."""
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -35,8 +38,8 @@ class Table:
         return median(map(fact, samples)) if samples else None
 
     def find_best_peer(self) -> float | None:
-        """The fastest peer's median seconds."""
-        return min((seconds for peer in PEERS if (seconds := self.get(peer)) is not None), default=None)
+        """The median seconds of the fastest of those to compare with."""
+        return min((seconds for peer in self.beside if (seconds := self.get(peer)) is not None), default=None)
 
     def find_worst_rss(self, contestants: tuple[str, ...]) -> float | None:
         """The highest peak RSS above the model, in bytes, of all rounds."""
@@ -45,7 +48,9 @@ class Table:
 
     def find_differences(self) -> list[str]:
         """Contestants that at least once did not load the bytes that most loads found."""
-        sums = {name: [s.touched_sum for s in samples] for name, samples in self.samples.items() if name != CEILING}
+        sums = {
+            name: [s.touched_sum for s in samples] for name, samples in self.samples.items() if name not in CEILINGS
+        }
         found = [touched_sum for of_one in sums.values() for touched_sum in of_one]
         return [name for name, of_one in sums.items() if set(of_one) != {mode(found)}]
 
@@ -53,7 +58,8 @@ class Table:
         """As Markdown, fastest first."""
         best = self.find_best_peer()
         ranked = sorted(self.samples.values(), key=lambda samples: median(s.seconds for s in samples))
-        rows = [_HEAD, *(_format_row(samples, best) for samples in ranked)]
+        head = tuple(name.format(self.beside_name) for name in _HEAD)
+        rows = [head, *(_format_row(samples, best) for samples in ranked)]
         rows += [(name, *[""] * 6, error) for name, error in self.errors.items()]
         others = f"Meanwhile others kept {mean(self.others_cpus or [0]):.2f} CPUs busy."
         return f"### {self.title}\n\n{self.state}: {self.method}. {others}\n\n{format_rows(rows)}"
@@ -70,7 +76,7 @@ def _format_row(samples: list[Sample], best: float | None) -> tuple[str, ...]:
         f"{samples[0].nbytes / middle / 1e9:.2f}",
         f"{middle / best:.2f}" if best else "",
         f"{median(sample.cpu_s for sample in samples):.2f}",
-        "" if samples[0].contestant == CEILING else f"{above:.0f} MiB",
+        "" if samples[0].contestant in CEILINGS else f"{above:.0f} MiB",
         samples[-1].note,
     )
 

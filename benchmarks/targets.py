@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from contestants import CEILING
+from contestants import CEILING, LOOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +60,27 @@ def judge_growth(tables: Sequence[Table]) -> list[Verdict]:
             promise = f"growth, {state}: seconds per byte, largest / smallest <= {_LINEAR}"
             verdicts += _at_most(promise, costs[-1], costs[0], _LINEAR)
     return verdicts
+
+
+def judge_proof(tables: Mapping[str, Table]) -> list[Verdict]:
+    """What proving may cost; ``tables`` by part."""
+    verdicts: list[Verdict] = []
+    if cold := tables.get("cold"):
+        for proven, off in (("manifest", "off"), ("recorded", "off"), ("manifest-mmap", "off-mmap")):
+            verdicts += _at_most(f"cold: {proven} / {off} <= 1.02", cold.get(proven), cold.get(off), 1.02)
+    if cached := tables.get("cached"):
+        for proven, limit in (("manifest-mmap", 0.9), ("manifest", 0.7), ("recorded", 0.7)):
+            promise = f"cached: {proven}'s speed / the bare loop's >= {limit}"
+            verdicts += _at_least(promise, cached.get(LOOP), cached.get(proven), limit)
+    return verdicts
+
+
+def write_record(path: str, machine: Mapping[str, str], verdicts: Sequence[Verdict], tables: Sequence[Table]) -> None:
+    """Everything that a run found, with every sample, as JSON."""
+    wrong = [f"{table.title}: {name}" for table in tables for name in table.find_differences()]
+    record = {"schema": 1, "machine": machine, "verdicts": list(map(asdict, verdicts)), "wrong": wrong}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(record | {"tables": list(map(asdict, tables))}, file, indent=1)
 
 
 def _at_most(promise: str, value: float | None, of: float | None, limit: float) -> Iterator[Verdict]:

@@ -23,10 +23,10 @@ READERS = ["auto", "direct", "buffered", "mmap"]
 class Model:
     """Two shards of 5 MiB each, kept in some place with some evidence."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seed: int = 1) -> None:
         made = folder / "made"
         made.mkdir()
-        generator = torch.Generator().manual_seed(1)
+        generator = torch.Generator().manual_seed(seed)
         shards = {
             f"model-0000{shard}-of-00002.safetensors": {
                 f"{shard}.{n}": torch.randint(0, 256, (MIB + n,), dtype=torch.uint8, generator=generator)
@@ -60,11 +60,18 @@ class Model:
         write_download_metadata(folder, COMMIT, self.files)
         return folder
 
+    def recorded(self) -> Path:
+        """A plain folder with a manifest of what was in it."""
+        folder = write_folder(self.local.parent / "recorded", self.files)
+        fastload.verify(folder, record=True)
+        return folder
+
 
 PLACES: dict[str, Callable[[Model], Path]] = {
     "manifest": Model.warmed,
     "sha256": Model.cached,
     "etag": Model.downloaded,
+    "manifest (recorded)": Model.recorded,
 }
 
 

@@ -45,14 +45,14 @@ def test_each_of_twenty_flips_is_found(model: Model, kind: str) -> None:
     folder = PLACES[kind](model)
     chance = random.Random(kind)  # noqa: S311 - the same flips every time
     for number in range(20):
-        path = folder / f"model-0000{chance.randint(1, 2)}-of-00002.safetensors"
+        path = chance.choice(sorted(folder.glob("*.safetensors*"))[not number :])  # shards and their index
         at = chance.randrange(path.stat().st_size) if number else 8  # the first one is in a header
         flip(path, at)
         with pytest.raises(IntegrityError) as caught:
             fastload.load(folder, reader=READERS[number % 4])
         assert caught.value.path == str(path)
         assert caught.value.exit_code == 13
-        if kind == "manifest":
+        if kind.startswith("manifest"):
             assert caught.value.offset == at // (4 * MIB) * 4 * MIB
         flip(path, at)
         assert fastload.load(folder).report.evidence == kind

@@ -128,7 +128,9 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> F
     tally = ProofTally()
     prove = evidence.prover(tally) if evidence.has_blocks else None
     try:
-        files = find_files(path, subfolder=source.subfolder, variant=source.variant)
+        files = find_files(
+            path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
+        )  # fmt: skip
         shards = [Shard(name, shard_path, *read_header(shard_path, prove)) for name, shard_path in files.shards]
         check_named(evidence, files, source.variant)
         checkpoint = build_checkpoint(shards, files.index)
@@ -186,8 +188,10 @@ def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings
 
 def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetched:
     offer = found.offer
+    evidence, tally = weigh_hub(offer, settings), ProofTally()
+    prove = evidence.whole_prover(tally)
     return Fetched(
-        checkpoint=read_checkpoint(offer, subfolder=source.subfolder, variant=source.variant),
+        checkpoint=read_checkpoint(offer, subfolder=source.subfolder, variant=source.variant, prove=prove),
         name=source.name,
         folder=f"{offer.repo}@{offer.commit}",
         root="",
@@ -195,6 +199,7 @@ def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetc
         commit=offer.commit,
         commit_learnt="name" if found.candidate.is_pinned else "hub",
         remote=offer,
-        evidence=weigh_hub(offer, settings),
+        evidence=evidence,
+        tally=tally,
         begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
     )

@@ -47,6 +47,11 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     with open(path, "rb") as file:
         while piece := file.read(BLOCK_BYTES):
             content.update(piece)
+    return compare(known, content)
+
+
+def compare(known: OfferedFile, content: ContentHash) -> tuple[str, str] | None:
+    """Found and expected, where ``content`` does not have a digest that is known of it."""
     for name in ("sha256", "git_sha1"):
         expected, found = getattr(known, name), getattr(content, name)
         if expected is not None and found != expected:

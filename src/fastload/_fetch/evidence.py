@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.damage import MEND_HINT, compare
 from fastload._read.file import translate
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
@@ -20,7 +21,7 @@ from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import is_ours_alone
 from fastload._store.root import Stored
-from fastload._verify.digest import block_digest
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload._verify.path import OURS
 from fastload.errors import IntegrityError
 
@@ -87,6 +88,26 @@ class Evidence:
             if found != known.blocks[index]:
                 wanted = Wanted(PlainFile(path, identity), index, len(block), known.blocks[index])
                 block[:] = mend_block(wanted, found, self.repair, tally)
+
+        return prove
+
+    def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], None]:
+        """Proves an index, which is read whole, before it is believed: what it does not name would not be loaded."""
+        prove_block = self.prover(tally)
+
+        def prove(path: str, identity: FileIdentity, content: memoryview) -> None:
+            known = self.find(path)
+            if known is None:
+                return
+            if known.blocks is not None:
+                for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
+                    prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
+                return
+            hashed = ContentHash(len(content))
+            hashed.update(content)
+            difference = compare(known, hashed)
+            if difference is not None:
+                raise IntegrityError(path, 0, *difference, MEND_HINT)
 
         return prove
 

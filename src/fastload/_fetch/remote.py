@@ -13,18 +13,20 @@ from fastload._format.select import ByIndex, select_files
 from fastload.errors import FormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from fastload._read.file import ProveWhole
     from fastload._store.offer import Offer, OfferedFile
 
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one request
 
 
-def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None) -> Checkpoint:
-    """The checkpoint that ``offer`` has; reads headers and the index only.
+def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None, prove: ProveWhole) -> Checkpoint:
+    """The checkpoint that ``offer`` has; reads headers and the index, which ``prove`` sees before it is believed.
 
     Raises:
         FormatError: there are no weights, or what there is is malformed.
         ModelNotFoundError: there is no such subfolder.
         HubError: the hub does not give it.
+        IntegrityError: what ``prove`` raises.
     """
     folder = subfolder.strip("/") if subfolder else ""
     there = {file.path: file for file in offer.files if posixpath.dirname(file.path) == folder}
@@ -35,7 +37,9 @@ def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None)
     index = None
     if isinstance(selection, ByIndex):
         path = posixpath.join(folder, selection.name)
-        index = parse_index(read_whole(offer, there[path], MAX_INDEX_BYTES), path=path)
+        raw = bytearray(read_whole(offer, there[path], MAX_INDEX_BYTES))
+        prove(path, _identity(len(raw)), memoryview(raw))
+        index = parse_index(bytes(raw), path=path)
     wanted = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
     shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name))) for name in wanted]
     return build_checkpoint(shards, index)
@@ -61,8 +65,11 @@ def _read_shard(offer: Offer, name: str, file: OfferedFile | None) -> Shard:
     if len(raw) < length:
         raw += _read(offer, file, LENGTH_BYTES + len(raw), length - len(raw))
     header = parse_header(raw, path=file.path, file_bytes=file.size)
-    identity = FileIdentity(dev=0, ino=0, size=file.size, mtime_ns=0, ctime_ns=0)
-    return Shard(name, file.path, header, identity)
+    return Shard(name, file.path, header, _identity(file.size))
+
+
+def _identity(size: int) -> FileIdentity:
+    return FileIdentity(dev=0, ino=0, size=size, mtime_ns=0, ctime_ns=0)
 
 
 def _read(offer: Offer, file: OfferedFile, offset: int, length: int) -> bytes:

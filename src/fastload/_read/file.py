@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     ProveBlock = Callable[[str, FileIdentity, int, memoryview], None]
     """Called with a file's path and identity, and a block's number and bytes."""
+    ProveWhole = Callable[[str, FileIdentity, memoryview], None]
+    """Called with a file's path and identity, and all of its bytes."""
 
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
 _IOV_MAX = 1024
@@ -142,20 +144,28 @@ class _Head:
             self.content += piece
 
 
-def read_small_file(path: str, max_bytes: int) -> bytes:
+def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) -> bytes:
     """All of ``path``, which must not be larger than ``max_bytes``.
+
+    Args:
+        path: absolute, where it is proven.
+        max_bytes: what is larger is not even read.
+        prove: called with the content, before anything in it is believed; may mend it.
 
     Raises:
         FormatError: it is larger, or no regular file.
         StoreError: it cannot be read.
+        IntegrityError: what ``prove`` raises.
     """
     descriptor = open_regular(path)
     try:
-        size = os.fstat(descriptor).st_size
-        if size > max_bytes:
-            raise FormatError(path, f"{size:,} bytes", f"at most {max_bytes:,}")
-        raw = bytearray(size)
+        identity = identify(os.fstat(descriptor))
+        if identity.size > max_bytes:
+            raise FormatError(path, f"{identity.size:,} bytes", f"at most {max_bytes:,}")
+        raw = bytearray(identity.size)
         read_fully(descriptor, 0, [memoryview(raw)], path=path)
+        if prove is not None:
+            prove(path, identity, memoryview(raw))
     except OSError as exc:
         raise translate(path, exc) from exc
     finally:

@@ -7,12 +7,16 @@ import os
 import re
 import stat
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
 from fastload._format.select import ByIndex, select_files
 from fastload._read.file import read_small_file, translate
 from fastload._store.ref import is_spellable
 from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
+
+if TYPE_CHECKING:
+    from fastload._read.file import ProveWhole
 
 _VARIANT_INDEX = re.compile(r"\.safetensors\.index\.\w+\.json$")
 _SNAPSHOT = re.compile(r"(?P<root>.*)/models--[^/]+/snapshots/[^/]+(?:/.*)?", re.DOTALL)
@@ -33,21 +37,24 @@ class CheckpointFiles:
     """True if the shard or the index was named, instead of a folder."""
 
 
-def find_files(path: str, *, subfolder: str | None, variant: str | None) -> CheckpointFiles:
-    """The checkpoint at ``path``: a folder, an index, or one shard.
+def find_files(
+    path: str, *, subfolder: str | None, variant: str | None, prove: ProveWhole | None = None
+) -> CheckpointFiles:
+    """The checkpoint at ``path``: a folder, an index, which ``prove`` sees before it is believed, or one shard.
 
     Raises:
         ModelNotFoundError: nothing is there.
         FormatError: no weights, a malformed index, a missing shard, a link that leads nowhere or out of the folder.
         StoreError: it cannot be read.
         UsageError: ``subfolder`` or ``variant`` do not fit.
+        IntegrityError: what ``prove`` raises.
     """
     if _is_folder(path):
-        return _in_folder(_join(path, subfolder), variant)
+        return _in_folder(_join(path, subfolder), variant, prove)
     if subfolder is not None or variant is not None:
         raise UsageError(f"{path!r} is a file: it has no subfolder and no variant", "Give the folder instead")
     if path.endswith(INDEX_SUFFIX) or _VARIANT_INDEX.search(path):
-        return replace(_by_index(os.path.dirname(path), path), is_chosen=True)
+        return replace(_by_index(os.path.dirname(path), path, prove), is_chosen=True)
     if path.endswith(SHARD_SUFFIX):
         return CheckpointFiles(os.path.dirname(path), ((os.path.basename(path), path),), None, is_chosen=True)
     hint = "Give a folder, a .safetensors file or its .safetensors.index.json"
@@ -87,19 +94,19 @@ def _name_subfolders(path: str) -> str:
     return f"There is: {', '.join(map(quoted, there))}" if there else "Give a folder inside the model"
 
 
-def _in_folder(folder: str, variant: str | None) -> CheckpointFiles:
+def _in_folder(folder: str, variant: str | None, prove: ProveWhole | None) -> CheckpointFiles:
     try:
         names = os.listdir(folder)
     except OSError as exc:
         raise translate(folder, exc) from exc
     selection = select_files(names, variant=variant, path=folder)
     if isinstance(selection, ByIndex):
-        return _by_index(folder, contained(os.path.join(folder, selection.name), containment_root(folder)))
+        return _by_index(folder, contained(os.path.join(folder, selection.name), containment_root(folder)), prove)
     return CheckpointFiles(folder, _locate(folder, selection.names), None)
 
 
-def _by_index(folder: str, path: str) -> CheckpointFiles:
-    index = parse_index(read_small_file(path, MAX_INDEX_BYTES), path=path)
+def _by_index(folder: str, path: str, prove: ProveWhole | None) -> CheckpointFiles:
+    index = parse_index(read_small_file(path, MAX_INDEX_BYTES, prove), path=path)
     return CheckpointFiles(folder, _locate(folder, index.shards), index)
 
 

@@ -1,0 +1,112 @@
+"""What is right on the disk and wrong in memory: a page of the page cache, or a buffer on the way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+from fastload import IntegrityError
+from models import MIB, assert_same
+from proven_models import PLACES, READERS, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Hits = Callable[[int, int, int], int | None]
+    """Which byte of a read of a descriptor, from an offset on, of so many bytes, is flipped."""
+
+WITH_BLOCKS = [kind for kind in PLACES if kind.startswith("manifest")]
+WITHOUT = [kind for kind in PLACES if kind not in WITH_BLOCKS]
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+def flip_reads(monkeypatch: pytest.MonkeyPatch, hits: Hits) -> None:
+    """Flip a bit in what the system reads, after it was read."""
+    real = os.preadv
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int, *flags: int) -> int:
+        count = real(descriptor, buffers, offset, *flags)
+        at = hits(descriptor, offset, count)
+        if at is not None:
+            ends = list(accumulate(map(len, buffers)))
+            number = bisect_right(ends, at)
+            buffers[number][at - ends[number]] ^= 1
+        return count
+
+    monkeypatch.setattr(os, "preadv", preadv)
+
+
+def in_page_cache(path: Path, wrong: int) -> Hits:
+    """One byte is wrong as long as it is read through the page cache."""
+    file = os.stat(path)
+
+    def hits(descriptor: int, offset: int, count: int) -> int | None:
+        is_direct = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT
+        same = os.path.samestat(os.fstat(descriptor), file)
+        return wrong - offset if same and not is_direct and offset <= wrong < offset + count else None
+
+    return hits
+
+
+def once(path: Path, wrong: int) -> Hits:
+    """One byte is wrong the first time that it is read for its tensor, by whichever reader."""
+    file, left = os.stat(path), threading.Semaphore(1)
+
+    def hits(descriptor: int, offset: int, count: int) -> int | None:
+        same = os.path.samestat(os.fstat(descriptor), file) and offset <= wrong < offset + count
+        return wrong - offset if same and left.acquire(blocking=False) else None
+
+    return hits
+
+
+@pytest.mark.parametrize("at", [9, 5 * MIB], ids=["header", "weights"])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", WITH_BLOCKS)
+def test_a_bad_page_is_healed_by_reading_past_it(
+    model: Model, kind: str, reader: str, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = PLACES[kind](model)
+    (folder / SHARD).read_bytes()  # so that auto reads it from the page cache
+    flip_reads(monkeypatch, in_page_cache(folder / SHARD, at))
+    weights = fastload.load(folder, reader=reader)
+    assert_same(weights, model.tensors)
+    # The header is read through the page cache in any case, and its block once more for its tensors.
+    seen = (at == 9) + (reader != "direct")
+    assert (weights.report.blocks_reread, weights.report.blocks_repaired) == (seen, 0)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", WITH_BLOCKS)
+def test_a_flip_between_reading_and_placing_is_healed(
+    model: Model, kind: str, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = PLACES[kind](model)
+    flip_reads(monkeypatch, once(folder / SHARD, 5 * MIB))
+    weights = fastload.load(folder, reader=reader)
+    assert_same(weights, model.tensors)
+    assert (weights.report.blocks_reread, weights.report.blocks_repaired) == (1, 0)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_without_block_digests_it_ends_the_load(
+    model: Model, kind: str, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = PLACES[kind](model)
+    flip_reads(monkeypatch, once(folder / SHARD, 5 * MIB))
+    with pytest.raises(IntegrityError, match="sha256") as caught:
+        fastload.load(folder, reader=reader)
+    assert caught.value.path == str(folder / SHARD)

@@ -1,0 +1,121 @@
+"""Files that are whole and well-formed, and not the ones that belong there."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+from fastload import FormatError, IntegrityError, Options
+from hub_faults import WrongBytes
+from hub_server import HubServer, Repo
+from models import MIB, assert_same
+from proven_models import PLACES, READERS, REPO, Model
+from writing import INDEX_NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Other content in the same inode, with the mtime of before."""
+    status = path.stat()
+    path.resolve().write_bytes(content)
+    os.utime(path.resolve(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def refused(folder: Path) -> set[str]:
+    """The files that every reader refuses."""
+    paths = set()
+    for reader in READERS:
+        with pytest.raises(IntegrityError) as caught:
+            fastload.load(folder, reader=reader)
+        paths.add(os.path.basename(caught.value.path))
+    return paths
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("by", ["names", "content"])
+def test_two_shards_that_changed_places(model: Model, kind: str, by: str) -> None:
+    folder = PLACES[kind](model)
+    one, two = (folder / name for name in NAMES)
+    assert one.stat().st_size == two.stat().st_size  # so that no size betrays it
+    if by == "names":
+        aside = one.rename(folder / "aside")
+        two.rename(one)
+        aside.rename(two)
+    else:
+        contents = one.read_bytes(), two.read_bytes()
+        overwrite(one, contents[1])
+        overwrite(two, contents[0])
+    if (kind, by) == ("sha256", "names"):
+        # Each link leads to a blob that is what it is called; only the headers, which are proven, contradict the index.
+        with pytest.raises(FormatError, match="different revisions"):
+            fastload.load(folder)
+        return
+    assert refused(folder) <= set(NAMES)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_shard_of_another_revision(model: Model, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Model(tmp_path / "other", seed=2).files[NAMES[1]]
+    folder = PLACES[kind](model)
+    assert len(other) == len(model.files[NAMES[1]])
+    overwrite(folder / NAMES[1], other)
+    assert refused(folder) == {NAMES[1]}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_hole(model: Model, kind: str) -> None:
+    folder = PLACES[kind](model)
+    path, whole = folder / NAMES[0], model.files[NAMES[0]]
+    status = path.stat()
+    os.truncate(path, 9 * MIB // 2)
+    os.truncate(path, len(whole))
+    os.utime(path.resolve(), ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_blocks * 512 < len(whole)
+    assert refused(folder) == {NAMES[0]}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("what", ["leaves a tensor out", "says something else"])
+def test_an_index_that_is_another_one_is_not_believed(model: Model, kind: str, what: str) -> None:
+    folder = PLACES[kind](model)
+    index = json.loads(model.files[INDEX_NAME])
+    if what == "leaves a tensor out":
+        del index["weight_map"]["2.4"]
+    else:
+        index["metadata"] = {"total_size": 1}
+    overwrite(folder / INDEX_NAME, json.dumps(index).encode())
+    assert refused(folder) == {INDEX_NAME}
+
+
+def test_an_index_that_is_damaged_is_mended_like_a_shard(model: Model) -> None:
+    index = model.warmed() / INDEX_NAME
+    overwrite(index, model.files[INDEX_NAME].replace(b"weight_map", b"weight-map"))
+    weights = fastload.load(REPO, options=model.options)
+    assert_same(weights, model.tensors)
+    assert weights.report.blocks_repaired == 1
+    assert index.read_bytes() == model.files[INDEX_NAME]
+
+
+def test_an_index_from_the_hub_is_held_to_the_listing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = model.files[INDEX_NAME].index(b"{") + 2
+    with HubServer({REPO: Repo(model.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        options = Options(local=str(model.local), write_through="off")
+        assert fastload.load(REPO, options=options).report.evidence == "listing"
+        hub.faults.add(WrongBytes(where), path=f"*{INDEX_NAME}", times=None)
+        with pytest.raises(IntegrityError, match=INDEX_NAME):
+            fastload.load(REPO, options=options)
