@@ -46,7 +46,7 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
         wanted = found.only(own)
         destinations = parameters.assign(own, wanted.infos, maps=request.settings.reader == "mmap")
         keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
-        target = choose_module_target(destinations, keeping, request.settings, wanted.fetched.checkpoint)
+        target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
 
@@ -59,5 +59,5 @@ def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> S
         if cast is not None:
             check_cast(found, request.source.subfolder)
         keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
-        target = choose_target(parsed, keeping, request.settings, found.fetched.checkpoint)
+        target = choose_target(parsed, keeping, request.settings, found.fetched)
         return prepare(request, found, target, parsed, clock)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from fastload._clock import judge
 from fastload._load.pipeline import Pipeline
+from fastload._load.summary import summarise
 from fastload.errors import UsageError
-from fastload.report import Report
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +18,12 @@ if TYPE_CHECKING:
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
+    from fastload._place.device_digests import DeviceDigests
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
     from fastload._store.keep.reading import Reading
+    from fastload.report import Report
 
 
 class Weights(dict[str, "torch.Tensor"]):
@@ -49,6 +50,7 @@ class Job:
     placer: Placer
     lanes: int
     device: torch.device
+    digests: DeviceDigests | None
     clock: Clock
     busy: Busy
     progress: Progress
@@ -140,7 +142,7 @@ class Stream:
                 held.close()
         job.fetched.close()
         job.clock.enter("finish")
-        self._report = _make_report(job, self._position)
+        self._report = summarise(job, self._position)
 
     def __enter__(self) -> Self:
         return self
@@ -152,33 +154,3 @@ class Stream:
         # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
         if getattr(self, "_job", None) is not None:
             self.close()
-
-
-def _make_report(job: Job, taken: int) -> Report:
-    """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
-    infos = [placement.info for placement in job.plan.placements[:taken]]
-    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
-    reader, reason = job.sources.describe()
-    read = job.schedule.placed_bytes
-    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
-    return Report(
-        bytes=sum(info.nbytes for info in infos),
-        bytes_read=read + headers,
-        tensors=taken,
-        seconds=sum(job.clock.stages.values()),
-        stages=dict(job.clock.stages),
-        busy_s=dict(job.busy.seconds),
-        bound_by=verdict.bound_by,
-        bottleneck=verdict.bottleneck,
-        tier=job.fetched.tier,
-        commit=job.fetched.commit,
-        commit_learnt=job.fetched.commit_learnt,
-        reader=reader,
-        reader_reason=reason,
-        evidence=job.proving.evidence,
-        blocks_verified=job.fetched.tally.verified,
-        blocks_reread=job.fetched.tally.reread,
-        blocks_repaired=job.fetched.tally.repaired,
-        peak_staging_bytes=job.placer.staging_bytes,
-        device=str(job.device),
-    )

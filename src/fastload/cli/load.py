@@ -81,4 +81,4 @@ def _show_evidence(report: Report) -> str:
     counts = [f"{report.blocks_verified} blocks proven"]
     counts += [f"{report.blocks_reread} read again"] if report.blocks_reread else []
     counts += [f"{report.blocks_repaired} repaired"] if report.blocks_repaired else []
-    return f"{report.evidence}: {', '.join(counts)}"
+    return f"{report.evidence}: {', '.join(counts)}, on {report.hashed_on} ({report.hashed_reason})"
