@@ -40,6 +40,10 @@ class Report:
     """What proved the bytes: signature, manifest, sha256, git-sha1, etag, listing or none."""
     evidence_reason: str = ""
     """What that cost and what makes it cheaper; or why there is none."""
+    hashed_on: str
+    """What took the digests: ``cpu``, a device such as ``cuda:0``, ``cuda:0+cpu``, or ``none``."""
+    hashed_reason: str
+    """Why that."""
     blocks_verified: int
     blocks_reread: int
     blocks_repaired: int

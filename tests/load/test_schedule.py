@@ -37,6 +37,21 @@ def test_extents_start_in_order_and_end() -> None:
     assert [schedule.start() for _ in range(4)] == [0, 1, 2, None]
 
 
+def test_who_would_wait_settles_first() -> None:
+    """Else the caller would wait for what a worker still checks, and the worker for the caller."""
+    schedule = Schedule(_extents(4, 4), window_bytes=4)
+    assert schedule.start() == 0
+    settled: list[int] = []
+
+    def settle() -> None:
+        settled.append(0)
+        schedule.finish(0)
+        schedule.stop()
+
+    assert schedule.start(settle) is None
+    assert settled == [0]
+
+
 def test_window_bounds_what_starts() -> None:
     assert _drain(Schedule(_extents(4, 4, 4, 4), window_bytes=8)) == [0, 1]
 

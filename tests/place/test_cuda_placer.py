@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastload._place.budget import Headroom
-from fastload._place.cuda import CudaPlacer, allocate_on, device_headroom
+from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda_memory import allocate_on, device_headroom
 from fastload._plan.layout import NOWHERE, LayoutRules
 from fastload.errors import MemoryBudgetError
 from packed_files import KIB, MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes
@@ -21,7 +22,7 @@ from pretended_cuda import DEVICE, Machine, Stream, alias, move, pretended_cuda,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastload._place.cuda import CudaLane
+    from fastload._place.cuda_lane import CudaLane
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
 
@@ -51,10 +52,14 @@ def placer_of(machine: Machine, plan: Plan, cast: torch.dtype | None = None, slo
     return CudaPlacer(plan, allocate, DEVICE, slot_bytes=slot_bytes, cast=cast)
 
 
+def nothing() -> None:
+    """Nobody waits."""
+
+
 def bring(file: File, extent: Extent, lane: CudaLane) -> None:
     (buffer,) = lane.buffers_for(extent, PAGE)
     buffer[: extent.length] = file.stored[extent.offset : extent.offset + extent.length]
-    lane.place()
+    lane.place(nothing)
 
 
 class Consumer:
@@ -194,11 +199,11 @@ def test_one_slot_is_filled_while_the_other_is_copied_from(machine: Machine) -> 
     lane = placer_of(machine, plan).open_lane()
     (first,) = lane.buffers_for(plan.extents[0], PAGE)
     place = range_of(torch.frombuffer(first, dtype=torch.uint8))
-    lane.place()
+    lane.place(nothing)
     (second,) = lane.buffers_for(plan.extents[1], PAGE)
     assert machine.pending(place)
     assert not place.meets(range_of(torch.frombuffer(second, dtype=torch.uint8)))
-    lane.place()
+    lane.place(nothing)
     lane.buffers_for(plan.extents[2], PAGE)
     assert not machine.pending(place)
     lane.close()
@@ -299,7 +304,7 @@ def test_a_lane_that_cannot_have_all_its_memory_keeps_none(machine: Machine, mon
         except StopIteration:
             raise MemoryError from None
 
-    monkeypatch.setattr("fastload._place.cuda.map_staging", map_once)
+    monkeypatch.setattr("fastload._place.cuda_memory.map_staging", map_once)
     with pytest.raises(MemoryError):
         placer.open_lane()
     assert machine.registered == {}

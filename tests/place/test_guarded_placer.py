@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastload._place.placer import Lane
+    from fastload._read.proof import BlockCheck
 
 DEVICE = torch.device("cuda", 3)
 
@@ -33,7 +34,14 @@ class Failing:
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         raise self._error
 
-    def place(self) -> None:
+    @property
+    def takes_digests(self) -> bool:
+        raise self._error
+
+    def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
+        raise self._error
+
+    def settle(self) -> None:
         raise self._error
 
     def close(self) -> None:
@@ -55,7 +63,9 @@ class Failing:
         lambda placer: placer.catch_up(),
         lambda placer: placer.take(0),
         lambda placer: placer.finish(),
-        lambda placer: placer.open_lane().place(),
+        lambda placer: placer.open_lane().place(lambda: None),
+        lambda placer: placer.open_lane().settle(),
+        lambda placer: placer.open_lane().takes_digests,
         lambda placer: placer.open_lane().close(),
         lambda placer: placer.open_lane().buffers_for(Extent(0, 0, 1), 1),
     ],

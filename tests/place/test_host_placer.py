@@ -54,7 +54,7 @@ def carry(file: File, plan: Plan, lane: Lane, extents: Sequence[Extent], alignme
     for extent in extents:
         buffers = lane.buffers_for(extent, alignment_bytes)
         fill(file, extent, buffers)
-        lane.place()
+        lane.place(lambda: None)
 
 
 def take_all(file: File, plan: Plan, placer: Placer, alignment_bytes: int = 1) -> list[torch.Tensor]:
@@ -162,7 +162,7 @@ def test_bytes_that_nobody_wants_go_nowhere() -> None:
     buffers = lane.buffers_for(plan.extents[0], 1)
     assert [len(buffer) for buffer in buffers[1:]] == [100, 100, 100]
     fill(file, plan.extents[0], buffers)
-    lane.place()
+    lane.place(lambda: None)
     assert [raw(placer.take(n)) for n in range(2)] == [stored_bytes(file, plan, n) for n in range(2)]
 
 

@@ -46,6 +46,8 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
         reader=offer.tier.partition(":")[0],
         reader_reason="the first that has it",
         evidence=_name_evidence(offer, brought.files),
+        hashed_on="cpu",
+        hashed_reason="the bytes are proven before they are kept",
         blocks_verified=sum(count_blocks(file.size) for file in brought.files),
         blocks_reread=sum(count_blocks(file.size) for file in brought.files if file.path in tally.refetched_files),
         blocks_repaired=0,

@@ -47,7 +47,7 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
         wanted = found.only(own)
         destinations = parameters.assign(own, wanted.infos, maps=request.settings.reader == "mmap")
         keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
-        target = choose_module_target(destinations, keeping, request.settings, wanted.fetched.checkpoint)
+        target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
 
@@ -62,5 +62,5 @@ def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> S
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found) if must_be_first else found
         keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
-        target = choose_target(parsed, keeping, request.settings, certain.fetched.checkpoint)
+        target = choose_target(parsed, keeping, request.settings, certain.fetched)
         return prepare(request, certain, target, parsed, clock)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._load.target import CudaTarget, HostTarget, Keeping, choose_target
-from fastload._place.cuda import CudaPlacer, allocate_on
-from fastload._place.guarded import GuardedPlacer, cuda_errors
+from fastload._load.target import CudaTarget, HostTarget, Keeping, choose_digests, choose_target
+from fastload._place.cuda_memory import allocate_on
 from fastload._place.host import HostPlacer
 from fastload._place.memory import map_anonymous
 from fastload._plan.layout import Layout, lay_out_apart
@@ -20,11 +19,12 @@ from fastload.errors import FastloadError, UsageError, quoted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._format.checkpoint import Checkpoint
+    from fastload._fetch.checkpoint import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.parameters import Destinations
     from fastload._load.stream import Stream
     from fastload._load.target import Target
+    from fastload._place.device_digests import DeviceDigests
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload.options import Settings
@@ -65,8 +65,10 @@ class HostModuleTarget(HostTarget):
 class CudaModuleTarget(CudaTarget):
     """A module on a CUDA device."""
 
-    def __init__(self, destinations: Destinations, keeping: Keeping, device_bytes: int | None) -> None:
-        super().__init__(destinations.device, keeping, device_bytes)
+    def __init__(
+        self, destinations: Destinations, keeping: Keeping, device_bytes: int | None, digests: DeviceDigests | None
+    ) -> None:
+        super().__init__(destinations.device, keeping, device_bytes, digests)
         self._destinations = destinations
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
@@ -83,19 +85,17 @@ class CudaModuleTarget(CudaTarget):
                 return _device_memory(self._destinations.tensors[names[arena]])
             return allocate_on(device, plan.arena_bytes[arena])
 
-        with cuda_errors(device):
-            placer = CudaPlacer(plan, allocate, device, slot_bytes=slot_bytes, cast=None)
-        return GuardedPlacer(placer, device)
+        return self._open_guarded(plan, slot_bytes, allocate)
 
 
-def choose_module_target(
-    destinations: Destinations, keeping: Keeping, settings: Settings, checkpoint: Checkpoint
-) -> Target:
+def choose_module_target(destinations: Destinations, keeping: Keeping, settings: Settings, fetched: Fetched) -> Target:
     """The target that is the module's own memory; for ``reader="mmap"`` the page cache, from which all is copied."""
     if settings.reader == "mmap":
-        return choose_target(destinations.device, keeping, settings, checkpoint)
+        return choose_target(destinations.device, keeping, settings, fetched)
     if destinations.device.type == "cuda":
-        return CudaModuleTarget(destinations, keeping, settings.device_bytes)
+        return CudaModuleTarget(
+            destinations, keeping, settings.device_bytes, choose_digests(destinations.device, fetched)
+        )
     return HostModuleTarget(destinations, keeping)
 
 

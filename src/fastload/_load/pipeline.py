@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._read.proof import BlockProof
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -76,15 +78,18 @@ class Pipeline:
     def _work(self) -> None:
         try:
             with closing(self._placer.open_lane()) as lane:
-                while (number := self._next()) is not None:
+                while (number := self._next(lane)) is not None:
                     self._bring(number, lane)
-                    self._schedule.finish(number)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
             self._schedule.fail(error)
 
-    def _next(self) -> int | None:
+    def _next(self, lane: Lane) -> int | None:
         with self._busy.measure("wait"):
-            return self._schedule.start()
+            return self._schedule.start(partial(self._settle, lane))
+
+    def _settle(self, lane: Lane) -> None:
+        with self._busy.measure("copy"):
+            lane.settle()
 
     def _bring(self, number: int, lane: Lane) -> None:
         extent = self._plan.extents[number]
@@ -92,7 +97,12 @@ class Pipeline:
             alignment_bytes = reader.alignment_bytes
             with self._busy.measure("copy"):
                 buffers = lane.buffers_for(extent, alignment_bytes)
+            check = None
             with self._busy.measure("read"):
-                reader.read_into(extent.offset, buffers)
+                if isinstance(reader, BlockProof) and lane.takes_digests:
+                    reader.read_unproven(extent.offset, buffers)
+                    check = reader.check(extent.offset, extent.length)
+                else:
+                    reader.read_into(extent.offset, buffers)
             with self._busy.measure("copy"):
-                lane.place()
+                lane.place(partial(self._schedule.finish, number), check)

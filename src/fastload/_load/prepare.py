@@ -132,6 +132,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
             placer=placer,
             lanes=staging.lanes,
             device=device,
+            digests=target.digests,
             clock=clock,
             busy=busy,
             progress=progress,

@@ -37,11 +37,26 @@ class Schedule:
         """Bytes of the extents below the watermark."""
         return self._ends[self._watermark]
 
-    def start(self) -> int | None:
-        """The number of the next extent; waits while the window is full; None: there is nothing left to do."""
+    def start(self, settle: Callable[[], object] = lambda: None) -> int | None:
+        """The number of the next extent; waits while the window is full; None: there is nothing left to do.
+
+        ``settle`` is called before it waits, or ends: who waits must owe nothing that the caller may wait for.
+        """
+        number = self._take_next()
+        if number is None and not self._is_stopped:
+            settle()
+        while number is None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_over() or self._may_start())
+                if self._is_over():
+                    return None
+            number = self._take_next()
+        return number
+
+    def _take_next(self) -> int | None:
+        """The next one, if it may start now."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_over() or self._may_start())
-            if self._is_over():
+            if self._is_over() or not self._may_start():
                 return None
             self._next += 1
             return self._next - 1

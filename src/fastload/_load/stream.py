@@ -6,11 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from fastload._clock import judge
-from fastload._load.evidence_note import Outcome, explain_evidence, find_evidence_kind
+from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline
+from fastload._load.summary import summarise
 from fastload.errors import UsageError, escaped
-from fastload.report import Report
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +20,12 @@ if TYPE_CHECKING:
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
+    from fastload._place.device_digests import DeviceDigests
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
     from fastload._store.keep.reading import Reading
+    from fastload.report import Report
 
 
 _log = logging.getLogger("fastload")
@@ -54,6 +55,7 @@ class Job:
     placer: Placer
     lanes: int
     device: torch.device
+    digests: DeviceDigests | None
     clock: Clock
     busy: Busy
     progress: Progress
@@ -153,7 +155,7 @@ class Stream:
             has_left_manifest=self._has_left_manifest,
             hash_s=job.busy.seconds["hash"],
         )
-        self._report = _make_report(job, self._position, outcome)
+        self._report = summarise(job, self._position, outcome)
 
     def __enter__(self) -> Self:
         return self
@@ -165,34 +167,3 @@ class Stream:
         # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
         if getattr(self, "_job", None) is not None:
             self.close()
-
-
-def _make_report(job: Job, taken: int, outcome: Outcome) -> Report:
-    """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
-    infos = [placement.info for placement in job.plan.placements[:taken]]
-    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
-    reader, reason = job.sources.describe()
-    read = job.schedule.placed_bytes
-    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
-    return Report(
-        bytes=sum(info.nbytes for info in infos),
-        bytes_read=read + headers,
-        tensors=taken,
-        seconds=sum(job.clock.stages.values()),
-        stages=dict(job.clock.stages),
-        busy_s=dict(job.busy.seconds),
-        bound_by=verdict.bound_by,
-        bottleneck=verdict.bottleneck,
-        tier=job.fetched.tier,
-        commit=job.fetched.commit,
-        commit_learnt=job.fetched.commit_learnt,
-        reader=reader,
-        reader_reason=reason,
-        evidence=find_evidence_kind(job.proving, outcome),
-        evidence_reason=explain_evidence(job.proving, job.fetched, outcome),
-        blocks_verified=job.fetched.tally.verified,
-        blocks_reread=job.fetched.tally.reread,
-        blocks_repaired=job.fetched.tally.repaired,
-        peak_staging_bytes=job.placer.staging_bytes,
-        device=str(job.device),
-    )

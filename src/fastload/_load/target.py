@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fastload._place.budget import check_budget, host_headroom
-from fastload._place.cuda import CudaPlacer, allocate_on, device_headroom
+from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda_memory import allocate_on, device_headroom
+from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import HostPlacer
 from fastload._place.memory import map_anonymous
@@ -16,10 +18,11 @@ from fastload._read.populate import map_file
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
 
+    from fastload._fetch.checkpoint import Fetched
     from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import TensorInfo
     from fastload._load.staging import Staging
@@ -49,6 +52,8 @@ class Target(Protocol):
     """The largest extent that suits it."""
     window_bytes: int | None
     """How far reading may run ahead of taking; None: as far as it likes, since all is kept."""
+    digests: DeviceDigests | None
+    """Taken where the bytes arrive; None: on the CPU."""
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """Places for the wanted tensors of one shard."""
@@ -104,6 +109,7 @@ class HostTarget:
 
     slots_per_lane = 1
     extent_bytes = _HOST_EXTENT_BYTES
+    digests: DeviceDigests | None = None
 
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
@@ -133,6 +139,7 @@ class MappedTarget:
     slots_per_lane = 1
     extent_bytes = _MAPPED_EXTENT_BYTES
     window_bytes: int | None = None
+    digests: DeviceDigests | None = None
 
     def __init__(self, checkpoint: Checkpoint, keeping: Keeping) -> None:
         self._checkpoint = checkpoint
@@ -163,10 +170,13 @@ class CudaTarget:
     slots_per_lane = 2
     extent_bytes = _CUDA_EXTENT_BYTES
 
-    def __init__(self, device: torch.device, keeping: Keeping, device_bytes: int | None) -> None:
+    def __init__(
+        self, device: torch.device, keeping: Keeping, device_bytes: int | None, digests: DeviceDigests | None
+    ) -> None:
         self._device = device
         self._keeping = keeping
         self._device_bytes = device_bytes
+        self.digests = digests
         self.window_bytes = keeping.reads_ahead_bytes
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
@@ -183,16 +193,22 @@ class CudaTarget:
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""
+        return self._open_guarded(plan, slot_bytes, lambda arena: allocate_on(self._device, plan.arena_bytes[arena]))
 
-        def allocate(arena: int) -> torch.Tensor:
-            return allocate_on(self._device, plan.arena_bytes[arena])
-
+    def _open_guarded(self, plan: Plan, slot_bytes: int, allocate: Callable[[int], torch.Tensor]) -> Placer:
         with cuda_errors(self._device):
-            placer = CudaPlacer(plan, allocate, self._device, slot_bytes=slot_bytes, cast=self._keeping.cast)
+            placer = CudaPlacer(
+                plan,
+                allocate,
+                self._device,
+                slot_bytes=slot_bytes,
+                cast=self._keeping.cast,
+                digesting=None if self.digests is None else self.digests.open,
+            )
         return GuardedPlacer(placer, self._device)
 
 
-def choose_target(device: torch.device, keeping: Keeping, settings: Settings, checkpoint: Checkpoint) -> Target:
+def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fetched: Fetched) -> Target:
     """The target that is ``device``'s fresh memory, or for ``reader="mmap"`` the page cache.
 
     Raises:
@@ -201,7 +217,12 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, ch
     if settings.reader == "mmap":
         if device.type != "cpu":
             raise UnsupportedError('reader="mmap" serves device="cpu" only', 'Use reader="auto"')
-        return MappedTarget(checkpoint, keeping)
+        return MappedTarget(fetched.checkpoint, keeping)
     if device.type == "cuda":
-        return CudaTarget(device, keeping, settings.device_bytes)
+        return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched))
     return HostTarget(keeping)
+
+
+def choose_digests(device: torch.device, fetched: Fetched) -> DeviceDigests | None:
+    """Those of ``device``, whose kernels are compiled from now on, if blocks are what is known of ``fetched``."""
+    return DeviceDigests(device) if fetched.evidence.has_blocks else None

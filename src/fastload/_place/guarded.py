@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
     from fastload._place.placer import Lane, Placer
     from fastload._plan.extent import Extent
+    from fastload._read.proof import BlockCheck
 
 
 @contextmanager
@@ -69,9 +70,18 @@ class _GuardedLane:
         with cuda_errors(self._device):
             return self._lane.buffers_for(extent, alignment_bytes)
 
-    def place(self) -> None:
+    @property
+    def takes_digests(self) -> bool:
         with cuda_errors(self._device):
-            self._lane.place()
+            return self._lane.takes_digests
+
+    def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
+        with cuda_errors(self._device):
+            self._lane.place(landed, check)
+
+    def settle(self) -> None:
+        with cuda_errors(self._device):
+            self._lane.settle()
 
     def close(self) -> None:
         with cuda_errors(self._device):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
+    from fastload._read.proof import BlockCheck
 
 _GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
 
@@ -80,6 +81,8 @@ class HostPlacer:
 class HostLane:
     """One thread's way into host memory."""
 
+    takes_digests = False
+
     def __init__(self, plan: Plan, arenas: Arenas[memoryview], slot: memoryview) -> None:
         self._plan = plan
         self._arenas = arenas
@@ -94,13 +97,15 @@ class HostLane:
         self._staged = None
         return [target or gap for target, gap in self._targets(extent)]
 
-    def place(self) -> None:
+    def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
         """See :class:`~fastload._place.placer.Lane`."""
-        if self._staged is None:
-            return
-        for target, staged in self._targets(self._staged):
+        for target, staged in [] if self._staged is None else self._targets(self._staged):
             if target is not None:
                 copy_bytes(target, staged)
+        landed()
+
+    def settle(self) -> None:
+        """Nothing is asynchronous here."""
 
     def _targets(self, extent: Extent) -> list[tuple[memoryview | None, memoryview]]:
         """Per piece: where it goes (None: nowhere), and its part of the slot."""

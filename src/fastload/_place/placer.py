@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fastload._plan.extent import Extent
     from fastload._plan.layout import Placement
+    from fastload._read.proof import BlockCheck
 
 Memory = TypeVar("Memory")
 
@@ -26,8 +27,23 @@ class Lane(Protocol):
         With an ``alignment_bytes`` above 1 it is one buffer, aligned so, whose length is rounded up to it.
         """
 
-    def place(self) -> None:
-        """What :meth:`buffers_for` gave last is filled: bring it to where the plan wants it."""
+    @property
+    def takes_digests(self) -> bool:
+        """True if from now on it can check blocks itself, where they arrive: they need not be proven before."""
+
+    def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
+        """What :meth:`buffers_for` gave last is filled: bring it to where the plan wants it.
+
+        ``landed`` is called when it is there, in the order of the device, and has passed ``check``: at once, by a later
+        call, or by :meth:`settle`.
+        """
+
+    def settle(self) -> None:
+        """Wait for all checks that are under way.
+
+        Raises:
+            IntegrityError: a block is not what it should be, and nobody has a better one.
+        """
 
     def close(self) -> None:
         """Wait for what is under way and give the lane's memory back."""

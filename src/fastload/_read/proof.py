@@ -17,7 +17,7 @@ from blake3 import blake3
 from fastload._read.again import read_again
 from fastload._read.blocks import split_blocks
 from fastload._read.file import open_regular, read_fully, translate
-from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -41,6 +41,20 @@ class Wanted:
     index: int
     length: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCheck:
+    """What the blocks of one read must be, for whoever digests them elsewhere than on this CPU."""
+
+    path: str
+    offset: int
+    """Where in the file the first block begins."""
+    digests: Sequence[str]
+    mend: Callable[[int, str], memoryview]
+    """The right bytes of a block, by its number in ``digests``, that was found to have another digest; or it raises."""
+    passed: Callable[[], None]
+    """Is told that all of them are right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,26 @@ class BlockProof:
             if found != self._digests[index]:
                 self._mend(index, pieces, found)
             self._tell.tally.count(verified=1)
+
+    def read_unproven(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """As :meth:`read_into`, but what was read is left to :meth:`check`."""
+        self._reader.read_into(offset, buffers)
+
+    def check(self, offset: int, length: int) -> BlockCheck:
+        """What ``length`` bytes from ``offset`` on must be; both are at borders of blocks, or of the file."""
+        first = offset // BLOCK_BYTES
+        digests = self._digests[first : count_blocks(offset + length)]
+
+        def mend(number: int, found: str) -> memoryview:
+            index = first + number
+            nbytes = min(BLOCK_BYTES, self._file.identity.size - index * BLOCK_BYTES)
+            wanted = Wanted(self._file, index, nbytes, self._digests[index])
+            return mend_block(wanted, found, self._repair, self._tell.tally)
+
+        def passed() -> None:
+            self._tell.tally.count(verified=len(digests), on_device=len(digests))
+
+        return BlockCheck(self._file.path, offset, digests, mend, passed)
 
     def _digest(self, index: int, pieces: Sequence[memoryview]) -> str:
         hasher = blake3()

@@ -11,12 +11,15 @@ class ProofTally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.verified = 0
+        self.on_device = 0
+        """Of the verified ones, those that were digested on the device."""
         self.reread = 0
         self.repaired = 0
 
-    def count(self, *, verified: int = 0, reread: int = 0, repaired: int = 0) -> None:
+    def count(self, *, verified: int = 0, on_device: int = 0, reread: int = 0, repaired: int = 0) -> None:
         """Add to the counts."""
         with self._lock:
             self.verified += verified
+            self.on_device += on_device
             self.reread += reread
             self.repaired += repaired

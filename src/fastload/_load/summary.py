@@ -1,0 +1,68 @@
+"""What a load did, put together for its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastload._clock import judge
+from fastload._load.evidence_note import explain_evidence, find_evidence_kind
+from fastload.report import Report
+
+if TYPE_CHECKING:
+    from fastload._load.evidence_note import Outcome
+    from fastload._load.stream import Job
+
+
+def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
+    """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
+    infos = [placement.info for placement in job.plan.placements[:taken]]
+    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
+    reader, reason = job.sources.describe()
+    read = job.schedule.placed_bytes
+    hashed_on, hashed_reason = _describe_hashing(job)
+    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
+    return Report(
+        bytes=sum(info.nbytes for info in infos),
+        bytes_read=read + headers,
+        tensors=taken,
+        seconds=sum(job.clock.stages.values()),
+        stages=dict(job.clock.stages),
+        busy_s=dict(job.busy.seconds),
+        bound_by=verdict.bound_by,
+        bottleneck=verdict.bottleneck,
+        tier=job.fetched.tier,
+        commit=job.fetched.commit,
+        commit_learnt=job.fetched.commit_learnt,
+        reader=reader,
+        reader_reason=reason,
+        evidence=find_evidence_kind(job.proving, outcome),
+        evidence_reason=explain_evidence(job.proving, job.fetched, outcome),
+        hashed_on=hashed_on,
+        hashed_reason=hashed_reason,
+        blocks_verified=job.fetched.tally.verified,
+        blocks_reread=job.fetched.tally.reread,
+        blocks_repaired=job.fetched.tally.repaired,
+        peak_staging_bytes=job.placer.staging_bytes,
+        device=str(job.device),
+    )
+
+
+def _describe_hashing(job: Job) -> tuple[str, str]:
+    """Where the digests were taken, and why there."""
+    tally, device = job.fetched.tally, str(job.device)
+    if not tally.verified:
+        return "none", "nothing was digested"
+    if not tally.on_device:
+        return "cpu", _why_on_cpu(job)
+    on_cpu = tally.verified - tally.on_device
+    if on_cpu:
+        return f"{device}+cpu", f"{on_cpu} of {tally.verified} blocks on the cpu: {_why_on_cpu(job)}"
+    return device, "the blocks are digested where they arrive"
+
+
+def _why_on_cpu(job: Job) -> str:
+    if job.device.type == "cpu":
+        return "the tensors are in host memory"
+    if job.digests is None:
+        return "digests of whole files are taken in order"
+    return "what is kept on the local tier is proven before it is written" if job.copy else job.digests.explain()

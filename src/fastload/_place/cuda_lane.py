@@ -1,0 +1,205 @@
+"""One thread's way onto a CUDA device; see :mod:`fastload._place.cuda` for the streams it is in order with.
+
+Where the device takes the digests, an extent has landed only when they were found right: the digests are copied back
+behind it on the stream, and looked at when its slot is wanted again: nobody waits for the device who could read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from fastload._place.cuda_memory import PinnedSlot, allocate_on
+from fastload._place.gpu_digest import WORDS, to_hex
+from fastload._plan.layout import NOWHERE, round_up
+from fastload._verify.digest import BLOCK_BYTES, count_blocks
+from fastload.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastload._place.placer import Arenas
+    from fastload._plan.extent import Extent
+    from fastload._plan.plan import Plan
+    from fastload._read.proof import BlockCheck
+
+    Digesting = Callable[[int], "Digester | None"]
+    """Gives a digester for buffers of so many bytes, under the current stream; None: not yet, or never."""
+
+_SLOTS_PER_LANE = 2
+"""One is being filled from storage while the other is being copied from."""
+_DIGEST_BYTES = 4 * WORDS
+_DEVICE_HINT = "It is right on the host and wrong on the device: look for memory errors there (nvidia-smi -q -d ECC)"
+
+
+class Digester(Protocol):
+    """See :class:`fastload._place.gpu_digest.BlockDigester`."""
+
+    def digest(self, buffer: torch.Tensor, length: int) -> torch.Tensor:
+        """The digests of the blocks in ``buffer``, in the order of the current stream; until the next call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An extent whose digests are on their way back."""
+
+    extent: Extent
+    check: BlockCheck
+    landed: Callable[[], None]
+
+
+class CudaLane:
+    """See :class:`~fastload._place.placer.Lane`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        arenas: Arenas[tuple[torch.Tensor, torch.cuda.Event]],
+        device: torch.device,
+        slot_bytes: int,
+        digesting: Digesting | None,
+    ) -> None:
+        self._plan = plan
+        self._arenas = arenas
+        self._device = device
+        self._digesting = digesting
+        self._digester: Digester | None = None
+        self._stream = torch.cuda.Stream(device)
+        self._staging = allocate_on(device, slot_bytes)
+        self._staging.record_stream(self._stream)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        self.placed = torch.cuda.Event()
+        self.placed.record(self._stream)
+        self._slots: list[PinnedSlot] = []
+        self._pending: dict[PinnedSlot, _Pending] = {}
+        try:
+            self._add_slots(slot_bytes)
+        except BaseException:
+            self._unpin()
+            raise
+        self.staging_bytes = slot_bytes * len(self._slots)
+        self._turn = 0
+        self._extent: Extent | None = None
+
+    def _add_slots(self, slot_bytes: int) -> None:
+        """Two that are pinned; where that is refused, which is for want of memory, one."""
+        room_bytes = 0 if self._digesting is None else count_blocks(slot_bytes) * _DIGEST_BYTES
+        for _ in range(_SLOTS_PER_LANE):
+            slot = PinnedSlot(slot_bytes, room_bytes)
+            if not slot.is_pinned:
+                self._forget_error()
+            if slot.is_pinned or not self._slots:
+                self._slots.append(slot)
+            if not slot.is_pinned:
+                return
+
+    def _forget_error(self) -> None:
+        """Clear the thread's last CUDA error, which torch reports and clears after any copy on a device.
+
+        The copy itself is carried out, so it must be in order with those to come.
+        """
+        with contextlib.suppress(RuntimeError), torch.cuda.stream(self._stream):
+            self._staging[:1].copy_(self._staging[1:2])
+
+    @property
+    def takes_digests(self) -> bool:
+        """See :class:`~fastload._place.placer.Lane`."""
+        if self._digester is None and self._digesting is not None:
+            with torch.cuda.stream(self._stream):
+                self._digester = self._digesting(self._staging.numel())
+        return self._digester is not None
+
+    def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
+        """See :class:`~fastload._place.placer.Lane`."""
+        self._turn = (self._turn + 1) % len(self._slots)
+        slot = self._slots[self._turn]
+        self._settle(slot)
+        self._extent = extent
+        return [slot.memory[: round_up(extent.length, alignment_bytes)]]
+
+    def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
+        """See :class:`~fastload._place.placer.Lane`."""
+        extent, slot = self._extent, self._slots[self._turn]
+        if extent is None:
+            return
+        self._send(slot, 0, extent, None if check is None else self._digester)
+        if check is None:
+            landed()
+        else:
+            self._pending[slot] = _Pending(extent, check, landed)
+
+    def settle(self) -> None:
+        """See :class:`~fastload._place.placer.Lane`."""
+        for slot in list(self._pending):
+            self._settle(slot)
+
+    def _settle(self, slot: PinnedSlot) -> None:
+        """Wait until ``slot`` is free, and what was in it has landed."""
+        slot.free.synchronize()
+        pending = self._pending.pop(slot, None)
+        if pending is None:
+            return
+        for number, (digest, found) in enumerate(zip(pending.check.digests, self._found(slot), strict=False)):
+            if found != digest:
+                self._mend(slot, pending, number, found)
+        pending.check.passed()
+        pending.landed()
+
+    def _mend(self, slot: PinnedSlot, pending: _Pending, number: int, found: str) -> None:
+        """Bring the right bytes of a block the same way, and look again what arrives."""
+        block = pending.check.mend(number, found)
+        begin = number * BLOCK_BYTES
+        slot.memory[begin : begin + len(block)] = block
+        extent = pending.extent._replace(offset=pending.extent.offset + begin, length=len(block))
+        self._send(slot, begin, extent, self._digester)
+        slot.free.synchronize()
+        expected, again = pending.check.digests[number], self._found(slot)[0]
+        if again != expected:
+            what = f"block with BLAKE3 {again} on {self._device}"
+            raise IntegrityError(pending.check.path, extent.offset, what, expected, _DEVICE_HINT)
+
+    def _send(self, slot: PinnedSlot, begin: int, extent: Extent, digester: Digester | None) -> None:
+        """Queue what lies in ``slot`` from ``begin`` on, the bytes of ``extent``, on its way."""
+        with torch.cuda.stream(self._stream):
+            self._staging[: extent.length].copy_(slot.tensor[begin : begin + extent.length], non_blocking=True)
+            if digester is not None:
+                digests = digester.digest(self._staging, extent.length)
+                room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
+                room.copy_(digests, non_blocking=True)
+            slot.free.record(self._stream)
+            self._scatter(extent)
+            self.placed.record(self._stream)
+
+    @staticmethod
+    def _found(slot: PinnedSlot) -> list[str]:
+        """The digests in the room behind ``slot``."""
+        return to_hex(slot.room.view(torch.int32).view(-1, WORDS))
+
+    def _scatter(self, extent: Extent) -> None:
+        at = 0
+        for arena, offset, length in self._plan.cut(extent):
+            if arena != NOWHERE:
+                memory, usable = self._arenas.get(arena)
+                self._stream.wait_event(usable)
+                memory[offset : offset + length].copy_(self._staging[at : at + length], non_blocking=True)
+            at += length
+
+    def close(self) -> None:
+        """See :class:`~fastload._place.placer.Lane`.
+
+        Waits for the whole stream: after an error, copies may be queued that no event was recorded behind.
+        """
+        try:
+            self._stream.synchronize()
+        finally:
+            self._unpin()
+            self._staging = self._staging.new_empty(0)
+            self._digester = None
+
+    def _unpin(self) -> None:
+        self._pending.clear()
+        while self._slots:
+            self._slots.pop().unpin()

@@ -1,0 +1,64 @@
+"""Memory of a CUDA device, and host memory that it copies from at full speed."""
+
+from __future__ import annotations
+
+import torch
+
+from fastload._place.budget import Headroom
+from fastload._place.memory import map_staging
+from fastload.errors import MemoryBudgetError
+
+_REGISTER_PORTABLE = 1
+
+
+def device_headroom(device: torch.device, device_bytes: int | None) -> Headroom:
+    """What the device has left, torch's own unused reserve counted in; ``device_bytes`` may bound it further."""
+    free, _ = torch.cuda.mem_get_info(device)
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    available = free + reserve
+    if device_bytes is not None and device_bytes < available:
+        return Headroom("the setting device_bytes", device_bytes)
+    return Headroom(f"the free memory of {device}", available)
+
+
+def allocate_on(device: torch.device, nbytes: int) -> torch.Tensor:
+    """Uninitialised bytes on ``device``.
+
+    Raises:
+        MemoryBudgetError: somebody took the memory since the budget was checked.
+    """
+    try:
+        return torch.empty(nbytes, dtype=torch.uint8, device=device)
+    except torch.cuda.OutOfMemoryError as exc:
+        left = device_headroom(device, None)
+        hint = (
+            "Another process took memory while this load ran, or what is left is in pieces: free some, and load again"
+        )
+        raise MemoryBudgetError(nbytes, left.available_bytes, left.limit, hint) from exc
+
+
+class PinnedSlot:
+    """A pinned host buffer, and the event after which what was queued with it is over.
+
+    ``room_bytes`` more lie behind the buffer, for what the device finds out about it.
+    """
+
+    def __init__(self, nbytes: int, room_bytes: int) -> None:
+        whole = map_staging(nbytes + room_bytes)
+        self.memory = whole[:nbytes]
+        self._pinned = torch.frombuffer(whole, dtype=torch.uint8)
+        self.tensor = self._pinned[:nbytes]
+        self.room = self._pinned[nbytes:]
+        self.free = torch.cuda.Event(blocking=True)  # else a thread that waits would take a core from those that read
+        self.is_pinned = self._pin()
+
+    def _pin(self) -> bool:
+        """Pin in place: faster than cudaHostAlloc, and in huge pages. Refused: copies from it are slower, not wrong."""
+        runtime = torch.cuda.cudart()
+        code = runtime.cudaHostRegister(self._pinned.data_ptr(), self._pinned.numel(), _REGISTER_PORTABLE)
+        return int(code) == 0
+
+    def unpin(self) -> None:
+        """No copy out of it may be under way."""
+        if self.is_pinned:
+            torch.cuda.cudart().cudaHostUnregister(self._pinned.data_ptr())

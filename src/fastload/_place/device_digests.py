@@ -1,0 +1,42 @@
+"""From when on a device takes the block digests of a load, and why it does not."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from fastload._place.gpu_digest import BlockDigester, warm_up
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import torch
+
+
+@cache
+def _begin(device: torch.device) -> Future[None]:
+    """Once per process and device: what Triton has compiled it keeps, and what it cannot do now it cannot do later."""
+    return warm_up(device)
+
+
+class DeviceDigests:
+    """The digests of one device; made as early as possible, since its kernels are compiled from then on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._ready = _begin(device)
+
+    def open(self, buffer_bytes: int) -> BlockDigester | None:
+        """A digester for buffers of that size, under the current stream; None as long as the CPU must do it."""
+        if not self._ready.done() or self._ready.exception() is not None:
+            return None
+        return BlockDigester(self._device, buffer_bytes)
+
+    def explain(self) -> str:
+        """Why the CPU digests, where it does."""
+        if not self._ready.done():
+            return f"the kernels for {self._device} were still being compiled"
+        failure = self._ready.exception()
+        if failure is not None:
+            return str(failure)
+        return f"the kernels for {self._device} were compiled while the first blocks passed"
