@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,19 +22,25 @@ class ReaderPool:
         self._open_reader = open_reader
         self._left = Counter(extents)
         self._lock = threading.Lock()
-        self._open: dict[int, Reader] = {}
+        self._open: dict[int, Future[Reader]] = {}
         self._users: Counter[int] = Counter()
         self._is_closed = False
 
     @contextmanager
     def reader_for(self, number: int) -> Iterator[Reader]:
-        """The file's reader, for one extent. After its last one the path is checked and the reader closed."""
+        """The file's reader, for one extent. After its last one the path is checked and the reader closed.
+
+        The first to come opens it, without the lock: an open may hang, and must hold up neither other files nor
+        :meth:`close`.
+        """
         with self._lock:
-            if number not in self._open:
-                self._open[number] = self._open_reader(number)
-            reader = self._open[number]
+            is_first = number not in self._open
+            opening = self._open.setdefault(number, Future())
             self._users[number] += 1
         try:
+            if is_first:
+                self._open_into(opening, number)
+            reader = opening.result()
             yield reader
             with self._lock:
                 self._left[number] -= 1
@@ -45,6 +52,12 @@ class ReaderPool:
                 self._users[number] -= 1
                 self._close_idle()
 
+    def _open_into(self, opening: Future[Reader], number: int) -> None:
+        try:
+            opening.set_result(self._open_reader(number))
+        except BaseException as error:  # noqa: BLE001 - all who wait for it raise it
+            opening.set_exception(error)
+
     def close(self) -> None:
         """Close what is open; a reader still in use is closed by its last user."""
         with self._lock:
@@ -53,4 +66,6 @@ class ReaderPool:
 
     def _close_idle(self) -> None:
         for number in [n for n in self._open if not self._users[n] and (self._is_closed or self._left[n] <= 0)]:
-            self._open.pop(number).close()
+            opening = self._open.pop(number)
+            if opening.exception() is None:
+                opening.result().close()
