@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import threading
 import time
+import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import fastload
 from models import MIB, assert_same, save_large, save_sharded
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
 
@@ -104,3 +110,46 @@ def test_many_shards_do_not_need_many_descriptors(tmp_path: Path) -> None:
     save_sharded(tmp_path, shards)
     most = max(len(list(Path("/proc/self/fd").iterdir())) for _ in fastload.stream(tmp_path))
     assert most < 64
+
+
+def test_a_stream_that_is_collected_on_one_of_its_own_workers_leaks_nothing(tmp_path: Path) -> None:
+    """As one in a reference cycle may be: a worker cannot wait for itself, nor for a lock that it holds."""
+    save_large(tmp_path, 24, 4 * MIB)
+    collectors: list[str] = []
+    for _ in range(100):
+        _drop_while_workers_collect(tmp_path, collectors)
+        if any(name.startswith("fastload") for name in collectors):
+            break
+    assert any(name.startswith("fastload") for name in collectors)
+    end_s = time.monotonic() + 10
+    while _workers():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    assert not [link for link in links if os.path.lexists(link) and str(tmp_path) in os.readlink(link)]
+
+
+def _drop_while_workers_collect(folder: Path, collectors: list[str]) -> None:
+    """Drop a stream that is in a cycle; ``collectors`` gets the name of the thread that collects it."""
+    is_dropped = threading.Event()
+
+    def collect(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and is_dropped.is_set():
+            is_dropped.clear()
+            gc.collect()
+
+    gc.disable()
+    threading.setprofile(collect)
+    try:
+        stream = fastload.stream(folder, options=fastload.Options(staging_bytes=32 * MIB))
+        next(stream)
+        weakref.finalize(stream, lambda: collectors.append(threading.current_thread().name))
+        cycle: list[object] = [stream]
+        cycle.append(cycle)
+        del stream, cycle
+        is_dropped.set()
+        time.sleep(0.05)
+    finally:
+        threading.setprofile(None)
+        gc.enable()
+        gc.collect()

@@ -56,6 +56,10 @@ class Pipeline:
                     raise UnsupportedError("the system lets this process start no thread", hint) from exc
                 return
 
+    def is_worker(self) -> bool:
+        """True on one of the threads that read."""
+        return threading.current_thread() in self._threads
+
     def close(self) -> None:
         """Stop the workers, wait for what they are doing, close the readers.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -165,5 +166,10 @@ class Stream:
 
     def __del__(self) -> None:
         # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
-        if getattr(self, "_job", None) is not None:
+        if getattr(self, "_job", None) is None:
+            return
+        if self._pipeline.is_worker():
+            # The collector runs wherever memory is asked for. A worker cannot wait for itself, and it may hold a lock.
+            threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
+        else:
             self.close()
