@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import fastload
 from fastload.cli import entry
+from fastload.cli.load import show_report
 from writing import pack
 
 if TYPE_CHECKING:
@@ -217,3 +220,11 @@ def test_names_that_the_terminal_cannot_spell_are_shown_by_their_code_points(tmp
     run = _run("inspect", tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert run.returncode == 0
     assert "gew\\xf6hnlich" in run.stdout
+
+
+@pytest.mark.parametrize(("device", "is_said"), [("cpu", False), ("cuda:0", True)])
+def test_where_digests_were_taken_is_said_of_a_device(real_model: Path, device: str, is_said: bool) -> None:  # noqa: FBT001
+    report = fastload.load(real_model).report
+    found = show_report(replace(report, device=device, hashed_on="cpu", hashed_reason="no compiler"))
+    assert ("digested on cpu: no compiler" in found) == is_said
+    assert "digested on" not in show_report(replace(report, device=device, hashed_on="none"))

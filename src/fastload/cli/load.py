@@ -78,5 +78,6 @@ def show_report(report: Report) -> str:
 def _show_evidence(report: Report) -> str:
     counts = [f"{report.blocks_reread} read again"] if report.blocks_reread else []
     counts += [f"{report.blocks_repaired} repaired"] if report.blocks_repaired else []
-    where = f"digested on {report.hashed_on} ({report.hashed_reason})"
-    return "; ".join([f"{report.evidence}: {report.evidence_reason}", *counts, where])
+    is_worth_saying = report.device != "cpu" and report.hashed_on != "none"
+    counts += [f"digested on {report.hashed_on}: {report.hashed_reason}"] if is_worth_saying else []
+    return "; ".join([f"{report.evidence}: {report.evidence_reason}", *counts])
