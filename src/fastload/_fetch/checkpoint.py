@@ -25,7 +25,7 @@ from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.through import begin_copy
 from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
 from fastload._read.choose import Choice, choose_reader
-from fastload._read.file import read_header
+from fastload._read.file import read_ahead, read_header
 from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
@@ -35,16 +35,19 @@ from fastload.errors import FormatError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fastload._fetch.source import HubFound
     from fastload._fetch.through import Copy
+    from fastload._read.file import ProveBlock
     from fastload._read.reader import File, Reader
     from fastload._store.offer import Offer
     from fastload._store.ref import Name
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings
+
+_AHEAD = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> F
         files = find_files(
             path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
         )  # fmt: skip
-        shards = [Shard(name, shard_path, *read_header(shard_path, prove)) for name, shard_path in files.shards]
+        shards = list(_read_shards(files.shards, prove))
         checkpoint = build_checkpoint(shards, files.index)
     except FormatError as exc:
         damage = find_damage(evidence, exc)
@@ -164,6 +167,15 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> F
     return Fetched(
         checkpoint=checkpoint, folder=files.folder, root=path, tier=tier, evidence=evidence, tally=tally
     )  # fmt: skip
+
+
+def _read_shards(shards: Sequence[tuple[str, str]], prove: ProveBlock | None) -> Iterator[Shard]:
+    """By name and path. A header that is proven is read with the block around it, of several shards at once."""
+    for number, (name, path) in enumerate(shards):
+        if prove is not None and number % _AHEAD == 0:
+            for _, ahead in shards[number : number + _AHEAD]:
+                read_ahead(ahead)
+        yield Shard(name, path, *read_header(path, prove))
 
 
 def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings) -> Fetched:
