@@ -6,6 +6,8 @@ import threading
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from fastload.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -101,6 +103,9 @@ class Schedule:
         Args:
             number: an extent's; what was waited for before counts as taken, so the window moves on.
             tell: called with the placed bytes whenever there are more of them.
+
+        Raises:
+            UsageError: it was stopped before.
         """
         with self._changed:
             self._taken, self._needed = self._needed, max(self._needed, number + 1)
@@ -112,8 +117,11 @@ class Schedule:
 
     def _wait_beyond(self, watermark: int) -> int:
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or self._watermark > watermark)
+            self._changed.wait_for(lambda: self._is_stopped or self._watermark > watermark)
             self.check()
+            if self._watermark <= watermark:
+                what = "this stream was closed while its next tensor was awaited"
+                raise UsageError(what, "Close it when nobody takes from it any more")
             return self._watermark
 
     def check(self) -> None:
