@@ -201,7 +201,11 @@ def test_many_consumers_lose_nothing(tmp_path: Path) -> None:
 def test_asking_from_within_is_an_error(tmp_path: Path) -> None:
     save_large(tmp_path, 4, MIB)
     streams: list[fastload.Stream] = []
-    stream = fastload.stream(tmp_path, progress=lambda _done, _total: next(streams[0]) and None)
+
+    def ask(_done: int, _total: int) -> None:
+        next(streams[0])
+
+    stream = fastload.stream(tmp_path, progress=ask)
     streams.append(stream)
     with pytest.raises(fastload.UsageError, match="from within"):
         next(stream)
