@@ -1,6 +1,6 @@
 # make demo      load a real model and print the report
 # make test      set up and run every test (those for a GPU skip where there is none)
-# make test-gpu  only those
+# make test-gpu  only those, and the kernels' own, which run in Triton's interpreter where there is no GPU
 # make check     what CI checks besides: lint, types, import contracts, coverage of the pure rooms, the built wheel
 # make bench     the side-by-side benchmark (benchmarks/README.md)
 #
@@ -48,6 +48,7 @@ test: $(VENV)/.test model
 
 test-gpu: $(VENV)/.test model
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m "not gpu" tests/place/test_gpu_digest.py
 
 check: lint types contracts coverage package oldest kernels
 
