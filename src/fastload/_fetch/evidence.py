@@ -57,6 +57,8 @@ class Evidence:
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
+    hints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Block digests, by path, that prove nothing: they may tell which blocks of a damaged file are still right."""
 
     @property
     def has_blocks(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastload._fetch.checking import FileCheck
 from fastload._fetch.damage import MEND_HINT
 from fastload._fetch.evidence import stored_at
+from fastload._fetch.mend_file import FileMender
 from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
@@ -72,7 +73,7 @@ def verify(
     Args:
         model: as for :func:`fastload.resolve`; what is incomplete can be checked too.
         revision: as for :func:`fastload.resolve`.
-        repair: mend blocks that are wrong, from other tiers.
+        repair: mend what is wrong, from other tiers: by block where blocks are known, else by file.
         record: write a manifest where there is none, so that loads prove blocks in parallel.
         include: globs of paths; only these are checked.
         options: settings.
@@ -109,6 +110,9 @@ def examine(stored: Stored, wish: Examination, settings: Settings) -> Verificati
         check = FileCheck(evidence, mending if wish.repairs else None)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="fastload-verify") as pool:
             verdicts = tuple(pool.map(check.check_file, [evidence.files[name] for name in names]))
+            if wish.repairs:
+                mender = FileMender(stored, evidence, mending)
+                verdicts = tuple(pool.map(mender.mend_verdict, verdicts))
         mending.mend_all()
     is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
     may_record = wish.records and is_right and not wish.include and not evidence.has_blocks

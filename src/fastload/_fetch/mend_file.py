@@ -1,0 +1,167 @@
+"""Mending a stored file as a whole: one that is missing or of another length, or of which only one digest is known.
+
+Such a digest (a signature's, the name of a blob, an etag) does not say which blocks are wrong. A manifest may, be it one
+that proves nothing: it is a hint which blocks to keep and which to fetch, and what they make together is held to the
+digest of the whole. Where the hint was wrong, all of the file is fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.damage import compare
+from fastload._fetch.repair import look_like
+from fastload._read.again import read_again
+from fastload._read.blocks import read_block
+from fastload._read.file import identify
+from fastload._read.reader import PlainFile
+from fastload._store.directory import contained_target, containment_root
+from fastload._store.filesystem import make_folder, replacing, writing
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
+from fastload.errors import FastloadError, NetworkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from fastload._fetch.checking import FileVerdict
+    from fastload._fetch.evidence import Evidence
+    from fastload._fetch.repair import Repair
+    from fastload._read.reader import Reader
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.root import Stored
+
+_log = logging.getLogger("fastload")
+
+Hint = tuple[str, ...] | None
+"""What each block may be."""
+
+
+class _NotIt(Exception):
+    """The source cannot give it, or what came of it is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileMender:
+    """Replaces whole files of one stored snapshot."""
+
+    stored: Stored
+    evidence: Evidence
+    repair: Repair
+    """Knows the better sources."""
+
+    def mend_verdict(self, verdict: FileVerdict) -> FileVerdict:
+        """``verdict``, with what is wrong of the file as a whole mended, if any source has it right.
+
+        Raises:
+            StoreError: the file cannot be written.
+            FormatError: a link leads out of the model's folder.
+        """
+        is_whole = any(finding.block is None for finding in verdict.findings)
+        if not is_whole or not self.mend(self.evidence.files[verdict.path]):
+            return verdict
+        return replace(verdict, findings=tuple(replace(finding, repaired=True) for finding in verdict.findings))
+
+    def mend(self, file: OfferedFile) -> bool:
+        """Put the right file in place; False: nobody has it. Raises: as :meth:`mend_verdict`."""
+        if file.sha256 is None and file.git_sha1 is None:
+            return False
+        for source in self.repair.list_sources():
+            offered = next((each for each in source.files if each.path == file.path), None)
+            if offered is None or _differ(offered, file):
+                continue
+            for hint in self._list_hints(file, offered):
+                if self._replace(file, source, offered, hint):
+                    _log.warning("%s was damaged; %s had it right", self._path(file), source.tier)
+                    return True
+        return False
+
+    def _path(self, file: OfferedFile) -> str:
+        return os.path.join(self.stored.folder, file.path)
+
+    def _list_hints(self, file: OfferedFile, offered: OfferedFile) -> Iterator[Hint]:
+        """The best first; None at the end: all of the file is fetched."""
+        known = dict.fromkeys((file.blocks, offered.blocks, self.evidence.hints.get(file.path)))
+        if os.path.isfile(self._path(file)):
+            yield from (hint for hint in known if hint is not None and len(hint) == count_blocks(offered.size))
+        yield None
+
+    def _replace(self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint) -> bool:
+        place = self._find_place(file)
+        make_folder(self.repair.scratch)
+        make_folder(os.path.dirname(place))
+        try:
+            with replacing(place, self.repair.scratch) as made:
+                content = ContentHash(offered.size)
+                for block in self._read_blocks(file, source, offered, hint):
+                    content.update(block)
+                    made.write(block)
+                if compare(file, content) is not None:
+                    raise _NotIt
+                _finish(place, made)
+        except _NotIt:
+            return False
+        self._link(file, place)
+        return True
+
+    def _find_place(self, file: OfferedFile) -> str:
+        """Where the file is to be: where its path leads, or for a lost link the blob that it led to."""
+        path, layout = self._path(file), self.stored.layout
+        target = contained_target(path, containment_root(self.stored.folder))
+        digest = file.git_sha1 or file.sha256
+        is_lost = layout is not None and not os.path.lexists(path)
+        return layout.blob(digest) if layout is not None and is_lost and digest is not None else target
+
+    def _link(self, file: OfferedFile, place: str) -> None:
+        path = self._path(file)
+        if not os.path.lexists(path):
+            make_folder(os.path.dirname(path))
+            with writing(path):
+                os.symlink(os.path.relpath(place, os.path.realpath(os.path.dirname(path))), path)
+
+    def _read_blocks(self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint) -> Iterator[memoryview]:
+        """Own blocks where the hint agrees with them, else the source's."""
+        own = None if hint is None else _OwnBlocks(self._path(file))
+        try:
+            with closing(source.open(offered)) as reader:
+                for index in range(count_blocks(offered.size)):
+                    length = min(BLOCK_BYTES, offered.size - index * BLOCK_BYTES)
+                    block = own.find(index, length, hint[index]) if own is not None and hint is not None else None
+                    yield _fetched(reader, index, length) if block is None else block
+        except FastloadError as exc:
+            _log.info("%s cannot mend %s: %s", source.tier, file.path, exc)
+            if isinstance(exc, NetworkError):
+                self.repair.forget(source)
+            raise _NotIt from exc
+
+
+class _OwnBlocks:
+    """What is stored, read past the page cache."""
+
+    def __init__(self, path: str) -> None:
+        self._file = PlainFile(path, identify(os.stat(path)))
+
+    def find(self, index: int, length: int, digest: str) -> memoryview | None:
+        """Block ``index``, if it has ``digest``."""
+        block = read_again(self._file, index * BLOCK_BYTES, length)
+        return block if block is not None and block_digest(block) == digest else None
+
+
+def _fetched(reader: Reader, index: int, length: int) -> memoryview:
+    return read_block(reader, index * BLOCK_BYTES, length)
+
+
+def _differ(offered: OfferedFile, file: OfferedFile) -> bool:
+    """True if what is offered is known to be something else: not a byte of it is fetched."""
+    pairs = ((offered.sha256, file.sha256), (offered.git_sha1, file.git_sha1))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def _finish(place: str, made: BinaryIO) -> None:
+    made.flush()
+    if os.path.exists(place):
+        look_like(place, made)
