@@ -114,6 +114,19 @@ def test_what_was_signed_is_mended_by_its_signature(signed: Signed, how: str) ->
     assert fastload.load(REPO, options=signed.options).report.evidence == "signature"
 
 
+def test_links_that_changed_places_are_mended_by_the_signature(signed: Signed) -> None:
+    folder = signed.warmed()
+    one, two = folder / SHARD, folder / OTHER_SHARD
+    blobs = one.resolve(), two.resolve()
+    aside = one.rename(folder / "aside")
+    two.rename(one)
+    aside.rename(two)
+    found = fastload.verify(REPO, repair=True, options=signed.options)
+    assert [finding.repaired for finding in found.findings] == [True, True]
+    assert (one.resolve(), two.resolve()) == blobs
+    assert [blob.read_bytes() for blob in blobs] == [signed.files[SHARD], signed.files[OTHER_SHARD]]
+
+
 def test_what_is_offered_in_its_place_is_held_to_the_signature(signed: Signed) -> None:
     """Both tiers have the same wrong bytes, and manifests that call them right: nobody signed them."""
     folder = signed.warmed()

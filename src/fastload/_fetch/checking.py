@@ -65,6 +65,9 @@ class FileCheck:
         path = os.path.join(self._evidence.folder, file.path)
         kind, check = self._choose(file)
         healed: list[int] = []
+        if file.path in self._evidence.misnamed:
+            finding = _whole(file, *self._evidence.explain_misnamed(file.path))
+            return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=(finding,))
         try:
             findings = tuple(check(path, file, healed))
         except (FormatError, StoreError) as exc:

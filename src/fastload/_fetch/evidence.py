@@ -57,6 +57,8 @@ class Evidence:
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
+    misnamed: Mapping[str, str] = field(default_factory=dict)
+    """Files, and the digests by which their blobs are called, which are not those of the manifest."""
     hints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Block digests, by path, that prove nothing: they may tell which blocks of a damaged file are still right."""
 
@@ -71,10 +73,20 @@ class Evidence:
         return self.otherwise if self.kind.startswith("manifest") and file.blocks is None else self.kind
 
     def find(self, path: str) -> OfferedFile | None:
-        """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it."""
+        """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it.
+
+        Raises:
+            IntegrityError: the manifest says one thing of it, the name of its blob another: neither is believed.
+        """
         name = os.path.relpath(path, self.folder) if os.path.isabs(path) else path
+        if name in self.misnamed:
+            raise IntegrityError(path, 0, *self.explain_misnamed(name), MEND_HINT)
         file = self.files.get(name)
         return file if file is not None and (file.blocks or file.sha256 or file.git_sha1) else None
+
+    def explain_misnamed(self, name: str) -> tuple[str, str]:
+        """Found and expected."""
+        return f"a link to the blob {self.misnamed[name]}", f"one to {blob_name(self.files[name])}, by its manifest"
 
     def prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, int, memoryview], None]:
         """Proves the blocks of headers, where blocks are known; mends them in place."""
@@ -114,6 +126,11 @@ class Evidence:
         return prove
 
 
+def blob_name(file: OfferedFile) -> str:
+    """The digest by which the hub's client calls its blob, as far as it is known."""
+    return file.git_sha1 or file.sha256 or ""
+
+
 NOTHING = Evidence(kind="none", folder="/")
 
 
@@ -138,7 +155,9 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
     found = Evidence(kind=kind, folder=stored.folder, files={file.path: file for file in offer.files}, repair=repair)
     if kind == "manifest":
         unlisted = {file.path: file for file in offer.unlisted}
-        return replace(found, files={**unlisted, **found.files}, is_closed=True, otherwise="sha256")
+        misnamed = {file.path: blob_name(file) for file in offer.misnamed}
+        files = {**unlisted, **found.files}
+        return replace(found, files=files, is_closed=True, otherwise="sha256", misnamed=misnamed)
     return found if manifests is None else _with_kept(found, stored, manifests)
 
 

@@ -1,6 +1,6 @@
 """Mending a stored file as a whole: one that is missing or of another length, or of which only one digest is known.
 
-Such a digest (a signature's, the name of a blob, an etag) does not say which blocks are wrong. A manifest may, be it one
+Such a digest (a signature's, the name of a blob, an etag) does not say which blocks are wrong. A manifest may, even one
 that proves nothing: it is a hint which blocks to keep and which to fetch, and what they make together is held to the
 digest of the whole. Where the hint was wrong, all of the file is fetched.
 """
@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import compare
+from fastload._fetch.evidence import blob_name
 from fastload._fetch.repair import look_like
 from fastload._read.again import read_again
 from fastload._read.blocks import read_block
 from fastload._read.file import identify
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained_target, containment_root
-from fastload._store.filesystem import make_folder, replacing, writing
+from fastload._store.filesystem import make_folder, new_id, replacing, writing
+from fastload._store.listing import with_digest
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
 from fastload.errors import FastloadError, NetworkError
 
@@ -41,7 +43,7 @@ Hint = tuple[str, ...] | None
 """What each block may be."""
 
 
-class _NotIt(Exception):
+class _NoBetterError(Exception):
     """The source cannot give it, or what came of it is not what it should be."""
 
 
@@ -77,7 +79,9 @@ class FileMender:
             for hint in self._list_hints(file, offered):
                 if self._replace(file, source, offered, hint):
                     _log.warning("%s was damaged; %s had it right", self._path(file), source.tier)
+                    self.repair.unmark()
                     return True
+        self.repair.mark(self._path(file))
         return False
 
     def _path(self, file: OfferedFile) -> str:
@@ -96,32 +100,32 @@ class FileMender:
         make_folder(os.path.dirname(place))
         try:
             with replacing(place, self.repair.scratch) as made:
-                content = ContentHash(offered.size)
-                for block in self._read_blocks(file, source, offered, hint):
-                    content.update(block)
-                    made.write(block)
-                if compare(file, content) is not None:
-                    raise _NotIt
-                _finish(place, made)
-        except _NotIt:
+                _write(made, file, offered.size, self._read_blocks(file, source, offered, hint))
+                if os.path.exists(place):
+                    look_like(place, made)
+        except _NoBetterError:
             return False
         self._link(file, place)
         return True
 
     def _find_place(self, file: OfferedFile) -> str:
-        """Where the file is to be: where its path leads, or for a lost link the blob that it led to."""
+        """Where the file is to be: where its path leads, or the blob to which it should; none gets another's bytes."""
         path, layout = self._path(file), self.stored.layout
         target = contained_target(path, containment_root(self.stored.folder))
-        digest = file.git_sha1 or file.sha256
-        is_lost = layout is not None and not os.path.lexists(path)
-        return layout.blob(digest) if layout is not None and is_lost and digest is not None else target
+        digest = blob_name(file)
+        is_elsewhere = not os.path.lexists(path) or _differ(_named(path, file), file)
+        return layout.blob(digest) if layout is not None and is_elsewhere and digest else target
 
     def _link(self, file: OfferedFile, place: str) -> None:
+        """Let the file's path lead to ``place``, where it does not."""
         path = self._path(file)
-        if not os.path.lexists(path):
-            make_folder(os.path.dirname(path))
-            with writing(path):
-                os.symlink(os.path.relpath(place, os.path.realpath(os.path.dirname(path))), path)
+        if os.path.realpath(path) == os.path.realpath(place):
+            return
+        make_folder(os.path.dirname(path))
+        made = os.path.join(self.repair.scratch, new_id())
+        with writing(path):
+            os.symlink(os.path.relpath(place, os.path.realpath(os.path.dirname(path))), made)
+            os.replace(made, path)
 
     def _read_blocks(self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint) -> Iterator[memoryview]:
         """Own blocks where the hint agrees with them, else the source's."""
@@ -136,7 +140,7 @@ class FileMender:
             _log.info("%s cannot mend %s: %s", source.tier, file.path, exc)
             if isinstance(exc, NetworkError):
                 self.repair.forget(source)
-            raise _NotIt from exc
+            raise _NoBetterError from exc
 
 
 class _OwnBlocks:
@@ -155,13 +159,24 @@ def _fetched(reader: Reader, index: int, length: int) -> memoryview:
     return read_block(reader, index * BLOCK_BYTES, length)
 
 
+def _named(path: str, file: OfferedFile) -> OfferedFile:
+    """What the blob, to which the link at ``path`` leads, is by its name."""
+    unknown = replace(file, sha256=None, git_sha1=None)
+    return with_digest(unknown, os.path.basename(os.readlink(path))) if os.path.islink(path) else unknown
+
+
 def _differ(offered: OfferedFile, file: OfferedFile) -> bool:
     """True if what is offered is known to be something else: not a byte of it is fetched."""
     pairs = ((offered.sha256, file.sha256), (offered.git_sha1, file.git_sha1))
     return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
-def _finish(place: str, made: BinaryIO) -> None:
+def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memoryview]) -> None:
+    """Raise ``_NoBetterError`` where what the blocks make is not what ``file`` should be."""
+    content = ContentHash(size)
+    for block in blocks:
+        content.update(block)
+        made.write(block)
     made.flush()
-    if os.path.exists(place):
-        look_like(place, made)
+    if compare(file, content) is not None:
+        raise _NoBetterError

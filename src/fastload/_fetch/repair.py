@@ -22,11 +22,12 @@ from fastload._store.directory import contained_target, containment_root
 from fastload._store.filesystem import make_folder, replacing
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.tier import Patience
+from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload._verify.path import OURS
-from fastload.errors import FastloadError, NetworkError
+from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +71,25 @@ class Repair:
                     self._mended.setdefault(wanted.file.path, {})[wanted.index] = block
                 _log.warning("%s: block %d was damaged; %s had it right", wanted.file.path, wanted.index, source.tier)
                 return block
+        self.mark(wanted.file.path)
         return None
+
+    def mark(self, path: str) -> None:
+        """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
+        layout, commit = self._stored.layout, self._stored.commit
+        if self._stored.tier != "local" or layout is None or commit is None:
+            return
+        try:
+            with self._lock:
+                mark_damaged(layout, commit, os.path.relpath(path, self._stored.folder))
+        except StoreError as exc:
+            _log.info("%s is damaged, and could not be marked: %s", path, exc)
+
+    def unmark(self) -> None:
+        """Forget the marks of files that were replaced."""
+        layout, commit = self._stored.layout, self._stored.commit
+        if self._stored.tier == "local" and layout is not None and commit is not None:
+            clear_marks(layout, commit)
 
     @property
     def scratch(self) -> str:
@@ -152,6 +171,8 @@ class Repair:
                 _replace(contained_target(path, containment_root(self._stored.folder)), blocks, self.scratch)
             except FastloadError as exc:
                 yield path, exc
+        if mended:
+            self.unmark()
 
 
 def _fetch(source: Offer, path: str, wanted: Wanted) -> bytes | None:

@@ -64,7 +64,7 @@ def by_signature(
     missing = [OfferedFile(path=name, size=0) for name in find_missing(signed, files) if name.endswith(_LOADED)]
     files |= {file.path: _expect(file.path, file, signed) for file in Wish().choose(missing)}
     hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
-    return replace(evidence, kind="signature", files=files, is_closed=remote is None, hints=hints)
+    return replace(evidence, kind="signature", files=files, is_closed=remote is None, hints=hints, misnamed={})
 
 
 def _with_blocks(file: OfferedFile, kept: ManifestFile | None) -> OfferedFile:

@@ -31,7 +31,7 @@ def read_again(file: File, offset: int, length: int) -> memoryview | None:
 
 
 def drop_pages(path: str, offset: int, length: int) -> None:
-    """Have the kernel forget what it keeps of these bytes, where it will: whoever reads them gets them from the storage."""
+    """Have the kernel forget what it keeps of these bytes, where it will: who reads them next gets the storage's."""
     try:
         descriptor = open_regular(path)
     except FastloadError:
