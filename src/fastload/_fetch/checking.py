@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.damage import compare, size_of
+from fastload._fetch.damage import UNNAMED, compare, size_of
 from fastload._fetch.record import digest_file
 from fastload._read.again import drop_pages, read_again
 from fastload._read.file import identify, open_regular, read_fully
@@ -79,7 +79,14 @@ class FileCheck:
             return "blocks", self._check_blocks
         if file.sha256 is not None or file.git_sha1 is not None:
             return "sha256" if file.sha256 else "git-sha1", _check_whole
-        return "none", lambda *_: iter(())
+        return "none", self._check_unknown
+
+    def _check_unknown(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
+        """Nothing is known of it; where a manifest says which shards there are, it would be loaded with them."""
+        has_index = any(name.endswith(".safetensors.index.json") for name in self._evidence.files)
+        is_added = self._evidence.is_closed and file.path not in self._evidence.files
+        if is_added and file.path.endswith(".safetensors") and not has_index:
+            yield _whole(file, *UNNAMED)
 
     def _check_blocks(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)

@@ -21,6 +21,10 @@ MEND_HINT = (
 """``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
 
 
+UNNAMED = "a shard that the manifest does not name", "only shards that it names"
+"""Found and expected."""
+
+
 def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:
     """The error to raise instead of a ``FormatError``, where a file of the checkpoint is not even what it should be.
 
@@ -72,7 +76,7 @@ def check_named(evidence: Evidence, files: CheckpointFiles, variant: str | None)
     for _, path in files.shards:
         if evidence.find(path) is None:
             hint = "Remove it, if it does not belong there; else remove the manifest: fastload verify NAME --record"
-            raise IntegrityError(path, 0, "a shard that the manifest does not name", "only shards that it names", hint)
+            raise IntegrityError(path, 0, *UNNAMED, hint)
     lost = None if files.index is not None else _find_lost(evidence, files, variant)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)

@@ -63,8 +63,9 @@ class FileMender:
             StoreError: the file cannot be written.
             FormatError: a link leads out of the model's folder.
         """
+        known = self.evidence.files.get(verdict.path)
         is_whole = any(finding.block is None for finding in verdict.findings)
-        if not is_whole or not self.mend(self.evidence.files[verdict.path]):
+        if known is None or not is_whole or not self.mend(known):
             return verdict
         return replace(verdict, findings=tuple(replace(finding, repaired=True) for finding in verdict.findings))
 

@@ -16,15 +16,18 @@ from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.weigh import manifests_of, weigh_all
+from fastload._store.listing import list_files
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
-from fastload.errors import IntegrityError, ModelNotFoundError
+from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastload._fetch.checking import FileVerdict, Finding
+    from fastload._fetch.evidence import Evidence
+    from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
     from fastload.options import Settings
 
@@ -83,6 +86,7 @@ def verify(
         ModelNotFoundError: no folder has anything of it.
         SignatureError: ``signature_key`` is set, and its holder has not signed what is there.
         StoreError: it cannot be read, or a manifest cannot be written.
+        UsageError: a glob matches nothing, or a part shall be recorded.
     """
     globs = (include,) if isinstance(include, str) else tuple(include)
     settings = decide_settings(options, {})
@@ -106,16 +110,15 @@ def examine(stored: Stored, wish: Examination, settings: Settings) -> Verificati
     mending = Repair(stored, settings)
     with closing(mending):
         evidence = weigh_all(stored, mending, settings)
-        names = [name for name in sorted(evidence.files) if not wish.include or matches(name, wish.include)]
         check = FileCheck(evidence, mending if wish.repairs else None)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="fastload-verify") as pool:
-            verdicts = tuple(pool.map(check.check_file, [evidence.files[name] for name in names]))
+            verdicts = tuple(pool.map(check.check_file, _choose_files(stored, evidence, wish)))
             if wish.repairs:
                 mender = FileMender(stored, evidence, mending)
                 verdicts = tuple(pool.map(mender.mend_verdict, verdicts))
         mending.mend_all()
     is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
-    may_record = wish.records and is_right and not wish.include and not evidence.has_blocks
+    may_record = wish.records and is_right and not evidence.has_blocks
     return Verification(
         path=stored.folder,
         tier=stored.tier,
@@ -124,6 +127,22 @@ def examine(stored: Stored, wish: Examination, settings: Settings) -> Verificati
         files=verdicts,
         recorded=may_record and record_all(stored, evidence, manifests_of(settings)),
     )
+
+
+def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list[OfferedFile]:
+    """What shall be checked of what is known and of what is there, in the order of paths.
+
+    Raises:
+        UsageError: a glob of ``wish`` matches nothing, or a part shall be recorded.
+    """
+    there = {file.path: file for file in list_files(stored.folder)} if stored.layout is None else {}
+    files = {**there, **evidence.files}
+    for glob in wish.include:
+        if not any(matches(name, (glob,)) for name in files):
+            raise UsageError(f"include={glob!r} matches none of {len(files)} files", "Leave it out to see their names")
+    if wish.include and wish.records:
+        raise UsageError("a manifest is of all files: record does not go with include", "Leave include out")
+    return [file for name, file in sorted(files.items()) if not wish.include or matches(name, wish.include)]
 
 
 def find_stored(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Stored:
