@@ -47,7 +47,7 @@ class FileVerdict:
     path: str
     nbytes: int
     evidence: str
-    """``blocks``, ``sha256``, ``git-sha1``, or ``none``: nothing is known of it."""
+    """``blocks``, ``sha256``, ``git-sha1``; ``blake2b``, ``blake3``: signed; or ``none``: nothing is known of it."""
     findings: tuple[Finding, ...]
     reread: bool = False
     """True if the page cache had it wrong, and the storage has it right."""
@@ -77,6 +77,8 @@ class FileCheck:
     def _choose(self, file: OfferedFile) -> tuple[str, Check]:
         if file.blocks is not None:
             return "blocks", self._check_blocks
+        if file.signed is not None:
+            return file.signed.algorithm, _check_whole
         if file.sha256 is not None or file.git_sha1 is not None:
             return "sha256" if file.sha256 else "git-sha1", _check_whole
         return "none", self._check_unknown
@@ -147,7 +149,7 @@ def _check_whole(path: str, file: OfferedFile, healed: list[int]) -> Iterator[Fi
 
 def _is_whole_past_cache(stored: PlainFile, file: OfferedFile) -> bool:
     """True if the storage has the file right; then the pages that have it wrong are let go."""
-    content = ContentHash(file.size)
+    content = ContentHash(file.size, file.signed)
     for offset in range(0, file.size, BLOCK_BYTES):
         block = read_again(stored, offset, min(BLOCK_BYTES, file.size - offset))
         if block is None:

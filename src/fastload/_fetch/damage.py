@@ -47,7 +47,7 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     known = evidence.find(path)
     if known is None or not os.path.isfile(path):
         return None
-    content = ContentHash(os.path.getsize(path))
+    content = ContentHash(os.path.getsize(path), known.signed)
     with open(path, "rb") as file:
         while piece := file.read(BLOCK_BYTES):
             content.update(piece)
@@ -55,12 +55,12 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
 
 
 def compare(known: OfferedFile, content: ContentHash) -> tuple[str, str] | None:
-    """Found and expected, where ``content`` does not have a digest that is known of it."""
+    """Found and expected, where ``content``, made for ``known``, does not have a digest that is known of it."""
     for name in ("sha256", "git_sha1"):
         expected, found = getattr(known, name), getattr(content, name)
         if expected is not None and found != expected:
             return f"{name} {found}", expected
-    return None
+    return content.find_unsigned()
 
 
 def check_named(evidence: Evidence, files: CheckpointFiles, variant: str | None) -> None:

@@ -68,6 +68,11 @@ class Evidence:
         weights = [file for name, file in self.files.items() if name.endswith(".safetensors")]
         return bool(self.files) and all(file.blocks is not None for file in weights or self.files.values())
 
+    @property
+    def may_have_blocks(self) -> bool:
+        """False where no manifest could help: it has the sha256 of a file, and something else was signed."""
+        return all(file.signed is None for file in self.files.values())
+
     def kind_of(self, file: OfferedFile) -> str:
         """What proves one file."""
         return self.otherwise if self.kind.startswith("manifest") and file.blocks is None else self.kind
@@ -82,7 +87,7 @@ class Evidence:
         if name in self.misnamed:
             raise IntegrityError(path, 0, *self.explain_misnamed(name), MEND_HINT)
         file = self.files.get(name)
-        return file if file is not None and (file.blocks or file.sha256 or file.git_sha1) else None
+        return file if file is not None and (file.blocks or file.sha256 or file.git_sha1 or file.signed) else None
 
     def explain_misnamed(self, name: str) -> tuple[str, str]:
         """Found and expected."""
@@ -117,7 +122,7 @@ class Evidence:
                 for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
                     prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
                 return
-            hashed = ContentHash(len(content))
+            hashed = ContentHash(len(content), known.signed)
             hashed.update(content)
             difference = compare(known, hashed)
             if difference is not None:

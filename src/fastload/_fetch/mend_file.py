@@ -71,7 +71,7 @@ class FileMender:
 
     def mend(self, file: OfferedFile) -> bool:
         """Put the right file in place; False: nobody has it. Raises: as :meth:`mend_verdict`."""
-        if file.sha256 is None and file.git_sha1 is None:
+        if file.sha256 is None and file.git_sha1 is None and file.signed is None:
             return False
         for source in self.repair.list_sources():
             offered = next((each for each in source.files if each.path == file.path), None)
@@ -174,7 +174,7 @@ def _differ(offered: OfferedFile, file: OfferedFile) -> bool:
 
 def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memoryview]) -> None:
     """Raise ``_NoBetterError`` where what the blocks make is not what ``file`` should be."""
-    content = ContentHash(size)
+    content = ContentHash(size, file.signed)
     for block in blocks:
         content.update(block)
         made.write(block)

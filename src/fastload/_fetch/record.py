@@ -12,6 +12,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.damage import MEND_HINT, compare
 from fastload._read.file import open_regular, read_fully
 from fastload._store.admit.publish import write_manifest
 from fastload._store.filesystem import make_folder
@@ -42,7 +43,7 @@ def record_proof(
 
     Whatever keeps it from being written is no error of the load's.
     """
-    if not proven:
+    if not proven or not evidence.may_have_blocks:
         return False
     try:
         if (
@@ -105,7 +106,7 @@ def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | N
         StoreError: it cannot be read, or the manifest cannot be written.
     """
     apart = manifests if evidence.kind == "signature" else None
-    if not evidence.files or (apart is None and _has_manifest(stored)):
+    if not evidence.files or not evidence.may_have_blocks or (apart is None and _has_manifest(stored)):
         return False
     files = tuple(_complete(evidence, file, {}) for _, file in sorted(evidence.files.items()))
     manifest = _manifest_of(stored, files)
@@ -157,7 +158,7 @@ def digest_file(path: str, file: OfferedFile) -> ManifestFile:
         IntegrityError: it is not what is known of it.
         FormatError, StoreError: it cannot be read.
     """
-    content, blocks = ContentHash(file.size), []
+    content, blocks = ContentHash(file.size, file.signed), []
     buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
     descriptor = open_regular(path)
     try:
@@ -168,8 +169,7 @@ def digest_file(path: str, file: OfferedFile) -> ManifestFile:
             blocks.append(block_digest(block))
     finally:
         os.close(descriptor)
-    for name in ("sha256", "git_sha1"):
-        expected, found = getattr(file, name), getattr(content, name)
-        if expected is not None and found != expected:
-            raise IntegrityError(path, 0, f"{name} {found}", expected, "Its copy there is damaged: fetch it again")
+    difference = compare(file, content)
+    if difference is not None:
+        raise IntegrityError(path, 0, *difference, MEND_HINT)
     return ManifestFile(file.path, file.size, content.sha256, content.git_sha1, tuple(blocks))

@@ -106,7 +106,7 @@ def _as_a_whole(
     proven: dict[str, ManifestFile],
 ) -> Choice:
     def open_proof(file: File) -> Reader:
-        digest = WholeDigest(known.sha256, known.git_sha1)
+        digest = WholeDigest(known.sha256, known.git_sha1, known.signed)
 
         def note(found: ManifestFile) -> None:
             proven[known.path] = replace(found, path=known.path)
