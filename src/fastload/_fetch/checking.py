@@ -60,8 +60,10 @@ class FileCheck:
         kind, check = self._choose(file)
         try:
             findings = tuple(check(path, file))
-        except (FormatError, StoreError) as exc:
-            findings = (_whole(file, str(exc), size_of(file)),)
+        except FormatError as exc:
+            findings = (whole(file, exc.found, size_of(file)),)
+        except StoreError as exc:
+            findings = (whole(file, exc.reason, size_of(file)),)
         return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=findings)
 
     def _choose(self, file: OfferedFile) -> tuple[str, Callable[[str, OfferedFile], Iterator[Finding]]]:
@@ -76,7 +78,7 @@ class FileCheck:
         try:
             identity = identify(os.fstat(descriptor))
             if identity.size != file.size:
-                yield _whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
+                yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
                 return
             buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
             for index, digest in enumerate(file.blocks or ()):
@@ -104,13 +106,14 @@ def _check_whole(path: str, file: OfferedFile) -> Iterator[Finding]:
     size = os.fstat(descriptor).st_size
     os.close(descriptor)
     if size != file.size:
-        yield _whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
+        yield whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
         return
     try:
         digest_file(path, file)
     except IntegrityError as exc:
-        yield _whole(file, exc.found, exc.expected)
+        yield whole(file, exc.found, exc.expected)
 
 
-def _whole(file: OfferedFile, found: str, expected: str) -> Finding:
+def whole(file: OfferedFile, found: str, expected: str) -> Finding:
+    """That the file as a whole is not as it should be."""
     return Finding(path=file.path, block=None, offset=0, found=found, expected=expected, repaired=False)

@@ -14,6 +14,7 @@ from fastload._fetch.record import record_proof
 from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, require, tiers_of
+from fastload._fetch.restore import Part, Restoring, fill_gaps
 from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.through import begin_copy
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
@@ -124,8 +125,7 @@ def fetch(source: Source, settings: Settings) -> Fetched:
     return replace(fetched, close=hub.close)
 
 
-def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> Fetched:
-    tally = ProofTally()
+def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally) -> Fetched:
     prove = evidence.prover(tally) if evidence.has_blocks else None
     try:
         files = find_files(
@@ -150,12 +150,16 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> F
     )
 
 
+def _part(source: Source, folder: str) -> Part:
+    return Part(os.path.join(folder, source.subfolder or ""), source.variant)
+
+
 def _fetch_path(source: Source, path: str, stored: Stored | None, settings: Settings) -> Fetched:
     """From where the user said; what proves it may be kept apart, never beside it."""
     if stored is None:
-        return _fetch_folder(source, path, "path", NOTHING)
+        return _fetch_folder(source, path, "path", NOTHING, ProofTally())
     evidence = weigh(stored, no_better, settings)
-    fetched = _fetch_folder(source, path, "path", evidence)
+    fetched = _fetch_folder(source, path, "path", evidence, ProofTally())
     manifests = manifests_of(settings)
     return replace(fetched, record=lambda proven: record_proof(stored, evidence, proven, manifests))
 
@@ -164,9 +168,15 @@ def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     candidate = next((c for c in name.candidates if c.repo == stored.repo), name.candidates[0])
     repair = Repair(stored, settings)
-    evidence = weigh(stored, repair, settings)
+    with ExitStack() as undo:
+        undo.callback(repair.close)
+        evidence, tally = weigh(stored, repair, settings), ProofTally()
+        if stored.tier == "local":  # alone may be written by a load
+            restoring = Restoring(stored, repair, settings)
+            fill_gaps(evidence, _part(source, stored.folder), lambda file: restoring.require(evidence, file, tally))
+        fetched = _fetch_folder(source, stored.folder, stored.tier, evidence, tally)
+        undo.pop_all()
     manifests = manifests_of(settings)
-    fetched = _fetch_folder(source, stored.folder, stored.tier, evidence)
     if stored.commit is not None:
         learnt = "name" if candidate.is_pinned else stored.tier
         fetched = replace(fetched, commit=stored.commit, commit_learnt=learnt)
