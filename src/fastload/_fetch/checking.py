@@ -50,9 +50,11 @@ class FileVerdict:
 class FileCheck:
     """Checks files; each by the best that is known of it."""
 
-    def __init__(self, evidence: Evidence, mending: Repair | None) -> None:
+    def __init__(self, evidence: Evidence, mending: Repair | None, go_on: Callable[[], None]) -> None:
+        """``go_on`` raises when it is time to give up."""
         self._evidence = evidence
         self._mending = mending
+        self._go_on = go_on
 
     def check_file(self, file: OfferedFile) -> FileVerdict:
         """All that is wrong with one file."""
@@ -70,7 +72,7 @@ class FileCheck:
         if file.blocks is not None:
             return "blocks", self._check_blocks
         if file.sha256 is not None or file.git_sha1 is not None:
-            return "sha256" if file.sha256 else "git-sha1", _check_whole
+            return "sha256" if file.sha256 else "git-sha1", self._check_whole
         return "none", lambda *_: iter(())
 
     def _check_blocks(self, path: str, file: OfferedFile) -> Iterator[Finding]:
@@ -82,6 +84,7 @@ class FileCheck:
                 return
             buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
             for index, digest in enumerate(file.blocks or ()):
+                self._go_on()
                 offset = index * BLOCK_BYTES
                 block = buffer[: min(BLOCK_BYTES, file.size - offset)]
                 read_fully(descriptor, offset, [block], path=path)
@@ -100,18 +103,17 @@ class FileCheck:
         finally:
             os.close(descriptor)
 
-
-def _check_whole(path: str, file: OfferedFile) -> Iterator[Finding]:
-    descriptor = open_regular(path)
-    size = os.fstat(descriptor).st_size
-    os.close(descriptor)
-    if size != file.size:
-        yield whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
-        return
-    try:
-        digest_file(path, file)
-    except IntegrityError as exc:
-        yield whole(file, exc.found, exc.expected)
+    def _check_whole(self, path: str, file: OfferedFile) -> Iterator[Finding]:
+        descriptor = open_regular(path)
+        size = os.fstat(descriptor).st_size
+        os.close(descriptor)
+        if size != file.size:
+            yield whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
+            return
+        try:
+            digest_file(path, file, self._go_on)
+        except IntegrityError as exc:
+            yield whole(file, exc.found, exc.expected)
 
 
 def whole(file: OfferedFile, found: str, expected: str) -> Finding:

@@ -97,7 +97,9 @@ def _list_read(evidence: Evidence, part: Part) -> Iterator[str]:
 class Restoring:
     """Puts lost files of one stored snapshot back, from the tiers that mend its blocks."""
 
-    def __init__(self, stored: Stored, repair: Repair, settings: Settings) -> None:
+    def __init__(self, stored: Stored, repair: Repair, settings: Settings, check: Callable[[], None]) -> None:
+        """``check`` raises when it is time to give up."""
+        self._check = check
         self._stored = stored
         self._repair = repair
         self._settings = settings
@@ -124,7 +126,7 @@ class Restoring:
         leases = lease_folder(os.path.dirname(layout.folder))
         try:
             lease = wait_hold(
-                leases, [name], what, LeaseTimes(), is_done=lambda: not find_gap(evidence, file), tell=_tell
+                leases, [name], what, LeaseTimes(), is_done=lambda: not find_gap(evidence, file), tell=self._tell
             )  # fmt: skip
             with lease or nullcontext():
                 return lease is None or self._bring(evidence, file, layout, lease)
@@ -166,7 +168,7 @@ class Restoring:
             evicts=self._stored.tier == "local",
             wish=Wish(),
             settings=self._settings,
-            check=lambda: None,
+            check=self._check,
             progress=False,
             lease=lease,
         )
@@ -174,6 +176,6 @@ class Restoring:
             admit(job, tasks)
             restore_file(layout, os.path.basename(self._stored.folder), tasks[0])
 
-
-def _tell(holder: Holder) -> None:
-    _log.info("waiting for %s", holder)
+    def _tell(self, holder: Holder) -> None:
+        self._check()
+        _log.info("waiting for %s", holder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify import Examination, examine, find_stored
+from fastload._fetch.verify import Examination, examine
 from fastload.cli.model import add_name, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_table
 from fastload.errors import escaped
@@ -31,9 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what was found of each file, then fail if anything is wrong."""
-    settings = decide_settings(parse_settings(arguments), {})
-    wish = Examination(arguments.repair, arguments.record, tuple(arguments.include))
-    found = examine(find_stored(arguments.model, arguments.revision, settings), wish, settings)
+    wish = Examination(
+        arguments.model,
+        arguments.revision,
+        repairs=arguments.repair,
+        records=arguments.record,
+        include=tuple(arguments.include),
+    )
+    found = examine(wish, decide_settings(parse_settings(arguments), {}))
     if not arguments.as_json:
         print(_show(found))
     found.check()
