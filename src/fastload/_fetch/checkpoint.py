@@ -21,7 +21,7 @@ from fastload._fetch.through import begin_copy
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
 from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
 from fastload._read.choose import Choice, choose_reader
-from fastload._read.file import read_header
+from fastload._read.file import read_ahead, read_header
 from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
@@ -30,16 +30,19 @@ from fastload._store.tiered import search
 from fastload.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fastload._fetch.source import HubFound
     from fastload._fetch.through import Copy
+    from fastload._read.file import ProveBlock
     from fastload._read.reader import File, Reader
     from fastload._store.offer import Offer
     from fastload._store.ref import Candidate, Name
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings
+
+_AHEAD = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence, tall
         files = find_files(
             path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
         )  # fmt: skip
-        shards = [Shard(name, shard_path, *read_header(shard_path, prove)) for name, shard_path in files.shards]
+        shards = list(_read_shards(files.shards, prove))
         check_named(evidence, files, source.variant)
         checkpoint = build_checkpoint(shards, files.index)
     except FormatError as exc:
@@ -175,6 +178,15 @@ def _recorder(
 ) -> Callable[[Mapping[str, ManifestFile]], bool]:
     manifests = manifests_of(settings)
     return lambda proven: record_proof(stored, evidence, Proof(proven, deadline.check), manifests)
+
+
+def _read_shards(shards: Sequence[tuple[str, str]], prove: ProveBlock | None) -> Iterator[Shard]:
+    """By name and path. A header that is proven is read with the block around it, of several shards at once."""
+    for number, (name, path) in enumerate(shards):
+        if prove is not None and number % _AHEAD == 0:
+            for _, ahead in shards[number : number + _AHEAD]:
+                read_ahead(ahead)
+        yield Shard(name, path, *read_header(path, prove))
 
 
 @dataclass(frozen=True, slots=True)

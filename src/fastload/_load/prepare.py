@@ -24,7 +24,7 @@ from fastload._read.proof import ProofTell
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     import torch
 
@@ -96,7 +96,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, settings, deadline = found.fetched.checkpoint, request.settings, request.deadline
     choices = deadline.within(lambda: _choose_readers(found, settings.reader))
-    depth = max((choice.depth for choice in choices.values()), default=1)
+    depth = _find_depth(choices.values(), digests=found.fetched.evidence.has_blocks)
     wish = Staging(depth, target.slots_per_lane, target.extent_bytes)
     staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
     plan = build_plan(checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes)
@@ -150,6 +150,12 @@ def _let_go(begun: tuple[Reading | None, Copy | None]) -> None:
     for each in begun:
         if each is not None:
             each.close()
+
+
+def _find_depth(choices: Iterable[Choice], *, digests: bool) -> int:
+    """How many workers the readers of a load want."""
+    wishes = [choice.digesting_depth if digests and choice.digesting_depth else choice.depth for choice in choices]
+    return max(wishes, default=1)
 
 
 def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
