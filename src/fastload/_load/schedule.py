@@ -7,9 +7,12 @@ from collections import deque
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from fastload._fetch.deadline import NEVER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from fastload._fetch.deadline import Deadline
     from fastload._plan.extent import Extent
     from fastload._plan.share import Share
 
@@ -24,7 +27,15 @@ class Schedule:
     what does not concern this rank counts as placed.
     """
 
-    def __init__(self, extents: Sequence[Extent], *, window_bytes: int | None, share: Share | None = None) -> None:
+    def __init__(
+        self,
+        extents: Sequence[Extent],
+        *,
+        window_bytes: int | None,
+        deadline: Deadline = NEVER,
+        share: Share | None = None,
+    ) -> None:
+        self._deadline = deadline
         self._extents = extents
         self._count = len(extents)
         self._window_bytes = window_bytes
@@ -152,6 +163,9 @@ class Schedule:
         Args:
             number: an extent's; what was waited for before counts as taken, so the window moves on.
             tell: called with the placed bytes whenever there are more of them.
+
+        Raises:
+            DeadlineError: the deadline is over.
         """
         with self._changed:
             self._taken, self._needed = self._needed, max(self._needed, number + 1)
@@ -163,7 +177,10 @@ class Schedule:
 
     def _wait_beyond(self, watermark: int) -> int:
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or self._watermark > watermark)
+            while not self._changed.wait_for(
+                lambda: self._error is not None or self._watermark > watermark, timeout=self._deadline.left_s
+            ):
+                self._deadline.check()
             self.check()
             return self._watermark
 
