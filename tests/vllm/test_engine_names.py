@@ -60,7 +60,9 @@ def test_a_name_only_on_a_mount_is_kept_in_the_same_pass(
     assert fastload.verify(f"{REPO}@{COMMIT}").evidence == "manifest"
 
 
-def test_a_bare_name_of_a_folder_on_a_mount(engines: Engines, llama: Path, files: dict[str, bytes], tiers: Path) -> None:
+def test_a_bare_name_of_a_folder_on_a_mount(
+    engines: Engines, llama: Path, files: dict[str, bytes], tiers: Path
+) -> None:
     write_folder(tiers / "shared" / "Tiny", files)
     expected = engines.expected(str(llama))
     with engine("Tiny") as llm:
