@@ -58,9 +58,19 @@ def digests(llm: LLM) -> list[str]:
 
 
 def digest_worker(worker: Any) -> str:
-    """A sha256 over all parameters and buffers of one worker, names, dtypes and shapes included."""
+    """The digest of one worker's model."""
+    return _digest(worker.get_model())
+
+
+def digest_draft(worker: Any) -> str:
+    """The digest of one worker's draft model."""
+    return _digest(worker.model_runner.drafter.model)
+
+
+def _digest(model: torch.nn.Module) -> str:
+    """A sha256 over all parameters and buffers, names, dtypes and shapes included."""
     hashed = hashlib.sha256()
-    for name, tensor in sorted(worker.get_model().state_dict().items()):
+    for name, tensor in sorted(model.state_dict().items()):
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         hashed.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return hashed.hexdigest()
