@@ -56,9 +56,11 @@ class FileVerdict:
 class FileCheck:
     """Checks files; each by the best that is known of it."""
 
-    def __init__(self, evidence: Evidence, mending: Repair | None) -> None:
+    def __init__(self, evidence: Evidence, mending: Repair | None, go_on: Callable[[], None]) -> None:
+        """``go_on`` raises when it is time to give up."""
         self._evidence = evidence
         self._mending = mending
+        self._go_on = go_on
 
     def check_file(self, file: OfferedFile) -> FileVerdict:
         """All that is wrong with one file."""
@@ -66,21 +68,23 @@ class FileCheck:
         kind, check = self._choose(file)
         healed: list[int] = []
         if file.path in self._evidence.misnamed:
-            finding = _whole(file, *self._evidence.explain_misnamed(file.path))
+            finding = whole(file, *self._evidence.explain_misnamed(file.path))
             return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=(finding,))
         try:
             findings = tuple(check(path, file, healed))
-        except (FormatError, StoreError) as exc:
-            findings = (_whole(file, str(exc), size_of(file)),)
+        except FormatError as exc:
+            findings = (whole(file, exc.found, size_of(file)),)
+        except StoreError as exc:
+            findings = (whole(file, exc.reason, size_of(file)),)
         return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=findings, reread=bool(healed))
 
     def _choose(self, file: OfferedFile) -> tuple[str, Check]:
         if file.blocks is not None:
             return "blocks", self._check_blocks
         if file.signed is not None:
-            return file.signed.algorithm, _check_whole
+            return file.signed.algorithm, self._check_whole
         if file.sha256 is not None or file.git_sha1 is not None:
-            return "sha256" if file.sha256 else "git-sha1", _check_whole
+            return "sha256" if file.sha256 else "git-sha1", self._check_whole
         return "none", self._check_unknown
 
     def _check_unknown(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
@@ -88,17 +92,18 @@ class FileCheck:
         has_index = any(name.endswith(".safetensors.index.json") for name in self._evidence.files)
         is_added = self._evidence.is_closed and file.path not in self._evidence.files
         if is_added and file.path.endswith(".safetensors") and not has_index:
-            yield _whole(file, *UNNAMED)
+            yield whole(file, *UNNAMED)
 
     def _check_blocks(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)
         try:
             identity = identify(os.fstat(descriptor))
             if identity.size != file.size:
-                yield _whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
+                yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
                 return
             buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
             for index, digest in enumerate(file.blocks or ()):
+                self._go_on()
                 offset = index * BLOCK_BYTES
                 block = buffer[: min(BLOCK_BYTES, file.size - offset)]
                 read_fully(descriptor, offset, [block], path=path)
@@ -120,6 +125,35 @@ class FileCheck:
         finally:
             os.close(descriptor)
 
+    def _check_whole(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
+        descriptor = open_regular(path)
+        identity = identify(os.fstat(descriptor))
+        os.close(descriptor)
+        if identity.size != file.size:
+            yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
+            return
+        try:
+            digest_file(path, file, self._go_on)
+        except IntegrityError as exc:
+            if self._is_whole_past_cache(PlainFile(path, identity), file):
+                healed.append(0)
+            else:
+                yield whole(file, exc.found, exc.expected)
+
+    def _is_whole_past_cache(self, stored: PlainFile, file: OfferedFile) -> bool:
+        """True if the storage has the file right; then the pages that have it wrong are let go."""
+        content = ContentHash(file.size, file.signed)
+        for offset in range(0, file.size, BLOCK_BYTES):
+            self._go_on()
+            block = read_again(stored, offset, min(BLOCK_BYTES, file.size - offset))
+            if block is None:
+                return False
+            content.update(block)
+        is_right = compare(file, content) is None
+        if is_right:
+            drop_pages(stored.path, 0, file.size)
+        return is_right
+
 
 def _is_right_past_cache(wanted: Wanted) -> bool:
     """True if the storage has the block right; then the page that has it wrong is let go."""
@@ -131,35 +165,6 @@ def _is_right_past_cache(wanted: Wanted) -> bool:
     return is_right
 
 
-def _check_whole(path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
-    descriptor = open_regular(path)
-    identity = identify(os.fstat(descriptor))
-    os.close(descriptor)
-    if identity.size != file.size:
-        yield _whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
-        return
-    try:
-        digest_file(path, file)
-    except IntegrityError as exc:
-        if _is_whole_past_cache(PlainFile(path, identity), file):
-            healed.append(0)
-        else:
-            yield _whole(file, exc.found, exc.expected)
-
-
-def _is_whole_past_cache(stored: PlainFile, file: OfferedFile) -> bool:
-    """True if the storage has the file right; then the pages that have it wrong are let go."""
-    content = ContentHash(file.size, file.signed)
-    for offset in range(0, file.size, BLOCK_BYTES):
-        block = read_again(stored, offset, min(BLOCK_BYTES, file.size - offset))
-        if block is None:
-            return False
-        content.update(block)
-    is_right = compare(file, content) is None
-    if is_right:
-        drop_pages(stored.path, 0, file.size)
-    return is_right
-
-
-def _whole(file: OfferedFile, found: str, expected: str) -> Finding:
+def whole(file: OfferedFile, found: str, expected: str) -> Finding:
+    """That the file as a whole is not as it should be."""
     return Finding(path=file.path, block=None, offset=0, found=found, expected=expected, repaired=False)

@@ -24,10 +24,10 @@ from fastload._store.directory import contained_target, containment_root
 from fastload._store.filesystem import make_folder, new_id, replacing, writing
 from fastload._store.listing import with_digest
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
-from fastload.errors import FastloadError, NetworkError
+from fastload.errors import DeadlineError, FastloadError, NetworkError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from fastload._fetch.checking import FileVerdict
@@ -55,6 +55,8 @@ class FileMender:
     evidence: Evidence
     repair: Repair
     """Knows the better sources."""
+    go_on: Callable[[], None]
+    """Raises when it is time to give up."""
 
     def mend_verdict(self, verdict: FileVerdict) -> FileVerdict:
         """``verdict``, with what is wrong of the file as a whole mended, if any source has it right.
@@ -134,9 +136,12 @@ class FileMender:
         try:
             with closing(source.open(offered)) as reader:
                 for index in range(count_blocks(offered.size)):
+                    self.go_on()
                     length = min(BLOCK_BYTES, offered.size - index * BLOCK_BYTES)
                     block = own.find(index, length, hint[index]) if own is not None and hint is not None else None
                     yield _fetched(reader, index, length) if block is None else block
+        except DeadlineError:
+            raise
         except FastloadError as exc:
             _log.info("%s cannot mend %s: %s", source.tier, file.path, exc)
             if isinstance(exc, NetworkError):

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fastload")
 
 
-_SOON = Patience(attempts=1, connect_timeout_s=5.0, read_timeout_s=5.0)
+_SOON = Patience(
+    attempts=3, give_up_after_s=4.0, longest_pause_s=1.0, connect_timeout_s=5.0, read_timeout_s=5.0
+)  # fmt: skip
 """A load waits for it: a hub that does not answer within ten seconds is no better source."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify import Examination, examine, find_stored
+from fastload._fetch.verify import Examination, examine
 from fastload.cli.model import add_name, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_table
 from fastload.errors import escaped
@@ -31,9 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what was found of each file, then fail if anything is wrong."""
-    settings = decide_settings(parse_settings(arguments), {})
-    wish = Examination(arguments.repair, arguments.record, tuple(arguments.include))
-    found = examine(find_stored(arguments.model, arguments.revision, settings), wish, settings)
+    wish = Examination(
+        arguments.model,
+        arguments.revision,
+        repairs=arguments.repair,
+        records=arguments.record,
+        include=tuple(arguments.include),
+    )
+    found = examine(wish, decide_settings(parse_settings(arguments), {}))
     if not arguments.as_json:
         print(_show(found))
     found.check()
@@ -51,10 +56,11 @@ def _show(found: Verification) -> str:
 
 
 def _verdict(file: FileVerdict) -> str:
-    mended = sum(finding.repaired for finding in file.findings)
-    is_whole = any(finding.block is None for finding in file.findings)
-    verdicts = ["repaired" if is_whole else f"{mended} blocks repaired"] if mended else []
-    verdicts += ["DAMAGED"] if mended < len(file.findings) else []
+    mended = [finding for finding in file.findings if finding.repaired]
+    blocks = sum(finding.block is not None for finding in mended)
+    verdicts = ["brought again"] if blocks < len(mended) else []
+    verdicts += [f"{blocks} blocks repaired"] if blocks else []
+    verdicts += ["DAMAGED"] if len(mended) < len(file.findings) else []
     verdicts += ["right past the page cache"] if file.reread else []
     return ", ".join(verdicts) or ("not known" if file.evidence == "none" else "ok")
 
