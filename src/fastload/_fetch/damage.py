@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._format.select import ByIndex, select_files
+from fastload._read.file import with_blob
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload.errors import FormatError, IntegrityError, UsageError
 
@@ -38,7 +39,7 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
     for path in dict.fromkeys((error.path, *others)):
         damage = _find_difference(evidence, path)
         if damage is not None:
-            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], MEND_HINT)
+            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], with_blob(path, MEND_HINT))
     return None
 
 

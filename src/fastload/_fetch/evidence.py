@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._read.file import translate
+from fastload._read.file import translate, with_blob
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
 from fastload._store.folder_offer import offer_stored, offered_file, read_manifest_file
@@ -102,7 +102,9 @@ class Evidence:
                 return
             if known.size != identity.size:
                 found = f"a file of {identity.size:,} bytes"
-                raise IntegrityError(path, min(known.size, identity.size), found, f"{known.size:,}", "Fetch it again")
+                raise IntegrityError(
+                    path, min(known.size, identity.size), found, f"{known.size:,}", with_blob(path, MEND_HINT)
+                )
             found = block_digest(block)
             if found != known.blocks[index]:
                 wanted = Wanted(PlainFile(path, identity), index, len(block), known.blocks[index])
@@ -126,7 +128,7 @@ class Evidence:
             hashed.update(content)
             difference = compare(known, hashed)
             if difference is not None:
-                raise IntegrityError(path, 0, *difference, MEND_HINT)
+                raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
 
         return prove
 

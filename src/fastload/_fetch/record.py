@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._read.file import open_regular, read_fully
+from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.filesystem import make_folder
 from fastload._store.manifest_folder import make_own_folder, write_own
@@ -178,5 +178,5 @@ def digest_file(path: str, file: OfferedFile, go_on: Callable[[], None] = lambda
         os.close(descriptor)
     difference = compare(file, content)
     if difference is not None:
-        raise IntegrityError(path, 0, *difference, MEND_HINT)
+        raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
     return ManifestFile(file.path, file.size, content.sha256, content.git_sha1, tuple(blocks))

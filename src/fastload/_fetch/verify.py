@@ -18,6 +18,7 @@ from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.restore import Restoring, find_gap
 from fastload._fetch.weigh import manifests_of, weigh_all
 from fastload._fetch.workers import map_all
+from fastload._read.file import with_blob
 from fastload._store.listing import list_files
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
@@ -195,4 +196,5 @@ def _failure(folder: str, bad: Sequence[Finding]) -> IntegrityError:
     first = bad[0]
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
     path = os.path.join(folder, first.path)
-    return IntegrityError(path, first.offset, first.found + more, first.expected, MEND_HINT, findings=tuple(bad))
+    hint = with_blob(path, MEND_HINT)
+    return IntegrityError(path, first.offset, first.found + more, first.expected, hint, findings=tuple(bad))
