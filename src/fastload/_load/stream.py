@@ -74,7 +74,7 @@ class Stream:
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._pipeline: Pipeline | None = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
         self._is_started = False
         self._position = 0
         self._waited_for = -1
@@ -107,20 +107,24 @@ class Stream:
         return self
 
     def __next__(self) -> tuple[str, torch.Tensor]:
-        if self._job is None:
+        job, pipeline = self._job, self._pipeline
+        if job is None or pipeline is None:
             raise StopIteration
         try:
-            if self._position < len(self._job.plan.placements):
-                return self._take(self._job)
-            self._finish(self._job)
+            if self._position < len(job.plan.placements):
+                return self._take(job, pipeline)
+            self._finish(job, pipeline)
         except BaseException:
             self.close()
             raise
         raise StopIteration
 
-    def _take(self, job: Job) -> tuple[str, torch.Tensor]:
+    def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
         job.deadline.check()
-        self._start(job)
+        if not self._is_started:
+            self._is_started = True
+            job.clock.enter("stream")
+            pipeline.start(job.lanes)
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
@@ -134,16 +138,10 @@ class Stream:
         self._position += 1
         return job.plan.placements[number].info.name, tensor
 
-    def _start(self, job: Job) -> None:
-        if not self._is_started:
-            self._is_started = True
-            job.clock.enter("stream")
-            self._pipeline.start(job.lanes)
-
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
         job.clock.enter("finish")
-        self._pipeline.join(job.deadline)
+        pipeline.join(job.deadline)
         job.placer.finish()
         if job.fetched.tally.repaired:
             job.clock.enter("publish")
@@ -158,12 +156,13 @@ class Stream:
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
     def close(self) -> None:
-        """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid."""
+        """End reading, give back threads, descriptors and memory, and make the report. What was taken stays valid."""
         job, self._job = self._job, None
-        if job is None:
+        pipeline, self._pipeline = self._pipeline, None  # it has the memory of what was read and not taken
+        if job is None or pipeline is None:
             return
         job.clock.enter("finish")
-        self._pipeline.close()
+        pipeline.close()
         job.progress.close()
         for held in (job.copy, job.reading):
             if held is not None:
@@ -187,9 +186,10 @@ class Stream:
 
     def __del__(self) -> None:
         # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
-        if getattr(self, "_job", None) is None:
+        pipeline: Pipeline | None = getattr(self, "_pipeline", None)
+        if pipeline is None:
             return
-        if self._pipeline.is_worker():
+        if pipeline.is_worker():
             # The collector runs wherever memory is asked for. A worker cannot wait for itself, and it may hold a lock.
             threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
         else:
