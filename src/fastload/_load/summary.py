@@ -18,7 +18,7 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     infos = [placement.info for placement in job.plan.placements[:taken]]
     headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
     reader, reason = job.sources.describe()
-    read = job.schedule.placed_bytes
+    read = job.schedule.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     work = Work(
         reader=reader,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.resolve import parse_model, resolve
-from fastload._fetch.verify import Examination, examine, find_stored
+from fastload._fetch.verify import Examination, examine
 from fastload._format.index import SHARD_SUFFIX
 from fastload._store.directory import find_files
 from fastload._store.filesystem import translate_write
@@ -138,7 +138,7 @@ def _find_weights(wish: Wish, settings: Settings, undo: ExitStack) -> Files:
     except OSError as exc:
         raise translate_write(path, exc) from exc
     # Else there would be nothing to prove the bytes by, and the cost of that is one of the questions.
-    examine(find_stored(made, None, settings), Examination(repairs=False, records=True, include=()), settings)
+    examine(Examination(model=made, revision=None, repairs=False, records=True, include=()), settings)
     return list_files(made)
 
 
