@@ -70,7 +70,6 @@ def test_a_name_that_means_something_else_by_now_is_not_taken_for_the_path(tmp_p
 
 
 def test_a_name_that_nobody_has_lists_all_places(tmp_path: Path, options: Options) -> None:
-    """Not only those that ``warm`` looks at."""
     with pytest.raises(fastload.ModelNotFoundError) as caught:
         bring(REPO, None, options)
     assert set(caught.value.searched) == {str(tmp_path / "local"), str(tmp_path / "shared")}

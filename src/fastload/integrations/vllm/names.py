@@ -39,11 +39,8 @@ def bring(name: str, revision: str | None, options: Options) -> Snapshot:
     """
     try:
         return resolve(name, revision=revision, options=options)
-    except ModelNotFoundError as missing:
-        try:
-            return warm(name, revision=revision, progress=True, options=options)
-        except ModelNotFoundError:
-            raise missing from None  # it lists all places where it was looked for, and what is there incomplete
+    except ModelNotFoundError:
+        return warm(name, revision=revision, progress=True, options=options)
 
 
 def with_revision(name: str, revision: str | None) -> str:
