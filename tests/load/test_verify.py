@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -385,3 +386,21 @@ def test_a_folder_that_says_nothing_of_its_files_is_not_even_listed(
 
     monkeypatch.setattr("fastload._store.folder_offer.list_files", refuse)
     assert_same(fastload.load(plain), model.tensors)
+
+
+@pytest.mark.parametrize(("verify", "count"), [("auto", 1), ("off", 2)])
+def test_no_more_threads_digest_a_mapping_than_there_are_cpus(
+    model: Model, verify: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def note(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    folder = model.warmed()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(threading.Thread, "start", note)
+    fastload.load(folder, reader="mmap", verify=verify)
+    assert started == [f"fastload-{number}" for number in range(count)]

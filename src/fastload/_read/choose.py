@@ -35,6 +35,8 @@ class Choice:
     """Reads in flight that this storage wants."""
     cached: float | None = None
     """How much of the file is in the page cache; None where nobody looked."""
+    digesting_depth: int | None = None
+    """Instead of ``depth``, where whoever reads a block digests it; None: the same."""
 
 
 def choose_reader(file: File, wanted: str) -> Choice:
@@ -46,14 +48,19 @@ def choose_reader(file: File, wanted: str) -> Choice:
     by_name = {
         "direct": Choice(DirectReader, "direct", "asked for by name", _LOCAL_DEPTH),
         "buffered": Choice(BufferedReader, "buffered", "asked for by name", _LOCAL_DEPTH),
-        "mmap": Choice(PopulatingReader, "mmap", "asked for by name", _memory_depth()),
+        "mmap": Choice(PopulatingReader, "mmap", "asked for by name", _memory_depth(), None, _cpu_count()),
     }
     return by_name[wanted] if wanted in by_name else _choose(file)
 
 
 def _memory_depth() -> int:
     """Threads that copy from memory to memory."""
-    return min(max(len(os.sched_getaffinity(0)), _MEMORY_DEPTHS[0]), _MEMORY_DEPTHS[-1])
+    return min(max(_cpu_count(), _MEMORY_DEPTHS[0]), _MEMORY_DEPTHS[-1])
+
+
+def _cpu_count() -> int:
+    """Threads that digest, with no fresh pages to wait for: more of them push each other out of the caches."""
+    return min(len(os.sched_getaffinity(0)), _MEMORY_DEPTHS[-1])
 
 
 def is_memory(path: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,18 @@ class _Head:
             read_fully(self.descriptor, at, [memoryview(piece)], path=self.path)
             if self.prove is not None:
                 self.prove(self.path, self.identity, at // BLOCK_BYTES, memoryview(piece))
-            self.content += piece
+            # The first piece may be a whole block and is all there is as a rule: it is taken as it is, not copied.
+            self.content = self.content + piece if self.content else piece
+
+
+def read_ahead(path: str) -> None:
+    """Have the kernel fetch the first block of ``path`` meanwhile; what is wrong with it shows when it is read."""
+    with suppress(FastloadError, OSError):
+        descriptor = open_regular(path)
+        try:
+            os.posix_fadvise(descriptor, 0, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
 
 
 def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) -> bytes:
