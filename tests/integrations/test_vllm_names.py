@@ -10,7 +10,8 @@ import pytest
 
 import fastload
 from fastload import Options
-from fastload.integrations.vllm.names import Model, bring, find_folder, find_model, is_name, match_files
+from fastload.integrations.names import bring, is_name
+from fastload.integrations.vllm.names import Model, find_folder, find_model, match_files
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 
 if TYPE_CHECKING:
