@@ -19,7 +19,7 @@ class KeptFile:
     """As :class:`~fastload._store.admit.staged.StagedFile`, but every block is there, and nothing is written."""
 
     def __init__(self, path: str, size: int) -> None:
-        self._path = path
+        self.path = path
         self._descriptor = open_regular(path)
         self._descriptors = Descriptors(path, self._descriptor)
         self._digests = FileDigests(size, self._read_back)
@@ -41,15 +41,15 @@ class KeptFile:
 
     def put(self, index: int, block: memoryview) -> None:
         """Never called, since all is recalled."""
-        raise AssertionError(self._path)
+        raise AssertionError(self.path)
 
     def _read_back(self, offset: int, block: memoryview) -> None:
-        read_fully(self._descriptor, offset, [block], path=self._path)
+        read_fully(self._descriptor, offset, [block], path=self.path)
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole. Who wrote it may not have synced it, so that is done here."""
         with self._descriptors.in_use():
-            with writing(self._path):
+            with writing(self.path):
                 os.fsync(self._descriptor)
             return self._digests.finish(path)
 
