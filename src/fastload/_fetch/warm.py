@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
+from fastload._fetch.beside import Beside, find_beside
 from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
@@ -106,9 +107,13 @@ class _Warming:
 
     def _find(self, hub: HubTier | None) -> Meant:
         parsed = parse_model(self._request.model, self._request.revision, self._settings)
-        if isinstance(parsed, Name):
-            return find_meant(parsed, tiers_of(self._settings), self._target, hub)
-        return _meant_by_path(parsed)
+        if not isinstance(parsed, Name):
+            return _meant_by_path(parsed)
+        tiers = tiers_of(self._settings)
+        if self._plain is None or self._request.plain is None:
+            return find_meant(parsed, tiers, self._target, hub)
+        holds = self._plain.find_held(self._request.wish)
+        return find_beside(parsed, Beside(self._request.plain, holds, tiers, self._target), hub)
 
     def run(self) -> Snapshot:
         """Bring it, unless it is there."""
@@ -154,7 +159,8 @@ class _Warming:
     def _find_there(self) -> str | None:
         """The commit, if the target has it by a manifest, with all that is wished for."""
         if self._plain is not None:
-            commit, meant = self._plain.find_commit(self._request.wish), self._meant.commit
+            held, meant = self._plain.find_held(self._request.wish), self._meant.commit
+            commit = held.commit if held is not None else None
             is_it = commit == meant if meant is not None else self._is_unchanged(self._plain.stamp)
             return commit if is_it else None
         commit = self._meant.commit or self._find_plain_commit()
