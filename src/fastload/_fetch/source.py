@@ -146,7 +146,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         commit=here.commit,
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
-        learnt=here.tier,
+        learnt="name" if candidate.is_pinned else here.tier,
     )
 
 

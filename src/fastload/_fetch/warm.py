@@ -102,6 +102,7 @@ class _Warming:
         if request.link is not None:
             check_link(request.link, self._target.path)
         self._report: Report | None = None
+        self._clock = Clock()
         self._plain = PlainDestination(request.plain) if request.plain is not None else None
         self._meant = self._find(hub)
 
@@ -117,11 +118,10 @@ class _Warming:
 
     def run(self) -> Snapshot:
         """Bring it, unless it is there."""
-        clock = Clock()
         commit = self._find_there()
         if commit is None:
             with self._lease() as lease:
-                commit = self._find_there() or self._bring(lease, clock)
+                commit = self._find_there() or self._bring(lease)
         revision = self._meant.candidate.moving_revision
         if revision is not None and self._plain is None:
             write_ref(self._layout, revision, commit)  # also where the snapshot was there before
@@ -222,7 +222,7 @@ class _Warming:
         with lease or nullcontext():
             yield
 
-    def _bring(self, lease: Lease | None, clock: Clock) -> str:
+    def _bring(self, lease: Lease | None) -> str:
         """Bring it from the first that has the right bytes; what is good of it need not be brought again."""
         failure: IntegrityError | None = None
         for offer in self._offers():
@@ -230,12 +230,12 @@ class _Warming:
                 self._request.tell(f"{failure}. Now from {offer.tier}")
             try:
                 with self._slot(offer), self._carried(offer) as carried:
-                    brought = bring(self._job(carried, lease, clock))
+                    brought = bring(self._job(carried, lease))
             except IntegrityError as exc:
                 failure = failure or exc
                 continue
-            learnt, device = self._meant.learnt, self._target.label
-            self._report = make_report(offer, brought, clock, learnt=learnt, device=device)
+            learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
+            self._report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
             return brought.commit
         raise failure or self._nobody()
 
@@ -249,7 +249,7 @@ class _Warming:
         with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
             yield carried
 
-    def _job(self, offer: Offer, lease: Lease | None, clock: Clock) -> Bringing:
+    def _job(self, offer: Offer, lease: Lease | None) -> Bringing:
         return Bringing(
             offer=offer,
             destination=self._destination,
@@ -260,7 +260,7 @@ class _Warming:
             check=self._deadline.check,
             progress=self._request.progress,
             lease=lease,
-            clock=clock,
+            clock=self._clock,
         )
 
 

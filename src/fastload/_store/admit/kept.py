@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from fastload._read.file import open_regular, read_fully
@@ -12,6 +13,7 @@ from fastload._store.filesystem import writing
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 
 if TYPE_CHECKING:
+    from fastload._read.filedigests import Hashing
     from fastload._verify.manifest import ManifestFile
 
 
@@ -32,14 +34,15 @@ class KeptFile:
     def reserve(self) -> None:
         """It has its room."""
 
-    def recall(self, index: int, block: memoryview) -> bool:
+    def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """Fill ``block``; always True."""
         with self._descriptors.in_use():
             self._read_back(index * BLOCK_BYTES, block)
-            self._digests.add(index, block_digest(block), block)
+            with hashing():
+                self._digests.add(index, block_digest(block), block)
         return True
 
-    def put(self, index: int, block: memoryview) -> None:
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
         """Never called, since all is recalled."""
         raise AssertionError(self.path)
 
