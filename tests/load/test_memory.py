@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_model_larger_than_memory_is_refused_before_anything_is_allocated(tmp_pa
     before = _resident_bytes()
     with pytest.raises(fastload.MemoryBudgetError) as caught:
         fastload.load(tmp_path)
-    assert _resident_bytes() - before < TIB >> 14, "more than the plan, which has 131,072 extents"
+    assert _resident_bytes() - before < 64 * MIB  # the plan alone, of 131,072 extents, has 22
     assert caught.value.needed_bytes >= TIB
     assert 0 < caught.value.available_bytes < TIB
     assert caught.value.limit
@@ -168,3 +169,15 @@ def test_mapped_tensors_that_lie_well_cost_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fastload._load.target.host_headroom", lambda: Headroom("a test", 0))
     content = save_large(tmp_path, 2, MIB)  # safetensors pads its headers
     assert_same(fastload.load(tmp_path, reader="mmap"), content)
+
+
+def test_a_stream_that_is_closed_early_gives_back_what_it_had_read(tmp_path: Path) -> None:
+    save_large(tmp_path, 32, 8 * MIB)
+    before = _resident_bytes()
+    stream = fastload.stream(tmp_path, options=fastload.Options(staging_bytes="128Mi"))
+    next(stream)
+    time.sleep(0.5)  # while which it reads ahead
+    assert _resident_bytes() - before > 64 * MIB
+    stream.close()
+    assert _resident_bytes() - before < 16 * MIB
+    assert stream.report.tensors == 1

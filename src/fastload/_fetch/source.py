@@ -84,6 +84,21 @@ def hub_of(settings: Settings, patience: Patience | None = None) -> HubTier | No
     return HubTier(replace(_access(settings.hub), patience=patience or Patience()))
 
 
+def patience_within(deadline_s: float | None) -> Patience:
+    """With a hub: half of the time there is, so that what is there can still serve when it does not answer."""
+    usual = Patience()
+    if deadline_s is None:
+        return usual
+    longest_s = deadline_s / 2
+    return replace(
+        usual,
+        give_up_after_s=longest_s,
+        connect_timeout_s=min(usual.connect_timeout_s, longest_s),
+        read_timeout_s=min(usual.read_timeout_s, longest_s),
+        longest_pause_s=min(usual.longest_pause_s, longest_s),
+    )
+
+
 def _access(hub: HubSettings) -> HubAccess:
     return HubAccess(
         endpoint=hub.endpoint,
@@ -131,7 +146,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         commit=here.commit,
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
-        learnt=here.tier,
+        learnt="name" if candidate.is_pinned else here.tier,
     )
 
 

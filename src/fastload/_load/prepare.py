@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._clock import Busy
+from fastload._clock import TURN, Busy
 from fastload._fetch.checkpoint import Fetched, fetch
 from fastload._fetch.config import is_quantised
 from fastload._load.proving import OFF, prove, require
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fastload._load.target import Target
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
+    from fastload._store.keep.reading import Reading
 
 _SHARDS_AT_ONCE = 4
 
@@ -61,7 +62,7 @@ def finding(request: Request, clock: Clock) -> Iterator[Found]:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         UnsupportedError: a wanted tensor has a dtype that this torch lacks.
     """
-    fetched = fetch(request.source, request.settings)
+    fetched = fetch(request.source, request.settings, request.deadline)
     try:
         clock.enter("plan")
         found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
@@ -93,8 +94,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         MemoryBudgetError: it would not fit.
         UsageError: ``staging_bytes`` is too small for the device.
     """
-    checkpoint, settings = found.fetched.checkpoint, request.settings
-    choices = _choose_readers(found, settings.reader)
+    checkpoint, settings, deadline = found.fetched.checkpoint, request.settings, request.deadline
+    choices = deadline.within(lambda: _choose_readers(found, settings.reader))
     depth = _find_depth(choices.values(), digests=found.fetched.evidence.has_blocks)
     wish = Staging(depth, target.slots_per_lane, target.extent_bytes)
     staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
@@ -103,9 +104,9 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         plan = plan.interleaved(_SHARDS_AT_ONCE)  # a digest of a whole file is one core's work
     staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
     target.check_room(plan, staging)
-    schedule = Schedule(plan.extents, window_bytes=target.window_bytes)
+    schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline)
     busy = Busy()
-    tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), schedule.is_stopped)
+    tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), lambda: busy.measure(TURN), schedule.is_stopped)
     proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell)
     if settings.verify == "require":
         require(proving, checkpoint, "verify is require")
@@ -115,8 +116,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         proving = replace(proving, reason=OFF)
     choices = proving.choices
     placer = target.open_placer(plan, staging.slot_bytes)
-    progress = choose_progress(request.progress, plan.read_bytes)
-    copy = found.fetched.begin_copy()  # last, since nothing that fails from here on would close it
+    # Last, since nothing that fails from here on would close them.
+    reading, copy = deadline.within(lambda: _begin(found.fetched), _let_go)
     if copy is not None:
         choices = {shard: _teed(choice, copy, found.fetched.root, busy) for shard, choice in choices.items()}
     return Stream(
@@ -125,19 +126,30 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
             plan=plan,
             proving=proving,
             copy=copy,
-            reading=found.fetched.begin_reading(),
+            reading=reading,
             is_whole=len(found.infos) == sum(1 for _ in checkpoint.tensors()),
             sources=Sources(checkpoint.shards, choices, plan.extents),
             schedule=schedule,
             placer=placer,
+            deadline=deadline,
             lanes=staging.lanes,
             device=device,
             digests=target.digests,
             clock=clock,
             busy=busy,
-            progress=progress,
+            progress=choose_progress(request.progress, plan.read_bytes),
         )
     )
+
+
+def _begin(fetched: Fetched) -> tuple[Reading | None, Copy | None]:
+    return fetched.begin_reading(), fetched.begin_copy()
+
+
+def _let_go(begun: tuple[Reading | None, Copy | None]) -> None:
+    for each in begun:
+        if each is not None:
+            each.close()
 
 
 def _find_depth(choices: Iterable[Choice], *, digests: bool) -> int:

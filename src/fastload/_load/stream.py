@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline
 from fastload._load.summary import summarise
+from fastload._trace import CALLER_LANE, Span, Trace
 from fastload.errors import UsageError, escaped
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.deadline import Deadline
     from fastload._fetch.through import Copy
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
@@ -57,6 +60,7 @@ class Job:
     sources: Sources
     schedule: Schedule
     placer: Placer
+    deadline: Deadline
     lanes: int
     device: torch.device
     digests: DeviceDigests | None
@@ -79,7 +83,7 @@ class Stream:
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._pipeline: Pipeline | None = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
         self._turn = threading.RLock()
         self._is_taking = False
         self._is_started = False
@@ -99,17 +103,29 @@ class Stream:
             raise UsageError("this stream has no report yet", "Iterate to its end, or close it")
         return self._report
 
+    def start_trace(self) -> Trace:
+        """Record which thread, stage and device stream does what and when; complete once the stream is closed.
+
+        Raises:
+            UsageError: reading has begun.
+        """
+        if self._is_started or self._job is None:
+            raise UsageError("this stream has begun to read", "Start the trace before the first tensor is taken")
+        self._job.busy.trace = Trace()
+        return self._job.busy.trace
+
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> tuple[str, torch.Tensor]:
         with self._taking():
-            if self._job is None:
+            job, pipeline = self._job, self._pipeline
+            if job is None or pipeline is None:
                 raise StopIteration
             try:
-                if self._position < len(self._job.plan.placements):
-                    return self._take(self._job)
-                self._finish(self._job)
+                if self._position < len(job.plan.placements):
+                    return self._take(job, pipeline)
+                self._finish(job, pipeline)
             except BaseException:
                 self.close()
                 raise
@@ -131,28 +147,29 @@ class Stream:
         finally:
             self._turn.release()
 
-    def _take(self, job: Job) -> tuple[str, torch.Tensor]:
-        self._start(job)
+    def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
+        job.deadline.check()
+        if not self._is_started:
+            self._is_started = True
+            job.clock.enter("stream")
+            pipeline.start(job.lanes)
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
+            begin_s = time.perf_counter()
             job.schedule.wait_placed(needed, job.progress.update)
+            if job.busy.trace is not None:
+                job.busy.trace.add(Span(CALLER_LANE, "wait for bytes", "wait", begin_s, time.perf_counter(), {}))
             job.placer.catch_up()
             self._waited_for = needed
         tensor = job.placer.take(number)
         self._position += 1
         return job.plan.placements[number].info.name, tensor
 
-    def _start(self, job: Job) -> None:
-        if not self._is_started:
-            self._is_started = True
-            job.clock.enter("stream")
-            self._pipeline.start(job.lanes)
-
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
         job.clock.enter("finish")
-        self._pipeline.join()
+        pipeline.join(job.deadline)
         job.placer.finish()
         if job.fetched.tally.repaired:
             job.clock.enter("publish")
@@ -176,16 +193,19 @@ class Stream:
 
     def _close(self) -> None:
         job, self._job = self._job, None
-        if job is None:
+        pipeline, self._pipeline = self._pipeline, None  # it has the memory of what was read and not taken
+        if job is None or pipeline is None:
             return
         job.clock.enter("finish")
-        self._pipeline.close()
+        pipeline.close()
         job.progress.close()
         for held in (job.copy, job.reading):
             if held is not None:
                 held.close()
         job.fetched.close()
         job.clock.enter("finish")
+        if job.busy.trace is not None:
+            job.busy.trace.extend(job.clock.spans)
         outcome = Outcome(
             is_finished=self._is_finished,
             has_left_manifest=self._has_left_manifest,
@@ -201,9 +221,10 @@ class Stream:
 
     def __del__(self) -> None:
         # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
-        if getattr(self, "_job", None) is None:
+        pipeline: Pipeline | None = getattr(self, "_pipeline", None)
+        if pipeline is None:
             return
-        if self._pipeline.is_worker():
+        if pipeline.is_worker():
             # The collector runs wherever memory is asked for. A worker cannot wait for itself, and it may hold a lock.
             threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
         else:
