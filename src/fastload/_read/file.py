@@ -97,7 +97,7 @@ def _check_regular(path: str, status: os.stat_result) -> None:
     if stat.S_ISREG(status.st_mode):
         return
     kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
-    raise FormatError(path, kind, "a regular file", hint="Put the shard itself there")
+    raise FormatError(path, kind, "a regular file", hint="Put the file itself there")
 
 
 def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:

@@ -36,6 +36,7 @@ class FolderOffer:
     tier: str
     repo: str
     commit: str | None
+    evidence: str
     folder: str
     files: tuple[OfferedFile, ...]
     unlisted: tuple[OfferedFile, ...] = ()
@@ -77,16 +78,19 @@ def offer_stored(stored: Stored) -> FolderOffer:
     files = tuple(_with_name(stored, file) for file in list_files(stored.folder))
     unlisted: tuple[OfferedFile, ...] = ()
     misnamed: tuple[OfferedFile, ...] = ()
+    evidence = "sha256" if layout is not None else "etag"
     if manifest is not None:
         misnamed = tuple(file for file in files if _is_another(file, manifest.find(file.path)))
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         files = tuple(map(offered_file, manifest.files))
+        evidence = "manifest"
     for file in files:
         _check_path(stored.folder, file.path)
     return FolderOffer(
         tier=stored.tier,
         repo=stored.repo,
         commit=stored.commit,
+        evidence=evidence,
         folder=stored.folder,
         files=files,
         unlisted=unlisted,

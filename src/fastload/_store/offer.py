@@ -44,6 +44,10 @@ class Offer(Protocol):
         """None for a plain folder: its commit follows from its content."""
 
     @property
+    def evidence(self) -> str:
+        """Where digests of its files are from: ``manifest``, ``sha256``, ``etag`` or ``listing``."""
+
+    @property
     def files(self) -> tuple[OfferedFile, ...]:
         """All files that are there, sorted by path."""
 

@@ -123,13 +123,13 @@ class PlainDestination:
     def _manifests(self) -> str:
         return os.path.join(self._folder, OURS, "manifests")
 
-    def find_commit(self, wish: Wish) -> str | None:
-        """The commit of what is in the folder, if all its files are there, each at its size, and all that is wanted."""
+    def find_held(self, wish: Wish) -> Manifest | None:
+        """What is in the folder, if all its files are there, each at its size, and all that is wanted."""
         manifests = self._read_manifests()
         if len(manifests) != 1 or not _is_whole(self._folder, manifests[0]):
             return None
         is_met = wish.is_met_by(read_wish(self.stamp), (file.path for file in manifests[0].files))
-        return manifests[0].commit if is_met else None
+        return manifests[0] if is_met else None
 
     @property
     def stamp(self) -> str:
