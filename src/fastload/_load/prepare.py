@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastload._clock import Busy
 from fastload._fetch.checkpoint import Fetched, fetch
 from fastload._fetch.config import is_quantised
+from fastload._load.past_host import Journey, open_device_reads
 from fastload._load.proving import OFF, prove, require
 from fastload._load.request import choose_tensors
 from fastload._load.schedule import Schedule
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
     from fastload._clock import Clock
     from fastload._fetch.through import Copy
     from fastload._format.header import TensorInfo
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.request import Request
     from fastload._load.target import Target
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
+    from fastload.options import Settings
 
 _SHARDS_AT_ONCE = 4
 
@@ -114,9 +117,17 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     if settings.verify == "off":
         proving = replace(proving, reason=OFF)
     choices = proving.choices
+    journey = Journey(
+        checkpoint=checkpoint,
+        plan=plan,
+        proving=proving,
+        digests=target.digests,
+        check_room=lambda: target.check_room(plan, staging._replace(landing_slots=1)),
+    )
+    device_reads = open_device_reads(journey, device, settings)
     placer = target.open_placer(plan, staging.slot_bytes)
     progress = choose_progress(request.progress, plan.read_bytes)
-    copy = found.fetched.begin_copy()  # last, since nothing that fails from here on would close it
+    copy = _begin_copy(found, settings, device_reads)  # last, since nothing that fails from here on would close it
     if copy is not None:
         choices = {shard: _teed(choice, copy, found.fetched.root, busy) for shard, choice in choices.items()}
     return Stream(
@@ -133,6 +144,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
             lanes=staging.lanes,
             device=device,
             digests=target.digests,
+            device_reads=device_reads,
             clock=clock,
             busy=busy,
             progress=progress,
@@ -152,6 +164,16 @@ def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
     checkpoint = fetched.checkpoint
     shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
     return {shard: fetched.choose(checkpoint.shards[shard], wanted) for shard in sorted(shards)}
+
+
+def _begin_copy(found: Found, settings: Settings, device_reads: DeviceReads | None) -> Copy | None:
+    """A copy passes through the host, so there is none of what shall pass by it by name."""
+    if settings.reader == "gds":
+        return None
+    copy = found.fetched.begin_copy()
+    if copy is not None and device_reads is not None:
+        device_reads.refuse("what is kept on the local tier passes through the host")
+    return copy
 
 
 def _teed(choice: Choice, copy: Copy, root: str, busy: Busy) -> Choice:

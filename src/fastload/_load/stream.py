@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.through import Copy
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
@@ -57,6 +58,8 @@ class Job:
     lanes: int
     device: torch.device
     digests: DeviceDigests | None
+    device_reads: DeviceReads | None
+    """The way past the host; None where there is no device."""
     clock: Clock
     busy: Busy
     progress: Progress
@@ -70,7 +73,7 @@ class Stream:
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy, job.device_reads)
         self._is_started = False
         self._position = 0
         self._waited_for = -1

@@ -185,7 +185,8 @@ class CudaTarget:
 
     def check_room(self, plan: Plan, staging: Staging) -> None:
         """See :class:`Target`; a lane's slots on the host have one more of their size on the device."""
-        needed_bytes = self._keeping.peak_bytes(plan) + staging.lanes * staging.slot_bytes
+        on_device_bytes = staging.lanes * (1 + staging.landing_slots) * staging.slot_bytes
+        needed_bytes = self._keeping.peak_bytes(plan) + on_device_bytes
         with cuda_errors(self._device):
             headroom = device_headroom(self._device, self._device_bytes)
         check_budget(needed_bytes, headroom, _CUDA_HINT)

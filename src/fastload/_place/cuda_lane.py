@@ -14,6 +14,7 @@ import torch
 
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.gpu_digest import WORDS, to_hex
+from fastload._place.landing import LandingBuffer
 from fastload._plan.layout import NOWHERE, round_up
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload.errors import IntegrityError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from fastload._place.placer import Arenas
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
 
     Digesting = Callable[[int], "Digester | None"]
@@ -83,6 +86,8 @@ class CudaLane:
         self.staging_bytes = slot_bytes * len(self._slots)
         self._turn = 0
         self._extent: Extent | None = None
+        self._landing: LandingBuffer | None = None
+        self._has_landed = False
 
     def _add_slots(self, slot_bytes: int) -> None:
         """Two that are pinned; where that is refused, which is for want of memory, one."""
@@ -114,18 +119,43 @@ class CudaLane:
 
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         """See :class:`~fastload._place.placer.Lane`."""
+        slot = self._take_turn(extent)
+        self._has_landed = False
+        return [slot.memory[: round_up(extent.length, alignment_bytes)]]
+
+    def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
+        """See :class:`~fastload._place.placer.Lane`; a slot's turn is taken all the same, for its event and its room.
+
+        Storage writes without asking any stream, so it waits here until the last extent has left that memory.
+        """
+        if self._landing is None:
+            self._landing = LandingBuffer(self._device, self._staging.numel(), files)
+        self._take_turn(extent)
+        self._landing.free.synchronize()
+        self._has_landed = True
+        return self._landing.memory
+
+    def _take_turn(self, extent: Extent) -> PinnedSlot:
+        """The next slot, once it is free, for ``extent``."""
+        self._extent = None  # if this fails, nothing was read that could be placed
         self._turn = (self._turn + 1) % len(self._slots)
         slot = self._slots[self._turn]
         self._settle(slot)
         self._extent = extent
-        return [slot.memory[: round_up(extent.length, alignment_bytes)]]
+        return slot
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
         """See :class:`~fastload._place.placer.Lane`."""
         extent, slot = self._extent, self._slots[self._turn]
         if extent is None:
             return
-        self._send(slot, 0, extent, None if check is None else self._digester)
+        digester = None if check is None else self._digester
+        if self._has_landed and self._landing is not None:
+            with torch.cuda.stream(self._stream):
+                self._pass_on(self._landing.tensor, slot, extent, digester)
+                self._landing.free.record(self._stream)
+        else:
+            self._send(slot, 0, extent, digester)
         if check is None:
             landed()
         else:
@@ -165,26 +195,30 @@ class CudaLane:
         """Queue what lies in ``slot`` from ``begin`` on, the bytes of ``extent``, on its way."""
         with torch.cuda.stream(self._stream):
             self._staging[: extent.length].copy_(slot.tensor[begin : begin + extent.length], non_blocking=True)
-            if digester is not None:
-                digests = digester.digest(self._staging, extent.length)
-                room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
-                room.copy_(digests, non_blocking=True)
-            slot.free.record(self._stream)
-            self._scatter(extent)
-            self.placed.record(self._stream)
+            self._pass_on(self._staging, slot, extent, digester)
+
+    def _pass_on(self, buffer: torch.Tensor, slot: PinnedSlot, extent: Extent, digester: Digester | None) -> None:
+        """Queue what follows once ``extent`` lies in ``buffer`` on the device; digests come to the room of ``slot``."""
+        if digester is not None:
+            digests = digester.digest(buffer, extent.length)
+            room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
+            room.copy_(digests, non_blocking=True)
+        slot.free.record(self._stream)
+        self._scatter(buffer, extent)
+        self.placed.record(self._stream)
 
     @staticmethod
     def _found(slot: PinnedSlot) -> list[str]:
         """The digests in the room behind ``slot``."""
         return to_hex(slot.room.view(torch.int32).view(-1, WORDS))
 
-    def _scatter(self, extent: Extent) -> None:
+    def _scatter(self, buffer: torch.Tensor, extent: Extent) -> None:
         at = 0
         for arena, offset, length in self._plan.cut(extent):
             if arena != NOWHERE:
                 memory, usable = self._arenas.get(arena)
                 self._stream.wait_event(usable)
-                memory[offset : offset + length].copy_(self._staging[at : at + length], non_blocking=True)
+                memory[offset : offset + length].copy_(buffer[at : at + length], non_blocking=True)
             at += length
 
     def close(self) -> None:
@@ -198,6 +232,12 @@ class CudaLane:
             self._unpin()
             self._staging = self._staging.new_empty(0)
             self._digester = None
+            self._close_landing()
+
+    def _close_landing(self) -> None:
+        landing, self._landing = self._landing, None
+        if landing is not None:
+            landing.close()
 
     def _unpin(self) -> None:
         self._pending.clear()

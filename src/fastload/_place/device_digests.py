@@ -32,6 +32,14 @@ class DeviceDigests:
             return None
         return BlockDigester(self._device, buffer_bytes)
 
+    def require(self) -> None:
+        """Wait until the device can digest.
+
+        Raises:
+            UnsupportedError: it never will.
+        """
+        self._ready.result()
+
     def explain(self) -> str:
         """Why the CPU digests, where it does."""
         if not self._ready.done():

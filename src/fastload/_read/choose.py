@@ -16,7 +16,8 @@ from fastload.errors import UnsupportedError
 if TYPE_CHECKING:
     from fastload._read.reader import File, OpenReader
 
-READERS = ("auto", "direct", "buffered", "mmap")
+READERS = ("auto", "gds", "direct", "buffered", "mmap")
+"""``gds`` reads straight to a device (:mod:`fastload._read.gds`); what it leaves to the host is read as by ``auto``."""
 _WARM = 0.5
 _LOCAL_DEPTH = 8
 _MEMORY_DEPTHS = range(4, 17)
