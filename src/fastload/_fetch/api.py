@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fastload._fetch import resolve as resolving
 from fastload._fetch import warm as warming
+from fastload._fetch.deadline import Deadline
 from fastload._fetch.warmrequest import WarmRequest
 from fastload._store.wanted import parse_wish
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from fastload._fetch.resolve import Snapshot
@@ -30,8 +31,11 @@ def resolve(model: str | os.PathLike[str], *, revision: str | None = None, optio
         ModelNotFoundError: no tier that is a folder has it complete; lists where it was looked for, what is there
             incomplete, and the nearest names.
         UsageError: it is no name and no path.
+        DeadlineError: the setting ``deadline`` is over.
     """
-    return resolving.resolve(model, revision, decide_settings(options, {}))
+    settings = decide_settings(options, {})
+    deadline = Deadline(settings.deadline, f"resolving {os.fspath(model)}")
+    return deadline.within(lambda: resolving.resolve(model, revision, settings))
 
 
 def warm(  # noqa: PLR0913 - the public signature; all but the model go by keyword

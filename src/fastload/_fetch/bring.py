@@ -19,7 +19,7 @@ from fastload._store.wanted import check_has_weights
 from fastload._verify.manifest import Manifest, plain_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fastload._progress import Callback
     from fastload._store.admit.admission import Incoming
@@ -93,13 +93,20 @@ def opened(job: Bringing) -> Iterator[list[Task]]:
     """
     wanted = job.wish.choose(job.offer.files)
     check_has_weights(wanted, job.offer.files, job.offer.repo)
+    with staged(job, wanted) as tasks:
+        yield tasks
+
+
+@contextmanager
+def staged(job: Bringing, files: Iterable[OfferedFile]) -> Iterator[list[Task]]:
+    """As :func:`opened`, for just these ``files``, of which more may be known than the offer knows."""
     job.destination.make()
     probe(job.destination.area, needs_links=job.destination.needs_links)
     if job.lease is not None and not job.lease.is_lost:
         job.destination.area.sweep()
     with ExitStack() as closing:
         tasks: list[Task] = []
-        for file in wanted:
+        for file in files:
             existing = job.destination.find_existing(file)
             incoming = _stage(job, file) if existing is None else KeptFile(existing, file.size)
             tasks.append(Task(file, incoming))

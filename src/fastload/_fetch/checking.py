@@ -50,9 +50,11 @@ class FileVerdict:
 class FileCheck:
     """Checks files; each by the best that is known of it."""
 
-    def __init__(self, evidence: Evidence, mending: Repair | None) -> None:
+    def __init__(self, evidence: Evidence, mending: Repair | None, go_on: Callable[[], None]) -> None:
+        """``go_on`` raises when it is time to give up."""
         self._evidence = evidence
         self._mending = mending
+        self._go_on = go_on
 
     def check_file(self, file: OfferedFile) -> FileVerdict:
         """All that is wrong with one file."""
@@ -60,15 +62,17 @@ class FileCheck:
         kind, check = self._choose(file)
         try:
             findings = tuple(check(path, file))
-        except (FormatError, StoreError) as exc:
-            findings = (_whole(file, str(exc), size_of(file)),)
+        except FormatError as exc:
+            findings = (whole(file, exc.found, size_of(file)),)
+        except StoreError as exc:
+            findings = (whole(file, exc.reason, size_of(file)),)
         return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=findings)
 
     def _choose(self, file: OfferedFile) -> tuple[str, Callable[[str, OfferedFile], Iterator[Finding]]]:
         if file.blocks is not None:
             return "blocks", self._check_blocks
         if file.sha256 is not None or file.git_sha1 is not None:
-            return "sha256" if file.sha256 else "git-sha1", _check_whole
+            return "sha256" if file.sha256 else "git-sha1", self._check_whole
         return "none", lambda *_: iter(())
 
     def _check_blocks(self, path: str, file: OfferedFile) -> Iterator[Finding]:
@@ -76,10 +80,11 @@ class FileCheck:
         try:
             identity = identify(os.fstat(descriptor))
             if identity.size != file.size:
-                yield _whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
+                yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
                 return
             buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
             for index, digest in enumerate(file.blocks or ()):
+                self._go_on()
                 offset = index * BLOCK_BYTES
                 block = buffer[: min(BLOCK_BYTES, file.size - offset)]
                 read_fully(descriptor, offset, [block], path=path)
@@ -98,19 +103,19 @@ class FileCheck:
         finally:
             os.close(descriptor)
 
+    def _check_whole(self, path: str, file: OfferedFile) -> Iterator[Finding]:
+        descriptor = open_regular(path)
+        size = os.fstat(descriptor).st_size
+        os.close(descriptor)
+        if size != file.size:
+            yield whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
+            return
+        try:
+            digest_file(path, file, self._go_on)
+        except IntegrityError as exc:
+            yield whole(file, exc.found, exc.expected)
 
-def _check_whole(path: str, file: OfferedFile) -> Iterator[Finding]:
-    descriptor = open_regular(path)
-    size = os.fstat(descriptor).st_size
-    os.close(descriptor)
-    if size != file.size:
-        yield _whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
-        return
-    try:
-        digest_file(path, file)
-    except IntegrityError as exc:
-        yield _whole(file, exc.found, exc.expected)
 
-
-def _whole(file: OfferedFile, found: str, expected: str) -> Finding:
+def whole(file: OfferedFile, found: str, expected: str) -> Finding:
+    """That the file as a whole is not as it should be."""
     return Finding(path=file.path, block=None, offset=0, found=found, expected=expected, repaired=False)

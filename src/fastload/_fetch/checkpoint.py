@@ -9,12 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import check_named, find_damage
+from fastload._fetch.deadline import NEVER, Deadline
 from fastload._fetch.evidence import NOTHING, Evidence, no_better, stored_at
-from fastload._fetch.record import record_proof
+from fastload._fetch.record import Proof, record_proof
 from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, require, tiers_of
-from fastload._fetch.source import find_offer, hub_of
+from fastload._fetch.restore import Part, Restoring, fill_gaps
+from fastload._fetch.source import find_offer, hub_of, patience_within
 from fastload._fetch.through import begin_copy
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
 from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from fastload._read.file import ProveBlock
     from fastload._read.reader import File, Reader
     from fastload._store.offer import Offer
-    from fastload._store.ref import Name
+    from fastload._store.ref import Candidate, Name
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings
@@ -107,28 +109,32 @@ def _open_offered(offer: Offer, file: File) -> Reader:
     return offer.open(next(offered for offered in offer.files if offered.path == file.path))
 
 
-def fetch(source: Source, settings: Settings) -> Fetched:
+def fetch(source: Source, settings: Settings, deadline: Deadline = NEVER) -> Fetched:
     """The checkpoint that ``source`` means; reads headers and the index only.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
+        DeadlineError: ``deadline`` is over.
     """
+    return deadline.within(lambda: _fetch(source, settings, deadline), lambda fetched: fetched.close())
+
+
+def _fetch(source: Source, settings: Settings, deadline: Deadline) -> Fetched:
     parsed = parse_model(source.model, source.revision, settings)
     if isinstance(parsed, str):
-        return _fetch_path(source, parsed, stored_at(parsed), settings)
+        return _fetch_path(source, parsed, settings, deadline)
     found = search(parsed, tiers_of(settings))
-    hub = hub_of(settings)
+    hub = hub_of(settings, patience_within(settings.deadline))
     if found.found is not None or hub is None:
-        return _fetch_stored(source, parsed, require(found), settings)
+        return _fetch_stored(source, _Serving(parsed, require(found)), settings, deadline)
     with ExitStack() as undo:
         undo.callback(hub.close)
-        fetched = _fetch_from_hub(source, find_offer(parsed, hub, found), settings)
+        fetched = _fetch_from_hub(source, find_offer(parsed, hub, found), settings, deadline)
         undo.pop_all()
     return replace(fetched, close=hub.close)
 
 
-def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> Fetched:
-    tally = ProofTally()
+def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally) -> Fetched:
     prove = evidence.prover(tally) if evidence.has_blocks else None
     try:
         files = find_files(
@@ -153,14 +159,25 @@ def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence) -> F
     )
 
 
-def _fetch_path(source: Source, path: str, stored: Stored | None, settings: Settings) -> Fetched:
+def _part(source: Source, folder: str) -> Part:
+    return Part(os.path.join(folder, source.subfolder or ""), source.variant)
+
+
+def _fetch_path(source: Source, path: str, settings: Settings, deadline: Deadline) -> Fetched:
     """From where the user said; what proves it may be kept apart, never beside it."""
+    stored = stored_at(path)
     if stored is None:
-        return _fetch_folder(source, path, "path", NOTHING)
+        return _fetch_folder(source, path, "path", NOTHING, ProofTally())
     evidence = weigh(stored, no_better, settings)
-    fetched = _fetch_folder(source, path, "path", evidence)
+    fetched = _fetch_folder(source, path, "path", evidence, ProofTally())
+    return replace(fetched, record=_recorder(stored, evidence, settings, deadline))
+
+
+def _recorder(
+    stored: Stored, evidence: Evidence, settings: Settings, deadline: Deadline
+) -> Callable[[Mapping[str, ManifestFile]], bool]:
     manifests = manifests_of(settings)
-    return replace(fetched, record=lambda proven: record_proof(stored, evidence, proven, manifests))
+    return lambda proven: record_proof(stored, evidence, Proof(proven, deadline.check), manifests)
 
 
 def _read_shards(shards: Sequence[tuple[str, str]], prove: ProveBlock | None) -> Iterator[Shard]:
@@ -172,20 +189,39 @@ def _read_shards(shards: Sequence[tuple[str, str]], prove: ProveBlock | None) ->
         yield Shard(name, path, *read_header(path, prove))
 
 
-def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings) -> Fetched:
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """The copy that serves a name."""
+
+    name: Name
+    stored: Stored
+
+    @property
+    def candidate(self) -> Candidate:
+        """What of the name it is a copy of."""
+        candidates = self.name.candidates
+        return next((candidate for candidate in candidates if candidate.repo == self.stored.repo), candidates[0])
+
+
+def _fetch_stored(source: Source, serving: _Serving, settings: Settings, deadline: Deadline) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
-    candidate = next((c for c in name.candidates if c.repo == stored.repo), name.candidates[0])
+    stored, candidate = serving.stored, serving.candidate
     repair = Repair(stored, settings)
-    evidence = weigh(stored, repair, settings)
-    manifests = manifests_of(settings)
-    fetched = _fetch_folder(source, stored.folder, stored.tier, evidence)
+    with ExitStack() as undo:
+        undo.callback(repair.close)
+        evidence, tally = weigh(stored, repair, settings), ProofTally()
+        if stored.tier == "local":  # alone may be written by a load
+            restoring = Restoring(stored, repair, settings, deadline.check)
+            fill_gaps(evidence, _part(source, stored.folder), lambda file: restoring.require(evidence, file, tally))
+        fetched = _fetch_folder(source, stored.folder, stored.tier, evidence, tally)
+        undo.pop_all()
     if stored.commit is not None:
         learnt = "name" if candidate.is_pinned else stored.tier
         fetched = replace(fetched, commit=stored.commit, commit_learnt=learnt)
     fetched = replace(
         fetched,
         begin_reading=lambda: Reading(stored),
-        record=lambda proven: record_proof(stored, evidence, proven, manifests),
+        record=_recorder(stored, evidence, settings, deadline),
         mend_stored=repair.mend_stored,
         close=repair.close,
     )
@@ -193,12 +229,12 @@ def _fetch_stored(source: Source, name: Name, stored: Stored, settings: Settings
         return fetched
 
     def begin() -> Copy | None:
-        return begin_copy(lambda: offer_stored(stored), candidate.moving_revision, settings)
+        return begin_copy(lambda: offer_stored(stored), candidate.moving_revision, settings, deadline.check)
 
     return replace(fetched, begin_copy=begin)
 
 
-def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetched:
+def _fetch_from_hub(source: Source, found: HubFound, settings: Settings, deadline: Deadline) -> Fetched:
     offer = found.offer
     evidence, tally = weigh_hub(offer, settings), ProofTally()
     prove = evidence.whole_prover(tally)
@@ -213,5 +249,5 @@ def _fetch_from_hub(source: Source, found: HubFound, settings: Settings) -> Fetc
         remote=offer,
         evidence=evidence,
         tally=tally,
-        begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings),
+        begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings, deadline.check),
     )

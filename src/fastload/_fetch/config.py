@@ -6,9 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.remote import read_whole
 from fastload._read.file import read_small_file
-from fastload.errors import FormatError
+from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ def is_quantised(fetched: Fetched, subfolder: str | None) -> bool:
 
     Raises:
         FormatError: a config is there but is no JSON object.
+        IntegrityError: a config is known, and is lost or another one.
     """
     for path, raw in _read_configs(fetched, subfolder):
         config = _parse(raw, path)
@@ -45,8 +47,11 @@ def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str
             continue
         top = fetched.root if os.path.isdir(fetched.root) else fetched.folder
         path = os.path.join(top, name)
+        known = fetched.evidence.files.get(name)
+        if known is not None and not os.path.isfile(path):  # lost, it would say that nothing is quantised
+            raise IntegrityError(path, 0, "no file", size_of(known), MEND_HINT)
         if os.path.lexists(path):
-            yield path, read_small_file(path, _MAX_CONFIG_BYTES)
+            yield path, read_small_file(path, _MAX_CONFIG_BYTES, fetched.evidence.whole_prover(fetched.tally))
 
 
 def _parse(raw: bytes, path: str) -> dict[str, Any]:

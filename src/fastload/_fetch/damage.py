@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
 
 MEND_HINT = (
-    "fastload verify NAME --repair mends blocks from another tier, fastload warm NAME brings missing and short files "
-    "again; fastload rm NAME, then warm, brings all of it"
+    "fastload verify NAME --repair mends blocks from another tier, and brings missing and short files again, as does "
+    "fastload warm NAME; fastload rm NAME, then warm, brings all of it"
 )
 """``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._read.file import open_regular, read_fully
@@ -22,7 +22,7 @@ from fastload._verify.path import OURS
 from fastload.errors import FastloadError, IntegrityError, NotWritableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fastload._fetch.evidence import Evidence
     from fastload._store.layout import RepoLayout
@@ -35,39 +35,45 @@ RECORDED = "recorded"
 _log = logging.getLogger("fastload")
 
 
-def record_proof(
-    stored: Stored, evidence: Evidence, proven: Mapping[str, ManifestFile], manifests: ManifestFolder | None
-) -> bool:
-    """Leave a manifest of ``stored``, whose files ``proven`` a load has just proven whole; True if there is one now.
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a load has proven whole, by path, and how long it may go on to read what it did not: ``go_on`` raises."""
+
+    files: Mapping[str, ManifestFile]
+    go_on: Callable[[], None] = lambda: None
+
+
+def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
+    """Leave a manifest of ``stored``, some of whose files a load has just proven; True if there is one now.
 
     Whatever keeps it from being written is no error of the load's.
     """
-    if not proven:
+    if not proof.files:
         return False
     try:
         if (
             stored.tier == "local"
             and stored.layout is not None
-            and _write_first(stored.layout, stored, evidence, proven)
+            and _write_first(stored.layout, stored, evidence, proof)
         ):
             return True
         if manifests is None:
             return False
-        _keep(stored, evidence, proven, manifests)
+        _keep(stored, evidence, proof, manifests)
     except FastloadError as exc:
         _log.info("%s was proven, but no manifest was left: %s", stored.repo, exc)
         return False
     return True
 
 
-def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proven: Mapping[str, ManifestFile]) -> bool:
+def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: Proof) -> bool:
     """A manifest beside the blobs, where there is none; whether one is there that serves the next load.
 
     It would not serve a load that a signature proves. One that is there says where the bytes came from.
     """
     if stored.commit is None or evidence.kind == "signature" or os.path.isfile(layout.manifest(stored.commit)):
         return False
-    files = tuple(_complete(evidence, file, proven) for _, file in sorted(evidence.files.items()))
+    files = tuple(_complete(evidence, file, proof) for _, file in sorted(evidence.files.items()))
     try:
         make_folder(layout.ours("staging"))
         write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files))
@@ -77,14 +83,14 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proven:
     return True
 
 
-def _keep(stored: Stored, evidence: Evidence, proven: Mapping[str, ManifestFile], manifests: ManifestFolder) -> None:
+def _keep(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder) -> None:
     """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them."""
     seen = {
         name: file
         for name, file in evidence.files.items()
-        if name in proven or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
+        if name in proof.files or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
     }
-    files = tuple(_complete(evidence, file, proven) for _, file in sorted(seen.items()))
+    files = tuple(_complete(evidence, file, proof) for _, file in sorted(seen.items()))
     manifests.keep(stored, _manifest_of(stored, files), seen)
 
 
@@ -94,7 +100,7 @@ def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
     return Manifest(repo=stored.repo, commit=plain_commit(files), source=RECORDED, files=files)
 
 
-def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | None) -> bool:
+def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | None, go_on: Callable[[], None]) -> bool:
     """Write a manifest of all files of ``stored``, read for that; True if there is one now.
 
     Beside them, or in ``manifests`` where that cannot be, or where a signature proves them. For a plain folder it says
@@ -107,7 +113,7 @@ def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | N
     apart = manifests if evidence.kind == "signature" else None
     if not evidence.files or (apart is None and _has_manifest(stored)):
         return False
-    files = tuple(_complete(evidence, file, {}) for _, file in sorted(evidence.files.items()))
+    files = tuple(_complete(evidence, file, Proof({}, go_on)) for _, file in sorted(evidence.files.items()))
     manifest = _manifest_of(stored, files)
     if apart is None:
         apart = _write_beside(stored, manifest, manifests)
@@ -145,13 +151,13 @@ def _write_in_folder(ours: str, manifest: Manifest) -> None:
     write_own(os.path.join(place, f"{manifest.commit}.json"), dump_manifest(manifest), os.path.join(ours, "staging"))
 
 
-def _complete(evidence: Evidence, file: OfferedFile, proven: Mapping[str, ManifestFile]) -> ManifestFile:
-    done = proven.get(file.path) or digest_file(os.path.join(evidence.folder, file.path), file)
+def _complete(evidence: Evidence, file: OfferedFile, proof: Proof) -> ManifestFile:
+    done = proof.files.get(file.path) or digest_file(os.path.join(evidence.folder, file.path), file, proof.go_on)
     return done if file.git_sha1 is not None else replace(done, git_sha1=None)
 
 
-def digest_file(path: str, file: OfferedFile) -> ManifestFile:
-    """All digests of the file at ``path``.
+def digest_file(path: str, file: OfferedFile, go_on: Callable[[], None] = lambda: None) -> ManifestFile:
+    """All digests of the file at ``path``; ``go_on`` is asked before each block, and raises when that is over.
 
     Raises:
         IntegrityError: it is not what is known of it.
@@ -162,6 +168,7 @@ def digest_file(path: str, file: OfferedFile) -> ManifestFile:
     descriptor = open_regular(path)
     try:
         for offset in range(0, file.size, BLOCK_BYTES):
+            go_on()
             block = buffer[: min(BLOCK_BYTES, file.size - offset)]
             read_fully(descriptor, offset, [block], path=path)
             content.update(block)

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fastload")
 
 
-_SOON = Patience(attempts=1, connect_timeout_s=5.0, read_timeout_s=5.0)
+_SOON = Patience(
+    attempts=3, give_up_after_s=4.0, longest_pause_s=1.0, connect_timeout_s=5.0, read_timeout_s=5.0
+)  # fmt: skip
 """A load waits for it: a hub that does not answer within ten seconds is no better source."""
 
 
@@ -56,7 +58,7 @@ class Repair:
     def __call__(self, wanted: Wanted) -> bytes | None:
         """The right bytes of a block, from the first other tier that has them."""
         path = os.path.relpath(wanted.file.path, self._stored.folder)
-        for source in self._list_sources():
+        for source in self.list_sources():
             block = _fetch(source, path, wanted)
             if block is not None:
                 with self._lock:
@@ -65,7 +67,8 @@ class Repair:
                 return block
         return None
 
-    def _list_sources(self) -> list[Offer]:
+    def list_sources(self) -> list[Offer]:
+        """What other tiers offer of the snapshot, in the order in which they are asked."""
         with self._lock:
             if self._sources is None:
                 self._sources = list(self._find_sources())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._fetch.deadline import Deadline
 from fastload._fetch.facts import Listing, list_tiers
 from fastload._fetch.local import find_local, local_root
 from fastload._settings.values import parse_size
@@ -60,8 +61,10 @@ def snapshots(*, options: Options | None = None) -> Listing:
 
     Raises:
         UsageError: a setting that cannot be meant.
+        DeadlineError: the setting ``deadline`` is over.
     """
-    return list_tiers(decide_settings(options, {}))
+    settings = decide_settings(options, {})
+    return Deadline(settings.deadline, "listing snapshots").within(lambda: list_tiers(settings))
 
 
 def remove(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> Removed:

@@ -84,6 +84,20 @@ def hub_of(settings: Settings, patience: Patience | None = None) -> HubTier | No
     return HubTier(replace(_access(settings.hub), patience=patience or Patience()))
 
 
+def patience_within(deadline_s: float | None) -> Patience:
+    """With a hub: no longer than there is time."""
+    usual = Patience()
+    if deadline_s is None:
+        return usual
+    return replace(
+        usual,
+        give_up_after_s=deadline_s,
+        connect_timeout_s=min(usual.connect_timeout_s, deadline_s),
+        read_timeout_s=min(usual.read_timeout_s, deadline_s),
+        longest_pause_s=min(usual.longest_pause_s, deadline_s),
+    )
+
+
 def _access(hub: HubSettings) -> HubAccess:
     return HubAccess(
         endpoint=hub.endpoint,

@@ -90,13 +90,16 @@ class Copy:
         self._resources.close()
 
 
-def begin_copy(find: Callable[[], Offer], revision: str | None, settings: Settings) -> Copy | None:
+def begin_copy(
+    find: Callable[[], Offer], revision: str | None, settings: Settings, check: Callable[[], None]
+) -> Copy | None:
     """A copy of an offer on the local tier, if there shall be one and can be.
 
     Args:
         find: gives what is loaded, with all that its tier knows of it.
         revision: the moving revision that shall lead to it; None: none does.
         settings: where to, and whether.
+        check: raises when it is time to give up the copy; the load has its bytes by then.
     """
     if not _is_wanted(settings):
         return None
@@ -115,7 +118,7 @@ def begin_copy(find: Callable[[], Offer], revision: str | None, settings: Settin
                 evicts=True,
                 wish=Wish(),
                 settings=settings,
-                check=lambda: None,
+                check=check,
                 progress=False,
                 lease=lease,
             )

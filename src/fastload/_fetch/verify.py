@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.checking import FileCheck
-from fastload._fetch.damage import MEND_HINT
+from fastload._fetch.checking import FileCheck, whole
+from fastload._fetch.damage import MEND_HINT, size_of
+from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence import stored_at
 from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
+from fastload._fetch.restore import Restoring, find_gap
 from fastload._fetch.weigh import manifests_of, weigh_all
+from fastload._fetch.workers import map_all
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
 from fastload.errors import IntegrityError, ModelNotFoundError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastload._fetch.checking import FileVerdict, Finding
+    from fastload._fetch.evidence import Evidence
     from fastload._store.root import Stored
     from fastload.options import Settings
 
@@ -72,7 +75,7 @@ def verify(
     Args:
         model: as for :func:`fastload.resolve`; what is incomplete can be checked too.
         revision: as for :func:`fastload.resolve`.
-        repair: mend blocks that are wrong, from other tiers.
+        repair: mend blocks that are wrong, and bring files again that are missing or short, from other tiers.
         record: write a manifest where there is none, so that loads prove blocks in parallel.
         include: globs of paths; only these are checked.
         options: settings.
@@ -82,10 +85,11 @@ def verify(
         ModelNotFoundError: no folder has anything of it.
         SignatureError: ``signature_key`` is set, and its holder has not signed what is there.
         StoreError: it cannot be read, or a manifest cannot be written.
+        DeadlineError: the setting ``deadline`` is over.
     """
     globs = (include,) if isinstance(include, str) else tuple(include)
-    settings = decide_settings(options, {})
-    found = examine(find_stored(model, revision, settings), Examination(repair, record, globs), settings)
+    wish = Examination(model, revision, repairs=repair, records=record, include=globs)
+    found = examine(wish, decide_settings(options, {}))
     found.check()
     return found
 
@@ -94,21 +98,30 @@ def verify(
 class Examination:
     """What to check, and what to do about it."""
 
+    model: str | os.PathLike[str]
+    revision: str | None
     repairs: bool
     records: bool
     include: tuple[str, ...]
     """Globs of paths; all of them where there is none."""
 
 
-def examine(stored: Stored, wish: Examination, settings: Settings) -> Verification:
-    """What is found of ``stored``; the verdict is the caller's."""
+def examine(wish: Examination, settings: Settings) -> Verification:
+    """What is found; the verdict is the caller's. Raises: as :func:`verify`, but for ``IntegrityError``."""
+    deadline = Deadline(settings.deadline, f"verifying {os.fspath(wish.model)}")
+    return deadline.within(lambda: _examine(wish, settings, deadline.check))
+
+
+def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -> Verification:
+    stored = _find_stored(wish.model, wish.revision, settings)
     mending = Repair(stored, settings)
     with closing(mending):
         evidence = weigh_all(stored, mending, settings)
         names = [name for name in sorted(evidence.files) if not wish.include or matches(name, wish.include)]
-        check = FileCheck(evidence, mending if wish.repairs else None)
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="fastload-verify") as pool:
-            verdicts = tuple(pool.map(check.check_file, [evidence.files[name] for name in names]))
+        restored = _restore(evidence, names, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
+        check = FileCheck(evidence, mending if wish.repairs else None, go_on)
+        checked = map_all(check.check_file, [evidence.files[name] for name in names], _THREADS)
+        verdicts = tuple(_with_lost(verdict, restored) for verdict in checked)
         mending.mend_all()
     is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
     may_record = wish.records and is_right and not wish.include and not evidence.has_blocks
@@ -118,11 +131,27 @@ def examine(stored: Stored, wish: Examination, settings: Settings) -> Verificati
         commit=stored.commit,
         evidence=evidence.kind,
         files=verdicts,
-        recorded=may_record and record_all(stored, evidence, manifests_of(settings)),
+        recorded=may_record and record_all(stored, evidence, manifests_of(settings), go_on),
     )
 
 
-def find_stored(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Stored:
+def _restore(evidence: Evidence, names: Sequence[str], restoring: Restoring) -> dict[str, Finding]:
+    """Put back what is missing or has another length: what was found of each file that is in its place again."""
+    files = [evidence.files[name] for name in names]
+    gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
+    return {
+        path: replace(whole(file, gap, size_of(file)), repaired=True)
+        for path, (file, gap) in gaps.items()
+        if restoring.restore(evidence, file)
+    }
+
+
+def _with_lost(verdict: FileVerdict, restored: Mapping[str, Finding]) -> FileVerdict:
+    lost = restored.get(verdict.path)
+    return verdict if lost is None else replace(verdict, findings=(lost, *verdict.findings))
+
+
+def _find_stored(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Stored:
     """What there is of ``model``, complete or not.
 
     Raises:

@@ -12,21 +12,20 @@ import os
 import random
 import time
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
 from fastload._fetch.bring import Bringing, bring
+from fastload._fetch.deadline import Deadline
 from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
-from fastload._fetch.source import Meant, find_meant, hub_of
+from fastload._fetch.source import Meant, find_meant, hub_of, patience_within
 from fastload._fetch.warmreport import make_report
-from fastload._fetch.warmrequest import Deadline, Planned
+from fastload._fetch.warmrequest import Planned
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.publish import write_ref
 from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.filesystem import new_id
-from fastload._store.hub.access import Patience
 from fastload._store.hub.client import ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
@@ -50,48 +49,44 @@ if TYPE_CHECKING:
     from fastload.report import Report
 
 _TELL_EVERY_S = 10.0
+_KEPT = "What was brought is kept: run it again to go on"
 _OWN_FOLDER = "Give a folder of its own"
 
 
 def warm(request: WarmRequest, settings: Settings) -> Snapshot:
     """See :func:`fastload.warm`."""
-    deadline = Deadline(settings.deadline, f"warming {os.fspath(request.model)}")
+    deadline = Deadline(settings.deadline, f"warming {os.fspath(request.model)}", _KEPT)
     if request.jitter_s:
         pause_s = random.uniform(0, request.jitter_s)  # noqa: S311 - spreads a fleet's requests, keeps no secret
         time.sleep(min(pause_s, settings.deadline) if settings.deadline is not None else pause_s)
         deadline.check()
-    with _hub(settings) as hub:
-        return _Warming(request, settings, deadline, hub).run()
+
+    def bring_up() -> Snapshot:
+        with _hub(settings) as hub:
+            return _Warming(request, settings, deadline, hub).run()
+
+    return deadline.within(bring_up)
 
 
 def plan_warm(request: WarmRequest, settings: Settings) -> Planned:
     """What :func:`warm` would do; writes nothing."""
-    with _hub(settings) as hub:
-        return _Warming(request, settings, Deadline(settings.deadline, "planning"), hub).plan()
+    deadline = Deadline(settings.deadline, f"planning to warm {os.fspath(request.model)}")
+
+    def plan() -> Planned:
+        with _hub(settings) as hub:
+            return _Warming(request, settings, deadline, hub).plan()
+
+    return deadline.within(plan)
 
 
 @contextmanager
 def _hub(settings: Settings) -> Iterator[HubTier | None]:
-    hub = hub_of(settings, _patience(settings.deadline))
+    hub = hub_of(settings, patience_within(settings.deadline))
     try:
         yield hub
     finally:
         if hub is not None:
             hub.close()
-
-
-def _patience(deadline_s: float | None) -> Patience:
-    """Of a hub that is asked what there is: no longer than there is time."""
-    usual = Patience()
-    if deadline_s is None:
-        return usual
-    return replace(
-        usual,
-        give_up_after_s=deadline_s,
-        connect_timeout_s=min(usual.connect_timeout_s, deadline_s),
-        read_timeout_s=min(usual.read_timeout_s, deadline_s),
-        longest_pause_s=min(usual.longest_pause_s, deadline_s),
-    )
 
 
 class _Warming:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastload._store.wanted import Wish
-from fastload.errors import DeadlineError
 
 if TYPE_CHECKING:
     import os
@@ -53,17 +51,3 @@ class Planned:
     def nbytes(self) -> int:
         """Of all files."""
         return sum(size for _, size in self.files)
-
-
-class Deadline:
-    """The moment at which to give up."""
-
-    def __init__(self, after_s: float | None, what: str) -> None:
-        self._after_s = after_s
-        self._what = what
-        self._begin_s = time.monotonic()
-
-    def check(self) -> None:
-        """Raise ``DeadlineError`` once it is over."""
-        if self._after_s is not None and time.monotonic() - self._begin_s > self._after_s:
-            raise DeadlineError(self._after_s, self._what, "What was brought is kept: run it again to go on")

@@ -60,7 +60,7 @@ def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> S
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
-        certain = prove_first(found) if must_be_first else found
+        certain = prove_first(found, request.deadline) if must_be_first else found
         keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         return prepare(request, certain, target, parsed, clock)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.checkpoint import Fetched, Source, fetch
+from fastload._fetch.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +64,7 @@ class Inspection:
 
 def inspect_source(source: Source, settings: Settings) -> Inspection:
     """What ``source`` holds."""
-    fetched = fetch(source, settings)
+    fetched = fetch(source, settings, Deadline(settings.deadline, f"inspecting {source.name}"))
     try:
         return _describe(fetched)
     finally:

@@ -58,7 +58,7 @@ def open_device_reads(journey: Journey, device: torch.device, settings: Settings
     served, why = _admit(journey, settings)
     if is_required:
         _require(journey, served, why)
-    switch = GdsSwitch(process_health(), why)
+    switch = GdsSwitch(process_health(), device.index, why)
     reads = DeviceReads(journey.checkpoint.shards, served, journey.plan.extents, switch, is_required=is_required)
     if is_required and served:
         switch.turn_on(journey.checkpoint.shards[min(served)])
@@ -123,5 +123,5 @@ def _opening(
         return lambda: switch.turn_on_beside(shard)
     properties = torch.cuda.get_device_properties(device)
     name = str(getattr(properties, "uuid", properties.name))  # torch before 2.6 has no uuid
-    known = Device(name, device.index, journey.plan.read_bytes)
+    known = Device(name, journey.plan.read_bytes)
     return lambda: switch.decide(shard, known, Measured(settings.measurements))

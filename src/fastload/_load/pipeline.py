@@ -17,6 +17,7 @@ from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from fastload._clock import Busy
+    from fastload._fetch.deadline import Deadline
     from fastload._load.device_reads import DeviceReads
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
@@ -92,10 +93,13 @@ class Pipeline:
         if self._device_reads is not None:
             self._device_reads.close()
 
-    def join(self) -> None:
+    def join(self, deadline: Deadline) -> None:
         """Wait until the workers have ended by themselves, as they do when all is placed; raise the first error."""
         for thread in self._threads:
-            thread.join()
+            thread.join(deadline.left_s)
+            while thread.is_alive():
+                deadline.check()
+                thread.join(deadline.left_s)
         self._schedule.check()
 
     def _work(self) -> None:

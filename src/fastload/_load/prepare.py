@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fastload._load.target import Target
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
+    from fastload._store.keep.reading import Reading
     from fastload.options import Settings
 
 _SHARDS_AT_ONCE = 4
@@ -64,7 +65,7 @@ def finding(request: Request, clock: Clock) -> Iterator[Found]:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         UnsupportedError: a wanted tensor has a dtype that this torch lacks.
     """
-    fetched = fetch(request.source, request.settings)
+    fetched = fetch(request.source, request.settings, request.deadline)
     try:
         clock.enter("plan")
         found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
@@ -96,8 +97,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         MemoryBudgetError: it would not fit.
         UsageError: ``staging_bytes`` is too small for the device.
     """
-    checkpoint, settings = found.fetched.checkpoint, request.settings
-    choices = _choose_readers(found, settings.reader)
+    checkpoint, settings, deadline = found.fetched.checkpoint, request.settings, request.deadline
+    choices = deadline.within(lambda: _choose_readers(found, settings.reader))
     depth = _find_depth(choices.values(), digests=found.fetched.evidence.has_blocks)
     wish = Staging(depth, target.slots_per_lane, target.extent_bytes)
     staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
@@ -106,7 +107,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         plan = plan.interleaved(_SHARDS_AT_ONCE)  # a digest of a whole file is one core's work
     staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
     target.check_room(plan, staging)
-    schedule = Schedule(plan.extents, window_bytes=target.window_bytes)
+    schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline)
     busy = Busy()
     tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), schedule.is_stopped)
     proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell)
@@ -124,10 +125,10 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         digests=target.digests,
         check_room=lambda: target.check_room(plan, staging._replace(landing_slots=1)),
     )
-    device_reads = open_device_reads(journey, device, settings)
+    device_reads = deadline.within(lambda: open_device_reads(journey, device, settings))
     placer = target.open_placer(plan, staging.slot_bytes)
-    progress = choose_progress(request.progress, plan.read_bytes)
-    copy = _begin_copy(found, settings, device_reads)  # last, since nothing that fails from here on would close it
+    # Last, since nothing that fails from here on would close them.
+    reading, copy = deadline.within(lambda: _begin(found.fetched, settings, device_reads), _let_go)
     if copy is not None:
         choices = {shard: _teed(choice, copy, found.fetched.root, busy) for shard, choice in choices.items()}
     return Stream(
@@ -136,20 +137,38 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
             plan=plan,
             proving=proving,
             copy=copy,
-            reading=found.fetched.begin_reading(),
+            reading=reading,
             is_whole=len(found.infos) == sum(1 for _ in checkpoint.tensors()),
             sources=Sources(checkpoint.shards, choices, plan.extents),
             schedule=schedule,
             placer=placer,
+            deadline=deadline,
             lanes=staging.lanes,
             device=device,
             digests=target.digests,
             device_reads=device_reads,
             clock=clock,
             busy=busy,
-            progress=progress,
+            progress=choose_progress(request.progress, plan.read_bytes),
         )
     )
+
+
+def _begin(
+    fetched: Fetched, settings: Settings, device_reads: DeviceReads | None
+) -> tuple[Reading | None, Copy | None]:
+    """A copy passes through the host, so there is none of what shall pass by it by name."""
+    reading = fetched.begin_reading()
+    copy = None if settings.reader == "gds" else fetched.begin_copy()
+    if copy is not None and device_reads is not None:
+        device_reads.refuse("what is kept on the local tier passes through the host")
+    return reading, copy
+
+
+def _let_go(begun: tuple[Reading | None, Copy | None]) -> None:
+    for each in begun:
+        if each is not None:
+            each.close()
 
 
 def _find_depth(choices: Iterable[Choice], *, digests: bool) -> int:
@@ -164,16 +183,6 @@ def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
     checkpoint = fetched.checkpoint
     shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
     return {shard: fetched.choose(checkpoint.shards[shard], wanted) for shard in sorted(shards)}
-
-
-def _begin_copy(found: Found, settings: Settings, device_reads: DeviceReads | None) -> Copy | None:
-    """A copy passes through the host, so there is none of what shall pass by it by name."""
-    if settings.reader == "gds":
-        return None
-    copy = found.fetched.begin_copy()
-    if copy is not None and device_reads is not None:
-        device_reads.refuse("what is kept on the local tier passes through the host")
-    return copy
 
 
 def _teed(choice: Choice, copy: Copy, root: str, busy: Busy) -> Choice:

@@ -6,27 +6,30 @@ once for its digest and for those of its blocks, and the stream goes by the bloc
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.record import digest_file
+from fastload._fetch.workers import map_all
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from fastload._fetch.deadline import Deadline
     from fastload._format.checkpoint import Shard
     from fastload._load.prepare import Found
     from fastload._store.offer import OfferedFile
+    from fastload._verify.manifest import ManifestFile
 
 _FILES_AT_ONCE = 4
 
 
-def prove_first(found: Found) -> Found:
+def prove_first(found: Found, deadline: Deadline) -> Found:
     """``found``, with block digests of every file that is wanted whole.
 
     Raises:
         IntegrityError: one is not what is known of it; or it is on no mount, and would come over the network twice.
         FormatError, StoreError: one cannot be read.
+        DeadlineError: ``deadline`` is over.
     """
     fetched = found.fetched
     serial = _list_serial(found)
@@ -35,8 +38,11 @@ def prove_first(found: Found) -> Found:
     if fetched.remote is not None:
         hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"
         raise IntegrityError(serial[0][0].path, 0, "a digest of the whole file", "block digests, to stream by", hint)
-    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="fastload-prove") as pool:
-        made = {file.path: file for file in pool.map(lambda each: digest_file(each[0].path, each[1]), serial)}
+
+    def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
+        return digest_file(each[0].path, each[1], deadline.check)
+
+    made = {file.path: file for file in deadline.within(lambda: map_all(digest, serial, _FILES_AT_ONCE))}
     fetched.record(made)
     files = {**fetched.evidence.files}
     files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}

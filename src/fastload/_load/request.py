@@ -7,9 +7,10 @@ import fnmatch
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastload._fetch.deadline import Deadline
 from fastload.errors import UsageError, quoted
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class Request:
     dtype: torch.dtype | str | None
     progress: bool | Callback | None
     settings: Settings
+    deadline: Deadline = field(init=False)
+    """Counts from when the caller asked; importing torch takes time, too."""
+
+    def __post_init__(self) -> None:
+        hint = "Raise the deadline, or bring the model up first: fastload warm"
+        object.__setattr__(self, "deadline", Deadline(self.settings.deadline, f"loading {self.source.name}", hint))
 
 
 def choose_tensors(checkpoint: Checkpoint, tensors: Tensors | None) -> Callable[[str], bool]:

@@ -6,9 +6,12 @@ import threading
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from fastload._fetch.deadline import NEVER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fastload._fetch.deadline import Deadline
     from fastload._plan.extent import Extent
 
 
@@ -19,7 +22,8 @@ class Schedule:
     for it: what the caller needs may always start.
     """
 
-    def __init__(self, extents: Sequence[Extent], *, window_bytes: int | None) -> None:
+    def __init__(self, extents: Sequence[Extent], *, window_bytes: int | None, deadline: Deadline = NEVER) -> None:
+        self._deadline = deadline
         self._ends = tuple(accumulate((extent.length for extent in extents), initial=0))
         self._count = len(extents)
         self._window_bytes = window_bytes
@@ -101,6 +105,9 @@ class Schedule:
         Args:
             number: an extent's; what was waited for before counts as taken, so the window moves on.
             tell: called with the placed bytes whenever there are more of them.
+
+        Raises:
+            DeadlineError: the deadline is over.
         """
         with self._changed:
             self._taken, self._needed = self._needed, max(self._needed, number + 1)
@@ -112,7 +119,10 @@ class Schedule:
 
     def _wait_beyond(self, watermark: int) -> int:
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or self._watermark > watermark)
+            while not self._changed.wait_for(
+                lambda: self._error is not None or self._watermark > watermark, timeout=self._deadline.left_s
+            ):
+                self._deadline.check()
             self.check()
             return self._watermark
 

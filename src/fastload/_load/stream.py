@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.deadline import Deadline
     from fastload._fetch.through import Copy
     from fastload._load.device_reads import DeviceReads
     from fastload._load.proving import Proving
@@ -55,6 +56,7 @@ class Job:
     sources: Sources
     schedule: Schedule
     placer: Placer
+    deadline: Deadline
     lanes: int
     device: torch.device
     digests: DeviceDigests | None
@@ -107,6 +109,7 @@ class Stream:
         raise StopIteration
 
     def _take(self, job: Job) -> tuple[str, torch.Tensor]:
+        job.deadline.check()
         self._start(job)
         number = self._position
         needed = job.plan.ready_after[number]
@@ -127,7 +130,7 @@ class Stream:
     def _finish(self, job: Job) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
         job.clock.enter("finish")
-        self._pipeline.join()
+        self._pipeline.join(job.deadline)
         job.placer.finish()
         if job.fetched.tally.repaired:
             job.clock.enter("publish")

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._read.cuda_driver import load_driver
 from fastload._read.gds import CuFiles, import_kvikio
 from fastload._read.gds_statistics import load_statistics
 from fastload._read.gds_verdict import Question, Verdict, ask_probe, find_verdict, keep_verdict, verdict_key
@@ -40,8 +41,10 @@ class Opened:
 class GdsSwitch:
     """Off, until :meth:`turn_on` or :meth:`decide` has found otherwise; off again where cuFile keeps failing."""
 
-    def __init__(self, health: GdsHealth, why_off: str) -> None:
+    def __init__(self, health: GdsHealth, ordinal: int, why_off: str) -> None:
+        """``ordinal``: the device, as CUDA numbers it for this process."""
         self._health = health
+        self._ordinal = ordinal
         self._opened: Opened | None = None
         self._why_off = why_off
 
@@ -72,7 +75,7 @@ class GdsSwitch:
             UnsupportedError: it cannot be opened; the switch stays off.
         """
         try:
-            self._opened = _open(file, self._health)
+            self._opened = _open(file, self._ordinal, self._health)
         except UnsupportedError as exc:
             self._why_off = str(exc)
             raise
@@ -94,7 +97,7 @@ class GdsSwitch:
             if device.planned_bytes < _WORTH_BYTES:
                 self._why_off = f"nobody has probed it, and {device.planned_bytes:,} bytes are too few to begin now"
                 return
-            verdict = ask_probe(Question(path=file.path, ordinal=device.ordinal))
+            verdict = ask_probe(Question(path=file.path, ordinal=self._ordinal))
             _tell(verdict, is_kept=keep_verdict(measured, key, verdict))
         self._why_off = verdict.reason
         if verdict.is_on:
@@ -113,7 +116,6 @@ class Device:
 
     name: str
     """Which it is, on this machine: its UUID."""
-    ordinal: int
     planned_bytes: int
 
 
@@ -122,7 +124,8 @@ def _begin(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="fastload-gds", daemon=True).start()
 
 
-def _open(file: File, health: GdsHealth) -> Opened:
+def _open(file: File, ordinal: int, health: GdsHealth) -> Opened:
+    load_driver().enter(ordinal)  # this thread has no context yet, without which cuFile's driver does not open
     files = CuFiles(import_kvikio(), health=health)
     files.open(file).close()
     try:

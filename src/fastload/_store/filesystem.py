@@ -65,6 +65,11 @@ def _not_writable(path: str, exc: OSError) -> NotWritableError:
     return NotWritableError(path, reason, f"Run: chown -R {uid}:{gid} {there} (in Kubernetes: set fsGroup: {gid})")
 
 
+def has_size(path: str, size: int) -> bool:
+    """True if a file of just that size is there, by itself or through links."""
+    return os.path.isfile(path) and os.path.getsize(path) == size
+
+
 def make_folder(path: str) -> None:
     """Make ``path`` and what is above it.
 

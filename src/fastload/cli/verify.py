@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify import Examination, examine, find_stored
+from fastload._fetch.verify import Examination, examine
 from fastload.cli.model import add_name, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_table
 from fastload.errors import escaped
@@ -23,7 +23,7 @@ HELP = "check all that is stored of MODEL against the best evidence there is"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to check, and what to do about it."""
     add_name(parser)
-    parser.add_argument("--repair", action="store_true", help="mend blocks that are wrong, from other tiers")
+    parser.add_argument("--repair", action="store_true", help="mend blocks, bring lost files again, from other tiers")
     parser.add_argument("--record", action="store_true", help="write a manifest where there is none")
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="check only these files")
     add_settings(parser)
@@ -31,9 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what was found of each file, then fail if anything is wrong."""
-    settings = decide_settings(parse_settings(arguments), {})
-    wish = Examination(arguments.repair, arguments.record, tuple(arguments.include))
-    found = examine(find_stored(arguments.model, arguments.revision, settings), wish, settings)
+    wish = Examination(
+        arguments.model,
+        arguments.revision,
+        repairs=arguments.repair,
+        records=arguments.record,
+        include=tuple(arguments.include),
+    )
+    found = examine(wish, decide_settings(parse_settings(arguments), {}))
     if not arguments.as_json:
         print(_show(found))
     found.check()
@@ -51,9 +56,11 @@ def _show(found: Verification) -> str:
 
 
 def _verdict(file: FileVerdict) -> str:
-    mended = sum(finding.repaired for finding in file.findings)
-    verdicts = [f"{mended} blocks repaired"] if mended else []
-    verdicts += ["DAMAGED"] if mended < len(file.findings) else []
+    mended = [finding for finding in file.findings if finding.repaired]
+    blocks = sum(finding.block is not None for finding in mended)
+    verdicts = ["brought again"] if blocks < len(mended) else []
+    verdicts += [f"{blocks} blocks repaired"] if blocks else []
+    verdicts += ["DAMAGED"] if len(mended) < len(file.findings) else []
     return ", ".join(verdicts) or ("not known" if file.evidence == "none" else "ok")
 
 

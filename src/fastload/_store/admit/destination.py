@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from fastload._store.admit.publish import publish_snapshot
 from fastload._store.admit.staged import StagingArea
 from fastload._store.admit.stamp import Published, read_wish, write_stamp
-from fastload._store.filesystem import make_folder, remove_file, sync_folder, write_whole
+from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder, write_whole
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.removal import finish_removals
 from fastload._store.keep.tidy import remove_empty
@@ -190,12 +190,8 @@ def _read_good(path: str) -> Manifest | None:
 
 
 def _is_whole(folder: str, manifest: Manifest) -> bool:
-    return all(_has_size(os.path.join(folder, file.path), file.size) for file in manifest.files)
-
-
-def _has_size(path: str, size: int) -> bool:
-    return os.path.isfile(path) and os.path.getsize(path) == size
+    return all(has_size(os.path.join(folder, file.path), file.size) for file in manifest.files)
 
 
 def _may_be(path: str, size: int) -> bool:
-    return _has_size(path, size) and os.access(path, os.R_OK)
+    return has_size(path, size) and os.access(path, os.R_OK)

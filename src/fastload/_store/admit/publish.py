@@ -65,6 +65,18 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     return folder
 
 
+def restore_file(layout: RepoLayout, commit: str, task: Task) -> None:
+    """Put one file back that the snapshot of ``commit`` has lost; its ``task`` is done.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    make_folder(layout.blobs)
+    links = {task.file.path: _link_to(task.file.path, _publish_blob(layout, task))}
+    sync_folder(layout.blobs)
+    _check_links(_publish_folder(layout, commit, links), links)
+
+
 def _publish_blob(layout: RepoLayout, task: Task) -> str:
     if task.done is None:
         raise AssertionError(task.file.path)

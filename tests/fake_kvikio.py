@@ -41,6 +41,9 @@ class FakeKvikio:
         if self.failures.get(name):
             raise self.failures[name].popleft()
 
+    def written(self, address: int, nbytes: int) -> None:
+        """Storage is about to write there."""
+
     @contextlib.contextmanager
     def set(self, settings: dict[str, object]) -> Iterator[None]:
         before = dict(self.settings)
@@ -83,6 +86,7 @@ class FakeFile:
         assert dev_offset + size <= memory.nbytes
         wanted = size if self._kvikio.short is None else min(size, self._kvikio.short)
         content = os.pread(self._descriptor, wanted, file_offset)
+        self._kvikio.written(address, memory.nbytes)
         ctypes.memmove(address + dev_offset, content, len(content))
         return len(content)
 

@@ -1,0 +1,84 @@
+"""``deadline``: when to give up, whatever is under way.
+
+Work that goes on in steps checks the time between them, and so ends by itself, with all that it holds let go. What may
+hang in one step, as any look at a dead mount may, is done on a thread that is left behind then.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_futures
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from fastload._fetch.workers import settle
+from fastload.errors import DeadlineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+_JOIN_S = 0.8
+"""How long whoever gives up waits for work that does not hang to end by itself: Ctrl-C promises a second."""
+
+
+class Deadline:
+    """The moment at which to give up, counted from when this is made."""
+
+    def __init__(self, after_s: float | None, what: str, hint: str = "Give it longer: raise the deadline") -> None:
+        """None: never. ``what`` is under way, and what to do when it did not end is the ``hint``."""
+        self._after_s = after_s
+        self._what = what
+        self._hint = hint
+        self._begin_s = time.monotonic()
+        self._is_in_vain = False
+
+    @property
+    def left_s(self) -> float | None:
+        """How much time there is, 0 where it is over; None: any."""
+        if self._after_s is None:
+            return None
+        return max(0.0, self._begin_s + self._after_s - time.monotonic())
+
+    def check(self) -> None:
+        """Raise ``DeadlineError`` once it is over, or nobody waits any more."""
+        if self._after_s is not None and (self._is_in_vain or not self.left_s):
+            raise DeadlineError(self._after_s, self._what, self._hint)
+
+    def within(self, work: Callable[[], Result], discard: Callable[[Result], object] = lambda _: None) -> Result:
+        """What ``work`` returns or raises, if it does in time.
+
+        Args:
+            work: is done on a thread of its own where there is a deadline.
+            discard: is given what comes too late.
+
+        Raises:
+            DeadlineError: it does not.
+        """
+        if self._after_s is None:
+            return work()
+        outcome: Future[Result] = Future()
+        # A daemon, because a look at a dead mount must not keep the interpreter from ending.
+        thread = threading.Thread(target=settle, args=(outcome, work), name="fastload-within", daemon=True)
+        thread.start()
+        try:
+            while not wait_futures([outcome], self.left_s).done:
+                self.check()
+        except BaseException as exc:  # Ctrl-C too
+            self._is_in_vain = True
+            thread.join(_JOIN_S)
+            if not (isinstance(exc, DeadlineError) and outcome.done()):
+                outcome.add_done_callback(partial(_discard, discard))
+                raise
+        return outcome.result()  # in the last moment too: what it raised says more than that time is over
+
+
+NEVER = Deadline(None, "")
+
+
+def _discard(discard: Callable[[Result], object], outcome: Future[Result]) -> None:
+    if outcome.exception() is None:
+        discard(outcome.result())
