@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import importlib.machinery
 import os
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ class FakeKvikio:
     """The module; ``failures`` are raised by the next calls of that name, ``short`` is what reads bring at most."""
 
     CompatMode = CompatMode
+    __spec__ = importlib.machinery.ModuleSpec("kvikio", None)
 
     def __init__(self, failures: dict[str, list[Exception]] | None = None) -> None:
         self.failures = {name: deque(errors) for name, errors in (failures or {}).items()}

@@ -283,6 +283,11 @@ class Machine(TorchFunctionMode):
         assert not self.pending(Range(address, address + nbytes)), "unpinned under a copy"
         return 0
 
+    def answer(self, *_: Any) -> int:
+        return 0
+
+    cuInit = cuDeviceGet = cuDevicePrimaryCtxRetain = cuCtxPushCurrent_v2 = answer  # noqa: N815 - as CUDA calls them
+
     def cuMemAlloc_v2(self, pointer: Any, nbytes: Any) -> int:  # noqa: N802 - as CUDA calls it
         code = self.plain_answers.popleft() if self.plain_answers else 0
         if not code:
