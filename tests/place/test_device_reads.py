@@ -113,7 +113,7 @@ class Load:
             content = self.contents[file.path]
             blocks = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
             digests = [blake3(block).hexdigest() for block in blocks]
-            tell = ProofTell(self.tally, lambda: busy.measure("hash"), lambda: False)
+            tell = ProofTell(self.tally, lambda: busy.measure("hash"), lambda: busy.measure("wait"), lambda: False)
             return BlockProof(choice.open(file), file, digests, lambda wanted: blocks[wanted.index], tell)
 
         self.contents = {str(path): path.read_bytes() for path in self.paths}
@@ -190,7 +190,7 @@ def test_while_it_is_off_all_goes_through_the_host(load: Load) -> None:
 
 
 class Later(GdsSwitch):
-    """Is turned on when it is asked for the third time."""
+    """Is turned on when it is asked for the fourth time."""
 
     asked = 0
     shard: Any = None
@@ -198,7 +198,7 @@ class Later(GdsSwitch):
     @property
     def files(self) -> Any:
         self.asked += 1
-        if self.asked == 3:
+        if self.asked == 4:
             self.turn_on(self.shard)
         return super().files
 

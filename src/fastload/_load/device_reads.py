@@ -63,6 +63,11 @@ class DeviceReads:
         """The reading begins."""
         self._begin()
 
+    @property
+    def is_on(self) -> bool:
+        """False where there is no need to ask for single extents now."""
+        return bool(self._served) and self._switch.files is not None
+
     def bring(self, extent: Extent, memory_for: MemoryFor, *, is_checked: bool) -> bool:
         """Bring ``extent`` to device memory; False where it must be read through the host.
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastload._read.cuda_driver import DeviceMemory
     from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
+    from fastload._trace import Trace
 
 Memory = TypeVar("Memory")
 
@@ -65,8 +66,8 @@ class Placer(Protocol):
     def staging_bytes(self) -> int:
         """Host memory that all lanes together use on the way."""
 
-    def open_lane(self) -> Lane:
-        """A lane for the calling thread."""
+    def open_lane(self, trace: Trace | None = None) -> Lane:
+        """A lane for the calling thread; a ``trace`` is told what the device does for it."""
 
     def catch_up(self) -> None:
         """Order the caller's stream behind all that was placed so far."""
