@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fastload._place import landing
+from fastload._place import landing, numa
 from fastload._place.memory import map_anonymous
 from fastload._read.cuda_driver import CudaDriver
 
@@ -301,7 +301,7 @@ class Machine(TorchFunctionMode):
     def answer(self, *_: Any) -> int:
         return 0
 
-    cuInit = cuDeviceGet = cuDevicePrimaryCtxRetain = cuCtxPushCurrent_v2 = answer  # noqa: N815 - as CUDA calls them
+    cuInit = cuDeviceGet = cuDeviceGetPCIBusId = cuDevicePrimaryCtxRetain = cuCtxPushCurrent_v2 = answer  # noqa: N815 - as CUDA calls them
 
     def cuMemAlloc_v2(self, pointer: Any, nbytes: Any) -> int:  # noqa: N802 - as CUDA calls it
         code = self.plain_answers.popleft() if self.plain_answers else 0
@@ -350,6 +350,7 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> Itera
         machine.note_use(tensor, stream)
 
     monkeypatch.setattr(torch.Tensor, "record_stream", record_stream)
-    monkeypatch.setattr(landing, "load_driver", lambda: CudaDriver(machine))
+    for room in (landing, numa):
+        monkeypatch.setattr(room, "load_driver", lambda: CudaDriver(machine))
     with machine:
         yield machine

@@ -25,7 +25,7 @@ from fastload._read.proof import ProofTell
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     import torch
 
@@ -99,7 +99,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, settings, deadline = found.fetched.checkpoint, request.settings, request.deadline
     choices = deadline.within(lambda: _choose_readers(found, settings.reader))
-    depth = _find_depth(choices.values(), digests=found.fetched.evidence.has_blocks)
+    is_device, digests = device.type != "cpu", found.fetched.evidence.has_blocks
+    depth = max((_find_depth(choice, is_device, digests) for choice in choices.values()), default=1)
     wish = Staging(depth, target.slots_per_lane, target.extent_bytes)
     staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
     plan = build_plan(checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes)
@@ -171,10 +172,11 @@ def _let_go(begun: tuple[Reading | None, Copy | None]) -> None:
             each.close()
 
 
-def _find_depth(choices: Iterable[Choice], *, digests: bool) -> int:
-    """How many workers the readers of a load want."""
-    wishes = [choice.digesting_depth if digests and choice.digesting_depth else choice.depth for choice in choices]
-    return max(wishes, default=1)
+def _find_depth(choice: Choice, is_device: bool, digests: bool) -> int:  # noqa: FBT001 - two facts of the load
+    """How many workers a reader wants."""
+    if is_device and choice.device_depth:
+        return choice.device_depth
+    return choice.digesting_depth if digests and choice.digesting_depth else choice.depth
 
 
 def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fastload._place.cuda_lane import CudaLane
+from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
@@ -66,6 +67,7 @@ class CudaPlacer:
     def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
+        go_near(self._device)
         lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting)
         if trace is not None:
             lane.tell(trace)

@@ -16,6 +16,7 @@ from fastload.errors import UnsupportedError
 
 _LIBRARY = "libcuda.so.1"
 _REGISTER_PORTABLE = 1
+_PCI_ADDRESS_BYTES = 32
 _HINT = "The load goes on through host memory"
 _Pointer = ctypes.c_uint64
 
@@ -46,6 +47,13 @@ class CudaDriver:
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self._call("cuCtxPushCurrent_v2", context)
+
+    def pci_address(self, ordinal: int) -> str:
+        """Where device ``ordinal`` is, such as ``0000:1B:00.0``."""
+        device, text = ctypes.c_int(), ctypes.create_string_buffer(_PCI_ADDRESS_BYTES)
+        self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
+        self._call("cuDeviceGetPCIBusId", text, ctypes.c_int(len(text)), device)
+        return text.value.decode()
 
     def allocate(self, nbytes: int) -> DeviceMemory:
         """An allocation of its own on the current device."""
