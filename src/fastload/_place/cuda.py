@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastload._place.cuda_lane import Digesting
+    from fastload._place.pinned_ring import PinnedRing
     from fastload._plan.plan import Plan
     from fastload._trace import Trace
 
@@ -56,7 +57,12 @@ class CudaPlacer:
         self._arenas = Arenas(plan.placements, self._allocate_at_home)
         self._lock = threading.Lock()
         self._placed: list[torch.cuda.Event] = []
+        self._ring: PinnedRing | None = None
         self.staging_bytes = 0
+
+    def use(self, ring: PinnedRing) -> None:
+        """Let lanes take slots that are ready from ``ring``, before any is opened."""
+        self._ring = ring
 
     def _allocate_at_home(self, arena: int) -> tuple[torch.Tensor, torch.cuda.Event]:
         """The arena, and the event after which its memory is free of what the caller's stream did with it before."""
@@ -68,7 +74,7 @@ class CudaPlacer:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
         go_near(self._device)
-        lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting)
+        lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting, self._ring)
         if trace is not None:
             lane.tell(trace)
         with self._lock:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from fastload._place.pinned_ring import PinnedRing
     from fastload._place.placer import Arenas
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
@@ -36,10 +37,15 @@ if TYPE_CHECKING:
     Digesting = Callable[[int], "Digester | None"]
     """Gives a digester for buffers of so many bytes, under the current stream; None: not yet, or never."""
 
-_SLOTS_PER_LANE = 2
+SLOTS_PER_LANE = 2
 """One is being filled from storage while the other is being copied from."""
 _DIGEST_BYTES = 4 * WORDS
 _DEVICE_HINT = "It is right on the host and wrong on the device: look for memory errors there (nvidia-smi -q -d ECC)"
+
+
+def room_for_digests(slot_bytes: int) -> int:
+    """Bytes behind a slot into which the digests of what it held come back."""
+    return count_blocks(slot_bytes) * _DIGEST_BYTES
 
 
 class Digester(Protocol):
@@ -68,7 +74,9 @@ class CudaLane:
         device: torch.device,
         slot_bytes: int,
         digesting: Digesting | None,
+        ring: PinnedRing | None = None,
     ) -> None:
+        """``ring``: where slots may be ready."""
         self._plan = plan
         self._arenas = arenas
         self._device = device
@@ -83,7 +91,7 @@ class CudaLane:
         self._slots: list[PinnedSlot] = []
         self._pending: dict[PinnedSlot, _Pending] = {}
         try:
-            self._add_slots(slot_bytes)
+            self._add_slots(slot_bytes, ring)
         except BaseException:
             self._unpin()
             raise
@@ -102,11 +110,12 @@ class CudaLane:
     def _span(self, name: str) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if self._spans is None else self._spans.span(name)
 
-    def _add_slots(self, slot_bytes: int) -> None:
+    def _add_slots(self, slot_bytes: int, ring: PinnedRing | None) -> None:
         """Two that are pinned; where that is refused, which is for want of memory, one."""
-        room_bytes = 0 if self._digesting is None else count_blocks(slot_bytes) * _DIGEST_BYTES
-        for _ in range(_SLOTS_PER_LANE):
-            slot = PinnedSlot(slot_bytes, room_bytes)
+        room_bytes = room_for_digests(slot_bytes)
+        for _ in range(SLOTS_PER_LANE):
+            ready = None if ring is None else ring.take(slot_bytes, room_bytes)
+            slot = ready or PinnedSlot(slot_bytes, room_bytes)
             if not slot.is_pinned:
                 self._forget_error()
             if slot.is_pinned or not self._slots:
