@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -328,6 +329,7 @@ def pretend_memory(monkeypatch: pytest.MonkeyPatch, *, free: int, reserved: int,
         "mem_get_info": lambda _: (free, 80),
         "memory_reserved": lambda _: reserved,
         "memory_allocated": lambda _: allocated,
+        "get_device_properties": lambda _: SimpleNamespace(is_integrated=False),
     }
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, answer)

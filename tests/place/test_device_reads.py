@@ -245,6 +245,16 @@ def test_by_name_an_error_of_cufile_is_the_loads(load: Load) -> None:
     assert not load.kvikio.open_files
 
 
+def test_by_name_nothing_goes_another_way_unsaid(load: Load) -> None:
+    load.is_required = True
+    with pytest.raises(UnsupportedError, match="cannot go on: nobody asked"):
+        load.run()
+    load.prove()
+    load.switch.turn_on(load.checkpoint.shards[0])
+    with pytest.raises(UnsupportedError, match="cannot go on: the device does not take the digests"):
+        load.run(lambda _: None)
+
+
 def test_shards_that_may_not_are_left_alone(load: Load) -> None:
     load.served = {1}
     load.switch.turn_on(load.checkpoint.shards[0])

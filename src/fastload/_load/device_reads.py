@@ -66,7 +66,7 @@ class DeviceReads:
     @property
     def is_on(self) -> bool:
         """False where there is no need to ask for single extents now."""
-        return bool(self._served) and self._switch.files is not None
+        return bool(self._served) and (self._is_required or self._switch.files is not None)
 
     def bring(self, extent: Extent, memory_for: MemoryFor, *, is_checked: bool) -> bool:
         """Bring ``extent`` to device memory; False where it must be read through the host.
@@ -83,8 +83,11 @@ class DeviceReads:
         if extent.shard not in self._served:
             return False
         with self._pool.reader_for(extent.shard) as reader:
-            files = self._switch.files
-            if files is None or not is_checked or extent.length % PAGE_BYTES or extent.offset % PAGE_BYTES:
+            files = self._switch.files if is_checked else None
+            if files is None and self._is_required:
+                why = self._switch.reason if is_checked else "the device does not take the digests"
+                raise UnsupportedError(f'reader="gds" cannot go on: {why}', 'Use reader="auto"')
+            if files is None or extent.length % PAGE_BYTES or extent.offset % PAGE_BYTES:
                 return False
             try:
                 reader.read_onto(files, memory_for(files), extent)

@@ -22,7 +22,7 @@ from fastload._place.tensors import check_castable, torch_layout
 from fastload._plan.plan import build_plan
 from fastload._progress import choose_progress
 from fastload._read.proof import ProofTell
-from fastload.errors import UsageError
+from fastload.errors import MemoryBudgetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fastload._load.device_reads import DeviceReads
     from fastload._load.request import Request
     from fastload._load.target import Target
+    from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
     from fastload._store.keep.reading import Reading
@@ -107,7 +108,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     if target.window_bytes is None and not found.fetched.evidence.has_blocks:
         plan = plan.interleaved(_SHARDS_AT_ONCE)  # a digest of a whole file is one core's work
     staging = staging._replace(lanes=min(staging.lanes, len(plan.extents)))
-    target.check_room(plan, staging)
+    staging = _fit(target, plan, staging)
     schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline)
     busy = Busy()
     tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), lambda: busy.measure(TURN), schedule.is_stopped)
@@ -170,6 +171,23 @@ def _let_go(begun: tuple[Reading | None, Copy | None]) -> None:
     for each in begun:
         if each is not None:
             each.close()
+
+
+def _fit(target: Target, plan: Plan, staging: Staging) -> Staging:
+    """``staging``, with fewer lanes where ``plan`` fits only beside fewer; extents stay as they are.
+
+    Raises:
+        MemoryBudgetError: it does not fit beside a single one.
+    """
+    while True:
+        try:
+            target.check_room(plan, staging)
+        except MemoryBudgetError:
+            if staging.lanes == 1:
+                raise
+            staging = staging._replace(lanes=staging.lanes // 2)
+        else:
+            return staging
 
 
 def _find_depth(choice: Choice, is_device: bool, digests: bool) -> int:  # noqa: FBT001 - two facts of the load

@@ -10,7 +10,7 @@ from fastload._load.staging import Staging
 from fastload._place.budget import check_budget, host_headroom
 from fastload._place.cuda import CudaPlacer
 from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
-from fastload._place.cuda_memory import allocate_on, device_headroom
+from fastload._place.cuda_memory import allocate_on, device_headroom, shares_memory
 from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import HostPlacer
@@ -195,6 +195,7 @@ class CudaTarget:
         needed_bytes = self._keeping.peak_bytes(plan) + on_device_bytes
         with cuda_errors(self._device):
             headroom = device_headroom(self._device, self._device_bytes)
+            needed_bytes += staging.bytes if shares_memory(self._device) else 0
         check_budget(needed_bytes, headroom, _CUDA_HINT)
         check_budget(staging.bytes, host_headroom(), "Make staging_bytes smaller")
 
