@@ -32,7 +32,8 @@ def test_a_report_says_what_was_brought_and_nothing_where_nothing_was(tmp_path: 
     assert (report.tier, report.evidence, report.commit) == (f"shared:{tmp_path / 'shared'}", "sha256", COMMIT)
     assert report.blocks_verified == len(FILES)
     assert report.seconds == pytest.approx(sum(report.stages.values()))
-    assert report.bound_by in {"read", "hash", "write"}
+    longest = max(report.stages, key=lambda stage: report.stages[stage])
+    assert report.bound_by in ({"read", "hash", "write"} if longest == "stream" else {longest})
     assert report.busy_s["write"] > 0
     assert report.busy_s["hash"] > 0
     assert re.fullmatch(

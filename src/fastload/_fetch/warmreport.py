@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._clock import judge
+from fastload._clock import Work, judge
 from fastload._store.admit.admission import PEAK_STAGING_BYTES
 from fastload._verify.digest import count_blocks
 from fastload.errors import quoted
@@ -37,15 +37,16 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
     """
     clock.enter("finish")
     tally, evidence = brought.tally, _name_evidence(offer, brought.files)
-    stream_s = clock.stages["stream"]
-    verdict = judge(tally.busy.seconds, reader=offer.tier, bytes_read=tally.read_bytes, stream_s=stream_s)
+    verdict = judge(
+        Work(reader=offer.tier, bytes_read=tally.read_bytes, stages=dict(clock.stages), busy_s=dict(tally.busy.seconds))
+    )
     return Report(
         bytes=sum(file.size for file in brought.files),
         bytes_read=tally.read_bytes,
         tensors=0,
         seconds=sum(clock.stages.values()),
         stages=dict(clock.stages),
-        busy_s=dict(tally.busy.seconds),
+        busy_s=tally.busy.by_activity,
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
         tier=offer.tier,

@@ -45,6 +45,8 @@ _U64_MAX = (1 << 64) - 1
 _BEGIN, _END = itemgetter(3), itemgetter(4)
 _METADATA = "__metadata__"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
+_FIELDS_OF = itemgetter("dtype", "shape", "data_offsets")
+_INTEGERS = {int}
 _STRANGERS = (
     (b"version ", "It is git-lfs's pointer to the file, not the file: run git lfs pull, or fetch it from the hub"),
     (b"<", "It is a web page, such as a proxy or a login answers: fetch the file again"),
@@ -197,28 +199,29 @@ def _parse_metadata(value: Any, path: str) -> dict[str, str]:
 def _parse_tensor(name: str, entry: Any, path: str, data_start: int) -> TensorInfo:
     if type(entry) is not dict:
         raise FormatError(path, f"an entry that is {_kind(entry)}", "an object", tensor=name)
-    if entry.keys() != _FIELDS:
-        _check_fields(name, entry, path)
-    spelling, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not entry.keys() >= _FIELDS:
+        raise _lacks_fields(name, entry, path)
+    spelling, shape, offsets = _FIELDS_OF(entry)
     dtype = DTYPES.get(spelling) if type(spelling) is str else None
     if dtype is None:
         raise FormatError(path, f"dtype {_kind(spelling)}", "one of " + ", ".join(DTYPES), tensor=name)
-    _check_integers(name, "shape", shape, path)
-    _check_integers(name, "data_offsets", offsets, path)
+    # Asked of both at once, since a header of 100 MB may have a million tensors: which one is wrong is told apart then.
+    if not (type(shape) is type(offsets) is list and {*map(type, shape), *map(type, offsets)} <= _INTEGERS):
+        _check_integers(name, "shape", shape, path)
+        _check_integers(name, "data_offsets", offsets, path)
     if len(shape) > _MAX_RANK:
         raise FormatError(path, f"{len(shape)} dimensions", f"at most {_MAX_RANK}", tensor=name)
     if len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - a begin and an end
         raise FormatError(path, f"data_offsets {offsets[:4]}", "[begin, end], begin ≤ end", tensor=name)
     begin, end = offsets
-    if math.prod(shape) * dtype.bits != (end - begin) * 8 or 0 in shape:
+    if math.prod(shape) * dtype.bits != (end - begin) * 8 or 0 in shape[1:]:
         _check_size(name, dtype, shape, end - begin, path)
     return TensorInfo(name, dtype, tuple(shape), data_start + begin, data_start + end)
 
 
-def _check_fields(name: str, entry: dict[str, Any], path: str) -> None:
+def _lacks_fields(name: str, entry: dict[str, Any], path: str) -> FormatError:
     missing = sorted(_FIELDS - entry.keys())
-    if missing:
-        raise FormatError(path, f"no {' and no '.join(missing)}", "dtype, shape and data_offsets", tensor=name)
+    return FormatError(path, f"no {' and no '.join(missing)}", "dtype, shape and data_offsets", tensor=name)
 
 
 def _check_unknown_fields(raw: bytes, path: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -85,32 +85,39 @@ class Pipeline:
 
     def _work(self) -> None:
         try:
-            with closing(self._placer.open_lane()) as lane:
+            with closing(self._open_lane()) as lane:
                 while (number := self._next(lane)) is not None:
                     self._bring(number, lane)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
             self._schedule.fail(error)
 
+    def _open_lane(self) -> Lane:
+        with self._busy.measure("copy", "open a lane"):
+            return self._placer.open_lane(self._busy.trace)
+
     def _next(self, lane: Lane) -> int | None:
-        with self._busy.measure("wait"):
+        with self._busy.measure("wait", "wait for room"):
             return self._schedule.start(partial(self._settle, lane))
 
     def _settle(self, lane: Lane) -> None:
-        with self._busy.measure("copy"):
+        with self._busy.measure("copy", "settle"):
             lane.settle()
 
     def _bring(self, number: int, lane: Lane) -> None:
         extent = self._plan.extents[number]
-        with self._sources.reader_for(extent.shard) as reader:
+        facts = {"shard": extent.shard, "offset": extent.offset, "bytes": extent.length}
+        with ExitStack() as held:
+            with self._busy.measure("read", "open"):
+                reader = held.enter_context(self._sources.reader_for(extent.shard))
             alignment_bytes = reader.alignment_bytes
-            with self._busy.measure("copy"):
+            with self._busy.measure("copy", "wait for a slot"):
                 buffers = lane.buffers_for(extent, alignment_bytes)
             check = None
-            with self._busy.measure("read"):
+            with self._busy.measure("read", f"read ({reader.name})", facts):
                 if isinstance(reader, BlockProof) and lane.takes_digests:
                     reader.read_unproven(extent.offset, buffers)
                     check = reader.check(extent.offset, extent.length)
                 else:
                     reader.read_into(extent.offset, buffers)
-            with self._busy.measure("copy"):
+            with self._busy.measure("copy", "place"):
                 lane.place(partial(self._schedule.finish, number), check)

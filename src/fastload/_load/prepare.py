@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._clock import Busy
+from fastload._clock import TURN, Busy
 from fastload._fetch.checkpoint import Fetched, fetch
 from fastload._fetch.config import is_quantised
 from fastload._load.proving import OFF, prove, require
@@ -106,7 +106,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     target.check_room(plan, staging)
     schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline)
     busy = Busy()
-    tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), schedule.is_stopped)
+    tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), lambda: busy.measure(TURN), schedule.is_stopped)
     proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell)
     if settings.verify == "require":
         require(proving, checkpoint, "verify is require")

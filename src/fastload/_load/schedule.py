@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fastload._fetch.deadline import Deadline
     from fastload._plan.extent import Extent
+    from fastload._plan.share import Share
 
 
 class Schedule:
@@ -20,26 +22,51 @@ class Schedule:
 
     With a ``window_bytes``, reading runs at most that far ahead of the caller. It never waits for a caller who waits
     for it: what the caller needs may always start.
+
+    With a ``share``, only a part of the extents is read here. Others arrive, and :meth:`finish` tells of them as well;
+    what does not concern this rank counts as placed.
     """
 
-    def __init__(self, extents: Sequence[Extent], *, window_bytes: int | None, deadline: Deadline = NEVER) -> None:
+    def __init__(
+        self,
+        extents: Sequence[Extent],
+        *,
+        window_bytes: int | None,
+        deadline: Deadline = NEVER,
+        share: Share | None = None,
+    ) -> None:
         self._deadline = deadline
-        self._ends = tuple(accumulate((extent.length for extent in extents), initial=0))
+        self._extents = extents
         self._count = len(extents)
         self._window_bytes = window_bytes
         self._changed = threading.Condition()
-        self._next = 0
+        self._is_shared = share is not None
+        own = range(len(extents)) if share is None else share.own
+        kept = range(len(extents)) if share is None else share.kept
+        here = set(own) if share is None else {*own, *(number for each in share.arrivals.values() for number in each)}
+        self._ends = tuple(
+            accumulate((e.length if number in kept else 0 for number, e in enumerate(extents)), initial=0)
+        )
+        self._waiting = deque(own)
         self._watermark = 0
-        self._placed_early: set[int] = set()
+        self._placed_early = set(range(len(extents))) - here
+        self._advance()
         self._needed = 0
         self._taken = 0
+        self._read: set[int] = set()
         self._error: BaseException | None = None
-        self._is_stopped = False
+        self._is_stopped = self._has_left = False
 
     @property
     def placed_bytes(self) -> int:
-        """Bytes of the extents below the watermark."""
+        """Bytes of the extents below the watermark of which something stays here."""
         return self._ends[self._watermark]
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of the extents that were read here, and placed."""
+        with self._changed:
+            return sum(self._extents[number].length for number in self._read)
 
     def start(self, settle: Callable[[], object] = lambda: None) -> int | None:
         """The number of the next extent; waits while the window is full; None: there is nothing left to do.
@@ -62,25 +89,56 @@ class Schedule:
         with self._changed:
             if self._is_over() or not self._may_start():
                 return None
-            self._next += 1
-            return self._next - 1
+            return self._waiting.popleft()
 
     def _is_over(self) -> bool:
-        return self._is_stopped or self._next == self._count
+        if self._is_stopped or self._waiting:
+            return self._is_stopped
+        return not self._is_shared or self._has_left or self._watermark == self._count
 
     def _may_start(self) -> bool:
-        if self._window_bytes is None or self._next < self._needed:
-            return True
-        return self._ends[self._next + 1] - self._ends[self._taken] <= self._window_bytes
+        return bool(self._waiting) and self._may_place(self._waiting[0])
 
-    def finish(self, number: int) -> None:
-        """Extent ``number`` has been placed."""
+    def _may_place(self, number: int) -> bool:
+        if self._window_bytes is None or self._has_left or number < self._needed:
+            return True
+        return self._ends[number + 1] - self._ends[self._taken] <= self._window_bytes
+
+    def wait_room(self, number: int) -> bool:
+        """Wait until extent ``number``, which arrives, is within the window; False: it is not wanted any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopped or self._may_place(number))
+            return not self._is_stopped
+
+    def take_over(self, numbers: Iterable[int]) -> None:
+        """Read these here after all: whoever should have sent them does not."""
+        with self._changed:
+            self._waiting = deque(sorted({*self._waiting, *numbers}))
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        """The caller takes nothing more. What others wait for is still read; there is no window any more."""
+        with self._changed:
+            self._has_left = True
+            self._changed.notify_all()
+
+    def has_left(self) -> bool:
+        """True once nothing that is read stays here."""
+        return self._has_left
+
+    def finish(self, number: int, *, is_read: bool = True) -> None:
+        """Extent ``number`` has been placed; it was read here, or arrived."""
         with self._changed:
             self._placed_early.add(number)
-            while self._watermark in self._placed_early:
-                self._placed_early.remove(self._watermark)
-                self._watermark += 1
+            if is_read:
+                self._read.add(number)
+            self._advance()
             self._changed.notify_all()
+
+    def _advance(self) -> None:
+        while self._watermark in self._placed_early:
+            self._placed_early.remove(self._watermark)
+            self._watermark += 1
 
     def fail(self, error: BaseException) -> None:
         """A worker cannot go on: everything stops, and the caller gets the first ``error``."""

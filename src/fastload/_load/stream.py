@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline
 from fastload._load.summary import summarise
+from fastload._trace import CALLER_LANE, Span, Trace
 from fastload.errors import UsageError, escaped
 
 if TYPE_CHECKING:
@@ -90,6 +92,17 @@ class Stream:
             raise UsageError("this stream has no report yet", "Iterate to its end, or close it")
         return self._report
 
+    def start_trace(self) -> Trace:
+        """Record which thread, stage and device stream does what and when; complete once the stream is closed.
+
+        Raises:
+            UsageError: reading has begun.
+        """
+        if self._is_started or self._job is None:
+            raise UsageError("this stream has begun to read", "Start the trace before the first tensor is taken")
+        self._job.busy.trace = Trace()
+        return self._job.busy.trace
+
     def __iter__(self) -> Self:
         return self
 
@@ -111,7 +124,10 @@ class Stream:
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
+            begin_s = time.perf_counter()
             job.schedule.wait_placed(needed, job.progress.update)
+            if job.busy.trace is not None:
+                job.busy.trace.add(Span(CALLER_LANE, "wait for bytes", "wait", begin_s, time.perf_counter(), {}))
             job.placer.catch_up()
             self._waited_for = needed
         tensor = job.placer.take(number)
@@ -154,6 +170,8 @@ class Stream:
                 held.close()
         job.fetched.close()
         job.clock.enter("finish")
+        if job.busy.trace is not None:
+            job.busy.trace.extend(job.clock.spans)
         outcome = Outcome(
             is_finished=self._is_finished,
             has_left_manifest=self._has_left_manifest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._clock import judge
+from fastload._clock import Work, judge
 from fastload._load.evidence_note import explain_evidence, find_evidence_kind
 from fastload.report import Report
 
@@ -18,16 +18,26 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     infos = [placement.info for placement in job.plan.placements[:taken]]
     headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
     reader, reason = job.sources.describe()
-    read = job.schedule.placed_bytes
+    read = job.schedule.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
-    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
+    work = Work(
+        reader=reader,
+        bytes_read=read,
+        stages=dict(job.clock.stages),
+        busy_s=dict(job.busy.seconds),
+        threads=job.lanes,
+        done_early_s=max(
+            (span.end_s - job.busy.last_s for span in job.clock.spans if span.name == "stream"), default=0.0
+        ),
+    )
+    verdict = judge(work)
     return Report(
         bytes=sum(info.nbytes for info in infos),
         bytes_read=read + headers,
         tensors=taken,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
-        busy_s=dict(job.busy.seconds),
+        busy_s=job.busy.by_activity,
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
         tier=job.fetched.tier,

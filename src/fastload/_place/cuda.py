@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from fastload._place.cuda_lane import Digesting
     from fastload._plan.plan import Plan
+    from fastload._trace import Trace
 
 
 class CudaPlacer:
@@ -62,10 +63,12 @@ class CudaPlacer:
             memory = self._allocate(arena)
             return memory, self._home.record_event()
 
-    def open_lane(self) -> CudaLane:
+    def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
         lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting)
+        if trace is not None:
+            lane.tell(trace)
         with self._lock:
             self._placed.append(lane.placed)
             self.staging_bytes += lane.staging_bytes

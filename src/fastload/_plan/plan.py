@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._plan.extent import Extent, build_extents
 from fastload._plan.layout import NOWHERE, Layout, Placement, Segment
+from fastload._plan.ranges import unite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import TensorInfo
+    from fastload._plan.ranges import Spread
 
     LayOut = Callable[[Sequence[TensorInfo], int, int], Layout]
     """Called with a shard's wanted tensors, the file's size, and the number of its first arena."""
@@ -89,12 +91,29 @@ class Plan:
             at, number = end, number + 1
 
 
-def build_plan(checkpoint: Checkpoint, wanted: Callable[[str], bool], lay_out: LayOut, *, extent_bytes: int) -> Plan:
-    """The plan that brings the tensors whose name is ``wanted`` to where ``lay_out`` puts them."""
+def build_plan(
+    checkpoint: Checkpoint,
+    wanted: Callable[[str], bool],
+    lay_out: LayOut,
+    *,
+    extent_bytes: int,
+    narrow: Callable[[TensorInfo], TensorInfo] = lambda info: info,
+    others: Spread | None = None,
+) -> Plan:
+    """The plan that brings the tensors whose name is ``wanted`` to where ``lay_out`` puts them.
+
+    Args:
+        checkpoint: what there is.
+        wanted: tells by a tensor's name.
+        lay_out: gives places.
+        extent_bytes: the largest extent, a multiple of the block.
+        narrow: gives the part of a wanted tensor that is kept.
+        others: what is read besides, because other ranks want it.
+    """
     per_shard: list[list[TensorInfo]] = [[] for _ in checkpoint.shards]
     for shard, info in checkpoint.tensors():
         if wanted(info.name):
-            per_shard[shard].append(info)
+            per_shard[shard].append(narrow(info))
     extents: list[Extent] = []
     ready_after: list[int] = []
     arenas: list[int] = []
@@ -103,7 +122,7 @@ def build_plan(checkpoint: Checkpoint, wanted: Callable[[str], bool], lay_out: L
         file_bytes = checkpoint.shards[number].header.file_bytes
         layout = lay_out(infos, file_bytes, len(arenas)) if infos else Layout((), (), ())
         first = len(extents)
-        ranges = [(info.begin, info.end) for info in infos]
+        ranges = unite([*((info.begin, info.end) for info in infos), *(others[number] if others else ())])
         extents += build_extents(number, ranges, file_bytes=file_bytes, extent_bytes=extent_bytes)
         ready_after += _find_last_extents(infos, extents[first:], first)
         arenas += layout.arena_bytes

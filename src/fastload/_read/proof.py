@@ -64,6 +64,8 @@ class ProofTell:
     tally: ProofTally
     hashing: Callable[[], AbstractContextManager[None]]
     """Entered while bytes are digested."""
+    queueing: Callable[[], AbstractContextManager[None]]
+    """Entered while a thread waits for its turn to digest."""
     is_stopped: Callable[[], bool]
     """True once nobody waits for the bytes any more."""
 

@@ -83,7 +83,7 @@ class WholeProof:
                 self._take_unplanned()
 
     def _wait_turn(self, index: int) -> bool:
-        with self._turn:
+        with self._tell.queueing(), self._turn:
             while len(self._blocks) != index:
                 if self._tell.is_stopped():
                     return False

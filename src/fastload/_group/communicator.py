@@ -1,0 +1,108 @@
+"""The ranks that load together, as one of them sees them."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from fastload._group.control import Control
+from fastload._group.link import Incoming, Outgoing
+from fastload._group.meeting import meet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from fastload._group.meeting import Seat
+    from fastload.errors import GroupError
+
+
+class Communicator:
+    """Our own connections to all peers, made for one load."""
+
+    def __init__(self, seat: Seat, *, patience_s: float) -> None:
+        """Waits for the others.
+
+        Raises:
+            GroupError: somebody did not come within ``patience_s``.
+        """
+        self._mesh = meet(seat, patience_s=patience_s)
+        self._outgoing: dict[int, Outgoing] = {}
+        self._is_closed = False
+        self._control = Control(self._mesh, self._end)
+
+    @property
+    def rank(self) -> int:
+        """This process's number in the group."""
+        return self._mesh.rank
+
+    @property
+    def size(self) -> int:
+        """How many ranks there are."""
+        return self._mesh.size
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Per rank, the number of its machine."""
+        return self._mesh.nodes
+
+    def gather(self, word: object) -> dict[int, Any]:
+        """See :meth:`~fastload._group.control.Control.gather`."""
+        return self._control.gather(word)
+
+    def fail(self, error: BaseException) -> None:
+        """See :meth:`~fastload._group.control.Control.fail`."""
+        self._control.fail(error)
+
+    def check(self) -> None:
+        """See :meth:`~fastload._group.control.Control.check`."""
+        self._control.check()
+
+    def blame(self, peer: int) -> GroupError:
+        """See :meth:`~fastload._group.control.Control.blame`."""
+        return self._control.blame(peer)
+
+    def has_left(self, peer: int) -> bool:
+        """See :meth:`~fastload._group.control.Control.has_left`."""
+        return self._control.has_left(peer)
+
+    def leave(self) -> None:
+        """See :meth:`~fastload._group.control.Control.leave`."""
+        self._control.leave()
+
+    def open_links(self, departures: Mapping[int, Sequence[int]]) -> dict[int, Outgoing]:
+        """A way to each rank to which these extents will go."""
+        self._outgoing = {peer: Outgoing(self._mesh.data[peer], numbers) for peer, numbers in departures.items()}
+        return self._outgoing
+
+    def open_incoming(self, peer: int) -> Incoming:
+        """What comes from ``peer``."""
+        return Incoming(self._mesh.data[peer])
+
+    def _end(self) -> None:
+        """Somebody failed: wake all threads that wait for a connection."""
+        for outgoing in self._outgoing.values():
+            outgoing.close()
+        for connection in self._mesh.data.values():
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connections, with a farewell where nobody failed. No thread may be using them any more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._control.close()
+        self._end()
+        self._mesh.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.fail(error)
+        self.close()

@@ -1,0 +1,248 @@
+"""What the ranks of a group say to each other besides the weights: words, heartbeats, failures, farewells.
+
+One thread listens to all peers and sends them a sign of life every second. A peer whose connection ends without a
+farewell, or that says nothing for some seconds, has failed; whoever notices, or fails itself, tells all others, so that
+everybody ends with the first cause.
+"""
+
+from __future__ import annotations
+
+import pickle
+import selectors
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastload.errors import GroupError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastload._group.meeting import Mesh
+
+BEAT_S = 1.0
+SILENCE_S = 6.0
+"""After so long without a sign of life a rank has failed. Together with the rest below ten seconds."""
+_BEAT, _WORD, _FAIL, _LEAVE, _BYE = b".WFLB"
+_HEAD_BYTES = 9
+_TEXT_LIMIT = 2000
+_READ_BYTES = 1 << 20
+_KILLED_HINT = "See its own log: it may have been killed, by the OOM killer for one. The group itself stays usable"
+_SILENT_HINT = "It may be stopped, swapping, or its machine gone. The group itself stays usable"
+_FAILED_HINT = "Mend that, then load again on all ranks. The group itself stays usable"
+
+
+class Control:
+    """The control connections of one rank."""
+
+    def __init__(self, mesh: Mesh, ended: Callable[[], None]) -> None:
+        """``ended`` is called once, when the load is over because somebody failed."""
+        self._mesh = mesh
+        self._ended = ended
+        self._changed = threading.Condition()
+        self._beat_s = 0.0
+        self._sending = {peer: threading.Lock() for peer in mesh.control}
+        self._heard_s = dict.fromkeys(mesh.control, time.monotonic())
+        self._received = {peer: bytearray() for peer in mesh.control}
+        self._words: dict[int, list[bytes]] = {peer: [] for peer in mesh.control}
+        self._left: set[int] = set()
+        self._gone: set[int] = set()
+        self._error: GroupError | None = None
+        self._is_closed = False
+        self._wake, self._waker = socket.socketpair()
+        # A daemon, as all our threads: nothing of a load keeps the interpreter from ending.
+        self._thread = threading.Thread(target=self._listen, name="fastload-group", daemon=True)
+        self._thread.start()
+
+    # What the load calls.
+
+    def gather(self, word: object) -> dict[int, Any]:
+        """Each rank's word of this round, its own included; without those that have left.
+
+        Raises:
+            GroupError: somebody failed.
+        """
+        self._tell_all(_WORD, pickle.dumps(word))
+        words: dict[int, Any] = {self._mesh.rank: word}
+        with self._changed:
+            for peer, queue in self._words.items():
+                self._changed.wait_for(partial(self._is_answered, peer))
+                self.check()
+                if queue:
+                    words[peer] = pickle.loads(queue.pop(0))  # noqa: S301 - peers have shown the token of the meeting
+        return {rank: words[rank] for rank in sorted(words)}
+
+    def _is_answered(self, peer: int) -> bool:
+        is_over = self._error is not None or peer in self._left or peer in self._gone
+        return is_over or bool(self._words[peer])
+
+    def check(self) -> None:
+        """Raise ``GroupError`` if somebody failed."""
+        if self._error is not None:
+            raise self._error
+
+    def has_left(self, peer: int) -> bool:
+        """True if it wants no more tensors."""
+        return peer in self._left
+
+    def fail(self, error: BaseException) -> None:
+        """This rank cannot go on: tell the others why, unless they know better."""
+        if isinstance(error, GroupError):
+            self._conclude(error, tells=True)
+            return
+        said = f"{type(error).__name__}: {error}"[:_TEXT_LIMIT]
+        self._conclude(GroupError(f"rank {self._mesh.rank} failed: {said}", _FAILED_HINT), tells=True)
+
+    def blame(self, peer: int) -> GroupError:
+        """The error after a connection to ``peer`` broke: what is heard of it in the next moments, if anything is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None, BEAT_S)
+        self._conclude(GroupError(f"the connection to rank {peer} broke", _KILLED_HINT), tells=True)
+        return self._error or GroupError(f"the connection to rank {peer} broke", _KILLED_HINT)
+
+    def leave(self) -> None:
+        """This rank takes no more tensors; what others wait for from it, it goes on sending."""
+        self._tell_all(_LEAVE)
+
+    def close(self) -> None:
+        """Take leave and end the connections."""
+        if self._error is None:
+            self._tell_all(_BYE)
+        self._is_closed = True
+        self._waker.send(b"!")
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        for each in (self._wake, self._waker):
+            each.close()
+
+    # Sending, from any thread.
+
+    def _tell_all(self, kind: int, content: bytes = b"") -> None:
+        for peer in self._mesh.control:
+            self._tell(peer, kind, content)
+
+    def _tell(self, peer: int, kind: int, content: bytes) -> None:
+        try:
+            with self._sending[peer]:
+                self._mesh.control[peer].sendall(_frame(kind, content))
+        except OSError:
+            return  # its end is noticed by the thread that listens, which knows whether it had said farewell
+
+    def _beat(self, peer: int) -> None:
+        """Never waits: whoever does not read is no reason not to notice that."""
+        if not self._sending[peer].acquire(blocking=False):
+            return  # somebody is sending to it just now, which is a sign of life as well
+        try:
+            self._mesh.control[peer].send(bytes([_BEAT]), socket.MSG_DONTWAIT)
+        except OSError:
+            return
+        finally:
+            self._sending[peer].release()
+
+    # Listening, in a thread of its own.
+
+    def _listen(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ, None)
+            for peer, connection in self._mesh.control.items():
+                selector.register(connection, selectors.EVENT_READ, peer)
+            looked_s = time.monotonic()
+            while not self._is_closed and self._error is None:
+                for key, _ in selector.select(BEAT_S / 2):
+                    if key.data is not None and not self._hear(key.data):
+                        selector.unregister(key.fileobj)
+                looked_s = self._keep_time(looked_s)
+
+    def _keep_time(self, looked_s: float) -> float:
+        """Send signs of life, look for those of others; the time of this look, seen from the last one."""
+        now_s = time.monotonic()
+        asleep_s = now_s - looked_s - BEAT_S
+        is_due = now_s - self._beat_s >= BEAT_S
+        self._beat_s = now_s if is_due else self._beat_s
+        for peer in self._mesh.control.keys() - self._gone:
+            if is_due:
+                self._beat(peer)
+            if asleep_s > 0:  # this process did not run itself: it could not have heard anything
+                self._heard_s[peer] += asleep_s
+            if now_s - self._heard_s[peer] > SILENCE_S:
+                what = f"rank {peer} has given no sign of life for {SILENCE_S:g} s"
+                self._conclude(GroupError(what, _SILENT_HINT), tells=True)
+        return now_s
+
+    def _hear(self, peer: int) -> bool:
+        """Take in what ``peer`` has sent; False if that was the end."""
+        try:
+            content = self._mesh.control[peer].recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            content = b""
+        self._heard_s[peer] = time.monotonic()
+        if content:
+            self._received[peer] += content
+            self._parse(peer)
+            return True
+        if peer not in self._gone and peer not in self._left:
+            self._conclude(GroupError(f"rank {peer} ended without a word", _KILLED_HINT), tells=True)
+        with self._changed:
+            self._gone.add(peer)
+            self._changed.notify_all()
+        return False
+
+    def _parse(self, peer: int) -> None:
+        received = self._received[peer]
+        while received:
+            if received[0] == _BEAT:
+                del received[:1]
+                continue
+            end = _HEAD_BYTES + int.from_bytes(received[1:_HEAD_BYTES], "little")
+            if len(received) < max(end, _HEAD_BYTES):
+                return
+            kind, content = received[0], bytes(received[_HEAD_BYTES:end])
+            del received[:end]
+            self._take(peer, kind, content)
+
+    def _take(self, peer: int, kind: int, content: bytes) -> None:
+        if kind == _FAIL:
+            self._conclude(pickle.loads(content), tells=False)  # noqa: S301 - see gather
+            return
+        with self._changed:
+            if kind == _WORD:
+                self._words[peer].append(content)
+            elif kind == _LEAVE:
+                self._left.add(peer)
+            elif kind == _BYE:
+                self._gone.add(peer)
+            self._changed.notify_all()
+
+    def _conclude(self, error: GroupError, *, tells: bool) -> None:
+        """The load is over; only the first cause counts."""
+        with self._changed:
+            if self._error is not None or self._is_closed:
+                return
+            self._error = error
+            self._changed.notify_all()
+        for peer, connection in self._mesh.control.items():
+            if tells:
+                self._tell_failure(peer, pickle.dumps(error))
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for a rank that does not read
+        self._ended()
+
+    def _tell_failure(self, peer: int, content: bytes) -> None:
+        """As :meth:`_tell`, but never waits long: a rank that is stopped must not keep the others from hearing."""
+        if not self._sending[peer].acquire(timeout=BEAT_S):
+            return
+        try:
+            self._mesh.control[peer].send(_frame(_FAIL, content), socket.MSG_DONTWAIT)
+        except OSError:
+            return
+        finally:
+            self._sending[peer].release()
+
+
+def _frame(kind: int, content: bytes) -> bytes:
+    return bytes([kind]) + len(content).to_bytes(_HEAD_BYTES - 1, "little") + content

@@ -1,0 +1,50 @@
+"""What is read of the caller's process group: who we are in it, and the store that its ranks share.
+
+None of its collectives is ever called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
+
+from fastload._group.meeting import Seat
+from fastload.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from fastload._group.meeting import Store
+
+
+def find_seat(group: object) -> Seat:
+    """This rank's seat in ``group``.
+
+    Raises:
+        UsageError: it is no process group, or this rank is not in it.
+        UnsupportedError: this torch was built without torch.distributed, or the group has no store.
+    """
+    if not dist.is_available():
+        raise UnsupportedError("this torch was built without torch.distributed", "Install one with it, or leave group=")
+    if not isinstance(group, dist.ProcessGroup):
+        what = (
+            "a group that this rank is not in" if group == dist.GroupMember.NON_GROUP_MEMBER else type(group).__name__
+        )
+        raise UsageError(f"group= got {what}", "Give a torch.distributed.ProcessGroup, such as dist.group.WORLD")
+    store = _find_store(group)
+    return Seat(group.rank(), group.size(), store, _find_host(store))
+
+
+def _find_store(group: dist.ProcessGroup) -> Any:
+    """The group's own store; in older versions of torch the one of all groups, with the group's name before the key."""
+    if hasattr(group, "get_group_store"):
+        return group.get_group_store()
+    return PrefixStore(f"fastload-{group.group_name}", _get_default_store())
+
+
+def _find_host(store: Store | Any) -> str | None:
+    """Where the store is served; None for one that is not."""
+    while isinstance(store, PrefixStore):
+        store = store.underlying_store
+    host = getattr(store, "host", None)
+    return host if isinstance(host, str) else None

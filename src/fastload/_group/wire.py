@@ -1,0 +1,70 @@
+"""Bytes on a socket: messages with their length before them, and buffers filled to the end."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LENGTH_BYTES = 8
+_MAX_MESSAGE_BYTES = 256 << 20  # 256 MiB: headers of a checkpoint may be 100 MB
+_IOV_MAX = 1024
+
+
+def send_message(connection: socket.socket, content: bytes) -> None:
+    """Send ``content`` so that :func:`receive_message` gives it back."""
+    connection.sendall(len(content).to_bytes(_LENGTH_BYTES, "little") + content)
+
+
+def receive_message(connection: socket.socket) -> bytes:
+    """The next message.
+
+    Raises:
+        EOFError: the other end has closed the connection.
+        OSError: as the system says; also where the message is longer than any of ours.
+    """
+    length = bytearray(_LENGTH_BYTES)
+    receive_into(connection, [memoryview(length)])
+    count = int.from_bytes(length, "little")
+    if count > _MAX_MESSAGE_BYTES:
+        raise OSError(f"a message of {count:,} bytes")
+    content = bytearray(count)
+    receive_into(connection, [memoryview(content)])
+    return bytes(content)
+
+
+def send_buffers(connection: socket.socket, buffers: Sequence[memoryview]) -> None:
+    """Send ``buffers``, one after another."""
+    pending = [buffer for buffer in buffers if len(buffer)]
+    first = 0
+    while first < len(pending):
+        first = _step(pending, first, connection.sendmsg(pending[first : first + _IOV_MAX]))
+
+
+def receive_into(connection: socket.socket, buffers: Sequence[memoryview]) -> None:
+    """Fill ``buffers``, one after another.
+
+    Raises:
+        EOFError: the other end has closed the connection before.
+    """
+    pending = [buffer for buffer in buffers if len(buffer)]
+    first = 0
+    while first < len(pending):
+        count = connection.recvmsg_into(pending[first : first + _IOV_MAX], 0, socket.MSG_WAITALL)[0]
+        if not count:
+            raise EOFError
+        first = _step(pending, first, count)
+
+
+def _step(pending: list[memoryview], first: int, count: int) -> int:
+    """The first buffer that is not full yet, after ``count`` more bytes."""
+    while count:
+        step = min(count, len(pending[first]))
+        count -= step
+        if step == len(pending[first]):
+            first += 1
+        else:
+            pending[first] = pending[first][step:]
+    return first

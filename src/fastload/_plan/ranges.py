@@ -1,0 +1,53 @@
+"""Half-open byte ranges ``[begin, end)`` of a file: sorted, apart from one another, none empty."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Range = tuple[int, int]
+    Ranges = tuple[Range, ...]
+    """Of one file."""
+    Spread = tuple[Ranges, ...]
+    """Of each shard of a checkpoint."""
+
+
+def unite(ranges: Iterable[Range]) -> Ranges:
+    """All bytes of ``ranges``, which may overlap and come in any order."""
+    united: list[Range] = []
+    for begin, end in sorted(ranges):
+        if begin == end:
+            continue
+        if united and begin <= united[-1][1]:
+            united[-1] = (united[-1][0], max(end, united[-1][1]))
+        else:
+            united.append((begin, end))
+    return tuple(united)
+
+
+def unite_spreads(spreads: Sequence[Spread]) -> Spread:
+    """What at least one of ``spreads`` has, shard by shard."""
+    first, *others = spreads
+    if all(other == first for other in others):  # as in a group whose ranks all want everything
+        return first
+    return tuple(unite(one for ranges in shard for one in ranges) for shard in zip(*spreads, strict=True))
+
+
+def clip(ranges: Ranges, begin: int, end: int) -> Ranges:
+    """The bytes of ``ranges`` that lie in ``[begin, end)``."""
+    first = bisect_right(ranges, begin, key=itemgetter(1))
+    clipped: list[Range] = []
+    for at in range(first, len(ranges)):
+        if ranges[at][0] >= end:
+            break
+        clipped.append((max(begin, ranges[at][0]), min(end, ranges[at][1])))
+    return tuple(clipped)
+
+
+def count_bytes(ranges: Iterable[Range]) -> int:
+    """How many bytes they are."""
+    return sum(end - begin for begin, end in ranges)
