@@ -1,8 +1,8 @@
 """SGLang: ``python -m sglang.launch_server --model-path MODEL --load-format private``.
 
 SGLang has no registry of load formats. Of those that it knows, ``private`` is the one that it leaves to others: it
-imports ``sglang.private.private_model_loader``, which is not part of it, and takes ``PrivateModelLoader`` from there. The
-plugin puts a module under that name, which imports the loader when it is asked for it.
+imports ``sglang.private.private_model_loader``, which is not part of it, and takes ``PrivateModelLoader`` from there.
+The plugin puts a module under that name, which imports the loader when it is asked for it.
 
 Written by the source of SGLang 0.5.23, and tried against a stand-in for it; not run in a real SGLang yet.
 """
