@@ -67,9 +67,7 @@ def test_what_is_no_safetensors_is_said_to_be_unverified(folder: Path, caplog: p
     assert "unverified, since it is no safetensors" in caplog.text
 
 
-@pytest.mark.skipif(
-    not hasattr(DefaultModelLoader, "_init_mm_encoder_only_weight_filter"), reason="came with vLLM 0.31"
-)
+@pytest.mark.skipif(not hasattr(DefaultModelLoader, "_init_mm_encoder_only_weight_filter"), reason="since vLLM 0.31")
 def test_shards_of_a_language_model_that_is_left_out_are_not_read(folder: Path) -> None:
     loader = FastloadLoader(LoadConfig(load_format="fastload"))
     loader._encoder_only_lm_prefixes = ("language_model.",)
