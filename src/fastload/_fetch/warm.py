@@ -82,7 +82,9 @@ def plan_warm(request: WarmRequest, settings: Settings) -> Planned:
 
 @contextmanager
 def _hub(settings: Settings) -> Iterator[HubTier | None]:
-    hub = hub_of(settings, patience_within(settings.deadline))
+    # Half of the time, so that what is there can still serve where the hub does not answer.
+    longest_s = settings.deadline / 2 if settings.deadline is not None else None
+    hub = hub_of(settings, patience_within(longest_s))
     try:
         yield hub
     finally:

@@ -56,7 +56,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         dtype: F64, F32, F16 and BF16 tensors are cast to this one of them; integers stay as they are.
         verify: ``auto``: by the best evidence there is, which the report names; ``require``: an error where there is
             none, or not enough for what is asked; ``off``.
-        reader: ``auto``, ``direct``, ``buffered`` or ``mmap``.
+        reader: ``auto``, ``gds``, ``direct``, ``buffered`` or ``mmap``.
         progress: None: a bar on a terminal, silence elsewhere; True: a line every ten seconds elsewhere;
             or a callable ``(done_bytes, total_bytes)``.
         options: settings; a keyword is stronger.
