@@ -95,7 +95,9 @@ class Tiers:
         """What lies in staging/ and journals/."""
         ours = self.repo(name) / ".fastload"
         return sorted(
-            str(path.relative_to(ours)) for part in ("staging", "journals") for path in (ours / part).iterdir()
+            str(path.relative_to(ours))
+            for part in (ours / "staging", ours / "journals")
+            for path in (part.iterdir() if part.exists() else ())
         )
 
 

@@ -12,7 +12,7 @@ from fastload._store.filesystem import has_size, make_folder, remove_file, sync_
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
-from fastload._store.keep.tidy import remove_empty
+from fastload._store.keep.tidy import make_empty, remove_empty
 from fastload._verify.manifest import dump_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError
@@ -68,7 +68,7 @@ class CacheDestination:
 
     def make(self) -> None:
         """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo."""
-        make_folder(self._layout.snapshots)
+        make_empty(self._layout)
         self.area.make()
         finish_removals(self._layout)
 

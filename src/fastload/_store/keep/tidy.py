@@ -1,4 +1,7 @@
-"""Removing the folders of a repo that holds nothing any more."""
+"""The folders of a repo that holds nothing yet, or nothing any more: both come and go by one rename.
+
+Without ``snapshots/`` the hub's tools would take a repo for a broken one.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,25 @@ _EMPTIED = "emptied."
 _OURS = ("manifests", "stamps", "pins", "marks", "journals", "staging")
 
 
+def make_empty(layout: RepoLayout) -> None:
+    """Make the repo with ``snapshots/`` in it. Whoever dies on the way leaves what :func:`remove_emptied` finds.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    if not os.path.lexists(layout.folder):
+        built = os.path.join(lease_folder(os.path.dirname(layout.folder)), f"{_EMPTIED}{new_id()}")
+        make_folder(os.path.join(built, "snapshots"))
+        with contextlib.suppress(OSError):  # somebody was faster, or took it for a dead one's; the next step says more
+            os.rename(built, layout.folder)
+        _remove_empty_below(built)
+    make_folder(layout.snapshots)
+
+
 def remove_empty(layout: RepoLayout) -> None:
     """Remove what is empty of the repo, and the repo if that is all of it. Whatever is in the way stays.
 
-    The repo goes as a whole, by a rename: without ``snapshots/`` the hub's tools would take it for a broken one.
+    The repo goes as a whole, by a rename.
     """
     for name in ("refs", "trees", ".no_exist"):
         _remove_empty_below(os.path.join(layout.folder, name))

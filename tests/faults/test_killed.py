@@ -1,0 +1,42 @@
+"""``warm`` killed by SIGKILL: a sample of what ``make test-faults`` does at every call."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arena import SOURCES, arena, in_memory
+from killed import kill_at_calls, kill_at_moments
+from workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker() as worker:
+        yield worker
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_at_some_of_the_calls_that_change_the_disk(worker: Worker, source: str) -> None:
+    with in_memory() as folder, arena(worker, folder, source) as place:
+        kill_at_calls(place, every=16).check()
+
+
+def test_while_the_folders_of_the_repo_are_made(worker: Worker) -> None:
+    """The hub's tools see a broken repo where it has no ``snapshots/``."""
+    with in_memory() as folder, arena(worker, folder, "mount") as place:
+        kill_at_calls(place, calls=("mkdir",)).check()
+
+
+def test_at_random_moments(worker: Worker) -> None:
+    with in_memory() as folder, arena(worker, folder, "mount") as place:
+        row = kill_at_moments(place, 6)
+        row.check()
+        assert any(end.startswith("killed") for end in row.ends), row
