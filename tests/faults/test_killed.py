@@ -26,13 +26,13 @@ def worker() -> Iterator[Worker]:
 @pytest.mark.parametrize("source", SOURCES)
 def test_at_some_of_the_calls_that_change_the_disk(worker: Worker, source: str) -> None:
     with in_memory() as folder, arena(worker, folder, source) as place:
-        kill_at_calls(place, every=16).check()
+        kill_at_calls(place, every=30).check()
 
 
 def test_while_the_folders_of_the_repo_are_made(worker: Worker) -> None:
     """The hub's tools see a broken repo where it has no ``snapshots/``."""
     with in_memory() as folder, arena(worker, folder, "mount") as place:
-        kill_at_calls(place, calls=("mkdir",)).check()
+        kill_at_calls(place, every=2, calls=("mkdir",)).check()
 
 
 def test_at_random_moments(worker: Worker) -> None:

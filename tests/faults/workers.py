@@ -61,7 +61,8 @@ class Job:
     def wait(self) -> Done:
         """Its end. Asking for another job's end meanwhile waits for this one."""
         code = self._worker.ask({"wait": self.pid})
-        texts = [(self._folder / name).read_text(errors="replace") for name in ("out", "err")]
+        paths = [self._folder / name for name in ("out", "err")]  # not there, if it was killed before it could open them
+        texts = [path.read_text(errors="replace") if path.exists() else "" for path in paths]
         return Done(code, *texts)
 
 

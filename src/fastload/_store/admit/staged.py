@@ -61,11 +61,16 @@ class StagingArea:
         make_folder(self.journals)
 
     def list_names(self, key: str) -> list[str]:
-        """The names under which content ``key`` was staged, by whomever."""
-        try:
-            return sorted(name for name in os.listdir(self.journals) if name.startswith(f"{key}."))
-        except FileNotFoundError:
-            return []
+        """The names under which content ``key`` was staged, by whomever.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        with writing(self.journals):
+            try:
+                return sorted(name for name in os.listdir(self.journals) if name.startswith(f"{key}."))
+            except FileNotFoundError:
+                return []
 
     def part(self, name: str) -> str:
         """The file that holds the bytes."""

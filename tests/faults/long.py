@@ -1,0 +1,101 @@
+"""All that is broken on purpose, at length: ``make test-faults``. Prints a table; exits with 1 where a case was wrong.
+
+The seeds are fixed, so that a case has a number. ``--share 0.1`` runs a tenth of the random cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from arena import SOURCES, arena, in_memory
+from changed import change_under_loads
+from fuzz import doors, fuzz, hub_doors
+from killed import kill_at_calls, kill_at_moments
+from refused import ERRORS, fail_calls
+from results import Row, as_json, as_text
+from store_machine import StoreMachine
+from workers import TORCH, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOMENTS = 500
+"""From each source."""
+_LOADS = 200
+_INPUTS = 2000
+_ANSWERS = 30
+_SEQUENCES = 2000
+_UNBOUNDED = ("newfstatat", "getdents64", "openat")
+"""Their errors are many, and some end only by the watcher's patience: docs/reliability.md."""
+
+
+def _killed(share: float) -> Iterator[Row]:
+    for source in SOURCES:
+        with Worker() as worker, in_memory() as folder, arena(worker, folder, source) as place:
+            yield kill_at_calls(place)
+            yield kill_at_moments(place, int(_MOMENTS * share))
+
+
+def _refused(_share: float) -> Iterator[Row]:
+    with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
+        yield from (fail_calls(place, (call,)) for call in ERRORS if call not in _UNBOUNDED)
+
+
+def _changed(share: float) -> Iterator[Row]:
+    with Worker(TORCH) as worker, in_memory() as folder:
+        yield change_under_loads(worker, folder, int(_LOADS * share))
+
+
+def _fuzzed(share: float) -> Iterator[Row]:
+    with in_memory() as folder:
+        for door in doors(folder):
+            yield fuzz(door, int(_INPUTS * share))
+        with hub_doors(folder) as found:
+            for door in found:
+                yield fuzz(door, int(_ANSWERS * share))
+
+
+def _modelled(share: float) -> Iterator[Row]:
+    row = Row("random sequences of 10 steps against a model of the store")
+    how = settings(
+        max_examples=int(_SEQUENCES * share),
+        stateful_step_count=10,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
+    run_state_machine_as_test(StoreMachine, settings=how)
+    row.cases = how.max_examples
+    row.ends["as the model says"] = how.max_examples
+    yield row
+
+
+def main() -> int:
+    """Run everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--share", type=float, default=1.0, help="of the random cases")
+    parser.add_argument("--json", type=Path, help="where the rows go as JSON")
+    asked = parser.parse_args()
+    os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody asks the real hub
+    rows: list[Row] = []
+    for part in (_killed, _refused, _changed, _fuzzed, _modelled):
+        for row in part(asked.share):
+            rows.append(row)
+            print(as_text([row]).splitlines()[-1], *row.wrong[:3], sep="\n    ", flush=True)  # noqa: T201
+    print("\n" + as_text(rows))  # noqa: T201
+    if asked.json:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
+        asked.json.write_text(as_json(rows))
+    return int(any(row.wrong for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Files that change under a load, in processes of their own: a sample of what ``make test-faults`` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from changed import change_under_loads
+from workers import TORCH, Worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_random_cases(tmp_path: Path) -> None:
+    with Worker(TORCH) as worker:
+        change_under_loads(worker, tmp_path, 15).check()
