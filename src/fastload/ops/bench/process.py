@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -47,9 +46,7 @@ def run_job(
     """
     command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables or os.environ
-    ) as child:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables) as child:
         limit = threading.Timer(timeout_s or threading.TIMEOUT_MAX, child.kill)
         limit.daemon = True
         limit.start()
