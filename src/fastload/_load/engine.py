@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
@@ -11,7 +12,7 @@ from fastload._load.into import choose_module_target, fill
 from fastload._load.prepare import check_cast, finding, prepare
 from fastload._load.prove_first import prove_first
 from fastload._load.stream import Weights
-from fastload._load.target import CudaTarget, Keeping, choose_target, pinning_early
+from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> S
     clock = Clock()
     parsed = parse_device(device)
     cast = None if request.dtype is None else parse_cast(request.dtype)
-    with pinning_early(parsed, request.settings.staging_bytes) as ring, finding(request, clock) as found:
+    weighed = partial(choose_digests, parsed)  # while headers are read, its kernels are compiled
+    with pinning_early(parsed, request.settings.staging_bytes) as ring, finding(request, clock, weighed) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._clock import Clock
+    from fastload._fetch.evidence import Evidence
     from fastload._fetch.through import Copy
     from fastload._format.header import TensorInfo
     from fastload._load.device_reads import DeviceReads
@@ -61,14 +62,16 @@ class Found:
 
 
 @contextmanager
-def finding(request: Request, clock: Clock) -> Iterator[Found]:
+def finding(request: Request, clock: Clock, weighed: Callable[[Evidence], object] = lambda _: None) -> Iterator[Found]:
     """Resolve and read the headers; what was opened for that is closed again if the ``with`` ends by an error.
+
+    ``weighed`` is told what proves the model, before the headers are read if it can be.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         UnsupportedError: a wanted tensor has a dtype that this torch lacks.
     """
-    fetched = fetch(request.source, request.settings, request.deadline)
+    fetched = fetch(request.source, request.settings, request.deadline, weighed)
     try:
         clock.enter("plan")
         found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
