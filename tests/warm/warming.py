@@ -37,7 +37,8 @@ def large_shard(nbytes: int, seed: int) -> bytes:
 def environment(**more: str) -> dict[str, str]:
     """This process's, without what would choose tiers, and without network."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("FASTLOAD_", "HF_", "XDG_"))}
-    return {**kept, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **more}
+    off = ("XET", "PROGRESS_BARS", "TELEMETRY", "UPDATE_CHECK")  # the command looks for a newer one of itself, on PyPI
+    return {**kept, **{f"HF_HUB_DISABLE_{what}": "1" for what in off}, **more}
 
 
 @dataclass
