@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from page_cache import evict, fill
+from fastload.ops.bench.page_cache import evict, fill
 
 _PHASES = (
     ("imports, arguments, config", re.compile(r"Initializing a V1 LLM engine")),
