@@ -81,7 +81,7 @@ def main() -> int:
     how = ""
     for _ in range(arguments.rounds):
         for load_format, done in rounds.items():
-            how = fill(shards) if arguments.cached else evict(shards)
+            how = fill(shards) if arguments.cached else evict(shards, may_drop_all=True)
             done.append(measure(arguments.model, load_format, flags))
             print(load_format, {phase: round(seconds, 2) for phase, seconds in done[-1].items()}, file=sys.stderr)
     print(f"{sum(Path(shard).stat().st_size for shard in shards) / 1e9:.2f} GB; weights before each start: {how}\n")
