@@ -98,8 +98,7 @@ class CudaPlacer:
         if arena == NOWHERE:
             tensor = view_bytes(torch.empty(0, dtype=torch.uint8, device=self._device), info)
         else:
-            memory, _ = self._arenas.get(arena)
-            self._arenas.release(arena)
+            memory, _ = self._arenas.take(arena)
             self._await(memory, arena)
             tensor = view_bytes(memory[offset : offset + info.nbytes], info)
         if self._cast is None or not is_castable(info):
