@@ -14,6 +14,7 @@ from fastload._fetch.warmrequest import WarmRequest
 from fastload._settings.values import parse_duration
 from fastload._store.wanted import parse_wish
 from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.resident import add_resident_arguments, list_models, stay_resident
 from fastload.cli.several import try_each
 from fastload.cli.text import show_bytes
 from fastload.errors import UsageError
@@ -31,7 +32,7 @@ HELP = "bring models up to a tier, verified; does nothing where they are there"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to bring, where to, and how gently."""
     parser.add_argument(
-        "models", metavar="NAME", nargs="+", help="org/name[@revision], an alias, a folder's name, a path"
+        "models", metavar="NAME", nargs="*", help="org/name[@revision], an alias, a folder's name, a path"
     )
     parser.add_argument("--to", default="local", metavar="TIER", help="local (default), shared, or the root of a cache")
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="bring these too, as '*.gguf'")
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=int, metavar="K", help="at most K copy from a shared tier at once")
     parser.add_argument("--jitter", metavar="TIME", help="wait up to this long before beginning, such as 30s")
     parser.add_argument("--dry-run", action="store_true", help="say what would be brought")
+    add_resident_arguments(parser)
     progress = parser.add_mutually_exclusive_group()
     progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
     progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
@@ -49,14 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Try all; the first failure is the command's."""
-    if len(arguments.models) > 1 and (arguments.plain or arguments.link):
+    names = list_models(arguments)
+    if len(names) > 1 and (arguments.plain or arguments.link):
         raise UsageError("--plain and --link are for one NAME", "Run warm once for each")
     settings = decide_settings(parse_settings(arguments), {})
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        facts = try_each(
-            arguments.models, lambda model: _bring(_request(arguments, model), settings, arguments), "models"
-        )
+        if arguments.every:
+            stay_resident(arguments, lambda model: _request(arguments, model), settings)
+        facts = try_each(names, lambda model: _bring(_request(arguments, model), settings, arguments), "models")
     if arguments.as_json:
         print(json.dumps(facts))
 

@@ -96,8 +96,8 @@ def _remove_ref(layout: RepoLayout, revision: str, commit: str) -> None:
 
 def _remove_what_tells_of(layout: RepoLayout, grave: Grave) -> None:
     _move(layout.manifest(grave.commit), grave.manifest)
-    for path in (layout.stamp(grave.commit), layout.pin(grave.commit), layout.tree(grave.commit)):
-        remove_file(path)
+    for name in (layout.stamp, layout.pin, layout.listed, layout.tree):
+        remove_file(name(grave.commit))
     shutil.rmtree(os.path.join(layout.folder, ".no_exist", grave.commit), ignore_errors=True)
 
 
