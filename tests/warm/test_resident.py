@@ -240,6 +240,19 @@ def test_the_ready_file_goes_with_whatever_ends_the_warmer(tiers: Tiers) -> None
     assert not ready.exists()
 
 
+def test_a_ready_file_of_a_killed_process_is_taken_away_first(tiers: Tiers) -> None:
+    ready = tiers.folder / "ready"
+    ready.write_text("{}")
+    _write_list(tiers, "org/a")
+
+    def request(name: str) -> WarmRequest:
+        assert not ready.exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stay(replace(_upkeep(tiers), request=request), 3600, str(ready), lambda _: None)
+
+
 def test_a_folder_that_was_listed_goes_too(tiers: Tiers) -> None:
     write_folder(tiers.shared / "plain", model_files(9))
     upkeep = _upkeep(tiers, prunes=True)
