@@ -1,6 +1,6 @@
 # make demo      load a real model and print the report
 # make test      set up and run every test (those for a GPU skip where there is none)
-# make test-gpu  only those
+# make test-gpu  only those, and the kernels' own, which run in Triton's interpreter where there is no GPU
 # make test-vllm in a real vLLM for the CPU, which it installs beside (3.4 GB; not with Python before 3.11)
 # make check     what CI checks besides: lint, types, import contracts, coverage of the pure rooms, the built wheel
 # make bench     the side-by-side benchmark (benchmarks/README.md)
@@ -53,6 +53,7 @@ test: $(VENV)/.test model
 
 test-gpu: $(VENV)/.test model
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m "not gpu" tests/place/test_gpu_digest.py
 
 $(VLLM)/.ready: tests/vllm/make_venv.sh constraints.txt
 	PYTHON=$(PYTHON) tests/vllm/make_venv.sh $(VLLM) 0.32.0 $(TORCH_ARGS)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from vllm.config import LoadConfig, VllmConfig, set_current_vllm_config
 
 import fastload
 from engines import outcome
+from fastload.integrations.vllm.loader import FastloadLoader
 from stored_models import COMMIT, write_cache
+from writing import pack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from engines import Engines
@@ -52,3 +58,23 @@ def test_a_wrong_block_is_mended_from_another_tier(local: Path, llama: Path, eng
     _flip(local / SHARD)
     assert outcome(REPO) == engines.expected(str(llama))
     assert (local / SHARD).read_bytes() == (llama / SHARD).read_bytes()
+
+
+class _Hasty(torch.nn.Module):
+    """A model that asks for one tensor and has enough."""
+
+    def load_weights(self, weights: Iterator[tuple[str, torch.Tensor]]) -> set[str]:
+        return {next(iter(weights))[0]}
+
+
+def test_the_proof_is_finished_even_if_the_model_stops_asking(tiers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has got is proven only at the end of the file, by the digest of the whole."""
+    monkeypatch.setenv("FASTLOAD_TIERS", "local")
+    monkeypatch.setenv("FASTLOAD_STAGING_BYTES", "4Mi")
+    big = {"model.safetensors": pack({str(n): ("U8", [1 << 20], bytes(1 << 20)) for n in range(24)})}
+    path = write_cache(tiers / "local", "org/big", COMMIT, big) / "model.safetensors"
+    path.resolve().write_bytes(big["model.safetensors"][:-1] + b"\1")
+    wanted = SimpleNamespace(model="org/big", revision=None, quantization="none", multimodal_config=None, is_moe=False)
+    loader = FastloadLoader(LoadConfig(load_format="fastload"))
+    with set_current_vllm_config(VllmConfig()), pytest.raises(fastload.IntegrityError, match=r"model\.safetensors"):
+        loader.load_weights(_Hasty(), wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from engines import Engines
 
-TWO_RANKS = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
+TWO_RANKS: dict[str, Any] = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+_HUB_CACHE = tempfile.mkdtemp(prefix="hub-cache-")
+atexit.register(shutil.rmtree, _HUB_CACHE, ignore_errors=True)
 os.environ.update(
+    HF_HUB_CACHE=_HUB_CACHE,  # read once, too
     VLLM_CPU_KVCACHE_SPACE="1",
     VLLM_CPU_OMP_THREADS_BIND="0|1",  # else two workers on one NUMA node are refused
     VLLM_NO_USAGE_STATS="1",
@@ -43,6 +49,14 @@ def engines() -> Engines:
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama in a plain folder."""
     return make_llama(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture
+def hub_cache() -> Iterator[Path]:
+    """The cache of the hub's own client in this process, which is the local tier where none is named."""
+    yield Path(_HUB_CACHE)
+    for entry in os.listdir(_HUB_CACHE):
+        shutil.rmtree(os.path.join(_HUB_CACHE, entry))
 
 
 @pytest.fixture

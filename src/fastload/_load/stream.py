@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,8 @@ from fastload._trace import CALLER_LANE, Span, Trace
 from fastload.errors import UsageError, escaped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from fastload._clock import Busy, Clock
@@ -66,15 +69,23 @@ class Job:
     progress: Progress
 
 
+def _already_taking() -> UsageError:
+    what = "this stream is being asked for a tensor already, by another thread or from within"
+    return UsageError(what, "Let one thread take the tensors and pass them on, or open a stream for each")
+
+
 class Stream:
     """Iterates over ``(name, tensor)``. Reading begins with the first one.
 
-    :meth:`close`, leaving its ``with``, or dropping it ends the reading at once.
+    :meth:`close`, leaving its ``with``, or dropping it ends the reading at once. As a generator it serves one caller at
+    a time: another thread that asks meanwhile gets an error.
     """
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._pipeline: Pipeline | None = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._turn = threading.RLock()
+        self._is_taking = False
         self._is_started = False
         self._position = 0
         self._waited_for = -1
@@ -107,20 +118,41 @@ class Stream:
         return self
 
     def __next__(self) -> tuple[str, torch.Tensor]:
-        if self._job is None:
+        with self._taking():
+            job, pipeline = self._job, self._pipeline
+            if job is None or pipeline is None:
+                raise StopIteration
+            try:
+                if self._position < len(job.plan.placements):
+                    return self._take(job, pipeline)
+                self._finish(job, pipeline)
+            except BaseException:
+                self.close()
+                raise
             raise StopIteration
-        try:
-            if self._position < len(self._job.plan.placements):
-                return self._take(self._job)
-            self._finish(self._job)
-        except BaseException:
-            self.close()
-            raise
-        raise StopIteration
 
-    def _take(self, job: Job) -> tuple[str, torch.Tensor]:
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """For one at a time: two that took the same position would get the same tensor, and nobody the next one."""
+        if not self._turn.acquire(blocking=False):
+            raise _already_taking()
+        try:
+            if self._is_taking:  # the same thread, from within: a progress callback, a signal's handler
+                raise _already_taking()
+            self._is_taking = True
+            try:
+                yield
+            finally:
+                self._is_taking = False
+        finally:
+            self._turn.release()
+
+    def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
         job.deadline.check()
-        self._start(job)
+        if not self._is_started:
+            self._is_started = True
+            job.clock.enter("stream")
+            pipeline.start(job.lanes)
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
@@ -134,16 +166,10 @@ class Stream:
         self._position += 1
         return job.plan.placements[number].info.name, tensor
 
-    def _start(self, job: Job) -> None:
-        if not self._is_started:
-            self._is_started = True
-            job.clock.enter("stream")
-            self._pipeline.start(job.lanes)
-
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
         job.clock.enter("finish")
-        self._pipeline.join(job.deadline)
+        pipeline.join(job.deadline)
         job.placer.finish()
         if job.fetched.tally.repaired:
             job.clock.enter("publish")
@@ -159,11 +185,19 @@ class Stream:
 
     def close(self) -> None:
         """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid."""
+        job = self._job
+        if job is not None:
+            job.schedule.stop()  # whoever waits for a tensor in another thread waits in vain, and lets us in
+            with self._turn:
+                self._close()
+
+    def _close(self) -> None:
         job, self._job = self._job, None
-        if job is None:
+        pipeline, self._pipeline = self._pipeline, None  # it has the memory of what was read and not taken
+        if job is None or pipeline is None:
             return
         job.clock.enter("finish")
-        self._pipeline.close()
+        pipeline.close()
         job.progress.close()
         for held in (job.copy, job.reading):
             if held is not None:
@@ -187,9 +221,10 @@ class Stream:
 
     def __del__(self) -> None:
         # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
-        if getattr(self, "_job", None) is None:
+        pipeline: Pipeline | None = getattr(self, "_pipeline", None)
+        if pipeline is None:
             return
-        if self._pipeline.is_worker():
+        if pipeline.is_worker():
             # The collector runs wherever memory is asked for. A worker cannot wait for itself, and it may hold a lock.
             threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
         else:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fastload._place.cuda_lane import CudaLane
+from fastload._place.cuda_memory import room_on
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
@@ -93,7 +94,10 @@ class CudaPlacer:
             if current != self._home:
                 memory.record_stream(current)
             tensor = view_bytes(memory[offset : offset + info.nbytes], info)
-        return tensor.to(self._cast) if self._cast is not None and is_castable(info) else tensor
+        if self._cast is None or not is_castable(info):
+            return tensor
+        with room_on(self._device, tensor.numel() * self._cast.itemsize):
+            return tensor.to(self._cast)
 
     def finish(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""

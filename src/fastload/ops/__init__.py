@@ -1,1 +1,1 @@
-"""Tools for whoever runs fastload: what they say is for people and for machines, and loads nothing for anybody."""
+"""What operators run beside a load: measuring, and later looking after it. Nothing below imports this room."""

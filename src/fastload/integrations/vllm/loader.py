@@ -104,7 +104,8 @@ class FastloadLoader(DefaultModelLoader):
             # All ranks read all: here is the place for `group=`, were they to read each byte once.
             opened = stream(**where, device=_target_device(), tensors=part, progress=progress)
             self._streams.append(opened)
-            yield from opened
+            for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
+                yield tensor
             tell(opened.report, rank)
 
 

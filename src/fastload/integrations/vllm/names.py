@@ -6,16 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastload._fetch.api import resolve, warm
+from fastload._fetch.api import resolve
 from fastload.errors import ModelNotFoundError
+from fastload.integrations.names import bring, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastload._fetch.resolve import Snapshot
     from fastload.options import Options
-
-_CLOUD = ("s3://", "gs://", "az://")
 
 
 class Model(NamedTuple):
@@ -24,26 +22,6 @@ class Model(NamedTuple):
     model: str | Path
     revision: str | None = None
     subfolder: str | None = None
-
-
-def is_name(model: str) -> bool:
-    """True for what neither exists as a path, which is what vLLM takes such a word for, nor lies in object storage."""
-    return not os.path.exists(model) and not model.startswith(_CLOUD)
-
-
-def bring(name: str, revision: str | None, options: Options) -> Snapshot:
-    """Where ``name`` is; what only the hub has is brought to the local tier first, by one process for all.
-
-    Raises:
-        FastloadError: as :func:`fastload.warm` says; ``ModelNotFoundError`` where nobody has it.
-    """
-    try:
-        return resolve(name, revision=revision, options=options)
-    except ModelNotFoundError as missing:
-        try:
-            return warm(name, revision=revision, progress=True, options=options)
-        except ModelNotFoundError:
-            raise missing from None  # it lists all places where it was looked for, and what is there incomplete
 
 
 def with_revision(name: str, revision: str | None) -> str:

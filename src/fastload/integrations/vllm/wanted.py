@@ -21,15 +21,22 @@ def wanted_tensors(loader: Any, source: Any, inspection: Inspection) -> Wanted |
         inspection: what is in it.
     """
     unwanted = _unwanted_shards(loader, source, inspection)
-    local_experts = loader.local_expert_ids
-    if local_experts is None and not unwanted:
+    is_local = _expert_filter(loader.local_expert_ids)
+    if is_local is None and not unwanted:
+        return None
+
+    def is_wanted(name: str) -> bool:
+        return inspection.tensors[name].shard not in unwanted and (is_local is None or is_local(name))
+
+    return is_wanted
+
+
+def _expert_filter(local_experts: set[int] | None) -> Wanted | None:
+    if local_experts is None:
         return None
     from vllm.model_executor.model_loader.ep_weight_filter import should_skip_weight  # noqa: PLC0415 - vLLM is here
 
-    def is_wanted(name: str) -> bool:
-        return inspection.tensors[name].shard not in unwanted and not should_skip_weight(name, local_experts)
-
-    return is_wanted
+    return lambda name: not should_skip_weight(name, local_experts)
 
 
 def _unwanted_shards(loader: Any, source: Any, inspection: Inspection) -> set[str]:
