@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastload.ops.doctor.finding import Finding
 
 HELP = "say which tier, reader and evidence a load would use and why, and what to mend; ends with 22 if it would fail"
+_PAST_SHOWN = 5
 _MOUNT_OPTIONS = ("ro", "vers", "proto", "nconnect", "rsize", "wsize", "hard", "soft", "local_lock")
 """Those that decide how fast and how safely a model is read."""
 
@@ -97,6 +98,9 @@ def _show_way(seen: Diagnosis) -> Iterator[tuple[str, str]]:
         yield "path", escaped(way.path)
         yield "reader", f"{way.reader}: {way.reader_reason}"
         yield "evidence", f"{way.evidence}: {way.evidence_reason}"
+        for load in reversed(way.past[-_PAST_SHOWN:]):
+            speed = f"{load.gb_per_s:.2f} GB/s to {load.device} in {load.seconds:.2f} s"
+            yield "loaded", f"{load.finished}: {speed}, {load.reader}, bound by {load.bound_by}"
 
 
 def _show_finding(finding: Finding) -> str:

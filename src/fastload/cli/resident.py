@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fastload._settings.values import parse_duration
-from fastload.errors import UsageError
+from fastload.errors import StoreError, UsageError
 from fastload.ops.warmer.priority import lower_io_priority
 from fastload.ops.warmer.resident import stay
 from fastload.ops.warmer.upkeep import Upkeep
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastload._fetch.warmrequest import WarmRequest
+    from fastload.ops.metrics.file import MetricsFile
     from fastload.ops.warmer.upkeep import Round
     from fastload.options import Settings
 
@@ -55,7 +56,9 @@ def list_models(arguments: argparse.Namespace) -> list[str]:
     return []
 
 
-def stay_resident(arguments: argparse.Namespace, request: Callable[[str], WarmRequest], settings: Settings) -> NoReturn:
+def stay_resident(
+    arguments: argparse.Namespace, request: Callable[[str], WarmRequest], settings: Settings, metrics: MetricsFile
+) -> NoReturn:
     """Round after round; see :mod:`fastload.ops.warmer`."""
     every_s = parse_duration(arguments.every)
     if not 0 < every_s <= _LONGEST_DAYS * 86400:
@@ -72,7 +75,28 @@ def stay_resident(arguments: argparse.Namespace, request: Callable[[str], WarmRe
         prunes=arguments.prune,
     )
     ready_file = arguments.ready_file and os.path.abspath(arguments.ready_file)
-    stay(upkeep, every_s, ready_file, _print_as_json if arguments.as_json else _print)
+    show = _print_as_json if arguments.as_json else _print
+
+    def tell(done: Round) -> None:
+        _measure(done, metrics)
+        show(done)
+
+    stay(upkeep, every_s, ready_file, tell)
+
+
+def _measure(done: Round, metrics: MetricsFile) -> None:
+    """The last word on each name that is listed; that it cannot be written ends no warmer."""
+    for outcome in done.models:
+        if outcome.error is not None:
+            metrics.tell_failed(outcome.model, outcome.error)
+        elif outcome.snapshot is not None:
+            metrics.tell_done(outcome.model, outcome.snapshot.report)
+    if done.models:
+        metrics.keep_only({outcome.model for outcome in done.models})
+    try:
+        metrics.write()
+    except StoreError as exc:
+        _tell(f"no metrics: {exc}")
 
 
 def _print_as_json(done: Round) -> None:

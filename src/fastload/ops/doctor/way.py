@@ -14,9 +14,11 @@ from fastload._read.choose import choose_reader
 from fastload._read.file import identify, open_regular
 from fastload._read.reader import PlainFile
 from fastload._store.directory import find_files
+from fastload._store.keep.reports import read_reports
 from fastload._store.tiered import Tiers, search
 from fastload.errors import FastloadError, escaped
 from fastload.ops.doctor.finding import FATAL, NOTE, Finding
+from fastload.ops.doctor.history import PastLoad, judge_history, parse_past
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -42,6 +44,8 @@ class Way:
     reader_reason: str
     evidence: str
     evidence_reason: str
+    past: tuple[PastLoad, ...] = ()
+    """The last loads of it, where they are kept."""
 
 
 def find_way(model: str, settings: Settings, silent: Container[str]) -> Way:
@@ -111,7 +115,14 @@ def _way_of_stored(model: str, stored: Stored, tier_reason: str, settings: Setti
         reader_reason=why,
         evidence=evidence.kind,
         evidence_reason=_explain(evidence),
+        past=_find_past(stored),
     )
+
+
+def _find_past(stored: Stored) -> tuple[PastLoad, ...]:
+    if stored.layout is None or stored.commit is None:
+        return ()
+    return parse_past(read_reports(stored.layout, stored.commit))
 
 
 def _describe_readers(path: str, settings: Settings) -> tuple[str, str]:
@@ -141,6 +152,7 @@ def _explain(evidence: Evidence) -> str:
 
 def judge_way(way: Way) -> Iterator[Finding]:
     """What would make it faster, or safer."""
+    yield from judge_history(escaped(way.model), way.past)
     if way.evidence != "none" and "in its order" not in way.evidence_reason:
         return
     if way.tier == "hub":
