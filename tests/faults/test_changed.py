@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 
 def test_random_cases(tmp_path: Path) -> None:
     with Worker(TORCH) as worker:
-        change_under_loads(worker, tmp_path, 15).check()
+        change_under_loads(worker, tmp_path, 10).check()

@@ -24,7 +24,7 @@ _TESTS = Path(__file__).parents[1]
 _COMMAND = ("fastload.cli", "fastload._fetch.warm", "fastload._store.hub.tier", "huggingface_hub", "blake3", "forge")
 TORCH = ("fastload._load.api", "fastload._load.stream", "torch", "safetensors.torch", "numpy")
 """What a worker imports besides, whose work loads."""
-_FOLDERS = ("", "faults", "warm", "load", "place", "store", "format")
+_FOLDERS = ("", "faults", "load")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Job:
     def wait(self) -> Done:
         """Its end. Asking for another job's end meanwhile waits for this one."""
         code = self._worker.ask({"wait": self.pid})
-        paths = [self._folder / name for name in ("out", "err")]  # not there, if it was killed before it could open them
+        # Not there, if it was killed before it could open them.
+        paths = [self._folder / name for name in ("out", "err")]
         texts = [path.read_text(errors="replace") if path.exists() else "" for path in paths]
         return Done(code, *texts)
 

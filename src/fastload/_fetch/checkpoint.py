@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.damage import check_named, find_damage
 from fastload._fetch.deadline import NEVER, Deadline
@@ -26,6 +26,7 @@ from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
+from fastload._store.keep.reports import keep_report
 from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload.errors import FormatError, UnsupportedError
@@ -89,6 +90,8 @@ class Fetched:
     """Replaces, on the local tier, the files in which blocks were mended on the way."""
     begin_reading: Callable[[], Reading | None] = lambda: None
     """Shows others that it is being read."""
+    keep_report: Callable[[Mapping[str, Any]], None] = lambda _: None
+    """Is told the facts of a load that was finished."""
     close: Callable[[], None] = lambda: None
     """Lets go of what was opened to find it."""
 
@@ -110,24 +113,35 @@ def _open_offered(offer: Offer, file: File) -> Reader:
     return offer.open(next(offered for offered in offer.files if offered.path == file.path))
 
 
-def fetch(source: Source, settings: Settings, deadline: Deadline = NEVER) -> Fetched:
+def fetch(
+    source: Source,
+    settings: Settings,
+    deadline: Deadline = NEVER,
+    weighed: Callable[[Evidence], object] = lambda _: None,
+) -> Fetched:
     """The checkpoint that ``source`` means; reads headers and the index only.
+
+    Args:
+        source: what is wanted.
+        settings: all of them.
+        deadline: when to give up.
+        weighed: is told what proves the model where that is known before the headers, which are read then.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         DeadlineError: ``deadline`` is over.
     """
-    return deadline.within(lambda: _fetch(source, settings, deadline), lambda fetched: fetched.close())
+    return deadline.within(lambda: _fetch(source, settings, deadline, weighed), lambda fetched: fetched.close())
 
 
-def _fetch(source: Source, settings: Settings, deadline: Deadline) -> Fetched:
+def _fetch(source: Source, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]) -> Fetched:
     parsed = parse_model(source.model, source.revision, settings)
     if isinstance(parsed, str):
-        return _fetch_path(source, parsed, settings, deadline)
+        return _fetch_path(source, parsed, settings, deadline, weighed)
     found = search(parsed, tiers_of(settings))
     hub = hub_of(settings, patience_within(settings.deadline))
     if found.found is not None or hub is None:
-        return _fetch_stored(source, _Serving(parsed, require(found)), settings, deadline)
+        return _fetch_stored(source, _Serving(parsed, require(found)), settings, deadline, weighed)
     with ExitStack() as undo:
         undo.callback(hub.close)
         fetched = _fetch_from_hub(source, find_offer(parsed, hub, found), settings, deadline)
@@ -166,12 +180,15 @@ def _part(source: Source, folder: str) -> Part:
     return Part(os.path.join(folder, source.subfolder or ""), source.variant)
 
 
-def _fetch_path(source: Source, path: str, settings: Settings, deadline: Deadline) -> Fetched:
+def _fetch_path(
+    source: Source, path: str, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]
+) -> Fetched:
     """From where the user said; what proves it may be kept apart, never beside it."""
     stored = stored_at(path)
     if stored is None:
         return _fetch_folder(source, path, "path", NOTHING, ProofTally(), deadline.check)
     evidence = weigh(stored, no_better, settings)
+    weighed(evidence)
     fetched = _fetch_folder(source, path, "path", evidence, ProofTally(), deadline.check)
     return replace(fetched, record=_recorder(stored, evidence, settings, deadline))
 
@@ -209,13 +226,16 @@ class _Serving:
         return next((candidate for candidate in candidates if candidate.repo == self.stored.repo), candidates[0])
 
 
-def _fetch_stored(source: Source, serving: _Serving, settings: Settings, deadline: Deadline) -> Fetched:
+def _fetch_stored(
+    source: Source, serving: _Serving, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]
+) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     stored, candidate = serving.stored, serving.candidate
     repair = Repair(stored, settings)
     with ExitStack() as undo:
         undo.callback(repair.close)
         evidence, tally = weigh(stored, repair, settings), ProofTally()
+        weighed(evidence)
         if stored.tier == "local":  # alone may be written by a load
             restoring = Restoring(stored, repair, settings, deadline.check)
             fill_gaps(evidence, _part(source, stored.folder), lambda file: restoring.require(evidence, file, tally))
@@ -231,8 +251,11 @@ def _fetch_stored(source: Source, serving: _Serving, settings: Settings, deadlin
         mend_stored=repair.mend_stored,
         close=repair.close,
     )
+    layout, commit = stored.layout, stored.commit
     if stored.tier == "local":
-        return fetched
+        if layout is None or commit is None:
+            return fetched
+        return replace(fetched, keep_report=lambda facts: keep_report(layout, commit, facts))
 
     def begin() -> Copy | None:
         return begin_copy(lambda: offer_stored(stored), candidate.moving_revision, settings, deadline.check)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastload._clock import TURN, Busy
 from fastload._fetch.checkpoint import Fetched, fetch
 from fastload._fetch.config import is_quantised
+from fastload._load.depth import tune
 from fastload._load.past_host import Journey, open_device_reads
 from fastload._load.proving import OFF, prove, require
 from fastload._load.request import choose_tensors
@@ -21,6 +22,7 @@ from fastload._place.budget import host_headroom
 from fastload._place.tensors import check_castable, torch_layout
 from fastload._plan.plan import build_plan
 from fastload._progress import choose_progress
+from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError, UsageError
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._clock import Clock
+    from fastload._fetch.evidence import Evidence
     from fastload._fetch.through import Copy
     from fastload._format.header import TensorInfo
     from fastload._load.device_reads import DeviceReads
@@ -59,14 +62,16 @@ class Found:
 
 
 @contextmanager
-def finding(request: Request, clock: Clock) -> Iterator[Found]:
+def finding(request: Request, clock: Clock, weighed: Callable[[Evidence], object] = lambda _: None) -> Iterator[Found]:
     """Resolve and read the headers; what was opened for that is closed again if the ``with`` ends by an error.
+
+    ``weighed`` is told what proves the model, before the headers are read if it can be.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         UnsupportedError: a wanted tensor has a dtype that this torch lacks.
     """
-    fetched = fetch(request.source, request.settings, request.deadline)
+    fetched = fetch(request.source, request.settings, request.deadline, weighed)
     try:
         clock.enter("plan")
         found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors))
@@ -99,7 +104,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         UsageError: ``staging_bytes`` is too small for the device.
     """
     checkpoint, settings, deadline = found.fetched.checkpoint, request.settings, request.deadline
-    choices = deadline.within(lambda: _choose_readers(found, settings.reader))
+    choices = deadline.within(lambda: _choose_readers(found, settings))
     is_device, digests = device.type != "cpu", found.fetched.evidence.has_blocks
     depth = max((_find_depth(choice, is_device, digests) for choice in choices.values()), default=1)
     wish = Staging(depth, target.slots_per_lane, target.extent_bytes)
@@ -197,12 +202,13 @@ def _find_depth(choice: Choice, is_device: bool, digests: bool) -> int:  # noqa:
     return choice.digesting_depth if digests and choice.digesting_depth else choice.depth
 
 
-def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
+def _choose_readers(found: Found, settings: Settings) -> dict[int, Choice]:
     """A reader per shard that holds a wanted tensor."""
     fetched = found.fetched
     checkpoint = fetched.checkpoint
     shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
-    return {shard: fetched.choose(checkpoint.shards[shard], wanted) for shard in sorted(shards)}
+    choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader) for shard in sorted(shards)}
+    return tune(choices, checkpoint.shards, Measured(settings.measurements))
 
 
 def _teed(choice: Choice, copy: Copy, root: str, busy: Busy) -> Choice:
