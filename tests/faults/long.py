@@ -32,8 +32,9 @@ _LOADS = 200
 _INPUTS = 2000
 _ANSWERS = 30
 _SEQUENCES = 2000
-_UNBOUNDED = ("newfstatat", "getdents64", "openat")
-"""Their errors are many, and some end only by the watcher's patience: docs/reliability.md."""
+_UNBOUNDED = ("newfstatat", "getdents64", "openat", "mmap", "clone3")
+"""Not swept here: some of their cases hang or take a lease's patience each. See the open findings in
+docs/reliability.md."""
 
 
 def _killed(share: float) -> Iterator[Row]:
