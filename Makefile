@@ -85,13 +85,16 @@ coverage: $(VENV)/.test
 	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan,fastload._verify,fastload.strict_json -m pytest -q tests/format tests/plan tests/verify
 	$(BIN)/coverage report --fail-under=100 --show-missing
 
-# What is uploaded is the wheel, so the wheel is tried: in a venv of its own, without torch.
+# What is uploaded is tried: the wheel, built of the sdist, in a venv of its own, without torch; then what images hold.
 package: $(VENV)/.test model
-	rm -rf build/wheel
-	$(PIP) wheel --no-deps --wheel-dir build/wheel .
+	rm -rf build/wheel build/sdist
+	$(BIN)/python -m hatchling build --target sdist --directory build/sdist
+	$(PIP) wheel --no-deps --wheel-dir build/wheel build/sdist/*.tar.gz
 	$(PYTHON) -m venv --clear build/wheel/venv
 	build/wheel/venv/bin/python -m pip --quiet install build/wheel/*.whl
+	build/wheel/venv/bin/python -m pip --quiet check
 	build/wheel/venv/bin/python tests/try_wheel.py $(MODEL)
+	build/wheel/venv/bin/python tests/try_images.py $(MODEL)
 
 # vLLM asks for huggingface_hub 1.31 or later, so that is what an image may have.
 oldest:
