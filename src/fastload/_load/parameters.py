@@ -136,7 +136,7 @@ def assign(own: Mapping[str, torch.Tensor], infos: Iterable[TensorInfo], *, maps
         UnsupportedError: two of them overlap in part, so that each would spoil the other.
     """
     tensors = {info.name: own[info.name] for info in infos}
-    device = _main_device(own.values())
+    device = main_device(own.values())
     filled = _Filled()
     straight: set[str] = set()
     twins: set[str] = set()
@@ -224,7 +224,8 @@ def _holds_exactly(tensor: torch.Tensor, info: TensorInfo) -> bool:
     return bool(info.nbytes) and tensor.is_contiguous() and tensor.dtype == torch_layout(info)[0]
 
 
-def _main_device(tensors: Iterable[torch.Tensor]) -> torch.device:
+def main_device(tensors: Iterable[torch.Tensor]) -> torch.device:
+    """The CUDA device on which most of them are; else the CPU."""
     sizes: Counter[torch.device] = Counter()
     for tensor in tensors:
         sizes[tensor.device] += tensor.nbytes

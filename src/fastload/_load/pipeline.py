@@ -18,10 +18,16 @@ from fastload.errors import UnsupportedError
 if TYPE_CHECKING:
     from fastload._clock import Busy
     from fastload._fetch.deadline import Deadline
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Lane, Placer
+    from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
+    from fastload._read.proof import BlockCheck
+    from fastload._read.reader import Reader
 
 _JOIN_S = 0.8
 """How long closing waits for reads under way: Ctrl-C promises a second, and a dead mount may hold one for ever."""
@@ -30,12 +36,21 @@ _JOIN_S = 0.8
 class Pipeline:
     """The workers of one load."""
 
-    def __init__(self, plan: Plan, sources: Sources, placer: Placer, schedule: Schedule, busy: Busy) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Sources,
+        placer: Placer,
+        schedule: Schedule,
+        busy: Busy,
+        device_reads: DeviceReads | None = None,
+    ) -> None:
         self._plan = plan
         self._sources = sources
         self._placer = placer
         self._schedule = schedule
         self._busy = busy
+        self._device_reads = device_reads
         self._threads: list[threading.Thread] = []
 
     def start(self, thread_count: int) -> None:
@@ -44,6 +59,8 @@ class Pipeline:
         Raises:
             UnsupportedError: it grants none.
         """
+        if self._device_reads is not None:
+            self._device_reads.begin()
         for number in range(min(thread_count, len(self._plan.extents))):
             # Daemons, because a read that hangs in the kernel must not keep the interpreter from ending.
             thread = threading.Thread(target=self._work, name=f"fastload-{number}", daemon=True)
@@ -73,6 +90,8 @@ class Pipeline:
             if thread.is_alive():  # not so where Ctrl-C came before it was started, and joining it would be an error
                 thread.join(max(0.0, deadline_s - time.monotonic()))
         self._sources.close()
+        if self._device_reads is not None:
+            self._device_reads.close()
 
     def join(self, deadline: Deadline) -> None:
         """Wait until the workers have ended by themselves, as they do when all is placed; raise the first error."""
@@ -105,19 +124,40 @@ class Pipeline:
 
     def _bring(self, number: int, lane: Lane) -> None:
         extent = self._plan.extents[number]
-        facts = {"shard": extent.shard, "offset": extent.offset, "bytes": extent.length}
         with ExitStack() as held:
             with self._busy.measure("read", "open"):
                 reader = held.enter_context(self._sources.reader_for(extent.shard))
-            alignment_bytes = reader.alignment_bytes
-            with self._busy.measure("copy", "wait for a slot"):
-                buffers = lane.buffers_for(extent, alignment_bytes)
             check = None
-            with self._busy.measure("read", f"read ({reader.name})", facts):
-                if isinstance(reader, BlockProof) and lane.takes_digests:
-                    reader.read_unproven(extent.offset, buffers)
-                    check = reader.check(extent.offset, extent.length)
-                else:
-                    reader.read_into(extent.offset, buffers)
+            if isinstance(reader, BlockProof) and lane.takes_digests:
+                check = reader.check(extent.offset, extent.length)
+            is_checked = check is not None or not isinstance(reader, BlockProof)
+            if not self._bring_past_host(extent, lane, is_checked=is_checked):
+                self._read(reader, extent, lane, check)
             with self._busy.measure("copy", "place"):
                 lane.place(partial(self._schedule.finish, number), check)
+
+    def _bring_past_host(self, extent: Extent, lane: Lane, *, is_checked: bool) -> bool:
+        """True if storage has written ``extent`` to the device itself."""
+        if self._device_reads is None or not self._device_reads.is_on:
+            return False
+
+        def memory_for(files: CuFiles) -> DeviceMemory:
+            with self._busy.measure("copy", "wait for device memory"):
+                return lane.device_memory_for(extent, files)
+
+        with self._busy.measure("read", "read (cufile)", _facts(extent)):
+            return self._device_reads.bring(extent, memory_for, is_checked=is_checked)
+
+    def _read(self, reader: Reader, extent: Extent, lane: Lane, check: BlockCheck | None) -> None:
+        alignment_bytes = reader.alignment_bytes
+        with self._busy.measure("copy", "wait for a slot"):
+            buffers = lane.buffers_for(extent, alignment_bytes)
+        with self._busy.measure("read", f"read ({reader.name})", _facts(extent)):
+            if isinstance(reader, BlockProof) and check is not None:
+                reader.read_unproven(extent.offset, buffers)
+            else:
+                reader.read_into(extent.offset, buffers)
+
+
+def _facts(extent: Extent) -> dict[str, object]:
+    return {"shard": extent.shard, "offset": extent.offset, "bytes": extent.length}

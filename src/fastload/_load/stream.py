@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.deadline import Deadline
     from fastload._fetch.through import Copy
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
@@ -65,6 +66,8 @@ class Job:
     lanes: int
     device: torch.device
     digests: DeviceDigests | None
+    device_reads: DeviceReads | None
+    """The way past the host; None where there is no device."""
     clock: Clock
     busy: Busy
     progress: Progress
@@ -84,7 +87,9 @@ class Stream:
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline: Pipeline | None = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._pipeline: Pipeline | None = Pipeline(
+            job.plan, job.sources, job.placer, job.schedule, job.busy, job.device_reads
+        )
         self._turn = threading.RLock()
         self._is_taking = False
         self._is_started = False

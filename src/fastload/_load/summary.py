@@ -9,7 +9,9 @@ from fastload._load.evidence_note import explain_evidence, find_evidence_kind
 from fastload.report import Report
 
 if TYPE_CHECKING:
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
+    from fastload._load.sources import Sources
     from fastload._load.stream import Job
 
 
@@ -17,7 +19,7 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
     infos = [placement.info for placement in job.plan.placements[:taken]]
     headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
-    reader, reason = job.sources.describe()
+    reader, reason = describe_readers(job.sources, job.device_reads)
     read = job.schedule.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     work = Work(
@@ -55,6 +57,15 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
     )
+
+
+def describe_readers(sources: Sources, device_reads: DeviceReads | None) -> tuple[str, str]:
+    """Which readers served, the way past the host among them, and why."""
+    reader, reason = sources.describe()
+    if device_reads is None:
+        return reader, reason
+    name, why = device_reads.describe()
+    return (f"{name}+{reader}", f"{why}; the rest {reason}") if name else (reader, f"{reason}; no gds: {why}")
 
 
 def _describe_hashing(job: Job) -> tuple[str, str]:

@@ -11,12 +11,15 @@ from fastload._place.memory import address_of, copy_bytes, free_pages_with, map_
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, tensor_over
 from fastload._plan.layout import NOWHERE, round_up
+from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
     from fastload._trace import Trace
 
@@ -55,9 +58,8 @@ class HostPlacer:
         if arena == NOWHERE:
             tensor = tensor_over(memoryview(b""), info)
         else:
-            memory = self._arenas.get(arena)
+            memory = self._arenas.take(arena)
             buffer = memory[offset : offset + info.nbytes]
-            self._arenas.release(arena)
             tensor = tensor_over(self._own(buffer, len(memory), info.dtype.alignment_bytes), info)
         if self._cast is not None and is_castable(info):
             return cast_tensor(tensor, self._cast)
@@ -97,6 +99,10 @@ class HostLane:
             return [self._slot[: round_up(extent.length, alignment_bytes)]]
         self._staged = None
         return [target or gap for target, gap in self._targets(extent)]
+
+    def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
+        """See :class:`~fastload._place.placer.Lane`."""
+        raise UnsupportedError("host memory is no device's")
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
         """See :class:`~fastload._place.placer.Lane`."""
