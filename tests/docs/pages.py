@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
-NEEDS = ("cluster", "docker", "gpu", "internet", "checkout", "engine")
-"""Reasons for a block to be only looked at; ``engine`` is vLLM or transformers, ``checkout`` what make does."""
+NEEDS = ("cluster", "docker", "gpu", "internet", "checkout", "engine", "volume")
+"""Reasons to only look at a block: an ``engine`` is vLLM or transformers, a ``volume`` is measured for minutes."""
 _FENCE = re.compile(
     r"^(?:<!-- needs: (?P<needs>\w+) -->\n+)?```(?P<language>\w+)?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )

@@ -111,7 +111,7 @@ def test_what_is_marked_is_few_and_for_a_reason() -> None:
     marked = [block for block in ALL if block.needs is not None and not block.page.startswith("examples/")]
     assert len(marked) <= len([block for block in ALL if block.language in {"sh", "python"}]) / 2
     for block in marked:
-        assert re.search(r"make|pip|apt|cuda|docker|kubectl|vllm|module|pipeline|transformers", block.text), block
+        assert re.search(r"make|pip|apt|cuda|docker|kubectl|vllm|module|pipeline|transformers|bench", block.text), block
 
 
 def test_the_flags_that_pages_name_exist() -> None:

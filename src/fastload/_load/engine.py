@@ -68,7 +68,7 @@ def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> S
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
-        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
+        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, request.host_above_bytes)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)

@@ -38,6 +38,8 @@ class Request:
     dtype: torch.dtype | str | None
     progress: bool | Callback | None
     settings: Settings
+    host_above_bytes: int | None = None
+    """A tensor of a stream to a device that is larger than this is handed out in host memory."""
     deadline: Deadline = field(init=False)
     """Counts from when the caller asked; importing torch takes time, too."""
 
