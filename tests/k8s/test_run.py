@@ -122,7 +122,7 @@ def test_a_shared_source_and_the_nodes_own_disk(variant: str, node: Node, hub: H
     _fill(node.claim("models-shared"))
     pod = _pods(variant)["llama-8b"]
     if variant == "air-gapped":
-        node.replaced = {**node.replaced, "PYTHONPATH": ""}  # what is copied there: tests/test_install_beside.py
+        node.replaced = {**node.replaced, "PYTHONPATH": ""}  # what is copied there: tests/try_images.py
     _ends_well(node.run(pod, "warm"))
     assert content(_snapshot(node.volume(pod, "models"))) == FILES
     assert hub.requests == []
