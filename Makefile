@@ -123,12 +123,13 @@ gds:
 		--editable . numpy packaging pytest pytest-timeout hypothesis safetensors
 	build/gds/bin/python -m pytest -q tests/read/test_gds.py tests/read/test_gds_verdict.py
 
-# In a venv of its own: what draws the site is no part of the tests. Strict: a link that leads nowhere is an error.
+# In a venv of its own: what draws the site is no part of the tests. Strict: a link that leads nowhere is an error; not quiet,
+# which hides warnings from strict too.
 docs:
 	$(PYTHON) -m venv --clear build/docs
 	build/docs/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt pip
 	build/docs/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt --editable . --group docs
-	NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict
 
 bench: $(VENV)/.demo
 	$(PIP) install --requirement benchmarks/requirements.txt
