@@ -47,7 +47,7 @@ def _run(words: Sequence[str]) -> int:
     _catch_signals()
     try:
         _make_printable()
-        parsed = _build_parser().parse_args(words)
+        parsed = build_parser().parse_args(words)
         parsed.run(parsed)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -98,11 +98,12 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"See {self.prog} --help")
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their flags."""
     parser = _Parser(
         prog="fastload",
         description="Bring an LLM's weights to where they compute.",
-        epilog=_EXIT_CODES,
+        epilog=EXIT_CODES,
         allow_abbrev=False,  # what is not --json must not be taken for it
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -124,7 +125,7 @@ def _exit_codes(error: type[FastloadError]) -> Iterator[tuple[int, str]]:
         yield from _exit_codes(kind)
 
 
-_EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".join(
+EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".join(
     f"  {code:3} {name}" for code, name in sorted(_exit_codes(FastloadError))
 )
 
