@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from fastload._load.evidence_note import Outcome
@@ -186,6 +187,8 @@ class Stream:
             self._has_left_manifest = job.fetched.record(job.proving.proven)
         self._is_finished = True
         self.close()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        job.fetched.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
     def close(self) -> None:

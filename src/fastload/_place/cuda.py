@@ -122,3 +122,5 @@ class CudaPlacer:
         """See :class:`~fastload._place.placer.Placer`."""
         for placed in self._placed:
             placed.synchronize()
+        if self._ring is not None:
+            self._ring.close()
