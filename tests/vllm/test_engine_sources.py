@@ -50,7 +50,6 @@ def _load_both(folder: Path, **source: Any) -> tuple[dict[str, torch.Tensor], di
     [
         {},
         {"prefix": "all."},
-        {"prefix": "head.", "allow_patterns_overrides": ["nothing*", "head.safetensors"]},
         {"prefix": "head.", "allow_patterns_overrides": ["head.pt"]},
         {"subfolder": "tower", "prefix": "tower."},
     ],
@@ -59,6 +58,14 @@ def test_names_and_tensors_are_those_of_the_default_loader(source: dict[str, Any
     ours, expected = _load_both(folder, **source)
     assert ours.keys() == expected.keys()
     assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_head_in_a_file_of_its_own(folder: Path) -> None:
+    """The default loader of 0.27 takes no such file beside an index, so it is not asked."""
+    loader = FastloadLoader(LoadConfig(load_format="fastload"))
+    found = _load(loader, folder, prefix="head.", allow_patterns_overrides=["nothing*", "head.safetensors"])
+    assert found.keys() == {"head.weight"}
+    assert torch.equal(found["head.weight"], _HEAD["weight"])
 
 
 def test_what_is_no_safetensors_is_said_to_be_unverified(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
