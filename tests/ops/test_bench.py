@@ -132,6 +132,19 @@ def test_a_volume_is_measured_with_a_model_that_is_gone_afterwards(tmp_path: Pat
     assert found.skipped == {}
 
 
+def test_without_a_model_it_is_the_local_tier_that_is_measured(tmp_path: Path) -> None:
+    local, manifests = tmp_path / "local", tmp_path / "manifests"
+    local.mkdir()
+    manifests.mkdir()
+    settings = decide_settings(fastload.Options(local=str(local), manifests=str(manifests)), {})
+    wish = Wish(model=None, size_bytes=4 * MIB, rounds=1, states=("cached",), only=("read-buffered",))
+    found = run_bench(wish, settings)
+    assert [path.name for path in local.iterdir()] == [".locks"]  # where the hub's tools expect what is not theirs
+    assert found.folder.startswith(str(local / ".locks"))
+    assert not [path for path in (local / ".locks").rglob("*") if path.is_file()]
+    assert list(manifests.iterdir()) == []
+
+
 def test_a_share_in_use_is_read_at_the_rate_that_was_set_and_by_nobody_else(tmp_path: Path) -> None:
     wish = Wish(model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("read-buffered", "runai"))
     found = run_bench(wish, decide_settings(None, {"max_rate": "20Mi"}))
