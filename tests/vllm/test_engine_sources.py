@@ -79,3 +79,14 @@ def test_shards_of_a_language_model_that_is_left_out_are_not_read(folder: Path) 
     loader = FastloadLoader(LoadConfig(load_format="fastload"))
     loader._encoder_only_lm_prefixes = ("language_model.",)
     assert _load(loader, folder).keys() == {"vision.a", "language_model.b"}
+
+
+def test_experts_of_other_ranks_are_neither_given_nor_read(tmp_path: Path) -> None:
+    experts = {f"layers.0.experts.{number}.w1.weight": torch.arange(1000.0) for number in range(4)}
+    save_file({**experts, "layers.0.gate.weight": torch.arange(3.0)}, tmp_path / "model.safetensors")
+    loaders = FastloadLoader(LoadConfig(load_format="fastload")), DefaultModelLoader(LoadConfig(load_format="hf"))
+    for loader in loaders:
+        loader.local_expert_ids = {1}
+    ours, expected = (_load(loader, tmp_path) for loader in loaders)
+    assert ours.keys() == expected.keys() == {"layers.0.experts.1.w1.weight", "layers.0.gate.weight"}
+    assert loaders[0]._streams[-1].report.bytes == 4 * 1003
