@@ -15,7 +15,8 @@ import fastload
 from fastload import IntegrityError
 from fastload.cli import main
 from models import MIB, assert_same
-from proven_models import PLACES, READERS, Model
+from proven_models import PLACES, READERS, REPO, Model, two_large_tensors
+from stored_models import COMMIT, write_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,6 +112,28 @@ def test_without_block_digests_it_ends_the_load(
     with pytest.raises(IntegrityError, match="sha256") as caught:
         fastload.load(folder, reader=reader)
     assert caught.value.path == str(folder / SHARD)
+
+
+@pytest.mark.parametrize("load", [fastload.load, lambda path, **how: dict(fastload.stream(path, **how))])
+@pytest.mark.parametrize("verify", ["auto", "require"])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_header_that_was_read_as_another_one_ends_the_load_too(
+    tmp_path: Path, load: Callable[..., object], verify: str, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = two_large_tensors(tmp_path)
+    folder = write_cache(tmp_path / "local", REPO, COMMIT, {"model.safetensors": content})
+    real, at, left = os.pread, content.index(b"first"), threading.Semaphore(1)
+
+    def pread(descriptor: int, nbytes: int, offset: int) -> bytes:
+        read = real(descriptor, nbytes, offset)
+        is_it = read[at - offset :].startswith(b"first") and left.acquire(blocking=False)
+        return read.replace(b"first", b"girst", 1) if is_it else read
+
+    monkeypatch.setattr(os, "pread", pread)
+    with pytest.raises(IntegrityError, match="another header") as caught:
+        load(folder, reader=reader, verify=verify)
+    assert caught.value.path == str(folder / "model.safetensors")
+    assert list(fastload.load(folder)) == ["first", "last"]
 
 
 @pytest.mark.parametrize("repair", [False, True])
