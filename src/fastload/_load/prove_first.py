@@ -7,10 +7,13 @@ once for its digest and for those of its blocks, and the stream goes by the bloc
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.record import digest_file
-from fastload._fetch.workers import map_all
+from fastload._fetch.workers import Workers
+from fastload._read.file import read_header
+from fastload._read.whole_proof import check_header
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -39,14 +42,21 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
         hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"
         raise IntegrityError(serial[0][0].path, 0, "a digest of the whole file", "block digests, to stream by", hint)
 
-    def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
-        return digest_file(each[0].path, each[1], deadline.check)
+    workers = Workers(_FILES_AT_ONCE, deadline.check)
 
-    made = {file.path: file for file in deadline.within(lambda: map_all(digest, serial, _FILES_AT_ONCE))}
+    def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
+        return digest_file(each[0].path, each[1], workers.go_on)
+
+    made = {file.path: file for file in deadline.within(lambda: workers.map_all(digest, serial))}
     fetched.record(made)
     files = {**fetched.evidence.files}
     files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}
-    return replace(found, fetched=replace(fetched, evidence=replace(fetched.evidence, files=files)))
+    proven = replace(fetched, evidence=replace(fetched.evidence, files=files))
+    prove = proven.evidence.prover(proven.tally)
+    for shard, _ in serial:  # it was parsed before anything was proven
+        header, _ = deadline.within(partial(read_header, shard.path, prove))
+        check_header(shard.path, shard.header, header.digest)
+    return replace(found, fetched=proven)
 
 
 def _list_serial(found: Found) -> list[tuple[Shard, OfferedFile]]:
