@@ -82,10 +82,9 @@ APIS = {
     "auto": ("load", "stream", "load_into"),
     "direct": ("load", "stream", "load_into"),
     "buffered": ("load", "stream", "load_into"),
-    "mmap": ("load",),
+    "mmap": ("load", "load_into"),
 }
-"""By reader. By mmap neither ``stream``, which hands mapped tensors out at once, nor ``load_into``, which copies them
-after the last look at the file: an open finding, see docs/reliability.md."""
+"""By reader. By mmap no ``stream``, which hands mapped tensors out at once: what becomes of these is not promised."""
 
 
 def _content(path: str) -> bytes:

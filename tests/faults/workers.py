@@ -24,7 +24,7 @@ _TESTS = Path(__file__).parents[1]
 _COMMAND = ("fastload.cli", "fastload._fetch.warm", "fastload._store.hub.tier", "huggingface_hub", "blake3", "forge")
 TORCH = ("fastload._load.api", "fastload._load.stream", "torch", "safetensors.torch", "numpy")
 """What a worker imports besides, whose work loads."""
-_FOLDERS = ("", "faults", "load")
+_FOLDERS = ("../src", "", "faults", "load")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 import fastload
 from models import MIB, save_large
+from writing import entry, shard_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,3 +78,53 @@ def test_removed_file_is_read_to_its_end(tmp_path: Path) -> None:
         next(stream)
         (tmp_path / "model.safetensors").unlink()
         assert sum(1 for _ in stream) == len(content) - 1
+
+
+def _empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _misaligned(path: Path) -> Path:
+    """Two large tensors that begin at an odd byte."""
+    nbytes = 40 * MIB
+    header = {name: entry("F64", [nbytes // 8], n * nbytes, (n + 1) * nbytes) for n, name in enumerate("ab")}
+    raw = json.dumps(header).encode()
+    path.write_bytes(shard_bytes(raw + b" " * (-len(raw) % 8 + 1), bytes(2 * nbytes)))
+    return path
+
+
+def _fill(path: Path, progress: Callable[[int, int], None]) -> None:
+    module = torch.nn.Module()
+    for name in "ab":
+        module.register_buffer(name, torch.ones(5 * MIB, dtype=torch.float64))
+    fastload.load_into(module, path, reader="mmap", progress=progress)
+
+
+def _cast(path: Path, progress: Callable[[int, int], None]) -> None:
+    fastload.load(path, reader="mmap", dtype="F32", progress=progress)
+
+
+def _map(path: Path, progress: Callable[[int, int], None]) -> None:
+    save_large(path.parent, 4, MIB)
+    fastload.load(path, reader="mmap", progress=progress)
+
+
+def _realign(path: Path, progress: Callable[[int, int], None]) -> None:
+    fastload.load(path, reader="mmap", progress=progress)
+
+
+@pytest.mark.parametrize("change", [_empty, _grow, _replace, _rewrite])
+@pytest.mark.parametrize("load", [_map, _fill, _cast, _realign])
+def test_a_mapped_file_is_looked_at_again_once_all_was_taken(
+    tmp_path: Path, load: Callable[[Path, Callable[[int, int], None]], None], change: Callable[[Path], None]
+) -> None:
+    """All has been read when the file changes, and nothing has been taken: a copy would be a mixture, or a SIGBUS."""
+    path = _misaligned(tmp_path / "model.safetensors")
+    changes = iter([change])
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        for pending in changes if done_bytes == total_bytes else ():
+            pending(path)
+
+    with pytest.raises(fastload.IntegrityError, match=r"model\.safetensors"):
+        load(path, progress)

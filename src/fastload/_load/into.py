@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._load.target import CudaTarget, HostTarget, Keeping, choose_digests, choose_target
+from fastload._load.target import CudaTarget, HostTarget, Keeping, choose_digests, choose_mapped
 from fastload._place.cuda_memory import allocate_on
 from fastload._place.host import HostPlacer
 from fastload._place.memory import map_anonymous
@@ -91,7 +91,7 @@ class CudaModuleTarget(CudaTarget):
 def choose_module_target(destinations: Destinations, keeping: Keeping, settings: Settings, fetched: Fetched) -> Target:
     """The target that is the module's own memory; for ``reader="mmap"`` the page cache, from which all is copied."""
     if settings.reader == "mmap":
-        return choose_target(destinations.device, keeping, settings, fetched)
+        return choose_mapped(destinations.device, keeping, fetched.checkpoint, copies_all=True)
     if destinations.device.type == "cuda":
         return CudaModuleTarget(
             destinations, keeping, settings.device_bytes, choose_digests(destinations.device, fetched.evidence)

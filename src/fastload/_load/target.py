@@ -14,11 +14,11 @@ from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import HostPlacer
+from fastload._place.mapped import MappedPlacer
 from fastload._place.memory import map_anonymous
 from fastload._place.pinned_ring import PinnedRing
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
-from fastload._read.populate import map_file
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.evidence import Evidence
-    from fastload._format.checkpoint import Checkpoint
+    from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._format.header import TensorInfo
     from fastload._place.placer import Placer
+    from fastload._plan.layout import Placement
     from fastload._plan.plan import Plan
     from fastload.options import Settings
 
@@ -107,13 +108,20 @@ class Keeping:
         sizes = [p.info.nbytes * width // p.info.dtype.bits for p in plan.placements if is_castable(p.info)]
         return sum(sizes) if self.keeps_all else 2 * max(sizes, default=0)
 
-    def realigned_bytes(self, plan: Plan) -> int:
-        """Memory of the copies, existing at once, of what its arena holds misaligned; a cast lets go of its copy."""
-        copied = [p for p in plan.placements if p.offset % p.info.dtype.alignment_bytes]
+    def copied_bytes(self, plan: Plan, *, copies_all: bool) -> int:
+        """Memory of the copies of what is mapped that exist at once; a cast lets go of its copy."""
         if not self.keeps_all:
+            copied = [p for p in plan.placements if copies_all or self._casts(p) or _is_misaligned(p)]
             return 2 * max((p.info.nbytes for p in copied), default=0)
-        passing = [p.info.nbytes for p in copied if self.cast is not None and is_castable(p.info)]
-        return sum(p.info.nbytes for p in copied) - sum(passing) + max(passing, default=0)
+        passing = max((p.info.nbytes for p in plan.placements if self._casts(p)), default=0)
+        return passing + sum(p.info.nbytes for p in plan.placements if _is_misaligned(p) and not self._casts(p))
+
+    def _casts(self, placement: Placement) -> bool:
+        return self.cast is not None and is_castable(placement.info)
+
+
+def _is_misaligned(placement: Placement) -> bool:
+    return placement.offset % placement.info.dtype.alignment_bytes != 0
 
 
 class HostTarget:
@@ -153,27 +161,29 @@ class MappedTarget:
     window_bytes: int | None = None
     digests: DeviceDigests | None = None
 
-    def __init__(self, checkpoint: Checkpoint, keeping: Keeping) -> None:
+    def __init__(self, checkpoint: Checkpoint, keeping: Keeping, *, copies_all: bool = False) -> None:
         self._checkpoint = checkpoint
         self._keeping = keeping
+        self._copies_all = copies_all
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`Target`."""
         return lay_out_mapped(infos, file_bytes, first_arena=first_arena)
 
     def check_room(self, plan: Plan, staging: Staging) -> None:
-        """See :class:`Target`; only what is cast or misaligned is copied to memory that the kernel cannot take back."""
-        needed_bytes = self._keeping.cast_bytes(plan) + self._keeping.realigned_bytes(plan)
+        """See :class:`Target`; only what is copied takes memory that the kernel cannot take back."""
+        copied_bytes = self._keeping.copied_bytes(plan, copies_all=self._copies_all)
+        needed_bytes = self._keeping.cast_bytes(plan) + copied_bytes
         check_budget(needed_bytes, host_headroom(), _HOST_HINT)
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""
         shard_of = {segments[0].arena: shard for shard, segments in enumerate(plan.segments) if segments}
 
-        def allocate(arena: int) -> memoryview:
-            return map_file(self._checkpoint.shards[shard_of[arena]])
+        def file_of(arena: int) -> Shard:
+            return self._checkpoint.shards[shard_of[arena]]
 
-        return HostPlacer(plan, allocate, slot_bytes=0, cast=self._keeping.cast)
+        return MappedPlacer(plan, file_of, cast=self._keeping.cast, copies_all=self._copies_all)
 
 
 class CudaTarget:
@@ -238,6 +248,17 @@ class CudaTarget:
         return GuardedPlacer(placer, self._device)
 
 
+def choose_mapped(device: torch.device, keeping: Keeping, checkpoint: Checkpoint, *, copies_all: bool) -> MappedTarget:
+    """The page cache, as memory of ``device``.
+
+    Raises:
+        UnsupportedError: it is no device's.
+    """
+    if device.type != "cpu":
+        raise UnsupportedError('reader="mmap" serves device="cpu" only', 'Use reader="auto"')
+    return MappedTarget(checkpoint, keeping, copies_all=copies_all)
+
+
 def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fetched: Fetched) -> Target:
     """The target that is ``device``'s fresh memory, or for ``reader="mmap"`` the page cache.
 
@@ -245,9 +266,7 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fe
         UnsupportedError: ``mmap`` for a device.
     """
     if settings.reader == "mmap":
-        if device.type != "cpu":
-            raise UnsupportedError('reader="mmap" serves device="cpu" only', 'Use reader="auto"')
-        return MappedTarget(fetched.checkpoint, keeping)
+        return choose_mapped(device, keeping, fetched.checkpoint, copies_all=False)
     if device.type == "cuda":
         return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched.evidence))
     return HostTarget(keeping)

@@ -16,6 +16,7 @@ from fastload.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fastload._format.header import TensorInfo
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.cuda_driver import DeviceMemory
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fastload._read.proof import BlockCheck
     from fastload._trace import Trace
 
-_GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
+GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
 
 
 class HostPlacer:
@@ -58,22 +59,19 @@ class HostPlacer:
         if arena == NOWHERE:
             tensor = tensor_over(memoryview(b""), info)
         else:
-            memory = self._arenas.take(arena)
-            buffer = memory[offset : offset + info.nbytes]
-            tensor = tensor_over(self._own(buffer, len(memory), info.dtype.alignment_bytes), info)
+            buffer = self._arenas.take(arena)[offset : offset + info.nbytes]
+            tensor = tensor_over(self._own(buffer, arena, info), info)
         if self._cast is not None and is_castable(info):
             return cast_tensor(tensor, self._cast)
         return tensor
 
-    @staticmethod
-    def _own(buffer: memoryview, arena_bytes: int, alignment_bytes: int) -> memoryview:
-        """``buffer`` made fit to live alone: aligned (mapped files may not be), its pages returned with it."""
-        if address_of(buffer) % alignment_bytes:
-            large = len(buffer) >= _GIVES_PAGES_BACK_BYTES
-            aligned = map_anonymous(len(buffer)) if large else memoryview(bytearray(len(buffer)))
+    def _own(self, buffer: memoryview, arena: int, info: TensorInfo) -> memoryview:
+        """``buffer`` made fit to live alone: aligned, its pages returned with it."""
+        if address_of(buffer) % info.dtype.alignment_bytes:
+            aligned = room_for_copy(len(buffer))
             copy_bytes(aligned, buffer)
             return aligned
-        if len(buffer) >= _GIVES_PAGES_BACK_BYTES and len(buffer) < arena_bytes:
+        if GIVES_PAGES_BACK_BYTES <= len(buffer) < self._plan.arena_bytes[arena]:
             free_pages_with(buffer)
         return buffer
 
@@ -129,10 +127,15 @@ class HostLane:
         self._slot = memoryview(b"")
 
 
+def room_for_copy(nbytes: int) -> memoryview:
+    """Memory for one tensor, in huge pages where that matters."""
+    return map_anonymous(nbytes) if nbytes >= GIVES_PAGES_BACK_BYTES else memoryview(bytearray(nbytes))
+
+
 def cast_tensor(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """``tensor.to(dtype)``, but into huge pages where that matters."""
     nbytes = tensor.numel() * dtype.itemsize
-    if tensor.dtype == dtype or nbytes < _GIVES_PAGES_BACK_BYTES:
+    if tensor.dtype == dtype or nbytes < GIVES_PAGES_BACK_BYTES:
         return tensor.to(dtype)
 
     target = torch.frombuffer(map_anonymous(nbytes), dtype=dtype).view(tensor.shape)

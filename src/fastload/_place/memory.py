@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+import os
 import weakref
 
 from fastload._read.address_space import address_space_refusal
@@ -64,6 +65,21 @@ def address_of(buffer: memoryview) -> int:
 def copy_bytes(target: memoryview, source: memoryview) -> None:
     """``target[:] = source``, but without holding the GIL."""
     ctypes.memmove(address_of(target), address_of(source), len(source))
+
+
+def copy_own_memory(target: memoryview, source: memoryview) -> None:
+    """``target[:] = source`` by the kernel: what is mapped and cannot be touched is an error, no signal.
+
+    Raises:
+        OSError: a page of ``source`` is not there any more.
+    """
+    descriptor = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        done, begin = 0, address_of(source)
+        while done < len(target):
+            done += os.preadv(descriptor, [target[done:]], begin + done)
+    finally:
+        os.close(descriptor)
 
 
 def free_pages_with(buffer: memoryview) -> None:
