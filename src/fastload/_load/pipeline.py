@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -89,6 +90,7 @@ class Pipeline:
         for thread in self._threads:
             if thread.is_alive():  # not so where Ctrl-C came before it was started, and joining it would be an error
                 thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._schedule.forget_error()
         self._sources.close()
         if self._device_reads is not None:
             self._device_reads.close()
@@ -108,6 +110,7 @@ class Pipeline:
                 while (number := self._next(lane)) is not None:
                     self._bring(number, lane)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
+            traceback.clear_frames(error.__traceback__)  # an ExitStack's frame holds it, and both hold all memory
             self._schedule.fail(error)
 
     def _open_lane(self) -> Lane:
