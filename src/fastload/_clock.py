@@ -73,5 +73,6 @@ def judge(busy_s: dict[str, float], *, reader: str, bytes_read: int, stream_s: f
         "copy": "copying into place",
         "hash": "digesting",
         "write": "keeping a copy on the local tier",
+        "exchange": "exchanging with other ranks",
     }.get(activity, activity)
     return Verdict(activity, f"{what}: {share}, at {rate} overall")

@@ -8,8 +8,42 @@ from typing import Any
 STAGES = ("resolve", "plan", "stream", "publish", "finish")
 """Wall phases; they follow one another and their seconds add up to the report's."""
 
-ACTIVITIES = ("read", "hash", "copy", "write", "wait")
-"""What threads were busy with; summed over threads, so they overlap and may exceed the wall."""
+ACTIVITIES = ("read", "hash", "copy", "write", "exchange", "wait")
+"""What threads were busy with; summed over threads, so they overlap and may exceed the wall. ``exchange``: sending to
+other ranks of a group, and waiting for what they send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankReport:
+    """What one rank did in a load that a group carried out together."""
+
+    rank: int
+    node: int
+    """Which machine it is on; equal numbers are one machine."""
+    bytes_read: int
+    """From storage."""
+    bytes_sent: int
+    """To other ranks."""
+    bytes_received: int
+    share_s: float
+    """After so many seconds of streaming it had read all of its share."""
+    seconds: float
+    bottleneck: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupReport:
+    """What a group did together."""
+
+    rank: int
+    """Whose report this is."""
+    size: int
+    ranks: tuple[RankReport, ...]
+    """All of them on rank 0, elsewhere its own; without those that left early."""
+    slowest: int
+    """The rank that had its share last."""
+    reason: str
+    """When, and why so late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +83,8 @@ class Report:
     blocks_repaired: int
     peak_staging_bytes: int
     device: str
+    group: GroupReport | None = None
+    """None where the load was not carried out together, or left early."""
 
     @property
     def bytes_per_s(self) -> float:

@@ -38,10 +38,14 @@ _FAILED_HINT = "Mend that, then load again on all ranks. The group itself stays 
 class Control:
     """The control connections of one rank."""
 
-    def __init__(self, mesh: Mesh, ended: Callable[[], None]) -> None:
-        """``ended`` is called once, when the load is over because somebody failed."""
+    def __init__(self, mesh: Mesh, ended: Callable[[], None], left: Callable[[int], None]) -> None:
+        """``ended`` is called once, when the load is over because somebody failed; ``left`` with each rank that leaves.
+
+        Both are called by whoever notices, and must not wait.
+        """
         self._mesh = mesh
         self._ended = ended
+        self._when_left = left
         self._changed = threading.Condition()
         self._beat_s = 0.0
         self._sending = {peer: threading.Lock() for peer in mesh.control}
@@ -83,6 +87,11 @@ class Control:
         """Raise ``GroupError`` if somebody failed."""
         if self._error is not None:
             raise self._error
+
+    @property
+    def is_whole(self) -> bool:
+        """True as long as nobody has failed."""
+        return self._error is None
 
     def has_left(self, peer: int) -> bool:
         """True if it wants no more tensors."""
@@ -217,6 +226,8 @@ class Control:
             elif kind == _BYE:
                 self._gone.add(peer)
             self._changed.notify_all()
+        if kind == _LEAVE:
+            self._when_left(peer)
 
     def _conclude(self, error: GroupError, *, tells: bool) -> None:
         """The load is over; only the first cause counts."""

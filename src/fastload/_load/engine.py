@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def load(request: Request, device: torch.device | str) -> Weights:
     """See :func:`fastload.load`."""
-    with _open(request, device, keeps_all=True) as stream:
+    with _open(request, device, "load") as stream:
         weights = Weights(stream)
     weights.report = stream.report
     return weights
@@ -32,7 +32,7 @@ def load(request: Request, device: torch.device | str) -> Weights:
 
 def stream(request: Request, device: torch.device | str) -> Stream:
     """See :func:`fastload.stream`."""
-    return _open(request, device, keeps_all=False)
+    return _open(request, device, "stream")
 
 
 def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
@@ -40,27 +40,30 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     clock = Clock()
     dtype = None if request.dtype is None else parse_cast(request.dtype)
     own = parameters.own_tensors(module)
-    with finding(request, clock) as found:
+    placed = parameters.find_sharded(module)
+    with finding(request, clock, "load_into", parameters.main_device(own.values()).type, placed) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
-        if parameters.match(own, found.infos, strict=strict, dtype=dtype):
+        if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
             check_cast(found, request.source.subfolder)
         wanted = found.only(own)
-        destinations = parameters.assign(own, wanted.infos, maps=request.settings.reader == "mmap")
+        maps = request.settings.reader == "mmap"
+        destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
         keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
 
 
-def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> Stream:
+def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     clock = Clock()
     parsed = parse_device(device)
     cast = None if request.dtype is None else parse_cast(request.dtype)
-    with finding(request, clock) as found:
+    keeps_all = verb == "load"
+    with finding(request, clock, verb, parsed.type) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
-        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast)
+        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=bool(found.cuts))
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         return prepare(request, certain, target, parsed, clock)

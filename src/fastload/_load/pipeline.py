@@ -8,51 +8,73 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from fastload._load.group.exchange import LeftError
 from fastload._read.proof import BlockProof
-from fastload.errors import UnsupportedError
+from fastload.errors import GroupError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastload._clock import Busy
     from fastload._fetch.deadline import Deadline
+    from fastload._load.group.exchange import Exchange
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Lane, Placer
     from fastload._plan.plan import Plan
+    from fastload._read.reader import Reader
 
 _JOIN_S = 0.8
 """How long closing waits for reads under way: Ctrl-C promises a second, and a dead mount may hold one for ever."""
 
 
+_LEFT_HINT = "Let ranks on machines with the model take all tensors, or bring the model up on all machines"
+
+
 class Pipeline:
     """The workers of one load."""
 
-    def __init__(self, plan: Plan, sources: Sources, placer: Placer, schedule: Schedule, busy: Busy) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Sources,
+        placer: Placer,
+        schedule: Schedule,
+        busy: Busy,
+        exchange: Exchange | None = None,
+    ) -> None:
+        """``exchange``: with the other ranks of a group."""
         self._plan = plan
         self._sources = sources
         self._placer = placer
         self._schedule = schedule
         self._busy = busy
+        self._exchange = exchange
         self._threads: list[threading.Thread] = []
 
     def start(self, thread_count: int) -> None:
         """Begin to read, by fewer threads where the system does not grant so many.
 
         Raises:
-            UnsupportedError: it grants none.
+            UnsupportedError: it grants none; or not one for each rank that sends.
         """
-        for number in range(min(thread_count, len(self._plan.extents))):
+        readers: list[Callable[[], None]] = [self._work] * min(thread_count, len(self._plan.extents))
+        receivers: list[Callable[[], None]] = []
+        if self._exchange is not None:
+            receivers = [partial(self._receive, self._exchange, source) for source in self._exchange.sources]
+            readers = readers if self._exchange.can_read else []
+        for number, target in enumerate([*receivers, *readers]):
             # Daemons, because a read that hangs in the kernel must not keep the interpreter from ending.
-            thread = threading.Thread(target=self._work, name=f"fastload-{number}", daemon=True)
+            thread = threading.Thread(target=target, name=f"fastload-{number}", daemon=True)
             self._threads.append(thread)
             try:
                 thread.start()
             except RuntimeError as exc:
                 self._threads.pop()
-                if not self._threads:
+                if number < len(receivers) + min(1, len(readers)):
                     hint = "Raise its limit: ulimit -u, or pids.max of the cgroup (a container's pids limit)"
                     raise UnsupportedError("the system lets this process start no thread", hint) from exc
                 return
@@ -85,32 +107,104 @@ class Pipeline:
 
     def _work(self) -> None:
         try:
-            with closing(self._placer.open_lane()) as lane:
-                while (number := self._next(lane)) is not None:
-                    self._bring(number, lane)
+            with _Lanes(self) as lanes:
+                while (number := self._next(lanes.current)) is not None:
+                    with self._sources.reader_for(self._plan.extents[number].shard) as reader:
+                        self._bring(number, reader, lanes.current)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
-            self._schedule.fail(error)
+            self._fail(error)
+
+    def _receive(self, exchange: Exchange, source: int) -> None:
+        """Bring what one other rank sends."""
+        last = -1
+        try:
+            with _Lanes(self) as lanes:
+                for number, reader in exchange.arrivals(source):
+                    if not self._schedule.wait_room(number):
+                        return
+                    self._bring(number, reader, lanes.current, activity="exchange")
+                    last = number
+        except LeftError:
+            if not self._schedule.has_left():
+                self._take_over(exchange, source, last)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._fail(error)
+
+    def _take_over(self, exchange: Exchange, source: int, last: int) -> None:
+        missing = exchange.missing_after(source, last)
+        if exchange.can_read:
+            self._schedule.take_over(missing)
+        elif missing:
+            self._fail(GroupError(f"rank {source} left, and this machine does not have the model", _LEFT_HINT))
+
+    def _fail(self, error: BaseException) -> None:
+        if self._exchange is not None and not self._schedule.is_stopped():
+            self._exchange.fail(error)
+        self._schedule.fail(error)
 
     def _next(self, lane: Lane) -> int | None:
-        with self._busy.measure("wait"):
+        with self._busy.measure("exchange" if self._schedule.waits_for_others() else "wait"):
             return self._schedule.start(partial(self._settle, lane))
 
     def _settle(self, lane: Lane) -> None:
         with self._busy.measure("copy"):
             lane.settle()
 
-    def _bring(self, number: int, lane: Lane) -> None:
+    def _bring(self, number: int, reader: Reader, lane: Lane, *, activity: str = "read") -> None:
         extent = self._plan.extents[number]
-        with self._sources.reader_for(extent.shard) as reader:
-            alignment_bytes = reader.alignment_bytes
-            with self._busy.measure("copy"):
-                buffers = lane.buffers_for(extent, alignment_bytes)
-            check = None
-            with self._busy.measure("read"):
-                if isinstance(reader, BlockProof) and lane.takes_digests:
-                    reader.read_unproven(extent.offset, buffers)
-                    check = reader.check(extent.offset, extent.length)
-                else:
-                    reader.read_into(extent.offset, buffers)
-            with self._busy.measure("copy"):
-                lane.place(partial(self._schedule.finish, number), check)
+        with self._busy.measure("copy"):
+            buffers = lane.buffers_for(extent, reader.alignment_bytes)
+        passing_on = self._exchange if self._exchange is not None and self._exchange.sends(number) else None
+        check = None
+        with self._busy.measure(activity):
+            # What others wait for must be proven before it is sent.
+            if isinstance(reader, BlockProof) and lane.takes_digests and passing_on is None:
+                reader.read_unproven(extent.offset, buffers)
+                check = reader.check(extent.offset, extent.length)
+            else:
+                reader.read_into(extent.offset, buffers)
+        if passing_on is not None:
+            with self._busy.measure("exchange"):
+                passing_on.pass_on(number, buffers)
+        with self._busy.measure("copy"):
+            lane.place(partial(self._schedule.finish, number, is_read=activity == "read"), check)
+
+    def leave(self) -> None:
+        """Take nothing more, but go on reading and sending what other ranks wait for."""
+        if self._exchange is not None:
+            self._schedule.leave()
+            self._exchange.leave()
+
+    def open_lane(self, *, passing: bool) -> Lane:
+        """A lane of the calling thread's own: into the caller's memory, or for what only passes through."""
+        return (
+            self._exchange.passing.open_lane() if passing and self._exchange is not None else self._placer.open_lane()
+        )
+
+    def has_left(self) -> bool:
+        """True once nothing that is read stays here."""
+        return self._schedule.has_left()
+
+
+class _Lanes:
+    """One thread's lane, which is another one from when the caller takes nothing more."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._is_passing = pipeline.has_left()
+        self._lane = pipeline.open_lane(passing=self._is_passing)
+
+    @property
+    def current(self) -> Lane:
+        """The lane for the next extent."""
+        if self._pipeline.has_left() and not self._is_passing:
+            self._lane.close()
+            self._is_passing = True
+            self._lane = self._pipeline.open_lane(passing=True)
+        return self._lane
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lane.close()

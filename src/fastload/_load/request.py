@@ -38,6 +38,10 @@ class Request:
     dtype: torch.dtype | str | None
     progress: bool | Callback | None
     settings: Settings
+    group: object = None
+    """A process group of torch.distributed, whose ranks load together; None: this one alone."""
+    shard: object = None
+    """See :mod:`fastload._load.shard`."""
     deadline: Deadline = field(init=False)
     """Counts from when the caller asked; importing torch takes time, too."""
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
+
+import torch
 
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline
-from fastload._load.summary import summarise
-from fastload.errors import UsageError, escaped
+from fastload._load.summary import describe_rank, summarise
+from fastload.errors import FastloadError, UsageError, escaped
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Mapping
 
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.deadline import Deadline
     from fastload._fetch.through import Copy
+    from fastload._load.group.exchange import Exchange
+    from fastload._load.group.party import Party
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
     from fastload._store.keep.reading import Reading
-    from fastload.report import Report
+    from fastload.report import GroupReport, Report
 
 
 _log = logging.getLogger("fastload")
@@ -59,6 +64,11 @@ class Job:
     lanes: int
     device: torch.device
     digests: DeviceDigests | None
+    cuts: Mapping[str, tuple[slice, ...]]
+    """What stays, by name, of tensors that were read as a whole."""
+    party: Party | None
+    """The other ranks, where several load together."""
+    exchange: Exchange | None
     clock: Clock
     busy: Busy
     progress: Progress
@@ -72,12 +82,14 @@ class Stream:
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy)
+        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy, job.exchange)
         self._is_started = False
         self._position = 0
         self._waited_for = -1
         self._report: Report | None = None
         self._is_finished = self._has_left_manifest = False
+        self._begun_s = 0.0
+        self._group_report: GroupReport | None = None
 
     @property
     def report(self) -> Report:
@@ -100,7 +112,9 @@ class Stream:
             if self._position < len(self._job.plan.placements):
                 return self._take(self._job)
             self._finish(self._job)
-        except BaseException:
+        except BaseException as exc:
+            if self._job.party is not None:
+                self._job.party.communicator.fail(exc)
             self.close()
             raise
         raise StopIteration
@@ -116,11 +130,15 @@ class Stream:
             self._waited_for = needed
         tensor = job.placer.take(number)
         self._position += 1
-        return job.plan.placements[number].info.name, tensor
+        name = job.plan.placements[number].info.name
+        if name in job.cuts:
+            tensor = tensor[job.cuts[name]].clone(memory_format=torch.contiguous_format)
+        return name, tensor
 
     def _start(self, job: Job) -> None:
         if not self._is_started:
             self._is_started = True
+            self._begun_s = time.perf_counter()
             job.clock.enter("stream")
             self._pipeline.start(job.lanes)
 
@@ -129,37 +147,72 @@ class Stream:
         job.clock.enter("finish")
         self._pipeline.join(job.deadline)
         job.placer.finish()
-        if job.fetched.tally.repaired:
-            job.clock.enter("publish")
-            job.fetched.mend_stored()
-        if job.is_whole and (job.copy is not None or job.proving.proven):
-            job.clock.enter("publish")
-            if job.copy is not None:
-                job.copy.publish()
-            self._has_left_manifest = job.fetched.record(job.proving.proven)
+        self._keep(job)
+        if job.party is not None:
+            self._group_report = job.party.end_together(describe_rank(job, job.party, job.exchange, self._begun_s))
         self._is_finished = True
         self.close()
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
+    def _keep(self, job: Job) -> None:
+        """What stays on storage of this load: mended blocks, the copy on the local tier, a manifest."""
+        proven = job.proving.proven if job.party is None else job.party.gather_proven(job.proving.proven)
+        if job.party is not None:
+            job.party.mend_in_turn(job.fetched.mend_stored, is_needed=job.fetched.tally.repaired > 0)
+        elif job.fetched.tally.repaired:
+            job.clock.enter("publish")
+            job.fetched.mend_stored()
+        if job.is_whole and (job.copy is not None or proven):
+            job.clock.enter("publish")
+            if job.copy is not None:
+                job.copy.publish()
+            self._has_left_manifest = job.fetched.record(proven)
+
     def close(self) -> None:
-        """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid."""
+        """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid.
+
+        In a group that goes on, this rank goes on as well, in the background: others wait for its share.
+        """
         job, self._job = self._job, None
         if job is None:
             return
         job.clock.enter("finish")
-        self._pipeline.close()
+        if job.party is not None and not self._is_finished and job.party.communicator.is_whole:
+            self._linger(job)
+        else:
+            self._let_go(job)
         job.progress.close()
-        for held in (job.copy, job.reading):
-            if held is not None:
-                held.close()
-        job.fetched.close()
         job.clock.enter("finish")
         outcome = Outcome(
             is_finished=self._is_finished,
             has_left_manifest=self._has_left_manifest,
             hash_s=job.busy.seconds["hash"],
         )
-        self._report = summarise(job, self._position, outcome)
+        self._report = replace(summarise(job, self._position, outcome), group=self._group_report)
+
+    def _let_go(self, job: Job) -> None:
+        self._pipeline.close()
+        for held in (job.copy, job.reading):
+            if held is not None:
+                held.close()
+        job.fetched.close()
+        if job.party is not None:
+            job.party.communicator.close()
+
+    def _linger(self, job: Job) -> None:
+        """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
+
+        def serve() -> None:
+            try:
+                self._pipeline.join(job.deadline)
+            except FastloadError as exc:
+                _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
+            finally:
+                self._let_go(job)
+
+        self._pipeline.leave()
+        self._start(job)
+        threading.Thread(target=serve, name="fastload-linger", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self

@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 from fastload._clock import judge
 from fastload._load.evidence_note import explain_evidence, find_evidence_kind
-from fastload.report import Report
+from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
     from fastload._load.evidence_note import Outcome
+    from fastload._load.group.exchange import Exchange
+    from fastload._load.group.party import Party
     from fastload._load.stream import Job
 
 
 def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
     infos = [placement.info for placement in job.plan.placements[:taken]]
-    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
+    has_read = job.party is None or job.party.reads
+    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards) if has_read else 0
     reader, reason = job.sources.describe()
     read = job.schedule.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
@@ -44,6 +47,23 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
         blocks_repaired=job.fetched.tally.repaired,
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
+    )
+
+
+def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:
+    """What this rank of a group did, for the others."""
+    reader, _ = job.sources.describe()
+    read = job.schedule.read_bytes
+    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
+    return RankReport(
+        rank=party.rank,
+        node=party.communicator.nodes[party.rank],
+        bytes_read=read,
+        bytes_sent=exchange.sent_bytes if exchange is not None else 0,
+        bytes_received=exchange.received_bytes if exchange is not None else 0,
+        share_s=max(0.0, job.schedule.read_at_s - begun_s) if read else 0.0,
+        seconds=sum(job.clock.stages.values()),
+        bottleneck=verdict.bottleneck,
     )
 
 

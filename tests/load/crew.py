@@ -1,0 +1,119 @@
+"""Real ranks for tests: processes in a gloo group that carry out what the test says, one call after another.
+
+They are forked from a server that has imported torch, so that a new crew costs little.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+
+_LONGEST_S = 60.0
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["torch.distributed", "torch.distributed.tensor", "fastload._load.engine"])
+
+
+@dataclass
+class Outcome:
+    """What a call came to on one rank."""
+
+    value: Any
+    error: BaseException | None
+    seconds: float
+
+
+class Crew:
+    """So many ranks."""
+
+    def __init__(self, size: int) -> None:
+        ports = _context.SimpleQueue()
+        self.size = size
+        self._pipes: list[Connection] = []
+        self.processes = []
+        for rank in range(size):
+            ours, theirs = _context.Pipe()
+            process = _context.Process(target=_serve, args=(rank, size, theirs, ports), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self.processes.append(process)
+
+    def begin(self, work: Callable[..., Any], *args: Any) -> None:
+        """Every rank begins ``work(rank, *args)``, a function of a module."""
+        for pipe in self._pipes:
+            pipe.send((work, args))
+
+    def outcome(self, rank: int, within_s: float = _LONGEST_S) -> Outcome:
+        """What it came to on ``rank``."""
+        assert self._pipes[rank].poll(within_s), f"rank {rank} did not answer within {within_s} s"
+        outcome: Outcome = self._pipes[rank].recv()
+        return outcome
+
+    def call(self, work: Callable[..., Any], *args: Any) -> list[Any]:
+        """What ``work(rank, *args)`` returns on each rank; raises the first error."""
+        self.begin(work, *args)
+        outcomes = [self.outcome(rank) for rank in range(self.size)]
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+        return [outcome.value for outcome in outcomes]
+
+    def try_call(self, work: Callable[..., Any], *args: Any) -> list[BaseException | None]:
+        """The error of each rank."""
+        self.begin(work, *args)
+        return [self.outcome(rank).error for rank in range(self.size)]
+
+    def send_signal(self, rank: int, number: signal.Signals) -> None:
+        """To one rank's process."""
+        pid = self.processes[rank].pid
+        assert pid is not None
+        os.kill(pid, number)
+
+    def close(self) -> None:
+        """End them all, stopped ones too."""
+        for rank, process in enumerate(self.processes):
+            if process.is_alive():
+                self.send_signal(rank, signal.SIGKILL)
+            process.join(_LONGEST_S)
+
+
+@contextmanager
+def crew_of(size: int) -> Iterator[Crew]:
+    """A crew for one test, or for many."""
+    crew = Crew(size)
+    try:
+        yield crew
+    finally:
+        crew.close()
+
+
+def _serve(rank: int, size: int, pipe: Connection, ports: Any) -> None:
+    import torch.distributed as dist
+
+    master = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False) if rank == 0 else None
+    if master is not None:
+        for _ in range(size - 1):
+            ports.put(master.port)
+    store = master or dist.TCPStore("127.0.0.1", ports.get(), size, is_master=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=30))
+    while True:
+        try:
+            work, args = pipe.recv()
+        except EOFError:
+            return
+        begin_s = time.monotonic()
+        try:
+            outcome = Outcome(work(rank, *args), None, time.monotonic() - begin_s)
+        except BaseException as error:  # noqa: BLE001 - it travels to the test
+            outcome = Outcome(None, error, time.monotonic() - begin_s)
+        pipe.send(outcome)
