@@ -36,17 +36,19 @@ class Crew:
     """So many ranks."""
 
     def __init__(self, size: int) -> None:
-        ports = _context.SimpleQueue()
         self.size = size
         self._pipes: list[Connection] = []
         self.processes = []
         for rank in range(size):
             ours, theirs = _context.Pipe()
-            process = _context.Process(target=_serve, args=(rank, size, theirs, ports), daemon=True)
+            process = _context.Process(target=_serve, args=(rank, size, theirs), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
             self.processes.append(process)
+        port = self._pipes[0].recv()
+        for pipe in self._pipes[1:]:
+            pipe.send(port)
 
     def begin(self, work: Callable[..., Any], *args: Any) -> None:
         """Every rank begins ``work(rank, *args)``, a function of a module."""
@@ -97,14 +99,14 @@ def crew_of(size: int) -> Iterator[Crew]:
         crew.close()
 
 
-def _serve(rank: int, size: int, pipe: Connection, ports: Any) -> None:
+def _serve(rank: int, size: int, pipe: Connection) -> None:
     import torch.distributed as dist
 
-    master = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False) if rank == 0 else None
-    if master is not None:
-        for _ in range(size - 1):
-            ports.put(master.port)
-    store = master or dist.TCPStore("127.0.0.1", ports.get(), size, is_master=False)
+    if rank == 0:
+        store = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False)
+        pipe.send(store.port)
+    else:
+        store = dist.TCPStore("127.0.0.1", pipe.recv(), size, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=30))
     while True:
         try:
