@@ -51,9 +51,10 @@ class Crew:
             pipe.send(port)
 
     def begin(self, work: Callable[..., Any], *args: Any) -> None:
-        """Every rank begins ``work(rank, *args)``, a function of a module."""
-        for pipe in self._pipes:
-            pipe.send((work, args))
+        """Every rank that lives begins ``work(rank, *args)``, a function of a module."""
+        for pipe, process in zip(self._pipes, self.processes, strict=True):
+            if process.is_alive():
+                pipe.send((work, args))
 
     def outcome(self, rank: int, within_s: float = _LONGEST_S) -> Outcome:
         """What it came to on ``rank``."""

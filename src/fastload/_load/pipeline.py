@@ -138,9 +138,10 @@ class Pipeline:
             self._fail(GroupError(f"rank {source} left, and this machine does not have the model", _LEFT_HINT))
 
     def _fail(self, error: BaseException) -> None:
-        if self._exchange is not None and not self._schedule.is_stopped():
+        is_first = not self._schedule.is_stopped()
+        self._schedule.fail(error)  # first, since telling the others ends what other threads are waiting for
+        if self._exchange is not None and is_first:
             self._exchange.fail(error)
-        self._schedule.fail(error)
 
     def _next(self, lane: Lane) -> int | None:
         with self._busy.measure("exchange" if self._schedule.waits_for_others() else "wait"):
