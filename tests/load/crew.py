@@ -5,9 +5,11 @@ They are forked from a server that has imported torch, so that a new crew costs 
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
+CABLE = "flcable"
+"""What the network device is called that leads from one namespace to another."""
 _LONGEST_S = 60.0
+_CLONE_NEWNET, _CLONE_NEWUTS = 0x40000000, 0x04000000
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["torch.distributed", "torch.distributed.tensor", "fastload._load.engine"])
 
@@ -35,13 +40,16 @@ class Outcome:
 class Crew:
     """So many ranks."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self, size: int, node_of: Callable[[int], str | None] = lambda _: None, host: str = "127.0.0.1"
+    ) -> None:
+        """``node_of``: the network namespace that a rank lives in; ``host``: where rank 0 is found from all of them."""
         self.size = size
         self._pipes: list[Connection] = []
         self.processes = []
         for rank in range(size):
             ours, theirs = _context.Pipe()
-            process = _context.Process(target=_serve, args=(rank, size, theirs), daemon=True)
+            process = _context.Process(target=_serve, args=(rank, size, theirs, node_of(rank), host), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -91,23 +99,41 @@ class Crew:
 
 
 @contextmanager
-def crew_of(size: int) -> Iterator[Crew]:
-    """A crew for one test, or for many."""
-    crew = Crew(size)
+def crew_of(
+    size: int, node_of: Callable[[int], str | None] = lambda _: None, host: str = "127.0.0.1"
+) -> Iterator[Crew]:
+    """A crew for one test, or for many; see :class:`Crew`."""
+    crew = Crew(size, node_of, host)
     try:
         yield crew
     finally:
         crew.close()
 
 
-def _serve(rank: int, size: int, pipe: Connection) -> None:
+def _move_to(namespace: str) -> None:
+    """This process to another network, under another machine's name."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(f"/var/run/netns/{namespace}", os.O_RDONLY)
+    try:
+        if libc.setns(descriptor, _CLONE_NEWNET) or libc.unshare(_CLONE_NEWUTS):
+            raise OSError(ctypes.get_errno(), "setns, unshare")
+    finally:
+        os.close(descriptor)
+    socket.sethostname(namespace)
+    os.environ["GLOO_SOCKET_IFNAME"] = CABLE  # gloo looks up its own name otherwise, which leads nowhere here
+
+
+def _serve(rank: int, size: int, pipe: Connection, namespace: str | None, host: str) -> None:
+    if namespace is not None:
+        _move_to(namespace)
     import torch.distributed as dist
+    from torch._C._distributed_c10d import TCPStore
 
     if rank == 0:
-        store = dist.TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False)
+        store = TCPStore(host, 0, size, is_master=True, wait_for_workers=False)
         pipe.send(store.port)
     else:
-        store = dist.TCPStore("127.0.0.1", pipe.recv(), size, is_master=False)
+        store = TCPStore(host, pipe.recv(), size, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=30))
     while True:
         try:

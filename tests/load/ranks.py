@@ -62,8 +62,19 @@ def stream_unevenly(rank: int, path: str) -> dict[str, str]:
 
 def stream_and_leave(rank: int, path: str, leaver: int, after: int) -> dict[str, str]:
     """One rank closes its stream early."""
+    return _leave(rank, path, {"options": SMALL_WINDOW}, leaver, after)
+
+
+def stream_by_rank_and_leave(
+    rank: int, path: str, keywords: list[dict[str, Any]], leaver: int, after: int
+) -> dict[str, str]:
+    """As above, with other keywords on each rank."""
+    return _leave(rank, path, keywords[rank], leaver, after)
+
+
+def _leave(rank: int, path: str, keywords: dict[str, Any], leaver: int, after: int) -> dict[str, str]:
     got = {}
-    with fastload.stream(path, group=dist.group.WORLD, options=SMALL_WINDOW) as tensors:
+    with fastload.stream(path, group=dist.group.WORLD, **keywords) as tensors:
         for number, (name, tensor) in enumerate(tensors):
             if rank == leaver and number == after:
                 break
@@ -130,3 +141,55 @@ def send_stop(rank: int) -> None:
 def load_path_of_rank(rank: int, paths: list[str]) -> None:
     """Each rank loads from a path of its own."""
     load(rank, paths[rank])
+
+
+def load_sharded(rank: int, path: str, plan: dict[str, Any]) -> tuple[dict[str, str], Report, dict[str, Any]]:
+    """With placements; also what moved."""
+    weights = fastload.load(path, group=dist.group.WORLD, shard=plan)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    return fingerprints(weights), weights.report, shapes
+
+
+def load_own_layers(rank: int, path: str) -> tuple[list[str], Report]:
+    """As in pipeline or expert parallelism: each rank keeps other tensors, and nobody the last one."""
+    weights = fastload.load(path, group=dist.group.WORLD, shard=lambda name: _keeps(name, rank))
+    return list(weights), weights.report
+
+
+def _keeps(name: str, rank: int) -> bool:
+    number = int(name.split(".")[1])
+    return number % (dist.get_world_size() + 1) == rank
+
+
+def fill_sharded_module(rank: int, path: str, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, str], int]:
+    """A module of DTensors, by rows, by columns, whole; what is in it afterwards, put together again."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    module = torch.nn.Module()
+    for number, (name, shape) in enumerate(shapes.items()):
+        placement = [Shard(0), Shard(1), Replicate()][number % 3]
+        tensor = distribute_tensor(torch.zeros(shape, dtype=torch.bfloat16), mesh, [placement])
+        module.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=False))
+    report = fastload.load_into(module, path, group=dist.group.WORLD)
+    whole = {name: _whole(parameter) for name, parameter in module.named_parameters()}
+    return fingerprints(whole), report.bytes_read
+
+
+def fill_module_with_a_mesh_of_two(rank: int, path: str, shape: tuple[int, ...]) -> dict[str, str]:
+    """Rows over one dimension of the mesh, columns over the other."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2))
+    module = torch.nn.Module()
+    tensor = distribute_tensor(torch.zeros(shape, dtype=torch.bfloat16), mesh, [Shard(0), Shard(1)])
+    module.register_parameter("weight", torch.nn.Parameter(tensor, requires_grad=False))
+    fastload.load_into(module, path, group=dist.group.WORLD)
+    return fingerprints({"weight": _whole(module.weight)})
+
+
+def _whole(parameter: Any) -> torch.Tensor:
+    whole: torch.Tensor = parameter.full_tensor()
+    return whole

@@ -97,3 +97,14 @@ def test_a_rank_that_finds_nothing_is_named(crew: Crew, tmp_path: Path) -> None:
     errors = crew.try_call(ranks.load, str(tmp_path / "nowhere"))
     assert all(isinstance(error, FastloadError) for error in errors)
     assert any(isinstance(error, fastload.ModelNotFoundError) for error in errors)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_rank_that_closes_early_and_ends_its_process_is_read_for(doomed: Crew, model: Path, after: int) -> None:
+    """It had taken its leave: what it owes the others is read by them."""
+    doomed.begin(ranks.stream_and_exit, str(model), 1, after)
+    expected = ranks.fingerprints(fastload.load(model))
+    for rank in (0, 2):
+        outcome = doomed.outcome(rank)
+        assert outcome.error is None
+        assert outcome.value == expected
