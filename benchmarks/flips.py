@@ -26,8 +26,8 @@ sys.path.extend(str(Path(__file__).parent.parent / "tests" / part) for part in (
 
 import fastload
 from fastload import IntegrityError
+from fastload.ops.bench.tables import format_rows
 from proven_models import PLACES, READERS, Model, flip
-from tables import format_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

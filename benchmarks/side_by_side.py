@@ -7,23 +7,26 @@ python benchmarks/side_by_side.py FOLDER --growth         # 1, 2, 4, 8 GiB made 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from contestants import CEILING, CONTESTANTS, list_shards
-from machine import describe_machine
-from make_checkpoint import GIB, list_llama, list_tiny, write_checkpoint
-from page_cache import PageCacheError
-from tables import Table, format_rows
+from fastload.ops.bench.checkpoint import GIB, list_llama, list_tiny, write_checkpoint
+from fastload.ops.bench.contestants import CEILING, FASTLOAD, PEERS, find_obstacle
+from fastload.ops.bench.files import Trial, list_files
+from fastload.ops.bench.machine import describe_machine
+from fastload.ops.bench.page_cache import PageCacheError
+from fastload.ops.bench.tables import Table, format_rows
+from fastload.ops.bench.turns import Habits, Runner
 from targets import judge, judge_growth, write_record
-from turns import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CONTESTANTS = (*PEERS, *FASTLOAD, CEILING)
 _PARTS = ("cold", "cached", "tiny", "growth")
 _GROWTH_GIB = (1, 2, 4, 8)
 _TINY = 8000
@@ -31,7 +34,7 @@ _TINY = 8000
 
 def run_table(runner: Runner, title: str, folder: str, state: str, contestants: Sequence[str]) -> Table:
     """All contestants with the same folder."""
-    return runner.fill_table(Table(title, state), dict.fromkeys(contestants, folder))
+    return runner.fill_table(Table(title, state), dict.fromkeys(contestants, Trial(list_files(folder))))
 
 
 def run_tiny(runner: Runner, contestants: Sequence[str]) -> Table:
@@ -88,9 +91,10 @@ def _parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure what the command line asks for."""
     asked = _parse_arguments()
-    if asked.parts != ["growth"] and not list_shards(asked.folder):
+    if asked.parts != ["growth"] and not list_files(asked.folder).paths:
         print(f"no *.safetensors in {asked.folder!r}: make_checkpoint.py makes some", file=sys.stderr)
         return 2
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # each measurement, on stderr
     try:
         return run(asked)
     except PageCacheError as exc:
@@ -102,12 +106,13 @@ def run(asked: argparse.Namespace) -> int:
     """Measure, print the tables and the verdicts."""
     facts = describe_machine(asked.folder)
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
-    contestants = asked.only or CONTESTANTS
+    contestants = asked.only or [name for name in CONTESTANTS if find_obstacle(name, "cpu") is None]
     tables: dict[str, Table] = {}
     growth: list[Table] = []
     beside = os.path.dirname(asked.folder)
     with tempfile.TemporaryDirectory(dir=beside, prefix="side-by-side-") as temporary:
-        runner = Runner(temporary, rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience)
+        habits = Habits(rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience, may_drop_all=True)
+        runner = Runner(temporary, habits)
         for part in asked.parts:
             if part == "growth":
                 growth = run_growth(runner, asked.only or ["fastload-auto"])

@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from contestants import CEILING, LOOP
+from fastload.ops.bench.contestants import CEILING, LOOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tables import Table
+    from fastload.ops.bench.tables import Table
 
 _COPYING = ("fastload-auto", "fastload-direct", "fastload-buffered")
 _RSS_LIMIT_GIB = 0.4

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from contestants import FASTLOAD, get_ready
-from make_checkpoint import list_llama, list_tiny, write_checkpoint
-from measure import touch
+from fastload.ops.bench.checkpoint import list_llama, list_tiny, write_checkpoint
+from fastload.ops.bench.contestants import FASTLOAD, get_ready
+from fastload.ops.bench.files import Trial, list_files
+from fastload.ops.bench.measure import touch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,18 +44,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.benchmark(group="load 256 MiB and touch it")
 def test_load(benchmark: BenchmarkFixture, llama: Path, loader: str) -> None:
     """Bytes: the larger part of any real load."""
-    folder = str(llama)
-    load = get_ready(loader, folder)
-    touched = benchmark.pedantic(lambda: touch(load(folder)), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
-    assert touched == touch(get_ready("safetensors", folder)(folder))
+    files = list_files(str(llama))
+    load = get_ready(loader, Trial(files))
+    touched = benchmark.pedantic(lambda: touch(load(files)), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
+    assert touched == touch(get_ready("safetensors", Trial(files))(files))
 
 
 @pytest.mark.parametrize("loader", [*FASTLOAD, *_SAFETENSORS])
 @pytest.mark.benchmark(group="load 8,000 tiny tensors")
 def test_load_tiny(benchmark: BenchmarkFixture, tiny: Path, loader: str) -> None:
     """Tensors: what each one costs."""
-    load = get_ready(loader, str(tiny))
-    tensors = benchmark.pedantic(load, args=(str(tiny),), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
+    files = list_files(str(tiny))
+    load = get_ready(loader, Trial(files))
+    tensors = benchmark.pedantic(load, args=(files,), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
     assert len(tensors) == 8000
 
 

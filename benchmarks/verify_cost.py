@@ -7,6 +7,7 @@ python benchmarks/verify_cost.py FOLDER --parts cached --rounds 5
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -14,14 +15,25 @@ import tempfile
 from pathlib import Path
 
 import fastload
-from contestants import LOOP, OFF, PROVEN, list_shards
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
-from machine import describe_machine
-from page_cache import PageCacheError
-from tables import Table
+from fastload.ops.bench.contestants import LOOP
+from fastload.ops.bench.files import Trial, list_files
+from fastload.ops.bench.machine import describe_machine
+from fastload.ops.bench.page_cache import PageCacheError
+from fastload.ops.bench.tables import Table
+from fastload.ops.bench.turns import Habits, Runner
 from targets import judge_proof, write_record
-from turns import Runner
 
+OFF = {"off": "fastload-auto-off", "off-mmap": "fastload-mmap-off"}
+PROVEN = {
+    "manifest": "manifest",
+    "manifest-mmap": "manifest",
+    "recorded": "manifest (recorded)",
+    "sha256": "sha256",
+    "etag": "etag",
+}
+"""By which evidence each of them must have proven its bytes."""
+LOADERS = OFF | {row: "fastload-mmap" if row.endswith("-mmap") else "fastload-auto" for row in PROVEN}
 _PARTS = ("cold", "cached")
 _COMMIT = "c0ffee" * 6 + "abcd"
 
@@ -94,11 +106,13 @@ def run(asked: argparse.Namespace) -> int:
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory(dir=os.path.dirname(asked.folder), prefix="verify-cost-") as temporary:
-        runner = Runner(temporary, rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience)
-        folders = make_stores(Path(asked.folder), Path(temporary))
+        habits = Habits(rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience, may_drop_all=True)
+        runner = Runner(temporary, habits)
+        stores = make_stores(Path(asked.folder), Path(temporary))
+        trials = {row: Trial(list_files(folder)) for row, folder in stores.items()}
         for part in asked.parts:
             table = Table(part, part, beside=("off",), beside_name="off")
-            tables[part] = runner.fill_table(table, folders)
+            tables[part] = runner.fill_table(table, trials, LOADERS)
             print(table.render(), end="\n\n", flush=True)
     verdicts = judge_proof(tables)
     wrong = [line for table in tables.values() for line in (*find_unproven(table), *table.find_differences())]
@@ -122,9 +136,10 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     parser.add_argument("--check", action="store_true", help="exit 1 if a promise is not kept or a load failed")
     asked = parser.parse_args()
-    if not list_shards(asked.folder):
+    if not list_files(asked.folder).paths:
         print(f"no *.safetensors in {asked.folder!r}: make_checkpoint.py makes some", file=sys.stderr)
         return 2
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # each measurement, on stderr
     try:
         return run(asked)
     except PageCacheError as exc:

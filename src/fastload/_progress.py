@@ -53,11 +53,17 @@ class Calling:
         """See :class:`Progress`."""
 
 
+class _Unwatched(tqdm):  # type: ignore[type-arg] # which it does not take at run time
+    """Without the thread that tqdm starts to look after bars that are not updated, and that it never ends."""
+
+    monitor_interval = 0
+
+
 class Bar:
     """For a terminal."""
 
     def __init__(self, total_bytes: int, file: TextIO) -> None:
-        self._bar = tqdm(total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, file=file, leave=False)
+        self._bar = _Unwatched(total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, file=file, leave=False)
 
     def update(self, done_bytes: int) -> None:
         """See :class:`Progress`."""

@@ -193,6 +193,17 @@ def decide_settings(
     return Settings(**decided, aliases=aliases, hub=hub, origins=origins)
 
 
+def parse_options(values: Mapping[str, Any], place: str) -> Options:
+    """What a mapping says, such as one that another program passes on; ``place`` is what errors call it.
+
+    Raises:
+        UsageError: a value or a name that does not exist.
+    """
+    for name, value in values.items():
+        _parse(name, value, place)
+    return Options(**values)
+
+
 def _parse(name: str, value: Any, place: str) -> Any:
     if name not in _PARSERS:
         near = difflib.get_close_matches(name, _PARSERS, n=1)

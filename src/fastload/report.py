@@ -61,7 +61,8 @@ class Report:
     busy_s: dict[str, float]
     """Seconds by activity."""
     bound_by: str
-    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write`` or ``caller``."""
+    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write`` or ``caller``; or a stage that took longer
+    than the stream."""
     bottleneck: str
     """That, as a sentence with its number."""
     tier: str

@@ -15,6 +15,8 @@ import re
 import sys
 from collections import Counter
 from contextlib import contextmanager
+from functools import lru_cache
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -29,18 +31,19 @@ _SAFE_RECURSION = 10_000
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _UNCOUNTED = bytes(set(range(256)) - set(b',[{"'))
 _NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
-_STRING = re.compile(rb'"[^"]*+"?')
 _RUNS = re.compile(rb"(\[+)(\]*)")
 
+_REMEMBERED = 4096
+"""So many different numbers are looked at once only."""
 _U64_DIGITS = 20
 _MAX_DIGITS = 308
 _MAX_FLOAT = 1e308
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _U64_MAX = (1 << 64) - 1
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _NEGATIVE = tuple(before + b"-" for before in (b"[", b",", b":", b" ", b"\t", b"\n", b"\r"))
 """Where a negative number can begin. Looked for by ``in``: a regular expression takes seconds for 100 MB."""
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(rb"\\ud(?:[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..\\ud)[c-f])")
+"""A first half without a second one behind it, or a second without a first one before it; in lower case."""
 
 
 class OddNumber(str):
@@ -101,20 +104,20 @@ def parse_json(raw: bytes) -> Any:
         raise JsonError(f"bytes that are not UTF-8 at byte {exc.start}") from exc
     if sys.getrecursionlimit() > _SAFE_RECURSION:
         check_nesting(raw)
+    remember = lru_cache(_REMEMBERED)  # a hook per number costs a third, unless most numbers are a few ones
     try:
         value = json.loads(
             text,
             object_pairs_hook=_object,
-            parse_int=_integer if _may_hold_odd_integers(raw) else int,  # a hook per integer costs a third
-            parse_float=_fraction,
+            parse_int=remember(_integer) if _may_hold_odd_integers(raw) else int,
+            parse_float=remember(_fraction),
             parse_constant=_constant,
         )
     except RecursionError as exc:
         raise JsonError(f"more than {_MAX_DEPTH} levels of nesting") from exc
     except json.JSONDecodeError as exc:
         raise JsonError(f"invalid JSON at character {exc.pos} ({exc.msg})") from exc
-    if _SURROGATE_ESCAPE.search(raw):
-        _check_surrogates(value)
+    _check_surrogates(raw)
     return value
 
 
@@ -154,33 +157,39 @@ def has_more_values(raw: bytes, most: int) -> bool:
 def _outside_strings(raw: bytes, unwanted: bytes) -> bytes:
     """``raw`` without its strings and without the ``unwanted`` bytes, which quotes are not among."""
     quoted = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, unwanted)
-    # One pair of quotes less: what was inside a string still is, and what was outside.
-    return _STRING.sub(b"", quoted.replace(b'""', b""))
+    # One pair of quotes less: what was inside a string still is, and what was outside; so is every other piece, then.
+    return b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
 
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """No cyclic collection while a million small objects are born, none of them garbage: it would double the time."""
-    if not gc.isenabled():
-        yield
-        return
+    """No cyclic collection while a million small objects are born, none of them garbage: it would double the time.
+
+    An error on the way lets go of them, as whoever keeps it wants none of them, and collecting would look at each.
+    """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
+    except Exception as exc:
+        _forget_locals(exc)
+        raise
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
-def _check_surrogates(value: Any) -> None:
-    """Look at every string in ``value``, keys included, without recursion."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            if _SURROGATE.search(item):
-                raise JsonError("half of a surrogate pair in a string")
-        elif isinstance(item, dict):
-            pending.extend(item.keys())
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
+def _forget_locals(error: BaseException | None) -> None:
+    """Clear what the frames hold that ``error`` and its causes came through."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__
+
+
+def _check_surrogates(raw: bytes) -> None:
+    """Look at the escapes of ``raw``, which is valid otherwise: to walk all that was parsed takes ten times as long."""
+    if b"\\" not in raw:
+        return
+    escapes = raw.replace(rb"\\", b"--").lower()  # not by nothing: what it parts would become a pair
+    if _LONE_SURROGATE.search(escapes):
+        raise JsonError("half of a surrogate pair in a string")

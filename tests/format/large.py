@@ -52,11 +52,29 @@ def _shuffled(size: int) -> Large:
     return Large(b"{" + ",".join(lines).encode() + b"}", len(numbers))
 
 
+def _all_at_once(entry: str) -> Callable[[int], Large]:
+    """As many tensors as fit, each with a field that nobody knows, after one of each thing that asks for a closer look.
+
+    A closer look at one kind of thing must not be one at everything.
+    """
+
+    def build(size: int) -> Large:
+        begin = '{"\\ud83d\\ude00":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":[ -1]},'
+        end = '"z":{"dtype":"U8","shape":[5],"data_offsets":[1,6]}}'
+        count = (size - len(begin) - len(end)) // (len(entry.format(size)) + 1)
+        return Large((begin + ",".join(entry.format(f"{i:08x}") for i in range(count)) + "," + end).encode(), 6)
+
+    return build
+
+
 _FIELD = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":'
 
 LARGE: dict[str, Callable[[int], Large]] = {
     **{name: _ending(end) for name, end in ENDS.items()},
     "shuffled": _shuffled,
+    "all at once": _all_at_once('"{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0],"":0}}'),
+    "all at once, fractions": _all_at_once('"{}":{{"":0.5,"dtype":"F4","shape":[0],"data_offsets":[0,0]}}'),
+    "all at once, sizes": _all_at_once('"{}":{{"dtype":"F4","shape":[1,2,0,4],"data_offsets":[0,0],"":0.5}}'),
     "spaces": _filled(b"", b" ", b""),
     "zeros": _filled(b"", b"\0", b""),
     "brackets": _filled(b"", b"[", b""),

@@ -139,3 +139,19 @@ def test_what_is_no_index_is_refused(raw: bytes) -> None:
 def test_a_tensor_twice_is_refused(other: str) -> None:
     raw = f'{{"weight_map":{{"a":"1.safetensors","{other}":"2.safetensors"}}}}'.encode()
     assert "'a' twice" in refusal(raw).found
+
+
+def test_a_tensor_that_is_named_twice_is_told_by_its_name() -> None:
+    error = refusal(b'{"weight_map":{"a":"1.safetensors","b":"1.safetensors","a":"2.safetensors"}}')
+    assert error.tensor == "a"
+    assert refusal(b'{"metadata":{"a":1,"a":2},"weight_map":{}}').tensor is None
+    assert refusal(b'{"weight_map":{},"weight_map":{}}').tensor is None
+
+
+@pytest.mark.parametrize(("depth", "is_fine"), [(126, True), (127, False), (300, False)])
+def test_metadata_is_nested_as_deep_as_in_a_header_and_no_deeper(depth: int, is_fine: bool) -> None:  # noqa: FBT001
+    raw = f'{{"metadata":{"[" * depth}{"]" * depth},"weight_map":{{}}}}'.encode()
+    if is_fine:
+        assert parse_index(raw, path=PATH).shards == ()
+    else:
+        assert "127 levels" in refusal(raw).found

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import json
+import re
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastload.strict_json import JsonError, collector_paused, parse_json
 
@@ -32,3 +36,33 @@ def test_collector_is_left_as_it_was(is_enabled: bool) -> None:  # noqa: FBT001 
         assert gc.isenabled() == is_enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()
+
+
+def test_error_that_is_kept_does_not_keep_what_was_parsed() -> None:
+    class Parsed(dict[str, int]):
+        """What the error came through."""
+
+    def fail() -> None:
+        parsed = Parsed()
+        try:
+            assert parsed["a"]
+        except KeyError as exc:
+            raise JsonError("no a") from exc
+
+    with pytest.raises(JsonError) as caught, collector_paused():
+        fail()
+    assert not [item for item in gc.get_objects() if type(item) is Parsed]
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+_PIECES = (r"\ud83d", r"\uDE00", r"\uDBFF", r"\udc00", r"\\", r"\"", r"\u0061", "ud83d", "u", "x", "é")
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=8))
+def test_halves_of_surrogate_pairs_are_refused_wherever_python_leaves_one(pieces: list[str]) -> None:
+    text = f'{{"a":["{"".join(pieces)}"]}}'
+    if not re.search("[\ud800-\udfff]", json.loads(text)["a"][0]):
+        assert parse_json(text.encode()) == json.loads(text)
+        return
+    with pytest.raises(JsonError, match="surrogate"):
+        parse_json(text.encode())

@@ -13,6 +13,7 @@ import pytest
 
 import fastload
 from fastload import IntegrityError
+from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, READERS, Model
 
@@ -110,3 +111,19 @@ def test_without_block_digests_it_ends_the_load(
     with pytest.raises(IntegrityError, match="sha256") as caught:
         fastload.load(folder, reader=reader)
     assert caught.value.path == str(folder / SHARD)
+
+
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("kind", PLACES)
+def test_what_only_the_page_cache_has_wrong_is_no_damage_of_what_is_stored(
+    model: Model, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, repair: bool
+) -> None:
+    folder = PLACES[kind](model)
+    before = (folder / SHARD).stat()
+    flip_reads(monkeypatch, in_page_cache(folder / SHARD, 5 * MIB))
+    found = fastload.verify(folder, repair=repair)
+    assert found.findings == ()
+    assert [file.path for file in found.files if file.reread] == [SHARD]
+    assert (folder / SHARD).stat() == before
+    assert main(["verify", str(folder)]) == 0
+    assert capsys.readouterr().out.count("right past the page cache") == 1

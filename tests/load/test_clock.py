@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fastload._clock import Busy, Clock, judge
+from fastload._clock import TURN, Busy, Clock, Work, judge
 
 
 def test_stages_partition_the_time() -> None:
@@ -25,13 +25,47 @@ def test_busy_adds_up_what_was_measured() -> None:
     assert busy.seconds["read"] >= 0.02
 
 
+def work(busy_s: dict[str, float], *, stream_s: float = 2.0, done_early_s: float = 0.0, **stages: float) -> Work:
+    return Work(
+        reader="direct",
+        bytes_read=2_000_000_000,
+        stages=stages | {"stream": stream_s},
+        busy_s=busy_s,
+        threads=4,
+        done_early_s=done_early_s,
+    )
+
+
 def test_verdict() -> None:
-    facts = {"reader": "direct", "bytes_read": 2_000_000_000, "stream_s": 2.0}
-    read = judge({"read": 3.0, "copy": 1.0}, **facts)  # type: ignore[arg-type] # one dict of several types
+    read = judge(work({"read": 3.0, "copy": 1.0}))
     assert read == ("read", "reading (direct): 75% of the workers' time, at 1.00 GB/s overall")
-    caller = judge({"read": 1.0, "wait": 3.0}, **facts)  # type: ignore[arg-type] # likewise
-    assert caller.bound_by == "caller"
-    assert judge({"read": 0.0}, reader="none", bytes_read=0, stream_s=0.0).bottleneck == "nothing was read"
+    assert judge(work({"read": 1.0, "wait": 3.0})).bound_by == "caller"
+    nothing = Work(reader="none", bytes_read=0, stages={"stream": 0.0}, busy_s={"read": 0.0})
+    assert judge(nothing).bottleneck == "nothing was read"
+
+
+def test_who_waits_for_a_turn_to_digest_waits_for_digests() -> None:
+    verdict = judge(work({"read": 1.0, "hash": 2.0, TURN: 5.0}))
+    assert verdict == ("hash", "digesting: 88% of the workers' time, at 1.00 GB/s overall")
+
+
+def test_workers_that_are_done_early_wait_for_the_caller() -> None:
+    assert judge(work({"read": 5.0}, done_early_s=1.5)).bound_by == "caller"
+    assert judge(work({"read": 5.0}, done_early_s=0.5)).bound_by == "read"
+
+
+def test_a_stage_that_took_longer_than_the_stream_is_what_it_was_bound_by() -> None:
+    verdict = judge(work({"read": 3.0}, stream_s=1.0, resolve=0.5, plan=2.5))
+    assert verdict == ("plan", "reading headers and planning: 62% of 4.00 s")
+
+
+def test_a_report_counts_waiting_for_a_turn_as_waiting() -> None:
+    busy = Busy()
+    for activity in (TURN, "wait"):
+        with busy.measure(activity):
+            time.sleep(0.01)
+    assert list(busy.by_activity) == ["read", "hash", "copy", "write", "wait"]
+    assert busy.by_activity["wait"] >= 0.02
 
 
 def test_what_is_measured_inside_of_another_counts_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from models import assert_same, random_tensor, same_bytes
 from writing import pack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 TORCH_DTYPES = [
@@ -129,3 +131,41 @@ def test_a_quantization_config_elsewhere_in_the_model_counts_too(tmp_path: Path)
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(fastload.UsageError, match="quantization_config"):
             fastload.load(tmp_path, subfolder="part", dtype="BF16")
+
+
+@pytest.mark.parametrize(
+    ("config", "is_quantised"),
+    [
+        ({"quantization_config": {}}, True),
+        ({"quantization_config": None}, False),
+        ({"vision_config": {"quantization_config": {}}}, True),
+        ({"thinker_config": {"text_config": {"quantization_config": {"bits": 4}}}}, True),
+        ({"text_config": {"quantization_config": None}, "vision_config": {}}, False),
+        ({"architectures": ["quantization_config"]}, False),
+    ],
+)
+def test_a_quantization_config_counts_wherever_it_is_and_whatever_it_says(
+    tmp_path: Path,
+    config: dict[str, object],
+    is_quantised: bool,  # noqa: FBT001
+) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if not is_quantised:
+        assert fastload.load(tmp_path, dtype="BF16")["a"].dtype == torch.bfloat16
+        return
+    with pytest.raises(fastload.UsageError, match="quantization_config"):
+        fastload.load(tmp_path, dtype="BF16")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_what_is_no_file_names_the_file_that_belongs_there(
+    tmp_path: Path, make: Callable[[Path], None], name: str
+) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    make(tmp_path / name)
+    with pytest.raises(fastload.FormatError) as caught:
+        fastload.load(tmp_path, dtype="BF16")
+    assert caught.value.path == str(tmp_path / name)
+    assert "shard" not in caught.value.hint

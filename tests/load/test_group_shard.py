@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from safetensors.torch import save_file
 from torch.distributed.tensor import Partial, Replicate, Shard
 
@@ -18,6 +17,8 @@ from ranks import fingerprints
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import torch
 
 SIZE = 4
 

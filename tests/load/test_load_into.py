@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,6 +14,9 @@ from torch import nn
 
 import fastload
 from models import MIB, assert_same, same_bytes, save_large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
 
@@ -265,6 +271,93 @@ def test_buffers_that_cannot_be_filled_name_the_cure(tmp_path: Path, tensor: tor
     save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
     with pytest.raises(fastload.UnsupportedError, match=f"'a'.*{cure}"):
         fastload.load_into(_module(a=tensor), tmp_path)
+
+
+def _emptied() -> torch.Tensor:
+    tensor = torch.ones(3)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+def _cut_short() -> torch.Tensor:
+    tensor = torch.ones(5)[2:]
+    tensor.untyped_storage().resize_(16)
+    return tensor
+
+
+def _mapped_to_read() -> torch.Tensor:
+    mapping = mmap.mmap(-1, 12, prot=mmap.PROT_READ)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that writing to it is undefined
+        return torch.frombuffer(mapping, dtype=torch.float32)
+
+
+class Around(torch.Tensor):
+    """A wrapper without memory of its own, which says so to nobody."""
+
+    around: torch.Tensor
+
+    @classmethod
+    def of(cls, inner: torch.Tensor) -> torch.Tensor:
+        made: Around = torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made.around = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """It can be detached, and nothing else."""
+        assert func is torch.ops.aten.detach.default
+        return cls.of(args[0].around)
+
+
+def _around() -> torch.Tensor:
+    return Around.of(torch.ones(3))
+
+
+_UNFILLABLE: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
+    "emptied": (_emptied, "holds 0 bytes"),
+    "cut": (_cut_short, "holds 16 bytes"),
+    "mapped": (_mapped_to_read, "only be read"),
+    "around": (_around, "Around"),
+}
+
+
+@pytest.mark.parametrize("reader", ["auto", "mmap"])
+@pytest.mark.parametrize("stored", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", _UNFILLABLE)
+def test_memory_that_cannot_be_written_is_refused(tmp_path: Path, case: str, stored: torch.dtype, reader: str) -> None:
+    """Each of these would end the process."""
+    save_file({"first": torch.ones(3), "last": torch.ones(3, dtype=stored)}, tmp_path / "model.safetensors")
+    build, found = _UNFILLABLE[case]
+    module = _module(first=torch.zeros(3), last=build())
+    with pytest.raises(fastload.UnsupportedError, match=f"'last'.*{found}"):
+        fastload.load_into(module, tmp_path, reader=reader)
+    assert same_bytes(module.get_buffer("first"), torch.zeros(3))
+
+
+def test_all_that_cannot_be_filled_is_in_one_error(tmp_path: Path) -> None:
+    tensors = {name: build() for name, (build, _) in _UNFILLABLE.items()}
+    tensors |= {f"expanded {i}": torch.ones(1).expand(3) for i in range(30)}
+    save_file({"good": torch.ones(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(fastload.UnsupportedError) as caught:
+        fastload.load_into(_module(good=torch.ones(3), **tensors), tmp_path, strict=False)
+    text = str(caught.value)
+    for name, (_, found) in _UNFILLABLE.items():
+        assert f"'{name}'" in text
+        assert found in text
+    assert "and 14 more" in text
+    assert text.count("Register a .clone() of it") == 1
+
+
+def test_private_mapping_of_a_file_is_filled(tmp_path: Path) -> None:
+    """It may be written to, even where the file may not."""
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "zeros").write_bytes(bytes(12))
+    (tmp_path / "zeros").chmod(0o400)
+    tensor = torch.from_file(str(tmp_path / "zeros"), size=3, dtype=torch.float32)
+    fastload.load_into(_module(a=tensor), tmp_path)
+    assert same_bytes(tensor, torch.ones(3))
+    assert (tmp_path / "zeros").read_bytes() == bytes(12)
 
 
 def test_lazy_parameters_name_the_cure(tmp_path: Path) -> None:

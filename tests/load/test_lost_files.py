@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,12 +16,11 @@ from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
-from stored_models import COMMIT
+from stored_models import COMMIT, write_folder
 from writing import INDEX_NAME, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SHARD = "model-00001-of-00002.safetensors"
 
@@ -216,3 +218,18 @@ def test_the_command_tells_files_from_blocks(model: Model, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert "brought again" in said
     assert "1 blocks repaired" in said
+
+
+def test_what_has_lost_a_file_does_not_go_to_make_room_for_it(model: Model) -> None:
+    """A plain folder says of no commit, so it is not known by that what the room is for."""
+    write_folder(model.shared / "org" / "name", model.files)
+    roomy = replace(model.options, local_max_bytes="1Gi")
+    snapshot = Path(fastload.warm(REPO, options=roomy).path)
+    (snapshot / SHARD).resolve().unlink()
+    ours = snapshot.parent.parent / ".fastload"
+    for path in (*(ours / "manifests").iterdir(), *(ours / "stamps").iterdir()):
+        os.utime(path, (time.time() - 3600,) * 2)
+    with pytest.raises(IntegrityError, match="local_max_bytes"):
+        fastload.load(REPO, options=replace(roomy, local_max_bytes="8Mi"))
+    assert (snapshot / INDEX_NAME).exists()
+    assert_same(fastload.load(REPO, options=roomy), model.tensors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,19 @@ from writing import entry, shard_bytes
 TIB = 1 << 40
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _warmed_up(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is imported or allocated once, by the first load, is not what a load takes."""
+    folder = tmp_path_factory.mktemp("warmed up")
+    save_large(folder, 1, MIB)
+    for reader in ("auto", "mmap"):
+        fastload.load(folder, reader=reader)
+
+
 def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    """What was allocated; pages of libraries, which come in when code runs for the first time, are not among it."""
+    resident, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+    return (resident - shared) * 4096
 
 
 def test_model_larger_than_memory_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
@@ -30,7 +42,7 @@ def test_model_larger_than_memory_is_refused_before_anything_is_allocated(tmp_pa
     before = _resident_bytes()
     with pytest.raises(fastload.MemoryBudgetError) as caught:
         fastload.load(tmp_path)
-    assert _resident_bytes() - before < 16 * MIB
+    assert _resident_bytes() - before < 64 * MIB  # the plan alone, of 131,072 extents, has 22
     assert caught.value.needed_bytes >= TIB
     assert 0 < caught.value.available_bytes < TIB
     assert caught.value.limit
@@ -78,20 +90,24 @@ print(most - before)
     assert int(run.stdout) < 300 * MIB
 
 
-def test_refused_address_space_is_a_memory_budget_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", ["buffered", "mmap"])
+def test_refused_address_space_is_a_memory_budget_error(tmp_path: Path, reader: str) -> None:
     save_large(tmp_path, 4, 64 * MIB)
     script = f"""
 import resource, torch, fastload
-fastload.load({str(tmp_path)!r}, tensors="layer.000.*", reader="buffered")
+fastload.load({str(tmp_path)!r}, tensors="layer.000.*", reader={reader!r})
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (size + (128 << 20), -1))
 try:
-    fastload.load({str(tmp_path)!r}, reader="buffered")
+    fastload.load({str(tmp_path)!r}, reader={reader!r})
 except fastload.MemoryBudgetError as error:
-    print("refused:", error)
+    print(f"{{error.needed_bytes >> 20}} {{error.available_bytes >> 20}} {{error.limit}}")
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.startswith("refused:")
+    needed, available, limit = run.stdout.split(" ", 2)
+    assert int(needed) >= 64
+    assert 0 <= int(available) <= 128
+    assert "address space" in limit
 
 
 def test_staging_is_never_larger_than_the_setting(tmp_path: Path) -> None:
@@ -153,3 +169,15 @@ def test_mapped_tensors_that_lie_well_cost_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fastload._load.target.host_headroom", lambda: Headroom("a test", 0))
     content = save_large(tmp_path, 2, MIB)  # safetensors pads its headers
     assert_same(fastload.load(tmp_path, reader="mmap"), content)
+
+
+def test_a_stream_that_is_closed_early_gives_back_what_it_had_read(tmp_path: Path) -> None:
+    save_large(tmp_path, 32, 8 * MIB)
+    before = _resident_bytes()
+    stream = fastload.stream(tmp_path, options=fastload.Options(staging_bytes="128Mi"))
+    next(stream)
+    time.sleep(0.5)  # while which it reads ahead
+    assert _resident_bytes() - before > 64 * MIB
+    stream.close()
+    assert _resident_bytes() - before < 16 * MIB
+    assert stream.report.tensors == 1

@@ -73,10 +73,12 @@ def test_bar_on_a_terminal(tmp_path: Path) -> None:
     save_large(tmp_path)
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    code = f"import fastload; fastload.load({str(tmp_path)!r})"
-    with subprocess.Popen([sys.executable, "-c", code], stderr=theirs) as process:
+    code = f"import fastload, threading; fastload.load({str(tmp_path)!r}); print(threading.active_count())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         shown = os.read(ours, 65536).decode()
+        assert process.stdout is not None
+        assert process.stdout.read() == b"1\n", "tqdm's monitor is a thread that nothing ends"
         assert process.wait() == 0
     os.close(ours)
     assert "64.0M" in shown

@@ -10,16 +10,25 @@ from pathlib import Path
 import pytest
 
 import fastload
-from fastload import IntegrityError, Options, SignatureError, UnsupportedError, UsageError
+from fastload import IntegrityError, Options, SignatureError, UsageError
 from fastload._verify.manifest import dump_manifest, parse_manifest
 from hub_server import HubServer, Repo
-from proven_models import flip
+from models import assert_same
+from proven_models import READERS, flip
 from signing import bundle_of, key_of, pem_of, resource, statement_of
 from stored_models import write_folder
 from writing import one_tensor, pack
 
 pytest.importorskip("cryptography", reason="signatures need cryptography")
 
+OTHERS = (
+    "files-blake2-p384.sig",
+    "files-blake3-p256.sig",
+    "shards-blake2-p521.sig",
+    "shards-blake3-p384.sig",
+    "shards-sha256-p256.sig",
+)
+"""By the real model-signing: not one sha256 of each file."""
 GOLDEN = Path(__file__).parents[1] / "verify" / "golden" / "oms"
 
 
@@ -73,10 +82,55 @@ def test_bytes_that_were_not_signed_are_wrong_bytes(model: Path) -> None:
         fastload.load(model, options=key())
 
 
-def test_digests_that_are_not_computed_while_reading_are_named(model: Path) -> None:
-    shutil.copy(GOLDEN / "shards-sha256-p256.sig", model / "model.sig")
-    with pytest.raises(UnsupportedError, match="sha256"):
-        fastload.load(model, options=key())
+@pytest.mark.parametrize("bundle", OTHERS)
+def test_shards_and_other_digests_are_compared_in_the_same_pass(model: Path, bundle: str, tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / bundle, model / "model.sig")
+    options = replace(key(bundle.rpartition("-")[2].removesuffix(".sig")), manifests=str(tmp_path / "manifests"))
+    expected = fastload.load(model)
+    shard = next(model.glob("**/*.safetensors"))
+    for _ in range(2):
+        weights = fastload.load(model, options=options, verify="require")
+        assert_same(weights, expected)
+        assert (weights.report.evidence, weights.report.blocks_verified > 0) == ("signature", True)
+        assert weights.report.bytes_read < 2 * shard.stat().st_size + 65536  # one pass
+        assert "sign whole files" in weights.report.evidence_reason
+    assert dict(fastload.stream(model, options=options, verify="require")).keys() == expected.keys()
+    found = fastload.verify(model, options=options, record=True)
+    assert (found.evidence, found.findings, found.recorded) == ("signature", (), False)
+    assert not (tmp_path / "manifests").exists()  # it could prove nothing of what was signed
+    whole = shard.read_bytes()
+    for content in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:9] + bytes([whole[9] ^ 1]) + whole[10:]):
+        shard.write_bytes(content)
+        for reader in READERS:
+            with pytest.raises(IntegrityError):
+                fastload.load(model, options=options, reader=reader)
+        with pytest.raises(IntegrityError) as caught:
+            fastload.verify(model, options=options)
+        assert [model / finding.path for finding in caught.value.findings] == [shard]
+
+
+@pytest.mark.parametrize("change", [b"", b"longer"], ids=["cut", "longer"])
+def test_the_length_of_what_was_signed_by_shards_is_signed_too(tmp_path: Path, change: bytes) -> None:
+    tensors = pack({"a": ("U8", [150], bytes(range(150)))})
+    folder = write_folder(tmp_path / "shards", {"model.safetensors": tensors})
+    names = [f"model.safetensors:{at}:{min(at + 100, len(tensors))}" for at in range(0, len(tensors), 100)]
+    parts = [tensors[at : at + 100] for at in range(0, len(tensors), 100)]
+    digests = [hashlib.sha256(part).hexdigest() for part in parts]
+    entries = [resource(name, "sha256-sharded-100", digest) for name, digest in zip(names, digests, strict=True)]
+    (folder / "model.sig").write_bytes(bundle_of(statement_of(entries, method="shards", shard_size=100)))
+    (tmp_path / "key.pem").write_bytes(pem_of(key_of()))
+    options = Options(signature_key=str(tmp_path / "key.pem"))
+    assert fastload.load(folder, options=options).report.evidence == "signature"
+    other = pack({"a": ("U8", [156], bytes(range(156)))}) if change else pack({"a": ("U8", [50], bytes(range(50)))})
+    (folder / "model.safetensors").write_bytes(other)
+    with pytest.raises(IntegrityError):
+        fastload.load(folder, options=options)
+    (folder / "model.safetensors").write_bytes(tensors)
+    mount = write_folder(tmp_path / "mount/shards", {"model.safetensors": tensors})
+    (folder / "model.safetensors").write_bytes(other)
+    repairing = replace(options, shared=str(mount.parent), tiers="shared")
+    assert fastload.verify(folder, repair=True, options=repairing).findings[0].repaired
+    assert (folder / "model.safetensors").read_bytes() == tensors
 
 
 def test_a_key_with_verification_off_is_a_contradiction(model: Path) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -153,3 +153,91 @@ def _drop_while_workers_collect(folder: Path, collectors: list[str]) -> None:
         threading.setprofile(None)
         gc.enable()
         gc.collect()
+
+
+def test_second_consumer_gets_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 4, MIB)
+    is_taking, may_go_on = threading.Event(), threading.Event()
+
+    def wait(_done: int, _total: int) -> None:
+        is_taking.set()
+        may_go_on.wait(10)
+
+    taken: list[str] = []
+    stream = fastload.stream(tmp_path, progress=wait)
+    first = threading.Thread(target=lambda: taken.extend(name for name, _ in stream))
+    first.start()
+    assert is_taking.wait(10)
+    try:
+        with pytest.raises(fastload.UsageError, match="another thread"):
+            next(stream)
+    finally:
+        may_go_on.set()
+        first.join()
+    assert taken == list(content)
+
+
+def test_many_consumers_lose_nothing(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 64, MIB)
+    stream = fastload.stream(tmp_path)
+    taken: list[str] = []
+
+    def take() -> None:
+        while len(taken) < len(content):
+            try:
+                for name, _ in stream:
+                    taken.append(name)
+            except fastload.UsageError:
+                time.sleep(0)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(taken) == sorted(content)
+
+
+def test_asking_from_within_is_an_error(tmp_path: Path) -> None:
+    save_large(tmp_path, 4, MIB)
+    streams: list[fastload.Stream] = []
+
+    def ask(_done: int, _total: int) -> None:
+        next(streams[0])
+
+    stream = fastload.stream(tmp_path, progress=ask)
+    streams.append(stream)
+    with pytest.raises(fastload.UsageError, match="from within"):
+        next(stream)
+    streams.clear()
+
+
+def test_closing_in_another_thread_ends_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_large(tmp_path, 4, MIB)
+    is_reading, may_read = threading.Event(), threading.Event()
+    preadv = os.preadv
+
+    def hang(*args: Any) -> int:
+        if threading.current_thread().name.startswith("fastload"):
+            is_reading.set()
+            may_read.wait(10)
+        return preadv(*args)
+
+    monkeypatch.setattr(os, "preadv", hang)
+    stream = fastload.stream(tmp_path, reader="buffered")
+    errors: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            next(stream)
+        except fastload.UsageError as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=take)
+    waiting.start()
+    assert is_reading.wait(10)
+    threading.Timer(0.1, may_read.set).start()
+    stream.close()
+    waiting.join(10)
+    assert "closed" in str(errors[0])
+    assert stream.report.tensors == 0

@@ -53,6 +53,7 @@ def test_each_of_twenty_flips_is_found(model: Model, kind: str) -> None:
             fastload.load(folder, reader=READERS[number % 4])
         assert caught.value.path == str(path)
         assert caught.value.exit_code == 13
+        assert (str(path.resolve()) in caught.value.hint) == path.is_symlink()  # the blob
         if kind.startswith("manifest"):
             assert caught.value.offset == at // (4 * MIB) * 4 * MIB
         flip(path, at)

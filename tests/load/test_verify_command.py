@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fastload
-from fastload import Finding, IntegrityError, NotWritableError, Options
+from fastload import Finding, IntegrityError, NotWritableError, Options, UsageError
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip
 from stored_models import COMMIT, write_folder
+from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,3 +187,31 @@ def test_what_is_incomplete_can_be_checked_too(model: Model) -> None:
     (snapshot / SHARD).unlink()
     found = fastload.verify(REPO, options=Options(local=str(model.local), tiers="local"))
     assert SHARD not in {file.path for file in found.files}
+
+
+@pytest.mark.parametrize("with_index", [True, False])
+def test_what_a_recorded_folder_has_gained_is_told(model: Model, with_index: bool) -> None:  # noqa: FBT001 - a case
+    if not with_index:
+        model.files.pop(INDEX_NAME)
+        model.files["part1.safetensors"] = model.files.pop(SHARD)
+        model.files["part2.safetensors"] = model.files.pop("model-00002-of-00002.safetensors")
+    folder = model.recorded()
+    (folder / "notes.txt").write_text("new")
+    found = fastload.verify(folder)
+    assert [(file.path, file.evidence) for file in found.files if file.evidence != "blocks"] == [("notes.txt", "none")]
+    (folder / "part3.safetensors").write_bytes(one_tensor())
+    if with_index:  # which does not name it: no load reads it
+        assert "part3.safetensors" in {file.path for file in fastload.verify(folder).files}
+        return
+    for run in (fastload.load, fastload.verify, partial(fastload.verify, repair=True)):
+        with pytest.raises(IntegrityError, match="does not name"):
+            run(folder)
+
+
+def test_globs_that_match_nothing_and_a_part_that_shall_be_recorded_are_mistakes(model: Model) -> None:
+    folder = model.cached()
+    with pytest.raises(UsageError, match="matches none of 4 files"):
+        fastload.verify(folder, include=("config.json", "modle-*"))
+    with pytest.raises(UsageError, match="record"):
+        fastload.verify(folder, include="*.json", record=True)
+    assert main(["verify", str(folder), "--include", "modle-*"]) == 2

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -119,12 +120,26 @@ class Stream:
 class Event:
     """As ``torch.cuda.Event``; one that was never recorded is waited for by nobody."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, enable_timing: bool = False) -> None:
         self.machine = machine
         self.point: Point | None = None
+        self._is_timed = enable_timing
+        self._passed_s: float | None = None
 
     def record(self, stream: Stream | None = None) -> None:
-        self.point = (stream or self.machine.current).here
+        stream = stream or self.machine.current
+        if self._is_timed:  # the device stamps it when it gets there
+            stream.queue.append(Work(self._stamp, ()))
+        self.point = stream.here
+
+    def _stamp(self) -> None:
+        self._passed_s = time.perf_counter()
+
+    def elapsed_time(self, end: Event) -> float:
+        """Milliseconds; an error, as torch's, where one of them has not passed."""
+        if self._passed_s is None or end._passed_s is None:
+            raise RuntimeError("CUDA error: device not ready")
+        return (end._passed_s - self._passed_s) * 1e3
 
     def wait(self, stream: Stream | None = None) -> None:
         (stream or self.machine.current).wait_event(self)
@@ -296,7 +311,7 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> Itera
     machine = Machine(rng)
     replacements: dict[str, Callable[..., object]] = {
         "Stream": lambda *_: Stream(machine),
-        "Event": lambda **_: Event(machine),
+        "Event": lambda enable_timing=False, **_: Event(machine, enable_timing=enable_timing),
         "current_stream": lambda *_: machine.current,
         "stream": machine.on,
         "device": contextlib.nullcontext,

@@ -20,6 +20,7 @@ from blake3 import blake3
 
 import fastload._place
 from fastload._place import gpu_digest
+from fastload._place.device_digests import DeviceDigests
 from fastload._place.gpu_digest import BlockDigester, digest_blocks, to_hex, warm_up
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError, UsageError
@@ -235,28 +236,57 @@ def test_kernels_run_on_their_own_kind_of_device(
 
 
 _COMPILE = """
+import sys
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from fastload._place.gpu_digest_kernel import hash_slabs
+from fastload._place import gpu_digest_kernel
 
-signature = {"buffer": "*u8", "length": "i32", "values": "*i32", "lanes": "constexpr"}
+name, pointers, lanes, warps, architecture = sys.argv[1], sys.argv[2].split(), *map(int, sys.argv[3:])
+signature = {pointers[0]: pointers[1], "length": "i32", pointers[2]: "*i32", "lanes": "constexpr"}
 aligned = {(0,): [["tt.divisibility", 16]], (2,): [["tt.divisibility", 16]]}
-source = ASTSource(fn=hash_slabs, signature=signature, constexprs={"lanes": 128}, attrs=aligned)
-print(compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4}).asm["ptx"])
+source = ASTSource(getattr(gpu_digest_kernel, name), signature, constexprs={"lanes": lanes}, attrs=aligned)
+print(compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": warps}).asm["ptx"])
 """
 
 
-@needs_triton
-def test_messages_are_loaded_sixteen_bytes_at_a_time(tmp_path: Path) -> None:
-    """What the interpreter cannot tell: the kernel compiles for an H100, and as its docstring says."""
-    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+def compile_for(architecture: int, cache: Path, name: str, pointers: str, *sizes: int) -> str:
+    """The code of a kernel for that generation of GPUs, compiled as a load compiles it; a warning is an error."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(cache)}
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-c", _COMPILE]
-    ptx = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=240).stdout
+    command = [sys.executable, "-W", "error", "-c", _COMPILE, name, pointers, *map(str, (*sizes, architecture))]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=240).stdout
+
+
+@needs_triton
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_messages_are_loaded_sixteen_bytes_at_a_time(tmp_path: Path, architecture: int) -> None:
+    """What the interpreter cannot tell: the kernel compiles for A100, H100 and B200, and as its docstring says."""
+    ptx = compile_for(architecture, tmp_path, "hash_slabs", "buffer *u8 values", 128, 4)
     assert ptx.count("ld.global.v4.b32") == 8  # the first message, and the next one in the loop
     assert ptx.count("ld.global") == 8
     assert ".local" not in ptx  # no register spills into memory
+
+
+@needs_triton
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_the_second_kernel_compiles_too(tmp_path: Path, architecture: int) -> None:
+    assert ".local" not in compile_for(architecture, tmp_path, "hash_blocks", "values *i32 digests", 32, 1)
+
+
+@needs_triton
+def test_a_device_without_room_for_digests_leaves_them_to_the_cpu(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = DeviceDigests(device)
+    assert digests._ready.exception(timeout=120) is None
+
+    def refuse(*shape: int, **options: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError(f"CUDA out of memory: {shape}")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    assert digests.open(BLOCK_BYTES) is None
+    assert digests.explain() == f"{device} had no room left for digests"
 
 
 @needs_triton
@@ -276,6 +306,7 @@ def test_every_chunk_boundary_of_a_block(buffer: torch.Tensor, content: bytes) -
 @needs_triton
 @needs_device
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_digests_are_taken_in_the_order_of_the_stream(buffer: torch.Tensor, content: bytes) -> None:
     """Nothing waits for the device, nothing is allocated, and what the stream does before is seen."""
     lane, slot_bytes = torch.cuda.Stream(buffer.device), 2 * BLOCK_BYTES

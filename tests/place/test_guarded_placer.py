@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from fastload._place.placer import Lane
     from fastload._read.proof import BlockCheck
+    from fastload._trace import Trace
 
 DEVICE = torch.device("cuda", 3)
 
@@ -28,7 +29,7 @@ class Failing:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def open_lane(self) -> Lane:
+    def open_lane(self, trace: Trace | None = None) -> Lane:
         return self
 
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:

@@ -56,6 +56,11 @@ def stored_offer(root: Path) -> FolderOffer:
     return offer_stored(stored)
 
 
+def offer_folder(folder: Path) -> FolderOffer:
+    files = list_files(str(folder))
+    return FolderOffer(tier="path", repo="plain", commit=None, evidence="etag", folder=str(folder), files=files)
+
+
 def test_all_is_read_once(tmp_path: Path) -> None:
     files = model_files(shard_bytes=9 << 20)
     write_cache(tmp_path / "shared", REPO, COMMIT, files)
@@ -113,7 +118,9 @@ def test_the_blocks_of_a_manifest_name_what_is_bad() -> None:
 
 def test_a_file_that_changes_while_it_is_brought_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "plain", model_files())
-    offer = FolderOffer(tier="path", repo="plain", commit=None, folder=str(folder), files=list_files(str(folder)))
+    offer = FolderOffer(
+        tier="path", repo="plain", commit=None, evidence="etag", folder=str(folder), files=list_files(str(folder))
+    )
     (folder / LARGE).write_bytes((folder / LARGE).read_bytes()[::-1])
     with pytest.raises(IntegrityError, match="try again when that is over"):
         bring(job(offer, tmp_path / "local"))
@@ -121,7 +128,9 @@ def test_a_file_that_changes_while_it_is_brought_is_refused(tmp_path: Path) -> N
 
 def test_nothing_that_is_a_weight(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "plain", {"config.json": b"{}", "model.gguf": b"x"})
-    offer = FolderOffer(tier="path", repo="plain", commit=None, folder=str(folder), files=list_files(str(folder)))
+    offer = FolderOffer(
+        tier="path", repo="plain", commit=None, evidence="etag", folder=str(folder), files=list_files(str(folder))
+    )
     with pytest.raises(FormatError, match=r"model\.gguf.*--include"):
         bring(job(offer, tmp_path / "local"))
 

@@ -58,6 +58,7 @@ class OfferContract:
     def test_it_lists_every_file_with_its_size_sorted(self, offer: Offer) -> None:
         assert [(file.path, file.size) for file in offer.files] == sorted((p, len(c)) for p, c in FILES.items())
         assert offer.tier.partition(":")[0] == self.tier
+        assert offer.evidence in {"manifest", "sha256", "etag", "listing"}
         assert offer.depth > 0
 
     def test_the_digests_it_knows_are_right(self, offer: Offer) -> None:

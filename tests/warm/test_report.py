@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ import fastload
 from fastload import AuthError, IntegrityError, Options
 from hub_faults import WrongBytes
 from hub_server import HubServer, Repo
-from stored_models import COMMIT, model_files, write_cache, write_folder
+from stored_models import COMMIT, model_files, write_cache, write_download_metadata, write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,16 @@ def test_a_report_says_what_was_brought_and_nothing_where_nothing_was(tmp_path: 
     assert (report.tier, report.evidence, report.commit) == (f"shared:{tmp_path / 'shared'}", "sha256", COMMIT)
     assert report.blocks_verified == len(FILES)
     assert report.seconds == pytest.approx(sum(report.stages.values()))
-    assert report.bound_by in {"read", "write"}
+    longest = max(report.stages, key=lambda stage: report.stages[stage])
+    assert report.bound_by in ({"read", "hash", "write"} if longest == "stream" else {longest})
     assert report.busy_s["write"] > 0
+    assert report.busy_s["hash"] > 0
+    assert re.fullmatch(
+        rf"{len(FILES)} blocks, [\d.]+ s of hashing; compared with the names of their blobs", report.evidence_reason
+    )
+    assert (report.commit_learnt, report.device, report.reader) == (f"shared:{tmp_path / 'shared'}", "local", "shared")
+    for name, value in report.to_dict().items():
+        assert value not in {"", None} if isinstance(value, str | None) else True, name
     assert fastload.warm(REPO, options=options).report is None
 
 
@@ -42,6 +51,23 @@ def test_a_plain_folder_proves_nothing_of_itself(tmp_path: Path) -> None:
     report = fastload.warm("name", options=options).report
     assert report is not None
     assert report.evidence == "none"
+    assert "unverified: shared:" in report.evidence_reason
+    assert "'config.json' and of 4 more" in report.evidence_reason
+    assert report.commit is not None
+
+
+def test_each_kind_of_evidence_is_named(tmp_path: Path) -> None:
+    write_download_metadata(write_folder(tmp_path / "shared" / "name", FILES), COMMIT, FILES)
+    first = Options(local=str(tmp_path / "a"), shared=str(tmp_path / "shared"), tiers=("local", "shared"))
+    report = fastload.warm(f"org/name@{COMMIT}", options=first).report
+    assert report is not None
+    assert (report.evidence, report.commit_learnt) == ("etag", "name")
+    assert report.evidence_reason.endswith("compared with what hf download noted of them")
+    second = Options(local=str(tmp_path / "b"), shared=str(tmp_path / "a"), tiers=("local", "shared"))
+    report = fastload.warm(f"org/name@{COMMIT}", options=second).report
+    assert report is not None
+    assert report.evidence == "manifest"
+    assert report.evidence_reason.endswith("compared with the manifest of where they came from")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Tas
 from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.probe import probe
 from fastload._store.admit.staged import content_key, open_staged
-from fastload._store.keep.evict import evict
+from fastload._store.keep.evict import Coming, evict
 from fastload._store.keep.room import Limits, reserving
 from fastload._store.wanted import check_has_weights
 from fastload._verify.manifest import Manifest, plain_commit
@@ -133,12 +134,20 @@ def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
     max_bytes = job.settings.local_max_bytes if job.evicts else None
 
     def free(shortfall_bytes: int) -> int:
-        return sum(kept.nbytes for kept in evict(job.root, shortfall_bytes))
+        return sum(kept.nbytes for kept in evict(job.root, shortfall_bytes, coming=_coming(job, tasks)))
 
     limits = Limits(min_free=job.settings.min_free, max_bytes=max_bytes)
     with reserving(job.root, needed_bytes, limits, free if job.evicts else None):
         for task in tasks:
             task.incoming.reserve()
+
+
+def _coming(job: Bringing, tasks: Sequence[Task]) -> Coming | None:
+    """Whoever holds no lease on the repo does not know who else counts on what of it."""
+    if job.lease is None or job.lease.is_lost:
+        return None
+    kept = (os.path.basename(task.incoming.path) for task in tasks if isinstance(task.incoming, KeptFile))
+    return Coming(repo=job.offer.repo, commit=job.offer.commit, blobs=frozenset(kept))
 
 
 def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:

@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.damage import size_of
+from fastload._fetch.damage import UNNAMED, compare, size_of
 from fastload._fetch.record import digest_file
+from fastload._read.again import drop_pages, read_again
 from fastload._read.file import identify, open_regular, read_fully
 from fastload._read.proof import Wanted
 from fastload._read.reader import PlainFile
-from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload.errors import FormatError, IntegrityError, StoreError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
     from fastload._fetch.repair import Repair
     from fastload._store.offer import OfferedFile
+
+    Check = Callable[[str, OfferedFile, list[int]], Iterator["Finding"]]
+    """All that is wrong with the file at a path; notes the blocks that were right past the page cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +47,10 @@ class FileVerdict:
     path: str
     nbytes: int
     evidence: str
-    """``blocks``, ``sha256``, ``git-sha1``, or ``none``: nothing is known of it."""
+    """``blocks``, ``sha256``, ``git-sha1``; ``blake2b``, ``blake3``: signed; or ``none``: nothing is known of it."""
     findings: tuple[Finding, ...]
+    reread: bool = False
+    """True if the page cache had it wrong, and the storage has it right."""
 
 
 class FileCheck:
@@ -60,22 +66,35 @@ class FileCheck:
         """All that is wrong with one file."""
         path = os.path.join(self._evidence.folder, file.path)
         kind, check = self._choose(file)
+        healed: list[int] = []
+        if file.path in self._evidence.misnamed:
+            finding = whole(file, *self._evidence.explain_misnamed(file.path))
+            return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=(finding,))
         try:
-            findings = tuple(check(path, file))
+            findings = tuple(check(path, file, healed))
         except FormatError as exc:
             findings = (whole(file, exc.found, size_of(file)),)
         except StoreError as exc:
             findings = (whole(file, exc.reason, size_of(file)),)
-        return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=findings)
+        return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=findings, reread=bool(healed))
 
-    def _choose(self, file: OfferedFile) -> tuple[str, Callable[[str, OfferedFile], Iterator[Finding]]]:
+    def _choose(self, file: OfferedFile) -> tuple[str, Check]:
         if file.blocks is not None:
             return "blocks", self._check_blocks
+        if file.signed is not None:
+            return file.signed.algorithm, self._check_whole
         if file.sha256 is not None or file.git_sha1 is not None:
             return "sha256" if file.sha256 else "git-sha1", self._check_whole
-        return "none", lambda *_: iter(())
+        return "none", self._check_unknown
 
-    def _check_blocks(self, path: str, file: OfferedFile) -> Iterator[Finding]:
+    def _check_unknown(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
+        """Nothing is known of it; where a manifest says which shards there are, it would be loaded with them."""
+        has_index = any(name.endswith(".safetensors.index.json") for name in self._evidence.files)
+        is_added = self._evidence.is_closed and file.path not in self._evidence.files
+        if is_added and file.path.endswith(".safetensors") and not has_index:
+            yield whole(file, *UNNAMED)
+
+    def _check_blocks(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)
         try:
             identity = identify(os.fstat(descriptor))
@@ -91,6 +110,9 @@ class FileCheck:
                 found = block_digest(block)
                 if found != digest:
                     wanted = Wanted(PlainFile(path, identity), index, len(block), digest)
+                    if _is_right_past_cache(wanted):
+                        healed.append(index)
+                        continue
                     is_mended = self._mending is not None and self._mending(wanted) is not None
                     yield Finding(
                         path=file.path,
@@ -103,17 +125,44 @@ class FileCheck:
         finally:
             os.close(descriptor)
 
-    def _check_whole(self, path: str, file: OfferedFile) -> Iterator[Finding]:
+    def _check_whole(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)
-        size = os.fstat(descriptor).st_size
+        identity = identify(os.fstat(descriptor))
         os.close(descriptor)
-        if size != file.size:
-            yield whole(file, f"{size:,} bytes", f"{file.size:,} bytes")
+        if identity.size != file.size:
+            yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
             return
         try:
             digest_file(path, file, self._go_on)
         except IntegrityError as exc:
-            yield whole(file, exc.found, exc.expected)
+            if self._is_whole_past_cache(PlainFile(path, identity), file):
+                healed.append(0)
+            else:
+                yield whole(file, exc.found, exc.expected)
+
+    def _is_whole_past_cache(self, stored: PlainFile, file: OfferedFile) -> bool:
+        """True if the storage has the file right; then the pages that have it wrong are let go."""
+        content = ContentHash(file.size, file.signed)
+        for offset in range(0, file.size, BLOCK_BYTES):
+            self._go_on()
+            block = read_again(stored, offset, min(BLOCK_BYTES, file.size - offset))
+            if block is None:
+                return False
+            content.update(block)
+        is_right = compare(file, content) is None
+        if is_right:
+            drop_pages(stored.path, 0, file.size)
+        return is_right
+
+
+def _is_right_past_cache(wanted: Wanted) -> bool:
+    """True if the storage has the block right; then the page that has it wrong is let go."""
+    offset = wanted.index * BLOCK_BYTES
+    block = read_again(wanted.file, offset, wanted.length)
+    is_right = block is not None and block_digest(block) == wanted.digest
+    if is_right:
+        drop_pages(wanted.file.path, offset, wanted.length)
+    return is_right
 
 
 def whole(file: OfferedFile, found: str, expected: str) -> Finding:

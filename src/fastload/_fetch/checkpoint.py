@@ -134,13 +134,15 @@ def _fetch(source: Source, settings: Settings, deadline: Deadline) -> Fetched:
     return replace(fetched, close=hub.close)
 
 
-def _fetch_folder(source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally) -> Fetched:
+def _fetch_folder(
+    source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally, go_on: Callable[[], None]
+) -> Fetched:
     prove = evidence.prover(tally) if evidence.has_blocks else None
     try:
         files = find_files(
             path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
         )  # fmt: skip
-        shards = list(_read_shards(files.shards, prove))
+        shards = list(_read_shards(files.shards, prove, go_on))
         check_named(evidence, files, source.variant)
         checkpoint = build_checkpoint(shards, files.index)
     except FormatError as exc:
@@ -167,9 +169,9 @@ def _fetch_path(source: Source, path: str, settings: Settings, deadline: Deadlin
     """From where the user said; what proves it may be kept apart, never beside it."""
     stored = stored_at(path)
     if stored is None:
-        return _fetch_folder(source, path, "path", NOTHING, ProofTally())
+        return _fetch_folder(source, path, "path", NOTHING, ProofTally(), deadline.check)
     evidence = weigh(stored, no_better, settings)
-    fetched = _fetch_folder(source, path, "path", evidence, ProofTally())
+    fetched = _fetch_folder(source, path, "path", evidence, ProofTally(), deadline.check)
     return replace(fetched, record=_recorder(stored, evidence, settings, deadline))
 
 
@@ -180,9 +182,12 @@ def _recorder(
     return lambda proven: record_proof(stored, evidence, Proof(proven, deadline.check), manifests)
 
 
-def _read_shards(shards: Sequence[tuple[str, str]], prove: ProveBlock | None) -> Iterator[Shard]:
+def _read_shards(
+    shards: Sequence[tuple[str, str]], prove: ProveBlock | None, go_on: Callable[[], None]
+) -> Iterator[Shard]:
     """By name and path. A header that is proven is read with the block around it, of several shards at once."""
     for number, (name, path) in enumerate(shards):
+        go_on()
         if prove is not None and number % _AHEAD == 0:
             for _, ahead in shards[number : number + _AHEAD]:
                 read_ahead(ahead)
@@ -213,7 +218,7 @@ def _fetch_stored(source: Source, serving: _Serving, settings: Settings, deadlin
         if stored.tier == "local":  # alone may be written by a load
             restoring = Restoring(stored, repair, settings, deadline.check)
             fill_gaps(evidence, _part(source, stored.folder), lambda file: restoring.require(evidence, file, tally))
-        fetched = _fetch_folder(source, stored.folder, stored.tier, evidence, tally)
+        fetched = _fetch_folder(source, stored.folder, stored.tier, evidence, tally, deadline.check)
         undo.pop_all()
     if stored.commit is not None:
         learnt = "name" if candidate.is_pinned else stored.tier

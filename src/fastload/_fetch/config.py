@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
 _NAME = "config.json"
-_NESTED = "text_config"
-"""Where a model of several kinds of input keeps what belongs to its language model."""
+_QUANTISED = "quantization_config"
 
 
 def is_quantised(fetched: Fetched, subfolder: str | None) -> bool:
@@ -29,11 +28,20 @@ def is_quantised(fetched: Fetched, subfolder: str | None) -> bool:
         FormatError: a config is there but is no JSON object.
         IntegrityError: a config is known, and is lost or another one.
     """
-    for path, raw in _read_configs(fetched, subfolder):
-        config = _parse(raw, path)
-        nested = config.get(_NESTED)
-        if config.get("quantization_config") or (isinstance(nested, dict) and nested.get("quantization_config")):
+    return any(_says_quantised(_parse(raw, path)) for path, raw in _read_configs(fetched, subfolder))
+
+
+def _says_quantised(config: dict[str, Any]) -> bool:
+    """True if it, or the config of a part of the model that stands in it (``text_config``), has the key.
+
+    Whatever it says, ``{}`` too: somebody meant the weights to be read in a way of their own. ``null`` means no.
+    """
+    pending: list[dict[str, Any]] = [config]
+    while pending:
+        part = pending.pop()
+        if part.get(_QUANTISED) is not None:
             return True
+        pending.extend(value for value in part.values() if isinstance(value, dict))
     return False
 
 

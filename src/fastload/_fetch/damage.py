@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._format.select import ByIndex, select_files
+from fastload._read.file import with_blob
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload.errors import FormatError, IntegrityError, UsageError
 
@@ -21,6 +22,10 @@ MEND_HINT = (
 """``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
 
 
+UNNAMED = "a shard that the manifest does not name", "only shards that it names"
+"""Found and expected."""
+
+
 def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:
     """The error to raise instead of a ``FormatError``, where a file of the checkpoint is not even what it should be.
 
@@ -34,7 +39,7 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
     for path in dict.fromkeys((error.path, *others)):
         damage = _find_difference(evidence, path)
         if damage is not None:
-            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], MEND_HINT)
+            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], with_blob(path, MEND_HINT))
     return None
 
 
@@ -43,7 +48,7 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     known = evidence.find(path)
     if known is None or not os.path.isfile(path):
         return None
-    content = ContentHash(os.path.getsize(path))
+    content = ContentHash(os.path.getsize(path), known.signed)
     with open(path, "rb") as file:
         while piece := file.read(BLOCK_BYTES):
             content.update(piece)
@@ -51,12 +56,12 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
 
 
 def compare(known: OfferedFile, content: ContentHash) -> tuple[str, str] | None:
-    """Found and expected, where ``content`` does not have a digest that is known of it."""
+    """Found and expected, where ``content``, made for ``known``, does not have a digest that is known of it."""
     for name in ("sha256", "git_sha1"):
         expected, found = getattr(known, name), getattr(content, name)
         if expected is not None and found != expected:
             return f"{name} {found}", expected
-    return None
+    return content.find_unsigned()
 
 
 def check_named(evidence: Evidence, files: CheckpointFiles, variant: str | None) -> None:
@@ -72,7 +77,7 @@ def check_named(evidence: Evidence, files: CheckpointFiles, variant: str | None)
     for _, path in files.shards:
         if evidence.find(path) is None:
             hint = "Remove it, if it does not belong there; else remove the manifest: fastload verify NAME --record"
-            raise IntegrityError(path, 0, "a shard that the manifest does not name", "only shards that it names", hint)
+            raise IntegrityError(path, 0, *UNNAMED, hint)
     lost = None if files.index is not None else _find_lost(evidence, files, variant)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)

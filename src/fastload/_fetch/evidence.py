@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._read.file import translate
+from fastload._read.file import translate, with_blob
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
 from fastload._store.folder_offer import offer_stored, offered_file, read_manifest_file
@@ -57,6 +57,10 @@ class Evidence:
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
+    misnamed: Mapping[str, str] = field(default_factory=dict)
+    """Files, and the digests by which their blobs are called, which are not those of the manifest."""
+    hints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Block digests, by path, that prove nothing: they may tell which blocks of a damaged file are still right."""
 
     @property
     def has_blocks(self) -> bool:
@@ -64,15 +68,30 @@ class Evidence:
         weights = [file for name, file in self.files.items() if name.endswith(".safetensors")]
         return bool(self.files) and all(file.blocks is not None for file in weights or self.files.values())
 
+    @property
+    def may_have_blocks(self) -> bool:
+        """False where no manifest could help: it has the sha256 of a file, and something else was signed."""
+        return all(file.signed is None for file in self.files.values())
+
     def kind_of(self, file: OfferedFile) -> str:
         """What proves one file."""
         return self.otherwise if self.kind.startswith("manifest") and file.blocks is None else self.kind
 
     def find(self, path: str) -> OfferedFile | None:
-        """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it."""
+        """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it.
+
+        Raises:
+            IntegrityError: the manifest says one thing of it, the name of its blob another: neither is believed.
+        """
         name = os.path.relpath(path, self.folder) if os.path.isabs(path) else path
+        if name in self.misnamed:
+            raise IntegrityError(path, 0, *self.explain_misnamed(name), MEND_HINT)
         file = self.files.get(name)
-        return file if file is not None and (file.blocks or file.sha256 or file.git_sha1) else None
+        return file if file is not None and (file.blocks or file.sha256 or file.git_sha1 or file.signed) else None
+
+    def explain_misnamed(self, name: str) -> tuple[str, str]:
+        """Found and expected."""
+        return f"a link to the blob {self.misnamed[name]}", f"one to {blob_name(self.files[name])}, by its manifest"
 
     def prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, int, memoryview], None]:
         """Proves the blocks of headers, where blocks are known; mends them in place."""
@@ -83,7 +102,9 @@ class Evidence:
                 return
             if known.size != identity.size:
                 found = f"a file of {identity.size:,} bytes"
-                raise IntegrityError(path, min(known.size, identity.size), found, f"{known.size:,}", "Fetch it again")
+                raise IntegrityError(
+                    path, min(known.size, identity.size), found, f"{known.size:,}", with_blob(path, MEND_HINT)
+                )
             found = block_digest(block)
             if found != known.blocks[index]:
                 wanted = Wanted(PlainFile(path, identity), index, len(block), known.blocks[index])
@@ -103,13 +124,18 @@ class Evidence:
                 for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
                     prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
                 return
-            hashed = ContentHash(len(content))
+            hashed = ContentHash(len(content), known.signed)
             hashed.update(content)
             difference = compare(known, hashed)
             if difference is not None:
-                raise IntegrityError(path, 0, *difference, MEND_HINT)
+                raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
 
         return prove
+
+
+def blob_name(file: OfferedFile) -> str:
+    """The digest by which the hub's client calls its blob, as far as it is known."""
+    return file.git_sha1 or file.sha256 or ""
 
 
 NOTHING = Evidence(kind="none", folder="/")
@@ -136,7 +162,9 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
     found = Evidence(kind=kind, folder=stored.folder, files={file.path: file for file in offer.files}, repair=repair)
     if kind == "manifest":
         unlisted = {file.path: file for file in offer.unlisted}
-        return replace(found, files={**unlisted, **found.files}, is_closed=True, otherwise="sha256")
+        misnamed = {file.path: blob_name(file) for file in offer.misnamed}
+        files = {**unlisted, **found.files}
+        return replace(found, files=files, is_closed=True, otherwise="sha256", misnamed=misnamed)
     return found if manifests is None else _with_kept(found, stored, manifests)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.resolve import tiers_of
 from fastload._store.keep.disk import find_mtime_ns
+from fastload._store.keep.mark import find_damaged
 from fastload._store.keep.pin import is_pinned
 from fastload._store.keep.usage import is_brought, read_used_ns
 from fastload._store.listing import list_files
@@ -41,7 +42,8 @@ class SnapshotFacts:
     bytes: int
     """Of all its files; other snapshots may share them."""
     state: str
-    """``complete``, ``plain`` for a folder outside the hub's layout, or ``incomplete: `` and what is missing."""
+    """``complete``, ``plain`` for a folder outside the hub's layout, ``incomplete: `` and what is missing, or
+    ``damaged: `` and the files of which nobody had the right bytes when they were last found wrong."""
     evidence: str
     brought_by_fastload: bool
     pinned: bool
@@ -124,6 +126,9 @@ def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
 def _name_state(stored: Stored) -> str:
     if not stored.is_complete:
         return f"incomplete: {'; '.join(stored.missing[:3])}"
+    damaged = find_damaged(stored.layout, stored.commit) if stored.layout is not None and stored.commit else ()
+    if damaged:
+        return f"damaged: {', '.join(damaged[:3])}"
     return "complete" if stored.layout is not None else "plain"
 
 

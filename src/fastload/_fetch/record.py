@@ -12,7 +12,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._read.file import open_regular, read_fully
+from fastload._fetch.damage import MEND_HINT, compare
+from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.filesystem import make_folder
 from fastload._store.manifest_folder import make_own_folder, write_own
@@ -48,7 +49,7 @@ def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: Ma
 
     Whatever keeps it from being written is no error of the load's.
     """
-    if not proof.files:
+    if not proof.files or not evidence.may_have_blocks:
         return False
     try:
         if (
@@ -111,7 +112,7 @@ def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | N
         StoreError: it cannot be read, or the manifest cannot be written.
     """
     apart = manifests if evidence.kind == "signature" else None
-    if not evidence.files or (apart is None and _has_manifest(stored)):
+    if not evidence.files or not evidence.may_have_blocks or (apart is None and _has_manifest(stored)):
         return False
     files = tuple(_complete(evidence, file, Proof({}, go_on)) for _, file in sorted(evidence.files.items()))
     manifest = _manifest_of(stored, files)
@@ -163,7 +164,7 @@ def digest_file(path: str, file: OfferedFile, go_on: Callable[[], None] = lambda
         IntegrityError: it is not what is known of it.
         FormatError, StoreError: it cannot be read.
     """
-    content, blocks = ContentHash(file.size), []
+    content, blocks = ContentHash(file.size, file.signed), []
     buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
     descriptor = open_regular(path)
     try:
@@ -175,8 +176,7 @@ def digest_file(path: str, file: OfferedFile, go_on: Callable[[], None] = lambda
             blocks.append(block_digest(block))
     finally:
         os.close(descriptor)
-    for name in ("sha256", "git_sha1"):
-        expected, found = getattr(file, name), getattr(content, name)
-        if expected is not None and found != expected:
-            raise IntegrityError(path, 0, f"{name} {found}", expected, "Its copy there is damaged: fetch it again")
+    difference = compare(file, content)
+    if difference is not None:
+        raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
     return ManifestFile(file.path, file.size, content.sha256, content.git_sha1, tuple(blocks))

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, BinaryIO
 from fastload._fetch.resolve import tiers_of
 from fastload._fetch.source import hub_of
 from fastload._read.blocks import read_block
+from fastload._store.directory import contained_target, containment_root
 from fastload._store.filesystem import make_folder, replacing
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.tier import Patience
+from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload._verify.path import OURS
-from fastload.errors import FastloadError
+from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,20 +61,56 @@ class Repair:
         """The right bytes of a block, from the first other tier that has them."""
         path = os.path.relpath(wanted.file.path, self._stored.folder)
         for source in self.list_sources():
-            block = _fetch(source, path, wanted)
+            try:
+                block = _fetch(source, path, wanted)
+            except FastloadError as exc:
+                _log.info("%s cannot mend %s: %s", source.tier, path, exc)
+                if isinstance(exc, NetworkError):
+                    self.forget(source)
+                continue
             if block is not None:
                 with self._lock:
                     self._mended.setdefault(wanted.file.path, {})[wanted.index] = block
                 _log.warning("%s: block %d was damaged; %s had it right", wanted.file.path, wanted.index, source.tier)
                 return block
+        self.mark(wanted.file.path)
         return None
 
-    def list_sources(self) -> list[Offer]:
-        """What other tiers offer of the snapshot, in the order in which they are asked."""
+    def mark(self, path: str) -> None:
+        """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
+        layout, commit = self._stored.layout, self._stored.commit
+        if self._stored.tier != "local" or layout is None or commit is None:
+            return
+        try:
+            with self._lock:
+                mark_damaged(layout, commit, os.path.relpath(path, self._stored.folder))
+        except StoreError as exc:
+            _log.info("%s is damaged, and could not be marked: %s", path, exc)
+
+    def unmark(self) -> None:
+        """Forget the marks of files that were replaced."""
+        layout, commit = self._stored.layout, self._stored.commit
+        if self._stored.tier == "local" and layout is not None and commit is not None:
+            clear_marks(layout, commit)
+
+    @property
+    def scratch(self) -> str:
+        """The folder for files that are not whole yet: on the file system of the stored ones."""
+        layout = self._stored.layout
+        return os.path.join(self._stored.folder, OURS, "staging") if layout is None else layout.ours("staging")
+
+    def forget(self, source: Offer) -> None:
+        """``source`` does not answer: whoever waited for it once need not wait again, for each block."""
+        with self._lock:
+            if self._sources is not None and source in self._sources:
+                self._sources.remove(source)
+
+    def list_sources(self) -> tuple[Offer, ...]:
+        """What better sources have of it; they are asked once."""
         with self._lock:
             if self._sources is None:
                 self._sources = list(self._find_sources())
-            return self._sources
+            return tuple(self._sources)
 
     def _find_sources(self) -> Iterator[Offer]:
         """What other tiers offer; one that cannot say is no better source."""
@@ -130,25 +168,21 @@ class Repair:
         """Replaces them; yields those that stay as they are, and why."""
         with self._lock:
             mended, self._mended = self._mended, {}
-        layout = self._stored.layout
-        scratch = os.path.join(self._stored.folder, OURS, "staging") if layout is None else layout.ours("staging")
         for path, blocks in mended.items():
             try:
-                _replace(os.path.realpath(path), blocks, scratch)
+                _replace(contained_target(path, containment_root(self._stored.folder)), blocks, self.scratch)
             except FastloadError as exc:
                 yield path, exc
+        if mended:
+            self.unmark()
 
 
 def _fetch(source: Offer, path: str, wanted: Wanted) -> bytes | None:
     file = next((file for file in source.files if file.path == path), None)
     if file is None or file.size != wanted.file.identity.size:
         return None
-    try:
-        with closing(source.open(file)) as reader:
-            block = bytes(read_block(reader, wanted.index * BLOCK_BYTES, wanted.length))
-    except FastloadError as exc:
-        _log.info("%s cannot mend %s: %s", source.tier, path, exc)
-        return None
+    with closing(source.open(file)) as reader:
+        block = bytes(read_block(reader, wanted.index * BLOCK_BYTES, wanted.length))
     return block if block_digest(block) == wanted.digest else None
 
 
@@ -162,10 +196,10 @@ def _replace(path: str, blocks: dict[int, bytes], scratch: str) -> None:
             file.seek(index * BLOCK_BYTES)
             file.write(block)
         file.flush()
-        _look_like(path, file)
+        look_like(path, file)
 
 
-def _look_like(path: str, file: BinaryIO) -> None:
+def look_like(path: str, file: BinaryIO) -> None:
     """Whoever might read the old file may read the new one; and it is what it was, not a new version."""
     status = os.stat(path)
     with suppress(PermissionError):  # only root gives files away

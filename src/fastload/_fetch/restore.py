@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.publish import restore_file
 from fastload._store.filesystem import has_size
 from fastload._store.folder_offer import offer_stored
+from fastload._store.keep.reading import Reading
 from fastload._store.layout import lease_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import wait_hold
@@ -172,7 +173,8 @@ class Restoring:
             progress=False,
             lease=lease,
         )
-        with staged(job, [file]) as tasks:
+        # Read by somebody, it is not what goes where its own file needs room.
+        with closing(Reading(self._stored)), staged(job, [file]) as tasks:
             admit(job, tasks)
             restore_file(layout, os.path.basename(self._stored.folder), tasks[0])
 

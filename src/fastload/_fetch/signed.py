@@ -6,7 +6,7 @@ signature leaves out. The signed digests become what the load compares with, in 
 The block digests of a manifest beside the weights do not count then: it came the way they came, and one with the
 signed sha256 and other blocks would prove other bytes. What is kept in ``manifests`` did not come with them: we, or
 root, wrote it when a whole file had just been found to have that sha256. So where it has the signed one its blocks do
-count.
+count. What was signed by shards or BLAKE is compared in order, each time: no manifest speaks of these digests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastload._store.wanted import Wish
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
 from fastload._verify.signature import SIGNATURE_NAME, find_missing, find_unsigned, verify_bundle
 from fastload._verify.statement import WholeFile
-from fastload.errors import SignatureError, UnsupportedError, quoted
+from fastload.errors import SignatureError, quoted
 
 if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
@@ -45,7 +45,7 @@ def by_signature(
 
     Raises:
         SignatureError: there is no signature, it does not hold, or it leaves out what would be loaded.
-        UnsupportedError: it is by a certificate, or by digests that fastload does not compute while it reads.
+        UnsupportedError: it is by a certificate.
         UsageError: the key is none.
     """
     if remote is None:  # a manifest may pass over what is there, such as a signature that came later
@@ -63,7 +63,8 @@ def by_signature(
         files = {name: _with_blocks(file, kept.manifest.find(name)) for name, file in files.items()}
     missing = [OfferedFile(path=name, size=0) for name in find_missing(signed, files) if name.endswith(_LOADED)]
     files |= {file.path: _expect(file.path, file, signed) for file in Wish().choose(missing)}
-    return replace(evidence, kind="signature", files=files, is_closed=remote is None)
+    hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
+    return replace(evidence, kind="signature", files=files, is_closed=remote is None, hints=hints, misnamed={})
 
 
 def _with_blocks(file: OfferedFile, kept: ManifestFile | None) -> OfferedFile:
@@ -85,6 +86,5 @@ def _expect(name: str, file: OfferedFile, signed: SignedDigests) -> OfferedFile:
     if entry is None:
         return replace(file, sha256=None, git_sha1=None, blocks=None)
     if not isinstance(entry, WholeFile) or entry.algorithm != "sha256":
-        what = f"{quoted(name)} is signed by {entry.algorithm}, which is not computed while it is read"
-        raise UnsupportedError(what, "Sign whole files by sha256: model_signing sign without --shard-size")
+        return replace(file, sha256=None, git_sha1=None, blocks=None, signed=entry)
     return replace(file, sha256=entry.digest, git_sha1=None, blocks=None)

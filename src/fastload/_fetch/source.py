@@ -85,16 +85,17 @@ def hub_of(settings: Settings, patience: Patience | None = None) -> HubTier | No
 
 
 def patience_within(deadline_s: float | None) -> Patience:
-    """With a hub: no longer than there is time."""
+    """With a hub: half of the time there is, so that what is there can still serve when it does not answer."""
     usual = Patience()
     if deadline_s is None:
         return usual
+    longest_s = deadline_s / 2
     return replace(
         usual,
-        give_up_after_s=deadline_s,
-        connect_timeout_s=min(usual.connect_timeout_s, deadline_s),
-        read_timeout_s=min(usual.read_timeout_s, deadline_s),
-        longest_pause_s=min(usual.longest_pause_s, deadline_s),
+        give_up_after_s=longest_s,
+        connect_timeout_s=min(usual.connect_timeout_s, longest_s),
+        read_timeout_s=min(usual.read_timeout_s, longest_s),
+        longest_pause_s=min(usual.longest_pause_s, longest_s),
     )
 
 
@@ -145,7 +146,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         commit=here.commit,
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
-        learnt=here.tier,
+        learnt="name" if candidate.is_pinned else here.tier,
     )
 
 

@@ -11,15 +11,18 @@ from fastload._fetch.checking import FileCheck, whole
 from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence import stored_at
+from fastload._fetch.mend_file import FileMender
 from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.restore import Restoring, find_gap
 from fastload._fetch.weigh import manifests_of, weigh_all
 from fastload._fetch.workers import map_all
+from fastload._read.file import with_blob
+from fastload._store.listing import list_files
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
-from fastload.errors import IntegrityError, ModelNotFoundError
+from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.checking import FileVerdict, Finding
     from fastload._fetch.evidence import Evidence
+    from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
     from fastload.options import Settings
 
@@ -75,7 +79,7 @@ def verify(
     Args:
         model: as for :func:`fastload.resolve`; what is incomplete can be checked too.
         revision: as for :func:`fastload.resolve`.
-        repair: mend blocks that are wrong, and bring files again that are missing or short, from other tiers.
+        repair: mend what is wrong, from other tiers: by block where blocks are known, else by file.
         record: write a manifest where there is none, so that loads prove blocks in parallel.
         include: globs of paths; only these are checked.
         options: settings.
@@ -85,6 +89,7 @@ def verify(
         ModelNotFoundError: no folder has anything of it.
         SignatureError: ``signature_key`` is set, and its holder has not signed what is there.
         StoreError: it cannot be read, or a manifest cannot be written.
+        UsageError: a glob matches nothing, or a part shall be recorded.
         DeadlineError: the setting ``deadline`` is over.
     """
     globs = (include,) if isinstance(include, str) else tuple(include)
@@ -117,14 +122,16 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
     mending = Repair(stored, settings)
     with closing(mending):
         evidence = weigh_all(stored, mending, settings)
-        names = [name for name in sorted(evidence.files) if not wish.include or matches(name, wish.include)]
-        restored = _restore(evidence, names, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
+        files = _choose_files(stored, evidence, wish)
+        restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
         check = FileCheck(evidence, mending if wish.repairs else None, go_on)
-        checked = map_all(check.check_file, [evidence.files[name] for name in names], _THREADS)
+        checked = map_all(check.check_file, files, _THREADS)
+        if wish.repairs:
+            checked = map_all(FileMender(stored, evidence, mending, go_on).mend_verdict, checked, _THREADS)
         verdicts = tuple(_with_lost(verdict, restored) for verdict in checked)
         mending.mend_all()
     is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
-    may_record = wish.records and is_right and not wish.include and not evidence.has_blocks
+    may_record = wish.records and is_right and not evidence.has_blocks
     return Verification(
         path=stored.folder,
         tier=stored.tier,
@@ -135,9 +142,24 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
     )
 
 
-def _restore(evidence: Evidence, names: Sequence[str], restoring: Restoring) -> dict[str, Finding]:
+def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list[OfferedFile]:
+    """What shall be checked of what is known and of what is there, in the order of paths.
+
+    Raises:
+        UsageError: a glob of ``wish`` matches nothing, or a part shall be recorded.
+    """
+    there = {file.path: file for file in list_files(stored.folder)} if stored.layout is None else {}
+    files = {**there, **evidence.files}
+    for glob in wish.include:
+        if not any(matches(name, (glob,)) for name in files):
+            raise UsageError(f"include={glob!r} matches none of {len(files)} files", "Leave it out to see their names")
+    if wish.include and wish.records:
+        raise UsageError("a manifest is of all files: record does not go with include", "Leave include out")
+    return [file for name, file in sorted(files.items()) if not wish.include or matches(name, wish.include)]
+
+
+def _restore(evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring) -> dict[str, Finding]:
     """Put back what is missing or has another length: what was found of each file that is in its place again."""
-    files = [evidence.files[name] for name in names]
     gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
     return {
         path: replace(whole(file, gap, size_of(file)), repaired=True)
@@ -174,4 +196,5 @@ def _failure(folder: str, bad: Sequence[Finding]) -> IntegrityError:
     first = bad[0]
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
     path = os.path.join(folder, first.path)
-    return IntegrityError(path, first.offset, first.found + more, first.expected, MEND_HINT, findings=tuple(bad))
+    hint = with_blob(path, MEND_HINT)
+    return IntegrityError(path, first.offset, first.found + more, first.expected, hint, findings=tuple(bad))

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
+from fastload._fetch.beside import Beside, find_beside
 from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
@@ -101,22 +102,26 @@ class _Warming:
         if request.link is not None:
             check_link(request.link, self._target.path)
         self._report: Report | None = None
+        self._clock = Clock()
         self._plain = PlainDestination(request.plain) if request.plain is not None else None
         self._meant = self._find(hub)
 
     def _find(self, hub: HubTier | None) -> Meant:
         parsed = parse_model(self._request.model, self._request.revision, self._settings)
-        if isinstance(parsed, Name):
-            return find_meant(parsed, tiers_of(self._settings), self._target, hub)
-        return _meant_by_path(parsed)
+        if not isinstance(parsed, Name):
+            return _meant_by_path(parsed)
+        tiers = tiers_of(self._settings)
+        if self._plain is None or self._request.plain is None:
+            return find_meant(parsed, tiers, self._target, hub)
+        holds = self._plain.find_held(self._request.wish)
+        return find_beside(parsed, Beside(self._request.plain, holds, tiers, self._target), hub)
 
     def run(self) -> Snapshot:
         """Bring it, unless it is there."""
-        clock = Clock()
         commit = self._find_there()
         if commit is None:
             with self._lease() as lease:
-                commit = self._find_there() or self._bring(lease, clock)
+                commit = self._find_there() or self._bring(lease)
         revision = self._meant.candidate.moving_revision
         if revision is not None and self._plain is None:
             write_ref(self._layout, revision, commit)  # also where the snapshot was there before
@@ -154,7 +159,8 @@ class _Warming:
     def _find_there(self) -> str | None:
         """The commit, if the target has it by a manifest, with all that is wished for."""
         if self._plain is not None:
-            commit, meant = self._plain.find_commit(self._request.wish), self._meant.commit
+            held, meant = self._plain.find_held(self._request.wish), self._meant.commit
+            commit = held.commit if held is not None else None
             is_it = commit == meant if meant is not None else self._is_unchanged(self._plain.stamp)
             return commit if is_it else None
         commit = self._meant.commit or self._find_plain_commit()
@@ -216,7 +222,7 @@ class _Warming:
         with lease or nullcontext():
             yield
 
-    def _bring(self, lease: Lease | None, clock: Clock) -> str:
+    def _bring(self, lease: Lease | None) -> str:
         """Bring it from the first that has the right bytes; what is good of it need not be brought again."""
         failure: IntegrityError | None = None
         for offer in self._offers():
@@ -224,12 +230,12 @@ class _Warming:
                 self._request.tell(f"{failure}. Now from {offer.tier}")
             try:
                 with self._slot(offer), self._carried(offer) as carried:
-                    brought = bring(self._job(carried, lease, clock))
+                    brought = bring(self._job(carried, lease))
             except IntegrityError as exc:
                 failure = failure or exc
                 continue
-            learnt, device = self._meant.learnt, self._target.label
-            self._report = make_report(offer, brought, clock, learnt=learnt, device=device)
+            learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
+            self._report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
             return brought.commit
         raise failure or self._nobody()
 
@@ -243,7 +249,7 @@ class _Warming:
         with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
             yield carried
 
-    def _job(self, offer: Offer, lease: Lease | None, clock: Clock) -> Bringing:
+    def _job(self, offer: Offer, lease: Lease | None) -> Bringing:
         return Bringing(
             offer=offer,
             destination=self._destination,
@@ -254,7 +260,7 @@ class _Warming:
             check=self._deadline.check,
             progress=self._request.progress,
             lease=lease,
-            clock=clock,
+            clock=self._clock,
         )
 
 

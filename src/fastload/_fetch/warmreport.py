@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._clock import judge
+from fastload._clock import Work, judge
 from fastload._store.admit.admission import PEAK_STAGING_BYTES
 from fastload._verify.digest import count_blocks
+from fastload.errors import quoted
 from fastload.report import Report
 
 if TYPE_CHECKING:
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from fastload._clock import Clock
     from fastload._fetch.bring import Brought
     from fastload._store.offer import Offer, OfferedFile
+
+_COMPARED = {
+    "manifest": "the manifest of where they came from",
+    "sha256": "the names of their blobs",
+    "etag": "what hf download noted of them",
+    "listing": "the hub's listing",
+}
 
 
 def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, device: str) -> Report:
@@ -25,19 +33,20 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
         brought: what was published.
         clock: stopped by this.
         learnt: where the commit was learnt.
-        device: where the bytes went: a tier.
+        device: where the bytes went: a tier, or ``path``.
     """
     clock.enter("finish")
-    tally = brought.tally
-    stream_s = clock.stages["stream"]
-    verdict = judge(tally.busy.seconds, reader=offer.tier, bytes_read=tally.read_bytes, stream_s=stream_s)
+    tally, evidence = brought.tally, _name_evidence(offer, brought.files)
+    verdict = judge(
+        Work(reader=offer.tier, bytes_read=tally.read_bytes, stages=dict(clock.stages), busy_s=dict(tally.busy.seconds))
+    )
     return Report(
         bytes=sum(file.size for file in brought.files),
         bytes_read=tally.read_bytes,
         tensors=0,
         seconds=sum(clock.stages.values()),
         stages=dict(clock.stages),
-        busy_s=dict(tally.busy.seconds),
+        busy_s=tally.busy.by_activity,
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
         tier=offer.tier,
@@ -45,7 +54,8 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
         commit_learnt=learnt,
         reader=offer.tier.partition(":")[0],
         reader_reason="the first that has it",
-        evidence=_name_evidence(offer, brought.files),
+        evidence=evidence,
+        evidence_reason=_explain(evidence, offer, brought),
         hashed_on="cpu",
         hashed_reason="the bytes are proven before they are kept",
         blocks_verified=sum(count_blocks(file.size) for file in brought.files),
@@ -58,8 +68,18 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
 
 def _name_evidence(offer: Offer, files: Sequence[OfferedFile]) -> str:
     """What all of the files were compared with."""
-    if all(file.blocks is not None for file in files):
-        return "manifest"
-    if not all(file.sha256 or file.git_sha1 for file in files):
-        return "none"
-    return "listing" if offer.tier == "hub" else "sha256"
+    return offer.evidence if all(map(_is_known, files)) else "none"
+
+
+def _is_known(file: OfferedFile) -> bool:
+    return bool(file.sha256 or file.git_sha1)
+
+
+def _explain(evidence: str, offer: Offer, brought: Brought) -> str:
+    blocks = sum(count_blocks(file.size) for file in brought.files)
+    cost = f"{blocks:,} blocks, {brought.tally.busy.seconds['hash']:.2f} s of hashing"
+    if evidence != "none":
+        return f"{cost}; compared with {_COMPARED[evidence]}"
+    unknown = [file.path for file in brought.files if not _is_known(file)]
+    more = f" and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
+    return f"{cost}; unverified: {offer.tier} has no digest of {quoted(unknown[0])}{more}"

@@ -31,7 +31,7 @@ from fastload.strict_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
@@ -45,6 +45,8 @@ _U64_MAX = (1 << 64) - 1
 _BEGIN, _END = itemgetter(3), itemgetter(4)
 _METADATA = "__metadata__"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
+_FIELDS_OF = itemgetter("dtype", "shape", "data_offsets")
+_INTEGERS = {int}
 _STRANGERS = (
     (b"version ", "It is git-lfs's pointer to the file, not the file: run git lfs pull, or fetch it from the hub"),
     (b"<", "It is a web page, such as a proxy or a login answers: fetch the file again"),
@@ -126,6 +128,18 @@ def check_values(raw: bytes, expected_values: int, path: str) -> None:
         raise FormatError(path, f"more than {most:,} JSON values", "not so many beside its tensors", hint=hint)
 
 
+def check_depth(raw: bytes, path: str) -> None:
+    """Refuse JSON that is nested without end, where nobody looks.
+
+    Raises:
+        FormatError: it is deeper than the reference takes.
+    """
+    try:
+        check_nesting(raw)
+    except JsonError as exc:
+        raise FormatError(path, str(exc), "fields that a parser can hold") from exc
+
+
 @contextmanager
 def _memory_bounded(raw: bytes) -> Iterator[None]:
     try:
@@ -135,8 +149,15 @@ def _memory_bounded(raw: bytes) -> Iterator[None]:
         raise MemoryBudgetError(20 * len(raw), 0, "what the system still grants this process", hint) from exc
 
 
-def parse_object(raw: bytes, path: str) -> dict[str, Any]:
+def parse_object(
+    raw: bytes, path: str, *, names_tensor: Callable[[str, Any], bool] = lambda _key, _value: False
+) -> dict[str, Any]:
     """The JSON object that ``raw`` spells, with no key twice at any depth.
+
+    Args:
+        raw: all of the file, or the header's part of it.
+        path: for the error.
+        names_tensor: told a key that is there twice, and its last value; True if it is the name of a tensor.
 
     Raises:
         FormatError: it is none.
@@ -146,8 +167,7 @@ def parse_object(raw: bytes, path: str) -> dict[str, Any]:
         with _memory_bounded(raw):
             document = parse_json(raw)
     except DuplicateKeyError as exc:
-        # Only a tensor's entry is an object, so that this one tells its name.
-        tensor = exc.key if isinstance(exc.value, dict) and exc.key != _METADATA else None
+        tensor = exc.key if names_tensor(exc.key, exc.value) else None
         raise FormatError(path, str(exc), "each name once", tensor=tensor) from exc
     except JsonError as exc:
         raise FormatError(path, str(exc), "a JSON object in UTF-8") from exc
@@ -158,12 +178,13 @@ def parse_object(raw: bytes, path: str) -> dict[str, Any]:
 
 def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
     check_values(raw, _VALUES_PER_TENSOR * raw.count(b'"data_offsets"'), path)
-    document = parse_object(raw, path)
+    # Only a tensor's entry is an object, and so tells a tensor's name.
+    document = parse_object(raw, path, names_tensor=lambda key, value: isinstance(value, dict) and key != _METADATA)
     metadata = _parse_metadata(document.pop(_METADATA, None), path)
     data_start = LENGTH_BYTES + len(raw)
     tensors = [_parse_tensor(name, entry, path, data_start) for name, entry in document.items()]
     if any(len(entry) > len(_FIELDS) for entry in document.values()):
-        _check_unknown_fields(raw, path)
+        check_depth(raw, path)  # fields nobody knows are allowed; elsewhere nothing can be nested at all
     tensors.sort(key=_END)  # two stable sorts by integers take a quarter of one by pairs
     tensors.sort(key=_BEGIN)
     _check_tiling(tensors, path, data_start, file_bytes)
@@ -197,36 +218,29 @@ def _parse_metadata(value: Any, path: str) -> dict[str, str]:
 def _parse_tensor(name: str, entry: Any, path: str, data_start: int) -> TensorInfo:
     if type(entry) is not dict:
         raise FormatError(path, f"an entry that is {_kind(entry)}", "an object", tensor=name)
-    if entry.keys() != _FIELDS:
-        _check_fields(name, entry, path)
-    spelling, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not entry.keys() >= _FIELDS:
+        raise _lacks_fields(name, entry, path)
+    spelling, shape, offsets = _FIELDS_OF(entry)
     dtype = DTYPES.get(spelling) if type(spelling) is str else None
     if dtype is None:
         raise FormatError(path, f"dtype {_kind(spelling)}", "one of " + ", ".join(DTYPES), tensor=name)
-    _check_integers(name, "shape", shape, path)
-    _check_integers(name, "data_offsets", offsets, path)
+    # Asked of both at once, since a header of 100 MB may have a million tensors: which one is wrong is told apart then.
+    if not (type(shape) is type(offsets) is list and {*map(type, shape), *map(type, offsets)} <= _INTEGERS):
+        _check_integers(name, "shape", shape, path)
+        _check_integers(name, "data_offsets", offsets, path)
     if len(shape) > _MAX_RANK:
         raise FormatError(path, f"{len(shape)} dimensions", f"at most {_MAX_RANK}", tensor=name)
     if len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - a begin and an end
         raise FormatError(path, f"data_offsets {offsets[:4]}", "[begin, end], begin ≤ end", tensor=name)
     begin, end = offsets
-    if math.prod(shape) * dtype.bits != (end - begin) * 8 or 0 in shape:
+    if math.prod(shape) * dtype.bits != (end - begin) * 8 or 0 in shape[1:]:
         _check_size(name, dtype, shape, end - begin, path)
     return TensorInfo(name, dtype, tuple(shape), data_start + begin, data_start + end)
 
 
-def _check_fields(name: str, entry: dict[str, Any], path: str) -> None:
+def _lacks_fields(name: str, entry: dict[str, Any], path: str) -> FormatError:
     missing = sorted(_FIELDS - entry.keys())
-    if missing:
-        raise FormatError(path, f"no {' and no '.join(missing)}", "dtype, shape and data_offsets", tensor=name)
-
-
-def _check_unknown_fields(raw: bytes, path: str) -> None:
-    """Fields nobody knows are allowed, but not nested without end; elsewhere nothing can be nested at all."""
-    try:
-        check_nesting(raw)
-    except JsonError as exc:
-        raise FormatError(path, str(exc), "fields that a parser can hold") from exc
+    return FormatError(path, f"no {' and no '.join(missing)}", "dtype, shape and data_offsets", tensor=name)
 
 
 def _check_integers(name: str, field: str, value: Any, path: str) -> None:

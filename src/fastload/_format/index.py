@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastload._format.header import check_values, parse_object
+from fastload._format.header import check_depth, check_values, parse_object
 from fastload.errors import FormatError, quoted
 
 MAX_INDEX_BYTES = 100_000_000
@@ -41,7 +41,8 @@ def parse_index(raw: bytes, *, path: str) -> Index:
         FormatError: it is no JSON object, has no ``weight_map`` of strings, or names a file outside its folder.
     """
     check_values(raw, raw.count(SHARD_SUFFIX.encode()), path)
-    document = parse_object(raw, path)
+    document = parse_object(raw, path, names_tensor=_is_shard_of)
+    check_depth(raw, path)
     weight_map = document.get("weight_map")
     if type(weight_map) is not dict:
         raise FormatError(path, "no weight_map that is an object", '{"weight_map": {tensor: file}}')
@@ -52,6 +53,10 @@ def parse_index(raw: bytes, *, path: str) -> Index:
         _check_shard_name(name, path)
     metadata = document.get("metadata")
     return Index(path, weight_map, metadata if type(metadata) is dict else {})
+
+
+def _is_shard_of(_tensor: str, name: Any) -> bool:
+    return isinstance(name, str) and name.endswith(SHARD_SUFFIX)
 
 
 def _check_shard_name(name: str, path: str) -> None:

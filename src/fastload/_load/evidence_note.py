@@ -50,6 +50,8 @@ def _cure(proving: Proving, fetched: Fetched) -> str:
     if proving.reason == OFF:
         return ""
     name = escaped(shlex.quote(fetched.name))
+    if not fetched.evidence.may_have_blocks:
+        return "; to hash in parallel: sign whole files by sha256, as model_signing sign does unless told otherwise"
     if fetched.remote is not None:
         return f"; to hash in parallel: fastload warm {name}"
     apart = " --manifests DIR" if fetched.evidence.kind == "signature" else ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.parameter import is_lazy
 
+from fastload._load.fillable import check_fillable
 from fastload._place.tensors import CASTABLE_DTYPES, is_castable, torch_layout
 from fastload.errors import UnsupportedError, UsageError, quoted
 
@@ -65,8 +66,8 @@ def own_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     registered = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
     with torch.no_grad():
         here = {name: _local(tensor) for name, tensor in tensors.items()}
-    for name, tensor in here.items():
-        _check_fillable(name, tensor, is_own=id(tensors[name]) in registered)
+    registered |= {id(here[name]) for name, tensor in tensors.items() if id(tensor) in registered}
+    check_fillable(here, registered)
     return here
 
 
@@ -86,37 +87,6 @@ def _is_sharded(value: object) -> bool:
     """True for a DTensor; nobody has one who has not imported its module, which takes a second."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(value, module.DTensor)
-
-
-def _check_fillable(name: str, tensor: torch.Tensor, *, is_own: bool) -> None:
-    """Raise ``UnsupportedError`` where bytes that are written to ``tensor`` would not be its value, or be lost."""
-    if hasattr(tensor, "__tensor_flatten__"):
-        what = f"parameter {quoted(name)} is a {type(tensor).__name__}, a wrapper around other tensors"
-        raise UnsupportedError(what, "Load before the module is wrapped, or use fastload.stream")
-    if not is_own:
-        what = f"{quoted(name)} in the module's state_dict is no parameter or buffer of it (a hook or get_extra_state"
-        raise UnsupportedError(f"{what} made it): filled, it would be lost", "Use fastload.stream and set it yourself")
-    if tensor.layout != torch.strided:
-        what = f"parameter {quoted(name)} is stored as {tensor.layout}"
-        raise UnsupportedError(what, "Make it dense first (to_dense), or use fastload.stream")
-    if tensor.is_conj() or tensor.is_neg():
-        what = f"parameter {quoted(name)} is a lazily conjugated or negated view"
-        raise UnsupportedError(what, "Register what .resolve_conj().resolve_neg() of it gives")
-    if _overlaps_itself(tensor):
-        what = f"parameter {quoted(name)} is expanded: several of its elements are one place in memory"
-        raise UnsupportedError(what, "Register a .clone() of it")
-
-
-def _overlaps_itself(tensor: torch.Tensor) -> bool:
-    """True if two elements may share memory, as those of an expanded tensor do."""
-    reach = 0
-    if not tensor.numel():
-        return False
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride <= reach:
-            return True
-        reach += stride * (size - 1)
-    return False
 
 
 def match(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -109,8 +110,7 @@ class Pipeline:
         try:
             with _Lanes(self) as lanes:
                 while (number := self._next(lanes.current)) is not None:
-                    with self._sources.reader_for(self._plan.extents[number].shard) as reader:
-                        self._bring(number, reader, lanes.current)
+                    self._read(number, lanes.current)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
             self._fail(error)
 
@@ -144,20 +144,28 @@ class Pipeline:
             self._exchange.fail(error)
 
     def _next(self, lane: Lane) -> int | None:
-        with self._busy.measure("exchange" if self._schedule.waits_for_others() else "wait"):
+        activity = "exchange" if self._schedule.waits_for_others() else "wait"
+        with self._busy.measure(activity, "wait for room"):
             return self._schedule.start(partial(self._settle, lane))
 
     def _settle(self, lane: Lane) -> None:
-        with self._busy.measure("copy"):
+        with self._busy.measure("copy", "settle"):
             lane.settle()
+
+    def _read(self, number: int, lane: Lane) -> None:
+        with ExitStack() as held:
+            with self._busy.measure("read", "open"):
+                reader = held.enter_context(self._sources.reader_for(self._plan.extents[number].shard))
+            self._bring(number, reader, lane)
 
     def _bring(self, number: int, reader: Reader, lane: Lane, *, activity: str = "read") -> None:
         extent = self._plan.extents[number]
-        with self._busy.measure("copy"):
+        facts = {"shard": extent.shard, "offset": extent.offset, "bytes": extent.length}
+        with self._busy.measure("copy", "wait for a slot"):
             buffers = lane.buffers_for(extent, reader.alignment_bytes)
         passing_on = self._exchange if self._exchange is not None and self._exchange.sends(number) else None
         check = None
-        with self._busy.measure(activity):
+        with self._busy.measure(activity, f"read ({reader.name})", facts):
             # What others wait for must be proven before it is sent.
             if isinstance(reader, BlockProof) and lane.takes_digests and passing_on is None:
                 reader.read_unproven(extent.offset, buffers)
@@ -165,9 +173,9 @@ class Pipeline:
             else:
                 reader.read_into(extent.offset, buffers)
         if passing_on is not None:
-            with self._busy.measure("exchange"):
+            with self._busy.measure("exchange", "send"):
                 passing_on.pass_on(number, buffers)
-        with self._busy.measure("copy"):
+        with self._busy.measure("copy", "place"):
             lane.place(partial(self._schedule.finish, number, is_read=activity == "read"), check)
 
     def leave(self) -> None:
@@ -178,9 +186,9 @@ class Pipeline:
 
     def open_lane(self, *, passing: bool) -> Lane:
         """A lane of the calling thread's own: into the caller's memory, or for what only passes through."""
-        return (
-            self._exchange.passing.open_lane() if passing and self._exchange is not None else self._placer.open_lane()
-        )
+        placer = self._exchange.passing if passing and self._exchange is not None else self._placer
+        with self._busy.measure("copy", "open a lane"):
+            return placer.open_lane(self._busy.trace)
 
     def has_left(self) -> bool:
         """True once nothing that is read stays here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fastload._clock import Busy
+from fastload._clock import TURN, Busy
 from fastload._fetch.checkpoint import Fetched, fetch
 from fastload._fetch.config import is_quantised
 from fastload._group.process_group import find_position, find_seat
@@ -165,7 +165,9 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         target.check_room(plan, staging._replace(lanes=readers + peers))
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
-        tell = ProofTell(found.fetched.tally, lambda: busy.measure("hash"), schedule.is_stopped)
+        tell = ProofTell(
+            found.fetched.tally, lambda: busy.measure("hash"), lambda: busy.measure(TURN), schedule.is_stopped
+        )
         proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell)
         proving = _judge(proving if party is None else party.share_proof(proving), checkpoint, settings)
         placer = target.open_placer(plan, staging.slot_bytes)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import KINDS
 from fastload._plan.ranges import clip, count_bytes
-from fastload._read.proof import BlockProof, MappedBlockProof, ProofTell
+from fastload._read.file import with_blob
+from fastload._read.proof import DAMAGED, BlockProof, MappedBlockProof, ProofTell
 from fastload._read.whole_proof import WholeDigest, WholeProof
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload.errors import IntegrityError
@@ -90,7 +91,7 @@ def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: Pro
         if file.identity.size != known.size:
             found = f"a file of {file.identity.size:,} bytes"
             raise IntegrityError(
-                file.path, min(file.identity.size, known.size), found, f"{known.size:,}", "Fetch it again"
+                file.path, min(file.identity.size, known.size), found, f"{known.size:,}", with_blob(file.path, DAMAGED)
             )
         reader = choice.open(file)
         kind = MappedBlockProof if reader.name == "mmap" else BlockProof
@@ -107,7 +108,7 @@ def _as_a_whole(
     proven: dict[str, ManifestFile],
 ) -> Choice:
     def open_proof(file: File) -> Reader:
-        digest = WholeDigest(known.sha256, known.git_sha1)
+        digest = WholeDigest(known.sha256, known.git_sha1, known.signed)
 
         def note(found: ManifestFile) -> None:
             proven[known.path] = replace(found, path=known.path)

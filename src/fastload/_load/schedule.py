@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import NEVER
+from fastload.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -180,6 +181,7 @@ class Schedule:
 
         Raises:
             DeadlineError: the deadline is over.
+            UsageError: it was stopped before.
         """
         with self._changed:
             self._taken, self._needed = self._needed, max(self._needed, number + 1)
@@ -192,10 +194,13 @@ class Schedule:
     def _wait_beyond(self, watermark: int) -> int:
         with self._changed:
             while not self._changed.wait_for(
-                lambda: self._error is not None or self._watermark > watermark, timeout=self._deadline.left_s
+                lambda: self._is_stopped or self._watermark > watermark, timeout=self._deadline.left_s
             ):
                 self._deadline.check()
             self.check()
+            if self._watermark <= watermark:
+                what = "this stream was closed while its next tensor was awaited"
+                raise UsageError(what, "Close it when nobody takes from it any more")
             return self._watermark
 
     def check(self) -> None:

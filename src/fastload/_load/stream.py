@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -13,10 +14,11 @@ import torch
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline
 from fastload._load.summary import describe_rank, summarise
+from fastload._trace import CALLER_LANE, Span, Trace
 from fastload.errors import FastloadError, UsageError, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
@@ -74,15 +76,25 @@ class Job:
     progress: Progress
 
 
+def _already_taking() -> UsageError:
+    what = "this stream is being asked for a tensor already, by another thread or from within"
+    return UsageError(what, "Let one thread take the tensors and pass them on, or open a stream for each")
+
+
 class Stream:
     """Iterates over ``(name, tensor)``. Reading begins with the first one.
 
-    :meth:`close`, leaving its ``with``, or dropping it ends the reading at once.
+    :meth:`close`, leaving its ``with``, or dropping it ends the reading at once. As a generator it serves one caller at
+    a time: another thread that asks meanwhile gets an error.
     """
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy, job.exchange)
+        self._pipeline: Pipeline | None = Pipeline(
+            job.plan, job.sources, job.placer, job.schedule, job.busy, job.exchange
+        )
+        self._turn = threading.RLock()
+        self._is_taking = False
         self._is_started = False
         self._position = 0
         self._waited_for = -1
@@ -102,30 +114,62 @@ class Stream:
             raise UsageError("this stream has no report yet", "Iterate to its end, or close it")
         return self._report
 
+    def start_trace(self) -> Trace:
+        """Record which thread, stage and device stream does what and when; complete once the stream is closed.
+
+        Raises:
+            UsageError: reading has begun.
+        """
+        if self._is_started or self._job is None:
+            raise UsageError("this stream has begun to read", "Start the trace before the first tensor is taken")
+        self._job.busy.trace = Trace()
+        return self._job.busy.trace
+
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> tuple[str, torch.Tensor]:
-        if self._job is None:
+        with self._taking():
+            job, pipeline = self._job, self._pipeline
+            if job is None or pipeline is None:
+                raise StopIteration
+            try:
+                if self._position < len(job.plan.placements):
+                    return self._take(job, pipeline)
+                self._finish(job, pipeline)
+            except BaseException as exc:
+                if job.party is not None:
+                    job.party.communicator.fail(exc)
+                self.close()
+                raise
             raise StopIteration
-        try:
-            if self._position < len(self._job.plan.placements):
-                return self._take(self._job)
-            self._finish(self._job)
-        except BaseException as exc:
-            if self._job.party is not None:
-                self._job.party.communicator.fail(exc)
-            self.close()
-            raise
-        raise StopIteration
 
-    def _take(self, job: Job) -> tuple[str, torch.Tensor]:
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """For one at a time: two that took the same position would get the same tensor, and nobody the next one."""
+        if not self._turn.acquire(blocking=False):
+            raise _already_taking()
+        try:
+            if self._is_taking:  # the same thread, from within: a progress callback, a signal's handler
+                raise _already_taking()
+            self._is_taking = True
+            try:
+                yield
+            finally:
+                self._is_taking = False
+        finally:
+            self._turn.release()
+
+    def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
         job.deadline.check()
-        self._start(job)
+        self._start(job, pipeline)
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
+            begin_s = time.perf_counter()
             job.schedule.wait_placed(needed, job.progress.update)
+            if job.busy.trace is not None:
+                job.busy.trace.add(Span(CALLER_LANE, "wait for bytes", "wait", begin_s, time.perf_counter(), {}))
             job.placer.catch_up()
             self._waited_for = needed
         tensor = job.placer.take(number)
@@ -135,17 +179,17 @@ class Stream:
             tensor = tensor[job.cuts[name]].clone(memory_format=torch.contiguous_format)
         return name, tensor
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job, pipeline: Pipeline) -> None:
         if not self._is_started:
             self._is_started = True
             self._begun_s = time.perf_counter()
             job.clock.enter("stream")
-            self._pipeline.start(job.lanes)
+            pipeline.start(job.lanes)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
         job.clock.enter("finish")
-        self._pipeline.join(job.deadline)
+        pipeline.join(job.deadline)
         job.placer.finish()
         self._keep(job)
         if job.party is not None:
@@ -173,16 +217,27 @@ class Stream:
 
         In a group that goes on, this rank goes on as well, in the background: others wait for its share.
         """
+        job = self._job
+        if job is not None:
+            if not self._goes_on(job):
+                job.schedule.stop()  # whoever waits for a tensor in another thread waits in vain, and lets us in
+            with self._turn:
+                self._close()
+
+    def _close(self) -> None:
         job, self._job = self._job, None
-        if job is None:
+        pipeline, self._pipeline = self._pipeline, None  # it has the memory of what was read and not taken
+        if job is None or pipeline is None:
             return
         job.clock.enter("finish")
-        if job.party is not None and not self._is_finished and job.party.communicator.is_whole:
-            self._linger(job)
+        if self._goes_on(job):
+            self._linger(job, pipeline)
         else:
-            self._let_go(job)
+            _let_go(job, pipeline)
         job.progress.close()
         job.clock.enter("finish")
+        if job.busy.trace is not None:
+            job.busy.trace.extend(job.clock.spans)
         outcome = Outcome(
             is_finished=self._is_finished,
             has_left_manifest=self._has_left_manifest,
@@ -190,29 +245,14 @@ class Stream:
         )
         self._report = replace(summarise(job, self._position, outcome), group=self._group_report)
 
-    def _let_go(self, job: Job) -> None:
-        self._pipeline.close()
-        for held in (job.copy, job.reading):
-            if held is not None:
-                held.close()
-        job.fetched.close()
-        if job.party is not None:
-            job.party.communicator.close()
+    def _goes_on(self, job: Job) -> bool:
+        return job.party is not None and not self._is_finished and job.party.communicator.is_whole
 
-    def _linger(self, job: Job) -> None:
+    def _linger(self, job: Job, pipeline: Pipeline) -> None:
         """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
-
-        def serve() -> None:
-            try:
-                self._pipeline.join(job.deadline)
-            except FastloadError as exc:
-                _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
-            finally:
-                self._let_go(job)
-
-        self._pipeline.leave()
-        self._start(job)
-        threading.Thread(target=serve, name="fastload-linger", daemon=True).start()
+        pipeline.leave()
+        self._start(job, pipeline)
+        threading.Thread(target=_serve, args=(job, pipeline), name="fastload-linger", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -222,10 +262,32 @@ class Stream:
 
     def __del__(self) -> None:
         # Of a half-made object there is nothing to close. (`for … in stream(…): break` ends here.)
-        if getattr(self, "_job", None) is None:
+        pipeline: Pipeline | None = getattr(self, "_pipeline", None)
+        if pipeline is None:
             return
-        if self._pipeline.is_worker():
+        if pipeline.is_worker():
             # The collector runs wherever memory is asked for. A worker cannot wait for itself, and it may hold a lock.
             threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
         else:
             self.close()
+
+
+def _let_go(job: Job, pipeline: Pipeline) -> None:
+    """Give everything back."""
+    pipeline.close()
+    for held in (job.copy, job.reading):
+        if held is not None:
+            held.close()
+    job.fetched.close()
+    if job.party is not None:
+        job.party.communicator.close()
+
+
+def _serve(job: Job, pipeline: Pipeline) -> None:
+    """What a rank does for the others after it has left."""
+    try:
+        pipeline.join(job.deadline)
+    except FastloadError as exc:
+        _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
+    finally:
+        _let_go(job, pipeline)

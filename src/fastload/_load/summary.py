@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._clock import judge
+from fastload._clock import Work, judge
 from fastload._load.evidence_note import explain_evidence, find_evidence_kind
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
+    from fastload._clock import Verdict
     from fastload._load.evidence_note import Outcome
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
@@ -23,14 +24,14 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     reader, reason = job.sources.describe()
     read = job.schedule.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
-    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
+    verdict = _judge(job)
     return Report(
         bytes=sum(info.nbytes for info in infos),
         bytes_read=read + headers,
         tensors=taken,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
-        busy_s=dict(job.busy.seconds),
+        busy_s=job.busy.by_activity,
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
         tier=job.fetched.tier,
@@ -52,18 +53,30 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
 
 def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:
     """What this rank of a group did, for the others."""
-    reader, _ = job.sources.describe()
-    read = job.schedule.read_bytes
-    verdict = judge(job.busy.seconds, reader=reader, bytes_read=read, stream_s=job.clock.stages["stream"])
     return RankReport(
         rank=party.rank,
         node=party.communicator.nodes[party.rank],
-        bytes_read=read,
+        bytes_read=job.schedule.read_bytes,
         bytes_sent=exchange.sent_bytes if exchange is not None else 0,
         bytes_received=exchange.received_bytes if exchange is not None else 0,
-        share_s=max(0.0, job.schedule.read_at_s - begun_s) if read else 0.0,
+        share_s=max(0.0, job.schedule.read_at_s - begun_s) if job.schedule.read_bytes else 0.0,
         seconds=sum(job.clock.stages.values()),
-        bottleneck=verdict.bottleneck,
+        bottleneck=_judge(job).bottleneck,
+    )
+
+
+def _judge(job: Job) -> Verdict:
+    return judge(
+        Work(
+            reader=job.sources.describe()[0],
+            bytes_read=job.schedule.read_bytes,
+            stages=dict(job.clock.stages),
+            busy_s=dict(job.busy.seconds),
+            threads=job.lanes,
+            done_early_s=max(
+                (span.end_s - job.busy.last_s for span in job.clock.spans if span.name == "stream"), default=0.0
+            ),
+        )
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fastload._place.cuda_lane import CudaLane
+from fastload._place.cuda_memory import room_on
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from fastload._place.cuda_lane import Digesting
     from fastload._plan.plan import Plan
+    from fastload._trace import Trace
 
 
 class CudaPlacer:
@@ -62,10 +64,12 @@ class CudaPlacer:
             memory = self._allocate(arena)
             return memory, self._home.record_event()
 
-    def open_lane(self) -> CudaLane:
+    def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
         lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting)
+        if trace is not None:
+            lane.tell(trace)
         with self._lock:
             self._placed.append(lane.placed)
             self.staging_bytes += lane.staging_bytes
@@ -90,7 +94,10 @@ class CudaPlacer:
             if current != self._home:
                 memory.record_stream(current)
             tensor = view_bytes(memory[offset : offset + info.nbytes], info)
-        return tensor.to(self._cast) if self._cast is not None and is_castable(info) else tensor
+        if self._cast is None or not is_castable(info):
+            return tensor
+        with room_on(self._device, tensor.numel() * self._cast.itemsize):
+            return tensor.to(self._cast)
 
     def finish(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""

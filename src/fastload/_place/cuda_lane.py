@@ -7,6 +7,7 @@ behind it on the stream, and looked at when its slot is wanted again: nobody wai
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,17 +15,20 @@ import torch
 
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.gpu_digest import WORDS, to_hex
+from fastload._place.stream_spans import StreamSpans
 from fastload._plan.layout import NOWHERE, round_up
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from fastload._place.placer import Arenas
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.proof import BlockCheck
+    from fastload._trace import Trace
 
     Digesting = Callable[[int], "Digester | None"]
     """Gives a digester for buffers of so many bytes, under the current stream; None: not yet, or never."""
@@ -81,8 +85,17 @@ class CudaLane:
             self._unpin()
             raise
         self.staging_bytes = slot_bytes * len(self._slots)
+        self._spans: StreamSpans | None = None
         self._turn = 0
         self._extent: Extent | None = None
+
+    def tell(self, trace: Trace) -> None:
+        """Tell ``trace``, when the lane is closed, what its stream did from now on."""
+        thread = threading.current_thread().name
+        self._spans = StreamSpans(trace, self._stream, f"{self._device}, stream of {thread}")
+
+    def _span(self, name: str) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._spans is None else self._spans.span(name)
 
     def _add_slots(self, slot_bytes: int) -> None:
         """Two that are pinned; where that is refused, which is for want of memory, one."""
@@ -164,13 +177,16 @@ class CudaLane:
     def _send(self, slot: PinnedSlot, begin: int, extent: Extent, digester: Digester | None) -> None:
         """Queue what lies in ``slot`` from ``begin`` on, the bytes of ``extent``, on its way."""
         with torch.cuda.stream(self._stream):
-            self._staging[: extent.length].copy_(slot.tensor[begin : begin + extent.length], non_blocking=True)
+            with self._span("host to device"):
+                self._staging[: extent.length].copy_(slot.tensor[begin : begin + extent.length], non_blocking=True)
             if digester is not None:
-                digests = digester.digest(self._staging, extent.length)
-                room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
-                room.copy_(digests, non_blocking=True)
+                with self._span("digest"):
+                    digests = digester.digest(self._staging, extent.length)
+                    room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
+                    room.copy_(digests, non_blocking=True)
             slot.free.record(self._stream)
-            self._scatter(extent)
+            with self._span("scatter"):
+                self._scatter(extent)
             self.placed.record(self._stream)
 
     @staticmethod
@@ -194,6 +210,8 @@ class CudaLane:
         """
         try:
             self._stream.synchronize()
+            if self._spans is not None:
+                self._spans.tell()
         finally:
             self._unpin()
             self._staging = self._staging.new_empty(0)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
 
 from fastload._place.budget import Headroom
 from fastload._place.memory import map_staging
 from fastload.errors import MemoryBudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _REGISTER_PORTABLE = 1
 
@@ -27,8 +33,15 @@ def allocate_on(device: torch.device, nbytes: int) -> torch.Tensor:
     Raises:
         MemoryBudgetError: somebody took the memory since the budget was checked.
     """
-    try:
+    with room_on(device, nbytes):
         return torch.empty(nbytes, dtype=torch.uint8, device=device)
+
+
+@contextmanager
+def room_on(device: torch.device, nbytes: int) -> Iterator[None]:
+    """Raise ``MemoryBudgetError`` where torch finds no room on ``device`` for the ``nbytes`` that are asked of it."""
+    try:
+        yield
     except torch.cuda.OutOfMemoryError as exc:
         left = device_headroom(device, None)
         hint = (

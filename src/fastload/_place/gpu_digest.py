@@ -154,7 +154,8 @@ def _digest_alone(device: torch.device, content: bytes) -> list[str]:
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     with torch.cuda.stream(stream):  # None: no stream
         digester = BlockDigester(device, len(content))
-        buffer = torch.full((-(-len(content) // _MESSAGE_BYTES) * _MESSAGE_BYTES,), 0xFF, dtype=torch.uint8)
+        room_bytes = -(-len(content) // _MESSAGE_BYTES) * _MESSAGE_BYTES
+        buffer = torch.full((room_bytes,), 0xFF, dtype=torch.uint8, device="cpu")
         buffer[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         return to_hex(digester.digest(buffer.to(device), len(content)))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastload._place.placer import Lane, Placer
     from fastload._plan.extent import Extent
     from fastload._read.proof import BlockCheck
+    from fastload._trace import Trace
 
 
 @contextmanager
@@ -40,10 +41,10 @@ class GuardedPlacer:
         """See :class:`~fastload._place.placer.Placer`."""
         return self._placer.staging_bytes
 
-    def open_lane(self) -> Lane:
+    def open_lane(self, trace: Trace | None = None) -> Lane:
         """See :class:`~fastload._place.placer.Placer`."""
         with cuda_errors(self._device):
-            return _GuardedLane(self._placer.open_lane(), self._device)
+            return _GuardedLane(self._placer.open_lane(trace), self._device)
 
     def catch_up(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""

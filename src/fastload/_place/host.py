@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.proof import BlockCheck
+    from fastload._trace import Trace
 
 _GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
 
@@ -39,7 +40,7 @@ class HostPlacer:
         self._lock = threading.Lock()
         self.staging_bytes = 0
 
-    def open_lane(self) -> HostLane:
+    def open_lane(self, trace: Trace | None = None) -> HostLane:
         """See :class:`~fastload._place.placer.Placer`."""
         with self._lock:
             self.staging_bytes += self._slot_bytes

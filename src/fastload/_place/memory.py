@@ -12,7 +12,7 @@ import ctypes
 import mmap
 import weakref
 
-from fastload.errors import MemoryBudgetError
+from fastload._read.address_space import address_space_refusal
 
 _HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -29,8 +29,7 @@ def map_anonymous(nbytes: int) -> memoryview:
     try:
         mapping = mmap.mmap(-1, nbytes + slack, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as exc:
-        hint = "Raise ulimit -v or vm.overcommit_memory, or load fewer tensors (tensors=)"
-        raise MemoryBudgetError(nbytes, 0, "what the kernel still grants this process", hint) from exc
+        raise address_space_refusal(nbytes) from exc
     if not slack:
         return memoryview(mapping)
     with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong

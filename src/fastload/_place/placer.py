@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastload._plan.extent import Extent
     from fastload._plan.layout import Placement
     from fastload._read.proof import BlockCheck
+    from fastload._trace import Trace
 
 Memory = TypeVar("Memory")
 
@@ -56,8 +57,8 @@ class Placer(Protocol):
     def staging_bytes(self) -> int:
         """Host memory that all lanes together use on the way."""
 
-    def open_lane(self) -> Lane:
-        """A lane for the calling thread."""
+    def open_lane(self, trace: Trace | None = None) -> Lane:
+        """A lane for the calling thread; a ``trace`` is told what the device does for it."""
 
     def catch_up(self) -> None:
         """Order the caller's stream behind all that was placed so far."""

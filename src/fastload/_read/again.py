@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -27,6 +28,19 @@ def read_again(file: File, offset: int, length: int) -> memoryview | None:
         return _read_dropped(file, offset, memoryview(bytearray(length)))
     except FastloadError:
         return None
+
+
+def drop_pages(path: str, offset: int, length: int) -> None:
+    """Have the kernel forget what it keeps of these bytes, where it will: who reads them next gets the storage's."""
+    try:
+        descriptor = open_regular(path)
+    except FastloadError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
 def _read_dropped(file: File, offset: int, block: memoryview) -> memoryview | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fastload._format.checkpoint import FileIdentity
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
 from fastload._verify.digest import BLOCK_BYTES
-from fastload.errors import FastloadError, FormatError, IntegrityError, StoreError
+from fastload.errors import FastloadError, FormatError, IntegrityError, StoreError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +63,13 @@ def translate(path: str, exc: OSError) -> FastloadError:
     return StoreError(path, reason, _HINTS.get(exc.errno or 0, "Check the storage, then load again"))
 
 
+def with_blob(path: str, hint: str) -> str:
+    """``hint``, after the file that a link at ``path`` leads to: that one is wrong, whatever else leads to it."""
+    if not os.path.isabs(path) or not os.path.islink(path):
+        return hint
+    return f"The link leads to {quoted(os.path.realpath(path))}. {hint}"
+
+
 def open_regular(path: str, flags: int = 0) -> int:
     """A descriptor of ``path``, opened for reading with ``flags`` added.
 
@@ -90,7 +97,7 @@ def _check_regular(path: str, status: os.stat_result) -> None:
     if stat.S_ISREG(status.st_mode):
         return
     kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
-    raise FormatError(path, kind, "a regular file", hint="Put the shard itself there")
+    raise FormatError(path, kind, "a regular file", hint="Put the file itself there")
 
 
 def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:

@@ -15,9 +15,12 @@ from fastload._verify.manifest import ManifestFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     ReadBack = Callable[[int, memoryview], None]
     """Fills memory with the file's bytes from an offset on, all of which have arrived."""
+    Hashing = Callable[[], AbstractContextManager[None]]
+    """Entered while digests are taken, so that somebody can tell how long that took."""
 
 
 class FileDigests:

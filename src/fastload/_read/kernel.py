@@ -83,7 +83,7 @@ def cached_fraction(descriptor: int, size: int) -> float:
     """
     if not size:
         return 1.0
-    cached = _count_cached_pages(descriptor, 0, size)
+    cached = count_cached_pages(descriptor, 0, size)
     if cached is None:
         return _probe_cache(descriptor, size)
     return min(1.0, cached / -(-size // os.sysconf("SC_PAGESIZE")))
@@ -93,11 +93,12 @@ def is_cached(descriptor: int, offset: int, length: int) -> bool:
     """True if every page of these bytes is in the page cache; False also where the kernel does not tell."""
     page_bytes = os.sysconf("SC_PAGESIZE")
     pages = -(-(offset + length) // page_bytes) - offset // page_bytes
-    cached = _count_cached_pages(descriptor, offset, length)
+    cached = count_cached_pages(descriptor, offset, length)
     return cached is not None and cached >= pages
 
 
-def _count_cached_pages(descriptor: int, offset: int, length: int) -> int | None:
+def count_cached_pages(descriptor: int, offset: int, length: int) -> int | None:
+    """Pages of these bytes that are in the page cache, by cachestat (Linux 6.5); None where that is refused."""
     span = (ctypes.c_uint64 * 2)(offset, length)
     counts = (ctypes.c_uint64 * 5)()
     if _libc.syscall(ctypes.c_long(_SYS_CACHESTAT), descriptor, span, counts, 0):

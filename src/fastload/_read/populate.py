@@ -12,6 +12,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING
 
+from fastload._read.address_space import address_space_refusal
 from fastload._read.file import check_unchanged, identify, open_regular, translate
 from fastload._read.kernel import is_cached
 from fastload._read.pread import check_descriptor, check_path
@@ -33,6 +34,7 @@ def map_file(file: File) -> memoryview:
 
     Raises:
         IntegrityError: it is no longer as long as its header said.
+        MemoryBudgetError: there is no address space left for it.
         StoreError: it cannot be mapped.
     """
     descriptor = open_regular(file.path)
@@ -44,6 +46,8 @@ def map_file(file: File) -> memoryview:
         found, expected = "a file that became shorter", f"{file.identity.size:,} bytes"
         raise IntegrityError(file.path, 0, found, expected, "Load again") from exc
     except OSError as exc:
+        if exc.errno == errno.ENOMEM:
+            raise address_space_refusal(file.identity.size) from exc
         raise translate(file.path, exc) from exc
     finally:
         os.close(descriptor)

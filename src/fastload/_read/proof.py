@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from fastload._read.again import read_again
 from fastload._read.blocks import split_blocks
-from fastload._read.file import open_regular, read_fully, translate
+from fastload._read.file import open_regular, read_fully, translate, with_blob
 from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload.errors import IntegrityError
 
@@ -64,6 +64,8 @@ class ProofTell:
     tally: ProofTally
     hashing: Callable[[], AbstractContextManager[None]]
     """Entered while bytes are digested."""
+    queueing: Callable[[], AbstractContextManager[None]]
+    """Entered while a thread waits for its turn to digest."""
     is_stopped: Callable[[], bool]
     """True once nobody waits for the bytes any more."""
 
@@ -176,7 +178,9 @@ def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) ->
         tally.count(repaired=1)
         return memoryview(block)
     what = f"block {wanted.index} with BLAKE3 {found}"
-    raise IntegrityError(wanted.file.path, wanted.index * BLOCK_BYTES, what, wanted.digest, DAMAGED)
+    raise IntegrityError(
+        wanted.file.path, wanted.index * BLOCK_BYTES, what, wanted.digest, with_blob(wanted.file.path, DAMAGED)
+    )
 
 
 def _scatter(block: memoryview, pieces: Sequence[memoryview]) -> None:

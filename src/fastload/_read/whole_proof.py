@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._read.blocks import joined, read_block, split_blocks
-from fastload._read.file import open_regular, read_fully, translate
+from fastload._read.file import open_regular, read_fully, translate, with_blob
 from fastload._read.proof import DAMAGED
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
 from fastload._verify.manifest import ManifestFile
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fastload._read.proof import ProofTell
     from fastload._read.reader import File, Reader
+    from fastload._verify.statement import SignedFile
 
 _LOOK_S = 0.1
 
@@ -34,6 +35,7 @@ class WholeDigest:
 
     sha256: str | None
     git_sha1: str | None
+    signed: SignedFile | None = None
 
 
 class WholeProof:
@@ -61,7 +63,7 @@ class WholeProof:
         self.alignment_bytes = reader.alignment_bytes
         # A mapping is not touched for that: the file behind it may have become shorter.
         self._descriptor = open_regular(file.path) if reader.name == "mmap" else -1
-        self._content = ContentHash(file.identity.size)
+        self._content = ContentHash(file.identity.size, expected.signed)
         self._blocks: list[str] = []
         self._turn = threading.Condition()
         self._count = count_blocks(file.identity.size)
@@ -83,7 +85,7 @@ class WholeProof:
                 self._take_unplanned()
 
     def _wait_turn(self, index: int) -> bool:
-        with self._turn:
+        with self._tell.queueing(), self._turn:
             while len(self._blocks) != index:
                 if self._tell.is_stopped():
                     return False
@@ -105,10 +107,14 @@ class WholeProof:
             self._take(self._read_block(len(self._blocks)))
 
     def _compare(self, blocks: list[str]) -> None:
+        hint = with_blob(self._file.path, DAMAGED)
         for name in ("sha256", "git_sha1"):
             expected, found = getattr(self._expected, name), getattr(self._content, name)
             if expected is not None and found is not None and found != expected:
-                raise IntegrityError(self._file.path, 0, f"{name} {found}", expected, DAMAGED)
+                raise IntegrityError(self._file.path, 0, f"{name} {found}", expected, hint)
+        unsigned = self._content.find_unsigned()
+        if unsigned is not None:
+            raise IntegrityError(self._file.path, 0, *unsigned, hint)
         self._tell.tally.count(verified=len(blocks))
         size = self._file.identity.size
         self._proven(ManifestFile("", size, self._content.sha256, self._content.git_sha1, tuple(blocks)))

@@ -133,7 +133,22 @@ def contained(path: str, root: str) -> str:
         real = os.path.realpath(path, strict=True)
     except OSError as exc:
         raise translate(path, exc) from exc
+    _check_below(root, real, path)
+    return path
+
+
+def contained_target(path: str, root: str) -> str:
+    """Where the links on ``path`` lead, whether anything is there or not; a file there may be replaced.
+
+    Raises:
+        FormatError: out of ``root``: nobody's files but the model's own are to be written.
+    """
+    real = os.path.realpath(path)
+    _check_below(root, real, path)
+    return real
+
+
+def _check_below(root: str, real: str, path: str) -> None:
     if os.path.commonpath([real, root]) != root:
         hint = "If you trust it, load the link's target by its own path, or copy the file into the folder"
         raise FormatError(path, f"a link to {real!r}", f"a path below {root!r}", hint=hint)
-    return path

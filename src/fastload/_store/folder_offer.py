@@ -36,10 +36,13 @@ class FolderOffer:
     tier: str
     repo: str
     commit: str | None
+    evidence: str
     folder: str
     files: tuple[OfferedFile, ...]
     unlisted: tuple[OfferedFile, ...] = ()
     """What is there too, though the manifest does not name it: what another tool has added."""
+    misnamed: tuple[OfferedFile, ...] = ()
+    """What is there, by the name of a blob that is not the one of which the manifest speaks."""
     depth: int = field(default_factory=lambda: min(max(2 * len(os.sched_getaffinity(0)), _DEPTHS[0]), _DEPTHS[-1]))
 
     def open(self, file: OfferedFile) -> Reader:
@@ -74,18 +77,24 @@ def offer_stored(stored: Stored) -> FolderOffer:
     manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
     files = tuple(_with_name(stored, file) for file in list_files(stored.folder))
     unlisted: tuple[OfferedFile, ...] = ()
+    misnamed: tuple[OfferedFile, ...] = ()
+    evidence = "sha256" if layout is not None else "etag"
     if manifest is not None:
+        misnamed = tuple(file for file in files if _is_another(file, manifest.find(file.path)))
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         files = tuple(map(offered_file, manifest.files))
+        evidence = "manifest"
     for file in files:
         _check_path(stored.folder, file.path)
     return FolderOffer(
         tier=stored.tier,
         repo=stored.repo,
         commit=stored.commit,
+        evidence=evidence,
         folder=stored.folder,
         files=files,
         unlisted=unlisted,
+        misnamed=misnamed,
     )
 
 
@@ -114,6 +123,15 @@ def offered_file(file: ManifestFile) -> OfferedFile:
     return OfferedFile(
         path=file.path, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, blocks=file.blocks
     )  # fmt: skip
+
+
+def _is_another(named: OfferedFile, listed: ManifestFile | None) -> bool:
+    """True if the blob that is there is called by another digest than the manifest's."""
+    if listed is None:
+        return False
+    return named.sha256 not in {None, listed.sha256} or (
+        listed.git_sha1 is not None and named.git_sha1 not in {None, listed.git_sha1}
+    )
 
 
 def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:

@@ -7,7 +7,7 @@
         refs/<revision>                      the commit it means
         snapshots/<commit>/<path>            links to blobs
         trees/<commit>.json                  the hub client's listing; evidence, never written by us
-        .fastload/manifests/<commit>.json    ours, as are stamps/, journals/, staging/ and pins/
+        .fastload/manifests/<commit>.json    ours, as are stamps/, marks/, journals/, staging/, pins/
     <root>/.locks/fastload/                  leases; the hub client ignores the folder
 
 Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. Pure names: nothing here touches a file.
@@ -88,6 +88,10 @@ class RepoLayout:
     def stamp(self, commit: str) -> str:
         """What the files of one commit looked like when they were published."""
         return self.ours("stamps", f"{commit}.json")
+
+    def mark(self, commit: str) -> str:
+        """Which files of one commit were found damaged."""
+        return self.ours("marks", f"{commit}.json")
 
     def pin(self, commit: str) -> str:
         """The file that keeps one commit from being evicted."""

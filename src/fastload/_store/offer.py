@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from fastload._read.reader import Reader
+    from fastload._verify.statement import SignedFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class OfferedFile:
     """``sha1("blob <size>\\0" + content)``, as git names small files."""
     blocks: tuple[str, ...] | None = None
     """BLAKE3 of each block, from a manifest."""
+    signed: SignedFile | None = None
+    """What the holder of a key signed of it, where that is not the sha256 of the whole."""
     mtime_ns: int | None = None
     """Of a file that may change in place: with its size, what tells one state of it from another."""
 
@@ -39,6 +42,10 @@ class Offer(Protocol):
     @property
     def commit(self) -> str | None:
         """None for a plain folder: its commit follows from its content."""
+
+    @property
+    def evidence(self) -> str:
+        """Where digests of its files are from: ``manifest``, ``sha256``, ``etag`` or ``listing``."""
 
     @property
     def files(self) -> tuple[OfferedFile, ...]:

@@ -89,9 +89,9 @@ def _hear(
 def _is_awaited(said: Mapping[int, Reply | BaseException], count: int, is_enough: Callable[[Reply], bool]) -> bool:
     """False as soon as all have said something, or one has that is enough, and all before it something else."""
     for number in range(count):
-        reply = said.get(number)
-        if reply is None:
+        if number not in said:  # None is an answer too
             return True
+        reply = said[number]
         if not isinstance(reply, BaseException) and is_enough(reply):
             return False
     return False

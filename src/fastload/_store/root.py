@@ -51,10 +51,15 @@ class Stored:
 class Root:
     """The snapshots below one folder."""
 
-    def __init__(self, path: str, *, label: str) -> None:
+    def __init__(self, path: str, *, label: str, hidden: str | None = None) -> None:
         self.path = path
         self.label = label
         """``local`` or ``shared:<root>``."""
+        self._hidden = hidden
+
+    def without(self, folder: str) -> Root:
+        """The same, blind to the plain folder that ``folder`` is, by whatever path."""
+        return Root(self.path, label=self.label, hidden=os.path.realpath(folder))
 
     def find(self, candidate: Candidate, *, is_alias: bool) -> Stored | None:
         """What there is of ``candidate``, complete or not; of two the complete one, in the hub's layout before plain.
@@ -100,7 +105,7 @@ class Root:
         return self._find_plain(Candidate(name, None), os.path.join(self.path, name), must_say=False)
 
     def _find_plain(self, candidate: Candidate, folder: str, *, must_say: bool) -> Stored | None:
-        if not _is_folder(folder):
+        if not _is_folder(folder) or (self._hidden is not None and os.path.realpath(folder) == self._hidden):
             return None
         files = list_files(folder)
         if not any("/" not in file.path and file.path.endswith(_MODEL_FILES) for file in files):

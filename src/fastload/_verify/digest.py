@@ -8,8 +8,14 @@ that hubs publish: sha256 for large files, git's sha1 for small ones. These are 
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
+
+from fastload._verify.signed_hash import SignedHash
+
+if TYPE_CHECKING:
+    from fastload._verify.statement import SignedFile
 
 BLOCK_BYTES = 4 << 20  # 4 MiB
 SMALL_FILE_BYTES = 64 << 20  # 64 MiB
@@ -31,16 +37,24 @@ def count_blocks(file_bytes: int) -> int:
 class ContentHash:
     """sha256 and git's sha1 of a file of ``size`` bytes, whose bytes are given in order."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, signed: SignedFile | None = None) -> None:
+        """``signed``: what its bytes are compared with besides."""
         self._sha256 = hashlib.sha256()
         self._git_sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
         self._is_small = size <= SMALL_FILE_BYTES
+        self._signed = None if signed is None else SignedHash(signed)
 
     def update(self, content: Buffer) -> None:
         """The next bytes of the file."""
         self._sha256.update(content)
         if self._is_small:
             self._git_sha1.update(content)
+        if self._signed is not None:
+            self._signed.update(memoryview(content))
+
+    def find_unsigned(self) -> tuple[str, str] | None:
+        """Found and expected, where all bytes so far are not what was signed."""
+        return None if self._signed is None else self._signed.find_difference()
 
     @property
     def sha256(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import fastload
 from fastload._store.filesystem import translate_write
-from fastload.cli import inspect, load, ls, pin, prune, resolve, rm, unpin, verify, warm
+from fastload.cli import bench, inspect, load, ls, pin, prune, resolve, rm, unpin, verify, warm
 from fastload.cli.several import PartialError
 from fastload.errors import FastloadError, UsageError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType, ModuleType
 
-_VERBS: tuple[ModuleType, ...] = (warm, load, verify, resolve, inspect, ls, rm, prune, pin, unpin)
+_VERBS: tuple[ModuleType, ...] = (warm, load, verify, resolve, inspect, ls, rm, prune, pin, unpin, bench)
 _INTERRUPTED = 130
 _TERMINATED = 143
 _TERMINATION_LOG = "/dev/termination-log"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import fastload
+from fastload._store.filesystem import translate_write
 from fastload.cli.model import add_model, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_table
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
 
     from fastload.report import Report
 
@@ -27,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     progress = parser.add_mutually_exclusive_group()
     progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
     progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
+    parser.add_argument("--trace", metavar="FILE", help="write what every thread did when, for ui.perfetto.dev")
     add_settings(parser)
 
 
@@ -34,17 +39,21 @@ def run(arguments: argparse.Namespace) -> None:
     """Stream, so that a model larger than memory can be tried."""
     tensors: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
-    with fastload.stream(
-        arguments.model,
-        device=arguments.device,
-        revision=arguments.revision,
-        subfolder=arguments.subfolder,
-        variant=arguments.variant,
-        tensors=arguments.tensors,
-        dtype=arguments.dtype,
-        progress=arguments.progress,
-        options=parse_settings(arguments),
-    ) as stream:
+    with (
+        _writing_trace(arguments.trace) as keep,
+        fastload.stream(
+            arguments.model,
+            device=arguments.device,
+            revision=arguments.revision,
+            subfolder=arguments.subfolder,
+            variant=arguments.variant,
+            tensors=arguments.tensors,
+            dtype=arguments.dtype,
+            progress=arguments.progress,
+            options=parse_settings(arguments),
+        ) as stream,
+    ):
+        keep(stream)
         for _, tensor in stream:
             tensors[str(tensor.dtype)] += 1
             nbytes[str(tensor.dtype)] += tensor.nbytes
@@ -56,6 +65,32 @@ def run(arguments: argparse.Namespace) -> None:
     print(show_table([("dtype", "tensors", "bytes"), *rows, total]))
     print()
     print(show_report(stream.report))
+
+
+@contextmanager
+def _writing_trace(path: str | None) -> Iterator[Callable[[fastload.Stream], None]]:
+    """Gives what starts a stream's trace, and writes it to ``path`` at the end, also of a load that failed.
+
+    An empty one is written first: a wrong path shall not cost a load.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    _write(path, fastload.Trace())
+    traces: list[fastload.Trace] = []
+    try:
+        yield lambda stream: traces.append(stream.start_trace())
+    finally:
+        for trace in traces:
+            _write(path, trace)
+
+
+def _write(path: str, trace: fastload.Trace) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(trace.to_dict(), file)
+    except OSError as exc:
+        raise translate_write(os.path.abspath(path), exc) from exc
 
 
 def show_report(report: Report) -> str:

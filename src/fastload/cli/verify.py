@@ -23,7 +23,7 @@ HELP = "check all that is stored of MODEL against the best evidence there is"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to check, and what to do about it."""
     add_name(parser)
-    parser.add_argument("--repair", action="store_true", help="mend blocks, bring lost files again, from other tiers")
+    parser.add_argument("--repair", action="store_true", help="mend what is wrong, from other tiers")
     parser.add_argument("--record", action="store_true", help="write a manifest where there is none")
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="check only these files")
     add_settings(parser)
@@ -61,6 +61,7 @@ def _verdict(file: FileVerdict) -> str:
     verdicts = ["brought again"] if blocks < len(mended) else []
     verdicts += [f"{blocks} blocks repaired"] if blocks else []
     verdicts += ["DAMAGED"] if len(mended) < len(file.findings) else []
+    verdicts += ["right past the page cache"] if file.reread else []
     return ", ".join(verdicts) or ("not known" if file.evidence == "none" else "ok")
 
 

@@ -15,7 +15,9 @@ import mmap
 import threading
 import time
 from collections import Counter, deque
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +29,7 @@ from fastload.errors import IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from fastload._read.filedigests import Hashing
     from fastload._read.reader import Reader
     from fastload._store.offer import Offer, OfferedFile
     from fastload._verify.manifest import ManifestFile
@@ -52,11 +55,11 @@ class Incoming(Protocol):
     def reserve(self) -> None:
         """Take the room on the disk."""
 
-    def recall(self, index: int, block: memoryview) -> bool:
+    def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """True if block ``index`` is there already; to see that, ``block`` may be filled with it."""
 
-    def put(self, index: int, block: memoryview) -> None:
-        """Block ``index`` has arrived."""
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
+        """Block ``index`` has arrived; ``hashing()`` is entered while digests are taken."""
 
     def finish(self, path: str) -> ManifestFile:
         """All blocks have arrived: bring them to the disk and tell the digests."""
@@ -206,8 +209,9 @@ class Admission:
             for at in range(0, min(_EXTENT_BYTES, task.file.size - offset), BLOCK_BYTES)
         ]
         busy = self.tally.busy
+        hashing = partial(busy.measure, "hash")
         with busy.measure("write"):
-            missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block)]
+            missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
         for begin, end in _runs(missing, self._watch.step_blocks):
             run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
             if self._is_stopped_within(self._watch.pace(len(run))):
@@ -216,7 +220,7 @@ class Admission:
                 _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
             with busy.measure("write"):
                 for at in range(begin, end):
-                    task.incoming.put(first + at, blocks[at])
+                    task.incoming.put(first + at, blocks[at], hashing)
             with self._changed:
                 self.tally.read_bytes += len(run)
         with self._changed:

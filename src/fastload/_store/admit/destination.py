@@ -10,6 +10,7 @@ from fastload._store.admit.staged import StagingArea
 from fastload._store.admit.stamp import Published, read_wish, write_stamp
 from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder, write_whole
 from fastload._store.folder_offer import read_manifest_file
+from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
 from fastload._store.keep.tidy import remove_empty
 from fastload._verify.manifest import dump_manifest
@@ -88,12 +89,19 @@ class CacheDestination:
 
     def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
         """See :class:`Destination`."""
-        return publish_snapshot(self._layout, manifest, tasks, wish)
+        folder = publish_snapshot(self._layout, manifest, tasks, wish)
+        clear_marks(self._layout, manifest.commit)
+        return folder
 
     def is_met(self, commit: str, wish: Wish) -> bool:
-        """True if the snapshot has a manifest and all that it says, each file at its size, and what ``wish`` wants."""
+        """True if the snapshot has a manifest and all that it says, each file at its size, and what ``wish`` wants.
+
+        Not where a file of it was found damaged.
+        """
         manifest = _read_good(self._layout.manifest(commit))
         if manifest is None or not _is_whole(self._layout.snapshot(commit), manifest):
+            return False
+        if find_damaged(self._layout, commit):
             return False
         return wish.is_met_by(read_wish(self._layout.stamp(commit)), (file.path for file in manifest.files))
 
@@ -115,13 +123,13 @@ class PlainDestination:
     def _manifests(self) -> str:
         return os.path.join(self._folder, OURS, "manifests")
 
-    def find_commit(self, wish: Wish) -> str | None:
-        """The commit of what is in the folder, if all its files are there, each at its size, and all that is wanted."""
+    def find_held(self, wish: Wish) -> Manifest | None:
+        """What is in the folder, if all its files are there, each at its size, and all that is wanted."""
         manifests = self._read_manifests()
         if len(manifests) != 1 or not _is_whole(self._folder, manifests[0]):
             return None
         is_met = wish.is_met_by(read_wish(self.stamp), (file.path for file in manifests[0].files))
-        return manifests[0].commit if is_met else None
+        return manifests[0] if is_met else None
 
     @property
     def stamp(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from fastload._read.file import open_regular, read_fully
@@ -12,6 +13,7 @@ from fastload._store.filesystem import writing
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 
 if TYPE_CHECKING:
+    from fastload._read.filedigests import Hashing
     from fastload._verify.manifest import ManifestFile
 
 
@@ -19,7 +21,7 @@ class KeptFile:
     """As :class:`~fastload._store.admit.staged.StagedFile`, but every block is there, and nothing is written."""
 
     def __init__(self, path: str, size: int) -> None:
-        self._path = path
+        self.path = path
         self._descriptor = open_regular(path)
         self._descriptors = Descriptors(path, self._descriptor)
         self._digests = FileDigests(size, self._read_back)
@@ -32,24 +34,25 @@ class KeptFile:
     def reserve(self) -> None:
         """It has its room."""
 
-    def recall(self, index: int, block: memoryview) -> bool:
+    def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """Fill ``block``; always True."""
         with self._descriptors.in_use():
             self._read_back(index * BLOCK_BYTES, block)
-            self._digests.add(index, block_digest(block), block)
+            with hashing():
+                self._digests.add(index, block_digest(block), block)
         return True
 
-    def put(self, index: int, block: memoryview) -> None:
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
         """Never called, since all is recalled."""
-        raise AssertionError(self._path)
+        raise AssertionError(self.path)
 
     def _read_back(self, offset: int, block: memoryview) -> None:
-        read_fully(self._descriptor, offset, [block], path=self._path)
+        read_fully(self._descriptor, offset, [block], path=self.path)
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole. Who wrote it may not have synced it, so that is done here."""
         with self._descriptors.in_use():
-            with writing(self._path):
+            with writing(self.path):
                 os.fsync(self._descriptor)
             return self._digests.finish(path)
 

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
+    from fastload._read.filedigests import Hashing
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
@@ -127,39 +129,43 @@ class StagedFile:
         self._claims = claims
         self._descriptors.add(claims.descriptor)
 
-    def recall(self, index: int, block: memoryview) -> bool:
+    def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """True if block ``index`` is there; what an earlier writer left of it is proven first, by way of ``block``."""
         if self._digests.has(index):
             return True  # put by whoever read it first; nobody needs to see it again
         if self._claims is None or index not in self._claims.digests:
             return False
         with self._descriptors.in_use():
-            return self._prove(self._claims, index, block)
+            return self._prove(self._claims, index, block, hashing)
 
-    def _prove(self, claims: Claims, index: int, block: memoryview) -> bool:
+    def _prove(self, claims: Claims, index: int, block: memoryview, hashing: Hashing) -> bool:
         try:
             if os.preadv(claims.descriptor, [block], index * BLOCK_BYTES) != len(block):
                 return False
         except OSError:
             return False
-        digest = block_digest(block)
+        with hashing():
+            digest = block_digest(block)
         if digest != claims.digests[index]:
             return False
         if claims.descriptor != self._part:
             self._write(index, digest, block)
-        self._digests.add(index, digest, block)
+        with hashing():
+            self._digests.add(index, digest, block)
         return True
 
-    def put(self, index: int, block: memoryview) -> None:
-        """Block ``index`` has arrived.
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
+        """Block ``index`` has arrived; ``hashing()`` is entered while its digests are taken.
 
         Raises:
             StoreError: it cannot be written.
         """
-        digest = block_digest(block)
+        with hashing():
+            digest = block_digest(block)
         with self._descriptors.in_use():
             self._write(index, digest, block)
-            self._digests.add(index, digest, block)
+            with hashing():
+                self._digests.add(index, digest, block)
 
     def _write(self, index: int, digest: str, block: memoryview) -> None:
         offset, done = index * BLOCK_BYTES, 0

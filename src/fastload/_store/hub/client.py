@@ -41,6 +41,7 @@ class ClientOffer:
         self.tier = offer.tier
         self.repo = offer.repo
         self.commit = offer.commit
+        self.evidence = offer.evidence
         self.files = offer.files
         self._endpoint = endpoint
         self._scratch = scratch

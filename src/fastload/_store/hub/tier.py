@@ -44,6 +44,7 @@ class HubOffer:
     files: tuple[OfferedFile, ...]
     wire: Wire = field(repr=False)
     tier: str = "hub"
+    evidence: str = "listing"
     depth: int = _DEPTH
 
     def open(self, file: OfferedFile) -> HubReader:

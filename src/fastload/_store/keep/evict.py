@@ -46,21 +46,39 @@ class Kept:
         return not self.is_pinned and not self.is_in_use and now_ns - self.used_ns >= idle_s * _NS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """What the caller himself is bringing in: an older snapshot of its repo may go, but not what it counts on."""
+
+    repo: str
+    commit: str | None
+    """Stays, with what there is of it; None: it follows from the content."""
+    blobs: frozenset[str]
+    """That are in their place already."""
+
+    def among(self, usage: RepoUsage) -> RepoUsage:
+        """``usage``, with this as one more snapshot that needs its blobs."""
+        return replace(usage, links={**usage.links, _COMING: self.blobs}) if usage.repo == self.repo else usage
+
+
+_COMING = "coming"
+
+
 def list_kept(root: str) -> list[Kept]:
     """What fastload brought below ``root``, the least recently used first.
 
     Raises:
         StoreError: the root cannot be read.
     """
-    return _list_kept(root, scan_root(root))
+    return _list_kept(root, scan_root(root), None)
 
 
-def _list_kept(root: str, usages: Iterable[RepoUsage]) -> list[Kept]:
-    kept = [_look_at(usage, commit, root) for usage in usages for commit in usage.brought]
+def _list_kept(root: str, usages: Iterable[RepoUsage], coming: Coming | None) -> list[Kept]:
+    kept = [_look_at(usage, commit, root, coming) for usage in usages for commit in usage.brought]
     return sorted(kept, key=lambda each: (each.used_ns, each.repo, each.commit))
 
 
-def _look_at(usage: RepoUsage, commit: str, root: str) -> Kept:
+def _look_at(usage: RepoUsage, commit: str, root: str, coming: Coming | None) -> Kept:
     with held_alone(usage.layout, commit) as use:
         is_free = use is Use.FREE
     return Kept(
@@ -69,8 +87,15 @@ def _look_at(usage: RepoUsage, commit: str, root: str) -> Kept:
         nbytes=usage.count_freed_bytes(commit),
         used_ns=read_used_ns(usage.layout, commit) or 0,
         is_pinned=is_pinned(usage.layout, commit),
-        is_in_use=not is_free or is_being_brought(root, usage.repo),
+        is_in_use=not is_free or _is_awaited(root, usage.repo, commit, coming),
     )
+
+
+def _is_awaited(root: str, repo: str, commit: str, coming: Coming | None) -> bool:
+    """True if somebody brings in something that may need the snapshot; of what the caller brings he knows what."""
+    if coming is not None and coming.repo == repo:
+        return coming.commit == commit
+    return is_being_brought(root, repo)
 
 
 def plan_evictions(root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, now_ns: int | None = None) -> list[Kept]:
@@ -80,17 +105,19 @@ def plan_evictions(root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, now_
         StoreError: the root cannot be read.
     """
     planned: list[Kept] = []
-    for kept in _list_evictable(root, idle_s, time.time_ns() if now_ns is None else now_ns):
+    for kept in _list_evictable(root, idle_s, time.time_ns() if now_ns is None else now_ns, None):
         if sum(each.nbytes for each in planned) >= wanted_bytes:
             break
         planned.append(kept)
     return planned
 
 
-def _list_evictable(root: str, idle_s: float, now_ns: int) -> Iterator[Kept]:
+def _list_evictable(root: str, idle_s: float, now_ns: int, coming: Coming | None) -> Iterator[Kept]:
     """What may go, in the order in which it goes, without what would free nothing."""
-    usages = {usage.repo: usage for usage in scan_root(root)}
-    evictable = [each for each in _list_kept(root, usages.values()) if each.may_go(idle_s=idle_s, now_ns=now_ns)]
+    usages = {usage.repo: coming.among(usage) if coming else usage for usage in scan_root(root)}
+    evictable = [
+        each for each in _list_kept(root, usages.values(), coming) if each.may_go(idle_s=idle_s, now_ns=now_ns)
+    ]
     gone: dict[str, set[str]] = {repo: set() for repo in usages}
     going = {repo: {each.commit for each in evictable if each.repo == repo} for repo in usages}
     for kept in evictable:
@@ -101,7 +128,9 @@ def _list_evictable(root: str, idle_s: float, now_ns: int) -> Iterator[Kept]:
         gone[kept.repo].add(kept.commit)
 
 
-def evict(root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, now_ns: int | None = None) -> list[Kept]:
+def evict(
+    root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, now_ns: int | None = None, coming: Coming | None = None
+) -> list[Kept]:
     """Free ``wanted_bytes`` of the disk, or as much as may be freed: leftovers first, then whole snapshots.
 
     Args:
@@ -109,6 +138,7 @@ def evict(root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, now_ns: int |
         wanted_bytes: how much.
         idle_s: what was used since is left alone.
         now_ns: the time, as ``time.time_ns`` tells it.
+        coming: what room is made for, where the caller holds the lease on its repo.
 
     Returns:
         The snapshots that were removed, each with what that freed.
@@ -119,17 +149,17 @@ def evict(root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, now_ns: int |
     now_ns = time.time_ns() if now_ns is None else now_ns
     freed_bytes = reclaim_leftovers(root, idle_s=idle_s, now_ns=now_ns)
     evicted: list[Kept] = []
-    for kept in _list_evictable(root, idle_s, now_ns):
+    for kept in _list_evictable(root, idle_s, now_ns, coming):
         if freed_bytes >= wanted_bytes:
             break
-        nbytes = _remove_unless_needed(root, kept)
+        nbytes = _remove_unless_needed(root, kept, coming)
         if nbytes is not None:
             freed_bytes += nbytes
             evicted.append(replace(kept, nbytes=nbytes))
     return evicted
 
 
-def _remove_unless_needed(root: str, kept: Kept) -> int | None:
+def _remove_unless_needed(root: str, kept: Kept, coming: Coming | None) -> int | None:
     """Looked at once more, now that no reader can come: the bytes that were freed, or None where it stays.
 
     It stays, too, where this user may not remove it: what comes next in turn may be his.
@@ -137,9 +167,10 @@ def _remove_unless_needed(root: str, kept: Kept) -> int | None:
     layout = RepoLayout(repo_folder(root, kept.repo))
     with held_alone(layout, kept.commit) as use:
         is_as_it_was = read_used_ns(layout, kept.commit) == kept.used_ns and not is_pinned(layout, kept.commit)
-        if use is not Use.FREE or not is_as_it_was or is_being_brought(root, kept.repo):
+        if use is not Use.FREE or not is_as_it_was or _is_awaited(root, kept.repo, kept.commit, coming):
             return None
+        awaited = coming.blobs if coming is not None and coming.repo == kept.repo else frozenset()
         try:
-            return remove_snapshot(layout, kept.commit)
+            return remove_snapshot(layout, kept.commit, awaited)
         except StoreError:
             return None

@@ -37,12 +37,12 @@ class _TakenOverError(Exception):
     """Somebody else goes on with the removal: the grave has another name now."""
 
 
-def remove_snapshot(layout: RepoLayout, commit: str) -> int:
+def remove_snapshot(layout: RepoLayout, commit: str, awaited: frozenset[str] = frozenset()) -> int:
     """Remove what there is of the snapshot of ``commit``; says what that freed of the disk, in bytes.
 
-    Whether it may be removed is the caller's affair. Blobs that another snapshot needs stay, as do those that another
-    tool is writing anew; of a blob that is a link, as the hub's client makes them to share bytes between repos, the
-    link goes and what it leads to stays.
+    Whether it may be removed is the caller's affair. Blobs that another snapshot needs stay, as do those ``awaited`` by
+    one that is not there yet, and those that another tool is writing anew; of a blob that is a link, as the hub's
+    client makes them to share bytes between repos, the link goes and what it leads to stays.
 
     Raises:
         NotWritableError: this user may not. Nothing was changed.
@@ -57,12 +57,12 @@ def remove_snapshot(layout: RepoLayout, commit: str) -> int:
             if meant == commit:
                 _remove_ref(layout, revision, commit)
         if not _move(folder, grave.snapshot) and os.path.lexists(folder):
-            return remove_snapshot(layout, commit)  # somebody has taken the empty grave for a dead man's
+            return remove_snapshot(layout, commit, awaited)  # somebody has taken the empty grave for a dead man's
         if os.path.isdir(layout.snapshots):
             sync_folder(layout.snapshots)
         if not os.path.lexists(folder):  # else somebody has brought it anew, and these are his
             _remove_what_tells_of(layout, grave)
-        return _finish(layout, grave)
+        return _finish(layout, grave, awaited)
 
 
 def finish_removals(layout: RepoLayout) -> int:
@@ -96,14 +96,15 @@ def _remove_ref(layout: RepoLayout, revision: str, commit: str) -> None:
 
 def _remove_what_tells_of(layout: RepoLayout, grave: Grave) -> None:
     _move(layout.manifest(grave.commit), grave.manifest)
-    for path in (layout.stamp(grave.commit), layout.pin(grave.commit), layout.tree(grave.commit)):
+    notes = (layout.stamp(grave.commit), layout.mark(grave.commit), layout.pin(grave.commit), layout.tree(grave.commit))
+    for path in notes:
         remove_file(path)
     shutil.rmtree(os.path.join(layout.folder, ".no_exist", grave.commit), ignore_errors=True)
 
 
-def _finish(layout: RepoLayout, grave: Grave) -> int:
+def _finish(layout: RepoLayout, grave: Grave, awaited: frozenset[str] = frozenset()) -> int:
     try:
-        _bury_blobs(layout, grave)
+        _bury_blobs(layout, grave, awaited)
         _give_back(layout, grave)
     except _TakenOverError:
         return 0
@@ -115,12 +116,12 @@ def _finish(layout: RepoLayout, grave: Grave) -> int:
     return freed_bytes
 
 
-def _bury_blobs(layout: RepoLayout, grave: Grave) -> None:
+def _bury_blobs(layout: RepoLayout, grave: Grave, awaited: frozenset[str]) -> None:
     """Move what only this snapshot needed into the grave."""
     named = find_named_links(layout, grave.snapshot, grave.commit) | _find_digests(grave)
     there = list_folder(layout.blobs)
     being_written = {name.partition(".")[0] for name in there if name.endswith(".incomplete")}
-    for name in sorted(named.intersection(there) - find_needed_blobs(layout) - being_written):
+    for name in sorted(named.intersection(there) - find_needed_blobs(layout) - being_written - awaited):
         if not _move(layout.blob(name), os.path.join(grave.blobs, name)) and not os.path.isdir(grave.blobs):
             raise _TakenOverError
     if there:

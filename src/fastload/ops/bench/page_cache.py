@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from typing import TYPE_CHECKING
+
+from fastload._read.kernel import count_cached_pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SYS_CACHESTAT = 451  # the same number on every architecture
 _BUFFER_BYTES = 1 << 20  # 1 MiB
 _PASSES = 3  # a page may be gone again before the first one ends
 _COLD, _CACHED = 0.001, 0.999
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class PageCacheError(RuntimeError):
@@ -21,23 +20,32 @@ class PageCacheError(RuntimeError):
 
 
 def measure_residency(paths: Sequence[str]) -> float:
-    """How much of the files is in the page cache, 0 … 1."""
+    """How much of the files is in the page cache, 0 … 1.
+
+    Raises:
+        PageCacheError: the kernel does not tell.
+    """
     pages = cached = 0
     for path in paths:
-        span, counts = (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)()
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            pages += -(-os.fstat(descriptor).st_size // os.sysconf("SC_PAGESIZE"))
-            if _libc.syscall(ctypes.c_long(_SYS_CACHESTAT), descriptor, span, counts, 0):
-                raise PageCacheError(f"cachestat: {os.strerror(ctypes.get_errno())}")
+            size = os.fstat(descriptor).st_size
+            count = count_cached_pages(descriptor, 0, size)
         finally:
             os.close(descriptor)
-        cached += counts[0]
+        if count is None:
+            raise PageCacheError("cachestat is refused: what of these files is in the page cache is not known")
+        pages += -(-size // os.sysconf("SC_PAGESIZE"))
+        cached += count
     return cached / pages if pages else 1.0
 
 
-def evict(paths: Sequence[str]) -> str:
-    """Drop the files' pages, and only theirs if the kernel does it; say how it was done."""
+def evict(paths: Sequence[str], *, may_drop_all: bool) -> str:
+    """Drop the files' pages, and only theirs if the kernel does it; say how it was done.
+
+    Raises:
+        PageCacheError: they stay; where ``may_drop_all``, even when everybody's are dropped.
+    """
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)  # dirty pages are not dropped
@@ -45,6 +53,8 @@ def evict(paths: Sequence[str]) -> str:
         os.close(descriptor)
     if measure_residency(paths) <= _COLD:
         return "posix_fadvise(DONTNEED), proved by cachestat"
+    if not may_drop_all:
+        raise PageCacheError(f"{measure_residency(paths):.1%} of the files stay in the page cache")
     try:
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as switch:
             switch.write("3")

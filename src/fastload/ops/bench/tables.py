@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import mean, median, mode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from contestants import CEILINGS, PEERS
+from fastload.ops.bench.contestants import BOUNDS, PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from measure import Sample
+    from fastload.ops.bench.measure import Sample
 
 _HEAD = ("loader", "median s", "min-max s", "GB/s", "x {}", "CPU s", "RSS - model", "remark")
 
@@ -48,11 +48,23 @@ class Table:
 
     def find_differences(self) -> list[str]:
         """Contestants that at least once did not load the bytes that most loads found."""
-        sums = {
-            name: [s.touched_sum for s in samples] for name, samples in self.samples.items() if name not in CEILINGS
-        }
+        sums = {name: [s.touched_sum for s in samples] for name, samples in self.samples.items() if name not in BOUNDS}
         found = [touched_sum for of_one in sums.values() for touched_sum in of_one]
         return [name for name, of_one in sums.items() if set(of_one) != {mode(found)}]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that was found, as JSON types: by row its median, its spread and every sample."""
+        rows = {
+            row: {
+                "seconds": median(sample.seconds for sample in samples),
+                "seconds_min": min(sample.seconds for sample in samples),
+                "seconds_max": max(sample.seconds for sample in samples),
+                "bytes_per_s": self.get(row, lambda sample: sample.nbytes / sample.seconds),
+                "samples": [asdict(sample) for sample in samples],
+            }
+            for row, samples in self.samples.items()
+        }
+        return {"title": self.title, "state": self.state, "method": self.method, "rows": rows, "errors": self.errors}
 
     def render(self) -> str:
         """As Markdown, fastest first."""
@@ -76,9 +88,13 @@ def _format_row(samples: list[Sample], best: float | None) -> tuple[str, ...]:
         f"{samples[0].nbytes / middle / 1e9:.2f}",
         f"{middle / best:.2f}" if best else "",
         f"{median(sample.cpu_s for sample in samples):.2f}",
-        "" if samples[0].contestant in CEILINGS else f"{above:.0f} MiB",
-        samples[-1].note,
+        "" if samples[0].contestant in BOUNDS else f"{above:.0f} MiB",
+        _remark(samples[-1]),
     )
+
+
+def _remark(sample: Sample) -> str:
+    return sample.note if sample.evidence in ("", "none") else f"{sample.note}; proven by {sample.evidence}"
 
 
 def format_rows(rows: list[tuple[str, ...]]) -> str:

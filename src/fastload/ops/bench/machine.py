@@ -7,7 +7,7 @@ import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("fastload-llm", "safetensors", "runai-model-streamer", "torch")
+_PACKAGES = ("fastload-llm", "torch", "safetensors", "runai-model-streamer", "fastsafetensors", "instanttensor")
 _QUIET_CPUS = 0.1
 
 

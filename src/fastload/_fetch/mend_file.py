@@ -1,0 +1,188 @@
+"""Mending a stored file as a whole: one that is missing or of another length, or of which only one digest is known.
+
+Such a digest (a signature's, the name of a blob, an etag) does not say which blocks are wrong. A manifest may, even one
+that proves nothing: it is a hint which blocks to keep and which to fetch, and what they make together is held to the
+digest of the whole. Where the hint was wrong, all of the file is fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.damage import compare
+from fastload._fetch.evidence import blob_name
+from fastload._fetch.repair import look_like
+from fastload._read.again import read_again
+from fastload._read.blocks import read_block
+from fastload._read.file import identify
+from fastload._read.reader import PlainFile
+from fastload._store.directory import contained_target, containment_root
+from fastload._store.filesystem import make_folder, new_id, replacing, writing
+from fastload._store.listing import with_digest
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
+from fastload.errors import DeadlineError, FastloadError, NetworkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from fastload._fetch.checking import FileVerdict
+    from fastload._fetch.evidence import Evidence
+    from fastload._fetch.repair import Repair
+    from fastload._read.reader import Reader
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.root import Stored
+
+_log = logging.getLogger("fastload")
+
+Hint = tuple[str, ...] | None
+"""What each block may be."""
+
+
+class _NoBetterError(Exception):
+    """The source cannot give it, or what came of it is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileMender:
+    """Replaces whole files of one stored snapshot."""
+
+    stored: Stored
+    evidence: Evidence
+    repair: Repair
+    """Knows the better sources."""
+    go_on: Callable[[], None]
+    """Raises when it is time to give up."""
+
+    def mend_verdict(self, verdict: FileVerdict) -> FileVerdict:
+        """``verdict``, with what is wrong of the file as a whole mended, if any source has it right.
+
+        Raises:
+            StoreError: the file cannot be written.
+            FormatError: a link leads out of the model's folder.
+        """
+        known = self.evidence.files.get(verdict.path)
+        is_whole = any(finding.block is None for finding in verdict.findings)
+        if known is None or not is_whole or not self.mend(known):
+            return verdict
+        return replace(verdict, findings=tuple(replace(finding, repaired=True) for finding in verdict.findings))
+
+    def mend(self, file: OfferedFile) -> bool:
+        """Put the right file in place; False: nobody has it. Raises: as :meth:`mend_verdict`."""
+        if file.sha256 is None and file.git_sha1 is None and file.signed is None:
+            return False
+        for source in self.repair.list_sources():
+            offered = next((each for each in source.files if each.path == file.path), None)
+            if offered is None or _differ(offered, file):
+                continue
+            for hint in self._list_hints(file, offered):
+                if self._replace(file, source, offered, hint):
+                    _log.warning("%s was damaged; %s had it right", self._path(file), source.tier)
+                    self.repair.unmark()
+                    return True
+        self.repair.mark(self._path(file))
+        return False
+
+    def _path(self, file: OfferedFile) -> str:
+        return os.path.join(self.stored.folder, file.path)
+
+    def _list_hints(self, file: OfferedFile, offered: OfferedFile) -> Iterator[Hint]:
+        """The best first; None at the end: all of the file is fetched."""
+        known = dict.fromkeys((file.blocks, offered.blocks, self.evidence.hints.get(file.path)))
+        if os.path.isfile(self._path(file)):
+            yield from (hint for hint in known if hint is not None and len(hint) == count_blocks(offered.size))
+        yield None
+
+    def _replace(self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint) -> bool:
+        place = self._find_place(file)
+        make_folder(self.repair.scratch)
+        make_folder(os.path.dirname(place))
+        try:
+            with replacing(place, self.repair.scratch) as made:
+                _write(made, file, offered.size, self._read_blocks(file, source, offered, hint))
+                if os.path.exists(place):
+                    look_like(place, made)
+        except _NoBetterError:
+            return False
+        self._link(file, place)
+        return True
+
+    def _find_place(self, file: OfferedFile) -> str:
+        """Where the file is to be: where its path leads, or the blob to which it should; none gets another's bytes."""
+        path, layout = self._path(file), self.stored.layout
+        target = contained_target(path, containment_root(self.stored.folder))
+        digest = blob_name(file)
+        is_elsewhere = not os.path.lexists(path) or _differ(_named(path, file), file)
+        return layout.blob(digest) if layout is not None and is_elsewhere and digest else target
+
+    def _link(self, file: OfferedFile, place: str) -> None:
+        """Let the file's path lead to ``place``, where it does not."""
+        path = self._path(file)
+        if os.path.realpath(path) == os.path.realpath(place):
+            return
+        make_folder(os.path.dirname(path))
+        made = os.path.join(self.repair.scratch, new_id())
+        with writing(path):
+            os.symlink(os.path.relpath(place, os.path.realpath(os.path.dirname(path))), made)
+            os.replace(made, path)
+
+    def _read_blocks(self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint) -> Iterator[memoryview]:
+        """Own blocks where the hint agrees with them, else the source's."""
+        own = None if hint is None else _OwnBlocks(self._path(file))
+        try:
+            with closing(source.open(offered)) as reader:
+                for index in range(count_blocks(offered.size)):
+                    self.go_on()
+                    length = min(BLOCK_BYTES, offered.size - index * BLOCK_BYTES)
+                    block = own.find(index, length, hint[index]) if own is not None and hint is not None else None
+                    yield _fetched(reader, index, length) if block is None else block
+        except DeadlineError:
+            raise
+        except FastloadError as exc:
+            _log.info("%s cannot mend %s: %s", source.tier, file.path, exc)
+            if isinstance(exc, NetworkError):
+                self.repair.forget(source)
+            raise _NoBetterError from exc
+
+
+class _OwnBlocks:
+    """What is stored, read past the page cache."""
+
+    def __init__(self, path: str) -> None:
+        self._file = PlainFile(path, identify(os.stat(path)))
+
+    def find(self, index: int, length: int, digest: str) -> memoryview | None:
+        """Block ``index``, if it has ``digest``."""
+        block = read_again(self._file, index * BLOCK_BYTES, length)
+        return block if block is not None and block_digest(block) == digest else None
+
+
+def _fetched(reader: Reader, index: int, length: int) -> memoryview:
+    return read_block(reader, index * BLOCK_BYTES, length)
+
+
+def _named(path: str, file: OfferedFile) -> OfferedFile:
+    """What the blob, to which the link at ``path`` leads, is by its name."""
+    unknown = replace(file, sha256=None, git_sha1=None)
+    return with_digest(unknown, os.path.basename(os.readlink(path))) if os.path.islink(path) else unknown
+
+
+def _differ(offered: OfferedFile, file: OfferedFile) -> bool:
+    """True if what is offered is known to be something else: not a byte of it is fetched."""
+    pairs = ((offered.sha256, file.sha256), (offered.git_sha1, file.git_sha1))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memoryview]) -> None:
+    """Raise ``_NoBetterError`` where what the blocks make is not what ``file`` should be."""
+    content = ContentHash(size, file.signed)
+    for block in blocks:
+        content.update(block)
+        made.write(block)
+    made.flush()
+    if compare(file, content) is not None:
+        raise _NoBetterError

@@ -1,0 +1,79 @@
+"""``fastload bench [MODEL]``: how fast is this volume, and who loads fastest from it?"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from fastload._settings.values import parse_size
+from fastload._store.filesystem import translate_write
+from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.text import show_bytes
+from fastload.errors import UsageError, escaped
+from fastload.ops.bench.bench import CONTESTANTS, STATES, Outcome, Wish, run_bench
+from fastload.ops.bench.chart import draw_chart
+from fastload.options import decide_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "measure storage, fastload's readers and other loaders, in turns"
+_SIZE = "2Gi"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure; ``--max-rate`` is the setting of that name."""
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a model that is there, or a folder of a volume (default: local)"
+    )
+    parser.add_argument("--size", default=_SIZE, metavar="BYTES", help=f"read so much at most (default: {_SIZE})")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="per row (default: 3); one more is discarded"
+    )
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="where the loaders load to: cpu, cuda:0")
+    parser.add_argument("--states", nargs="+", choices=STATES, default=STATES, help="of the page cache")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help=f"some of {', '.join(CONTESTANTS)}")
+    parser.add_argument("--chart", metavar="FILE", help="write the tables as bars, in SVG")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the tables."""
+    if arguments.rounds < 1:
+        raise UsageError("--rounds must be at least 1")
+    options = parse_settings(arguments)
+    wish = Wish(
+        model=arguments.model,
+        size_bytes=parse_size(arguments.size),
+        device=arguments.device,
+        rounds=arguments.rounds,
+        states=tuple(arguments.states),
+        only=arguments.only,
+        options={name: value for name, value in asdict(options).items() if value is not None},
+    )
+    if arguments.chart is not None:
+        _write(arguments.chart, "")  # a wrong path shall not cost the run
+    found = run_bench(wish, decide_settings(options, {}))
+    if arguments.chart is not None:
+        _write(arguments.chart, draw_chart(found.tables))
+    print(json.dumps(found.to_dict()) if arguments.as_json else _show(found))
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        raise translate_write(os.path.abspath(path), exc) from exc
+
+
+def _show(found: Outcome) -> str:
+    lines = [f"{name}: {fact}" for name, fact in found.machine.items()]
+    lines.append(f"read: {show_bytes(found.nbytes)} of {escaped(found.folder)}")
+    if found.max_rate is not None:
+        lines.append(f"held to {show_bytes(found.max_rate)} a second: the rows show that rate, not the storage's")
+    tables = [f"\n{table.render()}" for table in found.tables]
+    skipped = [f"{name}: skipped, {escaped(why)}" for name, why in found.skipped.items()]
+    return "\n".join([*lines, *tables, "", *skipped])

@@ -1,0 +1,112 @@
+"""Names in vLLM's arguments: what fastload finds becomes the folder where it is, before vLLM asks the hub for it.
+
+vLLM reads a model's config before any loader runs, and offline it looks names up even before that
+(``EngineArgs.__post_init__`` → ``get_model_path``). Both are found in ``vllm.engine.arg_utils`` when they are called,
+so that is where they are wrapped. With another load format, vLLM does and says what it does without fastload.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastload.integrations.names import bring, is_name
+from fastload.integrations.vllm.extra_config import NAMES, parse_extra_config
+from fastload.integrations.vllm.names import with_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from fastload.options import Options
+
+_LOAD_FORMAT = "fastload"
+_log = logging.getLogger("vllm.fastload")
+
+
+class Typed(str):  # noqa: SLOT000 - vLLM copies and compares it like the str that it is
+    """What vLLM makes of a name while it is offline: the path in the hub's cache, or the name itself.
+
+    Only later is it known whether fastload shall load it, so what the user typed, and vLLM's error, go along.
+    """
+
+    typed: str
+    error: Exception | None
+
+    @classmethod
+    def of(cls, text: str, typed: str, error: Exception | None) -> Typed:
+        """``text``, with the rest."""
+        made = cls(text)
+        made.typed, made.error = typed, error
+        return made
+
+
+def wrap(arg_utils: ModuleType) -> None:
+    """Wrap what looks names up in ``vllm.engine.arg_utils``; if something is missing there, nothing is changed."""
+    look_up = getattr(arg_utils, "get_model_path", None)
+    engine_args = getattr(arg_utils, "EngineArgs", None)
+    create = getattr(engine_args, "create_engine_config", None)
+    if not callable(look_up) or not callable(create):
+        _log.warning("this vLLM looks names up elsewhere: with --load-format fastload, give paths (fastload resolve)")
+        return
+    arg_utils.get_model_path = _looking_up(look_up)  # type: ignore[attr-defined] # that is the point
+    engine_args.create_engine_config = _creating(create)  # type: ignore[union-attr]
+
+
+def _looking_up(look_up: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``get_model_path`` of vLLM, whose failure waits until it is known who loads."""
+
+    @functools.wraps(look_up)
+    def get_model_path(model: Any, *args: Any, **kwargs: Any) -> Any:
+        typed = str(model)
+        if not is_name(typed):
+            return look_up(model, *args, **kwargs)
+        try:
+            found = look_up(model, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the hub's client has many; it is raised again, or not needed
+            return Typed.of(typed, typed, error)
+        return Typed.of(str(found), typed, None)
+
+    return get_model_path
+
+
+def _creating(create: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``create_engine_config`` of vLLM, with folders for names."""
+
+    @functools.wraps(create)
+    def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(self.load_format).lower() == _LOAD_FORMAT:
+            _use_folders(self)
+        for given in (self.model, self.tokenizer):
+            if isinstance(given, Typed) and given.error is not None:
+                raise given.error
+        return create(self, *args, **kwargs)
+
+    return create_engine_config
+
+
+def _use_folders(engine_args: Any) -> None:
+    """Put the folder where a name was found in its place, for the model, its tokenizer and a draft model."""
+    extra = parse_extra_config(engine_args.model_loader_extra_config, engine_args.download_dir)
+    names = dict(extra.names)
+    typed = getattr(engine_args.model, "typed", engine_args.model)
+    if is_name(typed):
+        engine_args.model = _folder_of(typed, engine_args.revision, extra.options, names)
+        engine_args.served_model_name = engine_args.served_model_name or typed
+        if getattr(engine_args.tokenizer, "typed", engine_args.tokenizer) == typed:
+            engine_args.tokenizer = engine_args.model
+    for holder, key in ((engine_args.speculative_config, "model"), (vars(engine_args), "spec_model")):
+        draft = (holder or {}).get(key)
+        if isinstance(draft, str) and is_name(draft):
+            revision = (engine_args.speculative_config or {}).get("revision")
+            holder[key] = _folder_of(draft, revision, extra.options, names)
+    if names:
+        engine_args.model_loader_extra_config = {**engine_args.model_loader_extra_config, NAMES: names}
+
+
+def _folder_of(name: str, revision: str | None, options: Options, names: dict[str, str]) -> str:
+    found = bring(name, revision, options)
+    names[found.path] = with_revision(name, revision)
+    _log.info("%s is in %s (%s)", names[found.path], found.path, found.tier)
+    return found.path

@@ -1,0 +1,46 @@
+"""``--model-loader-extra-config``: fastload's settings, and what vLLM's own loader understands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fastload.errors import UsageError
+from fastload.options import Options, parse_options
+
+PLACE = "--model-loader-extra-config"
+NAMES = "names"
+"""The key under which the front end tells the workers which name a folder was found by; set by fastload itself."""
+_OF_VLLM = frozenset({"enable_weights_track"})
+"""The keys of vLLM's default loader that mean something here, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraConfig:
+    """What the extra config says."""
+
+    options: Options
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names by folder, so that a draft model, or one that is loaded later, is not taken for another one."""
+    of_vllm: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
+    """What ``config`` says; ``--download-dir`` is the local tier, unless the config names one.
+
+    Raises:
+        UsageError: it is no table, or has a key or a value that does not exist.
+    """
+    if not isinstance(config, Mapping):
+        raise UsageError(f"{PLACE} got {type(config).__name__}", 'Write a table, such as {"reader": "direct"}')
+    names = config.get(NAMES, {})
+    if not isinstance(names, Mapping):
+        raise UsageError(f"{NAMES} in {PLACE} got {type(names).__name__}", "Leave it out: fastload sets it itself")
+    of_vllm = {key: value for key, value in config.items() if key in _OF_VLLM}
+    settings = {key: value for key, value in config.items() if key not in _OF_VLLM and key != NAMES}
+    options = parse_options(settings, PLACE)
+    if download_dir is not None and options.local is None:
+        options = replace(options, local=os.path.abspath(os.path.expanduser(download_dir)))
+    return ExtraConfig(options=options, names=names, of_vllm=of_vllm)

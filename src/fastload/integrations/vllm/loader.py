@@ -1,0 +1,114 @@
+"""The load format ``fastload``: vLLM's default loader, with fastload's stream for its iterator over tensors.
+
+What vLLM does around the iterator stays vLLM's: secondary sources and their prefixes, which weights are missing,
+quantisation, reloads. Only what is stable from vLLM 0.27 to 0.33 is overridden: ``__init__``, ``download_model``,
+``load_weights`` and ``_get_weights_iterator``; never ``load_model``, which is where versions differ.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.platforms import current_platform
+
+from fastload._load.api import inspect, stream
+from fastload.errors import UnsupportedError
+from fastload.integrations.vllm.extra_config import parse_extra_config
+from fastload.integrations.vllm.names import find_folder, find_model, match_files
+from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
+from fastload.integrations.vllm.telling import RankProgress, tell
+from fastload.integrations.vllm.wanted import wanted_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastload._load.stream import Stream
+    from fastload.integrations.vllm.names import Model
+
+    Tensors = Iterator[tuple[str, torch.Tensor]]
+
+_log = logging.getLogger("vllm.fastload")
+
+
+class FastloadLoader(DefaultModelLoader):
+    """vLLM makes one for each load, reload and draft model, and one before there is a model: making it does nothing."""
+
+    def __init__(self, load_config: Any) -> None:
+        self._extra = parse_extra_config(load_config.model_loader_extra_config, load_config.download_dir)
+        own = copy.copy(load_config)  # vLLM's is shared with draft models
+        own.load_format = "safetensors"
+        own.model_loader_extra_config = dict(self._extra.of_vllm)
+        super().__init__(own)
+        self._streams: list[Stream] = []
+
+    def download_model(self, model_config: Any) -> None:
+        """Bring the model up, so that it can be loaded at once."""
+        self._find(model_config.model, model_config.revision)
+
+    def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
+        """Load into ``model``; when this returns, every byte that was handed out is proven.
+
+        A digest of a whole file is there at the file's end, and a model may stop asking before.
+        """
+        with ExitStack() as closing:
+            closing.callback(self._close)
+            super().load_weights(model, model_config)
+            for opened in self._streams:
+                for _ in opened:
+                    pass
+
+    def _close(self) -> None:
+        for opened in self._streams:
+            opened.close()
+        self._streams.clear()
+
+    def _get_weights_iterator(self, source: Any) -> Tensors:
+        if self.load_config.safetensors_load_strategy == "torchao":
+            raise UnsupportedError("a checkpoint serialised by torchao", "Use --load-format safetensors for it")
+        # From here on counts vLLM's own line on how long it took.
+        self.counter_before_loading_weights: float = self.counter_before_loading_weights or time.perf_counter()
+        found = self._find(source.model_or_path, source.revision, source.subfolder)
+        tensors = self._read(source, found) if source.allow_patterns_overrides is None else self._match(source, found)
+        return ((source.prefix + name, tensor) for name, tensor in tensors)
+
+    def _find(self, model: str, revision: str | None, subfolder: str | None = None) -> Model:
+        return find_model(model, revision, self._extra.names, self._extra.options)._replace(subfolder=subfolder)
+
+    def _match(self, source: Any, found: Model) -> Tensors:
+        """The files that a model names itself: read here if they are safetensors, else by vLLM."""
+        folder, patterns = find_folder(found, self._extra.options), source.allow_patterns_overrides
+        files = match_files(folder, found.subfolder, patterns)
+        if files and all(str(file.model).endswith(".safetensors") for file in files):
+            for file in files:
+                yield from self._read(source, file)
+            return
+        _log.warning("%s in %s: read by vLLM, unverified, since it is no safetensors", patterns, folder)
+        plain = copy.copy(self.load_config)
+        plain.load_format = "hf"
+        its_source = replace(source, model_or_path=folder, prefix="")
+        yield from DefaultModelLoader(plain)._get_weights_iterator(its_source)  # noqa: SLF001 - its class is ours
+
+    def _read(self, source: Any, found: Model) -> Tensors:
+        rank = find_rank()
+        where = found._asdict() | {"options": share_pages(rank, self._extra.options)}
+        inspection = inspect(**where)
+        for part in stagger(rank, inspection, wanted_tensors(self, source, inspection)):
+            progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
+            # All ranks read all: here is the place for `group=`, were they to read each byte once.
+            opened = stream(**where, device=_target_device(), tensors=part, progress=progress)
+            self._streams.append(opened)
+            for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
+                yield tensor
+            tell(opened.report, rank)
+
+
+def _target_device() -> torch.device:
+    """Where vLLM wants the weights; elsewhere than on CUDA it moves them itself."""
+    return torch.device("cuda", torch.cuda.current_device()) if current_platform.is_cuda() else torch.device("cpu")

@@ -1,0 +1,66 @@
+"""What vLLM was given for a model, as fastload takes it: a name, or the folder that a name was found at."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastload._fetch.api import resolve
+from fastload.errors import ModelNotFoundError
+from fastload.integrations.names import bring, is_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastload.options import Options
+
+
+class Model(NamedTuple):
+    """What :func:`fastload.stream` is to be called with."""
+
+    model: str | Path
+    revision: str | None = None
+    subfolder: str | None = None
+
+
+def with_revision(name: str, revision: str | None) -> str:
+    """``org/name@revision``."""
+    return name if revision is None or "@" in name else f"{name}@{revision}"
+
+
+def find_model(given: str, revision: str | None, names: Mapping[str, str], options: Options) -> Model:
+    """What to load for ``given``, which is a name, or a path, perhaps the one that stands in ``names`` for a name.
+
+    A name is better than the path it was found at: its load may be kept on the local tier, and mended by other tiers.
+    But the config came from that path, so where the name means something else by now, the path is loaded.
+    """
+    if is_name(given):
+        bring(given, revision, options)
+        return Model(given, revision)
+    name = names.get(given)
+    if name is not None and _leads_to(name, given, options):
+        return Model(name)
+    return Model(Path(given).absolute())
+
+
+def _leads_to(name: str, path: str, options: Options) -> bool:
+    try:
+        found = resolve(name, options=options)
+    except ModelNotFoundError:
+        return False
+    return found.path == path or (found.commit is not None and found.commit == os.path.basename(path))
+
+
+def find_folder(found: Model, options: Options) -> str:
+    """Where the files of ``found`` are."""
+    if isinstance(found.model, Path):
+        return str(found.model)
+    return resolve(found.model, revision=found.revision, options=options).path
+
+
+def match_files(folder: str, subfolder: str | None, patterns: Sequence[str]) -> list[Model]:
+    """The files that the first of ``patterns`` to match anything matches."""
+    top = Path(folder, subfolder or "")
+    matches = (sorted(top.glob(pattern)) for pattern in patterns)
+    return [Model(path) for path in next(filter(None, matches), [])]

@@ -1,0 +1,126 @@
+"""Contestants take turns at loading, each time in a process of its own, and their samples become a table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload.ops.bench.checkpoint import GIB, list_tiny, write_checkpoint
+from fastload.ops.bench.contestants import BOUNDS, CACHED_BOUNDS
+from fastload.ops.bench.files import Trial, list_files
+from fastload.ops.bench.free_memory import make_free_memory
+from fastload.ops.bench.machine import read_others_cpu_s, wait_until_quiet
+from fastload.ops.bench.measure import Job, Sample
+from fastload.ops.bench.page_cache import evict, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fastload.ops.bench.tables import Table
+
+_STAGING_BYTES = GIB // 2
+_log = logging.getLogger("fastload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How often, in which order and how considerately it is measured."""
+
+    rounds: int
+    seed: int = 0
+    patience_s: float = 0.0
+    """How long to wait at most for others to be idle."""
+    timeout_s: float | None = None
+    """For one measurement."""
+    may_drop_all: bool = False
+    """True: where the kernel keeps a file in the page cache, everybody's is dropped."""
+
+
+class LoadError(RuntimeError):
+    """A contestant did not deliver."""
+
+
+class Runner:
+    """Runs contestants; ``temporary`` is a folder for the few bytes that each loads before it is measured."""
+
+    def __init__(self, temporary: str, habits: Habits) -> None:
+        self.temporary = temporary
+        self._habits = habits
+        self._order = random.Random(habits.seed)  # noqa: S311 - not for secrets
+        folder = os.path.join(temporary, "warm-up")
+        write_checkpoint(folder, list_tiny(4), shards=1)
+        self._warm_up = list_files(folder)
+
+    def fill_table(self, table: Table, trials: Mapping[str, Trial], loaders: Mapping[str, str] | None = None) -> Table:
+        """All contestants, each with what it loads, once per round in a new order. Round 0 is thrown away.
+
+        Args:
+            table: says in which state the page cache shall be.
+            trials: by row; a row is called by its contestant.
+            loaders: the contestants of the rows that are not.
+
+        Raises:
+            PageCacheError: the state cannot be brought about.
+        """
+        loaders = loaders or {}
+        if table.state == "cold":
+            trials = {row: trial for row, trial in trials.items() if loaders.get(row, row) not in CACHED_BOUNDS}
+        for paths in dict.fromkeys(trial.files.paths for trial in trials.values()):
+            self._evict(paths)  # in any case, so that what is cached was all cached in the same way
+            table.method = self._prepare(table.state)(paths)
+        for number in range(self._habits.rounds + 1):
+            for row in self._order.sample(list(trials), len(trials)):
+                if row not in table.errors:
+                    self._take_turn(table, row, Job(loaders.get(row, row), trials[row], self._warm_up), number)
+        return table
+
+    def _take_turn(self, table: Table, row: str, job: Job, number: int) -> None:
+        wait_until_quiet(self._habits.patience_s)
+        begin_s, others_s = time.monotonic(), read_others_cpu_s()
+        try:
+            sample = self.run_one(job, self._prepare(table.state))
+        except LoadError as exc:
+            table.errors[row] = f"failed: {exc}"
+            table.samples.pop(row, None)
+            return
+        _log.info("%s, round %d: %s %.3f s", table.title, number, row, sample.seconds)
+        if number:
+            table.samples.setdefault(row, []).append(replace(sample, contestant=row))
+            table.others_cpus.append((read_others_cpu_s() - others_s) / (time.monotonic() - begin_s))
+
+    def _prepare(self, state: str) -> Callable[[Sequence[str]], str]:
+        return self._evict if state == "cold" else fill
+
+    def _evict(self, paths: Sequence[str]) -> str:
+        return evict(paths, may_drop_all=self._habits.may_drop_all)
+
+    def run_one(self, job: Job, prepare: Callable[[Sequence[str]], object]) -> Sample:
+        """One measurement, in a process that is ready when the page cache is brought into its state.
+
+        Raises:
+            LoadError: it failed, or took too long.
+        """
+        command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
+            assert child.stdout  # noqa: S101 - for the type checker
+            if child.stdout.readline() == "ready\n":
+                prepare(job.trial.files.paths)
+                # The tensors, and once more the same, because a cold load may fill the page cache.
+                copies = 0 if job.contestant in BOUNDS else 2
+                make_free_memory(copies * job.trial.files.nbytes + _STAGING_BYTES)
+            try:
+                answer, complaint = child.communicate("go\n", self._habits.timeout_s)
+            except subprocess.TimeoutExpired as exc:
+                child.kill()
+                raise LoadError(f"took more than {exc.timeout:.0f} s") from exc
+        if child.returncode:
+            raise LoadError((complaint.strip().splitlines() or [f"exit code {child.returncode}"])[-1])
+        return Sample(**json.loads(answer))

@@ -1,0 +1,125 @@
+"""Names in arguments such as vLLM's: which become folders, and whose errors stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import fastload
+from fastload.integrations.vllm.engine_args import wrap
+from stored_models import COMMIT, model_files, write_cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class OfflineError(Exception):
+    """What the hub's client says while it is offline."""
+
+
+@dataclass
+class _EngineArgs:
+    """What the plugin touches of vLLM's, which tests/vllm have the whole of."""
+
+    model: str
+    load_format: str = "fastload"
+    revision: str | None = None
+    tokenizer: str | None = None
+    served_model_name: str | list[str] | None = None
+    download_dir: str | None = None
+    spec_model: str | None = None
+    speculative_config: dict[str, Any] | None = None
+    model_loader_extra_config: dict[str, Any] = field(default_factory=dict)
+
+    def create_engine_config(self) -> _EngineArgs:
+        return self
+
+
+@pytest.fixture
+def arg_utils(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A wrapped module."""
+
+    def get_model_path(model: str, revision: str | None = None) -> str:
+        raise OfflineError(model)
+
+    made = ModuleType("arg_utils")
+    monkeypatch.setattr(_EngineArgs, "create_engine_config", _EngineArgs.create_engine_config)  # undone at the end
+    made.get_model_path, made.EngineArgs = get_model_path, _EngineArgs  # type: ignore[attr-defined]
+    wrap(made)
+    return made
+
+
+@pytest.fixture
+def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shared tier, which the environment names."""
+    monkeypatch.setenv("FASTLOAD_SHARED", str(tmp_path / "shared"))
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,shared")
+    return tmp_path / "shared"
+
+
+def _create(arg_utils: ModuleType, model: str, **arguments: Any) -> _EngineArgs:
+    """As vLLM does while it is offline."""
+    made = arg_utils.EngineArgs(model, **arguments)
+    made.model = arg_utils.get_model_path(made.model, made.revision)
+    if made.tokenizer is not None:
+        made.tokenizer = arg_utils.get_model_path(made.tokenizer)
+    created: _EngineArgs = made.create_engine_config()
+    return created
+
+
+def test_a_name_becomes_its_folder_and_stays_the_served_name(arg_utils: ModuleType, mount: Path) -> None:
+    folder = str(write_cache(mount, "org/name", COMMIT, model_files()))
+    created = _create(arg_utils, "org/name", tokenizer="org/name")
+    assert (created.model, created.tokenizer, created.served_model_name) == (folder, folder, "org/name")
+    assert created.model_loader_extra_config == {"names": {folder: "org/name"}}
+    assert created.create_engine_config() == created
+
+
+def test_a_served_name_that_was_given_stays(arg_utils: ModuleType, mount: Path) -> None:
+    write_cache(mount, "org/name", COMMIT, model_files())
+    assert _create(arg_utils, "org/name", served_model_name=["mine"]).served_model_name == ["mine"]
+
+
+def test_a_revision_goes_along(arg_utils: ModuleType, mount: Path) -> None:
+    folder = str(write_cache(mount, "org/name", COMMIT, model_files(), ref="v1"))
+    created = _create(arg_utils, "org/name", revision="v1")
+    assert created.model_loader_extra_config["names"] == {folder: "org/name@v1"}
+
+
+@pytest.mark.parametrize("is_flag", [True, False])
+def test_a_draft_model_too(arg_utils: ModuleType, mount: Path, is_flag: bool) -> None:  # noqa: FBT001
+    target = str(write_cache(mount, "org/name", COMMIT, model_files()))
+    draft = str(write_cache(mount, "org/draft", COMMIT, model_files(seed=1)))
+    if is_flag:
+        created = _create(arg_utils, "org/name", spec_model="org/draft")
+        assert created.spec_model == draft
+    else:
+        created = _create(arg_utils, "org/name", speculative_config={"model": "org/draft"})
+        assert created.speculative_config == {"model": draft}
+    assert created.model_loader_extra_config["names"] == {target: "org/name", draft: "org/draft"}
+
+
+def test_with_another_load_format_the_error_is_the_one_without_fastload(arg_utils: ModuleType, mount: Path) -> None:
+    write_cache(mount, "org/name", COMMIT, model_files())
+    with pytest.raises(OfflineError):
+        _create(arg_utils, "org/name", load_format="auto")
+
+
+def test_a_tokenizer_that_only_the_hub_could_have_is_an_error_as_ever(arg_utils: ModuleType, mount: Path) -> None:
+    write_cache(mount, "org/name", COMMIT, model_files())
+    with pytest.raises(OfflineError, match="org/tokenizer"):
+        _create(arg_utils, "org/name", tokenizer="org/tokenizer")
+
+
+def test_a_path_is_left_as_it_is(arg_utils: ModuleType, mount: Path) -> None:
+    folder = str(write_cache(mount, "org/name", COMMIT, model_files()))
+    created = arg_utils.EngineArgs(folder).create_engine_config()
+    assert (created.model, created.served_model_name, created.model_loader_extra_config) == (folder, None, {})
+
+
+def test_a_setting_that_does_not_exist_is_said_before_anything_starts(arg_utils: ModuleType, mount: Path) -> None:
+    with pytest.raises(fastload.UsageError, match="no setting 'raeder'"):
+        _create(arg_utils, "org/name", model_loader_extra_config={"raeder": "direct"})

@@ -1,0 +1,61 @@
+"""What ``--model-loader-extra-config`` takes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from fastload import Options, UsageError
+from fastload.integrations.vllm.extra_config import parse_extra_config
+
+_VALUES: dict[str, Any] = {
+    "local": "/local",
+    "shared": "/a:/b",
+    "tiers": "local,shared",
+    "manifests": "/manifests",
+    "verify": "require",
+    "signature_key": "/key.pem",
+    "write_through": "on",
+    "transfer": "hub",
+    "local_max_bytes": "500Gi",
+    "min_free": "5%",
+    "max_rate": "1G",
+    "deadline": "15m",
+    "require_pinned": True,
+    "reader": "direct",
+    "staging_bytes": "64Mi",
+    "device_bytes": "1Gi",
+}
+
+
+def test_it_takes_every_setting() -> None:
+    known = {name: value for name, value in _VALUES.items() if name in {field.name for field in fields(Options)}}
+    assert {field.name for field in fields(Options)} <= set(_VALUES)
+    assert parse_extra_config(known, None).options == Options(**known)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"stagging_bytes": 1}, "no setting 'stagging_bytes' (in --model-loader-extra-config). Did you mean staging_"),
+        ({"reader": "fast"}, "reader in --model-loader-extra-config: no reader 'fast'"),
+        ({"enable_multithread_load": True}, "no setting 'enable_multithread_load'"),
+        ('{"reader": "direct"}', "--model-loader-extra-config got str"),
+        ({"names": 3}, "names in --model-loader-extra-config got int"),
+    ],
+)
+def test_what_it_does_not_know_is_an_error_that_names_it(config: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_extra_config(config, None)
+    assert message in str(caught.value)
+
+
+def test_the_key_of_vllm_is_passed_on() -> None:
+    assert parse_extra_config({"enable_weights_track": False}, None).of_vllm == {"enable_weights_track": False}
+
+
+def test_the_download_folder_is_the_local_tier_unless_another_is_named() -> None:
+    assert parse_extra_config({}, "/models").options.local == "/models"
+    assert parse_extra_config({"local": "/nvme"}, "/models").options.local == "/nvme"

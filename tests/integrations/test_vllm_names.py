@@ -1,0 +1,84 @@
+"""What vLLM was given for a model, as fastload takes it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+from fastload import Options
+from fastload.integrations.names import bring, is_name
+from fastload.integrations.vllm.names import Model, find_folder, find_model, match_files
+from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REPO = "org/name"
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    """Two tiers, no hub."""
+    return Options(local=str(tmp_path / "local"), shared=str(tmp_path / "shared"), tiers="local,shared")
+
+
+def _find(given: str, options: Options, names: Mapping[str, str] | None = None) -> Model:
+    return find_model(given, None, names or {}, options)
+
+
+def test_what_exists_is_a_path_as_it_is_for_vllm(
+    tmp_path: Path, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "here", model_files())
+    monkeypatch.chdir(tmp_path)
+    assert _find("here", options) == Model(folder)
+    assert not is_name("here")
+    assert not is_name("s3://bucket/model")
+    assert is_name(REPO)
+
+
+def test_a_name_stays_one(tmp_path: Path, options: Options) -> None:
+    write_cache(tmp_path / "shared", REPO, COMMIT, model_files())
+    assert find_model(REPO, "main", {}, options) == Model(REPO, "main")
+
+
+def test_the_path_that_stands_for_a_name_is_loaded_by_the_name(tmp_path: Path, options: Options) -> None:
+    """So that it is kept and mended, which is never done for a path."""
+    path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files()))
+    assert _find(path, options, {path: REPO}) == Model(REPO)
+    assert _find(path, options) == Model(Path(path))
+
+
+def test_once_another_rank_has_kept_it_the_name_leads_there(tmp_path: Path, options: Options) -> None:
+    path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files()))
+    fastload.warm(REPO, options=options)
+    assert fastload.resolve(REPO, options=options).tier == "local"
+    assert _find(path, options, {path: REPO}) == Model(REPO)
+
+
+def test_a_name_that_means_something_else_by_now_is_not_taken_for_the_path(tmp_path: Path, options: Options) -> None:
+    """The config came from the path, and weights of another commit do not belong to it."""
+    path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files()))
+    write_cache(tmp_path / "shared", REPO, OTHER_COMMIT, model_files(seed=1))
+    assert _find(path, options, {path: REPO}) == Model(Path(path))
+    shutil.rmtree(tmp_path / "shared")
+    write_folder(Path(path), model_files())
+    assert _find(path, options, {path: REPO}) == Model(Path(path))
+
+
+def test_a_name_that_nobody_has_lists_all_places(tmp_path: Path, options: Options) -> None:
+    with pytest.raises(fastload.ModelNotFoundError) as caught:
+        bring(REPO, None, options)
+    assert set(caught.value.searched) == {str(tmp_path / "local"), str(tmp_path / "shared")}
+
+
+def test_files_are_those_of_the_first_pattern_that_matches_any(tmp_path: Path, options: Options) -> None:
+    folder = write_folder(tmp_path / "m", {"a.pt": b"", "b.pt": b"", "head.safetensors": b"", "sub/c.pt": b""})
+    assert match_files(str(folder), None, ["*.bin", "*.pt"]) == [Model(folder / "a.pt"), Model(folder / "b.pt")]
+    assert match_files(str(folder), "sub", ["*.pt"]) == [Model(folder / "sub" / "c.pt")]
+    assert match_files(str(folder), None, ["*.bin"]) == []
+    assert find_folder(Model(folder), options) == str(folder)

@@ -1,0 +1,73 @@
+"""What a load was bound by, where that is certain: the report's sentence must name it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import fastload
+from fastload import Options
+from hub_faults import Drip
+from hub_server import HubServer, Repo
+from models import save_large
+from stored_models import COMMIT, write_cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+REPO = "org/name"
+
+
+def model_files(folder: Path, tensors: int = 16) -> dict[str, bytes]:
+    folder.mkdir()
+    save_large(folder, tensors)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_digest_of_one_whole_file_is_what_holds_up_all_workers(tmp_path: Path) -> None:
+    """sha256 is one core's work, and the others wait for their turn: reading takes a tenth of that."""
+    snapshot = write_cache(tmp_path / "hub", REPO, COMMIT, model_files(tmp_path / "made", 64))
+    fastload.load(snapshot, reader="buffered")  # else it may be fresh memory that holds them up
+    report = fastload.load(snapshot, reader="buffered").report
+    assert report.evidence == "sha256"
+    assert report.bound_by == "hash", report.bottleneck
+    assert report.bottleneck.startswith("digesting: ")
+
+
+def test_a_hub_that_is_slow_is_what_holds_up_a_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HubServer({REPO: Repo(model_files(tmp_path / "made"))}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.faults.add(Drip(1 << 20, 0.05), host="cdn", times=None)  # 20 MB/s a connection
+        options = Options(local=str(tmp_path / "local"), tiers=("hub",), write_through="off")
+        report = fastload.load(REPO, options=options).report
+    assert report.bound_by == "read", report.bottleneck
+    assert report.bottleneck.startswith("reading (hub): ")
+
+
+def test_storage_is_what_holds_up_a_load_that_proves_nothing(tmp_path: Path) -> None:
+    save_large(tmp_path)
+    descriptor = os.open(tmp_path / "model.safetensors", os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+    report = fastload.load(tmp_path, reader="direct", verify="off").report
+    assert report.bound_by == "read", report.bottleneck
+    assert report.bottleneck.startswith("reading (direct): ")
+
+
+def test_a_caller_who_takes_his_time_is_what_holds_up_a_stream(tmp_path: Path) -> None:
+    save_large(tmp_path)
+    with fastload.stream(tmp_path, reader="buffered") as stream:
+        for _ in stream:
+            time.sleep(0.02)
+    assert stream.report.bound_by == "caller", stream.report.bottleneck
+
+
+def test_what_is_left_to_do_when_all_is_read_is_the_callers(tmp_path: Path) -> None:
+    """Thousands of tensors in no bytes to speak of: they are made on the caller's thread."""
+    save_large(tmp_path, 20_000, 2)
+    report = fastload.load(tmp_path, reader="buffered").report
+    assert report.bound_by in ("caller", "plan", "resolve"), report.bottleneck

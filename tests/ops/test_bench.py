@@ -1,0 +1,180 @@
+"""The benchmark: it measures what it says, leaves nothing behind, and holds back where it is asked to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+import fastload
+from fastload.ops.bench.bench import CONTESTANTS, Wish, run_bench
+from fastload.ops.bench.bounds import get_reading_ready
+from fastload.ops.bench.chart import draw_chart
+from fastload.ops.bench.checkpoint import list_llama, list_tiny, write_checkpoint
+from fastload.ops.bench.contestants import FASTLOAD, UNPROVEN, find_obstacle, get_ready
+from fastload.ops.bench.files import Files, Trial, list_files
+from fastload.ops.bench.measure import Job, Sample, touch
+from fastload.ops.bench.page_cache import PageCacheError, evict, fill, measure_residency
+from fastload.ops.bench.tables import Table
+from fastload.options import decide_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("llama")
+    write_checkpoint(str(folder), list_llama(24 * MIB), shards=3)
+    return list_files(str(folder))
+
+
+def sample(contestant: str, seconds: float, nbytes: int = 10**9) -> Sample:
+    return Sample(
+        contestant,
+        seconds=seconds,
+        load_s=seconds,
+        touch_s=0.0,
+        cpu_s=1.0,
+        nbytes=nbytes,
+        peak_rss_bytes=nbytes,
+        start_rss_bytes=0,
+        touched_sum=7,
+        note="",
+        evidence="",
+    )
+
+
+@pytest.mark.parametrize("contestant", [*FASTLOAD, *UNPROVEN, "safetensors", "safetensors-pread", "memcpy"])
+def test_all_loaders_here_give_the_same_bytes(llama: Files, contestant: str) -> None:
+    tensors = get_ready(contestant, Trial(llama))(llama)
+    expected = get_ready("safetensors", Trial(llama))(llama)
+    if contestant == "memcpy":  # whole files, headers too
+        assert sum(tensor.nbytes for tensor in tensors.values()) == llama.nbytes
+    else:
+        assert tensors.keys() == expected.keys()
+        assert touch(tensors) == touch(expected)
+
+
+@pytest.mark.parametrize("contestant", ["fastload-auto", "safetensors"])
+def test_a_part_of_a_folder_is_the_tensors_of_its_files(llama: Files, contestant: str) -> None:
+    part = llama.capped(os.path.getsize(llama.paths[0]) + 1)
+    assert part.is_part
+    assert part.paths == llama.paths[:1]
+    tensors = get_ready(contestant, Trial(part))(part)
+    assert tensors.keys() == fastload.inspect(part.paths[0]).tensors.keys()
+
+
+def test_a_cap_leaves_one_file_at_least(llama: Files) -> None:
+    assert llama.capped(1).paths == llama.paths[:1]
+    assert llama.capped(llama.nbytes) == llama
+
+
+@pytest.mark.parametrize("variant", ["buffered", "buffered-1", "direct", "direct-1"])
+def test_readings_pass_over_every_byte(llama: Files, variant: str) -> None:
+    passed = get_ready(f"read-{variant}", Trial(llama))(llama)
+    assert passed.nbytes == llama.nbytes  # type: ignore[attr-defined] # no mapping of tensors, but of none
+
+
+def test_a_reading_is_held_to_a_rate(llama: Files) -> None:
+    begin = time.perf_counter()
+    get_reading_ready("buffered", 40 * MIB)(llama)
+    assert time.perf_counter() - begin > 0.4  # 24 MiB, of which a tenth of a second's may come at once
+
+
+def test_who_cannot_take_part_is_told_why() -> None:
+    assert find_obstacle("fastload-auto", "cpu") is None
+    assert find_obstacle("safetensors", "cpu") is None
+    assert find_obstacle("instanttensor", "cpu") == "it serves CUDA devices only"
+    assert find_obstacle("fastload-mmap", "cuda:0") == "it serves host memory only"
+    assert find_obstacle("safetensors-prefetch", "cuda:0") == "safetensors has no prefetch before 0.9"
+    assert find_obstacle("fastsafetensors", "cpu") == "fastsafetensors is not installed"
+
+
+def test_files_are_brought_into_the_page_cache_and_out_of_it(llama: Files) -> None:
+    fill(llama.paths)
+    assert measure_residency(llama.paths) == 1.0
+    try:
+        evict(llama.paths, may_drop_all=False)
+    except PageCacheError as exc:
+        pytest.skip(f"not on this file system: {exc}")
+    assert measure_residency(llama.paths) < 0.01
+
+
+def test_a_job_survives_the_command_line(llama: Files) -> None:
+    job = Job("fastload-auto", Trial(llama, "cuda:1", 7, {"staging_bytes": "32Mi"}), None)
+    assert Job.from_json(job.to_json()) == job
+
+
+def test_a_volume_is_measured_with_a_model_that_is_gone_afterwards(tmp_path: Path) -> None:
+    wish = Wish(model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("fastload-auto",))
+    found = run_bench(wish, decide_settings(None, {}))
+    assert list(tmp_path.iterdir()) == []
+    (table,) = found.to_dict()["tables"]
+    assert table["errors"] == {}
+    row = table["rows"]["fastload-auto"]
+    assert row["bytes_per_s"] == pytest.approx(row["samples"][0]["nbytes"] / row["seconds"])
+    assert row["samples"][0]["evidence"] == "manifest (recorded)"
+    assert found.skipped == {}
+
+
+def test_a_share_in_use_is_read_at_the_rate_that_was_set_and_by_nobody_else(tmp_path: Path) -> None:
+    wish = Wish(model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("read-buffered", "runai"))
+    found = run_bench(wish, decide_settings(None, {"max_rate": "20Mi"}))
+    (table,) = found.to_dict()["tables"]
+    assert table["rows"]["read-buffered"]["bytes_per_s"] < 30 * MIB
+    assert found.skipped == {"runai": "it cannot be held to max_rate"}
+    assert found.max_rate == 20 * MIB
+
+
+def test_where_nothing_is_nothing_is_measured(tmp_path: Path) -> None:
+    settings = decide_settings(None, {})
+    with pytest.raises(fastload.ModelNotFoundError):
+        run_bench(Wish(model=str(tmp_path / "missing"), size_bytes=MIB), settings)
+    with pytest.raises(fastload.NoSpaceError, match="--size"):
+        run_bench(Wish(model=str(tmp_path), size_bytes=1 << 60), settings)
+    with pytest.raises(fastload.UsageError, match="nobody"):
+        run_bench(Wish(model=str(tmp_path), size_bytes=MIB, only=("nobody",)), settings)
+
+
+def test_a_failing_contestant_costs_its_own_row(tmp_path: Path) -> None:
+    write_checkpoint(str(tmp_path), list_tiny(4), shards=1)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.truncate(2000)
+    wish = Wish(
+        model=str(tmp_path), size_bytes=MIB, rounds=1, states=("cached",), only=("fastload-auto", "read-buffered")
+    )
+    (table,) = run_bench(wish, decide_settings(None, {})).tables
+    assert list(table.samples) == ["read-buffered"]
+    assert "fastload-auto" in table.errors
+
+
+def test_a_chart_has_a_bar_per_row() -> None:
+    table = Table(
+        "cold → cpu", "cold", samples={name: [sample(name, s) for s in (1.0, 2.0, 4.0)] for name in CONTESTANTS}
+    )
+    drawing = ET.fromstring(draw_chart([table, Table("none", "cached")]))  # noqa: S314 - our own
+    texts = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert set(CONTESTANTS) < set(texts)
+    assert texts.count("0.50") == len(CONTESTANTS)
+    bars = [e for e in drawing.iter("{http://www.w3.org/2000/svg}rect") if e.get("fill") != "#fff"]
+    assert len(bars) == len(CONTESTANTS)
+    assert len({bar.get("fill") for bar in bars}) == 3
+
+
+def test_the_command_prints_one_object_and_draws(tmp_path: Path) -> None:
+    volume, chart = tmp_path / "volume", tmp_path / "chart.svg"
+    volume.mkdir()
+    flags = ["--size", "4Mi", "--rounds", "1", "--states", "cached", "--only", "read-buffered", "--chart", str(chart)]
+    command = [sys.executable, "-m", "fastload", "bench", str(volume), *flags, "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert list(json.loads(run.stdout)["tables"][0]["rows"]) == ["read-buffered"]
+    assert ET.fromstring(chart.read_text()).tag.endswith("svg")  # noqa: S314 - our own

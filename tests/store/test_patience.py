@@ -1,0 +1,42 @@
+"""Roots that answer are not waited for, whatever the answer; those that never do, only so long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from fastload._store.patience import ask_all
+from fastload._store.root import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOTS = tuple(Root(f"/m/{name}", label=f"shared:/m/{name}") for name in "abc")
+
+
+def ask(question: Callable[[Root], str | None]) -> tuple[list[str | None], list[str], float]:
+    begin = time.monotonic()
+    asked = ask_all(ROOTS, question, patience_s=0.5)
+    replies = [reply for _, reply in asked.replies]
+    return replies, [root.path for root, _ in asked.silent], time.monotonic() - begin
+
+
+def test_nothing_is_an_answer_too() -> None:
+    replies, silent, took_s = ask(lambda root: None if root is ROOTS[0] else root.path)
+    assert (replies, silent) == ([None, "/m/b", "/m/c"], [])
+    assert took_s < 0.4
+
+
+def test_a_root_that_hangs_is_waited_for_so_long_and_named() -> None:
+    released = threading.Event()
+
+    def hang(root: Root) -> str:
+        if root is ROOTS[1]:
+            released.wait()
+        return root.path
+
+    replies, silent, took_s = ask(hang)
+    released.set()
+    assert (replies, silent) == (["/m/a", "/m/c"], ["/m/b"])
+    assert 0.4 < took_s < 2

@@ -1,0 +1,50 @@
+"""What an engine is made of must be what vLLM's own loader makes it of, to the byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engines import digests, engine, generate, outcome
+from tiny_models import make_llama
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engines import Engines
+
+
+def test_parameters_and_tokens_are_those_of_the_default_loader(engines: Engines, llama: Path) -> None:
+    expected = engines.expected(str(llama))
+    assert outcome(str(llama)) == expected
+
+
+def test_other_weights_are_other_parameters_and_tokens(engines: Engines, llama: Path, tmp_path: Path) -> None:
+    """Or else the comparison above says nothing."""
+    expected, other = engines.expected(str(llama)), outcome(str(make_llama(tmp_path / "other", seed=1)))
+    assert other.digests != expected.digests
+    assert other.tokens != expected.tokens
+
+
+def test_a_reload_takes_the_other_models_weights(engines: Engines, llama: Path, tmp_path: Path) -> None:
+    other = make_llama(tmp_path / "other", seed=1)
+    before, after = engines.expected(str(llama)), engines.expected(str(other))
+    with engine(str(llama)) as llm:
+        assert digests(llm) == before.digests
+        llm.collective_rpc("reload_weights", kwargs={"weights_path": str(other)})
+        assert (digests(llm), generate(llm)) == (after.digests, after.tokens)
+        llm.collective_rpc("reload_weights", kwargs={"weights_path": str(llama)})
+        assert digests(llm) == before.digests
+
+
+def test_a_weight_that_is_missing_is_an_error(llama: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(llama, tmp_path / "copy")
+    path = copy / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    del index["weight_map"]["model.layers.2.input_layernorm.weight"]
+    path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"not initialized from checkpoint.*layers\.2\.input_layernorm"):
+        outcome(str(copy))

@@ -1,0 +1,94 @@
+"""``from_pretrained`` through fastload: the same model, proven, and without a copy."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, modeling_utils, pipeline
+
+import fastload
+from fastload.integrations.transformers import from_pretrained, patched
+from stored_models import COMMIT, write_cache
+from tiny_models import PROMPTS, make_llama, make_mixtral
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPO = "org/tiny"
+
+
+def _same(model: torch.nn.Module, folder: Path) -> None:
+    expected = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict()
+    found = model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def _is_read_into(tensor: torch.Tensor) -> bool:
+    """True for memory that torch did not allocate, which is what it cannot resize."""
+    return not tensor.untyped_storage().resizable()
+
+
+@pytest.mark.parametrize("cls", [LlamaForCausalLM, AutoModelForCausalLM])
+def test_the_model_is_the_same_and_its_parameters_are_what_was_read(cls: type, llama: Path) -> None:
+    model = from_pretrained(cls, str(llama), dtype="auto")
+    _same(model, llama)
+    assert isinstance(model, LlamaForCausalLM)
+    assert all(_is_read_into(parameter) for parameter in model.parameters())
+    assert not any(_is_read_into(p) and p.numel() for p in LlamaForCausalLM(model.config).parameters())
+
+
+def test_a_name_on_a_mount_offline(llama: Path, tiers: Path) -> None:
+    write_cache(tiers / "shared", REPO, COMMIT, {path.name: path.read_bytes() for path in llama.iterdir()})
+    _same(from_pretrained(AutoModelForCausalLM, REPO, dtype="auto"), llama)
+
+
+def test_tied_weights_stay_tied_and_the_generation_config_is_read(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path / "tied", tie_word_embeddings=True)
+    (folder / "generation_config.json").write_text('{"max_new_tokens": 17}')
+    model = from_pretrained(AutoModelForCausalLM, str(folder), dtype="auto")
+    _same(model, folder)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model.generation_config.max_new_tokens == 17
+
+
+def test_experts_that_transformers_merges(tmp_path: Path) -> None:
+    folder = make_mixtral(tmp_path / "mixtral")
+    _same(from_pretrained(AutoModelForCausalLM, str(folder), dtype="auto"), folder)
+
+
+def test_another_dtype_is_cast_as_usual(llama: Path) -> None:
+    model = from_pretrained(AutoModelForCausalLM, str(llama), dtype=torch.float32)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_component_by_its_subfolder(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path / "pipeline" / "text_encoder")
+    model = from_pretrained(AutoModelForCausalLM, str(tmp_path / "pipeline"), subfolder="text_encoder", dtype="auto")
+    _same(model, folder)
+
+
+def test_code_that_was_not_changed(llama: Path) -> None:
+    own = modeling_utils.safe_open
+    with patched():
+        speaks = pipeline("text-generation", str(llama), dtype="auto")
+    assert modeling_utils.safe_open is own
+    assert all(_is_read_into(parameter) for parameter in speaks.model.parameters())
+    assert speaks(PROMPTS[0], max_new_tokens=3)[0]["generated_text"].startswith(PROMPTS[0])
+
+
+@pytest.mark.parametrize("evidence", ["manifest", "sha256"])
+def test_a_wrong_byte_is_an_error(evidence: str, llama: Path, tiers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {path.name: path.read_bytes() for path in llama.iterdir()}
+    snapshot = write_cache(tiers / "local", REPO, COMMIT, files)
+    if evidence == "manifest":
+        fastload.warm(REPO)
+    shard = snapshot / "model-00003-of-00003.safetensors"
+    with open(shard.resolve(), "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([files[shard.name][-1] ^ 1]))
+    with pytest.raises(fastload.IntegrityError, match=shard.name):
+        from_pretrained(AutoModelForCausalLM, REPO, dtype="auto")

@@ -1,0 +1,74 @@
+"""Tiny models with the configs of real ones and random weights, made on the spot."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = 250
+PROMPTS = ["w1 w2 w3 w4", "w77 w5 w200 w8 w13"]
+
+
+def make_llama(folder: Path, seed: int = 0, **changed: Any) -> Path:
+    """A Llama of four layers, in three shards."""
+    config = LlamaConfig(
+        vocab_size=WORDS + 6,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        **changed,
+    )
+    return _save(config, folder, seed)
+
+
+def make_mixtral(folder: Path, seed: int = 0) -> Path:
+    """A mixture of eight experts."""
+    config = MixtralConfig(
+        vocab_size=WORDS + 6,
+        hidden_size=128,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=8,
+        num_experts_per_tok=2,
+        max_position_embeddings=256,
+    )
+    return _save(config, folder, seed)
+
+
+def _save(config: Any, folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for parameter in model.parameters():  # large enough that another weight gives other tokens
+            parameter.normal_(std=0.3)
+    model.save_pretrained(folder, max_shard_size="600KB")
+    save_tokenizer(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """One word, one token."""
+    vocabulary = {f"w{n}": n for n in range(WORDS)} | {"<s>": WORDS, "</s>": WORDS + 1, "<unk>": WORDS + 2}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    fast.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    fast.save_pretrained(folder)
+
+
+def edit_config(folder: Path, **changed: Any) -> None:
+    """Change entries of a model's ``config.json``."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
