@@ -8,9 +8,10 @@ from typing import Any
 STAGES = ("resolve", "plan", "stream", "publish", "finish")
 """Wall phases; they follow one another and their seconds add up to the report's."""
 
-ACTIVITIES = ("read", "hash", "copy", "write", "exchange", "wait")
-"""What threads were busy with; summed over threads, so they overlap and may exceed the wall. ``exchange``: sending to
-other ranks of a group, and waiting for what they send."""
+ACTIVITIES = ("read", "hash", "copy", "write", "wait")
+"""What threads were busy with; summed over threads, so they overlap and may exceed the wall."""
+EXCHANGE = "exchange"
+"""One more activity in a group: sending to other ranks, and waiting for what they send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class Report:
     busy_s: dict[str, float]
     """Seconds by activity."""
     bound_by: str
-    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write`` or ``caller``; or a stage that took longer
+    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write``, ``exchange`` or ``caller``; or a stage that took longer
     than the stream."""
     bottleneck: str
     """That, as a sentence with its number."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from fastload._load.group.exchange import LeftError
 from fastload._read.proof import BlockProof
 from fastload.errors import GroupError, UnsupportedError
+from fastload.report import EXCHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ class Pipeline:
                 for number, reader in exchange.arrivals(source):
                     if not self._schedule.wait_room(number):
                         return
-                    self._bring(number, reader, lanes.current, activity="exchange")
+                    self._bring(number, reader, lanes.current, activity=EXCHANGE)
                     last = number
         except LeftError:
             if not self._schedule.has_left():
@@ -144,7 +145,7 @@ class Pipeline:
             self._exchange.fail(error)
 
     def _next(self, lane: Lane) -> int | None:
-        activity = "exchange" if self._schedule.waits_for_others() else "wait"
+        activity = EXCHANGE if self._schedule.waits_for_others() else "wait"
         with self._busy.measure(activity, "wait for room"):
             return self._schedule.start(partial(self._settle, lane))
 
@@ -173,7 +174,7 @@ class Pipeline:
             else:
                 reader.read_into(extent.offset, buffers)
         if passing_on is not None:
-            with self._busy.measure("exchange", "send"):
+            with self._busy.measure(EXCHANGE, "send"):
                 passing_on.pass_on(number, buffers)
         with self._busy.measure("copy", "place"):
             lane.place(partial(self._schedule.finish, number, is_read=activity == "read"), check)
