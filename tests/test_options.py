@@ -66,6 +66,7 @@ def test_defaults_are_those_of_the_table(places: Places) -> None:
         "deadline": None,
         "require_pinned": False,
         "reader": "auto",
+        "gds": "auto",
         "staging_bytes": 256 * MIB,
         "device_bytes": None,
     }
@@ -75,7 +76,7 @@ def test_defaults_are_those_of_the_table(places: Places) -> None:
 
 def test_settings_have_the_same_names_everywhere() -> None:
     names = {field.name for field in fields(Options)}
-    assert names == {field.name for field in fields(Settings)} - {"aliases", "hub", "origins"}
+    assert names == {field.name for field in fields(Settings)} - {"aliases", "hub", "cufile", "measurements", "origins"}
     assert names == room._PARSERS.keys() == room._DEFAULTS.keys()
     assert all(getattr(Options(), name) is None for name in names)  # else an unset field would not fall through
 
@@ -151,7 +152,7 @@ def test_an_unknown_name_like_no_other_is_refused_with_all_there_are(places: Pla
     error = refusal(places, colour="red")
     assert isinstance(error, UsageError)
     assert "the call" in error.what
-    assert "reader, staging_bytes, device_bytes" in error.hint
+    assert "reader, gds, staging_bytes, device_bytes" in error.hint
 
 
 @pytest.mark.parametrize(

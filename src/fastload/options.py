@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._read.choose import READERS
 from fastload._read.file import translate
+from fastload._settings.cufile import CufileSettings, cufile_settings, find_measurements
 from fastload._settings.hub import HubSettings, hub_settings
 from fastload._settings.values import (
     Share,
@@ -73,7 +74,9 @@ class Options:
     require_pinned: bool | str | None = None
     """Refuse whatever does not name a commit."""
     reader: str | None = None
-    """auto, direct, buffered or mmap."""
+    """auto, gds, direct, buffered or mmap."""
+    gds: str | None = None
+    """on, off or auto: GPUDirect Storage, where kvikio is installed; auto probes whether it is faster here."""
     staging_bytes: int | str | None = None
     """Host memory on the way to a device, such as ``256Mi``."""
     device_bytes: int | str | None = None
@@ -98,10 +101,14 @@ class Settings:
     deadline: float | None
     require_pinned: bool
     reader: str
+    gds: str
     staging_bytes: int
     device_bytes: int | None
     aliases: Mapping[str, tuple[str, ...]]
     hub: HubSettings
+    cufile: CufileSettings
+    measurements: str | None
+    """The folder for what was measured of this machine."""
     origins: Mapping[str, str] = field(compare=False)
     """Where each setting that is no default was set."""
 
@@ -121,6 +128,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "deadline": parse_duration,
     "require_pinned": parse_switch,
     "reader": one_of("reader", *READERS),
+    "gds": one_of("gds", "on", "off", "auto"),
     "staging_bytes": parse_size,
     "device_bytes": parse_size,
 }
@@ -139,6 +147,7 @@ _DEFAULTS: dict[str, Any] = {
     "deadline": None,
     "require_pinned": False,
     "reader": "auto",
+    "gds": "auto",
     "staging_bytes": 256 << 20,
     "device_bytes": None,
 }
@@ -190,7 +199,14 @@ def decide_settings(
                 decided[name] = _parse(name, value, place)
                 origins[name] = place
     decided["local"] = decided["local"] or hub.cache
-    return Settings(**decided, aliases=aliases, hub=hub, origins=origins)
+    return Settings(
+        **decided,
+        aliases=aliases,
+        hub=hub,
+        cufile=cufile_settings(variables),
+        measurements=find_measurements(variables),
+        origins=origins,
+    )
 
 
 def parse_options(values: Mapping[str, Any], place: str) -> Options:

@@ -62,8 +62,8 @@ class Report:
     busy_s: dict[str, float]
     """Seconds by activity."""
     bound_by: str
-    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write``, ``exchange`` or ``caller``; or a stage that took longer
-    than the stream."""
+    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write``, ``exchange`` or ``caller``; or a
+    stage that took longer than the stream."""
     bottleneck: str
     """That, as a sentence with its number."""
     tier: str

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,9 +20,6 @@ import fastload
 from fastload.cli import entry
 from fastload.cli.load import show_report
 from writing import pack
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FASTLOAD = [sys.executable, "-m", "fastload"]
 
@@ -158,6 +155,29 @@ sys.exit(main())
     assert process.returncode == exit_code
     assert json.loads(out)["exit_code"] == exit_code
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_do_not_wait_for_the_import_of_torch(tmp_path: Path, number: signal.Signals, exit_code: int) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    code = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup it is ignored, and children inherit that
+from fastload.cli import main
+exit_code = main()
+print("torch" in sys.modules, file=sys.stderr)
+sys.exit(exit_code)
+"""
+    command = [sys.executable, "-c", code, "load", str(tmp_path), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        while "libtorch" not in maps.read_text() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == exit_code
+    assert json.loads(out)["exit_code"] == exit_code
+    assert err.endswith("\nFalse\n"), "an import that fails leaves nothing in sys.modules; this one was waited for"
 
 
 def test_reader_of_stdout_that_leaves_early_is_no_error(real_model: Path) -> None:

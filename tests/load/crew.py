@@ -6,6 +6,7 @@ They are forked from a server that has imported torch, so that a new crew costs 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +69,11 @@ class Crew:
 
     def outcome(self, rank: int, within_s: float = _LONGEST_S) -> Outcome:
         """What it came to on ``rank``."""
-        assert self._pipes[rank].poll(within_s), f"rank {rank} did not answer within {within_s} s"
+        if not self._pipes[rank].poll(within_s):
+            for other in range(self.size):
+                self.send_signal(other, signal.SIGUSR1)  # to see on stderr where each of them is
+            time.sleep(1.0)
+            pytest.fail(f"rank {rank} did not answer within {within_s} s")
         outcome: Outcome = self._pipes[rank].recv()
         return outcome
 
@@ -124,6 +131,7 @@ def _move_to(namespace: str) -> None:
 
 
 def _serve(rank: int, size: int, pipe: Connection, namespace: str | None, host: str) -> None:
+    faulthandler.register(signal.SIGUSR1)
     if namespace is not None:
         _move_to(namespace)
     import torch.distributed as dist

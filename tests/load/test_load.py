@@ -203,7 +203,7 @@ def test_devices_that_are_not_there(tmp_path: Path, device: str, error: type[Exc
 
 
 def test_unknown_reader_and_path(tmp_path: Path) -> None:
-    with pytest.raises(fastload.UsageError, match="auto, direct, buffered, mmap"):
+    with pytest.raises(fastload.UsageError, match="auto, gds, direct, buffered, mmap"):
         fastload.load(tmp_path, reader="fast")
     with pytest.raises(fastload.ModelNotFoundError):
         fastload.load(tmp_path / "nothing")

@@ -18,7 +18,7 @@ from fastload._verify.manifest import parse_manifest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import PLACES, READERS, REPO, Model, flip
-from stored_models import COMMIT, write_cache, write_folder
+from stored_models import COMMIT, git_sha1, write_cache, write_folder
 from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
@@ -405,3 +405,20 @@ def test_no_more_threads_digest_a_mapping_than_there_are_cpus(
     monkeypatch.setattr(threading.Thread, "start", note)
     fastload.load(folder, reader="mmap", verify=verify)
     assert started == [f"fastload-{number}" for number in range(count)]
+
+
+def test_weights_that_git_itself_holds_are_proven_by_its_sha1(model: Model, tmp_path: Path) -> None:
+    """Small ones need not be in LFS; then the blob is called by git's digest."""
+    content = one_tensor()
+    snapshot = tmp_path / "models--org--name/snapshots" / COMMIT
+    blob = tmp_path / "models--org--name/blobs" / git_sha1(content)
+    for path in (snapshot, blob.parent):
+        path.mkdir(parents=True)
+    blob.write_bytes(content)
+    (snapshot / "model.safetensors").symlink_to(os.path.relpath(blob, snapshot))
+    assert fastload.load(snapshot, verify="require").report.evidence == "git-sha1"
+    found = fastload.verify(snapshot)
+    assert (found.evidence, found.files[0].evidence) == ("git-sha1", "git-sha1")
+    flip(blob, len(content) - 1)
+    with pytest.raises(IntegrityError, match="git_sha1"):
+        fastload.load(snapshot)

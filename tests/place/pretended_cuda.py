@@ -4,8 +4,9 @@ What runs on a stream is queued and carried out in an order that a random genera
 events allow; device memory comes from a caching allocator that hands a freed block to the next one who asks, as torch's
 does. Code that forgets to wait gets wrong bytes here, and with them a failing test, on a machine without a GPU.
 
-Only torch is replaced (streams, events, the current stream, copies, ``torch.empty`` on a device, ``cudart``). Copies go
-by address, as a device's do: they neither keep memory alive nor notice that it has another owner by now.
+Only torch is replaced (streams, events, the current stream, copies, ``torch.empty`` on a device, ``cudart``), and the
+library of CUDA's driver. Copies go by address, as a device's do: they neither keep memory alive nor notice that it has
+another owner by now.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fastload._place import landing, numa
 from fastload._place.memory import map_anonymous
+from fastload._read.cuda_driver import CudaDriver
 
 if TYPE_CHECKING:
     import random
@@ -173,6 +176,8 @@ class Machine(TorchFunctionMode):
         self._used_by: dict[int, set[Stream]] = {}
         self._memory: list[memoryview] = []
         self.live_bytes = 0
+        self.plain: dict[int, memoryview] = {}
+        self.plain_answers: deque[int] = deque()
 
     # Time.
 
@@ -237,6 +242,8 @@ class Machine(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.empty and kwargs.get("device") == DEVICE:
             return self._empty(*args) if args[0] else torch.empty(0, dtype=kwargs["dtype"])
+        if func is torch.as_tensor and kwargs.get("device") == DEVICE:
+            return alias(Range(args[0].address, args[0].address + args[0].nbytes))
         if func is torch.Tensor.copy_:
             return self._copy(*args)
         if func is torch.Tensor.to and isinstance(args[1], torch.dtype):
@@ -291,6 +298,24 @@ class Machine(TorchFunctionMode):
         assert not self.pending(Range(address, address + nbytes)), "unpinned under a copy"
         return 0
 
+    def answer(self, *_: Any) -> int:
+        return 0
+
+    cuInit = cuDeviceGet = cuDeviceGetPCIBusId = cuDevicePrimaryCtxRetain = cuCtxPushCurrent_v2 = answer  # noqa: N815 - as CUDA calls them
+
+    def cuMemAlloc_v2(self, pointer: Any, nbytes: Any) -> int:  # noqa: N802 - as CUDA calls it
+        code = self.plain_answers.popleft() if self.plain_answers else 0
+        if not code:
+            memory = map_anonymous(nbytes.value)
+            pointer._obj.value = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            self.plain[pointer._obj.value] = memory
+        return code
+
+    def cuMemFree_v2(self, pointer: Any) -> int:  # noqa: N802 - as CUDA calls it
+        memory = self.plain.pop(pointer.value)
+        assert not self.pending(Range(pointer.value, pointer.value + len(memory))), "freed under a copy"
+        return 0
+
     def refuse_to_pin(self, *answers: bool) -> None:
         """The next calls of cudaHostRegister: True is refused for want of memory."""
         self.register_answers.extend(_OUT_OF_MEMORY if refused else 0 for refused in answers)
@@ -325,5 +350,7 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> Itera
         machine.note_use(tensor, stream)
 
     monkeypatch.setattr(torch.Tensor, "record_stream", record_stream)
+    for room in (landing, numa):
+        monkeypatch.setattr(room, "load_driver", lambda: CudaDriver(machine))
     with machine:
         yield machine

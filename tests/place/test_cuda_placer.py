@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -186,7 +187,7 @@ def test_a_lane_has_two_pinned_slots_and_one_on_the_device(machine: Machine) -> 
     plan = plan_of(file_of(MIXED), SMALL)
     placer = placer_of(machine, plan)
     lane = placer.open_lane()
-    assert sorted(machine.registered.values()) == [PAGE, PAGE]
+    assert sorted(machine.registered.values()) == [PAGE + 32] * 2, "each with room for the digest of its block"
     assert placer.staging_bytes == 2 * PAGE
     assert machine.live_bytes == PAGE
     lane.close()
@@ -328,6 +329,7 @@ def pretend_memory(monkeypatch: pytest.MonkeyPatch, *, free: int, reserved: int,
         "mem_get_info": lambda _: (free, 80),
         "memory_reserved": lambda _: reserved,
         "memory_allocated": lambda _: allocated,
+        "get_device_properties": lambda _: SimpleNamespace(is_integrated=False),
     }
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, answer)

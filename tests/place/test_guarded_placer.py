@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastload._place.placer import Lane
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
     from fastload._trace import Trace
 
@@ -33,6 +35,9 @@ class Failing:
         return self
 
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
+        raise self._error
+
+    def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
         raise self._error
 
     @property
@@ -69,6 +74,7 @@ class Failing:
         lambda placer: placer.open_lane().takes_digests,
         lambda placer: placer.open_lane().close(),
         lambda placer: placer.open_lane().buffers_for(Extent(0, 0, 1), 1),
+        lambda placer: placer.open_lane().device_memory_for(Extent(0, 0, 1), None),
     ],
 )
 def test_runtime_error_of_a_device_is_ours(call: Callable[[GuardedPlacer], object]) -> None:

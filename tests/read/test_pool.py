@@ -39,12 +39,12 @@ def hanging() -> threading.Event:
     return threading.Event()
 
 
-def read_one(pool: ReaderPool, number: int, done: threading.Event) -> None:
+def read_one(pool: ReaderPool[Opened], number: int, done: threading.Event) -> None:
     with pool.reader_for(number):
         done.set()
 
 
-def start(pool: ReaderPool, number: int) -> tuple[threading.Thread, threading.Event]:
+def start(pool: ReaderPool[Opened], number: int) -> tuple[threading.Thread, threading.Event]:
     done = threading.Event()
     thread = threading.Thread(target=read_one, args=(pool, number, done), daemon=True)
     thread.start()

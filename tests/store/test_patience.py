@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 ROOTS = tuple(Root(f"/m/{name}", label=f"shared:/m/{name}") for name in "abc")
 
 
-def ask(question: Callable[[Root], str | None]) -> tuple[list[str | None], list[str], float]:
+def ask(question: Callable[[Root], str | None], patience_s: float) -> tuple[list[str | None], list[str], float]:
     begin = time.monotonic()
-    asked = ask_all(ROOTS, question, patience_s=0.5)
+    asked = ask_all(ROOTS, question, patience_s=patience_s)
     replies = [reply for _, reply in asked.replies]
     return replies, [root.path for root, _ in asked.silent], time.monotonic() - begin
 
 
 def test_nothing_is_an_answer_too() -> None:
-    replies, silent, took_s = ask(lambda root: None if root is ROOTS[0] else root.path)
+    replies, silent, took_s = ask(lambda root: None if root is ROOTS[0] else root.path, 20)
     assert (replies, silent) == ([None, "/m/b", "/m/c"], [])
-    assert took_s < 0.4
+    assert took_s < 10
 
 
 def test_a_root_that_hangs_is_waited_for_so_long_and_named() -> None:
@@ -36,7 +36,7 @@ def test_a_root_that_hangs_is_waited_for_so_long_and_named() -> None:
             released.wait()
         return root.path
 
-    replies, silent, took_s = ask(hang)
+    replies, silent, took_s = ask(hang, 0.5)
     released.set()
     assert (replies, silent) == (["/m/a", "/m/c"], ["/m/b"])
-    assert 0.4 < took_s < 2
+    assert 0.4 < took_s < 10

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fastload
 from fastload._store.ref import Candidate, Name, parse_candidate, parse_ref
 from fastload.errors import UsageError
 
@@ -82,3 +83,10 @@ def test_any_text_is_a_path_or_a_name_or_refused(text: str) -> None:
     except UsageError:
         return
     assert isinstance(parsed, str) or all(".." not in str(candidate) for candidate in parsed.candidates)
+
+
+@pytest.mark.parametrize("model", [None, 5, b"model", ""])
+@pytest.mark.parametrize("verb", ["load", "stream", "inspect", "resolve", "verify", "warm", "pin", "unpin", "remove"])
+def test_what_is_no_model_is_a_usage_error_everywhere(verb: str, model: object) -> None:
+    with pytest.raises(fastload.UsageError, match="is no model"):
+        getattr(fastload, verb)(model)

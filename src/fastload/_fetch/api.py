@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from fastload._fetch import resolve as resolving
 from fastload._fetch import warm as warming
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.warmrequest import WarmRequest
+from fastload._store.ref import name_of
 from fastload._store.wanted import parse_wish
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from fastload._fetch.resolve import Snapshot
@@ -34,7 +35,7 @@ def resolve(model: str | os.PathLike[str], *, revision: str | None = None, optio
         DeadlineError: the setting ``deadline`` is over.
     """
     settings = decide_settings(options, {})
-    deadline = Deadline(settings.deadline, f"resolving {os.fspath(model)}")
+    deadline = Deadline(settings.deadline, f"resolving {name_of(model)}")
     return deadline.within(lambda: resolving.resolve(model, revision, settings))
 
 

@@ -26,6 +26,7 @@ from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
+from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload.errors import FormatError, UnsupportedError
 
@@ -57,7 +58,7 @@ class Source:
     @property
     def name(self) -> str:
         """As the caller called it."""
-        text = os.fspath(self.model)
+        text = name_of(self.model)
         return text if self.revision is None else f"{text}@{self.revision}"
 
 

@@ -26,7 +26,7 @@ from fastload._verify.path import OURS
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer, OfferedFile
     from fastload._verify.manifest import Manifest
 
-KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "etag", "listing", "none")
+KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "etag", "listing", "none")
 """Best first."""
 RECORDED_KIND = "manifest (recorded)"
 _log = logging.getLogger("fastload")
@@ -47,7 +47,7 @@ class Evidence:
     """What is known of the files of one snapshot."""
 
     kind: str
-    """``signature``, ``manifest``, ``manifest (recorded)``, ``sha256``, ``etag``, ``listing`` or ``none``."""
+    """One of :data:`KINDS`."""
     folder: str
     """The snapshot's; what is known is known of paths in it."""
     files: Mapping[str, OfferedFile] = field(default_factory=dict)
@@ -75,7 +75,9 @@ class Evidence:
 
     def kind_of(self, file: OfferedFile) -> str:
         """What proves one file."""
-        return self.otherwise if self.kind.startswith("manifest") and file.blocks is None else self.kind
+        if self.kind.startswith("manifest") and file.blocks is None:
+            return self.otherwise if self.otherwise != "sha256" else _kind_of_blobs([file])
+        return self.kind
 
     def find(self, path: str) -> OfferedFile | None:
         """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it.
@@ -217,7 +219,12 @@ def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> str:
         return "manifest"
     if not weights or not all(file.sha256 or file.git_sha1 for file in weights):
         return "none"
-    return "sha256" if stored.layout is not None else "etag"
+    return _kind_of_blobs(weights) if stored.layout is not None else "etag"
+
+
+def _kind_of_blobs(files: Sequence[OfferedFile]) -> str:
+    """By what their blobs are called: hubs keep small files in git itself."""
+    return "sha256" if all(file.sha256 is not None for file in files) else "git-sha1"
 
 
 def stored_at(path: str) -> Stored | None:

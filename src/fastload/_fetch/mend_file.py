@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import compare
 from fastload._fetch.evidence import blob_name
-from fastload._fetch.repair import look_like
+from fastload._fetch.repair import differ, leads_elsewhere, look_like
 from fastload._read.again import read_again
 from fastload._read.blocks import read_block
 from fastload._read.file import identify
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained_target, containment_root
 from fastload._store.filesystem import make_folder, new_id, replacing, writing
-from fastload._store.listing import with_digest
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
 from fastload.errors import DeadlineError, FastloadError, NetworkError
 
@@ -77,7 +76,7 @@ class FileMender:
             return False
         for source in self.repair.list_sources():
             offered = next((each for each in source.files if each.path == file.path), None)
-            if offered is None or _differ(offered, file):
+            if offered is None or differ(offered, file):
                 continue
             for hint in self._list_hints(file, offered):
                 if self._replace(file, source, offered, hint):
@@ -116,7 +115,7 @@ class FileMender:
         path, layout = self._path(file), self.stored.layout
         target = contained_target(path, containment_root(self.stored.folder))
         digest = blob_name(file)
-        is_elsewhere = not os.path.lexists(path) or _differ(_named(path, file), file)
+        is_elsewhere = not os.path.lexists(path) or leads_elsewhere(path, file)
         return layout.blob(digest) if layout is not None and is_elsewhere and digest else target
 
     def _link(self, file: OfferedFile, place: str) -> None:
@@ -163,18 +162,6 @@ class _OwnBlocks:
 
 def _fetched(reader: Reader, index: int, length: int) -> memoryview:
     return read_block(reader, index * BLOCK_BYTES, length)
-
-
-def _named(path: str, file: OfferedFile) -> OfferedFile:
-    """What the blob, to which the link at ``path`` leads, is by its name."""
-    unknown = replace(file, sha256=None, git_sha1=None)
-    return with_digest(unknown, os.path.basename(os.readlink(path))) if os.path.islink(path) else unknown
-
-
-def _differ(offered: OfferedFile, file: OfferedFile) -> bool:
-    """True if what is offered is known to be something else: not a byte of it is fetched."""
-    pairs = ((offered.sha256, file.sha256), (offered.git_sha1, file.git_sha1))
-    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memoryview]) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +24,7 @@ from fastload._store.filesystem import make_folder, replacing
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.tier import Patience
 from fastload._store.keep.mark import clear_marks, mark_damaged
+from fastload._store.listing import with_digest
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S
 from fastload._verify.digest import BLOCK_BYTES, block_digest
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastload._read.proof import Wanted
-    from fastload._store.offer import Offer
+    from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Root, Stored
     from fastload.options import Settings
 
@@ -61,16 +63,20 @@ class Repair:
         """The right bytes of a block, from the first other tier that has them."""
         path = os.path.relpath(wanted.file.path, self._stored.folder)
         for source in self.list_sources():
+            file = next((file for file in source.files if file.path == path), None)
+            if file is None or file.size != wanted.file.identity.size:
+                continue
             try:
-                block = _fetch(source, path, wanted)
+                block = _fetch(source, file, wanted)
             except FastloadError as exc:
                 _log.info("%s cannot mend %s: %s", source.tier, path, exc)
                 if isinstance(exc, NetworkError):
                     self.forget(source)
                 continue
             if block is not None:
-                with self._lock:
-                    self._mended.setdefault(wanted.file.path, {})[wanted.index] = block
+                if not leads_elsewhere(wanted.file.path, file):
+                    with self._lock:
+                        self._mended.setdefault(wanted.file.path, {})[wanted.index] = block
                 _log.warning("%s: block %d was damaged; %s had it right", wanted.file.path, wanted.index, source.tier)
                 return block
         self.mark(wanted.file.path)
@@ -90,8 +96,12 @@ class Repair:
     def unmark(self) -> None:
         """Forget the marks of files that were replaced."""
         layout, commit = self._stored.layout, self._stored.commit
-        if self._stored.tier == "local" and layout is not None and commit is not None:
+        if self._stored.tier != "local" or layout is None or commit is None:
+            return
+        try:
             clear_marks(layout, commit)
+        except StoreError as exc:  # what they are bound to is gone: they mark nothing
+            _log.info("marks of %s could not be removed: %s", self._stored.folder, exc)
 
     @property
     def scratch(self) -> str:
@@ -177,10 +187,22 @@ class Repair:
             self.unmark()
 
 
-def _fetch(source: Offer, path: str, wanted: Wanted) -> bytes | None:
-    file = next((file for file in source.files if file.path == path), None)
-    if file is None or file.size != wanted.file.identity.size:
-        return None
+def leads_elsewhere(path: str, file: OfferedFile) -> bool:
+    """True if the link at ``path`` leads to a blob that is not called by the digest of ``file``.
+
+    Then the link is wrong, and not the blob, whose bytes other snapshots may need.
+    """
+    unknown = replace(file, sha256=None, git_sha1=None)
+    return os.path.islink(path) and differ(with_digest(unknown, os.path.basename(os.readlink(path))), file)
+
+
+def differ(one: OfferedFile, other: OfferedFile) -> bool:
+    """True if the two are known to be of different content."""
+    pairs = ((one.sha256, other.sha256), (one.git_sha1, other.git_sha1))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def _fetch(source: Offer, file: OfferedFile, wanted: Wanted) -> bytes | None:
     with closing(source.open(file)) as reader:
         block = bytes(read_block(reader, wanted.index * BLOCK_BYTES, wanted.length))
     return block if block_digest(block) == wanted.digest else None

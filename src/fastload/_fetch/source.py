@@ -84,12 +84,11 @@ def hub_of(settings: Settings, patience: Patience | None = None) -> HubTier | No
     return HubTier(replace(_access(settings.hub), patience=patience or Patience()))
 
 
-def patience_within(deadline_s: float | None) -> Patience:
-    """With a hub: half of the time there is, so that what is there can still serve when it does not answer."""
+def patience_within(longest_s: float | None) -> Patience:
+    """With a hub: no longer than that."""
     usual = Patience()
-    if deadline_s is None:
+    if longest_s is None:
         return usual
-    longest_s = deadline_s / 2
     return replace(
         usual,
         give_up_after_s=longest_s,

@@ -20,6 +20,7 @@ from fastload._fetch.weigh import manifests_of, weigh_all
 from fastload._fetch.workers import map_all
 from fastload._read.file import with_blob
 from fastload._store.listing import list_files
+from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
 from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
@@ -113,7 +114,7 @@ class Examination:
 
 def examine(wish: Examination, settings: Settings) -> Verification:
     """What is found; the verdict is the caller's. Raises: as :func:`verify`, but for ``IntegrityError``."""
-    deadline = Deadline(settings.deadline, f"verifying {os.fspath(wish.model)}")
+    deadline = Deadline(settings.deadline, f"verifying {name_of(wish.model)}")
     return deadline.within(lambda: _examine(wish, settings, deadline.check))
 
 

@@ -32,7 +32,7 @@ from fastload._store.hub.tier import HubOffer
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import wait_hold
-from fastload._store.ref import Candidate, Name
+from fastload._store.ref import Candidate, Name, name_of
 from fastload._store.root import Root, Stored, read_commit
 from fastload._store.wanted import check_has_weights
 from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
@@ -56,7 +56,7 @@ _OWN_FOLDER = "Give a folder of its own"
 
 def warm(request: WarmRequest, settings: Settings) -> Snapshot:
     """See :func:`fastload.warm`."""
-    deadline = Deadline(settings.deadline, f"warming {os.fspath(request.model)}", _KEPT)
+    deadline = Deadline(settings.deadline, f"warming {name_of(request.model)}", _KEPT)
     if request.jitter_s:
         pause_s = random.uniform(0, request.jitter_s)  # noqa: S311 - spreads a fleet's requests, keeps no secret
         time.sleep(min(pause_s, settings.deadline) if settings.deadline is not None else pause_s)
@@ -71,7 +71,7 @@ def warm(request: WarmRequest, settings: Settings) -> Snapshot:
 
 def plan_warm(request: WarmRequest, settings: Settings) -> Planned:
     """What :func:`warm` would do; writes nothing."""
-    deadline = Deadline(settings.deadline, f"planning to warm {os.fspath(request.model)}")
+    deadline = Deadline(settings.deadline, f"planning to warm {name_of(request.model)}")
 
     def plan() -> Planned:
         with _hub(settings) as hub:
@@ -82,7 +82,9 @@ def plan_warm(request: WarmRequest, settings: Settings) -> Planned:
 
 @contextmanager
 def _hub(settings: Settings) -> Iterator[HubTier | None]:
-    hub = hub_of(settings, patience_within(settings.deadline))
+    # Half of the time, so that what is there can still serve where the hub does not answer.
+    longest_s = settings.deadline / 2 if settings.deadline is not None else None
+    hub = hub_of(settings, patience_within(longest_s))
     try:
         yield hub
     finally:

@@ -6,21 +6,17 @@ Nothing here imports torch until a request has been parsed, and ``inspect`` neve
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import Source
+from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source
 from fastload._load.request import Request
-from fastload.errors import UnsupportedError, UsageError
+from fastload.errors import UsageError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import FrameType
+    from collections.abc import Mapping
 
     import torch
     from torch.distributed import ProcessGroup
@@ -64,7 +60,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         dtype: F64, F32, F16 and BF16 tensors are cast to this one of them; integers stay as they are.
         verify: ``auto``: by the best evidence there is, which the report names; ``require``: an error where there is
             none, or not enough for what is asked; ``off``.
-        reader: ``auto``, ``direct``, ``buffered`` or ``mmap``.
+        reader: ``auto``, ``gds``, ``direct``, ``buffered`` or ``mmap``.
         group: a process group of torch.distributed whose ranks all make this call: each byte leaves storage once, and
             goes from rank to rank. Nothing runs on the group itself. See docs/scaling.md.
         shard: what this rank keeps: ``{name or glob: placement}`` with placements of torch.distributed.tensor or
@@ -93,7 +89,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         group,
         shard,
     )
-    with _importing_torch():
+    with importing_torch():
         from fastload._load import engine
     return engine.load(request, device)
 
@@ -130,7 +126,7 @@ def stream(  # noqa: PLR0913 - as for load
         group,
         shard,
     )
-    with _importing_torch():
+    with importing_torch():
         from fastload._load import engine
     return engine.stream(request, device)
 
@@ -187,7 +183,7 @@ def load_into(  # noqa: PLR0913 - as for load
         group,
         shard,
     )
-    with _importing_torch():
+    with importing_torch():
         from fastload._load import engine
     return engine.load_into(request, module, strict=strict)
 
@@ -232,35 +228,3 @@ def _decide(options: Options | None, keywords: Mapping[str, str | None]) -> Sett
     if options is not None and not isinstance(options, Options):
         raise UsageError(f"options= got {type(options).__name__}", "Give fastload.Options(reader=…)")
     return decide_settings(options, keywords)
-
-
-@contextmanager
-def _importing_torch() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the import of torch; a second one does not.
-
-    In the midst of it an exception is swallowed in some places, and from all others leaves a torch that cannot be
-    imported again in this process.
-    """
-    if find_spec("torch") is None:
-        raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
-    if threading.current_thread() is not threading.main_thread():  # only there do handlers run
-        yield
-        return
-    held: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        if number in held:
-            handlers[number](number, frame)
-        held.append(number)
-
-    found = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handlers = {number: handler for number, handler in found.items() if callable(handler)}
-    for number in handlers:
-        signal.signal(number, hold)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    for number in dict.fromkeys(held):
-        handlers[number](number, None)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
+from fastload._load.found import check_cast, finding
 from fastload._load.into import choose_module_target, fill
-from fastload._load.prepare import check_cast, finding, prepare
+from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
 from fastload._load.stream import Weights
-from fastload._load.target import Keeping, choose_target
+from fastload._load.target import CudaTarget, Keeping, choose_target, pinning_early
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
@@ -59,11 +60,16 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     parsed = parse_device(device)
     cast = None if request.dtype is None else parse_cast(request.dtype)
     keeps_all = verb == "load"
-    with finding(request, clock, verb, parsed.type) as found:
+    with (
+        pinning_early(parsed, request.settings.staging_bytes) as ring,
+        finding(request, clock, verb, parsed.type) as found,
+    ):
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
         keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=bool(found.cuts))
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
+        if isinstance(target, CudaTarget):
+            target.ring = ring
         return prepare(request, certain, target, parsed, clock)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -18,15 +19,20 @@ from fastload.errors import GroupError, UnsupportedError
 from fastload.report import EXCHANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastload._clock import Busy
     from fastload._fetch.deadline import Deadline
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.group.exchange import Exchange
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Lane, Placer
+    from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
+    from fastload._read.proof import BlockCheck
     from fastload._read.reader import Reader
 
 _JOIN_S = 0.8
@@ -34,6 +40,16 @@ _JOIN_S = 0.8
 
 
 _LEFT_HINT = "Let ranks on machines with the model take all tensors, or bring the model up on all machines"
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """By which bytes come and go besides readers and lanes."""
+
+    device_reads: DeviceReads | None
+    """Past the host."""
+    exchange: Exchange | None
+    """From and to the other ranks of a group."""
 
 
 class Pipeline:
@@ -46,15 +62,15 @@ class Pipeline:
         placer: Placer,
         schedule: Schedule,
         busy: Busy,
-        exchange: Exchange | None = None,
+        ways: Ways,
     ) -> None:
-        """``exchange``: with the other ranks of a group."""
         self._plan = plan
         self._sources = sources
         self._placer = placer
         self._schedule = schedule
         self._busy = busy
-        self._exchange = exchange
+        self._exchange = ways.exchange
+        self._device_reads = ways.device_reads
         self._threads: list[threading.Thread] = []
 
     def start(self, thread_count: int) -> None:
@@ -63,6 +79,8 @@ class Pipeline:
         Raises:
             UnsupportedError: it grants none; or not one for each rank that sends.
         """
+        if self._device_reads is not None:
+            self._device_reads.begin()
         readers: list[Callable[[], None]] = [self._work] * min(thread_count, len(self._plan.extents))
         receivers: list[Callable[[], None]] = []
         if self._exchange is not None:
@@ -97,6 +115,8 @@ class Pipeline:
             if thread.is_alive():  # not so where Ctrl-C came before it was started, and joining it would be an error
                 thread.join(max(0.0, deadline_s - time.monotonic()))
         self._sources.close()
+        if self._device_reads is not None:
+            self._device_reads.close()
 
     def join(self, deadline: Deadline) -> None:
         """Wait until the workers have ended by themselves, as they do when all is placed; raise the first error."""
@@ -111,7 +131,7 @@ class Pipeline:
         try:
             with _Lanes(self) as lanes:
                 while (number := self._next(lanes.current)) is not None:
-                    self._read(number, lanes.current)
+                    self._bring(number, lanes.current)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
             self._fail(error)
 
@@ -123,7 +143,7 @@ class Pipeline:
                 for number, reader in exchange.arrivals(source):
                     if not self._schedule.wait_room(number):
                         return
-                    self._bring(number, reader, lanes.current, activity=EXCHANGE)
+                    self._take_in(number, reader, lanes.current)
                     last = number
         except LeftError:
             if not self._schedule.has_left():
@@ -153,31 +173,62 @@ class Pipeline:
         with self._busy.measure("copy", "settle"):
             lane.settle()
 
-    def _read(self, number: int, lane: Lane) -> None:
+    def _bring(self, number: int, lane: Lane) -> None:
+        extent = self._plan.extents[number]
         with ExitStack() as held:
             with self._busy.measure("read", "open"):
-                reader = held.enter_context(self._sources.reader_for(self._plan.extents[number].shard))
-            self._bring(number, reader, lane)
+                reader = held.enter_context(self._sources.reader_for(extent.shard))
+            check = None
+            # What others wait for must be proven before it is sent.
+            if isinstance(reader, BlockProof) and lane.takes_digests and not self._sends(number):
+                check = reader.check(extent.offset, extent.length)
+            is_checked = check is not None or not isinstance(reader, BlockProof)
+            if not self._bring_past_host(extent, lane, is_checked=is_checked):
+                self._pass_on(number, self._read(reader, extent, lane, check))
+            with self._busy.measure("copy", "place"):
+                lane.place(partial(self._schedule.finish, number), check)
 
-    def _bring(self, number: int, reader: Reader, lane: Lane, *, activity: str = "read") -> None:
+    def _take_in(self, number: int, reader: Reader, lane: Lane) -> None:
+        """Bring what another rank has read and proven."""
         extent = self._plan.extents[number]
-        facts = {"shard": extent.shard, "offset": extent.offset, "bytes": extent.length}
         with self._busy.measure("copy", "wait for a slot"):
             buffers = lane.buffers_for(extent, reader.alignment_bytes)
-        passing_on = self._exchange if self._exchange is not None and self._exchange.sends(number) else None
-        check = None
-        with self._busy.measure(activity, f"read ({reader.name})", facts):
-            # What others wait for must be proven before it is sent.
-            if isinstance(reader, BlockProof) and lane.takes_digests and passing_on is None:
+        with self._busy.measure(EXCHANGE, "receive", _facts(extent)):
+            reader.read_into(extent.offset, buffers)
+        self._pass_on(number, buffers)
+        with self._busy.measure("copy", "place"):
+            lane.place(partial(self._schedule.finish, number, is_read=False))
+
+    def _sends(self, number: int) -> bool:
+        return self._exchange is not None and self._exchange.sends(number)
+
+    def _pass_on(self, number: int, buffers: Sequence[memoryview]) -> None:
+        if self._exchange is not None and self._exchange.sends(number):
+            with self._busy.measure(EXCHANGE, "send"):
+                self._exchange.pass_on(number, buffers)
+
+    def _bring_past_host(self, extent: Extent, lane: Lane, *, is_checked: bool) -> bool:
+        """True if storage has written ``extent`` to the device itself."""
+        if self._device_reads is None or not self._device_reads.is_on:
+            return False
+
+        def memory_for(files: CuFiles) -> DeviceMemory:
+            with self._busy.measure("copy", "wait for device memory"):
+                return lane.device_memory_for(extent, files)
+
+        with self._busy.measure("read", "read (cufile)", _facts(extent)):
+            return self._device_reads.bring(extent, memory_for, is_checked=is_checked)
+
+    def _read(self, reader: Reader, extent: Extent, lane: Lane, check: BlockCheck | None) -> Sequence[memoryview]:
+        alignment_bytes = reader.alignment_bytes
+        with self._busy.measure("copy", "wait for a slot"):
+            buffers = lane.buffers_for(extent, alignment_bytes)
+        with self._busy.measure("read", f"read ({reader.name})", _facts(extent)):
+            if isinstance(reader, BlockProof) and check is not None:
                 reader.read_unproven(extent.offset, buffers)
-                check = reader.check(extent.offset, extent.length)
             else:
                 reader.read_into(extent.offset, buffers)
-        if passing_on is not None:
-            with self._busy.measure(EXCHANGE, "send"):
-                passing_on.pass_on(number, buffers)
-        with self._busy.measure("copy", "place"):
-            lane.place(partial(self._schedule.finish, number, is_read=activity == "read"), check)
+        return buffers
 
     def leave(self) -> None:
         """Take nothing more, but go on reading and sending what other ranks wait for."""
@@ -218,3 +269,7 @@ class _Lanes:
 
     def __exit__(self, *_: object) -> None:
         self._lane.close()
+
+
+def _facts(extent: Extent) -> dict[str, object]:
+    return {"shard": extent.shard, "offset": extent.offset, "bytes": extent.length}

@@ -42,6 +42,8 @@ class Proving:
     """True if a digest of a whole file is needed, which is there at the file's end."""
     choices: dict[int, Choice]
     """The readers, which prove what they can."""
+    on_host: frozenset[int]
+    """The shards whose bytes the CPU must see, for a digest of the whole."""
     proven: dict[str, ManifestFile]
     """The digests of files that were proven whole, by path; filled while they are read."""
 
@@ -54,7 +56,7 @@ def prove(
     wrapped: dict[int, Choice] = {}
     unproven = ""
     kinds: set[str] = set()
-    is_serial = False
+    on_host: set[int] = set()
     planned = _planned_blocks(plan)
     partial = _partial_shards(checkpoint, plan)
     for number, choice in choices.items():
@@ -70,11 +72,11 @@ def prove(
             unproven = "no block digests, and only a part is read"
         else:
             kinds.add(evidence.kind_of(known))
-            is_serial = True
+            on_host.add(number)
             unplanned = set(range(count_blocks(shard.identity.size))) - planned.get(number, set())
             wrapped[number] = _as_a_whole(choice, known, frozenset(unplanned), tell, proven)
     kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
-    return Proving(kind, unproven, is_serial, wrapped, proven)
+    return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven)
 
 
 def require(proving: Proving, checkpoint: Checkpoint, why: str) -> None:

@@ -19,6 +19,9 @@ class Staging(NamedTuple):
     slot_bytes: int
     """Also the largest extent: one fills one slot."""
 
+    landing_slots: int = 0
+    """Slots that a lane has besides on the device, for what comes past the host."""
+
     @property
     def bytes(self) -> int:
         """All slots together."""

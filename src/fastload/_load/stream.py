@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from fastload._load.evidence_note import Outcome
-from fastload._load.pipeline import Pipeline
+from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.summary import describe_rank, summarise
 from fastload._trace import CALLER_LANE, Span, Trace
 from fastload.errors import FastloadError, UsageError, escaped
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.deadline import Deadline
-    from fastload._fetch.through import Copy
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
+    from fastload._load.held import Held
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
-    from fastload._store.keep.reading import Reading
     from fastload.report import GroupReport, Report
 
 
@@ -53,10 +53,7 @@ class Job:
     fetched: Fetched
     plan: Plan
     proving: Proving
-    copy: Copy | None
-    """Is fed with what is read, and kept on the local tier."""
-    reading: Reading | None
-    """Shows others that the snapshot is in use."""
+    held: Held
     is_whole: bool
     """True if no tensor of the checkpoint is left out: only then is the copy whole, too."""
     sources: Sources
@@ -66,6 +63,8 @@ class Job:
     lanes: int
     device: torch.device
     digests: DeviceDigests | None
+    device_reads: DeviceReads | None
+    """The way past the host; None where there is no device."""
     cuts: Mapping[str, tuple[slice, ...]]
     """What stays, by name, of tensors that were read as a whole."""
     party: Party | None
@@ -91,7 +90,7 @@ class Stream:
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
         self._pipeline: Pipeline | None = Pipeline(
-            job.plan, job.sources, job.placer, job.schedule, job.busy, job.exchange
+            job.plan, job.sources, job.placer, job.schedule, job.busy, Ways(job.device_reads, job.exchange)
         )
         self._turn = threading.RLock()
         self._is_taking = False
@@ -206,10 +205,10 @@ class Stream:
         elif job.fetched.tally.repaired:
             job.clock.enter("publish")
             job.fetched.mend_stored()
-        if job.is_whole and (job.copy is not None or proven):
+        if job.is_whole and (job.held.copy is not None or proven):
             job.clock.enter("publish")
-            if job.copy is not None:
-                job.copy.publish()
+            if job.held.copy is not None:
+                job.held.copy.publish()
             self._has_left_manifest = job.fetched.record(proven)
 
     def close(self) -> None:
@@ -275,9 +274,7 @@ class Stream:
 def _let_go(job: Job, pipeline: Pipeline) -> None:
     """Give everything back."""
     pipeline.close()
-    for held in (job.copy, job.reading):
-        if held is not None:
-            held.close()
+    job.held.close()
     job.fetched.close()
     if job.party is not None:
         job.party.communicator.close()

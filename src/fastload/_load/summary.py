@@ -10,9 +10,11 @@ from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
     from fastload._clock import Verdict
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
+    from fastload._load.sources import Sources
     from fastload._load.stream import Job
 
 
@@ -21,7 +23,7 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     infos = [placement.info for placement in job.plan.placements[:taken]]
     has_read = job.party is None or job.party.reads
     headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards) if has_read else 0
-    reader, reason = job.sources.describe()
+    reader, reason = describe_readers(job.sources, job.device_reads)
     read = job.schedule.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = _judge(job)
@@ -68,7 +70,7 @@ def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: fl
 def _judge(job: Job) -> Verdict:
     return judge(
         Work(
-            reader=job.sources.describe()[0],
+            reader=describe_readers(job.sources, job.device_reads)[0],
             bytes_read=job.schedule.read_bytes,
             stages=dict(job.clock.stages),
             busy_s=dict(job.busy.seconds),
@@ -78,6 +80,15 @@ def _judge(job: Job) -> Verdict:
             ),
         )
     )
+
+
+def describe_readers(sources: Sources, device_reads: DeviceReads | None) -> tuple[str, str]:
+    """Which readers served, the way past the host among them, and why."""
+    reader, reason = sources.describe()
+    if device_reads is None:
+        return reader, reason
+    name, why = device_reads.describe()
+    return (f"{name}+{reader}", f"{why}; the rest {reason}") if name else (reader, f"{reason}; no gds: {why}")
 
 
 def _describe_hashing(job: Job) -> tuple[str, str]:
@@ -98,4 +109,4 @@ def _why_on_cpu(job: Job) -> str:
         return "the tensors are in host memory"
     if job.digests is None:
         return "digests of whole files are taken in order"
-    return "what is kept on the local tier is proven before it is written" if job.copy else job.digests.explain()
+    return "what is kept on the local tier is proven before it is written" if job.held.copy else job.digests.explain()

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from fastload._load.staging import Staging
 from fastload._place.budget import check_budget, host_headroom
 from fastload._place.cuda import CudaPlacer
-from fastload._place.cuda_memory import allocate_on, device_headroom
+from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
+from fastload._place.cuda_memory import allocate_on, device_headroom, shares_memory
 from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import HostPlacer
 from fastload._place.memory import map_anonymous
+from fastload._place.pinned_ring import PinnedRing
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
 from fastload._read.populate import map_file
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
     from fastload._fetch.checkpoint import Fetched
     from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import TensorInfo
-    from fastload._load.staging import Staging
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload.options import Settings
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 _HOST_EXTENT_BYTES = 8 << 20  # 8 MiB
 _MAPPED_EXTENT_BYTES = 64 << 20  # 64 MiB: nothing is copied, so that an extent costs the same at any size
 _CUDA_EXTENT_BYTES = 16 << 20  # 16 MiB
+_EARLY_LANES = 8
 _ARENA_BYTES = 64 << 20  # 64 MiB
 _HOST_HINT = "Load fewer tensors (tensors=), stream them one by one, or give this process more memory"
 _CUDA_HINT = "Load fewer tensors (tensors=), stream them, free device memory, or shard the model over more devices"
@@ -169,7 +173,7 @@ class MappedTarget:
 class CudaTarget:
     """The memory of one CUDA device."""
 
-    slots_per_lane = 2
+    slots_per_lane = SLOTS_PER_LANE
     extent_bytes = _CUDA_EXTENT_BYTES
 
     def __init__(
@@ -180,6 +184,8 @@ class CudaTarget:
         self._device_bytes = device_bytes
         self.digests = digests
         self.window_bytes = keeping.reads_ahead_bytes
+        self.ring: PinnedRing | None = None
+        """Slots that may be ready when lanes are opened."""
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`Target`."""
@@ -187,9 +193,11 @@ class CudaTarget:
 
     def check_room(self, plan: Plan, staging: Staging) -> None:
         """See :class:`Target`; a lane's slots on the host have one more of their size on the device."""
-        needed_bytes = self._keeping.peak_bytes(plan) + staging.lanes * staging.slot_bytes
+        on_device_bytes = staging.lanes * (1 + staging.landing_slots) * staging.slot_bytes
+        needed_bytes = self._keeping.peak_bytes(plan) + on_device_bytes
         with cuda_errors(self._device):
             headroom = device_headroom(self._device, self._device_bytes)
+            needed_bytes += staging.bytes if shares_memory(self._device) else 0
         check_budget(needed_bytes, headroom, _CUDA_HINT)
         check_budget(staging.bytes, host_headroom(), "Make staging_bytes smaller")
 
@@ -207,6 +215,8 @@ class CudaTarget:
                 cast=self._keeping.cast,
                 digesting=None if self.digests is None else self.digests.open,
             )
+        if self.ring is not None:
+            placer.use(self.ring)
         return GuardedPlacer(placer, self._device)
 
 
@@ -223,6 +233,22 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fe
     if device.type == "cuda":
         return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched))
     return HostTarget(keeping)
+
+
+@contextmanager
+def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRing | None]:
+    """Pin the slots of a load to ``device`` from now on, while it is being planned; an error unpins them."""
+    wish = Staging(_EARLY_LANES, SLOTS_PER_LANE, _CUDA_EXTENT_BYTES)
+    if device.type != "cuda" or min(staging_bytes, host_headroom().available_bytes // 8) < wish.bytes:
+        yield None  # their size is not known yet, or they are not wanted
+        return
+    room_bytes = room_for_digests(_CUDA_EXTENT_BYTES)
+    ring = PinnedRing(device, _CUDA_EXTENT_BYTES, room_bytes, _EARLY_LANES * SLOTS_PER_LANE)
+    try:
+        yield ring
+    except BaseException:
+        ring.close()
+        raise
 
 
 def choose_digests(device: torch.device, fetched: Fetched) -> DeviceDigests | None:

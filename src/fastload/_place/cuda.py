@@ -18,6 +18,7 @@ import torch
 
 from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import room_on
+from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastload._place.cuda_lane import Digesting
+    from fastload._place.pinned_ring import PinnedRing
     from fastload._plan.plan import Plan
     from fastload._trace import Trace
 
@@ -56,7 +58,12 @@ class CudaPlacer:
         self._arenas = Arenas(plan.placements, self._allocate_at_home)
         self._lock = threading.Lock()
         self._placed: list[torch.cuda.Event] = []
+        self._ring: PinnedRing | None = None
         self.staging_bytes = 0
+
+    def use(self, ring: PinnedRing) -> None:
+        """Let lanes take slots that are ready from ``ring``, before any is opened."""
+        self._ring = ring
 
     def _allocate_at_home(self, arena: int) -> tuple[torch.Tensor, torch.cuda.Event]:
         """The arena, and the event after which its memory is free of what the caller's stream did with it before."""
@@ -67,7 +74,8 @@ class CudaPlacer:
     def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
-        lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting)
+        go_near(self._device)
+        lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting, self._ring)
         if trace is not None:
             lane.tell(trace)
         with self._lock:

@@ -15,6 +15,7 @@ import torch
 
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.gpu_digest import WORDS, to_hex
+from fastload._place.landing import LandingBuffer
 from fastload._place.stream_spans import StreamSpans
 from fastload._plan.layout import NOWHERE, round_up
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
@@ -24,19 +25,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from fastload._place.pinned_ring import PinnedRing
     from fastload._place.placer import Arenas
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
     from fastload._trace import Trace
 
     Digesting = Callable[[int], "Digester | None"]
     """Gives a digester for buffers of so many bytes, under the current stream; None: not yet, or never."""
 
-_SLOTS_PER_LANE = 2
+SLOTS_PER_LANE = 2
 """One is being filled from storage while the other is being copied from."""
 _DIGEST_BYTES = 4 * WORDS
 _DEVICE_HINT = "It is right on the host and wrong on the device: look for memory errors there (nvidia-smi -q -d ECC)"
+
+
+def room_for_digests(slot_bytes: int) -> int:
+    """Bytes behind a slot into which the digests of what it held come back."""
+    return count_blocks(slot_bytes) * _DIGEST_BYTES
 
 
 class Digester(Protocol):
@@ -65,7 +74,9 @@ class CudaLane:
         device: torch.device,
         slot_bytes: int,
         digesting: Digesting | None,
+        ring: PinnedRing | None = None,
     ) -> None:
+        """``ring``: where slots may be ready."""
         self._plan = plan
         self._arenas = arenas
         self._device = device
@@ -80,7 +91,7 @@ class CudaLane:
         self._slots: list[PinnedSlot] = []
         self._pending: dict[PinnedSlot, _Pending] = {}
         try:
-            self._add_slots(slot_bytes)
+            self._add_slots(slot_bytes, ring)
         except BaseException:
             self._unpin()
             raise
@@ -88,6 +99,8 @@ class CudaLane:
         self._spans: StreamSpans | None = None
         self._turn = 0
         self._extent: Extent | None = None
+        self._landing: LandingBuffer | None = None
+        self._has_landed = False
 
     def tell(self, trace: Trace) -> None:
         """Tell ``trace``, when the lane is closed, what its stream did from now on."""
@@ -97,11 +110,12 @@ class CudaLane:
     def _span(self, name: str) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if self._spans is None else self._spans.span(name)
 
-    def _add_slots(self, slot_bytes: int) -> None:
+    def _add_slots(self, slot_bytes: int, ring: PinnedRing | None) -> None:
         """Two that are pinned; where that is refused, which is for want of memory, one."""
-        room_bytes = 0 if self._digesting is None else count_blocks(slot_bytes) * _DIGEST_BYTES
-        for _ in range(_SLOTS_PER_LANE):
-            slot = PinnedSlot(slot_bytes, room_bytes)
+        room_bytes = room_for_digests(slot_bytes)
+        for _ in range(SLOTS_PER_LANE):
+            ready = None if ring is None else ring.take(slot_bytes, room_bytes)
+            slot = ready or PinnedSlot(slot_bytes, room_bytes)
             if not slot.is_pinned:
                 self._forget_error()
             if slot.is_pinned or not self._slots:
@@ -127,18 +141,43 @@ class CudaLane:
 
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         """See :class:`~fastload._place.placer.Lane`."""
+        slot = self._take_turn(extent)
+        self._has_landed = False
+        return [slot.memory[: round_up(extent.length, alignment_bytes)]]
+
+    def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
+        """See :class:`~fastload._place.placer.Lane`; a slot's turn is taken all the same, for its event and its room.
+
+        Storage writes without asking any stream, so it waits here until the last extent has left that memory.
+        """
+        if self._landing is None:
+            self._landing = LandingBuffer(self._device, self._staging.numel(), files)
+        self._take_turn(extent)
+        self._landing.free.synchronize()
+        self._has_landed = True
+        return self._landing.memory
+
+    def _take_turn(self, extent: Extent) -> PinnedSlot:
+        """The next slot, once it is free, for ``extent``."""
+        self._extent = None  # if this fails, nothing was read that could be placed
         self._turn = (self._turn + 1) % len(self._slots)
         slot = self._slots[self._turn]
         self._settle(slot)
         self._extent = extent
-        return [slot.memory[: round_up(extent.length, alignment_bytes)]]
+        return slot
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
         """See :class:`~fastload._place.placer.Lane`."""
         extent, slot = self._extent, self._slots[self._turn]
         if extent is None:
             return
-        self._send(slot, 0, extent, None if check is None else self._digester)
+        digester = None if check is None else self._digester
+        if self._has_landed and self._landing is not None:
+            with torch.cuda.stream(self._stream):
+                self._pass_on(self._landing.tensor, slot, extent, digester)
+                self._landing.free.record(self._stream)
+        else:
+            self._send(slot, 0, extent, digester)
         if check is None:
             landed()
         else:
@@ -179,28 +218,32 @@ class CudaLane:
         with torch.cuda.stream(self._stream):
             with self._span("host to device"):
                 self._staging[: extent.length].copy_(slot.tensor[begin : begin + extent.length], non_blocking=True)
-            if digester is not None:
-                with self._span("digest"):
-                    digests = digester.digest(self._staging, extent.length)
-                    room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
-                    room.copy_(digests, non_blocking=True)
-            slot.free.record(self._stream)
-            with self._span("scatter"):
-                self._scatter(extent)
-            self.placed.record(self._stream)
+            self._pass_on(self._staging, slot, extent, digester)
+
+    def _pass_on(self, buffer: torch.Tensor, slot: PinnedSlot, extent: Extent, digester: Digester | None) -> None:
+        """Queue what follows once ``extent`` lies in ``buffer`` on the device; digests come to the room of ``slot``."""
+        if digester is not None:
+            with self._span("digest"):
+                digests = digester.digest(buffer, extent.length)
+                room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
+                room.copy_(digests, non_blocking=True)
+        slot.free.record(self._stream)
+        with self._span("scatter"):
+            self._scatter(buffer, extent)
+        self.placed.record(self._stream)
 
     @staticmethod
     def _found(slot: PinnedSlot) -> list[str]:
         """The digests in the room behind ``slot``."""
         return to_hex(slot.room.view(torch.int32).view(-1, WORDS))
 
-    def _scatter(self, extent: Extent) -> None:
+    def _scatter(self, buffer: torch.Tensor, extent: Extent) -> None:
         at = 0
         for arena, offset, length in self._plan.cut(extent):
             if arena != NOWHERE:
                 memory, usable = self._arenas.get(arena)
                 self._stream.wait_event(usable)
-                memory[offset : offset + length].copy_(self._staging[at : at + length], non_blocking=True)
+                memory[offset : offset + length].copy_(buffer[at : at + length], non_blocking=True)
             at += length
 
     def close(self) -> None:
@@ -216,6 +259,12 @@ class CudaLane:
             self._unpin()
             self._staging = self._staging.new_empty(0)
             self._digester = None
+            self._close_landing()
+
+    def _close_landing(self) -> None:
+        landing, self._landing = self._landing, None
+        if landing is not None:
+            landing.close()
 
     def _unpin(self) -> None:
         self._pending.clear()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._place.budget import Headroom
+from fastload._place.budget import Headroom, host_headroom
 from fastload._place.memory import map_staging
 from fastload.errors import MemoryBudgetError
 
@@ -19,12 +19,26 @@ _REGISTER_PORTABLE = 1
 
 def device_headroom(device: torch.device, device_bytes: int | None) -> Headroom:
     """What the device has left, torch's own unused reserve counted in; ``device_bytes`` may bound it further."""
-    free, _ = torch.cuda.mem_get_info(device)
     reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    available = free + reserve
-    if device_bytes is not None and device_bytes < available:
+    left = host_headroom() if shares_memory(device) else _free_memory(device)
+    left = Headroom(left.limit, left.available_bytes + reserve)
+    if device_bytes is not None and device_bytes < left.available_bytes:
         return Headroom("the setting device_bytes", device_bytes)
-    return Headroom(f"the free memory of {device}", available)
+    return left
+
+
+def _free_memory(device: torch.device) -> Headroom:
+    free, _ = torch.cuda.mem_get_info(device)
+    return Headroom(f"the free memory of {device}", free)
+
+
+def shares_memory(device: torch.device) -> bool:
+    """True for a device whose memory is the host's, as a DGX Spark's or a Jetson's.
+
+    What it has left is what the host has: it does not say itself that the page cache can be given up, and it knows of
+    no cgroup. And what is staged for it on the host is taken from the same memory.
+    """
+    return bool(torch.cuda.get_device_properties(device).is_integrated)
 
 
 def allocate_on(device: torch.device, nbytes: int) -> torch.Tensor:

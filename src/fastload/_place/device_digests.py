@@ -40,6 +40,14 @@ class DeviceDigests:
             self._is_full = True
             return None
 
+    def require(self) -> None:
+        """Wait until the device can digest.
+
+        Raises:
+            UnsupportedError: it never will.
+        """
+        self._ready.result()
+
     def explain(self) -> str:
         """Why the CPU digests, where it does."""
         if not self._ready.done():

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from fastload._place.placer import Lane, Placer
     from fastload._plan.extent import Extent
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
     from fastload._trace import Trace
 
@@ -70,6 +72,10 @@ class _GuardedLane:
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         with cuda_errors(self._device):
             return self._lane.buffers_for(extent, alignment_bytes)
+
+    def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
+        with cuda_errors(self._device):
+            return self._lane.device_memory_for(extent, files)
 
     @property
     def takes_digests(self) -> bool:

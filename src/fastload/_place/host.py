@@ -12,12 +12,15 @@ from fastload._place.memory import address_of, copy_bytes, free_pages_with, map_
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, tensor_over
 from fastload._plan.layout import NOWHERE, round_up
+from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
     from fastload._trace import Trace
 
@@ -104,6 +107,10 @@ class HostLane:
             return [self._slot[: round_up(extent.length, alignment_bytes)]]
         self._staged = None
         return [target or gap for target, gap in self._targets(extent)]
+
+    def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
+        """See :class:`~fastload._place.placer.Lane`."""
+        raise UnsupportedError("host memory is no device's")
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
         """See :class:`~fastload._place.placer.Lane`."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from fastload._plan.extent import Extent
     from fastload._plan.layout import Placement
+    from fastload._read.cuda_driver import DeviceMemory
+    from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
     from fastload._trace import Trace
 
@@ -28,12 +30,19 @@ class Lane(Protocol):
         With an ``alignment_bytes`` above 1 it is one buffer, aligned so, whose length is rounded up to it.
         """
 
+    def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
+        """Memory of the device for the bytes of ``extent``, registered with ``files``; waits until there is some.
+
+        Raises:
+            UnsupportedError: there is none, or storage cannot write to it.
+        """
+
     @property
     def takes_digests(self) -> bool:
         """True if from now on it can check blocks itself, where they arrive: they need not be proven before."""
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
-        """What :meth:`buffers_for` gave last is filled: bring it to where the plan wants it.
+        """What :meth:`buffers_for` or :meth:`device_memory_for` gave last is filled: bring it to its places.
 
         ``landed`` is called when it is there, in the order of the device, and has passed ``check``: at once, by a later
         call, or by :meth:`settle`.

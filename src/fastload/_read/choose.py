@@ -16,12 +16,16 @@ from fastload.errors import UnsupportedError
 if TYPE_CHECKING:
     from fastload._read.reader import File, OpenReader
 
-READERS = ("auto", "direct", "buffered", "mmap")
+READERS = ("auto", "gds", "direct", "buffered", "mmap")
+"""``gds`` reads straight to a device (:mod:`fastload._read.gds`); what it leaves to the host is read as by ``auto``."""
 _WARM = 0.5
 _LOCAL_DEPTH = 8
 _MEMORY_DEPTHS = range(4, 17)
 """More threads than CPUs: fresh pages stall. Not many more: a few of them use up the memory's bandwidth."""
 _NETWORK_DEPTH = 16
+_DEVICE_DEPTH = 8
+"""Threads whose copies to slots keep up with a PCIe 5 link (kvikio's and cuDF's experience); more of them only make the
+slots smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Choice:
     """How much of the file is in the page cache; None where nobody looked."""
     digesting_depth: int | None = None
     """Instead of ``depth``, where whoever reads a block digests it; None: the same."""
+    device_depth: int | None = None
+    """Instead of both, where what is read goes on to a device; None: the same."""
 
 
 def choose_reader(file: File, wanted: str) -> Choice:
@@ -85,15 +91,21 @@ def _choose(file: File) -> Choice:
     finally:
         os.close(descriptor)
     if kind in MEMORY:
-        return Choice(BufferedReader, "buffered", f"{kind} is memory", _memory_depth())
+        return _copying(f"{kind} is memory", None)
     if cached >= _WARM:
-        return Choice(BufferedReader, "buffered", f"{cached:.0%} of it is in the page cache", _memory_depth(), cached)
+        return _copying(f"{cached:.0%} of it is in the page cache", cached)
     if kind in NETWORK:
         return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH, cached)
     if kind in LOCAL and alignment:
         return Choice(_open_direct_first, "direct", f"local {kind}, {cached:.0%} cached", _LOCAL_DEPTH)
     why = f"{kind} takes no O_DIRECT" if kind in LOCAL else f"file system {kind}"
     return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH, cached)
+
+
+def _copying(reason: str, cached: float | None) -> Choice:
+    """For what is in memory already."""
+    depth = _memory_depth()
+    return Choice(BufferedReader, "buffered", reason, depth, cached, device_depth=min(depth, _DEVICE_DEPTH))
 
 
 def _open_direct_first(file: File) -> FallbackReader | BufferedReader:

@@ -6,28 +6,39 @@ import threading
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from fastload._read.reader import Reader
+
+class Pooled(Protocol):
+    """What can be held open, such as a :class:`~fastload._read.reader.Reader`."""
+
+    def check_path(self) -> None:
+        """Called after the file's last extent."""
+
+    def close(self) -> None:
+        """Called when nobody uses it any more."""
 
 
-class ReaderPool:
+Opened = TypeVar("Opened", bound=Pooled)
+
+
+class ReaderPool(Generic[Opened]):
     """Open readers by number. A checkpoint may have more files than a process may have descriptors."""
 
-    def __init__(self, open_reader: Callable[[int], Reader], extents: Mapping[int, int]) -> None:
+    def __init__(self, open_reader: Callable[[int], Opened], extents: Mapping[int, int]) -> None:
         """``extents``: how many will be read of each file."""
         self._open_reader = open_reader
         self._left = Counter(extents)
         self._lock = threading.Lock()
-        self._open: dict[int, Future[Reader]] = {}
+        self._open: dict[int, Future[Opened]] = {}
         self._users: Counter[int] = Counter()
         self._is_closed = False
 
     @contextmanager
-    def reader_for(self, number: int) -> Iterator[Reader]:
+    def reader_for(self, number: int) -> Iterator[Opened]:
         """The file's reader, for one extent. After its last one the path is checked and the reader closed.
 
         The first to come opens it, without the lock: an open may hang, and must hold up neither other files nor
@@ -52,7 +63,7 @@ class ReaderPool:
                 self._users[number] -= 1
                 self._close_idle()
 
-    def _open_into(self, opening: Future[Reader], number: int) -> None:
+    def _open_into(self, opening: Future[Opened], number: int) -> None:
         try:
             opening.set_result(self._open_reader(number))
         except BaseException as error:  # noqa: BLE001 - all who wait for it raise it

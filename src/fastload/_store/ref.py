@@ -65,6 +65,11 @@ def is_spellable(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and _SPELLABLE.fullmatch(text) is not None
 
 
+def name_of(model: object) -> str:
+    """What the caller gave as a model, as a text; what cannot be one is told so when it is parsed."""
+    return str(os.fspath(model) if isinstance(model, os.PathLike) else model)
+
+
 def is_commit(revision: str) -> bool:
     """True for the 40 hex digits of a commit."""
     return _COMMIT.fullmatch(revision) is not None

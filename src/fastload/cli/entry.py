@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fastload
+from fastload._load.importing import Leaving
 from fastload._store.filesystem import translate_write
 from fastload.cli import bench, inspect, load, ls, pin, prune, resolve, rm, unpin, verify, warm
 from fastload.cli.several import PartialError
@@ -19,7 +20,7 @@ from fastload.errors import FastloadError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType, ModuleType
+    from types import ModuleType
 
 _VERBS: tuple[ModuleType, ...] = (warm, load, verify, resolve, inspect, ls, rm, prune, pin, unpin, bench)
 _INTERRUPTED = 130
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code says how it went (see ``fastload --help``)."""
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words
-    _catch_termination()
+    _catch_signals()
     _open_what_is_closed()
     try:
         _make_printable()
@@ -121,12 +122,12 @@ _EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".j
 )
 
 
-def _catch_termination() -> None:
-    def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise _Terminated
-
-    if threading.current_thread() is threading.main_thread():  # else signals are the host program's affair
-        signal.signal(signal.SIGTERM, terminate)
+def _catch_signals() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals are the host program's affair
+    signal.signal(signal.SIGTERM, Leaving(_Terminated))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as nohup and shells say of what runs in the background
+        signal.signal(signal.SIGINT, Leaving(KeyboardInterrupt))
 
 
 def _fail(error: BaseException, *, as_json: bool) -> int:

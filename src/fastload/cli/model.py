@@ -24,7 +24,8 @@ _SETTINGS = {
     "max_rate": "bytes a second to read from a lower tier, such as 500M",
     "deadline": "when to give up, such as 15m",
     "require_pinned": "on: refuse names without a commit",
-    "reader": "auto, direct, buffered or mmap",
+    "reader": "auto, gds, direct, buffered or mmap",
+    "gds": "on, off or auto: GPUDirect Storage, where kvikio is installed",
     "staging_bytes": "host memory on the way to a device, such as 256Mi",
     "device_bytes": "what may be taken of the device's memory, such as 70Gi",
 }

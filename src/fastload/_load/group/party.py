@@ -50,9 +50,9 @@ class Party:
             GroupError: one does not come.
             UnsupportedError: the readers cannot serve a group.
         """
-        if request.settings.reader == "mmap":
-            hint = 'The page cache is shared as it is: load without group=, or with reader="auto"'
-            raise UnsupportedError('reader="mmap" cannot be divided over ranks', hint)
+        if request.settings.reader in {"mmap", "gds"}:
+            hint = 'What is sent from rank to rank passes through host memory: use reader="auto"'
+            raise UnsupportedError(f'reader="{request.settings.reader}" cannot be divided over ranks', hint)
         left_s = request.deadline.left_s
         self._request = request
         self._reads: dict[int, bool] = {}

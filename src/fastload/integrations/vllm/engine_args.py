@@ -11,8 +11,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fastload.integrations.extra_config import NAMES, parse_extra_config
 from fastload.integrations.names import bring, is_name
-from fastload.integrations.vllm.extra_config import NAMES, parse_extra_config
 from fastload.integrations.vllm.names import with_revision
 
 if TYPE_CHECKING:

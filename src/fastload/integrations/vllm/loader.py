@@ -20,7 +20,7 @@ from vllm.platforms import current_platform
 
 from fastload._load.api import inspect, stream
 from fastload.errors import UnsupportedError
-from fastload.integrations.vllm.extra_config import parse_extra_config
+from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.names import find_folder, find_model, match_files
 from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
 from fastload.integrations.vllm.telling import RankProgress, tell
@@ -44,7 +44,7 @@ class FastloadLoader(DefaultModelLoader):
         self._extra = parse_extra_config(load_config.model_loader_extra_config, load_config.download_dir)
         own = copy.copy(load_config)  # vLLM's is shared with draft models
         own.load_format = "safetensors"
-        own.model_loader_extra_config = dict(self._extra.of_vllm)
+        own.model_loader_extra_config = dict(self._extra.of_host)
         super().__init__(own)
         self._streams: list[Stream] = []
 

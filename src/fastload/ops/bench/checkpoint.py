@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import random
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, count
 from math import prod
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,8 +78,25 @@ def list_tiny(number: int) -> list[Weight]:
     ]
 
 
-def write_checkpoint(folder: str, weights: Sequence[Weight], *, shards: int) -> int:
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """A file to be."""
+
+    path: str
+    weights: Sequence[Weight]
+    noise_seed: int
+    noise_begin: int
+    """Its first block of noise; they follow one another through all files."""
+
+
+def write_checkpoint(folder: str, weights: Sequence[Weight], *, shards: int, processes: int = 1) -> int:
     """Write ``shards`` files of about one size, an index if there are several, and bring all of it to the disk.
+
+    Args:
+        folder: where to.
+        weights: in the model's order.
+        shards: how many files; fewer if there are fewer weights.
+        processes: that write at once; what they write is the same.
 
     Returns:
         The bytes of the tensors.
@@ -85,13 +104,20 @@ def write_checkpoint(folder: str, weights: Sequence[Weight], *, shards: int) -> 
     total = sum(weight.nbytes for weight in weights)
     os.makedirs(folder, exist_ok=True)
     parts = _split(weights, min(shards, len(weights)))
-    noise = _make_noise(seed=total)
     weight_map: dict[str, str] = {}
+    todo: list[_Shard] = []
+    noise_begin = 0
     for number, part in enumerate(parts, start=1):
         alone = len(parts) == 1
         name = "model.safetensors" if alone else f"model-{number:05}-of-{len(parts):05}.safetensors"
-        _write_shard(os.path.join(folder, name), part, noise)
+        todo.append(_Shard(os.path.join(folder, name), part, total, noise_begin))
+        noise_begin += -(-sum(weight.nbytes for weight in part) // _BLOCK_BYTES)
         weight_map |= {weight.name: name for weight in part}
+    if processes == 1:
+        list(map(_write_shard, todo))
+    else:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            list(pool.map(_write_shard, todo))
     if len(parts) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         _write_durably(os.path.join(folder, "model.safetensors.index.json"), [json.dumps(index, indent=2).encode()])
@@ -112,15 +138,16 @@ def _split(weights: Sequence[Weight], shards: int) -> list[list[Weight]]:
     return [sorted(part, key=lambda weight: weight.name) for part in parts if part]
 
 
-def _write_shard(path: str, weights: Sequence[Weight], noise: Iterator[memoryview]) -> None:
+def _write_shard(shard: _Shard) -> None:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for weight in weights:
+    for weight in shard.weights:
         begin, end = end, end + weight.nbytes
         entries[weight.name] = {"dtype": "BF16", "shape": weight.shape, "data_offsets": [begin, end]}
     header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    _write_durably(path, chain([len(header).to_bytes(8, "little") + header], _take(noise, end)))
+    noise = _make_noise(shard.noise_seed, shard.noise_begin)
+    _write_durably(shard.path, chain([len(header).to_bytes(8, "little") + header], _take(noise, end)))
 
 
 def _write_durably(path: str, chunks: Iterable[bytes | memoryview]) -> None:
@@ -132,12 +159,12 @@ def _write_durably(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())
 
 
-def _make_noise(seed: int) -> Iterator[memoryview]:
+def _make_noise(seed: int, begin: int) -> Iterator[memoryview]:
     """Endless random blocks: the first one, xored with another word each time."""
     # Python's integers xor 64 MiB as fast as a disk writes them, and need no torch.
     base = int.from_bytes(random.Random(seed).randbytes(_BLOCK_BYTES), "little")  # noqa: S311 - not for secrets
     ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * (_BLOCK_BYTES // 8), "little")
-    for number in count():
+    for number in count(begin):
         word = (number + 1) * 0x9E3779B97F4A7C15 % _WORD  # odd, so that no two numbers give the same word
         yield memoryview((base ^ ones * word).to_bytes(_BLOCK_BYTES, "little"))
 

@@ -80,6 +80,7 @@ def get_ready(contestant: str, trial: Trial) -> Load:
 
 def _get_fastload_ready(variant: str, trial: Trial) -> Load:
     import fastload
+    from fastload._load import engine  # noqa: F401 - before the clock
 
     reader, _, verify = variant.partition("-")
     options = fastload.Options(**trial.options)

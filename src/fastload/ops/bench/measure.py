@@ -19,7 +19,7 @@ from fastload.ops.bench.files import Files, Trial
 if TYPE_CHECKING:
     import torch
 
-    from fastload.ops.bench.contestants import Tensors
+    from fastload.ops.bench.contestants import Load, Tensors
 
 _PAGE_BYTES = 4096
 
@@ -50,6 +50,8 @@ class Sample:
     """As torch counts them."""
     staging_bytes: int | None = None
     """Host memory on the way, as fastload reports it."""
+    bottleneck: str = ""
+    """What held it up, as fastload reports it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,16 @@ class Job:
     warm_up: Files | None
     """A few bytes that are loaded before: what is imported at the first call is imported then. None: the first load of
     the process is what shall be measured."""
+    repeats: int = 1
+    """Loads in the same process; the page cache is brought into its state before each."""
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """The job that :meth:`to_json` wrote."""
         job = json.loads(text)
         trial = Trial(**job["trial"] | {"files": _parse_files(job["trial"]["files"])})
-        return cls(job["contestant"], trial, None if job["warm_up"] is None else _parse_files(job["warm_up"]))
+        warm_up = None if job["warm_up"] is None else _parse_files(job["warm_up"])
+        return cls(job["contestant"], trial, warm_up, job["repeats"])
 
     def to_json(self) -> str:
         """For the command line."""
@@ -155,20 +160,28 @@ class _Place:
         return torch.cuda.max_memory_allocated(self._device)
 
 
-def measure(job: Job) -> Sample:
-    """Load once."""
-    files = job.trial.files
+def measure(job: Job) -> list[Sample]:
+    """Load as often as the job says; between two loads nothing of the first is left."""
     load = get_ready(job.contestant, job.trial)
+    if job.contestant not in BOUNDS:
+        import torch  # noqa: F401 - before the clock
     place = _Place("cpu" if job.contestant in BOUNDS else job.trial.device)
     if job.warm_up is not None and job.contestant not in BOUNDS:
         place.wait(load(job.warm_up))
-    place.forget_peak()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
+    samples: list[Sample] = []
+    for _ in range(job.repeats):
+        place.forget_peak()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
+        samples.append(_measure_once(job, load, place))
+    return samples
+
+
+def _measure_once(job: Job, load: Load, place: _Place) -> Sample:
     start_rss_bytes = _read_peak_rss()
     cpu_begin, begin = time.process_time(), time.perf_counter()
-    tensors = load(files)
+    tensors = load(job.trial.files)
     returned = time.perf_counter()
     touched_sum = place.wait(tensors)
     end, cpu_end = time.perf_counter(), time.process_time()
@@ -192,6 +205,7 @@ def measure(job: Job) -> Sample:
         evidence=report.evidence if report else "",
         peak_device_bytes=peak_device_bytes,
         staging_bytes=report.peak_staging_bytes if report else None,
+        bottleneck=report.bottleneck if report else "",
     )
 
 
@@ -203,4 +217,4 @@ def _read_peak_rss() -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(measure(Job.from_json(sys.argv[1])))))
+    sys.stdout.write(json.dumps([asdict(sample) for sample in measure(Job.from_json(sys.argv[1]))]))

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload.ops.bench.checkpoint import GIB, list_tiny, write_checkpoint
-from fastload.ops.bench.contestants import BOUNDS, CACHED_BOUNDS
+from fastload.ops.bench.checkpoint import list_tiny, write_checkpoint
+from fastload.ops.bench.contestants import CACHED_BOUNDS
 from fastload.ops.bench.files import Trial, list_files
-from fastload.ops.bench.free_memory import make_free_memory
 from fastload.ops.bench.machine import read_others_cpu_s, wait_until_quiet
-from fastload.ops.bench.measure import Job, Sample
+from fastload.ops.bench.measure import Job
 from fastload.ops.bench.page_cache import evict, fill
+from fastload.ops.bench.process import LoadError, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fastload.ops.bench.tables import Table
 
-_STAGING_BYTES = GIB // 2
 _log = logging.getLogger("fastload")
 
 
@@ -41,10 +37,6 @@ class Habits:
     """For one measurement."""
     may_drop_all: bool = False
     """True: where the kernel keeps a file in the page cache, everybody's is dropped."""
-
-
-class LoadError(RuntimeError):
-    """A contestant did not deliver."""
 
 
 class Runner:
@@ -85,7 +77,7 @@ class Runner:
         wait_until_quiet(self._habits.patience_s)
         begin_s, others_s = time.monotonic(), read_others_cpu_s()
         try:
-            sample = self.run_one(job, self._prepare(table.state))
+            (sample,) = run_job(job, self._prepare(table.state), timeout_s=self._habits.timeout_s)
         except LoadError as exc:
             table.errors[row] = f"failed: {exc}"
             table.samples.pop(row, None)
@@ -100,27 +92,3 @@ class Runner:
 
     def _evict(self, paths: Sequence[str]) -> str:
         return evict(paths, may_drop_all=self._habits.may_drop_all)
-
-    def run_one(self, job: Job, prepare: Callable[[Sequence[str]], object]) -> Sample:
-        """One measurement, in a process that is ready when the page cache is brought into its state.
-
-        Raises:
-            LoadError: it failed, or took too long.
-        """
-        command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
-            assert child.stdout  # noqa: S101 - for the type checker
-            if child.stdout.readline() == "ready\n":
-                prepare(job.trial.files.paths)
-                # The tensors, and once more the same, because a cold load may fill the page cache.
-                copies = 0 if job.contestant in BOUNDS else 2
-                make_free_memory(copies * job.trial.files.nbytes + _STAGING_BYTES)
-            try:
-                answer, complaint = child.communicate("go\n", self._habits.timeout_s)
-            except subprocess.TimeoutExpired as exc:
-                child.kill()
-                raise LoadError(f"took more than {exc.timeout:.0f} s") from exc
-        if child.returncode:
-            raise LoadError((complaint.strip().splitlines() or [f"exit code {child.returncode}"])[-1])
-        return Sample(**json.loads(answer))

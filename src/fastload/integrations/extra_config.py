@@ -1,4 +1,4 @@
-"""``--model-loader-extra-config``: fastload's settings, and what vLLM's own loader understands."""
+"""``--model-loader-extra-config`` of vLLM and SGLang: fastload's settings, and keys of the host's own loader."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastload.options import Options, parse_options
 PLACE = "--model-loader-extra-config"
 NAMES = "names"
 """The key under which the front end tells the workers which name a folder was found by; set by fastload itself."""
-_OF_VLLM = frozenset({"enable_weights_track"})
+_OF_HOST = frozenset({"enable_weights_track"})
 """The keys of vLLM's default loader that mean something here, too."""
 
 
@@ -24,7 +24,7 @@ class ExtraConfig:
     options: Options
     names: Mapping[str, str] = field(default_factory=dict)
     """Names by folder, so that a draft model, or one that is loaded later, is not taken for another one."""
-    of_vllm: Mapping[str, Any] = field(default_factory=dict)
+    of_host: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
@@ -38,9 +38,9 @@ def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
     names = config.get(NAMES, {})
     if not isinstance(names, Mapping):
         raise UsageError(f"{NAMES} in {PLACE} got {type(names).__name__}", "Leave it out: fastload sets it itself")
-    of_vllm = {key: value for key, value in config.items() if key in _OF_VLLM}
-    settings = {key: value for key, value in config.items() if key not in _OF_VLLM and key != NAMES}
+    of_host = {key: value for key, value in config.items() if key in _OF_HOST}
+    settings = {key: value for key, value in config.items() if key not in _OF_HOST and key != NAMES}
     options = parse_options(settings, PLACE)
     if download_dir is not None and options.local is None:
         options = replace(options, local=os.path.abspath(os.path.expanduser(download_dir)))
-    return ExtraConfig(options=options, names=names, of_vllm=of_vllm)
+    return ExtraConfig(options=options, names=names, of_host=of_host)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastload import Options, UsageError
-from fastload.integrations.vllm.extra_config import parse_extra_config
+from fastload.integrations.extra_config import parse_extra_config
 
 _VALUES: dict[str, Any] = {
     "local": "/local",
@@ -52,8 +52,8 @@ def test_what_it_does_not_know_is_an_error_that_names_it(config: Any, message: s
     assert message in str(caught.value)
 
 
-def test_the_key_of_vllm_is_passed_on() -> None:
-    assert parse_extra_config({"enable_weights_track": False}, None).of_vllm == {"enable_weights_track": False}
+def test_the_key_of_host_is_passed_on() -> None:
+    assert parse_extra_config({"enable_weights_track": False}, None).of_host == {"enable_weights_track": False}
 
 
 def test_the_download_folder_is_the_local_tier_unless_another_is_named() -> None:

@@ -1,0 +1,103 @@
+"""Importing torch, which takes seconds, while signals come."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NoReturn
+
+from fastload.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_INSISTS_EVERY_S = 0.1
+
+
+class Leaving:
+    """A handler after whose error the process ends, so that no half of an import needs to be spared."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self._error = error
+        self._is_called = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> NoReturn:
+        """Raise it."""
+        self._is_called = True
+        raise self._error
+
+    def check(self) -> None:
+        """Raise it once more, should somebody have swallowed it."""
+        if self._is_called:
+            raise self._error
+
+
+@contextmanager
+def importing_torch() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the import of torch; a second one does not, nor does one that ends the process.
+
+    In the midst of it an exception is swallowed in some places, and from all others leaves a torch that cannot be
+    imported again in this process.
+
+    Raises:
+        UnsupportedError: there is no torch.
+    """
+    if find_spec("torch") is None:
+        raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
+    if threading.current_thread() is not threading.main_thread():  # only there do handlers run
+        yield
+        return
+    with _holding(), _insisting():
+        yield
+
+
+@contextmanager
+def _holding() -> Iterator[None]:
+    """The first of each signal that somebody handles is handled at the end."""
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if number in held:
+            handlers[number](number, frame)
+        held.append(number)
+
+    found = {int(number): signal.getsignal(number) for number in _ENDING}
+    handlers = {
+        number: handler for number, handler in found.items() if callable(handler) and not isinstance(handler, Leaving)
+    }
+    for number in handlers:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in dict.fromkeys(held):
+        handlers[number](number, None)
+
+
+@contextmanager
+def _insisting() -> Iterator[None]:
+    """What :class:`Leaving` has raised is raised again and again until it gets through."""
+    leaving = [handler for handler in map(signal.getsignal, _ENDING) if isinstance(handler, Leaving)]
+    if not leaving:
+        yield
+        return
+
+    def insist(_number: int, _frame: FrameType | None) -> None:
+        for handler in leaving:
+            handler.check()
+
+    handler = signal.signal(signal.SIGALRM, insist)
+    timer = signal.setitimer(signal.ITIMER_REAL, _INSISTS_EVERY_S, _INSISTS_EVERY_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # a test runner's, for one: some seconds late
+    insist(signal.SIGALRM, None)

@@ -1,0 +1,103 @@
+"""The few calls of CUDA's driver that storage needs: memory of the driver's own, and copies to and from it.
+
+By ctypes on libcuda, which every machine with a usable NVIDIA device has: so that a process can look at storage and
+device without importing torch, and because torch cannot give such memory. What its caching allocator gives is a piece
+of a larger allocation, or (``expandable_segments``) mapped piece by piece; cuFile registers allocations as a whole.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from fastload.errors import UnsupportedError
+
+_LIBRARY = "libcuda.so.1"
+_REGISTER_PORTABLE = 1
+_PCI_ADDRESS_BYTES = 32
+_HINT = "The load goes on through host memory"
+_Pointer = ctypes.c_uint64
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes on a device, by address; whoever made it keeps them alive."""
+
+    address: int
+    nbytes: int
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        """How libraries that know nothing of one another hand device memory over."""
+        return {"shape": (self.nbytes,), "typestr": "|u1", "data": (self.address, False), "version": 3}
+
+
+class CudaDriver:
+    """Calls go to the calling thread's current context; :meth:`enter` makes one current."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+
+    def enter(self, ordinal: int) -> None:
+        """Make the primary context of device ``ordinal``, which torch uses too, current on this thread."""
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        self._call("cuInit", 0)
+        self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self._call("cuCtxPushCurrent_v2", context)
+
+    def pci_address(self, ordinal: int) -> str:
+        """Where device ``ordinal`` is, such as ``0000:1B:00.0``."""
+        device, text = ctypes.c_int(), ctypes.create_string_buffer(_PCI_ADDRESS_BYTES)
+        self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
+        self._call("cuDeviceGetPCIBusId", text, ctypes.c_int(len(text)), device)
+        return text.value.decode()
+
+    def allocate(self, nbytes: int) -> DeviceMemory:
+        """An allocation of its own on the current device."""
+        pointer = _Pointer()
+        self._call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(nbytes))
+        return DeviceMemory(pointer.value, nbytes)
+
+    def free(self, memory: DeviceMemory) -> None:
+        """Waits, as CUDA does, for all that the device has to do."""
+        self._call("cuMemFree_v2", _Pointer(memory.address))
+
+    def pin(self, address: int, nbytes: int) -> None:
+        """Let the device copy from this host memory at full speed."""
+        flags = ctypes.c_uint(_REGISTER_PORTABLE)
+        self._call("cuMemHostRegister_v2", ctypes.c_void_p(address), ctypes.c_size_t(nbytes), flags)
+
+    def unpin(self, address: int) -> None:
+        """No copy from it may be under way."""
+        self._call("cuMemHostUnregister", ctypes.c_void_p(address))
+
+    def copy_to_device(self, memory: DeviceMemory, address: int, nbytes: int) -> None:
+        """From host memory, and wait for it."""
+        self._call("cuMemcpyHtoD_v2", _Pointer(memory.address), ctypes.c_void_p(address), ctypes.c_size_t(nbytes))
+
+    def copy_to_host(self, address: int, memory: DeviceMemory, nbytes: int) -> None:
+        """To host memory, and wait for it."""
+        self._call("cuMemcpyDtoH_v2", ctypes.c_void_p(address), _Pointer(memory.address), ctypes.c_size_t(nbytes))
+
+    def _call(self, name: str, *arguments: object) -> None:
+        code = getattr(self._library, name)(*arguments)
+        if code:
+            raise UnsupportedError(f"CUDA's driver answers {name} with error {code}", _HINT)
+
+
+@cache
+def load_driver() -> CudaDriver:
+    """The one of this machine.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    try:
+        return CudaDriver(ctypes.CDLL(_LIBRARY))
+    except OSError as exc:
+        raise UnsupportedError(
+            f"no CUDA driver here: {exc}", "Install NVIDIA's driver, or check the container"
+        ) from exc

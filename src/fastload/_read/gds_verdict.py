@@ -1,0 +1,103 @@
+"""Does GPUDirect Storage pay here? Asked once per boot, mount and device, by a process of its own.
+
+Of its own, because cuFile may hang, crash, or close descriptors that are not its; what happens to that process happens
+to nobody else. Its limit is kept twice: by whoever waits for it, and by an alarm of its own, should nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastload._read.measured import boot_id
+
+if TYPE_CHECKING:
+    from fastload._read.measured import Measured
+    from fastload._read.reader import File
+
+LIMIT_S = 10
+_KIND = "gds"
+_CHILD = "from fastload._read.gds_probe import main; main()"
+_SAID_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether what remains of a load should go past the host, and why."""
+
+    is_on: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the probe is asked."""
+
+    path: str
+    """A file that is to be read: the probe reads a part of it, and not through the page cache."""
+    ordinal: int
+    """The device, as CUDA numbers it for this process and its children."""
+    limit_s: int = LIMIT_S
+    compat_mode: str = "OFF"
+    """See :class:`fastload._read.gds.CuFiles`."""
+
+
+def verdict_key(file: File, device: str) -> str:
+    """Boot, mount and device: what a verdict holds for."""
+    number = f"{os.major(file.identity.dev)}:{os.minor(file.identity.dev)}"
+    return f"{boot_id()} {number} {device}"
+
+
+def find_verdict(measured: Measured, key: str) -> Verdict | None:
+    """One that was kept."""
+    facts = measured.find(_KIND, key) or {}
+    is_on, reason = facts.get("is_on"), facts.get("reason")
+    return Verdict(is_on, reason) if isinstance(is_on, bool) and isinstance(reason, str) else None
+
+
+def keep_verdict(measured: Measured, key: str, verdict: Verdict) -> bool:
+    """For the next process of this boot; False where it cannot be written."""
+    return measured.keep(_KIND, key, asdict(verdict))
+
+
+def ask_probe(question: Question) -> Verdict:
+    """Run the probe and wait for it, for ``question.limit_s`` at most."""
+    if not sys.executable:
+        return Verdict(is_on=False, reason="the probe needs a Python to run in, and sys.executable is empty")
+    command = [sys.executable, "-c", _CHILD, json.dumps(asdict(question))]
+    with tempfile.TemporaryDirectory(prefix="fastload-gds-") as folder:  # cuFile writes cufile.log where it runs
+        try:
+            done = subprocess.run(  # noqa: S603 - this Python, and a path that it was given
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=question.limit_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as exc:
+            late = Verdict(is_on=False, reason=f"the probe did not end within {question.limit_s} s")
+            return _parse_answer(exc.stdout) or late
+        except OSError as exc:
+            return Verdict(is_on=False, reason=f"the probe could not be started: {exc}")
+    return _parse_answer(done.stdout) or _explain_silence(done)
+
+
+def _parse_answer(printed: bytes | None) -> Verdict | None:
+    """The last line that was printed: libraries may have printed before."""
+    try:
+        answer: Any = json.loads((printed or b"").strip().splitlines()[-1])
+        return Verdict(is_on=bool(answer["is_on"]), reason=str(answer["reason"]))
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _explain_silence(done: subprocess.CompletedProcess[bytes]) -> Verdict:
+    said = done.stderr.strip().splitlines()[-1:] or [b"nothing"]
+    what = said[0][:_SAID_BYTES].decode(errors="replace")
+    return Verdict(is_on=False, reason=f"the probe ended with status {done.returncode} and said: {what}")

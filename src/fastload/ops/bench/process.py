@@ -1,0 +1,87 @@
+"""A measurement in a process of its own, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from fastload.ops.bench.checkpoint import GIB
+from fastload.ops.bench.contestants import BOUNDS
+from fastload.ops.bench.free_memory import make_free_memory
+from fastload.ops.bench.measure import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fastload.ops.bench.measure import Job
+
+_STAGING_BYTES = GIB // 2
+_READY = "ready\n"
+
+
+class LoadError(RuntimeError):
+    """A contestant did not deliver."""
+
+
+def run_job(
+    job: Job,
+    prepare: Callable[[Sequence[str]], object],
+    *,
+    timeout_s: float | None,
+    variables: Mapping[str, str] | None = None,
+) -> list[Sample]:
+    """Start the job's process, and bring the page cache into its state whenever it is ready to load.
+
+    Args:
+        job: what to load, and how often.
+        prepare: is given the paths before each load.
+        timeout_s: for all of it.
+        variables: the environment; None: this one.
+
+    Raises:
+        LoadError: it failed, or took too long.
+    """
+    command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables) as child:
+        limit = threading.Timer(timeout_s or threading.TIMEOUT_MAX, child.kill)
+        limit.daemon = True
+        limit.start()
+        complaint: list[str] = []
+        listener = threading.Thread(target=lambda: complaint.extend(child.stderr or ()), daemon=True)
+        listener.start()  # a child that complains at length must not wait for somebody to read it
+        try:
+            answer = _converse(child, job, prepare)
+            child.wait()
+            is_late = not limit.is_alive()
+        finally:
+            limit.cancel()
+        listener.join()
+    if is_late:
+        raise LoadError(f"took more than {timeout_s:.0f} s")
+    if child.returncode:
+        raise LoadError(([line.strip() for line in complaint if line.strip()] or [f"exit code {child.returncode}"])[-1])
+    return [Sample(**facts) for facts in json.loads(answer)]
+
+
+def _converse(child: subprocess.Popen[str], job: Job, prepare: Callable[[Sequence[str]], object]) -> str:
+    """Let it load whenever it says that it is ready; its last line is what it found."""
+    if child.stdout is None or child.stdin is None:
+        raise LoadError("no pipes to its process")
+    # The tensors, and once more the same, because a cold load may fill the page cache.
+    copies = 2 if job.trial.device == "cpu" and job.contestant not in BOUNDS else 0
+    line = ""
+    for line in child.stdout:
+        if line != _READY:
+            break
+        prepare(job.trial.files.paths)
+        make_free_memory(copies * job.trial.files.nbytes + _STAGING_BYTES)
+        try:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        except BrokenPipeError:  # it is gone; why, it says elsewhere
+            break
+    return line

@@ -1,0 +1,155 @@
+"""The benchmark for a machine with a GPU, as far as one without can try it: a rehearsal, its limits, its table."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import device_steps
+from device_report import draw, find_ceiling, render
+from device_run import Run, SkipError, Step
+from fastload.ops.bench.measure import Sample
+from pretended_cuda import pretended_cuda
+
+if TYPE_CHECKING:
+    import pytest
+
+_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "device.py"
+
+
+def test_a_rehearsal_names_what_it_skips(tmp_path: Path) -> None:
+    steps = [
+        "wheels",
+        "facts",
+        "gpu tests",
+        "pinned*",
+        "digests*",
+        "a model in tmpfs",
+        "tmpfs: *auto, turn 1",
+        "memory of l*",
+    ]
+    flags = ["--device", "cpu", "--size", "8M", "--memory", str(tmp_path), "--disk", str(tmp_path), "--steps", *steps]
+    command = [sys.executable, str(_SCRIPT), *flags, "--out", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+    found = json.loads((tmp_path / "out/device.json").read_text())
+    told = {name: (step["status"], step.get("why")) for name, step in found["steps"].items()}
+    assert told == {
+        "wheels": ("ok", None),
+        "facts": ("ok", None),
+        "gpu tests": ("skipped", "no GPU"),
+        "pinned host to device": ("skipped", "no GPU"),
+        "digests on the device": ("skipped", "triton is not installed"),
+        "a model in tmpfs": ("ok", None),
+        "tmpfs: fastload-auto, turn 1": ("ok", None),
+        "memory of load": ("ok", None),
+        "memory of load_into": ("ok", None),
+    }
+    samples = found["steps"]["tmpfs: fastload-auto, turn 1"]["samples"]
+    assert [sample["evidence"] for sample in samples] == ["manifest (recorded)"] * 3
+    table = (tmp_path / "out/device.md").read_text()
+    assert "- gpu tests: skipped: no GPU" in table
+    assert table in run.stdout
+    assert "fastload-auto" in (tmp_path / "out/device.svg").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # the models are gone
+
+
+def test_without_a_gpu_nothing_is_made_for_it(tmp_path: Path) -> None:
+    flags = ["--memory", str(tmp_path), "--disk", str(tmp_path), "--steps", "facts", "a model*", "tmpfs: fastload*"]
+    command = [sys.executable, str(_SCRIPT), *flags, "--out", str(tmp_path / "out")]
+    subprocess.run(command, capture_output=True, check=True, timeout=240)
+    steps = json.loads((tmp_path / "out/device.json").read_text())["steps"]
+    if torch.cuda.is_available():
+        assert steps["facts"]["found"]["has_gpu"]
+        return
+    del steps["facts"]
+    assert {step["why"] for step in steps.values()} == {"no GPU"}
+
+
+def step(name: str, run: Any, **facts: Any) -> Step:
+    return Step(name, 5, 1, run, **{"needs_gpu": False, **facts})
+
+
+def test_one_failure_costs_one_row_and_every_row_is_written_at_once(tmp_path: Path) -> None:
+    run = Run(tmp_path / "device.json", budget_s=100)
+    seen: list[float] = []
+
+    def fail(_: float) -> dict[str, Any]:
+        raise ValueError("broken")
+
+    def skip(_: float) -> dict[str, Any]:
+        raise SkipError("not here")
+
+    def note(limit_s: float) -> dict[str, Any]:
+        seen.append(limit_s)
+        assert json.loads((tmp_path / "device.json").read_text())["steps"].keys() == {"a", "b"}
+        return {"found": {"x": 1}}
+
+    for each in (step("a", fail), step("b", skip), step("c", note), step("d", note, needs=("no_such_package",))):
+        run.take(each)
+    told = {name: (s["status"], s.get("why")) for name, s in run.record.steps.items()}
+    assert told == {
+        "a": ("failed", "ValueError: broken"),
+        "b": ("skipped", "not here"),
+        "c": ("ok", None),
+        "d": ("skipped", "no_such_package is not installed"),
+    }
+    assert seen == [5]
+
+
+def test_what_the_budget_has_no_room_for_is_skipped_by_name(tmp_path: Path) -> None:
+    run = Run(tmp_path / "device.json", budget_s=0.5)
+    run.take(step("late", lambda _: {}))
+    assert run.record.steps["late"]["status"] == "skipped"
+    assert "it wants 1" in run.record.steps["late"]["why"]
+
+
+def sample(gb_per_s: float, peak_device_bytes: int = 0) -> dict[str, Any]:
+    seconds = 1 / gb_per_s
+    facts = Sample("x", seconds, seconds, 0.0, 1.0, 10**9, 10**9, 0, 7, "pinned: why", "manifest", peak_device_bytes)
+    return asdict(facts)
+
+
+def test_the_table_has_the_first_load_the_others_and_the_targets() -> None:
+    steps: dict[str, Any] = {
+        "pinned host to device": {
+            "status": "ok",
+            "found": {"gb_per_s": {"1 streams": {"median": 40.0}, "2 streams": {"median": 50.0}}},
+        },
+        "tmpfs: fastload-auto, turn 1": {
+            "status": "ok",
+            "samples": [sample(20), sample(48, 10**9 + (64 << 20)), sample(49)],
+        },
+        "tmpfs: fastload-auto, turn 2": {"status": "ok", "samples": [sample(10), sample(50)]},
+        "tmpfs: instanttensor, turn 1": {"status": "ok", "samples": [sample(16), sample(47)]},
+        "cold disk: read-direct, turn 1": {"status": "failed", "why": "it broke"},
+    }
+    assert find_ceiling(steps) == 50.0
+    text = render({"gpu": "one"}, steps)
+    row = next(line for line in text.splitlines() if "tmpfs: fastload-auto" in line)
+    assert [cell.strip() for cell in row.split("|")[2:6]] == ["15.00", "49.00", "48.00-50.00", "0.98"]
+    assert "- cold disk: read-direct, turn 1: failed: it broke" in text
+    assert "- met tmpfs: steady / pinned H2D >= 0.92: 0.980" in text
+    assert "- met tmpfs: steady / min(1.05 x InstantTensor, 0.95 x H2D) >= 1: 1.032" in text
+    assert "- MISSED tmpfs: first load / fastest peer's > 1: 0.938" in text
+    assert draw(steps).count("<rect") == 3
+
+
+def test_the_ceiling_is_measured_by_copies_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_steps, "_COPIES", 32)
+    monkeypatch.setattr(device_steps, "_ROUNDS", 2)
+    monkeypatch.setattr(device_steps, "_SLOT_BYTES", 1 << 16)
+    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: machine.run_all())
+        found = device_steps.measure_ceiling("cuda:0")
+        assert not any(stream.queue for stream in machine.streams)
+    assert found["pinned"]
+    assert found["gb_per_s"].keys() == {"1 streams", "2 streams", "8 streams"}
+    assert all(rate["min"] > 0 for rate in found["gb_per_s"].values())
+    assert machine.registered == {}

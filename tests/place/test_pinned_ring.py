@@ -1,0 +1,111 @@
+"""Slots that are pinned before anybody knows what is to be loaded, on the pretended device."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from fastload._load.target import pinning_early
+from fastload._place import cuda_memory
+from fastload._place.cuda_memory import PinnedSlot
+from fastload._place.pinned_ring import PinnedRing
+from pretended_cuda import DEVICE, Machine, pretended_cuda
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KIB = 1 << 10
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
+        yield machine
+
+
+def wait_for_slots(machine: Machine, count: int) -> None:
+    for _ in range(10_000):
+        if len(machine.registered) == count:
+            return
+        threading.Event().wait(0.001)
+    pytest.fail(f"{len(machine.registered)} slots of {count}")
+
+
+def test_slots_are_made_beside_and_taken(machine: Machine) -> None:
+    ring = PinnedRing(DEVICE, 64 * KIB, 128, 4)
+    wait_for_slots(machine, 4)
+    taken = [ring.take(64 * KIB, 128) for _ in range(5)]
+    assert [slot is not None for slot in taken] == [True] * 4 + [False]
+    for slot in taken[:4]:
+        assert slot is not None
+        assert (len(slot.memory), slot.room.numel(), slot.is_pinned) == (64 * KIB, 128, True)
+        slot.unpin()
+    ring.close()
+    assert not machine.registered
+
+
+def test_what_nobody_took_is_unpinned(machine: Machine) -> None:
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 3)
+    wait_for_slots(machine, 3)
+    assert ring.take(32 * KIB, 0) is None, "slots of another size are of no use"
+    ring.close()
+    assert not machine.registered
+    ring.close()
+
+
+def test_a_ring_that_is_dropped_unpins(machine: Machine) -> None:
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 3)
+    wait_for_slots(machine, 3)
+    del ring
+    assert not machine.registered
+
+
+def test_the_first_taker_ends_the_making(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From then on each lane pins its own, all of them at once."""
+    making, go_on = threading.Event(), threading.Event()
+    pin = PinnedSlot._pin
+
+    def slow(slot: PinnedSlot) -> bool:
+        making.set()
+        assert go_on.wait(20)
+        return pin(slot)
+
+    monkeypatch.setattr(cuda_memory.PinnedSlot, "_pin", slow)
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 100)
+    assert making.wait(20)
+    assert ring.take(64 * KIB, 0) is None, "who takes does not wait"
+    go_on.set()
+    ring.close()
+    assert not machine.registered
+    assert "fastload-pinning" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_where_pinning_is_refused_the_making_ends(machine: Machine) -> None:
+    machine.refuse_to_pin(False, True)
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 100)
+    wait_for_slots(machine, 1)
+    ring.close()
+    assert not machine.registered
+
+
+def test_an_error_while_planning_unpins(machine: Machine) -> None:
+    def plan() -> None:
+        with pinning_early(DEVICE, 256 << 20) as ring:
+            assert ring is not None
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        plan()
+    assert not machine.registered
+
+
+def test_host_memory_and_small_staging_need_none(machine: Machine) -> None:
+    with pinning_early(torch.device("cpu"), 256 << 20) as ring:
+        assert ring is None
+    with pinning_early(DEVICE, 64 << 20) as ring:
+        assert ring is None
+    assert not machine.registered

@@ -1,0 +1,74 @@
+"""Sources of a model other than all of its main files: what vLLM's own loader makes of them, this one does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from vllm.config import LoadConfig
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+from fastload.integrations.vllm.loader import FastloadLoader
+from writing import write_index
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SHARDS = {
+    "model-00001-of-00002.safetensors": {"vision.a": torch.arange(3.0), "language_model.b": torch.arange(4.0)},
+    "model-00002-of-00002.safetensors": {"language_model.c": torch.arange(5.0)},
+}
+_HEAD = {"weight": torch.arange(6.0)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two shards by an index; beside it a head as safetensors, one as torch saves it, and a tower in a subfolder."""
+    for name, tensors in _SHARDS.items():
+        save_file(tensors, tmp_path / name)
+    write_index(tmp_path, {name: shard for shard, tensors in _SHARDS.items() for name in tensors})
+    save_file(_HEAD, tmp_path / "head.safetensors")
+    torch.save(_HEAD, tmp_path / "head.pt")
+    (tmp_path / "tower").mkdir()
+    save_file(_HEAD, tmp_path / "tower" / "model.safetensors")
+    return tmp_path
+
+
+def _load(loader: DefaultModelLoader, folder: Path, **source: Any) -> dict[str, torch.Tensor]:
+    return dict(loader._get_weights_iterator(DefaultModelLoader.Source(str(folder), None, **source)))
+
+
+def _load_both(folder: Path, **source: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    ours = _load(FastloadLoader(LoadConfig(load_format="fastload")), folder, **source)
+    return ours, _load(DefaultModelLoader(LoadConfig(load_format="hf")), folder, **source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {},
+        {"prefix": "all."},
+        {"prefix": "head.", "allow_patterns_overrides": ["nothing*", "head.safetensors"]},
+        {"prefix": "head.", "allow_patterns_overrides": ["head.pt"]},
+        {"subfolder": "tower", "prefix": "tower."},
+    ],
+)
+def test_names_and_tensors_are_those_of_the_default_loader(source: dict[str, Any], folder: Path) -> None:
+    ours, expected = _load_both(folder, **source)
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_is_no_safetensors_is_said_to_be_unverified(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loader = FastloadLoader(LoadConfig(load_format="fastload"))
+    _load(loader, folder, allow_patterns_overrides=["head.pt"])
+    assert "unverified, since it is no safetensors" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(DefaultModelLoader, "_init_mm_encoder_only_weight_filter"), reason="since vLLM 0.31")
+def test_shards_of_a_language_model_that_is_left_out_are_not_read(folder: Path) -> None:
+    loader = FastloadLoader(LoadConfig(load_format="fastload"))
+    loader._encoder_only_lm_prefixes = ("language_model.",)
+    assert _load(loader, folder).keys() == {"vision.a", "language_model.b"}
