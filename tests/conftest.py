@@ -25,6 +25,7 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # discard: nobody listens
         patch.setenv("HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub-cache")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # where measurements are kept
         ours = ("CONFIG", "LOCAL", "SHARED", "MANIFESTS")
         for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", *(f"FASTLOAD_{each}" for each in ours)):
             patch.delenv(name, raising=False)

@@ -29,6 +29,10 @@ class FakeKvikio:
     CompatMode = CompatMode
     __spec__ = importlib.machinery.ModuleSpec("kvikio", None)
 
+    @property
+    def file_type(self) -> type[FakeFile]:
+        return FakeFile
+
     def __init__(self, failures: dict[str, list[Exception]] | None = None) -> None:
         self.failures = {name: deque(errors) for name, errors in (failures or {}).items()}
         self.defaults = self
@@ -59,7 +63,7 @@ class FakeKvikio:
         assert flags == "r"
         self.fail("open")
         self.opened_in.append(self.settings["compat_mode"])
-        return FakeFile(self, str(path))
+        return self.file_type(self, str(path))
 
     def memory_register(self, memory: Any) -> None:
         assert self.settings["compat_mode"] is CompatMode.OFF, "kvikio registers nothing while it prefers POSIX"
@@ -89,8 +93,12 @@ class FakeFile:
         wanted = size if self._kvikio.short is None else min(size, self._kvikio.short)
         content = os.pread(self._descriptor, wanted, file_offset)
         self._kvikio.written(address, memory.nbytes)
-        ctypes.memmove(address + dev_offset, content, len(content))
+        self.put(address + dev_offset, content)
         return len(content)
+
+    def put(self, address: int, content: bytes) -> None:
+        """The device's memory is the host's."""
+        ctypes.memmove(address, content, len(content))
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -29,6 +29,7 @@ int cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
 int cuCtxCreate_v2(void **ctx, unsigned flags, int device) { *ctx = context; return OK; }
 int cuCtxCreate_v4(void **ctx, void *parameters, unsigned flags, int device) { *ctx = context; return OK; }
 int cuCtxDestroy_v2(void *ctx) { return OK; }
+int cuCtxSetCurrent(void *ctx) { return OK; }
 int cuCtxPushCurrent_v2(void *ctx) { return OK; }
 int cuCtxPopCurrent_v2(void **ctx) { if (ctx) *ctx = context; return OK; }
 int cuCtxGetCurrent(void **ctx) { *ctx = context; return OK; }

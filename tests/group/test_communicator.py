@@ -77,14 +77,6 @@ def test_a_failure_is_told_with_its_cause_and_the_first_counts(ranks: list[Commu
         assert not each.is_whole
 
 
-def test_an_end_without_a_farewell_is_a_failure(ranks: list[Communicator]) -> None:
-    """As when a process is killed: the kernel closes its connections."""
-    for connection in ranks[2]._mesh.control.values():
-        connection.shutdown(socket.SHUT_RDWR)
-    with pytest.raises(fastload.GroupError, match="rank 2 ended without a word"):
-        ranks[0].gather(None)
-
-
 def test_whoever_has_left_is_not_waited_for(ranks: list[Communicator]) -> None:
     ranks[2].leave()
     assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2

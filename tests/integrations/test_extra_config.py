@@ -27,6 +27,7 @@ _VALUES: dict[str, Any] = {
     "reader": "direct",
     "staging_bytes": "64Mi",
     "device_bytes": "1Gi",
+    "gds": "on",
 }
 
 

@@ -115,6 +115,25 @@ def test_the_machine_and_the_file_have_their_say(journey: Journey, monkeypatch: 
     assert why_not(journey, gds="on") == "no nvidia-fs"
 
 
+def test_a_verdict_holds_for_one_mount(journey: Journey) -> None:
+    shard = journey.checkpoint.shards[0]
+    elsewhere = replace(shard, identity=shard.identity._replace(dev=shard.identity.dev + 1))
+    choice = journey.proving.choices[0]
+    both = replace(
+        journey,
+        checkpoint=Checkpoint((shard, elsewhere), None),
+        proving=replace(journey.proving, choices={0: choice, 1: choice}),
+    )
+
+    def served(**settings: str) -> frozenset[int]:
+        reads = open_device_reads(both, DEVICE, decide_settings(None, settings, {"HOME": "/nowhere"}))
+        assert reads is not None
+        return reads._served
+
+    assert served() == {0}
+    assert served(gds="on") == {0, 1}
+
+
 def test_digests_of_whole_files_are_the_cpus(journey: Journey) -> None:
     serial = replace(journey, proving=replace(journey.proving, on_host=frozenset({0})))
     assert "which the CPU takes" in why_not(serial)

@@ -301,7 +301,7 @@ class Machine(TorchFunctionMode):
     def answer(self, *_: Any) -> int:
         return 0
 
-    cuInit = cuDeviceGet = cuDeviceGetPCIBusId = cuDevicePrimaryCtxRetain = cuCtxPushCurrent_v2 = answer  # noqa: N815 - as CUDA calls them
+    cuInit = cuDeviceGet = cuDeviceGetPCIBusId = cuDevicePrimaryCtxRetain = cuCtxSetCurrent = answer  # noqa: N815 - as CUDA calls them
 
     def cuMemAlloc_v2(self, pointer: Any, nbytes: Any) -> int:  # noqa: N802 - as CUDA calls it
         code = self.plain_answers.popleft() if self.plain_answers else 0

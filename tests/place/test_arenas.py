@@ -56,9 +56,9 @@ def test_memory_is_let_go_after_the_last_of_its_tensors() -> None:
     arenas = Arenas(placements(5, 5, 5), Counted())
     made = arenas.get(5)
     for _ in range(2):
-        arenas.release(5)
+        assert arenas.take(5) is made
         assert arenas.get(5) is made
-    arenas.release(5)
+    assert arenas.take(5) is made
     assert arenas.get(5) is not made
 
 
@@ -66,15 +66,16 @@ def test_one_arena_is_let_go_without_another() -> None:
     arenas = Arenas(placements(0, 1), Counted())
     other = arenas.get(1)
     arenas.get(0)
-    arenas.release(0)
+    arenas.take(0)
     assert arenas.get(1) is other
 
 
-def test_what_is_nowhere_has_no_memory_to_let_go() -> None:
-    arenas = Arenas(placements(NOWHERE, 0, NOWHERE), Counted())
-    made = arenas.get(0)
-    arenas.release(NOWHERE)
-    assert arenas.get(0) is made
+def test_taking_makes_memory_that_nothing_was_read_into() -> None:
+    """As of a mapping, whose bytes are there without anybody reading them."""
+    allocate = Counted()
+    arenas = Arenas(placements(NOWHERE, 0, 0), allocate)
+    assert arenas.take(0) is arenas.take(0)
+    assert allocate.made == [0]
 
 
 def test_memory_that_cannot_be_had_can_be_asked_for_again() -> None:

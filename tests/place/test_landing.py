@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from blake3 import blake3
 
 from fake_kvikio import FakeKvikio
@@ -149,6 +150,23 @@ def test_memory_that_cannot_be_registered_is_given_back(machine: Machine, tmp_pa
     load.finish()
     machine.run_all()
     load.assert_right()
+
+
+def test_memory_that_torch_cannot_take_is_given_back(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without numpy it does not know the interface by which memory is handed over."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Numpy is not available")
+
+    load = Load(machine, tmp_path)
+    monkeypatch.setattr(torch, "as_tensor", refuse)
+    with pytest.raises(RuntimeError, match="Numpy"):
+        load.bring(0, past_host=True, is_checked=False)
+    assert not machine.plain
+    assert not load.kvikio.registered.total()
+    load.lane.close()
 
 
 def test_a_device_without_such_memory_is_no_error_of_the_load(machine: Machine, tmp_path: Path) -> None:

@@ -138,10 +138,10 @@ def test_nothing_that_is_a_weight(tmp_path: Path) -> None:
 def test_the_deadline_ends_it_and_what_was_brought_waits(tmp_path: Path, leaks_nothing: None) -> None:
     files = model_files(shard_bytes=32 << 20)
     write_cache(tmp_path / "shared", REPO, COMMIT, files)
-    until_s = time.monotonic() + 0.5
+    journals = tmp_path / "local/models--org--name/.fastload/journals"
 
     def check_time() -> None:
-        if time.monotonic() > until_s:
+        if any(path.read_bytes().count(b"\n") > 1 for path in journals.iterdir()):  # more than its head
             raise DeadlineError(0.5, "warming")
 
     settings = replace(decide_settings(None, {}), max_rate=40 << 20)
@@ -158,4 +158,4 @@ def test_the_pace_is_kept_by_many_threads_together() -> None:
     begin_s = time.monotonic()
     for _ in range(20):
         time.sleep(pace.delay_s(200_000))
-    assert 0.25 < time.monotonic() - begin_s < 0.6
+    assert 0.25 < time.monotonic() - begin_s < 2

@@ -157,7 +157,7 @@ def test_who_holds_the_room_for_too_long_is_not_waited_for(tmp_path: Path, monke
         fcntl.flock(file, fcntl.LOCK_EX)
         begin_s = time.monotonic()
         with reserving(str(tmp_path), 1, _limits(), None):
-            assert 0.2 <= time.monotonic() - begin_s < 1
+            assert 0.2 <= time.monotonic() - begin_s < 2.5
 
 
 def test_the_next_one_gets_in_as_soon_as_the_room_is_free(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_next_one_gets_in_as_soon_as_the_room_is_free(tmp_path: Path) -> Non
         threading.Timer(0.1, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
         begin_s = time.monotonic()
         with reserving(str(tmp_path), 1, _limits(), None):
-            assert 0.05 < time.monotonic() - begin_s < 1
+            assert 0.05 < time.monotonic() - begin_s < 2.5, "3 s would be all of its patience"
 
 
 def test_where_locks_do_not_work_the_disk_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_where_locks_do_not_work_the_disk_decides(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(fcntl, "flock", refuse)
     begin_s = time.monotonic()
     with reserving(str(tmp_path), 1, _limits(), None):
-        assert time.monotonic() - begin_s < 0.5
+        assert time.monotonic() - begin_s < 2.5, "3 s would be all of its patience"
 
 
 def test_a_lock_of_another_user_can_be_held_nevertheless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

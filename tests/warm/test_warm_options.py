@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
-from warming import FASTLOAD, MIB, Tiers, as_json, content, large_shard, tree
+from warming import FASTLOAD, MIB, Tiers, as_json, content, eventually, large_shard, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,9 @@ def large(tmp_path: Path) -> Tiers:
 
 def test_deadline(large: Tiers) -> None:
     begin_s = time.monotonic()
-    done = large.run("warm", REPO, "--max-rate", "8Mi", "--deadline", "1s")
+    done = large.run("warm", REPO, "--max-rate", "1Mi", "--deadline", "1s")
     assert done.returncode == 19, done.stderr
-    assert time.monotonic() - begin_s < 4
+    assert time.monotonic() - begin_s < 15, "it would take forty"
     assert "run it again" in done.stderr and done.stdout == ""
     assert large.warm(REPO, "--deadline", "60s").exists()
 
@@ -46,7 +46,7 @@ def test_deadline(large: Tiers) -> None:
 def test_max_rate(large: Tiers) -> None:
     begin_s = time.monotonic()
     large.warm(REPO, "--max-rate", "20Mi")
-    assert 2.0 * 0.9 < time.monotonic() - begin_s < 2.0 * 1.2 + 0.5  # half a second to start
+    assert 2.0 * 0.9 < time.monotonic() - begin_s < 8.0, "2 s, and what a busy machine takes to start"
 
 
 def test_to_a_root_and_to_the_first_shared(tiers: Tiers, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_jitter_ends_at_the_deadline(tiers: Tiers) -> None:
     begin_s = time.monotonic()
     done = tiers.run("warm", REPO, "--jitter", "1000000h", "--deadline", "0.5s")
     assert done.returncode == 19, done.stderr
-    assert time.monotonic() - begin_s < 4
+    assert time.monotonic() - begin_s < 30
 
 
 def test_retries_of_a_hub_that_is_away_end_at_the_deadline(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_retries_of_a_hub_that_is_away_end_at_the_deadline(tmp_path: Path) -> No
         begin_s = time.monotonic()
         done = tiers.run("warm", REPO, "--deadline", "1s")
         assert done.returncode == 10 and "no connection" in done.stderr, "the cause, and not only that time is over"
-        assert time.monotonic() - begin_s < 5
+        assert time.monotonic() - begin_s < 12, "six attempts take half a minute"
 
 
 def test_plain_of_a_plain_folder_follows_its_changes(tiers: Tiers) -> None:
@@ -220,7 +220,7 @@ def test_slots_let_so_many_copy_at_once(large: Tiers) -> None:
     words = ("--slots", "1", "--max-rate", "16Mi")
     begin_s = time.monotonic()
     first = large.start("warm", REPO, *words)
-    time.sleep(0.7)
+    eventually(lambda: any((large.shared / ".locks/fastload").glob("slot-0*.lease")))
     second = large.start("warm", "org/other", *words)
     _, told = second.communicate(timeout=60)
     assert (first.wait(), second.returncode) == (0, 0), told

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from fastload._verify.manifest import Manifest, parse_manifest
 from writing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 MIB = 1 << 20
@@ -36,7 +37,8 @@ def large_shard(nbytes: int, seed: int) -> bytes:
 def environment(**more: str) -> dict[str, str]:
     """This process's, without what would choose tiers, and without network."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("FASTLOAD_", "HF_", "XDG_"))}
-    return {**kept, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **more}
+    off = ("XET", "PROGRESS_BARS", "TELEMETRY", "UPDATE_CHECK")  # the command looks for a newer one of itself, on PyPI
+    return {**kept, **{f"HF_HUB_DISABLE_{what}": "1" for what in off}, **more}
 
 
 @dataclass
@@ -91,12 +93,39 @@ class Tiers:
         path = self.repo(name) / ".fastload" / "manifests" / f"{commit}.json"
         return parse_manifest(path.read_bytes(), path=str(path))
 
+    def wait_staged(self, name: str, folder: Path | None = None) -> None:
+        """Until a block is on its way in, of the repo ``name`` or into a plain ``folder``."""
+        journals = (folder or self.repo(name)) / ".fastload" / "journals"
+        eventually(lambda: any(b"\n" in path.read_bytes().split(b"\n", 1)[-1] for path in list_there(journals)))
+
     def staged(self, name: str) -> list[str]:
         """What lies in staging/ and journals/."""
         ours = self.repo(name) / ".fastload"
         return sorted(
             str(path.relative_to(ours)) for part in ("staging", "journals") for path in (ours / part).iterdir()
         )
+
+
+def list_there(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where there is none."""
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for it to become true: a moment as a rule, longer on a machine that is busy."""
+    end_s = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < end_s, "it never was so"
+        time.sleep(0.02)
+
+
+def wait_told(process: subprocess.Popen[str], words: str) -> str:
+    """Until a process has said so on stderr; that line. It must not be a process that says nothing more."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return line
+    raise AssertionError(f"it ended, and never said {words!r}")
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -110,24 +110,35 @@ def _open_offered(offer: Offer, file: File) -> Reader:
     return offer.open(next(offered for offered in offer.files if offered.path == file.path))
 
 
-def fetch(source: Source, settings: Settings, deadline: Deadline = NEVER) -> Fetched:
+def fetch(
+    source: Source,
+    settings: Settings,
+    deadline: Deadline = NEVER,
+    weighed: Callable[[Evidence], object] = lambda _: None,
+) -> Fetched:
     """The checkpoint that ``source`` means; reads headers and the index only.
+
+    Args:
+        source: what is wanted.
+        settings: all of them.
+        deadline: when to give up.
+        weighed: is told what proves the model where that is known before the headers, which are read then.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         DeadlineError: ``deadline`` is over.
     """
-    return deadline.within(lambda: _fetch(source, settings, deadline), lambda fetched: fetched.close())
+    return deadline.within(lambda: _fetch(source, settings, deadline, weighed), lambda fetched: fetched.close())
 
 
-def _fetch(source: Source, settings: Settings, deadline: Deadline) -> Fetched:
+def _fetch(source: Source, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]) -> Fetched:
     parsed = parse_model(source.model, source.revision, settings)
     if isinstance(parsed, str):
-        return _fetch_path(source, parsed, settings, deadline)
+        return _fetch_path(source, parsed, settings, deadline, weighed)
     found = search(parsed, tiers_of(settings))
     hub = hub_of(settings, patience_within(settings.deadline))
     if found.found is not None or hub is None:
-        return _fetch_stored(source, _Serving(parsed, require(found)), settings, deadline)
+        return _fetch_stored(source, _Serving(parsed, require(found)), settings, deadline, weighed)
     with ExitStack() as undo:
         undo.callback(hub.close)
         fetched = _fetch_from_hub(source, find_offer(parsed, hub, found), settings, deadline)
@@ -166,12 +177,15 @@ def _part(source: Source, folder: str) -> Part:
     return Part(os.path.join(folder, source.subfolder or ""), source.variant)
 
 
-def _fetch_path(source: Source, path: str, settings: Settings, deadline: Deadline) -> Fetched:
+def _fetch_path(
+    source: Source, path: str, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]
+) -> Fetched:
     """From where the user said; what proves it may be kept apart, never beside it."""
     stored = stored_at(path)
     if stored is None:
         return _fetch_folder(source, path, "path", NOTHING, ProofTally(), deadline.check)
     evidence = weigh(stored, no_better, settings)
+    weighed(evidence)
     fetched = _fetch_folder(source, path, "path", evidence, ProofTally(), deadline.check)
     return replace(fetched, record=_recorder(stored, evidence, settings, deadline))
 
@@ -209,13 +223,16 @@ class _Serving:
         return next((candidate for candidate in candidates if candidate.repo == self.stored.repo), candidates[0])
 
 
-def _fetch_stored(source: Source, serving: _Serving, settings: Settings, deadline: Deadline) -> Fetched:
+def _fetch_stored(
+    source: Source, serving: _Serving, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]
+) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     stored, candidate = serving.stored, serving.candidate
     repair = Repair(stored, settings)
     with ExitStack() as undo:
         undo.callback(repair.close)
         evidence, tally = weigh(stored, repair, settings), ProofTally()
+        weighed(evidence)
         if stored.tier == "local":  # alone may be written by a load
             restoring = Restoring(stored, repair, settings, deadline.check)
             fill_gaps(evidence, _part(source, stored.folder), lambda file: restoring.require(evidence, file, tally))

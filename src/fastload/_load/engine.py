@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
-from fastload._load.found import check_cast, finding
+from fastload._load.found import Call, check_cast, finding
 from fastload._load.into import choose_module_target, fill
 from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
 from fastload._load.stream import Weights
-from fastload._load.target import CudaTarget, Keeping, choose_target, pinning_early
+from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from fastload._load.request import Request
     from fastload._load.stream import Stream
+    from fastload._load.target import Target
+    from fastload._place.pinned_ring import PinnedRing
     from fastload.report import Report
 
 
@@ -41,8 +44,9 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     clock = Clock()
     dtype = None if request.dtype is None else parse_cast(request.dtype)
     own = parameters.own_tensors(module)
-    placed = parameters.find_sharded(module)
-    with finding(request, clock, "load_into", parameters.main_device(own.values()).type, placed) as found:
+    device = parameters.main_device(own.values())
+    call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
+    with pinning_early(device, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
         if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
             check_cast(found, request.source.subfolder)
@@ -51,6 +55,7 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
         destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
         keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
+        _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
 
@@ -60,16 +65,18 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     parsed = parse_device(device)
     cast = None if request.dtype is None else parse_cast(request.dtype)
     keeps_all = verb == "load"
-    with (
-        pinning_early(parsed, request.settings.staging_bytes) as ring,
-        finding(request, clock, verb, parsed.type) as found,
-    ):
+    call = Call(verb, parsed.type, partial(choose_digests, parsed))  # while headers are read, its kernels are compiled
+    with pinning_early(parsed, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
         keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=bool(found.cuts))
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
-        if isinstance(target, CudaTarget):
-            target.ring = ring
+        _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)
+
+
+def _hand_over(ring: PinnedRing | None, target: Target) -> None:
+    if isinstance(target, CudaTarget):
+        target.ring = ring

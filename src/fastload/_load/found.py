@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import Fetched, fetch
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from fastload._clock import Clock
+    from fastload._fetch.evidence import Evidence
     from fastload._format.header import TensorInfo
     from fastload._load.request import Request
     from fastload._plan.ranges import Range, Spread
@@ -64,29 +64,34 @@ class Found:
         return tuple(map(unite, ranges))
 
 
-@contextmanager
-def finding(
-    request: Request, clock: Clock, verb: str, device: str, sharded: Mapping[str, object] = MappingProxyType({})
-) -> Iterator[Found]:
-    """Resolve and read the headers; what was opened for that is closed again if the ``with`` ends by an error.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What was called, and what is there already."""
 
-    Args:
-        request: what the caller wants.
-        clock: leaves the stage of resolving.
-        verb: which function was called, on a device of which kind: all ranks of a group must have done the same.
-        device: see ``verb``.
-        sharded: DTensors that are there already, by name.
+    verb: str
+    device: str
+    """The kind of it: all ranks of a group must have called the same, for the same."""
+    weighed: Callable[[Evidence], object]
+    """Is told what proves the model, before the headers are read if it can be."""
+    sharded: Mapping[str, object] = field(default_factory=dict)
+    """DTensors that are there, by name."""
+
+
+@contextmanager
+def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
+    """Resolve and read the headers; what was opened for that is closed again if the ``with`` ends by an error.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         UnsupportedError: a wanted tensor has a dtype that this torch lacks.
+        GroupError: another rank failed, or wants something else.
     """
     with ExitStack() as undo:
         party = None if request.group is None else undo.enter_context(Party(find_seat(request.group), request))
         if party is None:
-            fetched = fetch(request.source, request.settings, request.deadline)
+            fetched = fetch(request.source, request.settings, request.deadline, call.weighed)
         else:
-            fetched = party.fetch(verb, device)
+            fetched = party.fetch(call.verb, call.device, call.weighed)
         undo.callback(fetched.close)
         clock.enter("plan")
         found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors), EVERYTHING)
@@ -94,7 +99,7 @@ def finding(
             party.check_content(fetched, found.infos)
         for info in found.infos:
             torch_layout(info)
-        parts = choose_parts(merge_shard(request.shard, sharded), found.infos, find_position(request.group))
+        parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, find_position(request.group))
         wanted = found.wanted
         yield replace(_want(fetched, lambda name: wanted(name) and parts.keeps(name), parts), party=party)
         undo.pop_all()

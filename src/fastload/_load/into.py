@@ -94,7 +94,7 @@ def choose_module_target(destinations: Destinations, keeping: Keeping, settings:
         return choose_target(destinations.device, keeping, settings, fetched)
     if destinations.device.type == "cuda":
         return CudaModuleTarget(
-            destinations, keeping, settings.device_bytes, choose_digests(destinations.device, fetched)
+            destinations, keeping, settings.device_bytes, choose_digests(destinations.device, fetched.evidence)
         )
     return HostModuleTarget(destinations, keeping)
 

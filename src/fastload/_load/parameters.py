@@ -251,7 +251,7 @@ def _holds_exactly(tensor: torch.Tensor, info: TensorInfo) -> bool:
 
 
 def main_device(tensors: Iterable[torch.Tensor]) -> torch.device:
-    """Where most of their bytes are, if that is a CUDA device, else the CPU."""
+    """The CUDA device on which most of them are; else the CPU."""
     sizes: Counter[torch.device] = Counter()
     for tensor in tensors:
         sizes[tensor.device] += tensor.nbytes

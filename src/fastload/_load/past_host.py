@@ -81,7 +81,11 @@ def _admit(journey: Journey, settings: Settings) -> tuple[frozenset[int], str]:
         )
         reasons[number] = on_host or check_file(shard, allows_cached=allows_cached)
     refused = next(filter(None, reasons.values()), "nothing is to be read")
-    return frozenset(number for number, reason in reasons.items() if not reason), refused
+    served = [number for number, reason in reasons.items() if not reason]
+    mounts = {number: journey.checkpoint.shards[number].identity.dev for number in served}
+    if settings.gds == "auto" and settings.reader != _NAME:  # a verdict holds for one mount
+        served = [number for number in served if mounts[number] == mounts[served[0]]]
+    return frozenset(served), refused
 
 
 def _check_load(settings: Settings) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import TURN, Busy
+from fastload._load.depth import tune
 from fastload._load.group.planning import open_exchange, plan_load
 from fastload._load.held import Held, Tee
 from fastload._load.past_host import Journey, open_device_reads
@@ -17,6 +18,7 @@ from fastload._load.staging import Staging, divide_staging
 from fastload._load.stream import Job, Stream
 from fastload._place.budget import host_headroom
 from fastload._progress import choose_progress
+from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
 
@@ -43,7 +45,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         UsageError: ``staging_bytes`` is too small for the device.
     """
     checkpoint, settings, deadline, party = found.fetched.checkpoint, request.settings, request.deadline, found.party
-    choices = deadline.within(lambda: _choose_readers(found, settings.reader))
+    choices = deadline.within(lambda: _choose_readers(found, settings))
     is_device, digests = device.type != "cpu", found.fetched.evidence.has_blocks
     depth = max((_find_depth(choice, is_device, digests) for choice in choices.values()), default=1)
     peers = 0 if party is None else party.communicator.size - 1
@@ -143,11 +145,13 @@ def _find_depth(choice: Choice, is_device: bool, digests: bool) -> int:  # noqa:
     return choice.digesting_depth if digests and choice.digesting_depth else choice.depth
 
 
-def _choose_readers(found: Found, wanted: str) -> dict[int, Choice]:
+def _choose_readers(found: Found, settings: Settings) -> dict[int, Choice]:
     """A reader per shard that holds a wanted tensor."""
     fetched = found.fetched
     checkpoint = fetched.checkpoint
-    if found.party is not None:  # what this rank will read is not known yet
-        return {n: fetched.choose(shard, wanted) for n, shard in enumerate(checkpoint.shards) if found.party.reads}
-    shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
-    return {shard: fetched.choose(checkpoint.shards[shard], wanted) for shard in sorted(shards)}
+    if found.party is None:
+        shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
+    else:  # what this rank will read is not known yet
+        shards = set(range(len(checkpoint.shards))) if found.party.reads else set()
+    choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader) for shard in sorted(shards)}
+    return tune(choices, checkpoint.shards, Measured(settings.measurements))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import TensorInfo
     from fastload._place.placer import Placer
@@ -231,7 +232,7 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fe
             raise UnsupportedError('reader="mmap" serves device="cpu" only', 'Use reader="auto"')
         return MappedTarget(fetched.checkpoint, keeping)
     if device.type == "cuda":
-        return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched))
+        return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched.evidence))
     return HostTarget(keeping)
 
 
@@ -251,6 +252,6 @@ def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRi
         raise
 
 
-def choose_digests(device: torch.device, fetched: Fetched) -> DeviceDigests | None:
-    """Those of ``device``, whose kernels are compiled from now on, if blocks are what is known of ``fetched``."""
-    return DeviceDigests(device) if fetched.evidence.has_blocks else None
+def choose_digests(device: torch.device, evidence: Evidence) -> DeviceDigests | None:
+    """Those of ``device``, whose kernels are compiled from the first call on, if blocks are what is known."""
+    return DeviceDigests(device) if evidence.has_blocks and device.type == "cuda" else None

@@ -96,8 +96,7 @@ class CudaPlacer:
         if arena == NOWHERE:
             tensor = view_bytes(torch.empty(0, dtype=torch.uint8, device=self._device), info)
         else:
-            memory, _ = self._arenas.get(arena)
-            self._arenas.release(arena)
+            memory, _ = self._arenas.take(arena)
             current = torch.cuda.current_stream(self._device)
             if current != self._home:
                 memory.record_stream(current)

@@ -59,9 +59,8 @@ class HostPlacer:
         if arena == NOWHERE:
             tensor = tensor_over(memoryview(b""), info)
         else:
-            memory = self._arenas.get(arena)
+            memory = self._arenas.take(arena)
             buffer = memory[offset : offset + info.nbytes]
-            self._arenas.release(arena)
             tensor = tensor_over(self._own(buffer, len(memory), info.dtype.alignment_bytes), info)
         if self._cast is not None and is_castable(info):
             return cast_tensor(tensor, self._cast)

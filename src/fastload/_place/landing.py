@@ -20,20 +20,22 @@ class LandingBuffer:
     """Registered with cuFile; ``free`` is the event after which it may be written again."""
 
     def __init__(self, device: torch.device, nbytes: int, files: CuFiles) -> None:
-        """Needs the device's context to be the thread's current one.
+        """Made by the thread that reads.
 
         Raises:
             UnsupportedError: no such memory is left, or cuFile does not take it.
         """
         self._files = files
         self._driver = load_driver()
+        # torch makes a context current on a thread when it must, which may not have been yet.
+        self._driver.enter(device.index)
         self.memory = self._driver.allocate(nbytes)
         try:
+            self.tensor = torch.as_tensor(self.memory, device=device)  # needs numpy, as torch wants it
             files.register(self.memory)
         except BaseException:
             self._driver.free(self.memory)
             raise
-        self.tensor = torch.as_tensor(self.memory, device=device)
         self.free = torch.cuda.Event(blocking=True)  # as for a pinned slot
 
     def close(self) -> None:

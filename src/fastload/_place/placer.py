@@ -91,13 +91,18 @@ class Arenas(Generic[Memory]):
     def get(self, arena: int) -> Memory:
         """Its memory; the first call allocates."""
         with self._lock:
-            if arena not in self._made:
-                self._made[arena] = self._allocate(arena)
-            return self._made[arena]
+            return self._get(arena)
 
-    def release(self, arena: int) -> None:
-        """One of its tensors was taken; after the last one, the tensors are the memory's only owners."""
+    def take(self, arena: int) -> Memory:
+        """Its memory, for one of its tensors; after the last one, the tensors are the memory's only owners."""
         with self._lock:
+            memory = self._get(arena)
             self._untaken[arena] -= 1
             if not self._untaken[arena]:
-                self._made.pop(arena, None)
+                del self._made[arena]
+            return memory
+
+    def _get(self, arena: int) -> Memory:
+        if arena not in self._made:
+            self._made[arena] = self._allocate(arena)
+        return self._made[arena]

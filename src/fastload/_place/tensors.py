@@ -83,7 +83,8 @@ def tensor_over(buffer: memoryview, info: TensorInfo) -> torch.Tensor:
     dtype, shape = torch_layout(info)
     if not info.nbytes:
         return torch.empty(shape, dtype=dtype, device="cpu")  # wherever the caller's default device may be
-    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+    flat = torch.frombuffer(buffer, dtype=dtype)
+    return flat if len(shape) == 1 else flat.view(shape)  # of scales and norms there may be a hundred thousand
 
 
 def parse_cast(dtype: torch.dtype | str) -> torch.dtype:

@@ -60,7 +60,10 @@ class Layout:
 
 
 class _Builder:
-    """Walks the tensors in file order and keeps the arena and the segment that are open."""
+    """Walks the tensors in file order and keeps the arena and the segment that are open.
+
+    The open segment is four numbers until it ends: a checkpoint may have a hundred thousand tensors, and few segments.
+    """
 
     def __init__(self, rules: LayoutRules, first_arena: int) -> None:
         self._rules = rules
@@ -69,50 +72,51 @@ class _Builder:
         self._segments: list[Segment] = []
         self._placements: list[Placement] = []
         self._arena_is_open = False
+        self._begin = self._end = self._offset = 0
+        """Of the open segment, which lies in the last arena; there is none where it has no bytes."""
 
     def add(self, info: TensorInfo) -> None:
-        if not info.nbytes:
+        begin, end = info.begin, info.end
+        nbytes = end - begin
+        if not nbytes:
             self._placements.append(Placement(info, NOWHERE, 0))
             return
-        alone = self._rules.own_bytes is not None and info.nbytes >= self._rules.own_bytes
-        if alone or not self._fits(info):
-            self._arenas.append(0)
+        limit, own = self._rules.arena_bytes, self._rules.own_bytes
+        alone = own is not None and nbytes >= own
         offset = self._find_offset(info)
-        self._append_segment(info, offset)
-        self._arenas[-1] = offset + info.nbytes
+        if alone or not self._arena_is_open or (limit is not None and offset + nbytes > limit):
+            self._end_segment()
+            self._arenas.append(0)
+            offset = 0
+        if begin != self._end or offset != self._arenas[-1]:
+            self._end_segment()
+        if self._end == self._begin:
+            self._begin, self._offset = begin, offset
+        self._end = end
+        self._arenas[-1] = offset + nbytes
         self._arena_is_open = not alone
         self._placements.append(Placement(info, self._arena, offset))
 
     def build(self) -> Layout:
+        self._end_segment()
         return Layout(tuple(self._arenas), tuple(self._segments), tuple(self._placements))
 
     @property
     def _arena(self) -> int:
         return self._first_arena + len(self._arenas) - 1
 
-    def _fits(self, info: TensorInfo) -> bool:
-        limit = self._rules.arena_bytes
-        return self._arena_is_open and (limit is None or self._find_offset(info) + info.nbytes <= limit)
-
     def _find_offset(self, info: TensorInfo) -> int:
         """Right behind the tensor before it if the file has them so and that is aligned; else the next start."""
-        used = self._arenas[-1]
+        used = self._arenas[-1] if self._arenas else 0
         alignment = max(self._rules.tensor_alignment, info.dtype.alignment_bytes)
-        if used and used % alignment == 0 and self._segments[-1].end == info.begin:
+        if used % alignment == 0 and self._end == info.begin:
             return used
         return round_up(used, max(alignment, self._rules.start_alignment))
 
-    def _append_segment(self, info: TensorInfo, offset: int) -> None:
-        last = self._segments[-1] if self._segments else None
-        if (
-            last
-            and last.arena == self._arena
-            and last.end == info.begin
-            and offset == last.offset + last.end - last.begin
-        ):
-            self._segments[-1] = last._replace(end=info.end)
-        else:
-            self._segments.append(Segment(info.begin, info.end, self._arena, offset))
+    def _end_segment(self) -> None:
+        if self._end > self._begin:
+            self._segments.append(Segment(self._begin, self._end, self._arena, self._offset))
+        self._begin = self._end
 
 
 def lay_out(tensors: Sequence[TensorInfo], rules: LayoutRules, *, first_arena: int) -> Layout:

@@ -43,6 +43,8 @@ class Choice:
     """Instead of ``depth``, where whoever reads a block digests it; None: the same."""
     device_depth: int | None = None
     """Instead of both, where what is read goes on to a device; None: the same."""
+    is_tunable: bool = False
+    """True if it is worth while to find out how many reads at once the disk wants."""
 
 
 def choose_reader(file: File, wanted: str) -> Choice:
@@ -97,7 +99,8 @@ def _choose(file: File) -> Choice:
     if kind in NETWORK:
         return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH, cached)
     if kind in LOCAL and alignment:
-        return Choice(_open_direct_first, "direct", f"local {kind}, {cached:.0%} cached", _LOCAL_DEPTH)
+        reason = f"local {kind}, {cached:.0%} cached"
+        return Choice(_open_direct_first, "direct", reason, _LOCAL_DEPTH, is_tunable=True)
     why = f"{kind} takes no O_DIRECT" if kind in LOCAL else f"file system {kind}"
     return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH, cached)
 

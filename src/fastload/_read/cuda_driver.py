@@ -46,7 +46,7 @@ class CudaDriver:
         self._call("cuInit", 0)
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self._call("cuCtxPushCurrent_v2", context)
+        self._call("cuCtxSetCurrent", context)
 
     def pci_address(self, ordinal: int) -> str:
         """Where device ``ordinal`` is, such as ``0000:1B:00.0``."""

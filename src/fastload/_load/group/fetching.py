@@ -14,9 +14,15 @@ from fastload._fetch.resolve import parse_model
 from fastload.errors import ModelNotFoundError, NetworkError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastload._fetch.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
     from fastload._group.communicator import Communicator
     from fastload._load.request import Request
+
+    Weighed = Callable[[Evidence], object]
+    """Is told what proves the model, before the headers are read if it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class _Headers:
 _Miss = ModelNotFoundError | NetworkError
 
 
-def fetch_together(communicator: Communicator, request: Request) -> FoundTogether:
+def fetch_together(communicator: Communicator, request: Request, weighed: Weighed) -> FoundTogether:
     """The checkpoint, the same commit on all ranks.
 
     Raises:
@@ -52,10 +58,10 @@ def fetch_together(communicator: Communicator, request: Request) -> FoundTogethe
     mine: Fetched | _Miss | None = None
     try:
         if communicator.rank == 0:
-            mine = _try_fetch(request, None)
+            mine = _try_fetch(request, None, weighed)
         commit = communicator.gather(mine.commit if isinstance(mine, Fetched) else None)[0]
         if mine is None:
-            mine = _try_fetch(request, commit)
+            mine = _try_fetch(request, commit, weighed)
         return _complete(communicator, mine, request.source.name)
     except BaseException:
         if isinstance(mine, Fetched):
@@ -98,14 +104,14 @@ def _described(headers: _Headers, name: str, giver: str) -> Fetched:
     )
 
 
-def _try_fetch(request: Request, commit: str | None) -> Fetched | _Miss:
+def _try_fetch(request: Request, commit: str | None, weighed: Weighed) -> Fetched | _Miss:
     """What this machine has of the model, at ``commit`` if that is known; or why it has nothing."""
     source = request.source
     is_pinned = commit is not None and not names_path(request)
     if is_pinned:
         source = replace(source, model=os.fspath(source.model).partition("@")[0], revision=commit)
     try:
-        fetched = fetch(source, request.settings, request.deadline)
+        fetched = fetch(source, request.settings, request.deadline, weighed)
     except (ModelNotFoundError, NetworkError) as exc:
         return exc
     return replace(fetched, name=request.source.name, commit_learnt="rank 0") if is_pinned else fetched

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastload._format.header import TensorInfo
     from fastload._group.meeting import Seat
     from fastload._load.group.exchange import Tee
+    from fastload._load.group.fetching import Weighed
     from fastload._load.proving import Proving
     from fastload._load.request import Request
     from fastload._place.placer import Placer
@@ -82,7 +83,7 @@ class Party:
         """True if this machine has the model."""
         return self._reads[self.rank]
 
-    def fetch(self, verb: str, device: str) -> Fetched:
+    def fetch(self, verb: str, device: str, weighed: Weighed) -> Fetched:
         """The same checkpoint on all ranks, if they are about to do the same with it.
 
         Raises:
@@ -90,7 +91,7 @@ class Party:
             FastloadError: as :func:`~fastload._load.group.fetching.fetch_together`.
         """
         check_terms(self.communicator.gather(terms_of(self._request, verb, device)))
-        found = fetch_together(self.communicator, self._request)
+        found = fetch_together(self.communicator, self._request, weighed)
         self._reads = found.reads
         return found.fetched
 

@@ -51,6 +51,7 @@ def plan_load(
 
 
 def open_exchange(found: Found, plan: Plan, share: Share | None, slot_bytes: int, tee: Tee) -> Exchange | None:
+    """The way of extents to and from the other ranks; None where there are none."""
     if found.party is None or share is None:
         return None
     return found.party.open_exchange(share, open_passing(plan, slot_bytes), tee)
