@@ -89,7 +89,7 @@ class Device:
 
     def _list_disk_steps(self) -> Iterator[Step]:
         for state in ("cold disk", "page cache"):
-            readings = ("read-direct",) if state == "cold disk" else ()
+            readings = ("read-direct", "fastload-gds") if state == "cold disk" else ()
             for contestant in (
                 *readings,
                 "fastload-auto",

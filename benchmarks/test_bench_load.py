@@ -11,7 +11,7 @@ import pytest
 
 import fastload
 from fastload.ops.bench.checkpoint import list_llama, list_tiny, write_checkpoint
-from fastload.ops.bench.contestants import FASTLOAD, get_ready
+from fastload.ops.bench.contestants import FASTLOAD, find_obstacle, get_ready
 from fastload.ops.bench.files import Trial, list_files
 from fastload.ops.bench.measure import touch
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 _MODEL_BYTES = 256 << 20  # 256 MiB
-_SAFETENSORS = ("safetensors", "safetensors-pread")
+_LOADERS = [name for name in (*FASTLOAD, "safetensors", "safetensors-pread") if find_obstacle(name, "cpu") is None]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("loader", [*FASTLOAD, *_SAFETENSORS])
+@pytest.mark.parametrize("loader", _LOADERS)
 @pytest.mark.benchmark(group="load 256 MiB and touch it")
 def test_load(benchmark: BenchmarkFixture, llama: Path, loader: str) -> None:
     """Bytes: the larger part of any real load."""
@@ -50,7 +50,7 @@ def test_load(benchmark: BenchmarkFixture, llama: Path, loader: str) -> None:
     assert touched == touch(get_ready("safetensors", Trial(files))(files))
 
 
-@pytest.mark.parametrize("loader", [*FASTLOAD, *_SAFETENSORS])
+@pytest.mark.parametrize("loader", _LOADERS)
 @pytest.mark.benchmark(group="load 8,000 tiny tensors")
 def test_load_tiny(benchmark: BenchmarkFixture, tiny: Path, loader: str) -> None:
     """Tensors: what each one costs."""

@@ -43,6 +43,8 @@ def arg_utils(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A wrapped module."""
 
     def get_model_path(model: str, revision: str | None = None) -> str:
+        if model == "org/cached":
+            return "/cache/org/cached"
         raise OfflineError(model)
 
     made = ModuleType("arg_utils")
@@ -106,6 +108,11 @@ def test_with_another_load_format_the_error_is_the_one_without_fastload(arg_util
     write_cache(mount, "org/name", COMMIT, model_files())
     with pytest.raises(OfflineError):
         _create(arg_utils, "org/name", load_format="auto")
+
+
+def test_with_another_load_format_what_the_hubs_client_finds_is_what_it_is(arg_utils: ModuleType) -> None:
+    created = _create(arg_utils, "org/cached", load_format="auto")
+    assert (type(created.model), created.model, created.served_model_name) == (str, "/cache/org/cached", None)
 
 
 def test_a_tokenizer_that_only_the_hub_could_have_is_an_error_as_ever(arg_utils: ModuleType, mount: Path) -> None:

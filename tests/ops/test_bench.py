@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1 << 20
+LOADERS = [
+    name
+    for name in (*FASTLOAD, *UNPROVEN, "safetensors", "safetensors-pread", "memcpy")
+    if find_obstacle(name, "cpu") is None
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def sample(contestant: str, seconds: float, nbytes: int = 10**9) -> Sample:
     )
 
 
-@pytest.mark.parametrize("contestant", [*FASTLOAD, *UNPROVEN, "safetensors", "safetensors-pread", "memcpy"])
+@pytest.mark.parametrize("contestant", LOADERS)
 def test_all_loaders_here_give_the_same_bytes(llama: Files, contestant: str) -> None:
     tensors = get_ready(contestant, Trial(llama))(llama)
     expected = get_ready("safetensors", Trial(llama))(llama)
@@ -93,6 +98,7 @@ def test_a_reading_is_held_to_a_rate(llama: Files) -> None:
 def test_who_cannot_take_part_is_told_why() -> None:
     assert find_obstacle("fastload-auto", "cpu") is None
     assert find_obstacle("safetensors", "cpu") is None
+    assert find_obstacle("fastload-gds", "cpu") == "it serves CUDA devices only"
     assert find_obstacle("instanttensor", "cpu") == "it serves CUDA devices only"
     assert find_obstacle("fastload-mmap", "cuda:0") == "it serves host memory only"
     assert find_obstacle("safetensors-prefetch", "cuda:0") == "safetensors has no prefetch before 0.9"
@@ -124,6 +130,19 @@ def test_a_volume_is_measured_with_a_model_that_is_gone_afterwards(tmp_path: Pat
     assert row["bytes_per_s"] == pytest.approx(row["samples"][0]["nbytes"] / row["seconds"])
     assert row["samples"][0]["evidence"] == "manifest (recorded)"
     assert found.skipped == {}
+
+
+def test_without_a_model_it_is_the_local_tier_that_is_measured(tmp_path: Path) -> None:
+    local, manifests = tmp_path / "local", tmp_path / "manifests"
+    local.mkdir()
+    manifests.mkdir()
+    settings = decide_settings(fastload.Options(local=str(local), manifests=str(manifests)), {})
+    wish = Wish(model=None, size_bytes=4 * MIB, rounds=1, states=("cached",), only=("read-buffered",))
+    found = run_bench(wish, settings)
+    assert [path.name for path in local.iterdir()] == [".locks"]  # where the hub's tools expect what is not theirs
+    assert found.folder.startswith(str(local / ".locks"))
+    assert not [path for path in (local / ".locks").rglob("*") if path.is_file()]
+    assert list(manifests.iterdir()) == []
 
 
 def test_a_share_in_use_is_read_at_the_rate_that_was_set_and_by_nobody_else(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_lines_say_what_they_rest_on() -> None:
     head, *rest = describe(FLEET, 40 * GB, tables(0.25))
     assert "4.00 GB/s a machine (measured)" in head
     assert len(rest) == 2 * len(WAYS)
-    assert rest[1].split() == "8 GPUs a group per node 10.0 s limited by storage".split()
+    assert rest[1].split() == ["8", "GPUs", "a", "group", "per", "node", "10.0", "s", "limited", "by", "storage"]
 
 
 def test_nothing_is_reckoned_from_nothing() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastload._place.budget import Headroom
 from fastload._place.cuda import CudaPlacer
-from fastload._place.cuda_memory import allocate_on, device_headroom
+from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._plan.layout import NOWHERE, LayoutRules
 from fastload.errors import MemoryBudgetError
 from packed_files import KIB, MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes
@@ -46,11 +46,24 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         yield machine
 
 
-def placer_of(machine: Machine, plan: Plan, cast: torch.dtype | None = None, slot_bytes: int = PAGE) -> CudaPlacer:
-    def allocate(arena: int) -> torch.Tensor:
-        return allocate_on(DEVICE, plan.arena_bytes[arena])
+def placer_of(
+    machine: Machine,
+    plan: Plan,
+    cast: torch.dtype | None = None,
+    slot_bytes: int = PAGE,
+    host_above_bytes: int | None = None,
+) -> CudaPlacer:
+    large = [
+        n for n, nbytes in enumerate(plan.arena_bytes) if host_above_bytes is not None and nbytes > host_above_bytes
+    ]
 
-    return CudaPlacer(plan, allocate, DEVICE, slot_bytes=slot_bytes, cast=cast)
+    def allocate(arena: int) -> torch.Tensor:
+        nbytes = plan.arena_bytes[arena]
+        return host_bytes(nbytes) if arena in large else allocate_on(DEVICE, nbytes)
+
+    placer = CudaPlacer(plan, allocate, DEVICE, slot_bytes=slot_bytes, cast=cast)
+    placer.on_host = frozenset(large)
+    return placer
 
 
 def nothing() -> None:
@@ -81,7 +94,10 @@ class Consumer:
             result = torch.empty(tensor.nbytes, dtype=torch.uint8)
             if tensor.nbytes:
                 of, to = range_of(tensor), range_of(result)
-                self._machine.current.submit(partial(move, to, of), of, to)
+                if self._plan.placements[self._next].arena in self._placer.on_host:
+                    move(to, of)  # whoever has host memory reads it at once
+                else:
+                    self._machine.current.submit(partial(move, to, of), of, to)
             self.used.append((result, torch.empty(0, dtype=tensor.dtype)))
             self._next += 1
 
@@ -92,17 +108,24 @@ class Consumer:
     lane_count=st.integers(1, 3),
     wanders=st.booleans(),
     cast=st.sampled_from([None, torch.float64]),
+    host_above_bytes=st.sampled_from([None, PAGE]),
     sizes=st.lists(st.integers(0, 3 * PAGE) | st.sampled_from([0, PAGE, 2 * PAGE]), min_size=1, max_size=12),
 )
 def test_no_order_that_streams_allow_delivers_a_wrong_byte(
-    seed: int, lane_count: int, *, wanders: bool, cast: torch.dtype | None, sizes: list[int]
+    seed: int,
+    lane_count: int,
+    *,
+    wanders: bool,
+    cast: torch.dtype | None,
+    host_above_bytes: int | None,
+    sizes: list[int],
 ) -> None:
     rng = random.Random(seed)  # noqa: S311 - a schedule
     file = file_of({f"t{n}": ("F32", [size // 4]) for n, size in enumerate(sizes)})
     plan = plan_of(file, SMALL)
     with pytest.MonkeyPatch.context() as monkeypatch, pretended_cuda(monkeypatch, rng) as machine:
         other = Stream(machine)
-        placer = placer_of(machine, plan, cast)
+        placer = placer_of(machine, plan, cast, host_above_bytes=None if cast else host_above_bytes)
         consumer = Consumer(machine, placer, plan)
         lanes = [placer.open_lane() for _ in range(lane_count)]
         for number, extent in enumerate(plan.extents):

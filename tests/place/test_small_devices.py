@@ -85,3 +85,20 @@ def test_memory_that_is_the_hosts_counts_once_for_both(monkeypatch: pytest.Monke
     Sizes(monkeypatch, free=4096 * MIB, host=40 * MIB + 3 * 16 * MIB - 1, is_shared=True)
     with pytest.raises(MemoryBudgetError, match="the machine's RAM"):
         _fit(target(), plan, STAGING)
+
+
+def test_what_stays_on_the_host_takes_the_hosts_memory_and_none_of_the_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = plan_of(file_of({"a": ("U8", [40 * MIB]), "b": ("U8", [8 * MIB])}), ON_DEVICE, extent_bytes=4 * MIB)
+    keeping = Keeping(keeps_all=False, window_bytes=4 * MIB, cast=None, host_above_bytes=8 * MIB)
+    bounded = CudaTarget(DEVICE, keeping, None, None)
+    one_lane, needed_bytes = STAGING._replace(lanes=1), (8 + 16) * MIB
+    Sizes(monkeypatch, free=needed_bytes, host=2 * 40 * MIB + one_lane.bytes)
+    assert _fit(bounded, plan, one_lane) == one_lane
+    Sizes(monkeypatch, free=needed_bytes - 1, host=4096 * MIB)
+    with pytest.raises(MemoryBudgetError, match="the free memory of cuda:0"):
+        _fit(bounded, plan, one_lane)
+    Sizes(monkeypatch, free=4096 * MIB, host=2 * 40 * MIB + one_lane.bytes - 1)
+    with pytest.raises(MemoryBudgetError, match="the machine's RAM"):
+        _fit(bounded, plan, one_lane)

@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.damage import check_named, find_damage
 from fastload._fetch.deadline import NEVER, Deadline
@@ -26,6 +26,7 @@ from fastload._read.tally import ProofTally
 from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
+from fastload._store.keep.reports import keep_report
 from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload.errors import FormatError, UnsupportedError
@@ -89,6 +90,8 @@ class Fetched:
     """Replaces, on the local tier, the files in which blocks were mended on the way."""
     begin_reading: Callable[[], Reading | None] = lambda: None
     """Shows others that it is being read."""
+    keep_report: Callable[[Mapping[str, Any]], None] = lambda _: None
+    """Is told the facts of a load that was finished."""
     close: Callable[[], None] = lambda: None
     """Lets go of what was opened to find it."""
 
@@ -248,8 +251,11 @@ def _fetch_stored(
         mend_stored=repair.mend_stored,
         close=repair.close,
     )
+    layout, commit = stored.layout, stored.commit
     if stored.tier == "local":
-        return fetched
+        if layout is None or commit is None:
+            return fetched
+        return replace(fetched, keep_report=lambda facts: keep_report(layout, commit, facts))
 
     def begin() -> Copy | None:
         return begin_copy(lambda: offer_stored(stored), candidate.moving_revision, settings, deadline.check)

@@ -86,8 +86,8 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         dtype,
         _checked_progress(progress),
         _decide(options, {"verify": verify, "reader": reader}),
-        group,
-        shard,
+        group=group,
+        shard=shard,
     )
     with importing_torch():
         from fastload._load import engine
@@ -123,8 +123,8 @@ def stream(  # noqa: PLR0913 - as for load
         dtype,
         _checked_progress(progress),
         _decide(options, {"verify": verify, "reader": reader}),
-        group,
-        shard,
+        group=group,
+        shard=shard,
     )
     with importing_torch():
         from fastload._load import engine
@@ -180,8 +180,8 @@ def load_into(  # noqa: PLR0913 - as for load
         dtype,
         _checked_progress(progress),
         _decide(options, {"verify": verify, "reader": reader}),
-        group,
-        shard,
+        group=group,
+        shard=shard,
     )
     with importing_torch():
         from fastload._load import engine

@@ -71,7 +71,8 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
-        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=bool(found.cuts))
+        cut, above = bool(found.cuts), request.host_above_bytes
+        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=cut, host_above_bytes=above)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -195,6 +196,8 @@ class Stream:
             self._group_report = job.party.end_together(describe_rank(job, job.party, job.exchange, self._begun_s))
         self._is_finished = True
         self.close()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        job.fetched.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
     def _keep(self, job: Job) -> None:

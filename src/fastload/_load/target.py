@@ -10,7 +10,7 @@ from fastload._load.staging import Staging
 from fastload._place.budget import check_budget, host_headroom
 from fastload._place.cuda import CudaPlacer
 from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
-from fastload._place.cuda_memory import allocate_on, device_headroom, shares_memory
+from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes, shares_memory
 from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import HostPlacer
@@ -81,6 +81,12 @@ class Keeping:
     cast: torch.dtype | None
     is_cut: bool = False
     """True: of some tensors that are read as a whole, only a part stays."""
+    host_above_bytes: int | None = None
+    """What of a device's tensors stays in host memory: those that are larger; None: none."""
+
+    def stays_on_host(self, nbytes: int) -> bool:
+        """True for memory of so many bytes that shall not be the device's."""
+        return self.host_above_bytes is not None and nbytes > self.host_above_bytes
 
     @property
     def reads_ahead_bytes(self) -> int | None:
@@ -89,9 +95,10 @@ class Keeping:
 
     def peak_bytes(self, plan: Plan) -> int:
         """The most memory the tensors take at any time."""
-        stored = sum(plan.arena_bytes)
+        arenas = [nbytes for nbytes in plan.arena_bytes if not self.stays_on_host(nbytes)]
+        stored = sum(arenas)
         if self.reads_ahead_bytes is not None:
-            stored = min(stored, self.reads_ahead_bytes + 2 * max(plan.arena_bytes, default=0))
+            stored = min(stored, self.reads_ahead_bytes + 2 * max(arenas, default=0))
         return stored + self.cast_bytes(plan)
 
     def cast_bytes(self, plan: Plan) -> int:
@@ -200,11 +207,20 @@ class CudaTarget:
             headroom = device_headroom(self._device, self._device_bytes)
             needed_bytes += staging.bytes if shares_memory(self._device) else 0
         check_budget(needed_bytes, headroom, _CUDA_HINT)
-        check_budget(staging.bytes, host_headroom(), "Make staging_bytes smaller")
+        check_budget(staging.bytes + self._on_host_bytes(plan), host_headroom(), "Make staging_bytes smaller")
+
+    def _on_host_bytes(self, plan: Plan) -> int:
+        """Host memory of the tensors that stay there: the one that is used and the one that is read."""
+        return 2 * max(filter(self._keeping.stays_on_host, plan.arena_bytes), default=0)
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""
-        return self._open_guarded(plan, slot_bytes, lambda arena: allocate_on(self._device, plan.arena_bytes[arena]))
+
+        def allocate(arena: int) -> torch.Tensor:
+            nbytes = plan.arena_bytes[arena]
+            return host_bytes(nbytes) if self._keeping.stays_on_host(nbytes) else allocate_on(self._device, nbytes)
+
+        return self._open_guarded(plan, slot_bytes, allocate)
 
     def _open_guarded(self, plan: Plan, slot_bytes: int, allocate: Callable[[int], torch.Tensor]) -> Placer:
         with cuda_errors(self._device):
@@ -218,6 +234,9 @@ class CudaTarget:
             )
         if self.ring is not None:
             placer.use(self.ring)
+        placer.on_host = frozenset(
+            n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes)
+        )
         return GuardedPlacer(placer, self._device)
 
 

@@ -59,6 +59,8 @@ class CudaPlacer:
         self._lock = threading.Lock()
         self._placed: list[torch.cuda.Event] = []
         self._ring: PinnedRing | None = None
+        self.on_host: frozenset[int] = frozenset()
+        """Arenas that are host memory, for tensors too large for the device to hold beside what it is for."""
         self.staging_bytes = 0
 
     def use(self, ring: PinnedRing) -> None:
@@ -97,16 +99,28 @@ class CudaPlacer:
             tensor = view_bytes(torch.empty(0, dtype=torch.uint8, device=self._device), info)
         else:
             memory, _ = self._arenas.take(arena)
-            current = torch.cuda.current_stream(self._device)
-            if current != self._home:
-                memory.record_stream(current)
+            self._await(memory, arena)
             tensor = view_bytes(memory[offset : offset + info.nbytes], info)
         if self._cast is None or not is_castable(info):
             return tensor
         with room_on(self._device, tensor.numel() * self._cast.itemsize):
             return tensor.to(self._cast)
 
+    def _await(self, memory: torch.Tensor, arena: int) -> None:
+        """Whoever reads ``memory`` from now on finds it filled: the caller's stream, or for host memory the caller."""
+        if arena in self.on_host:
+            with self._lock:
+                placed = list(self._placed)
+            for event in placed:
+                event.synchronize()
+            return
+        current = torch.cuda.current_stream(self._device)
+        if current != self._home:
+            memory.record_stream(current)
+
     def finish(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
         for placed in self._placed:
             placed.synchronize()
+        if self._ring is not None:
+            self._ring.close()

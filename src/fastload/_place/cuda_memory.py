@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fastload._place.budget import Headroom, host_headroom
-from fastload._place.memory import map_staging
+from fastload._place.memory import map_anonymous, map_staging
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ def room_on(device: torch.device, nbytes: int) -> Iterator[None]:
             "Another process took memory while this load ran, or what is left is in pieces: free some, and load again"
         )
         raise MemoryBudgetError(nbytes, left.available_bytes, left.limit, hint) from exc
+
+
+def host_bytes(nbytes: int) -> torch.Tensor:
+    """Uninitialised bytes of host memory, which a device copies into."""
+    return torch.frombuffer(map_anonymous(nbytes), dtype=torch.uint8)
 
 
 class PinnedSlot:

@@ -25,6 +25,10 @@ class HubSettings:
     no_proxy: str = ""
     cache: str = ""
     """Where the hub's own tools keep what they downloaded."""
+    home: str = ""
+    """HF_HOME, where it is set: there they keep the token, and by default the cache."""
+    is_cache_named: bool = False
+    """True if the cache was named by itself, and so need not be in ``home``."""
 
 
 def hub_settings(variables: Mapping[str, str]) -> HubSettings:
@@ -42,6 +46,8 @@ def hub_settings(variables: Mapping[str, str]) -> HubSettings:
         http_proxy=first("HTTP_PROXY", "ALL_PROXY"),
         no_proxy=first("NO_PROXY") or "",
         cache=_find_cache(variables),
+        home=os.path.abspath(os.path.expanduser(variables["HF_HOME"])) if variables.get("HF_HOME") else "",
+        is_cache_named=bool(variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")),
     )
 
 

@@ -7,7 +7,7 @@
         refs/<revision>                      the commit it means
         snapshots/<commit>/<path>            links to blobs
         trees/<commit>.json                  the hub client's listing; evidence, never written by us
-        .fastload/manifests/<commit>.json    ours, as are stamps/, marks/, journals/, staging/, pins/
+        .fastload/manifests/<commit>.json    ours, as are stamps/, marks/, journals/, staging/, pins/, listed/, reports/
     <root>/.locks/fastload/                  leases; the hub client ignores the folder
 
 Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. Pure names: nothing here touches a file.
@@ -96,3 +96,11 @@ class RepoLayout:
     def pin(self, commit: str) -> str:
         """The file that keeps one commit from being evicted."""
         return self.ours("pins", commit)
+
+    def listed(self, commit: str) -> str:
+        """The file that says that a resident warmer brought one commit, by its list."""
+        return self.ours("listed", commit)
+
+    def reports(self, commit: str) -> str:
+        """What the last loads of one commit reported."""
+        return self.ours("reports", f"{commit}.jsonl")

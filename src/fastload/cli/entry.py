@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import fastload
 from fastload._load.importing import Leaving
 from fastload._store.filesystem import translate_write
-from fastload.cli import bench, inspect, load, ls, pin, prune, resolve, rm, unpin, verify, warm
+from fastload.cli import bench, doctor, inspect, load, ls, pin, prune, resolve, rm, unpin, verify, warm
+from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure
 from fastload.cli.several import PartialError
 from fastload.errors import FastloadError, UsageError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
 
-_VERBS: tuple[ModuleType, ...] = (warm, load, verify, resolve, inspect, ls, rm, prune, pin, unpin, bench)
+_VERBS: tuple[ModuleType, ...] = (warm, load, verify, resolve, inspect, ls, rm, prune, pin, unpin, doctor, bench)
 _INTERRUPTED = 130
 _TERMINATED = 143
 _TERMINATION_LOG = "/dev/termination-log"
@@ -36,9 +37,14 @@ class _Terminated(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code says how it went (see ``fastload --help``)."""
     words = sys.argv[1:] if arguments is None else arguments
+    _open_what_is_closed()
+    with logging_as(find_log_format(words)):
+        return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
     as_json = "--json" in words
     _catch_signals()
-    _open_what_is_closed()
     try:
         _make_printable()
         parsed = _build_parser().parse_args(words)
@@ -107,6 +113,7 @@ def _build_parser() -> argparse.ArgumentParser:
         own = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
         verb.add_arguments(own)
         own.add_argument("--json", action="store_true", dest="as_json", help="one JSON object is all of stdout")
+        own.add_argument("--log-format", choices=FORMATS, default="text", help="of stderr; json: an object a line")
         own.set_defaults(run=verb.run)
     return parser
 
@@ -132,7 +139,7 @@ def _catch_signals() -> None:
 
 def _fail(error: BaseException, *, as_json: bool) -> int:
     facts, exit_code = _explain(error)
-    print(f"fastload: {facts['message']}", file=sys.stderr)
+    tell_failure(facts["message"], facts, exit_code)
     if as_json:
         others = error.facts if isinstance(error, PartialError) else {}
         print(json.dumps({"schema": 1, **others, "error": facts, "exit_code": exit_code}))

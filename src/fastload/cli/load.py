@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import fastload
 from fastload._store.filesystem import translate_write
+from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_table
+from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
     progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
     parser.add_argument("--trace", metavar="FILE", help="write what every thread did when, for ui.perfetto.dev")
+    add_metrics_argument(parser)
     add_settings(parser)
 
 
@@ -39,7 +42,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Stream, so that a model larger than memory can be tried."""
     tensors: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
+    options = parse_settings(arguments)
+    metrics = parse_metrics(arguments, decide_settings(options, {}))
     with (
+        written_at_end(metrics),
+        measured(metrics, arguments.model),
         _writing_trace(arguments.trace) as keep,
         fastload.stream(
             arguments.model,
@@ -50,13 +57,14 @@ def run(arguments: argparse.Namespace) -> None:
             tensors=arguments.tensors,
             dtype=arguments.dtype,
             progress=arguments.progress,
-            options=parse_settings(arguments),
+            options=options,
         ) as stream,
     ):
         keep(stream)
         for _, tensor in stream:
             tensors[str(tensor.dtype)] += 1
             nbytes[str(tensor.dtype)] += tensor.nbytes
+        metrics.tell_done(arguments.model, stream.report)
     if arguments.as_json:
         print(json.dumps(stream.report.to_dict()))
         return

@@ -13,7 +13,9 @@ from fastload._fetch.warm import plan_warm, warm
 from fastload._fetch.warmrequest import WarmRequest
 from fastload._settings.values import parse_duration
 from fastload._store.wanted import parse_wish
+from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.resident import add_resident_arguments, list_models, stay_resident
 from fastload.cli.several import try_each
 from fastload.cli.text import show_bytes
 from fastload.errors import UsageError
@@ -31,7 +33,7 @@ HELP = "bring models up to a tier, verified; does nothing where they are there"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to bring, where to, and how gently."""
     parser.add_argument(
-        "models", metavar="NAME", nargs="+", help="org/name[@revision], an alias, a folder's name, a path"
+        "models", metavar="NAME", nargs="*", help="org/name[@revision], an alias, a folder's name, a path"
     )
     parser.add_argument("--to", default="local", metavar="TIER", help="local (default), shared, or the root of a cache")
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="bring these too, as '*.gguf'")
@@ -41,22 +43,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=int, metavar="K", help="at most K copy from a shared tier at once")
     parser.add_argument("--jitter", metavar="TIME", help="wait up to this long before beginning, such as 30s")
     parser.add_argument("--dry-run", action="store_true", help="say what would be brought")
+    add_resident_arguments(parser)
     progress = parser.add_mutually_exclusive_group()
     progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
     progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
+    add_metrics_argument(parser)
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Try all; the first failure is the command's."""
-    if len(arguments.models) > 1 and (arguments.plain or arguments.link):
+    names = list_models(arguments)
+    if len(names) > 1 and (arguments.plain or arguments.link):
         raise UsageError("--plain and --link are for one NAME", "Run warm once for each")
     settings = decide_settings(parse_settings(arguments), {})
+    metrics = parse_metrics(arguments, settings)
+
+    def bring(model: str) -> dict[str, Any]:
+        request = _request(arguments, model)
+        if arguments.dry_run:
+            return _plan(request, settings, arguments)
+        with measured(metrics, model):
+            snapshot = warm(request, settings)
+        metrics.tell_done(model, snapshot.report)
+        if not arguments.as_json:
+            print(snapshot.path, flush=True)
+        return asdict(snapshot)
+
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        facts = try_each(
-            arguments.models, lambda model: _bring(_request(arguments, model), settings, arguments), "models"
-        )
+        if arguments.every:
+            stay_resident(arguments, lambda model: _request(arguments, model), settings, metrics)
+        with written_at_end(metrics):
+            facts = try_each(names, bring, "models")
     if arguments.as_json:
         print(json.dumps(facts))
 
@@ -80,16 +99,11 @@ def _request(arguments: argparse.Namespace, model: str) -> WarmRequest:
     )
 
 
-def _bring(request: WarmRequest, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.dry_run:
-        planned = plan_warm(request, settings)
-        if not arguments.as_json:
-            print(_show_plan(planned), file=sys.stderr)
-        return {**asdict(planned), "bytes": planned.nbytes}
-    snapshot = warm(request, settings)
+def _plan(request: WarmRequest, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    planned = plan_warm(request, settings)
     if not arguments.as_json:
-        print(snapshot.path, flush=True)
-    return asdict(snapshot)
+        print(_show_plan(planned), file=sys.stderr)
+    return {**asdict(planned), "bytes": planned.nbytes}
 
 
 def _show_plan(planned: Planned) -> str:

@@ -19,9 +19,9 @@ from fastload._store.lease.inuse import Use, held_alone, is_being_brought
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["IDLE_S", "Kept", "evict", "list_kept", "plan_evictions", "touch_used"]
+__all__ = ["IDLE_S", "Kept", "evict", "list_kept", "plan_evictions", "release", "touch_used"]
 
 IDLE_S = 600.0
 _NS = 1_000_000_000
@@ -157,6 +157,25 @@ def evict(
             freed_bytes += nbytes
             evicted.append(replace(kept, nbytes=nbytes))
     return evicted
+
+
+def release(root: str, is_unwanted: Callable[[str, str], bool], *, idle_s: float = IDLE_S) -> list[Kept]:
+    """Remove what fastload brought, what may go, and what ``is_unwanted`` says so of, given its repo and commit.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        StoreError: the root cannot be read.
+    """
+    now_ns = time.time_ns()
+    released: list[Kept] = []
+    for kept in list_kept(root):
+        if is_unwanted(kept.repo, kept.commit) and kept.may_go(idle_s=idle_s, now_ns=now_ns):
+            nbytes = _remove_unless_needed(root, kept, None)
+            if nbytes is not None:
+                released.append(replace(kept, nbytes=nbytes))
+    return released
 
 
 def _remove_unless_needed(root: str, kept: Kept, coming: Coming | None) -> int | None:

@@ -96,9 +96,8 @@ def _remove_ref(layout: RepoLayout, revision: str, commit: str) -> None:
 
 def _remove_what_tells_of(layout: RepoLayout, grave: Grave) -> None:
     _move(layout.manifest(grave.commit), grave.manifest)
-    notes = (layout.stamp(grave.commit), layout.mark(grave.commit), layout.pin(grave.commit), layout.tree(grave.commit))
-    for path in notes:
-        remove_file(path)
+    for name in (layout.stamp, layout.mark, layout.pin, layout.listed, layout.reports, layout.tree):
+        remove_file(name(grave.commit))
     shutil.rmtree(os.path.join(layout.folder, ".no_exist", grave.commit), ignore_errors=True)
 
 

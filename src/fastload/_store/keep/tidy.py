@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout
 
 _EMPTIED = "emptied."
-_OURS = ("manifests", "stamps", "pins", "marks", "journals", "staging")
+_OURS = ("manifests", "stamps", "pins", "listed", "reports", "marks", "journals", "staging")
 
 
 def remove_empty(layout: RepoLayout) -> None:

@@ -41,6 +41,12 @@ class Typed(str):  # noqa: SLOT000 - vLLM copies and compares it like the str th
         made.typed, made.error = typed, error
         return made
 
+    def plain(self) -> str:
+        """What vLLM would have gone on with without fastload, or the error by which it would have ended."""
+        if self.error is not None:
+            raise self.error
+        return str(self)
+
 
 def wrap(arg_utils: ModuleType) -> None:
     """Wrap what looks names up in ``vllm.engine.arg_utils``; if something is missing there, nothing is changed."""
@@ -78,9 +84,10 @@ def _creating(create: Callable[..., Any]) -> Callable[..., Any]:
     def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
         if str(self.load_format).lower() == _LOAD_FORMAT:
             _use_folders(self)
-        for given in (self.model, self.tokenizer):
-            if isinstance(given, Typed) and given.error is not None:
-                raise given.error
+        for name in ("model", "tokenizer"):
+            given = getattr(self, name)
+            if isinstance(given, Typed):
+                setattr(self, name, given.plain())
         return create(self, *args, **kwargs)
 
     return create_engine_config

@@ -18,13 +18,18 @@ import torch
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.platforms import current_platform
 
-from fastload._load.api import inspect, stream
+from fastload._fetch.checkpoint import Source
+from fastload._load import engine
+from fastload._load.api import inspect
+from fastload._load.request import Request
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.names import find_folder, find_model, match_files
 from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
+from fastload.integrations.vllm.room import Room, fit
 from fastload.integrations.vllm.telling import RankProgress, tell
 from fastload.integrations.vllm.wanted import wanted_tensors
+from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,12 +102,17 @@ class FastloadLoader(DefaultModelLoader):
 
     def _read(self, source: Any, found: Model) -> Tensors:
         rank = find_rank()
-        where = found._asdict() | {"options": share_pages(rank, self._extra.options)}
-        inspection = inspect(**where)
+        options = share_pages(rank, self._extra.options)
+        inspection = inspect(**found._asdict(), options=options)
+        device, room = _target_device(), Room(decide_settings(options, {}))
+        if device.type == "cuda":
+            room = fit([facts.nbytes for facts in inspection.tensors.values()], room.settings)
+        place = Source(found.model, found.subfolder, None, found.revision)
         for part in stagger(rank, inspection, wanted_tensors(self, source, inspection)):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
+            request = Request(place, part, None, progress, room.settings, host_above_bytes=room.host_above_bytes)
             # All ranks read all: here is the place for `group=`, were they to read each byte once.
-            opened = stream(**where, device=_target_device(), tensors=part, progress=progress)
+            opened = engine.stream(request, device)
             self._streams.append(opened)
             for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
                 yield tensor

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.resolve import parse_model, resolve
@@ -14,6 +14,7 @@ from fastload._fetch.verify import Examination, examine
 from fastload._format.index import SHARD_SUFFIX
 from fastload._store.directory import find_files
 from fastload._store.filesystem import translate_write
+from fastload._store.layout import lease_folder
 from fastload.errors import ModelNotFoundError, NoSpaceError, UsageError
 from fastload.ops.bench.checkpoint import GIB, list_llama, write_checkpoint
 from fastload.ops.bench.contestants import CEILING, FASTLOAD, PEERS, READINGS, UNPROVEN, find_obstacle
@@ -132,13 +133,17 @@ def _find_weights(wish: Wish, settings: Settings, undo: ExitStack) -> Files:
     if not _is_bare(path):
         return Files(path, tuple(shard for _, shard in find_files(path, subfolder=None, variant=None).shards))
     _check_space(path, wish.size_bytes)
+    # At the root of a tier, tools of the hub would take it for a broken repo.
+    folder = lease_folder(path) if path == settings.local else path
     try:
-        made = undo.enter_context(tempfile.TemporaryDirectory(dir=path, prefix="fastload-bench-"))
+        os.makedirs(folder, exist_ok=True)
+        made = undo.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="fastload-bench-"))
         write_checkpoint(made, list_llama(wish.size_bytes), shards=max(1, wish.size_bytes // GIB))
     except OSError as exc:
-        raise translate_write(path, exc) from exc
+        raise translate_write(folder, exc) from exc
     # Else there would be nothing to prove the bytes by, and the cost of that is one of the questions.
-    examine(Examination(model=made, revision=None, repairs=False, records=True, include=()), settings)
+    here_alone = replace(settings, manifests=None, signature_key=None)
+    examine(Examination(model=made, revision=None, repairs=False, records=True, include=()), here_alone)
     return list_files(made)
 
 

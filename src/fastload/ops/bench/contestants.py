@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 READINGS = ("read-direct", "read-direct-1", "read-buffered", "read-buffered-1")
 """Storage alone, as fio would measure it: by eight threads, or by one."""
-FASTLOAD = ("fastload-auto", "fastload-direct", "fastload-buffered", "fastload-mmap")
+FASTLOAD = ("fastload-auto", "fastload-direct", "fastload-buffered", "fastload-mmap", "fastload-gds")
 UNPROVEN = ("fastload-auto-off",)
 PEERS = ("safetensors", "safetensors-pread", "safetensors-prefetch", "runai", "fastsafetensors", "instanttensor")
 CEILING = "memcpy"
@@ -36,7 +36,7 @@ CACHED_BOUNDS = (CEILING, LOOP)
 BOUNDS = (*CACHED_BOUNDS, *READINGS)
 """No loaders, but what one of them cannot be faster than."""
 _MODULES = {"runai": "runai_model_streamer"}
-_CUDA_ONLY = ("safetensors-prefetch", "instanttensor")
+_CUDA_ONLY = ("fastload-gds", "safetensors-prefetch", "instanttensor")
 _HOST_ONLY = (CEILING, "fastload-mmap")
 
 

@@ -44,6 +44,12 @@ def run_job(
     Raises:
         LoadError: it failed, or took too long.
     """
+    wanted_bytes = _STAGING_BYTES + _count_wanted(job)
+
+    def get_ready() -> None:
+        prepare(job.trial.files.paths)
+        make_free_memory(wanted_bytes)
+
     command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables) as child:
@@ -54,12 +60,13 @@ def run_job(
         listener = threading.Thread(target=lambda: complaint.extend(child.stderr or ()), daemon=True)
         listener.start()  # a child that complains at length must not wait for somebody to read it
         try:
-            answer = _converse(child, job, prepare)
+            answer = _converse(child, get_ready)
             child.wait()
             is_late = not limit.is_alive()
         finally:
             limit.cancel()
-        listener.join()
+            child.kill()  # where this process has failed; one that has ended does not feel it
+            listener.join()
     if is_late:
         raise LoadError(f"took more than {timeout_s:.0f} s")
     if child.returncode:
@@ -67,18 +74,25 @@ def run_job(
     return [Sample(**facts) for facts in json.loads(answer)]
 
 
-def _converse(child: subprocess.Popen[str], job: Job, prepare: Callable[[Sequence[str]], object]) -> str:
+def _count_wanted(job: Job) -> int:
+    """Host memory for the tensors, and once more the same, because a cold load may fill the page cache."""
+    if job.trial.device != "cpu" or job.contestant in BOUNDS:
+        return 0
+    try:
+        return 2 * job.trial.files.nbytes
+    except OSError as exc:
+        raise LoadError(str(exc)) from exc
+
+
+def _converse(child: subprocess.Popen[str], get_ready: Callable[[], None]) -> str:
     """Let it load whenever it says that it is ready; its last line is what it found."""
     if child.stdout is None or child.stdin is None:
         raise LoadError("no pipes to its process")
-    # The tensors, and once more the same, because a cold load may fill the page cache.
-    copies = 2 if job.trial.device == "cpu" and job.contestant not in BOUNDS else 0
     line = ""
     for line in child.stdout:
         if line != _READY:
             break
-        prepare(job.trial.files.paths)
-        make_free_memory(copies * job.trial.files.nbytes + _STAGING_BYTES)
+        get_ready()
         try:
             child.stdin.write("go\n")
             child.stdin.flush()

@@ -1,0 +1,168 @@
+"""All that the doctor looks at, in one go."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastload._fetch.deadline import Deadline
+from fastload._fetch.resolve import tiers_of
+from fastload._store.patience import ask_all
+from fastload.errors import FastloadError, StoreError
+from fastload.ops.doctor.finding import FATAL, SEVERITIES, Finding
+from fastload.ops.doctor.gpu import Gpu, judge_gpu, look_at_gpu
+from fastload.ops.doctor.installation import Installation, judge_hub, judge_owners, look_at_installation
+from fastload.ops.doctor.machine import Machine, judge_machine, look_at_machine
+from fastload.ops.doctor.mount_judge import judge_mount
+from fastload.ops.doctor.mountinfo import Mount, find_mount, parse_mountinfo
+from fastload.ops.doctor.mountstats import NfsStats, parse_mountstats
+from fastload.ops.doctor.volume import Volume, describe_silent, judge_local, judge_shared, look_at
+from fastload.ops.doctor.way import Way, find_way, judge_failure, judge_way
+from fastload.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fastload._store.root import Root
+    from fastload.options import Settings
+
+_TIERS_PATIENCE_S = 3.0
+_PATIENCE_S = 4.5
+_LEAST_S = 1.0
+"""For the model, however long the tiers took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingFacts:
+    """One setting, as it was decided."""
+
+    name: str
+    value: str
+    origin: str
+    """``default``, a file, ``the environment`` or ``the call``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierFacts:
+    """One tier that is a folder."""
+
+    label: str
+    path: str
+    mount: Mount | None
+    """By the path as it is written, where the tier did not answer."""
+    nfs: NfsStats | None
+    volume: Volume | None
+    """None: it did not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What was seen, and what of it matters."""
+
+    settings: tuple[SettingFacts, ...]
+    tiers: tuple[TierFacts, ...]
+    machine: Machine
+    gpu: Gpu
+    installation: Installation
+    way: Way | None
+    """Of the model that was asked about."""
+    findings: tuple[Finding, ...]
+    """Worst first."""
+
+    @property
+    def fatal(self) -> tuple[Finding, ...]:
+        """Those that make loads fail."""
+        return tuple(finding for finding in self.findings if finding.severity == FATAL)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types."""
+        return {"schema": 1, **asdict(self)}
+
+
+def diagnose(settings: Settings, model: str | None) -> Diagnosis:
+    """Look at everything; a mount that does not answer costs five seconds, for all of them together."""
+    begin_s = time.monotonic()
+    tiers = _look_at_tiers(settings)
+    silent = {facts.label for facts, problem in tiers if problem is not None}
+    machine, gpu, installation = look_at_machine(), look_at_gpu(), look_at_installation(settings)
+    findings = [finding for facts, problem in tiers for finding in _judge_tier(facts, problem, settings)]
+    findings += [*judge_machine(machine), *judge_gpu(gpu, has_udev=machine.has_udev)]
+    findings += [*judge_owners(installation.owners), *judge_hub(installation, settings)]
+    way = None
+    if model is not None:
+        left_s = max(_LEAST_S, _PATIENCE_S - (time.monotonic() - begin_s))
+        try:
+            way = Deadline(left_s, f"looking for {model}").within(lambda: find_way(model, settings, silent))
+        except FastloadError as exc:
+            findings.append(judge_failure(model, exc))
+        else:
+            findings += judge_way(way)
+    return Diagnosis(
+        settings=tuple(_describe_settings(settings)),
+        tiers=tuple(facts for facts, _ in tiers),
+        machine=machine,
+        gpu=gpu,
+        installation=installation,
+        way=way,
+        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+    )
+
+
+def _describe_settings(settings: Settings) -> Iterator[SettingFacts]:
+    for field in fields(Options):
+        value = getattr(settings, field.name)
+        yield SettingFacts(name=field.name, value=_show(value), origin=settings.origins.get(field.name, "default"))
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    if is_dataclass(value) and hasattr(value, "fraction"):
+        return f"{value.fraction:.0%}" if value.fraction else f"{getattr(value, 'nbytes', 0)}"
+    return "none" if value is None else str(value)
+
+
+def _look_at_tiers(settings: Settings) -> list[tuple[TierFacts, str | None]]:
+    """Each tier that may be asked, in order, and why it did not answer."""
+    roots = tiers_of(settings).roots
+    asked = ask_all(roots, _look_at_root, patience_s=_TIERS_PATIENCE_S)
+    volumes = {root.label: volume for root, volume in asked.replies}
+    problems = {root.label: reason for root, reason in asked.silent}
+    mounts, stats = parse_mountinfo(_read("/proc/self/mountinfo")), parse_mountstats(_read("/proc/self/mountstats"))
+    return [(_describe_tier(root, volumes.get(root.label), mounts, stats), problems.get(root.label)) for root in roots]
+
+
+def _describe_tier(
+    root: Root, volume: Volume | None, mounts: tuple[Mount, ...], stats: Mapping[str, NfsStats]
+) -> TierFacts:
+    mount = find_mount(mounts, volume.real_path if volume is not None else root.path)
+    nfs = stats.get(mount.point) if mount is not None else None
+    return TierFacts(label=root.label, path=root.path, mount=mount, nfs=nfs, volume=volume)
+
+
+def _look_at_root(root: Root) -> Volume:
+    try:
+        return look_at(root.path)
+    except OSError as exc:
+        raise StoreError(root.path, str(exc.strerror), "Check the mount") from exc
+
+
+def _judge_tier(facts: TierFacts, problem: str | None, settings: Settings) -> Iterator[Finding]:
+    is_local = facts.label == "local"
+    if facts.mount is not None:
+        yield from judge_mount(facts.mount, facts.nfs, is_local=is_local)
+    if facts.volume is None:
+        yield describe_silent(facts.label, facts.path, problem or "no answer", is_local=is_local)
+    elif is_local:
+        yield from judge_local(facts.volume, settings.min_free)
+    else:
+        yield from judge_shared(facts.volume)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:  # hidden in this container: then nothing is known of mounts
+        return ""

@@ -1,0 +1,124 @@
+"""One round: bring what is listed, prove it again, and let go of what is listed no more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastload._fetch.verify import Examination, examine
+from fastload._fetch.warm import warm
+from fastload._store.keep.evict import IDLE_S, release
+from fastload._store.keep.listed import is_listed, mark_listed
+from fastload._store.layout import RepoLayout, repo_folder
+from fastload.errors import FastloadError
+from fastload.ops.warmer.wanted_list import read_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.warmrequest import WarmRequest
+    from fastload.options import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """What is done in each round."""
+
+    list_path: str
+    request: Callable[[str], WarmRequest]
+    """For one name."""
+    settings: Settings
+    rechecks: bool
+    prunes: bool
+    idle_s: float = IDLE_S
+    """What was used since is not pruned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one name."""
+
+    model: str
+    snapshot: Snapshot | None
+    error: FastloadError | None
+    """Why there is no snapshot, or why it is not right."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types."""
+        found = {} if self.snapshot is None else asdict(self.snapshot)
+        failed = {} if self.error is None else {"error": self.error.to_dict(), "exit_code": self.error.exit_code}
+        return {"model": self.model, **found, **failed}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one round did."""
+
+    models: tuple[Outcome, ...]
+    pruned: tuple[str, ...]
+    """``repo@commit`` of each snapshot that went."""
+    problem: FastloadError | None = None
+    """What kept the list from being read, or pruning from being done."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True if all that is listed is there, and right."""
+        return self.problem is None and all(outcome.error is None for outcome in self.models)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types."""
+        problem = None if self.problem is None else self.problem.to_dict()
+        models = [outcome.to_dict() for outcome in self.models]
+        return {"schema": 1, "ready": self.is_ready, "models": models, "pruned": list(self.pruned), "problem": problem}
+
+
+def run_round(upkeep: Upkeep) -> Round:
+    """Do all of it; whatever fails is in the result."""
+    try:
+        names = read_list(upkeep.list_path)
+    except FastloadError as exc:
+        return Round(models=(), pruned=(), problem=exc)
+    outcomes = tuple(_keep_up(name, upkeep) for name in names)
+    if not upkeep.prunes or any(outcome.snapshot is None for outcome in outcomes):
+        return Round(models=outcomes, pruned=())  # what a name means that failed is not known: nothing may go
+    try:
+        pruned = _prune([outcome.snapshot for outcome in outcomes if outcome.snapshot is not None], upkeep)
+    except FastloadError as exc:
+        return Round(models=outcomes, pruned=(), problem=exc)
+    return Round(models=outcomes, pruned=tuple(pruned))
+
+
+def _keep_up(name: str, upkeep: Upkeep) -> Outcome:
+    try:
+        snapshot = warm(upkeep.request(name), upkeep.settings)
+        if snapshot.report is not None:  # it was brought now, and by nobody else
+            _mark(snapshot, upkeep.settings.local)
+    except FastloadError as exc:
+        return Outcome(model=name, snapshot=None, error=exc)
+    if upkeep.rechecks and snapshot.report is None:
+        try:
+            examine(_examination(name), upkeep.settings).check()
+        except FastloadError as exc:
+            return Outcome(model=name, snapshot=snapshot, error=exc)
+    return Outcome(model=name, snapshot=snapshot, error=None)
+
+
+def _examination(name: str) -> Examination:
+    return Examination(name, None, repairs=True, records=False, include=())
+
+
+def _mark(snapshot: Snapshot, root: str) -> None:
+    if snapshot.tier == "local" and snapshot.repo is not None and snapshot.commit is not None:
+        mark_listed(RepoLayout(repo_folder(root, snapshot.repo)), snapshot.commit)
+
+
+def _prune(wanted: Sequence[Snapshot], upkeep: Upkeep) -> Iterable[str]:
+    """Remove what a list brought once, and no list names now."""
+    root = upkeep.settings.local
+    kept = {(snapshot.repo, snapshot.commit) for snapshot in wanted}
+
+    def is_unwanted(repo: str, commit: str) -> bool:
+        return (repo, commit) not in kept and is_listed(RepoLayout(repo_folder(root, repo)), commit)
+
+    return [f"{each.repo}@{each.commit}" for each in release(root, is_unwanted, idle_s=upkeep.idle_s)]

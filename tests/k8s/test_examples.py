@@ -1,0 +1,203 @@
+"""Each manifest against the schemas of Kubernetes, and what no schema asks for: Pod Security, limits, pinned images."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from examples import EXAMPLES, PRIVILEGED, VARIANTS, Pod, load_objects, load_pods
+from fastload import errors
+
+VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
+PODS = [pod for variant in VARIANTS for pod in load_pods(variant)]
+SERVING = [pod for pod in PODS if pod.kind == "Deployment"]
+JOBS = [pod for pod in PODS if pod.kind == "Job"]
+
+
+def _name(pod: Pod) -> str:
+    return f"{pod.variant}-{pod.name}"
+
+
+each_pod = pytest.mark.parametrize("pod", PODS, ids=_name)
+each_serving = pytest.mark.parametrize("pod", SERVING, ids=_name)
+each_job = pytest.mark.parametrize("pod", JOBS, ids=_name)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_fits_the_schema(version: str) -> None:
+    """Strictly: a field that does not exist is an error. Objects that are alike are asked about once."""
+    objects = {yaml.safe_dump(each): each for variant in VARIANTS for each in load_objects(variant)}
+    for each in objects.values():
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_schema_would_notice() -> None:
+    (namespace, *_) = load_objects("hostpath")
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**namespace, "metdata": {}}, "1.37", strict=True)
+
+
+def test_every_folder_is_tried() -> None:
+    folders = {path.parent.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("kustomization.yaml")}
+    assert folders == {*VARIANTS, "hybrid-gds", "components/gds"}
+    for folder in folders:
+        assert (EXAMPLES / folder / "README.md").exists() or folder == "hybrid-gds"
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("folder", [*VARIANTS, "hybrid-gds"])
+def test_kustomize_builds_it(folder: str) -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", EXAMPLES / folder], capture_output=True, text=True, check=True, timeout=60
+    )
+    built = list(yaml.safe_load_all(done.stdout))
+    for each in built:
+        kubernetes_validate.validate(each, "1.37", strict=True)
+        assert each["kind"] in {"Namespace", "StorageClass", "PersistentVolume"} or (
+            each["metadata"]["namespace"] == "models"
+        )
+    if folder == "hybrid-gds":
+        (namespace,) = (each for each in built if each["kind"] == "Namespace")
+        assert set(namespace["metadata"]["labels"].values()) >= {"privileged"}
+        (deployment,) = (each for each in built if each["kind"] == "Deployment")
+        mounts = deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+        assert {"/run/udev", "/models", "/dev/shm"} <= {mount["mountPath"] for mount in mounts}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_namespace_has_the_level_that_holds(variant: str) -> None:
+    """Both other levels, baseline and restricted, forbid hostPath; nothing else here is forbidden."""
+    (namespace,) = (each for each in load_objects(variant) if each["kind"] == "Namespace")
+    level = "privileged" if variant in PRIVILEGED else "restricted"
+    labels = namespace["metadata"]["labels"]
+    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {level}
+    kinds = {kind for pod in load_pods(variant) for volume in pod.spec["volumes"] for kind in volume if kind != "name"}
+    assert ("hostPath" in kinds) == (level == "privileged")
+    assert kinds <= {"hostPath", "persistentVolumeClaim", "emptyDir", "configMap"}
+
+
+@each_pod
+def test_a_pod_may_nothing(pod: Pod) -> None:
+    context = pod.spec["securityContext"]
+    assert context["runAsNonRoot"] is True and context["runAsUser"] > 0
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert context["fsGroupChangePolicy"] == "OnRootMismatch"
+    assert pod.spec["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod.spec)
+    for container in pod.containers:
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["readOnlyRootFilesystem"] is True
+        assert own["capabilities"] == {"drop": ["ALL"]}
+
+
+@each_pod
+def test_a_pod_says_what_it_takes(pod: Pod) -> None:
+    for container in pod.containers:
+        resources = container["resources"]
+        assert {"cpu", "memory", "ephemeral-storage"} <= set(resources["requests"])
+        assert {"memory", "ephemeral-storage"} <= set(resources["limits"])
+    memory = [v["emptyDir"] for v in pod.spec["volumes"] if "emptyDir" in v]
+    assert all("sizeLimit" in each for each in memory)
+    disk = sum(_bytes(each["sizeLimit"]) for each in memory if each.get("medium") != "Memory")
+    assert disk <= sum(_bytes(c["resources"]["limits"]["ephemeral-storage"]) for c in pod.containers) + (1 << 30)
+
+
+@each_pod
+def test_images_are_pinned_and_nothing_is_installed_at_run_time(pod: Pod) -> None:
+    for container in pod.containers:
+        assert re.fullmatch(r"registry\.example\.com/[a-z/-]+:v?\d[\w.-]+", container["image"])
+        words = " ".join([*container["command"], *container.get("args", [])])
+        assert "pip install" not in words and "curl" not in words
+        model = next((e["value"] for e in container.get("env", []) if e["name"] == "MODEL"), None)
+        assert model is None or re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", model)
+
+
+@each_serving
+def test_a_serving_pod_reads_only_and_asks_nobody(pod: Pod) -> None:
+    vllm = pod.container("vllm")
+    environment = {each["name"]: each["value"] for each in vllm["env"]}
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert set(environment["FASTLOAD_TIERS"].split(",")) <= {"local", "shared"}
+    assert "HF_TOKEN" not in environment
+    assert "--load-format" in vllm["args"] and "fastload" in vllm["args"]
+    kinds = {name: volume for name, volume in pod.volumes.items() if "emptyDir" not in volume or name == "plugin"}
+    for mount in vllm["volumeMounts"]:
+        assert mount.get("readOnly", False) == (mount["name"] in kinds)
+    (shm,) = (mount["name"] for mount in vllm["volumeMounts"] if mount["mountPath"] == "/dev/shm")
+    assert pod.volumes[shm]["emptyDir"]["medium"] == "Memory"
+    assert _bytes(vllm["resources"]["limits"]["memory"]) > 2 * _bytes(pod.volumes[shm]["emptyDir"]["sizeLimit"])
+    writable = tuple(mount["mountPath"] for mount in vllm["volumeMounts"] if not mount.get("readOnly"))
+    for name, value in environment.items():
+        if name.endswith(("_DIR", "_ROOT", "_HOME", "_BASE")) or name in {"HOME", "TMPDIR"}:
+            assert value.startswith(writable), name
+    assert {"startupProbe", "readinessProbe"} <= set(vllm)
+    assert any(t["key"] == "nvidia.com/gpu" for t in pod.spec["tolerations"])
+
+
+@each_serving
+def test_a_rollout_cannot_wait_for_itself(pod: Pod) -> None:
+    """A GPU, or a volume of one node, is not there twice: the old pod goes first."""
+    strategy = pod.owner["strategy"]
+    surges = strategy["type"] == "RollingUpdate" and strategy["rollingUpdate"]["maxSurge"] != 0
+    assert not surges
+    if pod.owner["replicas"] == 1:
+        assert strategy == {"type": "Recreate"}
+
+
+@each_serving
+def test_models_lie_at_the_same_place_for_who_brings_and_who_reads(pod: Pod) -> None:
+    places = [
+        {
+            mount["name"]: mount["mountPath"]
+            for mount in container["volumeMounts"]
+            if mount["name"] in ("models", "shared")
+        }
+        for container in pod.containers
+        if container["name"] in {"warm", "vllm"}
+    ]
+    assert all(place == places[0] for place in places)
+    where = [
+        {e["name"]: e["value"] for e in c["env"] if e["name"] in ("MODEL", "FASTLOAD_LOCAL")}
+        for c in pod.containers
+        if c["name"] in {"warm", "vllm"}
+    ]
+    assert all(each == where[0] for each in where)
+
+
+@each_job
+def test_a_job_ends(pod: Pod) -> None:
+    """Also by our exit codes: those that more attempts cannot cure end it at once, and none of the others do."""
+    job = pod.owner
+    assert job["activeDeadlineSeconds"] and job["backoffLimit"] and job["ttlSecondsAfterFinished"]
+    assert pod.spec["restartPolicy"] == "Never"  # podFailurePolicy asks for it
+    ignore, fail = job["podFailurePolicy"]["rules"]
+    assert ignore["action"] == "Ignore" and ignore["onPodConditions"][0]["type"] == "DisruptionTarget"
+    assert fail["action"] == "FailJob"
+    assert fail["onExitCodes"]["containerName"] == pod.name
+    codes = set(fail["onExitCodes"]["values"])
+    for error in (errors.NetworkError, errors.LockTimeoutError, errors.DeadlineError, errors.NoSpaceError):
+        assert error.exit_code not in codes
+    for kind in (errors.UsageError, errors.AuthError, errors.ModelNotFoundError, errors.IntegrityError):
+        assert kind.exit_code in codes
+    for other in (errors.FormatError, errors.SignatureError, errors.UnsupportedError, errors.NotWritableError):
+        assert other.exit_code in codes
+
+
+def test_a_deadline_of_ours_comes_before_the_jobs() -> None:
+    for pod in JOBS:
+        (container,) = pod.containers
+        minutes = [each["value"] for each in container["env"] if each["name"] == "FASTLOAD_DEADLINE"]
+        assert all(int(text.removesuffix("m")) * 60 < pod.owner["activeDeadlineSeconds"] for text in minutes)
+
+
+def _bytes(quantity: Any) -> int:
+    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti)", str(quantity))
+    assert match
+    return int(match[1]) << {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}[match[2]]

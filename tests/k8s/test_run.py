@@ -1,0 +1,177 @@
+"""The commands of the examples, each with the environment, user, read-only root and mounts that its manifest gives."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from examples import Pod, load_objects, load_pods
+from hub_server import HubServer, Repo
+from kubelet import Node, why_not_here
+from stored_models import model_files, write_cache
+from warming import content
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REPO = "meta-llama/Llama-3.1-8B-Instruct"
+COMMIT = "0e9e39f249a16976918f6564b8830bc894c89659"
+FILES = model_files(3)
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _possible(tmp_path: Path) -> None:
+    reason = why_not_here(tmp_path)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    repo = Repo(FILES, is_gated=True)
+    repo.commits[COMMIT] = repo.commits[repo.commit]
+    repo.refs["main"] = COMMIT
+    with HubServer({REPO: repo}, tokens={"from a secret": frozenset({REPO})}) as server:
+        yield server
+
+
+@pytest.fixture
+def node(tmp_path: Path, hub: HubServer) -> Node:
+    return Node(tmp_path / "node", {"HF_ENDPOINT": hub.url})
+
+
+def _fill(folder: Path) -> None:
+    """The file server's share, filled by somebody else."""
+    write_cache(folder, REPO, COMMIT, FILES)
+
+
+def _ends_well(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in done.stderr.splitlines():
+        json.loads(line)  # as --log-format json promises
+    return done.stdout
+
+
+def _snapshot(root: Path) -> Path:
+    return root / f"models--{REPO.replace('/', '--')}" / "snapshots" / COMMIT
+
+
+def _check_serves(node: Node, hub: HubServer, pod: Pod, tier: str) -> None:
+    """The server's place, user and settings find the model, prove all of it, and ask nobody."""
+    asked = len(hub.requests)
+    found = json.loads(_ends_well(node.run(pod, "vllm", "python", "-m", "fastload", "resolve", "$(MODEL)", "--json")))
+    assert (found["tier"], found["commit"]) == (tier, COMMIT)
+    proof = json.loads(_ends_well(node.run(pod, "vllm", "python", "-m", "fastload", "verify", "$(MODEL)", "--json")))
+    assert proof["evidence"] in {"manifest", "sha256"}
+    assert len(hub.requests) == asked
+    touched = node.run(pod, "vllm", "sh", "-c", "for name in $HOME $TRITON_CACHE_DIR $TMPDIR; do mkdir -p $name; done")
+    assert touched.returncode == 0, touched.stderr
+    for place in ("/", "/models", "/shared"):
+        assert node.run(pod, "vllm", "touch", f"{place}/x").returncode != 0
+
+
+def _pods(variant: str) -> dict[str, Pod]:
+    return {pod.name: pod for pod in load_pods(variant)}
+
+
+@pytest.mark.parametrize("variant", ["hostpath", "local-pv"])
+def test_an_init_container_brings_and_the_server_reads(variant: str, node: Node, hub: HubServer) -> None:
+    pod = _pods(variant)["llama-8b"]
+    path = _ends_well(node.run(pod, "warm")).strip()
+    assert path == str(_snapshot(type(node.folder)("/models")))
+    root = node.volume(pod, "models")
+    assert content(_snapshot(root)) == FILES
+    assert all(each.lstat().st_uid == 1000 for each in root.rglob("*"))
+    asked = len(hub.requests)
+    _ends_well(node.run(pod, "warm"))  # after a restart
+    assert len(hub.requests) == asked
+    _check_serves(node, hub, pod, "local")
+
+
+def test_a_job_fills_a_volume_of_one_node(node: Node, hub: HubServer) -> None:
+    pods = _pods("rwo-pvc")
+    _ends_well(node.run(pods["download"], "download"))
+    _check_serves(node, hub, pods["llama-8b"], "local")
+
+
+def test_a_job_fills_a_shared_volume(node: Node, hub: HubServer) -> None:
+    pods = _pods("rwx-pvc")
+    _ends_well(node.run(pods["fill"], "fill"))
+    assert content(_snapshot(node.claim("models-shared"))) == FILES
+    _check_serves(node, hub, pods["llama-8b"], "shared:/shared")
+
+
+def test_a_job_without_access_says_why_and_is_not_tried_again(node: Node, hub: HubServer) -> None:
+    node.replaced = {**node.replaced, "HF_TOKEN": ""}
+    pod = _pods("rwx-pvc")["fill"]
+    done = node.run(pod, "fill")
+    assert done.returncode in pod.owner["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"]
+    reason = json.loads(node.termination_log.read_text())
+    assert (reason["error"]["type"], reason["exit_code"]) == ("AuthError", 11)
+
+
+@pytest.mark.parametrize("variant", ["hybrid", "air-gapped"])
+def test_a_shared_source_and_the_nodes_own_disk(variant: str, node: Node, hub: HubServer) -> None:
+    _fill(node.claim("models-shared"))
+    pod = _pods(variant)["llama-8b"]
+    if variant == "air-gapped":
+        node.replaced = {**node.replaced, "PYTHONPATH": ""}  # what is copied there: tests/test_install_beside.py
+    _ends_well(node.run(pod, "warm"))
+    assert content(_snapshot(node.volume(pod, "models"))) == FILES
+    assert hub.requests == []
+    _check_serves(node, hub, pod, "local")
+
+
+def test_a_block_that_went_bad_on_the_disk_is_read_from_the_source(node: Node, hub: HubServer) -> None:
+    """The server may not write to the disk; what it gets is right all the same."""
+    _fill(node.claim("models-shared"))
+    pod = _pods("hybrid")["llama-8b"]
+    _ends_well(node.run(pod, "warm"))
+    blob = (_snapshot(node.volume(pod, "models")) / "model-00001-of-00002.safetensors").resolve()
+    blob.chmod(0o644)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"\0")
+    words = ("python", "-m", "fastload", "load", "$(MODEL)", "--json", "--no-progress")
+    done = node.run(pod, "vllm", *words)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["tier"] == "local" and report["blocks_repaired"] >= 1
+
+
+def test_the_resident_warmer_is_ready_and_ends_when_told(node: Node, hub: HubServer) -> None:
+    _fill(node.claim("models-shared"))
+    pod = _pods("daemonset")["warmer"]
+    (config,) = (each for each in load_objects("daemonset") if each["kind"] == "ConfigMap")
+    for name, text in config["data"].items():
+        (node.volume(pod, "list") / name).write_text(text)
+    ready = node.volume(pod, "tmp") / "ready"
+    with node.start(pod, "warm") as process:
+        until_s = time.monotonic() + PATIENCE_S
+        while not ready.exists() and process.poll() is None:
+            assert time.monotonic() < until_s
+            time.sleep(0.1)
+        probe = pod.containers[0]["readinessProbe"]["exec"]["command"]
+        is_ready = ready.exists()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert is_ready, err
+    assert probe == ["test", "-f", "/tmp/ready"] and not ready.exists()
+    assert process.returncode == 143
+    assert content(_snapshot(node.volume(pod, "models"))) == FILES
+    metrics = (node.volume(pod, "metrics") / "fastload.prom").read_text()
+    assert f'fastload_last_success{{model="{REPO}@{COMMIT}"}} 1.0' in metrics
+
+
+def test_a_bench_job_prints_its_numbers(node: Node) -> None:
+    """With less to read than in a cluster."""
+    pod = _pods("bench")["bench"]
+    container: dict[str, Any] = pod.container("bench")
+    words = [word if word != "8Gi" else "4Mi" for word in (*container["command"], *container["args"])]
+    found = json.loads(_ends_well(node.run(pod, "bench", *words, "--rounds", "1")))
+    assert found["schema"] == 1

@@ -1,0 +1,111 @@
+"""What the doctor reads out of /proc, and what it makes of each kind of mount. The fixtures are as kernels write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastload.ops.doctor.mount_judge import judge_mount
+from fastload.ops.doctor.mountinfo import Mount, find_mount, parse_mountinfo
+from fastload.ops.doctor.mountstats import parse_mountstats
+
+FIXTURES = Path(__file__).parent / "fixtures"
+MOUNTS = parse_mountinfo((FIXTURES / "mountinfo.txt").read_text())
+STATS = parse_mountstats((FIXTURES / "mountstats.txt").read_text())
+
+
+def _mount(path: str) -> Mount:
+    found = find_mount(MOUNTS, path)
+    assert found is not None
+    return found
+
+
+def _findings(path: str, *, is_local: bool = False) -> list[str]:
+    mount = _mount(path)
+    return [f"{f.severity}: {f.what}" for f in judge_mount(mount, STATS.get(mount.point), is_local=is_local)]
+
+
+@pytest.mark.parametrize(
+    ("path", "point", "kind"),
+    [
+        ("/", "/", "overlay"),
+        ("/models", "/", "overlay"),
+        ("/cache/hub", "/cache", "xfs"),
+        ("/cachexyz", "/", "overlay"),
+        ("/mnt/fast/models--a--b", "/mnt/fast", "nfs4"),
+        ("/mnt/bucket one/x", "/mnt/bucket one", "fuse.s3fs"),
+        ("/mnt/over/x", "/mnt/over", "tmpfs"),
+    ],
+)
+def test_the_mount_of_a_path(path: str, point: str, kind: str) -> None:
+    mount = _mount(path)
+    assert (mount.point, mount.kind) == (point, kind)
+
+
+def test_options_of_the_mount_and_of_the_file_system() -> None:
+    slow = _mount("/mnt/slow")
+    assert slow.source == "192.0.2.12:/export"
+    assert "ro" in slow.options  # the mount's own, though the file system is rw
+    assert slow.number("rsize", 0) == 65536
+    assert slow.number("nconnect", 1) == 1
+    assert slow.options["vers"] == "3"
+
+
+def test_the_mounts_of_this_machine_are_understood() -> None:
+    mounts = parse_mountinfo(Path("/proc/self/mountinfo").read_text())
+    assert len(mounts) == len(Path("/proc/self/mountinfo").read_text().splitlines())
+    found = find_mount(mounts, "/proc/self")
+    assert found is not None
+    assert found.kind == "proc"
+
+
+def test_statistics_of_nfs_mounts() -> None:
+    assert set(STATS) == {"/mnt/fast", "/mnt/many"}
+    fast, many = STATS["/mnt/fast"], STATS["/mnt/many"]
+    assert (fast.transport, fast.connections, fast.reads, fast.read_bytes) == ("rdma", 1, 1200, 1258291200)
+    assert fast.ms_per_read == pytest.approx(1.2)
+    assert (many.transport, many.connections, many.ms_per_read) == ("tcp", 2, None)
+
+
+def test_what_is_wrong_with_a_mount() -> None:
+    assert _findings("/mnt/fast") == []
+    assert _findings("/mnt/many") == []
+    assert _findings("/mnt/lustre") == []
+    assert _findings("/mnt/slow") == [
+        "warning: /mnt/slow was negotiated to rsize=65536 (up to 1048576 is possible)",
+        "warning: /mnt/slow uses one TCP connection",
+        "note: /mnt/slow speaks NFS 3",
+        "warning: /mnt/slow is mounted soft",
+        "note: locks on /mnt/slow are this machine's own (local_lock=all)",
+    ]
+    assert _findings("/mnt/old") == [
+        "warning: /mnt/old was negotiated to rsize=32768 (up to 1048576 is possible)",
+        "warning: /mnt/old is mounted over UDP",
+    ]
+    assert _findings("/mnt/bucket one") == ["note: /mnt/bucket one is fuse.s3fs"]
+
+
+def test_what_is_wrong_with_the_local_tier() -> None:
+    assert _findings("/models", is_local=True) == ["warning: the local tier lies in the container's own layer"]
+    assert _findings("/mnt/over", is_local=True) == ["warning: the local tier lies in memory"]
+    assert _findings("/mnt/fast", is_local=True) == ["note: the local tier lies on nfs4"]
+    assert _findings("/cache", is_local=True) == ["note: quotas are on at /cache"]
+
+
+def test_every_finding_has_a_cure_by_hand_and_in_kubernetes() -> None:
+    for finding in judge_mount(_mount("/mnt/slow"), None, is_local=False):
+        assert finding.why
+        assert "mount -t nfs -o" in finding.cure
+        assert "mountOptions: [" in finding.cure
+
+
+@given(st.text(max_size=300))
+def test_no_text_confuses_the_parsers(text: str) -> None:
+    for mount in parse_mountinfo(text):
+        assert isinstance(mount, Mount)
+    find_mount(parse_mountinfo(text), "/a")
+    parse_mountstats(text)
+    parse_mountstats("device a mounted on /b with fstype nfs4 statvers=1.1\n" + text)
