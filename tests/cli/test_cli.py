@@ -222,6 +222,26 @@ def test_a_stdout_that_takes_nothing_is_an_error_and_no_traceback(real_model: Pa
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("deaf", [">/dev/full", "2>/dev/full", ">/dev/full 2>/dev/full", "| true", "2>&1 | true"])
+def test_a_failure_that_nobody_can_be_told_keeps_its_exit_code_and_its_reason(
+    tmp_path: Path, deaf: str, log_format: str
+) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+    program = """if True:
+        import sys
+        from fastload.cli import entry
+        entry._TERMINATION_LOG = sys.argv[1]
+        sys.exit(entry.main(["inspect", "/nowhere/at/all", "--json", "--log-format", sys.argv[2]]))
+    """
+    script = f"set -o pipefail; {shlex.join([sys.executable, '-c', program, str(log), log_format])} {deaf}"
+    run = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 12, run.stderr
+    assert "Traceback" not in run.stderr
+    assert json.loads(log.read_text())["exit_code"] == 12
+
+
 @pytest.mark.parametrize(("closed", "left"), [(">&-", "stderr"), ("2>&-", "stdout")])
 def test_a_stream_that_is_closed_takes_nothing_and_gets_in_nobodys_way(closed: str, left: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(pack({"w": ("U8", [1], b"\0")}))

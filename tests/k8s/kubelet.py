@@ -62,10 +62,12 @@ class Node:
     Args:
         folder: where all of it is.
         replaced: instead of what a manifest says, since it names what is not here: a hub, a secret.
+        image: folders that images have and this machine has not, by where they are there.
     """
 
     folder: Path
     replaced: Mapping[str, str]
+    image: Mapping[str, Path] = field(default_factory=dict)
     termination_log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,7 @@ class Node:
         command = [_REFERENCE.sub(lambda match: environment[match[1]], word) for word in command]
         mounts = self.folder / f"{pod.name}-{name}.mounts"
         lines = [self._mount(pod, mount) for mount in container["volumeMounts"]]
+        lines += [f"ro {source} {target}" for target, source in self.image.items()]
         mounts.write_text("".join(f"{line}\n" for line in lines))
         scratch = self.folder / f"{pod.name}-{name}.root"
         scratch.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import pytest
 
 from examples import Pod, load_objects, load_pods
 from hub_server import HubServer, Repo
-from kubelet import Node, why_not_here
+from kubelet import CHECKOUT, Node, why_not_here
 from stored_models import model_files, write_cache
 from warming import content
 
@@ -122,7 +123,13 @@ def test_a_shared_source_and_the_nodes_own_disk(variant: str, node: Node, hub: H
     _fill(node.claim("models-shared"))
     pod = _pods(variant)["llama-8b"]
     if variant == "air-gapped":
-        node.replaced = {**node.replaced, "PYTHONPATH": ""}  # what is copied there: tests/test_install_beside.py
+        package = node.folder / "image"
+        shutil.copytree(CHECKOUT / "src" / "fastload", package / "fastload")
+        node.image = {"/opt/fastload": package}
+        _ends_well(node.run(pod, "install"))
+        node.image = {}
+        found = node.run(pod, "vllm", "python", "-c", "import fastload; print(fastload.__file__)")
+        assert found.stdout.strip() == "/opt/plugin/fastload/__init__.py", found.stderr
     _ends_well(node.run(pod, "warm"))
     assert content(_snapshot(node.volume(pod, "models"))) == FILES
     assert hub.requests == []

@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import save_file
 
 import fastload
 from fastload import Options
-from models import MIB, save_sharded
+from models import MIB, random_tensor, save_sharded
 from stored_models import COMMIT, write_cache, write_download_metadata, write_folder
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ PLACES: dict[str, Callable[[Model], Path]] = {
     "etag": Model.downloaded,
     "manifest (recorded)": Model.recorded,
 }
+
+
+def two_large_tensors(folder: Path) -> bytes:
+    """The content of one shard: its header and the tensor ``last`` have no block in common."""
+    save_file({name: random_tensor(5 * MIB, seed) for seed, name in enumerate(("first", "last"))}, folder / "two")
+    return (folder / "two").read_bytes()
 
 
 def flip(path: Path, at: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import gc
 import os
 import random
@@ -17,7 +19,7 @@ from fastload import FormatError, IntegrityError, Options
 from fastload._verify.manifest import parse_manifest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
-from proven_models import PLACES, READERS, REPO, Model, flip
+from proven_models import PLACES, READERS, REPO, Model, flip, two_large_tensors
 from stored_models import COMMIT, git_sha1, write_cache, write_folder
 from writing import INDEX_NAME, one_tensor
 
@@ -102,6 +104,26 @@ def test_a_lost_file_that_nobody_reads_explains_nothing(model: Model) -> None:
         fastload.load(folder)
 
 
+@pytest.mark.parametrize("kind", ["manifest", "etag"])
+def test_a_file_that_may_not_be_read_explains_nothing(model: Model, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.files[INDEX_NAME] = model.files[INDEX_NAME].replace(b"model-00002", b"model-00001", 1)
+    folder = PLACES[kind](model)
+    unreadable = os.path.realpath(folder / "config.json")
+
+    def refuse(real: Callable[..., object]) -> Callable[..., object]:
+        def opened(path: object, *args: object, **keywords: object) -> object:
+            if isinstance(path, str) and os.path.realpath(path) == unreadable:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return real(path, *args, **keywords)
+
+        return opened
+
+    monkeypatch.setattr(os, "open", refuse(os.open))
+    monkeypatch.setattr(builtins, "open", refuse(open))
+    with pytest.raises(FormatError, match="different revisions"):
+        fastload.load(folder)
+
+
 def without_index(model: Model) -> None:
     """Shards that nothing but a manifest names."""
     model.files.pop(INDEX_NAME)
@@ -149,6 +171,17 @@ def test_a_shard_that_another_tool_has_added_is_proven_by_the_name_of_its_blob(m
     flip(folder / "part2.safetensors", 5 * MIB)
     with pytest.raises(IntegrityError, match="sha256"):
         fastload.load(folder)
+
+
+def test_a_header_is_proven_by_its_block_though_another_file_has_none(tmp_path: Path) -> None:
+    content = two_large_tensors(tmp_path)
+    options = Options(local=str(tmp_path / "local"), shared=str(tmp_path / "shared"), tiers=("local", "shared"))
+    write_cache(tmp_path / "shared", REPO, COMMIT, {"model.safetensors": content})
+    fastload.warm(REPO, options=options)
+    folder = write_cache(tmp_path / "local", REPO, COMMIT, {"model.fp16.safetensors": content})  # by another tool
+    flip(folder / "model.safetensors", content.index(b"last"))
+    with pytest.raises(IntegrityError, match="block 0"):
+        fastload.load(folder, tensors=lambda name: name != "first")
 
 
 def test_a_stream_that_is_left_early_proves_nothing_by_a_digest_of_the_whole(model: Model) -> None:

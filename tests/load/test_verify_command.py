@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload import Finding, IntegrityError, NotWritableError, Options, UsageError
+from fastload import Finding, IntegrityError, ModelNotFoundError, NotWritableError, Options, UsageError
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip
@@ -131,6 +131,14 @@ def test_a_plain_folder_can_be_recorded_and_is_trusted_only_where_nobody_else_wr
     assert fastload.load(folder).report.evidence == "none"
 
 
+def test_a_folder_that_is_recorded_again_is_known_by_the_new_manifest(model: Model) -> None:
+    folder = model.recorded()
+    next((folder / ".fastload/manifests").iterdir()).chmod(0o666)  # not believed any more
+    (folder / "config.json").write_text('{"new": true}')
+    assert fastload.verify(folder, record=True).recorded
+    assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
+
+
 def test_a_folder_of_real_files_proves_itself(model: Model, tmp_path: Path) -> None:
     model.warmed()
     arguments = ["warm", REPO, "--plain", str(tmp_path / "real"), "--local", str(model.local), "--tiers", "local"]
@@ -206,6 +214,15 @@ def test_what_a_recorded_folder_has_gained_is_told(model: Model, with_index: boo
     for run in (fastload.load, fastload.verify, partial(fastload.verify, repair=True)):
         with pytest.raises(IntegrityError, match="does not name"):
             run(folder)
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_a_path_where_nothing_is_does_not_mean_the_folder_above_it(model: Model, *, record: bool) -> None:
+    folder = write_folder(model.local.parent / "bare", model.files)
+    for path in (folder / "mistyped", model.cached() / "mistyped.safetensors"):
+        with pytest.raises(ModelNotFoundError, match="mistyped"):
+            fastload.verify(path, record=record)
+    assert not (folder / ".fastload").exists()
 
 
 def test_globs_that_match_nothing_and_a_part_that_shall_be_recorded_are_mistakes(model: Model) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fastload._settings.cufile import CufileSettings
 from fastload._settings.values import Share
 from fastload.cli import main
 from fastload.ops.doctor.gpu import Gpu, judge_gpu, look_at_gpu, parse_driver, parse_torch_cuda
@@ -219,7 +220,14 @@ def test_limits_of_a_machine(tmp_path: Path) -> None:
 
 
 GPU = Gpu(
-    devices=1, driver="580.65", torch="2.13.0", torch_cuda="13.0", kvikio=None, has_cufile=False, has_nvidia_fs=False
+    devices=1,
+    driver="580.65",
+    torch="2.13.0",
+    torch_cuda="13.0",
+    kvikio=None,
+    has_cufile=False,
+    has_nvidia_fs=False,
+    gds_obstacle="neither nvidia-fs is loaded",
 )
 
 
@@ -232,9 +240,9 @@ GPU = Gpu(
         (
             replace(GPU, kvikio="26.10"),
             True,
-            ["kvikio is installed, and the kernel module nvidia-fs is not loaded"],
+            ["kvikio is installed, but neither nvidia-fs is loaded"],
         ),
-        (replace(GPU, kvikio="26.10", has_nvidia_fs=True), False, ["/run/udev is not there"]),
+        (replace(GPU, kvikio="26.10", has_nvidia_fs=True, gds_obstacle=""), False, ["/run/udev is not there"]),
         (replace(GPU, devices=0, driver=None, torch_cuda=None), False, []),
     ],
 )
@@ -249,8 +257,9 @@ def test_versions_of_driver_and_torch(tmp_path: Path) -> None:
     assert parse_torch_cuda("debug = False\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None") == "13.0"
     assert parse_torch_cuda("cuda: Optional[str] = None\n") is None
     write_folder(tmp_path, {"dev/nvidia0": b"", "dev/nvidiactl": b"", "proc/driver/nvidia/version": opened.encode()})
-    seen = look_at_gpu(root=str(tmp_path))
+    seen = look_at_gpu(CufileSettings(), root=str(tmp_path))
     assert (seen.devices, seen.driver, seen.has_nvidia_fs) == (1, "580.173.02", False)
+    assert seen.gds_obstacle.startswith("/proc/modules does not exist")
 
 
 def test_a_foreign_distribution_that_owns_the_name() -> None:

@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_written_costs_no_load(tiers: Tiers) -> None:
     assert not tiers.local.exists()
 
 
-names = st.from_regex(r"[a-z_][a-z0-9_]{0,20}", fullmatch=True)
+names = st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 

@@ -34,7 +34,7 @@ def header_of(tensors: Iterable[Sized], *, data_start: int = 100) -> Header:
         assert not rest, "a tensor is whole bytes"
         infos.append(TensorInfo(name, dtype, (elements,), at, at + nbytes))
         at += nbytes
-    return Header(tuple(infos), {}, data_start, at)
+    return Header(tuple(infos), {}, data_start, at, "")
 
 
 def shard_of(header: Header, name: str = "model.safetensors") -> Shard:

@@ -30,7 +30,7 @@ def write_shard(path: Path, data: bytes = DATA) -> Shard:
 
 def bare_shard(path: str) -> Shard:
     """A shard that was never read, for what is refused before anything is looked at."""
-    return Shard(os.path.basename(path), path, Header((), {}, 10, 10), FileIdentity(0, 0, 10, 0, 0))
+    return Shard(os.path.basename(path), path, Header((), {}, 10, 10, ""), FileIdentity(0, 0, 10, 0, 0))
 
 
 def aligned_memory(nbytes: int) -> memoryview:

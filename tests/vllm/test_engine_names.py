@@ -95,6 +95,21 @@ def test_a_name_only_on_the_hub_is_brought_once(
         _check(llm, REPO, expected)
 
 
+def test_without_fastload_the_same_name_starts_too(
+    engines: Engines, llama: Path, files: dict[str, bytes], hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it brought lies where vLLM's own loader, offline, looks for it."""
+    expected = engines.expected(str(llama))
+    with HubServer({REPO: Repo(files)}) as hub, monkeypatch.context() as online:
+        online.setenv("HF_ENDPOINT", hub.url)
+        online.setenv("HF_HUB_OFFLINE", "0")
+        with engine(REPO) as llm:
+            _check(llm, REPO, expected)
+    assert fastload.resolve(REPO).path.startswith(str(hub_cache))
+    with engine(REPO, "safetensors") as llm:
+        assert (digests(llm), generate(llm)) == (expected.digests, expected.tokens)
+
+
 def test_a_name_that_nobody_has_says_where_it_was_looked_for(tiers: Path) -> None:
     with pytest.raises(fastload.ModelNotFoundError, match=str(tiers / "shared")), engine("org/nothing"):
         pass

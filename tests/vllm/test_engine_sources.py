@@ -50,7 +50,6 @@ def _load_both(folder: Path, **source: Any) -> tuple[dict[str, torch.Tensor], di
     [
         {},
         {"prefix": "all."},
-        {"prefix": "head.", "allow_patterns_overrides": ["nothing*", "head.safetensors"]},
         {"prefix": "head.", "allow_patterns_overrides": ["head.pt"]},
         {"subfolder": "tower", "prefix": "tower."},
     ],
@@ -59,6 +58,14 @@ def test_names_and_tensors_are_those_of_the_default_loader(source: dict[str, Any
     ours, expected = _load_both(folder, **source)
     assert ours.keys() == expected.keys()
     assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_head_in_a_file_of_its_own(folder: Path) -> None:
+    """The default loader of 0.27 takes no such file beside an index, so it is not asked."""
+    loader = FastloadLoader(LoadConfig(load_format="fastload"))
+    found = _load(loader, folder, prefix="head.", allow_patterns_overrides=["nothing*", "head.safetensors"])
+    assert found.keys() == {"head.weight"}
+    assert torch.equal(found["head.weight"], _HEAD["weight"])
 
 
 def test_what_is_no_safetensors_is_said_to_be_unverified(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -72,3 +79,14 @@ def test_shards_of_a_language_model_that_is_left_out_are_not_read(folder: Path) 
     loader = FastloadLoader(LoadConfig(load_format="fastload"))
     loader._encoder_only_lm_prefixes = ("language_model.",)
     assert _load(loader, folder).keys() == {"vision.a", "language_model.b"}
+
+
+def test_experts_of_other_ranks_are_neither_given_nor_read(tmp_path: Path) -> None:
+    experts = {f"layers.0.experts.{number}.w1.weight": torch.arange(1000.0) for number in range(4)}
+    save_file({**experts, "layers.0.gate.weight": torch.arange(3.0)}, tmp_path / "model.safetensors")
+    loaders = FastloadLoader(LoadConfig(load_format="fastload")), DefaultModelLoader(LoadConfig(load_format="hf"))
+    for loader in loaders:
+        loader.local_expert_ids = {1}
+    ours, expected = (_load(loader, tmp_path) for loader in loaders)
+    assert ours.keys() == expected.keys() == {"layers.0.experts.1.w1.weight", "layers.0.gate.weight"}
+    assert loaders[0]._streams[-1].report.bytes == 4 * 1003

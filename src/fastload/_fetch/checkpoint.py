@@ -152,7 +152,7 @@ def _fetch(source: Source, settings: Settings, deadline: Deadline, weighed: Call
 def _fetch_folder(
     source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally, go_on: Callable[[], None]
 ) -> Fetched:
-    prove = evidence.prover(tally) if evidence.has_blocks else None
+    prove = evidence.prover(tally) if evidence.has_some_blocks else None
     try:
         files = find_files(
             path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)

@@ -48,10 +48,13 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     known = evidence.find(path)
     if known is None or not os.path.isfile(path):
         return None
-    content = ContentHash(os.path.getsize(path), known.signed)
-    with open(path, "rb") as file:
-        while piece := file.read(BLOCK_BYTES):
-            content.update(piece)
+    try:
+        with open(path, "rb") as file:
+            content = ContentHash(os.fstat(file.fileno()).st_size, known.signed)
+            while piece := file.read(BLOCK_BYTES):
+                content.update(piece)
+    except OSError:  # what cannot be read explains nothing
+        return None
     return compare(known, content)
 
 

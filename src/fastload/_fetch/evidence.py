@@ -69,6 +69,11 @@ class Evidence:
         return bool(self.files) and all(file.blocks is not None for file in weights or self.files.values())
 
     @property
+    def has_some_blocks(self) -> bool:
+        """True if the blocks of any file are known."""
+        return any(file.blocks is not None for file in self.files.values())
+
+    @property
     def may_have_blocks(self) -> bool:
         """False where no manifest could help: it has the sha256 of a file, and something else was signed."""
         return all(file.signed is None for file in self.files.values())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.damage import MEND_HINT, compare
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
-from fastload._store.filesystem import make_folder
+from fastload._store.filesystem import make_folder, remove_file, writing
 from fastload._store.manifest_folder import make_own_folder, write_own
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest, plain_commit
@@ -149,7 +149,13 @@ def _write_in_folder(ours: str, manifest: Manifest) -> None:
     place = os.path.join(ours, "manifests")
     make_own_folder(place)
     make_folder(os.path.join(ours, "staging"))
-    write_own(os.path.join(place, f"{manifest.commit}.json"), dump_manifest(manifest), os.path.join(ours, "staging"))
+    made = os.path.join(place, f"{manifest.commit}.json")
+    write_own(made, dump_manifest(manifest), os.path.join(ours, "staging"))
+    with writing(place):
+        others = [path for name in os.listdir(place) if (path := os.path.join(place, name)) != made]
+    for path in others:  # of what was there before, and not believed: of two, neither would be
+        if path.endswith(".json"):
+            remove_file(path)
 
 
 def _complete(evidence: Evidence, file: OfferedFile, proof: Proof) -> ManifestFile:

@@ -182,7 +182,7 @@ def _find_stored(model: str | os.PathLike[str], revision: str | None, settings: 
     """
     parsed = parse_model(model, revision, settings)
     if isinstance(parsed, str):
-        stored = stored_at(parsed)
+        stored = stored_at(parsed) if os.path.lexists(parsed) else None
         if stored is None:
             raise ModelNotFoundError(parsed, (parsed,), "Check the path, and that its volume is mounted")
         return stored

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from blake3 import blake3
+
 from fastload._format.dtype import DTYPES, Dtype
 from fastload.errors import FormatError, MemoryBudgetError, quoted
 from fastload.strict_json import (
@@ -83,6 +85,8 @@ class Header:
     metadata: dict[str, str]
     data_start: int
     file_bytes: int
+    digest: str
+    """The BLAKE3 of the bytes before ``data_start``, as they were parsed."""
 
 
 def parse_header_length(prefix: bytes, *, path: str, file_bytes: int) -> int:
@@ -188,7 +192,8 @@ def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
     tensors.sort(key=_END)  # two stable sorts by integers take a quarter of one by pairs
     tensors.sort(key=_BEGIN)
     _check_tiling(tensors, path, data_start, file_bytes)
-    return Header(tuple(tensors), metadata, data_start, file_bytes)
+    digest = blake3(len(raw).to_bytes(LENGTH_BYTES, "little")).update(raw).hexdigest()
+    return Header(tuple(tensors), metadata, data_start, file_bytes, digest)
 
 
 def _kind(value: Any) -> str:

@@ -7,10 +7,13 @@ once for its digest and for those of its blocks, and the stream goes by the bloc
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.record import digest_file
 from fastload._fetch.workers import map_all
+from fastload._read.file import read_header
+from fastload._read.whole_proof import check_header
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -46,7 +49,12 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     fetched.record(made)
     files = {**fetched.evidence.files}
     files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}
-    return replace(found, fetched=replace(fetched, evidence=replace(fetched.evidence, files=files)))
+    proven = replace(fetched, evidence=replace(fetched.evidence, files=files))
+    prove = proven.evidence.prover(proven.tally)
+    for shard, _ in serial:  # it was parsed before anything was proven
+        header, _ = deadline.within(partial(read_header, shard.path, prove))
+        check_header(shard.path, shard.header, header.digest)
+    return replace(found, fetched=proven)
 
 
 def _list_serial(found: Found) -> list[tuple[Shard, OfferedFile]]:

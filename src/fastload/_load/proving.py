@@ -74,7 +74,8 @@ def prove(
             kinds.add(evidence.kind_of(known))
             on_host.add(number)
             unplanned = set(range(count_blocks(shard.identity.size))) - planned.get(number, set())
-            wrapped[number] = _as_a_whole(choice, known, frozenset(unplanned), tell, proven)
+            proof = WholeDigest(known.sha256, known.git_sha1, shard.header, known.signed)
+            wrapped[number] = _as_a_whole(choice, known.path, proof, frozenset(unplanned), tell, proven)
     kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
     return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven)
 
@@ -104,16 +105,15 @@ def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: Pro
 
 def _as_a_whole(
     choice: Choice,
-    known: OfferedFile,
+    path: str,
+    digest: WholeDigest,
     unplanned: frozenset[int],
     tell: ProofTell,
     proven: dict[str, ManifestFile],
 ) -> Choice:
     def open_proof(file: File) -> Reader:
-        digest = WholeDigest(known.sha256, known.git_sha1, known.signed)
-
         def note(found: ManifestFile) -> None:
-            proven[known.path] = replace(found, path=known.path)
+            proven[path] = replace(found, path=path)
 
         return WholeProof(choice.open(file), file, digest, unplanned, tell, note)
 

@@ -11,6 +11,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
 from fastload._read.blocks import joined, read_block, split_blocks
 from fastload._read.file import open_regular, read_fully, translate, with_blob
 from fastload._read.proof import DAMAGED
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
+    from fastload._format.header import Header
     from fastload._read.proof import ProofTell
     from fastload._read.reader import File, Reader
     from fastload._verify.statement import SignedFile
@@ -31,11 +34,23 @@ _LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class WholeDigest:
-    """What a whole file must have; one of them at least."""
+    """What a whole file must have; one digest of it at least."""
 
     sha256: str | None
     git_sha1: str | None
+    header: Header
+    """What was believed before the file was proven: it must have been read as it is there."""
     signed: SignedFile | None = None
+
+
+def check_header(path: str, believed: Header, digest: str) -> None:
+    """Raise ``IntegrityError`` where ``digest``, of a header that was proven, is not that of what was ``believed``."""
+    if believed.digest != digest:
+        found, hint = (
+            f"another header when it was parsed, with BLAKE3 {believed.digest}",
+            "Memory may be bad: load again",
+        )
+        raise IntegrityError(path, 0, found, f"{digest}, as the proven file has it", hint)
 
 
 class WholeProof:
@@ -64,6 +79,7 @@ class WholeProof:
         # A mapping is not touched for that: the file behind it may have become shorter.
         self._descriptor = open_regular(file.path) if reader.name == "mmap" else -1
         self._content = ContentHash(file.identity.size, expected.signed)
+        self._header = blake3()
         self._blocks: list[str] = []
         self._turn = threading.Condition()
         self._count = count_blocks(file.identity.size)
@@ -95,6 +111,7 @@ class WholeProof:
     def _take(self, block: memoryview) -> None:
         """The next block of the file; only the thread whose turn it is comes here."""
         self._content.update(block)
+        self._header.update(block[: max(0, self._expected.header.data_start - len(self._blocks) * BLOCK_BYTES)])
         digest = block_digest(block)
         if len(self._blocks) + 1 == self._count:
             self._compare([*self._blocks, digest])
@@ -115,6 +132,7 @@ class WholeProof:
         unsigned = self._content.find_unsigned()
         if unsigned is not None:
             raise IntegrityError(self._file.path, 0, *unsigned, hint)
+        check_header(self._file.path, self._expected.header, self._header.hexdigest())
         self._tell.tally.count(verified=len(blocks))
         size = self._file.identity.size
         self._proven(ManifestFile("", size, self._content.sha256, self._content.git_sha1, tuple(blocks)))

@@ -19,6 +19,9 @@ from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+
+    from fastload.ops.bench.verdict import Verdict
 
 HELP = "measure storage, fastload's readers and other loaders, in turns"
 _SIZE = "2Gi"
@@ -66,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         _write(arguments.chart, "")  # a wrong path shall not cost the run
     found = run_bench(wish, decide_settings(options, {}))
     if arguments.chart is not None:
-        _write(arguments.chart, draw_chart(found.tables))
+        _write(arguments.chart, draw_chart(found.tables, found.verdict.sentence if found.verdict else ""))
     reckoned = _reckon(arguments, found)
     if arguments.as_json:
         print(json.dumps({**found.to_dict(), **({"reckoned": reckoned} if reckoned else {})}))
@@ -99,4 +102,13 @@ def _show(found: Outcome) -> str:
         lines.append(f"held to {show_bytes(found.max_rate)} a second: the rows show that rate, not the storage's")
     tables = [f"\n{table.render()}" for table in found.tables]
     skipped = [f"{name}: skipped, {escaped(why)}" for name, why in found.skipped.items()]
-    return "\n".join([*lines, *tables, "", *skipped])
+    return "\n".join([*lines, *tables, "", *skipped, *_show_verdict(found.verdict)])
+
+
+def _show_verdict(verdict: Verdict | None) -> Iterator[str]:
+    if verdict is None:
+        return
+    yield f"\nverdict: {verdict.sentence}: {verdict.why}"
+    for start in verdict.starts:
+        yield f"  {start.model:>4} in BF16, {start.nbytes / 1e9:.0f} GB: {start.seconds:,.0f} s"
+    yield f"\n{verdict.probe}"

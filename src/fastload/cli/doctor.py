@@ -87,6 +87,8 @@ def _show_machine(seen: Diagnosis) -> Iterator[tuple[str, str]]:
     words = [f"{name.strip()}{'' if there else ' not there'}" for name, there in present.items()]
     yield "gds", ", ".join([*words, f"/run/udev{'' if machine.has_udev else ' not there'}"])
     token = {True: "seen", False: "not seen", None: "not looked for: the hub is not asked"}
+    if gpu.devices:
+        yield "past the host", gpu.gds_obstacle or "may be tried: a load to the GPU measures which way is faster"
     yield "token", token[seen.installation.has_token]
 
 

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import fastload
 from fastload._load.importing import Leaving
@@ -47,26 +48,36 @@ def _run(words: Sequence[str]) -> int:
     _catch_signals()
     try:
         _make_printable()
-        parsed = _build_parser().parse_args(words)
+        parsed = build_parser().parse_args(words)
         parsed.run(parsed)
         sys.stdout.flush()
     except BrokenPipeError:
-        _let_go_of_stdout()  # whoever read us has left, as `head` does: no error
+        _let_go_of(sys.stdout)  # whoever read us has left, as `head` does: no error
     except (FastloadError, PartialError, OSError, KeyboardInterrupt, _Terminated) as error:
         return _fail(error, as_json=as_json)
     return 0
 
 
-def _let_go_of_stdout() -> None:
+def _let_go_of(stream: TextIO) -> None:
     """Else Python would try once more at exit, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _telling(stream: TextIO) -> Iterator[None]:
+    """A stream that takes nothing must not hide how it went: the exit code and the termination log still say it."""
+    try:
+        yield
+        stream.flush()
+    except OSError:
+        _let_go_of(stream)
 
 
 def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
     """The facts and the exit code that an error means."""
     if isinstance(error, OSError) and not isinstance(error, FastloadError):
         # What the system says of files is ours by the time it gets here; what is left is stdout's.
-        _let_go_of_stdout()
+        _let_go_of(sys.stdout)
         error = translate_write("stdout", error)
     if isinstance(error, PartialError):
         error = error.first
@@ -98,11 +109,12 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"See {self.prog} --help")
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their flags."""
     parser = _Parser(
         prog="fastload",
         description="Bring an LLM's weights to where they compute.",
-        epilog=_EXIT_CODES,
+        epilog=EXIT_CODES,
         allow_abbrev=False,  # what is not --json must not be taken for it
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -124,7 +136,7 @@ def _exit_codes(error: type[FastloadError]) -> Iterator[tuple[int, str]]:
         yield from _exit_codes(kind)
 
 
-_EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".join(
+EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".join(
     f"  {code:3} {name}" for code, name in sorted(_exit_codes(FastloadError))
 )
 
@@ -139,10 +151,12 @@ def _catch_signals() -> None:
 
 def _fail(error: BaseException, *, as_json: bool) -> int:
     facts, exit_code = _explain(error)
-    tell_failure(facts["message"], facts, exit_code)
+    with _telling(sys.stderr):
+        tell_failure(facts["message"], facts, exit_code)
     if as_json:
         others = error.facts if isinstance(error, PartialError) else {}
-        print(json.dumps({"schema": 1, **others, "error": facts, "exit_code": exit_code}))
+        with _telling(sys.stdout):
+            print(json.dumps({"schema": 1, **others, "error": facts, "exit_code": exit_code}))
     _leave_termination_message({"error": facts, "exit_code": exit_code})
     return exit_code
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.resolve import parse_model, resolve
@@ -23,6 +23,7 @@ from fastload.ops.bench.machine import describe_machine
 from fastload.ops.bench.page_cache import PageCacheError
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.turns import Habits, Runner
+from fastload.ops.bench.verdict import Verdict, judge_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +61,8 @@ class Outcome:
     tables: Sequence[Table]
     skipped: Mapping[str, str]
     """Why, by contestant or state."""
+    verdict: Verdict | None
+    """What the volume is good for; None where nothing was measured that says."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -71,6 +74,7 @@ class Outcome:
             "max_rate": self.max_rate,
             "tables": [table.to_dict() for table in self.tables],
             "skipped": dict(self.skipped),
+            "verdict": None if self.verdict is None else {**asdict(self.verdict), "probe": self.verdict.probe},
         }
 
 
@@ -94,13 +98,16 @@ def run_bench(wish: Wish, settings: Settings) -> Outcome:
                 tables.append(runner.fill_table(Table(f"{state} → {wish.device}", state), _fit(trials, state)))
             except PageCacheError as exc:  # a matter of the kernel and of rights; the other state may do
                 skipped[state] = str(exc)
+        machine = describe_machine(files.folder)
         return Outcome(
-            machine=describe_machine(files.folder),
+            machine=machine,
             folder=files.folder,
             nbytes=files.nbytes,
             max_rate=settings.max_rate,
             tables=tables,
             skipped=skipped,
+            # Held back, the rows show that rate and not the volume's.
+            verdict=judge_volume(tables, machine["storage"].split()[0]) if settings.max_rate is None else None,
         )
 
 

@@ -19,14 +19,17 @@ _ROW, _GAP, _HEAD = 22.0, 6.0, 34.0
 _OURS, _PEERS, _BOUNDS = "#2a78c8", "#9aa5b1", "#dfe4ea"
 
 
-def draw_chart(tables: Sequence[Table]) -> str:
-    """All tables below one another, each with a scale of its own."""
+def draw_chart(tables: Sequence[Table], verdict: str = "") -> str:
+    """All tables below one another, each with a scale of its own, and the verdict below them."""
     shapes: list[str] = []
     top = _GAP
     for table in tables:
         if table.samples:
             shapes += _draw_table(table, top)
             top += _HEAD + len(table.samples) * _ROW + 2 * _GAP
+    if verdict:
+        shapes.append(draw_text(_GAP, top + 18, verdict))
+        top += _HEAD
     return join_drawing(_WIDTH, top, shapes)
 
 

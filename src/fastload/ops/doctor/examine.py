@@ -85,7 +85,7 @@ def diagnose(settings: Settings, model: str | None) -> Diagnosis:
     begin_s = time.monotonic()
     tiers = _look_at_tiers(settings)
     silent = {facts.label for facts, problem in tiers if problem is not None}
-    machine, gpu, installation = look_at_machine(), look_at_gpu(), look_at_installation(settings)
+    machine, gpu, installation = look_at_machine(), look_at_gpu(settings.cufile), look_at_installation(settings)
     findings = [finding for facts, problem in tiers for finding in _judge_tier(facts, problem, settings)]
     findings += [*judge_machine(machine), *judge_gpu(gpu, has_udev=machine.has_udev)]
     findings += [*judge_owners(installation.owners), *judge_hub(installation, settings)]

@@ -11,10 +11,13 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from fastload._read.gds_checks import check_machine
 from fastload.ops.doctor.finding import NOTE, WARNING, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fastload._settings.cufile import CufileSettings
 
 _DRIVER = re.compile(r"NVRM version:.*?\s(\d+(?:\.\d+)+)\s")
 _CUDA_OF_TORCH = re.compile(r"^cuda\b[^=]*=\s*'([\d.]+)'", re.MULTILINE)
@@ -34,12 +37,15 @@ class Gpu:
     has_cufile: bool
     has_nvidia_fs: bool
     """The kernel module by which cuFile reads past the host."""
+    gds_obstacle: str
+    """Why a load would not touch cuFile on this machine; empty where it may."""
 
 
-def look_at_gpu(*, root: str = "") -> Gpu:
+def look_at_gpu(cufile: CufileSettings, *, root: str = "") -> Gpu:
     """Ask the driver's files and the installed packages.
 
     Args:
+        cufile: how cuFile was set up.
         root: where /proc and /dev are; another one in tests.
     """
     kvikio = [version for name in ("kvikio-cu13", "kvikio-cu12", "kvikio") if (version := _version_of(name))]
@@ -51,6 +57,7 @@ def look_at_gpu(*, root: str = "") -> Gpu:
         kvikio=next(iter(kvikio), None),
         has_cufile=ctypes.util.find_library("cufile") is not None or bool(kvikio),
         has_nvidia_fs=os.path.exists(f"{root}/proc/driver/nvidia-fs"),
+        gds_obstacle=check_machine(cufile, root=root),
     )
 
 
@@ -82,11 +89,11 @@ def judge_gpu(gpu: Gpu, *, has_udev: bool) -> Iterator[Finding]:
             why="device=cuda ends with 20",
             cure="resources: {limits: {nvidia.com/gpu: 1}}; with Docker: --gpus all",
         )
-    if gpu.devices and gpu.kvikio is not None and not gpu.has_nvidia_fs:
+    if gpu.devices and gpu.kvikio is not None and gpu.gds_obstacle:
         yield Finding(
             severity=NOTE,
-            what="kvikio is installed, and the kernel module nvidia-fs is not loaded",
-            why="cuFile then copies through host memory, which fastload's own way does faster",
+            what=f"kvikio is installed, but {gpu.gds_obstacle}",
+            why="so loads go by host memory, and reader=gds ends with 20",
             cure="On the node: modprobe nvidia-fs (GPU operator: gds.enabled=true)",
         )
     if gpu.devices and gpu.has_nvidia_fs and not has_udev:

@@ -33,8 +33,8 @@ def stay(upkeep: Upkeep, every_s: float, ready_file: str | None, tell: Callable[
     with _ready_file(ready_file) as show:
         while True:
             done = run_round(upkeep)
-            show(done)
             tell(done)
+            show(done)  # last: who sees that it is ready may read all else, or end the process
             time.sleep(every_s)
 
 

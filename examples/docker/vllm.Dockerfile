@@ -1,0 +1,14 @@
+# vLLM's image with fastload in it. Its torch, and all else that it has, stays as it is: what fastload needs is there already.
+# Build in the checkout: docker build -f examples/docker/vllm.Dockerfile -t registry.example.com/fastload/vllm:0.33.0-0.1.0 .
+# Put the digest of the image here.
+FROM vllm/vllm-openai:v0.33.0
+COPY . /tmp/fastload
+RUN set -eu; \
+    before=$(pip freeze | sort); \
+    pip install --no-cache-dir --no-deps /tmp/fastload; \
+    after=$(pip freeze --exclude fastload-llm | sort); \
+    test "$before" = "$after"; \
+    ! pip check | grep fastload; \
+    python3 -c 'from importlib.metadata import entry_points; entry_points(group="vllm.general_plugins")["fastload"].load()'; \
+    rm -rf /tmp/fastload
+USER 1000:1000

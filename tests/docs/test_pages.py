@@ -1,0 +1,144 @@
+"""Every command and every piece of code in README and docs runs; what cannot run here is read by its language's parser.
+
+The blocks of one page run in order, in one shell and one Python, on a machine that has the models which pages speak of.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from hub_server import HubServer, Repo
+from pages import ALL, CHECKOUT, NEEDS, Block, find_blocks, list_pages
+from stored_models import COMMIT, model_files, write_cache, write_folder
+from warming import environment
+from writing import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_COVERED_ELSEWHERE = {"docs/upgrade-and-rollback.md"}
+"""By tests/warm/test_upgrade_docs.py, which checks what they lead to as well."""
+_A_MODULE = """
+import torch
+module = torch.nn.Module()
+module.lm_head = torch.nn.Linear(2, 2, bias=False)
+"""
+"""What the reader has."""
+PAGES = [page for page in list_pages() if page not in _COVERED_ELSEWHERE]
+
+
+def _named(block: Block) -> str:
+    return str(block)
+
+
+def _runs(page: str, language: str) -> list[Block]:
+    return [block for block in find_blocks(page) if block.language == language and block.needs is None]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Where the pages' models are: a mount, a local tier and a hub, all by the names that the pages use."""
+    folder = tmp_path_factory.mktemp("place")
+    files = {**model_files(), "config.json": b"{}"}
+    files = {name: content for name, content in files.items() if "safetensors" not in name}
+    files["model.safetensors"] = pack({"lm_head.weight": ("F32", [2, 2], bytes(16))})
+    for name in ("my-model", "Llama-3.1-70B-Instruct", "Llama-3.1-8B-Instruct"):
+        write_folder(folder / "mount" / name, files)
+    write_folder(folder / "work" / "folder", files)
+    for name in ("org/model", "org/name"):
+        write_cache(folder / "home" / "models", name, COMMIT, files)
+        (folder / "home" / "models" / f"models--{name.replace('/', '--')}" / "refs" / "revision").write_text(COMMIT)
+    with HubServer({"org/model": Repo(files), "org/name": Repo(files)}) as hub:
+        yield {
+            "HOME": str(folder / "home"),
+            "WORK": str(folder / "work"),
+            "FASTLOAD_LOCAL": str(folder / "home" / "models"),
+            "HF_HUB_CACHE": str(folder / "home" / "models"),
+            "FASTLOAD_SHARED": str(folder / "mount"),
+            "HF_ENDPOINT": hub.url,
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        }
+
+
+def _run(command: list[str], place: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=place["WORK"], env=environment(**place), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _runs(page, "sh")])
+def test_the_commands_of_a_page_run(page: str, place: dict[str, str]) -> None:
+    script = "\n".join(f"# {block}\n{block.text}" for block in _runs(page, "sh"))
+    _run(["sh", "-euxc", f"fastload warm my-model >&2\n{script}"], place)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _runs(page, "python")])
+def test_the_code_of_a_page_runs(page: str, place: dict[str, str]) -> None:
+    _run([sys.executable, "-c", _A_MODULE + "\n".join(block.text for block in _runs(page, "python"))], place)
+
+
+@pytest.mark.parametrize("block", ALL, ids=_named)
+def test_a_block_is_what_it_says(block: Block) -> None:
+    """For its language's parser; and a mark says one of the few reasons there are."""
+    assert block.needs is None or block.needs in NEEDS
+    if block.language == "sh":
+        subprocess.run(["sh", "-n"], input=block.text, text=True, check=True)
+    elif block.language == "python":
+        ast.parse(block.text)
+    elif block.language == "yaml":
+        list(yaml.safe_load_all(block.text))
+    elif block.language == "toml":
+        tomllib.loads(block.text)
+    elif block.language == "json":
+        json.loads(block.text)
+    else:
+        assert block.language in {"", "text"}, "a language that nobody checks"
+
+
+def test_what_is_marked_is_few_and_for_a_reason() -> None:
+    marked = [block for block in ALL if block.needs is not None and not block.page.startswith("examples/")]
+    assert len(marked) <= len([block for block in ALL if block.language in {"sh", "python"}]) / 2
+    for block in marked:
+        assert re.search(r"make|pip|apt|cuda|docker|kubectl|vllm|module|pipeline|transformers|bench", block.text), block
+
+
+def test_the_flags_that_pages_name_exist() -> None:
+    """Also those outside of blocks: each ``--flag`` after ``fastload VERB`` in backticks."""
+    from fastload.cli.entry import build_parser
+
+    verbs = build_parser()._subparsers
+    assert verbs is not None
+    choices = verbs._group_actions[0].choices
+    assert isinstance(choices, dict)
+    for page in list_pages():
+        for verb, rest in re.findall(r"`fastload (\w+)((?: [^`]*)?)`", (CHECKOUT / page).read_text()):
+            assert verb in choices, f"{page}: fastload {verb}"
+            for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest):
+                assert flag in choices[verb]._option_string_actions, f"{page}: fastload {verb} {flag}"
+
+
+def test_relative_links_lead_somewhere() -> None:
+    for page in list_pages():
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)", (CHECKOUT / page).read_text()):
+            if "://" not in target:
+                assert os.path.exists(os.path.join(CHECKOUT, os.path.dirname(page), target)), f"{page}: {target}"
+
+
+def test_every_exit_code_has_a_cure() -> None:
+    text = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
+    from fastload.cli.entry import EXIT_CODES
+
+    for code in re.findall(r"^ +(\d+) ", EXIT_CODES, re.MULTILINE):
+        assert re.search(rf"^\| {code} \|", text, re.MULTILINE), code
