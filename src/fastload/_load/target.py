@@ -80,6 +80,8 @@ class Keeping:
     window_bytes: int
     """How far reading runs ahead where not all bytes are kept as they were read."""
     cast: torch.dtype | None
+    is_cut: bool = False
+    """True: of some tensors that are read as a whole, only a part stays."""
     host_above_bytes: int | None = None
     """What of a device's tensors stays in host memory: those that are larger; None: none."""
 
@@ -89,8 +91,8 @@ class Keeping:
 
     @property
     def reads_ahead_bytes(self) -> int | None:
-        """The pipeline's window. What is cast gives its stored bytes back, so these need not all be there at once."""
-        return None if self.keeps_all and self.cast is None else self.window_bytes
+        """The pipeline's window. What is cast or cut gives its stored bytes back, which need not all be there."""
+        return None if self.keeps_all and self.cast is None and not self.is_cut else self.window_bytes
 
     def peak_bytes(self, plan: Plan) -> int:
         """The most memory the tensors take at any time."""
@@ -110,7 +112,7 @@ class Keeping:
 
     def copied_bytes(self, plan: Plan, *, copies_all: bool) -> int:
         """Memory of the copies of what is mapped that exist at once; a cast lets go of its copy."""
-        if not self.keeps_all:
+        if copies_all or not self.keeps_all:
             copied = [p for p in plan.placements if copies_all or self._casts(p) or _is_misaligned(p)]
             return 2 * max((p.info.nbytes for p in copied), default=0)
         passing = max((p.info.nbytes for p in plan.placements if self._casts(p)), default=0)
@@ -266,7 +268,7 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fe
         UnsupportedError: ``mmap`` for a device.
     """
     if settings.reader == "mmap":
-        return choose_mapped(device, keeping, fetched.checkpoint, copies_all=False)
+        return choose_mapped(device, keeping, fetched.checkpoint, copies_all=keeping.is_cut)
     if device.type == "cuda":
         return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched.evidence))
     return HostTarget(keeping)
