@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from fastload._load.group.exchange import LeftError
 from fastload._read.proof import BlockProof
+from fastload._thread import start_thread
 from fastload.errors import GroupError, UnsupportedError
 from fastload.report import EXCHANGE
 
@@ -92,12 +93,11 @@ class Pipeline:
             thread = threading.Thread(target=target, name=f"fastload-{number}", daemon=True)
             self._threads.append(thread)
             try:
-                thread.start()
-            except RuntimeError as exc:
+                start_thread(thread)
+            except UnsupportedError:
                 self._threads.pop()
                 if number < len(receivers) + min(1, len(readers)):
-                    hint = "Raise its limit: ulimit -u, or pids.max of the cgroup (a container's pids limit)"
-                    raise UnsupportedError("the system lets this process start no thread", hint) from exc
+                    raise
                 return
 
     def is_worker(self) -> bool:
