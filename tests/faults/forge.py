@@ -39,6 +39,13 @@ def command(*words: str) -> int:
     return main(words)
 
 
+def list_folder(folder: str) -> int:
+    """How many files a tier sees in ``folder``."""
+    from fastload._store.listing import list_files
+
+    return len(list_files(folder))
+
+
 def _descriptors() -> int:
     """How many are open; asked by no call that a fault may be put into."""
     return sum(map(_is_open, range(_MOST_DESCRIPTORS)))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 
 from arena import arena, in_memory
 from refused import fail_calls
 from workers import Worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
@@ -25,3 +29,26 @@ def test_no_descriptor_is_left_to_open() -> None:
         done = place.warm(["-o", "/dev/null", "-e", "inject=openat:error=EMFILE:when=59+"])
         assert done.is_typed, done.err
         assert (place.find_partial(), place.find_unhealed()) == (None, None)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_left_out(tmp_path: Path) -> None:
+    """A file server that has lost it for a moment says ESTALE; brought without it, a model is no model."""
+    lost = tmp_path / "model-00002-of-00002.safetensors"
+    lost.write_bytes(b"weights")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with Worker() as worker:
+        assert worker.start("forge:list_folder", str(tmp_path)).wait().code == 1
+        strace = ["-o", "/dev/null", "-P", str(lost), "-e", "inject=newfstatat:error=ESTALE:when=1"]
+        done = worker.start("forge:list_folder", str(tmp_path), strace=strace).wait()
+    assert "StoreError" in done.err
+    assert "Stale file handle" in done.err
+
+
+def test_a_tier_that_says_nothing_any_more_ends_warm() -> None:
+    """To go up to the folder that is there ends at the root, whatever is said of that."""
+    with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
+        for n in range(200, 300, 14):
+            place.clear()
+            done = place.warm(["-o", "/dev/null", "-e", f"inject=newfstatat:error=ESTALE:when={n}+"])
+            assert done.is_typed, (n, done.code, done.err)
+            assert (place.find_partial(), place.find_unhealed()) == (None, None)

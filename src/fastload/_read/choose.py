@@ -73,7 +73,7 @@ def _cpu_count() -> int:
 
 def is_memory(path: str) -> bool:
     """True if what is written below ``path`` stays in memory, as on tmpfs."""
-    while not os.path.isdir(path):
+    while not os.path.isdir(path) and path != "/":
         path = os.path.dirname(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

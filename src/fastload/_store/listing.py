@@ -7,6 +7,7 @@ one file. Both are evidence, and as such parsed with suspicion: one that is odd 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -30,6 +31,7 @@ DOWNLOADS = ".cache/huggingface/download"
 """Where ``hf download --local-dir`` keeps its notes, in the folder itself."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _NOT_CONTENT = frozenset({OURS, ".cache", ".git", ".locks"})
 
 
@@ -56,8 +58,10 @@ def _walk(folder: str, prefix: str, depth: int) -> Iterator[OfferedFile]:
             continue
         try:
             status = entry.stat()
-        except OSError:
-            continue  # a link that dangles: not there, and whoever needs it will say so
+        except OSError as exc:
+            if exc.errno in _NOWHERE:
+                continue  # a link that dangles: not there, and whoever needs it will say so
+            raise translate(entry.path, exc) from exc  # left out, a shard would be missing from what is brought
         if stat.S_ISREG(status.st_mode):
             yield OfferedFile(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
 

@@ -85,7 +85,7 @@ def measure_room(root: str, needed_bytes: int, limits: Limits) -> Room:
         StoreError: it cannot be read.
     """
     there = root
-    while not os.path.isdir(there):  # not made yet: the disk is that of the folder above
+    while not os.path.isdir(there) and there != "/":  # not made yet: the disk is that of the folder above
         there = os.path.dirname(there)
     try:
         status = os.statvfs(there)
