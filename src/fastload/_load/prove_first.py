@@ -19,7 +19,7 @@ from fastload.errors import IntegrityError
 if TYPE_CHECKING:
     from fastload._fetch.deadline import Deadline
     from fastload._format.checkpoint import Shard
-    from fastload._load.prepare import Found
+    from fastload._load.found import Found
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
