@@ -16,8 +16,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from arena import SOURCES, arena, in_memory
 from changed import change_under_loads
+from disk import disk, why_none
 from fuzz import doors, fuzz, hub_doors
 from killed import kill_at_calls, kill_at_moments
+from power import cut_recipes, cut_warms
 from refused import ERRORS, fail_calls
 from results import Row, as_json, as_text
 from store_machine import StoreMachine
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _MOMENTS = 500
 """From each source."""
+_CUTS = {"ext4": 200, "xfs": 100}
+_RECIPES = 100
 _LOADS = 200
 _INPUTS = 2000
 _ANSWERS = 30
@@ -42,6 +46,21 @@ def _killed(share: float) -> Iterator[Row]:
         with Worker() as worker, in_memory() as folder, arena(worker, folder, source) as place:
             yield kill_at_calls(place)
             yield kill_at_moments(place, int(_MOMENTS * share))
+
+
+def _powerless(share: float) -> Iterator[Row]:
+    for kind, count in _CUTS.items():
+        if reason := why_none(kind):
+            yield Row(f"power cut, {kind}: not run here: {reason}")
+            continue
+        with (
+            Worker() as worker,
+            in_memory() as folder,
+            arena(worker, folder, "mount") as place,
+            disk(kind, folder, place.tiers.local) as made,
+        ):
+            yield cut_recipes(place, made, int(_RECIPES * share))
+            yield cut_warms(place, made, int(count * share))
 
 
 def _refused(_share: float) -> Iterator[Row]:
@@ -87,7 +106,7 @@ def main() -> int:
     asked = parser.parse_args()
     os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody asks the real hub
     rows: list[Row] = []
-    for part in (_killed, _refused, _changed, _fuzzed, _modelled):
+    for part in (_killed, _powerless, _refused, _changed, _fuzzed, _modelled):
         for row in part(asked.share):
             rows.append(row)
             print(as_text([row]).splitlines()[-1], *row.wrong[:3], sep="\n    ", flush=True)  # noqa: T201
