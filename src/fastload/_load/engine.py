@@ -12,8 +12,10 @@ from fastload._load.found import Call, check_cast, finding
 from fastload._load.into import choose_module_target, fill
 from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
+from fastload._load.staging import cut_window
 from fastload._load.stream import Weights
 from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
+from fastload._place.budget import host_headroom
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
@@ -53,11 +55,15 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
         wanted = found.only(own)
         maps = request.settings.reader == "mmap"
         destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
-        keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
+        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request), cast=None)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
+
+
+def _window_bytes(request: Request) -> int:
+    return cut_window(request.settings.staging_bytes, host_headroom())
 
 
 def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
@@ -72,7 +78,7 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
         cut, above = bool(found.cuts), request.host_above_bytes
-        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=cut, host_above_bytes=above)
+        keeping = Keeping(keeps_all, _window_bytes(request), cast, is_cut=cut, host_above_bytes=above)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)
