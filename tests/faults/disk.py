@@ -7,6 +7,7 @@ reaches the plate or the flash needs real hardware.
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import shutil
 import struct
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from warming import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +73,17 @@ class Disk:
             os.close(opened)
 
     def unmount(self) -> None:
-        """Whoever had files open there has ended."""
+        """Whoever had files open there has ended.
+
+        A process with a mount namespace of its own, as other tests start them, may have the mount too, and a file
+        system that was stopped stays so until the last of them ends.
+        """
         _run("umount", str(self.folder))
+        eventually(lambda: not self._is_held())
+
+    def _is_held(self) -> bool:
+        backing = (Path(path) for path in glob.glob("/sys/block/loop*/loop/backing_file"))
+        return any(_read(path) == str(self.image) for path in backing)
 
 
 @contextmanager
@@ -100,6 +112,13 @@ def why_none(kind: str) -> str | None:
         except (OSError, subprocess.CalledProcessError) as error:
             return f"no {kind} in a loop image that can be stopped: {getattr(error, 'stderr', None) or error}"
     return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:  # let go of meanwhile
+        return ""
 
 
 def _run(*command: str) -> None:
