@@ -9,6 +9,7 @@ import fcntl
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 LEFT_SOMETHING = 98
 """The exit code of work that ended well, but left descriptors or threads."""
+HUNG = 99
+"""The exit code of work that was killed since it did not end."""
+HANGS_S = 45.0
 _ATTACH_S = 20.0
 _MOST_DESCRIPTORS = 256
 _GO = signal.SIGUSR1
@@ -104,7 +108,13 @@ def _start(job: Mapping[str, Any]) -> int:
 
 def _wait(pid: int) -> int:
     """The exit code, negative for a signal; once its trace is written."""
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    descriptor = os.pidfd_open(pid)
+    is_late = not select.select([descriptor], [], [], HANGS_S)[0]
+    os.close(descriptor)
+    if is_late:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    code = HUNG if is_late else os.waitstatus_to_exitcode(status)
     tracer = _tracers.pop(pid, None)
     if tracer is not None:
         tracer.wait()

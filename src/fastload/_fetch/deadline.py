@@ -14,6 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fastload._fetch.workers import JOIN_S, settle
+from fastload._store.refusal import system_refusals
+from fastload._thread import start_thread
 from fastload.errors import DeadlineError
 
 if TYPE_CHECKING:
@@ -54,13 +56,16 @@ class Deadline:
 
         Raises:
             DeadlineError: it does not.
+            StoreError: the system refused what nobody else has expected it to refuse.
         """
-        if self._after_s is None:
-            return work()
+        with system_refusals():
+            return work() if self._after_s is None else self._work_apart(work, discard)
+
+    def _work_apart(self, work: Callable[[], Result], discard: Callable[[Result], object]) -> Result:
         outcome: Future[Result] = Future()
         # A daemon, because a look at a dead mount must not keep the interpreter from ending.
         thread = threading.Thread(target=settle, args=(outcome, work), name="fastload-within", daemon=True)
-        thread.start()
+        start_thread(thread)
         try:
             while not wait_futures([outcome], self.left_s).done:
                 self.check()

@@ -13,6 +13,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
+from fastload._thread import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -70,7 +72,7 @@ class Workers:
         ]
         try:
             for thread in threads:
-                thread.start()
+                start_thread(thread)
             return [outcome.result() for outcome in outcomes]
         except BaseException:  # Ctrl-C too
             self._is_in_vain = True

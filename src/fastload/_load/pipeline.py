@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from fastload._load.group.exchange import LeftError
 from fastload._read.proof import BlockProof
+from fastload._thread import start_thread
 from fastload.errors import GroupError, UnsupportedError
 from fastload.report import EXCHANGE
 
@@ -91,12 +93,11 @@ class Pipeline:
             thread = threading.Thread(target=target, name=f"fastload-{number}", daemon=True)
             self._threads.append(thread)
             try:
-                thread.start()
-            except RuntimeError as exc:
+                start_thread(thread)
+            except UnsupportedError:
                 self._threads.pop()
                 if number < len(receivers) + min(1, len(readers)):
-                    hint = "Raise its limit: ulimit -u, or pids.max of the cgroup (a container's pids limit)"
-                    raise UnsupportedError("the system lets this process start no thread", hint) from exc
+                    raise
                 return
 
     def is_worker(self) -> bool:
@@ -114,6 +115,7 @@ class Pipeline:
         for thread in self._threads:
             if thread.is_alive():  # not so where Ctrl-C came before it was started, and joining it would be an error
                 thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._schedule.forget_error()
         self._sources.close()
         if self._device_reads is not None:
             self._device_reads.close()
@@ -159,6 +161,7 @@ class Pipeline:
             self._fail(GroupError(f"rank {source} left, and this machine does not have the model", _LEFT_HINT))
 
     def _fail(self, error: BaseException) -> None:
+        traceback.clear_frames(error.__traceback__)  # an ExitStack's frame holds it, and both hold all memory
         is_first = not self._schedule.is_stopped()
         self._schedule.fail(error)  # first, since telling the others ends what other threads are waiting for
         if self._exchange is not None and is_first:

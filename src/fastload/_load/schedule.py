@@ -168,6 +168,11 @@ class Schedule:
             self._is_stopped = True
             self._changed.notify_all()
 
+    def forget_error(self) -> None:
+        """Whoever was to get it has it. Its traceback leads to the memory of the load, and that to here: a circle."""
+        with self._changed:
+            self._error = None
+
     def is_stopped(self) -> bool:
         """True once nothing more will be taken: all that is still under way is in vain."""
         return self._is_stopped

@@ -112,7 +112,7 @@ class Keeping:
 
     def copied_bytes(self, plan: Plan, *, copies_all: bool) -> int:
         """Memory of the copies of what is mapped that exist at once; a cast lets go of its copy."""
-        if not self.keeps_all:
+        if copies_all or not self.keeps_all:
             copied = [p for p in plan.placements if copies_all or self._casts(p) or _is_misaligned(p)]
             return 2 * max((p.info.nbytes for p in copied), default=0)
         passing = max((p.info.nbytes for p in plan.placements if self._casts(p)), default=0)
@@ -268,7 +268,7 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fe
         UnsupportedError: ``mmap`` for a device.
     """
     if settings.reader == "mmap":
-        return choose_mapped(device, keeping, fetched.checkpoint, copies_all=False)
+        return choose_mapped(device, keeping, fetched.checkpoint, copies_all=keeping.is_cut)
     if device.type == "cuda":
         return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched.evidence))
     return HostTarget(keeping)

@@ -13,7 +13,7 @@ import mmap
 import os
 import weakref
 
-from fastload._read.address_space import address_space_refusal
+from fastload._read.address_space import map_private
 
 _HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -27,10 +27,7 @@ def map_anonymous(nbytes: int) -> memoryview:
         MemoryBudgetError: the kernel has no address space or commit charge left.
     """
     slack = _HUGE_PAGE_BYTES if nbytes >= _HUGE_PAGE_BYTES else 0
-    try:
-        mapping = mmap.mmap(-1, nbytes + slack, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as exc:
-        raise address_space_refusal(nbytes) from exc
+    mapping = map_private(nbytes + slack)
     if not slack:
         return memoryview(mapping)
     with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong

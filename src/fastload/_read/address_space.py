@@ -1,13 +1,26 @@
-"""What is left of the address space, where the kernel grants no more of it."""
+"""Private memory, and what is left of the address space where the kernel grants no more of it."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 
 from fastload.errors import MemoryBudgetError
 
 _HINT = "Raise ulimit -v or vm.overcommit_memory, or load fewer tensors (tensors=)"
+
+
+def map_private(nbytes: int) -> mmap.mmap:
+    """Zeroed private memory, of whole pages.
+
+    Raises:
+        MemoryBudgetError: the kernel has no address space or commit charge left.
+    """
+    try:
+        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as exc:
+        raise address_space_refusal(nbytes) from exc
 
 
 def address_space_refusal(needed_bytes: int) -> MemoryBudgetError:

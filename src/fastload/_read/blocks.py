@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING
 
+from fastload._read.address_space import map_private
 from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:
@@ -46,6 +47,6 @@ def joined(pieces: Sequence[memoryview]) -> memoryview:
 def read_block(reader: Reader, offset: int, length: int) -> memoryview:
     """``length`` bytes from ``offset`` on, into memory that suits ``reader``."""
     room_bytes = -(-max(1, length) // mmap.PAGESIZE) * mmap.PAGESIZE
-    room = memoryview(mmap.mmap(-1, room_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    room = memoryview(map_private(room_bytes))
     reader.read_into(offset, [room[: -(-length // reader.alignment_bytes) * reader.alignment_bytes]])
     return room[:length]

@@ -39,9 +39,14 @@ def writing(path: str) -> Iterator[None]:
         raise translate_write(path, exc) from exc
 
 
+def is_no_space(exc: OSError) -> bool:
+    """True where there is no room, or no quota."""
+    return exc.errno in _NO_SPACE
+
+
 def translate_write(path: str, exc: OSError) -> StoreError:
     """Our error for what the system said about writing to ``path``."""
-    if exc.errno in _NO_SPACE:
+    if is_no_space(exc):
         return NoSpaceError(path, f"no space left ({exc.strerror})", "Free some, or make the volume larger")
     if exc.errno in _NOT_WRITABLE:
         return _not_writable(path, exc)
@@ -50,14 +55,17 @@ def translate_write(path: str, exc: OSError) -> StoreError:
 
 def _not_writable(path: str, exc: OSError) -> NotWritableError:
     """Says who asked, whose the nearest folder is, and the command that cures it."""
-    there = path
-    while not os.path.lexists(there) and there not in {"/", ""}:
-        there = os.path.dirname(there)
     uid, gid = os.geteuid(), os.getegid()
     if exc.errno == errno.EROFS:
         hint = "It is mounted read-only: mount it writable, or warm into another place"
         return NotWritableError(path, "cannot be written (read-only file system)", hint)
-    status = os.lstat(there)
+    there = os.path.abspath(path)
+    while not os.path.lexists(there) and there != "/":
+        there = os.path.dirname(there)
+    try:
+        status = os.lstat(there)
+    except OSError:  # gone since, or of a mount that says nothing any more
+        return NotWritableError(path, f"cannot be written ({exc.strerror})", f"Let uid {uid} write there")
     reason = (
         f"cannot be written ({exc.strerror}): this is uid {uid}, gid {gid}, and {there!r} is owned by uid "
         f"{status.st_uid}, gid {status.st_gid}, mode {status.st_mode & 0o7777:04o}"

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from fastload._thread import start_thread
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _hear(
             inbox.put((number, exc))
 
     for number in range(len(roots)):
-        threading.Thread(target=ask, args=(number,), name=f"fastload-ask-{number}", daemon=True).start()
+        start_thread(threading.Thread(target=ask, args=(number,), name=f"fastload-ask-{number}", daemon=True))
     said: dict[int, Reply | BaseException] = {}
     while _is_awaited(said, len(roots), is_enough):
         try:

@@ -11,7 +11,6 @@ waits in the journals for the next run.
 
 from __future__ import annotations
 
-import mmap
 import threading
 import time
 from collections import Counter, deque
@@ -22,7 +21,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
 from fastload._clock import Busy
+from fastload._read.address_space import map_private
 from fastload._read.pool import ReaderPool
+from fastload._thread import start_thread
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
 
@@ -152,7 +153,7 @@ class Admission:
         ]
         try:
             for thread in threads:
-                thread.start()
+                start_thread(thread)
             self._wait()
         finally:
             self._stop()
@@ -182,8 +183,8 @@ class Admission:
         self._readers.close()
 
     def _work(self) -> None:
-        buffer = memoryview(mmap.mmap(-1, _EXTENT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         try:
+            buffer = memoryview(map_private(_EXTENT_BYTES))
             while (extent := self._next()) is not None:
                 number, offset = extent
                 if self._bring(number, offset, buffer):

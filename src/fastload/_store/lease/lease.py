@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from fastload._store.lease.holder import Holder, this_process
+from fastload._thread import start_thread
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Lease:
 
     def start(self) -> None:
         """Beat from now on."""
-        self._thread.start()
+        start_thread(self._thread)
 
     def is_on_record(self) -> bool:
         """True if the record on disk is this lease's."""
