@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.checkpoint import Fetched, Source, fetch
 from fastload._fetch.deadline import Deadline
+from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,8 @@ def inspect_source(source: Source, settings: Settings) -> Inspection:
     """What ``source`` holds."""
     fetched = fetch(source, settings, Deadline(settings.deadline, f"inspecting {source.name}"))
     try:
-        return _describe(fetched)
+        with collector_paused():
+            return _describe(fetched)
     finally:
         fetched.close()
 
