@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._trace import STAGE_LANE, Span
-from fastload.report import ACTIVITIES, STAGES
+from fastload.report import ACTIVITIES, EXCHANGE, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ class Busy:
     """Thread time by activity; any thread may add to it."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys((*ACTIVITIES, TURN), 0.0)
+        self.seconds = dict.fromkeys((*ACTIVITIES, TURN, EXCHANGE), 0.0)
         self.trace: Trace | None = None
         """Is told what is measured from now on."""
         self.last_s = 0.0
@@ -53,7 +53,9 @@ class Busy:
     @property
     def by_activity(self) -> dict[str, float]:
         """The seconds, as a report has them."""
-        return {name: self.seconds[name] for name in ACTIVITIES} | {"wait": self.seconds["wait"] + self.seconds[TURN]}
+        exchange = {EXCHANGE: self.seconds[EXCHANGE]} if self.seconds[EXCHANGE] else {}
+        alone = {name: self.seconds[name] for name in ACTIVITIES}
+        return alone | {"wait": self.seconds["wait"] + self.seconds[TURN]} | exchange
 
     @contextmanager
     def measure(self, activity: str, name: str = "", facts: Mapping[str, object] = _NO_FACTS) -> Iterator[None]:
@@ -130,6 +132,7 @@ def judge(work: Work) -> Verdict:
         "copy": "copying into place",
         "hash": "digesting",
         "write": "keeping a copy on the local tier",
+        EXCHANGE: "exchanging with other ranks",
     }[activity]
     return Verdict(activity, f"{what}: {share}, at {rate} overall")
 

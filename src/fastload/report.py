@@ -10,6 +10,41 @@ STAGES = ("resolve", "plan", "stream", "publish", "finish")
 
 ACTIVITIES = ("read", "hash", "copy", "write", "wait")
 """What threads were busy with; summed over threads, so they overlap and may exceed the wall."""
+EXCHANGE = "exchange"
+"""One more activity in a group: sending to other ranks, and waiting for what they send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankReport:
+    """What one rank did in a load that a group carried out together."""
+
+    rank: int
+    node: int
+    """Which machine it is on; equal numbers are one machine."""
+    bytes_read: int
+    """From storage."""
+    bytes_sent: int
+    """To other ranks."""
+    bytes_received: int
+    share_s: float
+    """After so many seconds of streaming it had read all of its share."""
+    seconds: float
+    bottleneck: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupReport:
+    """What a group did together."""
+
+    rank: int
+    """Whose report this is."""
+    size: int
+    ranks: tuple[RankReport, ...]
+    """All of them on rank 0, elsewhere its own; without those that left early."""
+    slowest: int
+    """The rank that had its share last."""
+    reason: str
+    """When, and why so late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +62,8 @@ class Report:
     busy_s: dict[str, float]
     """Seconds by activity."""
     bound_by: str
-    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write`` or ``caller``; or a stage that took longer
-    than the stream."""
+    """What the load waited for most: ``read``, ``copy``, ``hash``, ``write``, ``exchange`` or ``caller``; or a
+    stage that took longer than the stream."""
     bottleneck: str
     """That, as a sentence with its number."""
     tier: str
@@ -50,6 +85,8 @@ class Report:
     blocks_repaired: int
     peak_staging_bytes: int
     device: str
+    group: GroupReport | None = None
+    """None where the load was not carried out together, or left early."""
 
     @property
     def bytes_per_s(self) -> float:

@@ -33,8 +33,12 @@ _A_MODULE = """
 import torch
 module = torch.nn.Module()
 module.lm_head = torch.nn.Linear(2, 2, bias=False)
+mine = {0}
+def expert_of(name): return int(name.split(".experts.")[1].split(".")[0])
 """
 """What the reader has."""
+_ONLY_RANK = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+"""As torchrun would say it."""
 PAGES = [page for page in list_pages() if page not in _COVERED_ELSEWHERE]
 
 
@@ -67,6 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             "HF_HUB_CACHE": str(folder / "home" / "models"),
             "FASTLOAD_SHARED": str(folder / "mount"),
             "HF_ENDPOINT": hub.url,
+            **_ONLY_RANK,
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         }
 

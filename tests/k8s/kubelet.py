@@ -45,9 +45,9 @@ while read -r mode source target; do
     mount --bind "$source" "$root$target"
     if [ "$mode" = ro ]; then mount -o remount,bind,ro "$root$target"; fi
 done < "$MOUNTS"
-# Where a volume hides this checkout or its Python, as one at /tmp may.
+# Where a volume hides this checkout or its Python, as one at /tmp may; another container of the pod leaves the folder.
 for path in "$CHECKOUT" "$PREFIX" "$BASE"; do
-    if [ ! -e "$root$path" ]; then mkdir -p "$root$path"; mount --bind "$path" "$root$path"; fi
+    if [ -z "$(ls -A "$root$path" 2>/dev/null)" ]; then mkdir -p "$root$path"; mount --bind "$path" "$root$path"; fi
 done
 mount -o remount,ro "$root"
 exec chroot "$root" setpriv --reuid "$RUN_AS" --regid "$RUN_AS_GROUP" --groups "$GROUPS_OF" \

@@ -15,7 +15,7 @@ from fake_kvikio import FakeKvikio
 from fastload._clock import Busy
 from fastload._format.checkpoint import Checkpoint, Shard
 from fastload._load.device_reads import DeviceReads
-from fastload._load.pipeline import Pipeline
+from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.summary import describe_readers
@@ -133,7 +133,7 @@ class Load:
             cast=None,
             digesting=digesting,
         )
-        pipeline = Pipeline(self.plan, sources, placer, schedule, Busy(), reads)
+        pipeline = Pipeline(self.plan, sources, placer, schedule, Busy(), Ways(reads, None))
         pipeline._work()
         pipeline.close()
         schedule.check()

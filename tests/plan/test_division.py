@@ -135,3 +135,20 @@ def test_the_first_tensors_are_read_by_all_at_once() -> None:
     extents = extents_of([64 * BLOCK_BYTES])
     owners = own_by_stripes(extents, range(4), stripe_bytes=EXTENT)
     assert owners[:4] == (0, 1, 2, 3)
+
+
+def test_nothing_is_divided_into_nothing() -> None:
+    assert own_by_stripes([], [0, 1], stripe_bytes=EXTENT) == ()
+
+
+def test_what_a_rank_sends_is_listed_by_rank() -> None:
+    extents = tuple(extents_of([4 * BLOCK_BYTES]))
+    pool = members(3)
+    everything = {member.rank: (((0, 4 * BLOCK_BYTES),),) for member in pool}
+    division = Division(extents, (0, 0), {0: grow_tree(pool, 0)}, everything)
+    assert share_of(division, 0).departures == {1: (0, 1), 2: (0, 1)}
+
+
+def test_what_begins_behind_is_clipped_away() -> None:
+    assert clip(((0, 4), (6, 9), (20, 30)), 2, 10) == ((2, 4), (6, 9))
+    assert clip(((0, 4), (20, 30)), 5, 10) == ()

@@ -13,16 +13,13 @@ from concurrent.futures import wait as wait_futures
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fastload._fetch.workers import settle
+from fastload._fetch.workers import JOIN_S, settle
 from fastload.errors import DeadlineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Result = TypeVar("Result")
-
-_JOIN_S = 0.8
-"""How long whoever gives up waits for work that does not hang to end by itself: Ctrl-C promises a second."""
 
 
 class Deadline:
@@ -69,7 +66,7 @@ class Deadline:
                 self.check()
         except BaseException as exc:  # Ctrl-C too
             self._is_in_vain = True
-            thread.join(_JOIN_S)
+            thread.join(JOIN_S)
             if not (isinstance(exc, DeadlineError) and outcome.done()):
                 outcome.add_done_callback(partial(_discard, discard))
                 raise

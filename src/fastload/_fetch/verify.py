@@ -17,7 +17,7 @@ from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.restore import Restoring, find_gap
 from fastload._fetch.weigh import manifests_of, weigh_all
-from fastload._fetch.workers import map_all
+from fastload._fetch.workers import Workers
 from fastload._read.file import with_blob
 from fastload._store.listing import list_files
 from fastload._store.ref import name_of
@@ -125,10 +125,12 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         evidence = weigh_all(stored, mending, settings)
         files = _choose_files(stored, evidence, wish)
         restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
-        check = FileCheck(evidence, mending if wish.repairs else None, go_on)
-        checked = map_all(check.check_file, files, _THREADS)
+        workers = Workers(_THREADS, go_on)
+        check = FileCheck(evidence, mending if wish.repairs else None, workers.go_on)
+        checked = workers.map_all(check.check_file, files)
         if wish.repairs:
-            checked = map_all(FileMender(stored, evidence, mending, go_on).mend_verdict, checked, _THREADS)
+            mender = FileMender(stored, evidence, mending, workers.go_on)
+            checked = workers.map_all(mender.mend_verdict, checked)
         verdicts = tuple(_with_lost(verdict, restored) for verdict in checked)
         mending.mend_all()
     is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)

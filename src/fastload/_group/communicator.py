@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from fastload._group.control import Control
 from fastload._group.link import Incoming, Outgoing
 from fastload._group.meeting import meet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Container, Mapping, Sequence
 
     from fastload._group.meeting import Seat
     from fastload.errors import GroupError
@@ -30,7 +29,8 @@ class Communicator:
         self._mesh = meet(seat, patience_s=patience_s)
         self._outgoing: dict[int, Outgoing] = {}
         self._is_closed = False
-        self._control = Control(self._mesh, self._end)
+        self._leaves: frozenset[int] = frozenset()
+        self._control = Control(self._mesh, self._end, self._drop)
 
     @property
     def rank(self) -> int:
@@ -59,6 +59,11 @@ class Communicator:
         """See :meth:`~fastload._group.control.Control.check`."""
         self._control.check()
 
+    @property
+    def is_whole(self) -> bool:
+        """True as long as nobody has failed."""
+        return self._control.is_whole
+
     def blame(self, peer: int) -> GroupError:
         """See :meth:`~fastload._group.control.Control.blame`."""
         return self._control.blame(peer)
@@ -71,14 +76,26 @@ class Communicator:
         """See :meth:`~fastload._group.control.Control.leave`."""
         self._control.leave()
 
-    def open_links(self, departures: Mapping[int, Sequence[int]]) -> dict[int, Outgoing]:
-        """A way to each rank to which these extents will go."""
+    def open_links(self, departures: Mapping[int, Sequence[int]], relays: Container[int]) -> dict[int, Outgoing]:
+        """A way to each rank to which these extents will go; ``relays`` get them even when they have left."""
         self._outgoing = {peer: Outgoing(self._mesh.data[peer], numbers) for peer, numbers in departures.items()}
+        self._leaves = frozenset(peer for peer in self._mesh.data if peer not in relays)
+        for peer in filter(self.has_left, self._mesh.data):
+            self._drop(peer)
         return self._outgoing
 
     def open_incoming(self, peer: int) -> Incoming:
         """What comes from ``peer``."""
         return Incoming(self._mesh.data[peer])
+
+    def _drop(self, peer: int) -> None:
+        """``peer`` has left: wake whoever is sending to it, unless it passes on what it gets."""
+        if peer not in self._leaves:
+            return
+        if peer in self._outgoing:
+            self._outgoing[peer].close()
+        with suppress(OSError):
+            self._mesh.data[peer].shutdown(socket.SHUT_WR)
 
     def _end(self) -> None:
         """Somebody failed: wake all threads that wait for a connection."""
@@ -96,13 +113,3 @@ class Communicator:
         self._control.close()
         self._end()
         self._mesh.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self.fail(error)
-        self.close()

@@ -38,10 +38,14 @@ _FAILED_HINT = "Mend that, then load again on all ranks. The group itself stays 
 class Control:
     """The control connections of one rank."""
 
-    def __init__(self, mesh: Mesh, ended: Callable[[], None]) -> None:
-        """``ended`` is called once, when the load is over because somebody failed."""
+    def __init__(self, mesh: Mesh, ended: Callable[[], None], left: Callable[[int], None]) -> None:
+        """``ended`` is called once, when the load is over because somebody failed; ``left`` with each rank that leaves.
+
+        Both are called by whoever notices, and must not wait.
+        """
         self._mesh = mesh
         self._ended = ended
+        self._when_left = left
         self._changed = threading.Condition()
         self._beat_s = 0.0
         self._sending = {peer: threading.Lock() for peer in mesh.control}
@@ -84,6 +88,11 @@ class Control:
         if self._error is not None:
             raise self._error
 
+    @property
+    def is_whole(self) -> bool:
+        """True as long as nobody has failed."""
+        return self._error is None
+
     def has_left(self, peer: int) -> bool:
         """True if it wants no more tensors."""
         return peer in self._left
@@ -91,16 +100,16 @@ class Control:
     def fail(self, error: BaseException) -> None:
         """This rank cannot go on: tell the others why, unless they know better."""
         if isinstance(error, GroupError):
-            self._conclude(error, tells=True)
+            self._conclude(error)
             return
         said = f"{type(error).__name__}: {error}"[:_TEXT_LIMIT]
-        self._conclude(GroupError(f"rank {self._mesh.rank} failed: {said}", _FAILED_HINT), tells=True)
+        self._conclude(GroupError(f"rank {self._mesh.rank} failed: {said}", _FAILED_HINT))
 
     def blame(self, peer: int) -> GroupError:
         """The error after a connection to ``peer`` broke: what is heard of it in the next moments, if anything is."""
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None, BEAT_S)
-        self._conclude(GroupError(f"the connection to rank {peer} broke", _KILLED_HINT), tells=True)
+        self._conclude(GroupError(f"the connection to rank {peer} broke", _KILLED_HINT))
         return self._error or GroupError(f"the connection to rank {peer} broke", _KILLED_HINT)
 
     def leave(self) -> None:
@@ -169,7 +178,7 @@ class Control:
                 self._heard_s[peer] += asleep_s
             if now_s - self._heard_s[peer] > SILENCE_S:
                 what = f"rank {peer} has given no sign of life for {SILENCE_S:g} s"
-                self._conclude(GroupError(what, _SILENT_HINT), tells=True)
+                self._conclude(GroupError(what, _SILENT_HINT))
         return now_s
 
     def _hear(self, peer: int) -> bool:
@@ -186,7 +195,7 @@ class Control:
             self._parse(peer)
             return True
         if peer not in self._gone and peer not in self._left:
-            self._conclude(GroupError(f"rank {peer} ended without a word", _KILLED_HINT), tells=True)
+            self._conclude(GroupError(f"rank {peer} ended without a word", _KILLED_HINT))
         with self._changed:
             self._gone.add(peer)
             self._changed.notify_all()
@@ -207,7 +216,7 @@ class Control:
 
     def _take(self, peer: int, kind: int, content: bytes) -> None:
         if kind == _FAIL:
-            self._conclude(pickle.loads(content), tells=False)  # noqa: S301 - see gather
+            self._conclude(pickle.loads(content))  # noqa: S301 - see gather
             return
         with self._changed:
             if kind == _WORD:
@@ -217,17 +226,18 @@ class Control:
             elif kind == _BYE:
                 self._gone.add(peer)
             self._changed.notify_all()
+        if kind == _LEAVE:
+            self._when_left(peer)
 
-    def _conclude(self, error: GroupError, *, tells: bool) -> None:
-        """The load is over; only the first cause counts."""
+    def _conclude(self, error: GroupError) -> None:
+        """The load is over; only the first cause counts. Whoever learns it tells it, before it ends its connections."""
         with self._changed:
             if self._error is not None or self._is_closed:
                 return
             self._error = error
             self._changed.notify_all()
         for peer, connection in self._mesh.control.items():
-            if tells:
-                self._tell_failure(peer, pickle.dumps(error))
+            self._tell_failure(peer, pickle.dumps(error))
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for a rank that does not read
         self._ended()

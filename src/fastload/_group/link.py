@@ -1,7 +1,7 @@
 """Extents on their way between two ranks: over one connection, in the order of the plan.
 
 In order, because of what may wait: a rank that has no room takes only what its caller waits for, and that must never be
-behind something else (docs/adr/0009).
+behind something else (docs/adr/0012).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ None of its collectives is ever called.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
@@ -15,6 +15,27 @@ from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from fastload._group.meeting import Store
+
+
+class Position(NamedTuple):
+    """One rank's place in a row of ranks."""
+
+    rank: int
+    size: int
+
+
+def find_position(group: object | None) -> Position | None:
+    """This rank's position in ``group``, or in the default group; None: there is none.
+
+    Raises:
+        UsageError: ``group`` is no process group, or this rank is not in it.
+    """
+    if group is not None:
+        seat = find_seat(group)
+        return Position(seat.rank, seat.size)
+    if not dist.is_available() or not dist.is_initialized():
+        return None
+    return Position(dist.get_rank(), dist.get_world_size())
 
 
 def find_seat(group: object) -> Seat:

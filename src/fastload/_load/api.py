@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import torch
+    from torch.distributed import ProcessGroup
 
     from fastload._load.inspection import Inspection
     from fastload._load.request import Tensors
+    from fastload._load.shard import Shard
     from fastload._load.stream import Stream, Weights
     from fastload._progress import Callback
     from fastload.options import Settings
@@ -39,6 +41,8 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
     dtype: torch.dtype | str | None = None,
     verify: str | None = None,
     reader: str | None = None,
+    group: ProcessGroup | None = None,
+    shard: Shard | None = None,
     progress: bool | Callback | None = None,
     options: Options | None = None,
 ) -> Weights:
@@ -57,6 +61,10 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         verify: ``auto``: by the best evidence there is, which the report names; ``require``: an error where there is
             none, or not enough for what is asked; ``off``.
         reader: ``auto``, ``gds``, ``direct``, ``buffered`` or ``mmap``.
+        group: a process group of torch.distributed whose ranks all make this call: each byte leaves storage once, and
+            goes from rank to rank. Nothing runs on the group itself. See docs/scaling.md.
+        shard: what this rank keeps: ``{name or glob: placement}`` with placements of torch.distributed.tensor or
+            DTensors, or a predicate of the name. Rows that are not kept are not read, unless by another rank.
         progress: None: a bar on a terminal, silence elsewhere; True: a line every ten seconds elsewhere;
             or a callable ``(done_bytes, total_bytes)``.
         options: settings; a keyword is stronger.
@@ -70,6 +78,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         MemoryBudgetError: it would not fit; raised before anything is allocated, where that can be foreseen.
         UsageError: an argument or setting that cannot be meant.
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
+        GroupError: another rank of the group failed, or the ranks disagree; the group itself stays usable.
     """
     request = Request(
         _parse_source(model, subfolder, variant, revision),
@@ -77,6 +86,8 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         dtype,
         _checked_progress(progress),
         _decide(options, {"verify": verify, "reader": reader}),
+        group=group,
+        shard=shard,
     )
     with importing_torch():
         from fastload._load import engine
@@ -94,6 +105,8 @@ def stream(  # noqa: PLR0913 - as for load
     dtype: torch.dtype | str | None = None,
     verify: str | None = None,
     reader: str | None = None,
+    group: ProcessGroup | None = None,
+    shard: Shard | None = None,
     progress: bool | Callback | None = None,
     options: Options | None = None,
 ) -> Stream:
@@ -110,6 +123,8 @@ def stream(  # noqa: PLR0913 - as for load
         dtype,
         _checked_progress(progress),
         _decide(options, {"verify": verify, "reader": reader}),
+        group=group,
+        shard=shard,
     )
     with importing_torch():
         from fastload._load import engine
@@ -128,6 +143,8 @@ def load_into(  # noqa: PLR0913 - as for load
     dtype: torch.dtype | str | None = None,
     verify: str | None = None,
     reader: str | None = None,
+    group: ProcessGroup | None = None,
+    shard: Shard | None = None,
     progress: bool | Callback | None = None,
     options: Options | None = None,
 ) -> Report:
@@ -147,12 +164,14 @@ def load_into(  # noqa: PLR0913 - as for load
         dtype: what the caller takes the floating-point parameters to be; another one is a mismatch.
         verify: as for :func:`load`.
         reader: as for :func:`load`.
+        group: as for :func:`load`.
+        shard: as for :func:`load`; parameters that are DTensors say themselves what of them is here.
         progress: as for :func:`load`.
         options: as for :func:`load`.
 
     Raises:
         UsageError: all mismatches of names, shapes and dtypes at once; parameters on meta.
-        UnsupportedError: parameters that wrap other tensors, such as DTensor.
+        UnsupportedError: parameters that wrap other tensors, except DTensor.
         FastloadError: as for :func:`load`.
     """
     request = Request(
@@ -161,6 +180,8 @@ def load_into(  # noqa: PLR0913 - as for load
         dtype,
         _checked_progress(progress),
         _decide(options, {"verify": verify, "reader": reader}),
+        group=group,
+        shard=shard,
     )
     with importing_torch():
         from fastload._load import engine

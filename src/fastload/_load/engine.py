@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
+from fastload._load.found import Call, check_cast, finding
 from fastload._load.into import choose_module_target, fill
-from fastload._load.prepare import check_cast, finding, prepare
+from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
 from fastload._load.stream import Weights
 from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def load(request: Request, device: torch.device | str) -> Weights:
     """See :func:`fastload.load`."""
-    with _open(request, device, keeps_all=True) as stream:
+    with _open(request, device, "load") as stream:
         weights = Weights(stream)
     weights.report = stream.report
     return weights
@@ -35,7 +36,7 @@ def load(request: Request, device: torch.device | str) -> Weights:
 
 def stream(request: Request, device: torch.device | str) -> Stream:
     """See :func:`fastload.stream`."""
-    return _open(request, device, keeps_all=False)
+    return _open(request, device, "stream")
 
 
 def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
@@ -44,13 +45,14 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     dtype = None if request.dtype is None else parse_cast(request.dtype)
     own = parameters.own_tensors(module)
     device = parameters.main_device(own.values())
-    weighed = partial(choose_digests, device)
-    with pinning_early(device, request.settings.staging_bytes) as ring, finding(request, clock, weighed) as found:
+    call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
+    with pinning_early(device, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
-        if parameters.match(own, found.infos, strict=strict, dtype=dtype):
+        if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
             check_cast(found, request.source.subfolder)
         wanted = found.only(own)
-        destinations = parameters.assign(own, wanted.infos, maps=request.settings.reader == "mmap")
+        maps = request.settings.reader == "mmap"
+        destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
         keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
@@ -58,17 +60,19 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     return fill(stream, destinations)
 
 
-def _open(request: Request, device: torch.device | str, *, keeps_all: bool) -> Stream:
+def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     clock = Clock()
     parsed = parse_device(device)
     cast = None if request.dtype is None else parse_cast(request.dtype)
-    weighed = partial(choose_digests, parsed)  # while headers are read, its kernels are compiled
-    with pinning_early(parsed, request.settings.staging_bytes) as ring, finding(request, clock, weighed) as found:
+    keeps_all = verb == "load"
+    call = Call(verb, parsed.type, partial(choose_digests, parsed))  # while headers are read, its kernels are compiled
+    with pinning_early(parsed, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
-        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, request.host_above_bytes)
+        cut, above = bool(found.cuts), request.host_above_bytes
+        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=cut, host_above_bytes=above)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)

@@ -6,6 +6,7 @@ What is tied is told by memory, byte by byte: two names of one tensor, a transpo
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left, insort
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from fastload._place.tensors import CASTABLE_DTYPES, is_castable, torch_layout
 from fastload.errors import UnsupportedError, UsageError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from fastload._format.header import TensorInfo
 
@@ -63,8 +64,29 @@ def own_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
         what = f"{len(meta)} of {len(tensors)} parameters have no memory, {quoted(meta[0])} for one: they are on meta"
         raise UsageError(what, 'Give them some first: module.to_empty(device="cuda")')
     registered = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    check_fillable(tensors, registered)
-    return tensors
+    with torch.no_grad():
+        here = {name: _local(tensor) for name, tensor in tensors.items()}
+    registered |= {id(here[name]) for name, tensor in tensors.items() if id(tensor) in registered}
+    check_fillable(here, registered)
+    return here
+
+
+def find_sharded(module: torch.nn.Module) -> dict[str, Any]:
+    """Parameters and persistent buffers of ``module`` that are DTensors: they say which part of them is here."""
+    state: dict[str, Any] = module.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if _is_sharded(value)}
+
+
+def _local(tensor: Any) -> torch.Tensor:
+    """The memory of ``tensor`` that is in this process."""
+    local: torch.Tensor = tensor.to_local() if _is_sharded(tensor) else tensor
+    return local
+
+
+def _is_sharded(value: object) -> bool:
+    """True for a DTensor; nobody has one who has not imported its module, which takes a second."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
 
 
 def match(
@@ -129,8 +151,12 @@ def _unfilled(own: Mapping[str, torch.Tensor], stored: Mapping[str, TensorInfo])
             yield name
 
 
-def assign(own: Mapping[str, torch.Tensor], infos: Iterable[TensorInfo], *, maps: bool) -> Destinations:
+def assign(
+    own: Mapping[str, torch.Tensor], infos: Iterable[TensorInfo], *, maps: bool, cut: Container[str] = ()
+) -> Destinations:
     """Which of ``infos`` are read straight into ``own`` (none if the reader ``maps``), copied there, or compared.
+
+    Those that are ``cut`` after they were read cannot be read straight.
 
     Raises:
         UnsupportedError: two of them overlap in part, so that each would spoil the other.
@@ -149,7 +175,7 @@ def assign(own: Mapping[str, torch.Tensor], infos: Iterable[TensorInfo], *, maps
         if overlap.nbytes:
             what = f"parameters {quoted(overlap.name)} and {quoted(info.name)} share some of their memory, but not all"
             raise UnsupportedError(what, "Give each its own: replace one by a .clone(), or use fastload.stream")
-        if not maps and tensor.device == device and _holds_exactly(tensor, info):
+        if not maps and info.name not in cut and tensor.device == device and _holds_exactly(tensor, info):
             straight.add(info.name)
         filled.add(info.name, tensor)
     return Destinations(device, tensors, frozenset(straight), frozenset(twins))

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from fastload._load.group.exchange import LeftError
 from fastload._read.proof import BlockProof
-from fastload.errors import UnsupportedError
+from fastload.errors import GroupError, UnsupportedError
+from fastload.report import EXCHANGE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from fastload._clock import Busy
     from fastload._fetch.deadline import Deadline
     from fastload._load.device_reads import DeviceReads
+    from fastload._load.group.exchange import Exchange
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Lane, Placer
@@ -33,6 +39,19 @@ _JOIN_S = 0.8
 """How long closing waits for reads under way: Ctrl-C promises a second, and a dead mount may hold one for ever."""
 
 
+_LEFT_HINT = "Let ranks on machines with the model take all tensors, or bring the model up on all machines"
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """By which bytes come and go besides readers and lanes."""
+
+    device_reads: DeviceReads | None
+    """Past the host."""
+    exchange: Exchange | None
+    """From and to the other ranks of a group."""
+
+
 class Pipeline:
     """The workers of one load."""
 
@@ -43,33 +62,39 @@ class Pipeline:
         placer: Placer,
         schedule: Schedule,
         busy: Busy,
-        device_reads: DeviceReads | None = None,
+        ways: Ways,
     ) -> None:
         self._plan = plan
         self._sources = sources
         self._placer = placer
         self._schedule = schedule
         self._busy = busy
-        self._device_reads = device_reads
+        self._exchange = ways.exchange
+        self._device_reads = ways.device_reads
         self._threads: list[threading.Thread] = []
 
     def start(self, thread_count: int) -> None:
         """Begin to read, by fewer threads where the system does not grant so many.
 
         Raises:
-            UnsupportedError: it grants none.
+            UnsupportedError: it grants none; or not one for each rank that sends.
         """
         if self._device_reads is not None:
             self._device_reads.begin()
-        for number in range(min(thread_count, len(self._plan.extents))):
+        readers: list[Callable[[], None]] = [self._work] * min(thread_count, len(self._plan.extents))
+        receivers: list[Callable[[], None]] = []
+        if self._exchange is not None:
+            receivers = [partial(self._receive, self._exchange, source) for source in self._exchange.sources]
+            readers = readers if self._exchange.can_read else []
+        for number, target in enumerate([*receivers, *readers]):
             # Daemons, because a read that hangs in the kernel must not keep the interpreter from ending.
-            thread = threading.Thread(target=self._work, name=f"fastload-{number}", daemon=True)
+            thread = threading.Thread(target=target, name=f"fastload-{number}", daemon=True)
             self._threads.append(thread)
             try:
                 thread.start()
             except RuntimeError as exc:
                 self._threads.pop()
-                if not self._threads:
+                if number < len(receivers) + min(1, len(readers)):
                     hint = "Raise its limit: ulimit -u, or pids.max of the cgroup (a container's pids limit)"
                     raise UnsupportedError("the system lets this process start no thread", hint) from exc
                 return
@@ -104,18 +129,44 @@ class Pipeline:
 
     def _work(self) -> None:
         try:
-            with closing(self._open_lane()) as lane:
-                while (number := self._next(lane)) is not None:
-                    self._bring(number, lane)
+            with _Lanes(self) as lanes:
+                while (number := self._next(lanes.current)) is not None:
+                    self._bring(number, lanes.current)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
-            self._schedule.fail(error)
+            self._fail(error)
 
-    def _open_lane(self) -> Lane:
-        with self._busy.measure("copy", "open a lane"):
-            return self._placer.open_lane(self._busy.trace)
+    def _receive(self, exchange: Exchange, source: int) -> None:
+        """Bring what one other rank sends."""
+        last = -1
+        try:
+            with _Lanes(self) as lanes:
+                for number, reader in exchange.arrivals(source):
+                    if not self._schedule.wait_room(number):
+                        return
+                    self._take_in(number, reader, lanes.current)
+                    last = number
+        except LeftError:
+            if not self._schedule.has_left():
+                self._take_over(exchange, source, last)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._fail(error)
+
+    def _take_over(self, exchange: Exchange, source: int, last: int) -> None:
+        missing = exchange.missing_after(source, last)
+        if exchange.can_read:
+            self._schedule.take_over(missing)
+        elif missing:
+            self._fail(GroupError(f"rank {source} left, and this machine does not have the model", _LEFT_HINT))
+
+    def _fail(self, error: BaseException) -> None:
+        is_first = not self._schedule.is_stopped()
+        self._schedule.fail(error)  # first, since telling the others ends what other threads are waiting for
+        if self._exchange is not None and is_first:
+            self._exchange.fail(error)
 
     def _next(self, lane: Lane) -> int | None:
-        with self._busy.measure("wait", "wait for room"):
+        activity = EXCHANGE if self._schedule.waits_for_others() else "wait"
+        with self._busy.measure(activity, "wait for room"):
             return self._schedule.start(partial(self._settle, lane))
 
     def _settle(self, lane: Lane) -> None:
@@ -128,13 +179,33 @@ class Pipeline:
             with self._busy.measure("read", "open"):
                 reader = held.enter_context(self._sources.reader_for(extent.shard))
             check = None
-            if isinstance(reader, BlockProof) and lane.takes_digests:
+            # What others wait for must be proven before it is sent.
+            if isinstance(reader, BlockProof) and lane.takes_digests and not self._sends(number):
                 check = reader.check(extent.offset, extent.length)
             is_checked = check is not None or not isinstance(reader, BlockProof)
             if not self._bring_past_host(extent, lane, is_checked=is_checked):
-                self._read(reader, extent, lane, check)
+                self._pass_on(number, self._read(reader, extent, lane, check))
             with self._busy.measure("copy", "place"):
                 lane.place(partial(self._schedule.finish, number), check)
+
+    def _take_in(self, number: int, reader: Reader, lane: Lane) -> None:
+        """Bring what another rank has read and proven."""
+        extent = self._plan.extents[number]
+        with self._busy.measure("copy", "wait for a slot"):
+            buffers = lane.buffers_for(extent, reader.alignment_bytes)
+        with self._busy.measure(EXCHANGE, "receive", _facts(extent)):
+            reader.read_into(extent.offset, buffers)
+        self._pass_on(number, buffers)
+        with self._busy.measure("copy", "place"):
+            lane.place(partial(self._schedule.finish, number, is_read=False))
+
+    def _sends(self, number: int) -> bool:
+        return self._exchange is not None and self._exchange.sends(number)
+
+    def _pass_on(self, number: int, buffers: Sequence[memoryview]) -> None:
+        if self._exchange is not None and self._exchange.sends(number):
+            with self._busy.measure(EXCHANGE, "send"):
+                self._exchange.pass_on(number, buffers)
 
     def _bring_past_host(self, extent: Extent, lane: Lane, *, is_checked: bool) -> bool:
         """True if storage has written ``extent`` to the device itself."""
@@ -148,7 +219,7 @@ class Pipeline:
         with self._busy.measure("read", "read (cufile)", _facts(extent)):
             return self._device_reads.bring(extent, memory_for, is_checked=is_checked)
 
-    def _read(self, reader: Reader, extent: Extent, lane: Lane, check: BlockCheck | None) -> None:
+    def _read(self, reader: Reader, extent: Extent, lane: Lane, check: BlockCheck | None) -> Sequence[memoryview]:
         alignment_bytes = reader.alignment_bytes
         with self._busy.measure("copy", "wait for a slot"):
             buffers = lane.buffers_for(extent, alignment_bytes)
@@ -157,6 +228,47 @@ class Pipeline:
                 reader.read_unproven(extent.offset, buffers)
             else:
                 reader.read_into(extent.offset, buffers)
+        return buffers
+
+    def leave(self) -> None:
+        """Take nothing more, but go on reading and sending what other ranks wait for."""
+        if self._exchange is not None:
+            self._schedule.leave()
+            self._exchange.leave()
+
+    def open_lane(self, *, passing: bool) -> Lane:
+        """A lane of the calling thread's own: into the caller's memory, or for what only passes through."""
+        placer = self._exchange.passing if passing and self._exchange is not None else self._placer
+        with self._busy.measure("copy", "open a lane"):
+            return placer.open_lane(self._busy.trace)
+
+    def has_left(self) -> bool:
+        """True once nothing that is read stays here."""
+        return self._schedule.has_left()
+
+
+class _Lanes:
+    """One thread's lane, which is another one from when the caller takes nothing more."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._is_passing = pipeline.has_left()
+        self._lane = pipeline.open_lane(passing=self._is_passing)
+
+    @property
+    def current(self) -> Lane:
+        """The lane for the next extent."""
+        if self._pipeline.has_left() and not self._is_passing:
+            self._lane.close()
+            self._is_passing = True
+            self._lane = self._pipeline.open_lane(passing=True)
+        return self._lane
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lane.close()
 
 
 def _facts(extent: Extent) -> dict[str, object]:

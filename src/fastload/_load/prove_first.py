@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.record import digest_file
-from fastload._fetch.workers import map_all
+from fastload._fetch.workers import Workers
 from fastload._read.file import read_header
 from fastload._read.whole_proof import check_header
 from fastload.errors import IntegrityError
@@ -19,7 +19,7 @@ from fastload.errors import IntegrityError
 if TYPE_CHECKING:
     from fastload._fetch.deadline import Deadline
     from fastload._format.checkpoint import Shard
-    from fastload._load.prepare import Found
+    from fastload._load.found import Found
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
@@ -42,10 +42,12 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
         hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"
         raise IntegrityError(serial[0][0].path, 0, "a digest of the whole file", "block digests, to stream by", hint)
 
-    def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
-        return digest_file(each[0].path, each[1], deadline.check)
+    workers = Workers(_FILES_AT_ONCE, deadline.check)
 
-    made = {file.path: file for file in deadline.within(lambda: map_all(digest, serial, _FILES_AT_ONCE))}
+    def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
+        return digest_file(each[0].path, each[1], workers.go_on)
+
+    made = {file.path: file for file in deadline.within(lambda: workers.map_all(digest, serial))}
     fetched.record(made)
     files = {**fetched.evidence.files}
     files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import KINDS
+from fastload._plan.ranges import clip, count_bytes
 from fastload._read.file import with_blob
 from fastload._read.proof import DAMAGED, BlockProof, MappedBlockProof, ProofTell
 from fastload._read.whole_proof import WholeDigest, WholeProof
@@ -127,7 +128,15 @@ def _planned_blocks(plan: Plan) -> dict[int, set[int]]:
     return blocks
 
 
+def is_whole(checkpoint: Checkpoint, plan: Plan) -> bool:
+    """True if nothing that the checkpoint names is left out."""
+    return not _partial_shards(checkpoint, plan)
+
+
 def _partial_shards(checkpoint: Checkpoint, plan: Plan) -> set[int]:
-    """The shards of which a tensor is left out that the checkpoint names."""
-    wanted = {placement.info.name for placement in plan.placements}
-    return {number for number, info in checkpoint.tensors() if info.name not in wanted}
+    """The shards of which a tensor, or a part of one, is left out that the checkpoint names."""
+    return {
+        number
+        for number, info in checkpoint.tensors()
+        if count_bytes(clip(plan.spread[number], info.begin, info.end)) < info.nbytes
+    }

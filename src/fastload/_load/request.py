@@ -38,7 +38,11 @@ class Request:
     dtype: torch.dtype | str | None
     progress: bool | Callback | None
     settings: Settings
-    host_above_bytes: int | None = None
+    group: object = field(default=None, kw_only=True)
+    """A process group of torch.distributed, whose ranks load together; None: this one alone."""
+    shard: object = field(default=None, kw_only=True)
+    """See :mod:`fastload._load.shard`."""
+    host_above_bytes: int | None = field(default=None, kw_only=True)
     """A tensor of a stream to a device that is larger than this is handed out in host memory."""
     deadline: Deadline = field(init=False)
     """Counts from when the caller asked; importing torch takes time, too."""

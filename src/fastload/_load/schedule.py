@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -42,7 +43,8 @@ class Schedule:
         self._window_bytes = window_bytes
         self._changed = threading.Condition()
         self._is_shared = share is not None
-        own = range(len(extents)) if share is None else share.own
+        self.own = own = range(len(extents)) if share is None else share.own
+        """What is read here."""
         kept = range(len(extents)) if share is None else share.kept
         here = set(own) if share is None else {*own, *(number for each in share.arrivals.values() for number in each)}
         self._ends = tuple(
@@ -55,6 +57,8 @@ class Schedule:
         self._needed = 0
         self._taken = 0
         self._read: set[int] = set()
+        self.read_at_s = time.perf_counter()
+        """When the last extent was read here."""
         self._error: BaseException | None = None
         self._is_stopped = self._has_left = False
 
@@ -68,6 +72,15 @@ class Schedule:
         """Bytes of the extents that were read here, and placed."""
         with self._changed:
             return sum(self._extents[number].length for number in self._read)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all extents of which something stays here."""
+        return self._ends[-1]
+
+    def waits_for_others(self) -> bool:
+        """True if nothing is left to be read here, and other ranks have not sent all."""
+        return self._is_shared and not self._waiting
 
     def start(self, settle: Callable[[], object] = lambda: None) -> int | None:
         """The number of the next extent; waits while the window is full; None: there is nothing left to do.
@@ -133,6 +146,7 @@ class Schedule:
             self._placed_early.add(number)
             if is_read:
                 self._read.add(number)
+                self.read_at_s = time.perf_counter()
             self._advance()
             self._changed.notify_all()
 

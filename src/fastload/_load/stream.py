@@ -6,26 +6,28 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+import torch
+
 from fastload._load.evidence_note import Outcome
-from fastload._load.pipeline import Pipeline
-from fastload._load.summary import summarise
+from fastload._load.pipeline import Pipeline, Ways
+from fastload._load.summary import describe_rank, summarise
 from fastload._trace import CALLER_LANE, Span, Trace
-from fastload.errors import UsageError, escaped
+from fastload.errors import FastloadError, UsageError, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
+    from collections.abc import Iterator, Mapping
 
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.deadline import Deadline
-    from fastload._fetch.through import Copy
     from fastload._load.device_reads import DeviceReads
+    from fastload._load.group.exchange import Exchange
+    from fastload._load.group.party import Party
+    from fastload._load.held import Held
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._progress import Progress
-    from fastload._store.keep.reading import Reading
-    from fastload.report import Report
+    from fastload.report import GroupReport, Report
 
 
 _log = logging.getLogger("fastload")
@@ -53,10 +54,7 @@ class Job:
     fetched: Fetched
     plan: Plan
     proving: Proving
-    copy: Copy | None
-    """Is fed with what is read, and kept on the local tier."""
-    reading: Reading | None
-    """Shows others that the snapshot is in use."""
+    held: Held
     is_whole: bool
     """True if no tensor of the checkpoint is left out: only then is the copy whole, too."""
     sources: Sources
@@ -68,6 +66,11 @@ class Job:
     digests: DeviceDigests | None
     device_reads: DeviceReads | None
     """The way past the host; None where there is no device."""
+    cuts: Mapping[str, tuple[slice, ...]]
+    """What stays, by name, of tensors that were read as a whole."""
+    party: Party | None
+    """The other ranks, where several load together."""
+    exchange: Exchange | None
     clock: Clock
     busy: Busy
     progress: Progress
@@ -88,7 +91,7 @@ class Stream:
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
         self._pipeline: Pipeline | None = Pipeline(
-            job.plan, job.sources, job.placer, job.schedule, job.busy, job.device_reads
+            job.plan, job.sources, job.placer, job.schedule, job.busy, Ways(job.device_reads, job.exchange)
         )
         self._turn = threading.RLock()
         self._is_taking = False
@@ -97,6 +100,8 @@ class Stream:
         self._waited_for = -1
         self._report: Report | None = None
         self._is_finished = self._has_left_manifest = False
+        self._begun_s = 0.0
+        self._group_report: GroupReport | None = None
 
     @property
     def report(self) -> Report:
@@ -132,7 +137,9 @@ class Stream:
                 if self._position < len(job.plan.placements):
                     return self._take(job, pipeline)
                 self._finish(job, pipeline)
-            except BaseException:
+            except BaseException as exc:
+                if job.party is not None:
+                    job.party.communicator.fail(exc)
                 self.close()
                 raise
             raise StopIteration
@@ -155,10 +162,7 @@ class Stream:
 
     def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
         job.deadline.check()
-        if not self._is_started:
-            self._is_started = True
-            job.clock.enter("stream")
-            pipeline.start(job.lanes)
+        self._start(job, pipeline)
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
@@ -170,32 +174,55 @@ class Stream:
             self._waited_for = needed
         tensor = job.placer.take(number)
         self._position += 1
-        return job.plan.placements[number].info.name, tensor
+        name = job.plan.placements[number].info.name
+        if name in job.cuts:
+            tensor = tensor[job.cuts[name]].clone(memory_format=torch.contiguous_format)
+        return name, tensor
+
+    def _start(self, job: Job, pipeline: Pipeline) -> None:
+        if not self._is_started:
+            self._is_started = True
+            self._begun_s = time.perf_counter()
+            job.clock.enter("stream")
+            pipeline.start(job.lanes)
 
     def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
         job.clock.enter("finish")
         pipeline.join(job.deadline)
         job.placer.finish()
-        if job.fetched.tally.repaired:
-            job.clock.enter("publish")
-            job.fetched.mend_stored()
-        if job.is_whole and (job.copy is not None or job.proving.proven):
-            job.clock.enter("publish")
-            if job.copy is not None:
-                job.copy.publish()
-            self._has_left_manifest = job.fetched.record(job.proving.proven)
+        self._keep(job)
+        if job.party is not None:
+            self._group_report = job.party.end_together(describe_rank(job, job.party, job.exchange, self._begun_s))
         self._is_finished = True
         self.close()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         job.fetched.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
+    def _keep(self, job: Job) -> None:
+        """What stays on storage of this load: mended blocks, the copy on the local tier, a manifest."""
+        proven = job.proving.proven if job.party is None else job.party.gather_proven(job.proving.proven)
+        if job.party is not None:
+            job.party.mend_in_turn(job.fetched.mend_stored, is_needed=job.fetched.tally.repaired > 0)
+        elif job.fetched.tally.repaired:
+            job.clock.enter("publish")
+            job.fetched.mend_stored()
+        if job.is_whole and (job.held.copy is not None or proven):
+            job.clock.enter("publish")
+            if job.held.copy is not None:
+                job.held.copy.publish()
+            self._has_left_manifest = job.fetched.record(proven)
+
     def close(self) -> None:
-        """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid."""
+        """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid.
+
+        In a group that goes on, this rank goes on as well, in the background: others wait for its share.
+        """
         job = self._job
         if job is not None:
-            job.schedule.stop()  # whoever waits for a tensor in another thread waits in vain, and lets us in
+            if not self._goes_on(job):
+                job.schedule.stop()  # whoever waits for a tensor in another thread waits in vain, and lets us in
             with self._turn:
                 self._close()
 
@@ -205,12 +232,11 @@ class Stream:
         if job is None or pipeline is None:
             return
         job.clock.enter("finish")
-        pipeline.close()
+        if self._goes_on(job):
+            self._linger(job, pipeline)
+        else:
+            _let_go(job, pipeline)
         job.progress.close()
-        for held in (job.copy, job.reading):
-            if held is not None:
-                held.close()
-        job.fetched.close()
         job.clock.enter("finish")
         if job.busy.trace is not None:
             job.busy.trace.extend(job.clock.spans)
@@ -219,7 +245,16 @@ class Stream:
             has_left_manifest=self._has_left_manifest,
             hash_s=job.busy.seconds["hash"],
         )
-        self._report = summarise(job, self._position, outcome)
+        self._report = replace(summarise(job, self._position, outcome), group=self._group_report)
+
+    def _goes_on(self, job: Job) -> bool:
+        return job.party is not None and not self._is_finished and job.party.communicator.is_whole
+
+    def _linger(self, job: Job, pipeline: Pipeline) -> None:
+        """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
+        pipeline.leave()
+        self._start(job, pipeline)
+        threading.Thread(target=_serve, args=(job, pipeline), name="fastload-linger", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -237,3 +272,22 @@ class Stream:
             threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
         else:
             self.close()
+
+
+def _let_go(job: Job, pipeline: Pipeline) -> None:
+    """Give everything back."""
+    pipeline.close()
+    job.held.close()
+    job.fetched.close()
+    if job.party is not None:
+        job.party.communicator.close()
+
+
+def _serve(job: Job, pipeline: Pipeline) -> None:
+    """What a rank does for the others after it has left."""
+    try:
+        pipeline.join(job.deadline)
+    except FastloadError as exc:
+        _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
+    finally:
+        _let_go(job, pipeline)

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from fastload._clock import Work, judge
 from fastload._load.evidence_note import explain_evidence, find_evidence_kind
-from fastload.report import Report
+from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
+    from fastload._clock import Verdict
     from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
+    from fastload._load.group.exchange import Exchange
+    from fastload._load.group.party import Party
     from fastload._load.sources import Sources
     from fastload._load.stream import Job
 
@@ -18,21 +21,12 @@ if TYPE_CHECKING:
 def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
     infos = [placement.info for placement in job.plan.placements[:taken]]
-    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards)
+    has_read = job.party is None or job.party.reads
+    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards) if has_read else 0
     reader, reason = describe_readers(job.sources, job.device_reads)
     read = job.schedule.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
-    work = Work(
-        reader=reader,
-        bytes_read=read,
-        stages=dict(job.clock.stages),
-        busy_s=dict(job.busy.seconds),
-        threads=job.lanes,
-        done_early_s=max(
-            (span.end_s - job.busy.last_s for span in job.clock.spans if span.name == "stream"), default=0.0
-        ),
-    )
-    verdict = judge(work)
+    verdict = _judge(job)
     return Report(
         bytes=sum(info.nbytes for info in infos),
         bytes_read=read + headers,
@@ -56,6 +50,35 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
         blocks_repaired=job.fetched.tally.repaired,
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
+    )
+
+
+def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:
+    """What this rank of a group did, for the others."""
+    return RankReport(
+        rank=party.rank,
+        node=party.communicator.nodes[party.rank],
+        bytes_read=job.schedule.read_bytes,
+        bytes_sent=exchange.sent_bytes if exchange is not None else 0,
+        bytes_received=exchange.received_bytes if exchange is not None else 0,
+        share_s=max(0.0, job.schedule.read_at_s - begun_s) if job.schedule.read_bytes else 0.0,
+        seconds=sum(job.clock.stages.values()),
+        bottleneck=_judge(job).bottleneck,
+    )
+
+
+def _judge(job: Job) -> Verdict:
+    return judge(
+        Work(
+            reader=describe_readers(job.sources, job.device_reads)[0],
+            bytes_read=job.schedule.read_bytes,
+            stages=dict(job.clock.stages),
+            busy_s=dict(job.busy.seconds),
+            threads=job.lanes,
+            done_early_s=max(
+                (span.end_s - job.busy.last_s for span in job.clock.spans if span.name == "stream"), default=0.0
+            ),
+        )
     )
 
 
@@ -86,4 +109,4 @@ def _why_on_cpu(job: Job) -> str:
         return "the tensors are in host memory"
     if job.digests is None:
         return "digests of whole files are taken in order"
-    return "what is kept on the local tier is proven before it is written" if job.copy else job.digests.explain()
+    return "what is kept on the local tier is proven before it is written" if job.held.copy else job.digests.explain()

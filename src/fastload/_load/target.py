@@ -79,6 +79,8 @@ class Keeping:
     window_bytes: int
     """How far reading runs ahead where not all bytes are kept as they were read."""
     cast: torch.dtype | None
+    is_cut: bool = False
+    """True: of some tensors that are read as a whole, only a part stays."""
     host_above_bytes: int | None = None
     """What of a device's tensors stays in host memory: those that are larger; None: none."""
 
@@ -88,8 +90,8 @@ class Keeping:
 
     @property
     def reads_ahead_bytes(self) -> int | None:
-        """The pipeline's window. What is cast gives its stored bytes back, so these need not all be there at once."""
-        return None if self.keeps_all and self.cast is None else self.window_bytes
+        """The pipeline's window. What is cast or cut gives its stored bytes back, which need not all be there."""
+        return None if self.keeps_all and self.cast is None and not self.is_cut else self.window_bytes
 
     def peak_bytes(self, plan: Plan) -> int:
         """The most memory the tensors take at any time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -79,6 +80,12 @@ class HostPlacer:
 
     def finish(self) -> None:
         """Nothing is asynchronous here."""
+
+
+def open_passing(plan: Plan, slot_bytes: int) -> HostPlacer:
+    """A placer for bytes of ``plan`` that nobody wants here: they only pass through its lanes' slots."""
+    nowhere = replace(plan, segments=((),) * len(plan.segments), arena_bytes=(), placements=(), ready_after=())
+    return HostPlacer(nowhere, map_anonymous, slot_bytes=slot_bytes, cast=None)
 
 
 class HostLane:

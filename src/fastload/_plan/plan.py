@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import TensorInfo
-    from fastload._plan.ranges import Spread
+    from fastload._plan.ranges import Ranges, Spread
 
     LayOut = Callable[[Sequence[TensorInfo], int, int], Layout]
     """Called with a shard's wanted tensors, the file's size, and the number of its first arena."""
@@ -42,6 +42,8 @@ class Plan:
     placements: tuple[Placement, ...]
     ready_after: tuple[int, ...]
     """Per placement, the last extent that holds a byte of it; -1 for an empty tensor."""
+    spread: Spread = ()
+    """What is wanted by anybody: all else in the extents comes along with it."""
 
     @property
     def wanted_bytes(self) -> int:
@@ -118,12 +120,13 @@ def build_plan(
     ready_after: list[int] = []
     arenas: list[int] = []
     layouts: list[Layout] = []
+    spread: list[Ranges] = []
     for number, infos in enumerate(per_shard):
         file_bytes = checkpoint.shards[number].header.file_bytes
         layout = lay_out(infos, file_bytes, len(arenas)) if infos else Layout((), (), ())
         first = len(extents)
-        ranges = unite([*((info.begin, info.end) for info in infos), *(others[number] if others else ())])
-        extents += build_extents(number, ranges, file_bytes=file_bytes, extent_bytes=extent_bytes)
+        spread.append(unite([*((info.begin, info.end) for info in infos), *(others[number] if others else ())]))
+        extents += build_extents(number, spread[-1], file_bytes=file_bytes, extent_bytes=extent_bytes)
         ready_after += _find_last_extents(infos, extents[first:], first)
         arenas += layout.arena_bytes
         layouts.append(layout)
@@ -133,6 +136,7 @@ def build_plan(
         tuple(arenas),
         tuple(placement for layout in layouts for placement in layout.placements),
         tuple(ready_after),
+        tuple(spread),
     )
 
 

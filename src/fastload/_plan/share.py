@@ -50,6 +50,8 @@ class Share:
     """What it sends on of those that it has."""
     arrivals: Mapping[int, Mapping[int, Ranges]]
     """Per rank that sends, what comes from it."""
+    relays: frozenset[int]
+    """The ranks, of all, that pass on what others read."""
 
     @property
     def departures(self) -> dict[int, tuple[int, ...]]:
@@ -59,12 +61,6 @@ class Share:
             for parcel in parcels:
                 numbers.setdefault(parcel.rank, []).append(number)
         return {rank: tuple(sent) for rank, sent in numbers.items()}
-
-    @property
-    def relays(self) -> bool:
-        """True if it passes on what others read."""
-        own = set(self.own)
-        return any(number not in own for number in self.parcels)
 
 
 def share_of(division: Division, rank: int) -> Share:
@@ -86,7 +82,12 @@ def share_of(division: Division, rank: int) -> Share:
         if rank != owner and (ranges := _within(carried.to(owner, rank), extent)):
             arrivals.setdefault(carried.parent(owner, rank), {})[number] = ranges
     own = tuple(number for number, owner in enumerate(division.owners) if owner == rank)
-    return Share(division.extents, own, frozenset(kept), parcels, arrivals)
+    return Share(division.extents, own, frozenset(kept), parcels, arrivals, _find_relays(division))
+
+
+def _find_relays(division: Division) -> frozenset[int]:
+    trees = division.trees.items()
+    return frozenset(rank for owner, tree in trees for rank, behind in tree.items() if behind and rank != owner)
 
 
 def _within(spread: Spread, extent: Extent) -> Ranges:

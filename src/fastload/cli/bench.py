@@ -7,13 +7,14 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fastload._settings.values import parse_size
+from fastload._settings.values import parse_rate, parse_size
 from fastload._store.filesystem import translate_write
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_bytes
 from fastload.errors import UsageError, escaped
 from fastload.ops.bench.bench import CONTESTANTS, STATES, Outcome, Wish, run_bench
 from fastload.ops.bench.chart import draw_chart
+from fastload.ops.bench.reckoning import Fleet, describe
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="where the loaders load to: cpu, cuda:0")
     parser.add_argument("--states", nargs="+", choices=STATES, default=STATES, help="of the page cache")
     parser.add_argument("--only", nargs="+", metavar="ROW", help=f"some of {', '.join(CONTESTANTS)}")
+    parser.add_argument(
+        "--gpus", type=int, nargs="+", metavar="N", help="reckon what so many would take (docs/scaling.md)"
+    )
+    parser.add_argument("--gpus-per-node", type=int, default=8, metavar="N", help="with --gpus (default: 8)")
+    parser.add_argument("--model-size", metavar="BYTES", help="with --gpus: of the model (default: what was read)")
+    parser.add_argument(
+        "--shared-rate", metavar="BYTES", help="with --gpus: a second, of storage shared by all machines"
+    )
     parser.add_argument("--chart", metavar="FILE", help="write the tables as bars, in SVG")
     add_settings(parser)
 
@@ -61,7 +70,21 @@ def run(arguments: argparse.Namespace) -> None:
     found = run_bench(wish, decide_settings(options, {}))
     if arguments.chart is not None:
         _write(arguments.chart, draw_chart(found.tables, found.verdict.sentence if found.verdict else ""))
-    print(json.dumps(found.to_dict()) if arguments.as_json else _show(found))
+    reckoned = _reckon(arguments, found)
+    if arguments.as_json:
+        print(json.dumps({**found.to_dict(), **({"reckoned": reckoned} if reckoned else {})}))
+    else:
+        print("\n".join([_show(found), *reckoned]))
+
+
+def _reckon(arguments: argparse.Namespace, found: Outcome) -> list[str]:
+    if not arguments.gpus:
+        return []
+    shared = None if arguments.shared_rate is None else parse_rate(arguments.shared_rate)
+    size = found.nbytes if arguments.model_size is None else parse_size(arguments.model_size)
+    return describe(
+        Fleet(gpus=arguments.gpus, gpus_per_node=arguments.gpus_per_node, shared_rate=shared), size, found.tables
+    )
 
 
 def _write(path: str, text: str) -> None:

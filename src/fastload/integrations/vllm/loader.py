@@ -110,7 +110,7 @@ class FastloadLoader(DefaultModelLoader):
         place = Source(found.model, found.subfolder, None, found.revision)
         for part in stagger(rank, inspection, wanted_tensors(self, source, inspection)):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
-            request = Request(place, part, None, progress, room.settings, room.host_above_bytes)
+            request = Request(place, part, None, progress, room.settings, host_above_bytes=room.host_above_bytes)
             # All ranks read all: here is the place for `group=`, were they to read each byte once.
             opened = engine.stream(request, device)
             self._streams.append(opened)

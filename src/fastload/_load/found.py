@@ -1,0 +1,118 @@
+"""What was asked for, found: the checkpoint, which of its tensors are wanted, and who else loads it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.checkpoint import Fetched, fetch
+from fastload._fetch.config import is_quantised
+from fastload._group.process_group import find_position, find_seat
+from fastload._load.group.party import Party
+from fastload._load.request import choose_tensors
+from fastload._load.shard import EVERYTHING, Parts, choose_parts, merge_shard
+from fastload._place.tensors import check_castable, torch_layout
+from fastload._plan.ranges import unite
+from fastload.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+
+    from fastload._clock import Clock
+    from fastload._fetch.evidence import Evidence
+    from fastload._format.header import TensorInfo
+    from fastload._load.request import Request
+    from fastload._plan.ranges import Range, Spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The checkpoint that was asked for, and what is wanted of it."""
+
+    fetched: Fetched
+    wanted: Callable[[str], bool]
+    infos: Sequence[TensorInfo]
+    """The wanted tensors, in file order; of those that are sharded, the rows that are kept."""
+    parts: Parts = EVERYTHING
+    party: Party | None = None
+    """The other ranks, where several load together."""
+
+    def only(self, names: Container[str]) -> Found:
+        """Without the tensors that are not among ``names``."""
+        wanted = _want(self.fetched, lambda name: name in names and self.wanted(name), self.parts)
+        return replace(wanted, party=self.party)
+
+    @property
+    def shaped(self) -> list[TensorInfo]:
+        """The wanted tensors in the shapes in which they are handed out."""
+        return [self.parts.shape(info) for info in self.infos]
+
+    @property
+    def cuts(self) -> dict[str, tuple[slice, ...]]:
+        """What stays, by name, of tensors that are read as a whole."""
+        return self.parts.further(self.infos)
+
+    @property
+    def spread(self) -> Spread:
+        """The bytes of the wanted tensors."""
+        ranges: list[list[Range]] = [[] for _ in self.fetched.checkpoint.shards]
+        for shard, info in self.fetched.checkpoint.tensors():
+            if self.wanted(info.name):
+                part = self.parts.narrow(info)
+                ranges[shard].append((part.begin, part.end))
+        return tuple(map(unite, ranges))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What was called, and what is there already."""
+
+    verb: str
+    device: str
+    """The kind of it: all ranks of a group must have called the same, for the same."""
+    weighed: Callable[[Evidence], object]
+    """Is told what proves the model, before the headers are read if it can be."""
+    sharded: Mapping[str, object] = field(default_factory=dict)
+    """DTensors that are there, by name."""
+
+
+@contextmanager
+def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
+    """Resolve and read the headers; what was opened for that is closed again if the ``with`` ends by an error.
+
+    Raises:
+        ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
+        UnsupportedError: a wanted tensor has a dtype that this torch lacks.
+        GroupError: another rank failed, or wants something else.
+    """
+    with ExitStack() as undo:
+        party = None if request.group is None else undo.enter_context(Party(find_seat(request.group), request))
+        if party is None:
+            fetched = fetch(request.source, request.settings, request.deadline, call.weighed)
+        else:
+            fetched = party.fetch(call.verb, call.device, call.weighed)
+        undo.callback(fetched.close)
+        clock.enter("plan")
+        found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors), EVERYTHING)
+        if party is not None:
+            party.check_content(fetched, found.infos)
+        for info in found.infos:
+            torch_layout(info)
+        parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, find_position(request.group))
+        wanted = found.wanted
+        yield replace(_want(fetched, lambda name: wanted(name) and parts.keeps(name), parts), party=party)
+        undo.pop_all()
+
+
+def _want(fetched: Fetched, wanted: Callable[[str], bool], parts: Parts) -> Found:
+    infos = [parts.narrow(info) for _, info in fetched.checkpoint.tensors() if wanted(info.name)]
+    return Found(fetched=fetched, wanted=wanted, infos=infos, parts=parts)
+
+
+def check_cast(found: Found, subfolder: str | None) -> None:
+    """Raise ``UsageError`` where casting could change what the weights mean."""
+    check_castable(found.infos)
+    if is_quantised(found.fetched, subfolder):
+        what = "a model whose config.json has a quantization_config cannot be cast"
+        raise UsageError(what, "Load it as it is stored: without dtype=, into parameters of the stored dtypes")

@@ -1,0 +1,122 @@
+"""Finding the model on every machine of a group: what a moving name means is asked once, by rank 0.
+
+A machine that does not have the model gets its headers from one that has, and its bytes as well.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.checkpoint import Fetched, fetch
+from fastload._fetch.resolve import parse_model
+from fastload.errors import ModelNotFoundError, NetworkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastload._fetch.evidence import Evidence
+    from fastload._format.checkpoint import Checkpoint
+    from fastload._group.communicator import Communicator
+    from fastload._load.request import Request
+
+    Weighed = Callable[[Evidence], object]
+    """Is told what proves the model, before the headers are read if it can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTogether:
+    """What this rank loads, and which machines can read it."""
+
+    fetched: Fetched
+    reads: dict[int, bool]
+    """Per rank, whether its machine has the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Headers:
+    """What those who read nothing themselves need to know of a checkpoint."""
+
+    checkpoint: Checkpoint
+    folder: str
+    root: str
+    commit: str | None
+
+
+_Miss = ModelNotFoundError | NetworkError
+
+
+def fetch_together(communicator: Communicator, request: Request, weighed: Weighed) -> FoundTogether:
+    """The checkpoint, the same commit on all ranks.
+
+    Raises:
+        ModelNotFoundError, NetworkError: no machine has it.
+        GroupError: somebody failed.
+        FastloadError: as :func:`fastload._fetch.checkpoint.fetch`.
+    """
+    mine: Fetched | _Miss | None = None
+    try:
+        if communicator.rank == 0:
+            mine = _try_fetch(request, None, weighed)
+        commit = communicator.gather(mine.commit if isinstance(mine, Fetched) else None)[0]
+        if mine is None:
+            mine = _try_fetch(request, commit, weighed)
+        return _complete(communicator, mine, request.source.name)
+    except BaseException:
+        if isinstance(mine, Fetched):
+            mine.close()
+        raise
+
+
+def _complete(communicator: Communicator, mine: Fetched | _Miss, name: str) -> FoundTogether:
+    has = communicator.gather(isinstance(mine, Fetched))
+    nodes = communicator.nodes
+    reads = {rank: all(has[other] for other in has if nodes[other] == nodes[rank]) for rank in has}
+    if not any(reads.values()):
+        hint = "Other ranks of this machine do not find it: give all of them the same tiers"
+        raise ModelNotFoundError(name, (mine.folder,), hint) if isinstance(mine, Fetched) else mine
+    giver = min(rank for rank in reads if reads[rank])
+    headers: _Headers | None = None
+    if not all(has.values()):
+        is_mine = isinstance(mine, Fetched) and communicator.rank == giver
+        headers = communicator.gather(_headers_of(mine) if is_mine and isinstance(mine, Fetched) else None)[giver]
+    if isinstance(mine, Fetched):
+        return FoundTogether(mine, reads)
+    if headers is None:
+        raise mine
+    return FoundTogether(_described(headers, name, f"rank {giver}"), reads)
+
+
+def _headers_of(fetched: Fetched) -> _Headers:
+    return _Headers(fetched.checkpoint, fetched.folder, fetched.root, fetched.commit)
+
+
+def _described(headers: _Headers, name: str, giver: str) -> Fetched:
+    return Fetched(
+        checkpoint=headers.checkpoint,
+        name=name,
+        folder=headers.folder,
+        root=headers.root,
+        tier=giver,
+        commit=headers.commit,
+        commit_learnt=giver,
+    )
+
+
+def _try_fetch(request: Request, commit: str | None, weighed: Weighed) -> Fetched | _Miss:
+    """What this machine has of the model, at ``commit`` if that is known; or why it has nothing."""
+    source = request.source
+    is_pinned = commit is not None and not names_path(request)
+    if is_pinned:
+        source = replace(source, model=os.fspath(source.model).partition("@")[0], revision=commit)
+    try:
+        fetched = fetch(source, request.settings, request.deadline, weighed)
+    except (ModelNotFoundError, NetworkError) as exc:
+        return exc
+    return replace(fetched, name=request.source.name, commit_learnt="rank 0") if is_pinned else fetched
+
+
+def names_path(request: Request) -> bool:
+    """True if the model is given by path."""
+    return isinstance(parse_model(request.source.model, request.source.revision, request.settings), str)

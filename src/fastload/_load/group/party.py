@@ -1,0 +1,148 @@
+"""One rank's part in a load that several carry out together, from joining to the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from fastload._group.communicator import Communicator
+from fastload._load.group.agree import check_content, check_terms, digest_of, terms_of
+from fastload._load.group.dividing import Common, Wish, find_common
+from fastload._load.group.exchange import Exchange
+from fastload._load.group.fetching import fetch_together
+from fastload._plan.division import Member
+from fastload._plan.share import Share, share_of
+from fastload.errors import UnsupportedError
+from fastload.report import GroupReport, RankReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastload._fetch.checkpoint import Fetched
+    from fastload._format.header import TensorInfo
+    from fastload._group.meeting import Seat
+    from fastload._load.group.exchange import Tee
+    from fastload._load.group.fetching import Weighed
+    from fastload._load.proving import Proving
+    from fastload._load.request import Request
+    from fastload._place.placer import Placer
+    from fastload._plan.plan import Plan
+    from fastload._verify.manifest import ManifestFile
+
+_PATIENCE_S = 300.0
+"""How long the first ones wait for the last one to call, where no deadline says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What the ranks of one machine proved together."""
+
+    node: int
+    proven: dict[str, ManifestFile]
+
+
+class Party:
+    """Holds the connections of one load; see :class:`~fastload._group.communicator.Communicator`."""
+
+    def __init__(self, seat: Seat, request: Request) -> None:
+        """Waits for the other ranks.
+
+        Raises:
+            GroupError: one does not come.
+            UnsupportedError: the readers cannot serve a group.
+        """
+        if request.settings.reader in {"mmap", "gds"}:
+            hint = 'What is sent from rank to rank passes through host memory: use reader="auto"'
+            raise UnsupportedError(f'reader="{request.settings.reader}" cannot be divided over ranks', hint)
+        left_s = request.deadline.left_s
+        self._request = request
+        self._reads: dict[int, bool] = {}
+        self.communicator = Communicator(seat, patience_s=_PATIENCE_S if left_s is None else left_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """After an error the others are told, and let go; else the connections belong to the stream."""
+        if error is not None:
+            self.communicator.fail(error)
+            self.communicator.close()
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return self.communicator.rank
+
+    @property
+    def is_first_on_node(self) -> bool:
+        """True for the one rank of each machine that keeps things for all of them."""
+        return self.communicator.nodes.index(self.communicator.nodes[self.rank]) == self.rank
+
+    @property
+    def reads(self) -> bool:
+        """True if this machine has the model."""
+        return self._reads[self.rank]
+
+    def fetch(self, verb: str, device: str, weighed: Weighed) -> Fetched:
+        """The same checkpoint on all ranks, if they are about to do the same with it.
+
+        Raises:
+            GroupError: they are not, or somebody failed.
+            FastloadError: as :func:`~fastload._load.group.fetching.fetch_together`.
+        """
+        check_terms(self.communicator.gather(terms_of(self._request, verb, device)))
+        found = fetch_together(self.communicator, self._request, weighed)
+        self._reads = found.reads
+        return found.fetched
+
+    def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:
+        """Raise ``GroupError`` where the ranks have found different models."""
+        check_content(self.communicator.gather(digest_of(fetched, wanted)))
+
+    def share_wishes(self, wish: Wish) -> Common:
+        """Tell the others what this rank wants; what those that it loads with have in common."""
+        wishes = self.communicator.gather(wish)
+        members = [Member(rank, node, self._reads[rank]) for rank, node in enumerate(self.communicator.nodes)]
+        return find_common(members, wishes, self.rank)
+
+    def take_share(self, common: Common, plan: Plan) -> Share:
+        """What this rank has to do of ``plan``."""
+        return share_of(common.divide(plan), self.rank)
+
+    def open_exchange(self, share: Share, passing: Placer, tee: Tee) -> Exchange:
+        """The way of extents to and from the others."""
+        return Exchange(self.communicator, share, passing, can_read=self.reads, tee=tee)
+
+    def gather_proven(self, proven: dict[str, ManifestFile]) -> dict[str, ManifestFile]:
+        """What all ranks of this machine proved, where this is the first of them; else nothing."""
+        words = self.communicator.gather(Whole(self.communicator.nodes[self.rank], proven))
+        if not self.is_first_on_node:
+            return {}
+        mine = self.communicator.nodes[self.rank]
+        return {path: file for whole in words.values() if whole.node == mine for path, file in whole.proven.items()}
+
+    def mend_in_turn(self, mend: Callable[[], None], *, is_needed: bool) -> None:
+        """Replace damaged files, one rank after another: each puts its own blocks into a copy of the file."""
+        words = self.communicator.gather(is_needed)
+        for rank in (rank for rank, needs in words.items() if needs):
+            if rank == self.rank:
+                mend()
+            self.communicator.gather(None)
+
+    def share_proof(self, proving: Proving) -> Proving:
+        """``proving``; on a machine that reads nothing, what proves the bytes where they are read."""
+        if all(self._reads.values()):
+            return proving
+        words = self.communicator.gather((proving.evidence, proving.reason, proving.is_serial))
+        if self.reads:
+            return proving
+        evidence, reason, is_serial = words[min(rank for rank in words if self._reads[rank])]
+        return replace(proving, evidence=evidence, reason=reason, is_serial=is_serial)
+
+    def end_together(self, own: RankReport) -> GroupReport:
+        """Wait until all are done; rank 0 learns what each did."""
+        words = self.communicator.gather(own)
+        ranks = tuple(words.values()) if self.rank == 0 else (own,)
+        slowest = max(words.values(), key=lambda each: each.share_s)
+        what = f"rank {slowest.rank} had its share after {slowest.share_s:.2f} s: {slowest.bottleneck}"
+        return GroupReport(rank=self.rank, size=self.communicator.size, ranks=ranks, slowest=slowest.rank, reason=what)

@@ -1,0 +1,96 @@
+"""What a load holds besides its readers: the sign that it reads, and the copy that it leaves on the local tier."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastload._clock import Busy
+    from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.deadline import Deadline
+    from fastload._fetch.through import Copy
+    from fastload._format.checkpoint import Shard
+    from fastload._load.device_reads import DeviceReads
+    from fastload._load.group.party import Party
+    from fastload._read.choose import Choice
+    from fastload._read.reader import File, Reader
+    from fastload._store.keep.reading import Reading
+    from fastload.options import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Let go by :meth:`close`, or by a ``with`` that ends by an error."""
+
+    reading: Reading | None = None
+    """Shows others that the snapshot is in use."""
+    copy: Copy | None = None
+    """Is fed with what is read, and kept on the local tier."""
+
+    @classmethod
+    def alone(cls, fetched: Fetched, deadline: Deadline, settings: Settings, device_reads: DeviceReads | None) -> Held:
+        """A copy passes through the host, so there is none of what shall pass by it by name."""
+        keeps_copy = settings.reader != "gds"
+        held = deadline.within(lambda: cls._begin(fetched, keeps_copy=keeps_copy), cls.close)
+        if held.copy is not None and device_reads is not None:
+            device_reads.refuse("what is kept on the local tier passes through the host")
+        return held
+
+    @classmethod
+    def of_rank(cls, fetched: Fetched, deadline: Deadline, party: Party) -> Held:
+        """In a group, one rank of a machine makes the copy; all show that they are reading."""
+        return deadline.within(lambda: cls._begin(fetched, keeps_copy=party.is_first_on_node), cls.close)
+
+    @classmethod
+    def _begin(cls, fetched: Fetched, *, keeps_copy: bool) -> Held:
+        return cls(fetched.begin_reading(), fetched.begin_copy() if keeps_copy else None)
+
+    def close(self) -> None:
+        """Let go of both."""
+        for each in (self.copy, self.reading):
+            if each is not None:
+                each.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            self.close()
+
+
+class Tee:
+    """Feeds the copy with what is read, and with what other ranks send; what is on a mount lies below ``root``."""
+
+    def __init__(self, shards: Sequence[Shard], root: str, copy: Copy | None, busy: Busy) -> None:
+        self._shards = shards
+        self._root = root
+        self._copy = copy
+        self._busy = busy
+
+    def choices(self, choices: Mapping[int, Choice]) -> dict[int, Choice]:
+        """``choices``, whose readers feed the copy too."""
+        return {shard: self._teed(choice) for shard, choice in choices.items()}
+
+    def arriving(self, shard: int, reader: Reader) -> Reader:
+        """``reader``, of what another rank sends of ``shard``."""
+        return self._wrap(self._shards[shard].path, reader)
+
+    def _teed(self, choice: Choice) -> Choice:
+        if self._copy is None:
+            return choice
+
+        def open_teed(file: File) -> Reader:
+            return self._wrap(file.path, choice.open(file))
+
+        return replace(choice, open=open_teed)
+
+    def _wrap(self, path: str, reader: Reader) -> Reader:
+        if self._copy is None:
+            return reader
+        inside = os.path.relpath(path, self._root) if os.path.isabs(path) else path
+        return self._copy.wrap(inside, reader, lambda: self._busy.measure("write"))

@@ -1,0 +1,99 @@
+"""How long a load takes on many GPUs, reckoned from a few rates: the slowest of what overlaps decides.
+
+Pure, and no more than arithmetic: docs/scaling.md has the assumptions, and what of it was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WAYS = ("each rank alone", "a group per node", "one node reads")
+"""Every rank reads all; each node reads once; one node reads once, for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What there is. Rates are in bytes a second."""
+
+    model_bytes: int
+    gpus: int
+    gpus_per_node: int
+    shared_rate: float
+    """Of the storage, for all nodes together; for disks of the nodes' own, their sum."""
+    node_rate: float
+    """At most so much from storage to one node: its disks, or its mount."""
+    network_rate: float
+    """From node to node."""
+    exchange_rate: float
+    """All that the ranks of one node send each other, together."""
+    device_rate: float
+    """Host memory to one GPU."""
+    kept_fraction: float = 1.0
+    """How much of the model each rank keeps: with ``shard=``, about one part in as many as ranks."""
+
+    def __post_init__(self) -> None:
+        if min(self.model_bytes, self.gpus, self.gpus_per_node) < 1:
+            raise UsageError("a site needs a model, GPUs and nodes", "Give each at least 1")
+        if min(self.shared_rate, self.node_rate, self.network_rate, self.exchange_rate, self.device_rate) <= 0:
+            raise UsageError("a rate of 0 lets nothing through", "Give what the thing carries, or a large number")
+
+    @property
+    def nodes(self) -> int:
+        """How many machines that takes."""
+        return -(-self.gpus // self.gpus_per_node)
+
+    @property
+    def ranks_per_node(self) -> int:
+        """On the fullest of them."""
+        return min(self.gpus, self.gpus_per_node)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One way to load."""
+
+    way: str
+    seconds: float
+    limit: str
+    """What takes that long: ``storage``, ``node``, ``network``, ``exchange`` or ``device``."""
+    storage_bytes: int
+    """What leaves storage, for all."""
+
+
+def estimate(site: Site, way: str) -> Estimate:
+    """How long the load takes by ``way``, one of :data:`WAYS`.
+
+    Raises:
+        UsageError: there is no such way.
+    """
+    if way not in WAYS:
+        raise UsageError(f"no way {way!r}", f"There are: {', '.join(WAYS)}")
+    bounds = dict(_bounds(site, way))
+    limit = max(bounds, key=lambda name: bounds[name])
+    return Estimate(way, bounds[limit], limit, site.model_bytes * _copies(site, way))
+
+
+def _copies(site: Site, way: str) -> int:
+    """How often the model leaves storage."""
+    return {WAYS[0]: site.gpus, WAYS[1]: site.nodes, WAYS[2]: 1}[way]
+
+
+def _bounds(site: Site, way: str) -> Iterator[tuple[str, float]]:
+    """Seconds that each thing needs by itself; all of them overlap."""
+    model = site.model_bytes
+    is_alone = way == WAYS[0]
+    yield "storage", model * _copies(site, way) / site.shared_rate
+    yield "node", model * (site.ranks_per_node if is_alone else 1) / site.node_rate
+    yield "device", model * site.kept_fraction / site.device_rate
+    if not is_alone:
+        # What a rank keeps, but for the part that it reads itself.
+        received = model * site.kept_fraction * (site.ranks_per_node - 1)
+        yield "exchange", received / site.exchange_rate
+    if way == WAYS[2] and site.nodes > 1:
+        yield "network", model / site.network_rate  # along a chain: each node sends on what it gets

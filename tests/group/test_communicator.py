@@ -1,0 +1,154 @@
+"""Ranks that find each other, talk and notice failures: threads here, over real sockets and a store of torch's own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from torch._C._distributed_c10d import HashStore
+
+import fastload
+from fastload._group.communicator import Communicator
+from fastload._group.link import Incoming, Outgoing
+from fastload._group.meeting import _KEY, Seat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SIZE = 3
+
+
+@pytest.fixture
+def store() -> HashStore:
+    return HashStore()
+
+
+def meet(store: HashStore, size: int = SIZE) -> list[Communicator]:
+    with ThreadPoolExecutor(size) as pool:
+        seats = [Seat(rank, size, store, None) for rank in range(size)]
+        return list(pool.map(lambda seat: Communicator(seat, patience_s=10.0), seats))
+
+
+@pytest.fixture
+def ranks(store: HashStore, leaks_nothing: None) -> Iterator[list[Communicator]]:
+    with ExitStack() as undo:
+        met = meet(store)
+        for each in met:
+            undo.callback(each.close)
+        yield met
+
+
+def on_all(ranks: list[Communicator], work: Callable[[Communicator], object]) -> list[object]:
+    with ThreadPoolExecutor(len(ranks)) as pool:
+        return list(pool.map(work, ranks))
+
+
+def say(number: int, each: Communicator) -> object:
+    return each.gather((number, each.rank))
+
+
+def test_words_come_to_all_in_the_order_of_ranks(ranks: list[Communicator]) -> None:
+    for number in range(3):
+        said = on_all(ranks, partial(say, number))
+        assert said == [{rank: (number, rank) for rank in range(SIZE)}] * SIZE
+
+
+def test_they_are_on_one_machine(ranks: list[Communicator]) -> None:
+    assert [each.nodes for each in ranks] == [(0,) * SIZE] * SIZE
+
+
+def test_a_failure_is_told_with_its_cause_and_the_first_counts(ranks: list[Communicator]) -> None:
+    ranks[1].fail(ValueError("no such thing"))
+    with pytest.raises(fastload.GroupError, match="rank 1 failed: ValueError: no such thing"):
+        ranks[0].gather(None)
+    with pytest.raises(fastload.GroupError, match="rank 1 failed"):
+        ranks[2].gather(None)
+    ranks[2].fail(KeyError("later"))
+    for each in ranks:
+        with pytest.raises(fastload.GroupError, match="rank 1 failed"):
+            each.gather(None)
+        assert not each.is_whole
+
+
+def test_whoever_has_left_is_not_waited_for(ranks: list[Communicator]) -> None:
+    ranks[2].leave()
+    assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
+    ranks[2].close()
+    assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
+
+
+@pytest.mark.parametrize(("rank", "missing"), [(0, "ranks 1, 2 did not come"), (1, "rank 0 did not come")])
+def test_a_rank_that_does_not_come_is_named(store: HashStore, leaks_nothing: None, rank: int, missing: str) -> None:
+    begin_s = time.monotonic()
+    with pytest.raises(fastload.GroupError, match=missing):
+        Communicator(Seat(rank, SIZE, store, None), patience_s=0.3)
+    assert time.monotonic() - begin_s < 3
+
+
+def test_an_address_of_an_earlier_meeting_leads_nobody_astray(store: HashStore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    store.set(_KEY, json.dumps(["127.0.0.1", port, "0" * 32]))
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(Communicator, Seat(1, 2, store, None), patience_s=10.0)
+        time.sleep(0.3)
+        late = pool.submit(Communicator, Seat(0, 2, store, None), patience_s=10.0)
+        for each in (early.result(), late.result()):
+            each.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x05" + bytes(7) + b'["x"]', b"\xff" * 8])
+def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        host = pool.submit(Communicator, Seat(0, 2, store, None), patience_s=10.0)
+        while not store.check([_KEY]):
+            time.sleep(0.01)
+        address, port, _ = json.loads(store.get(_KEY))
+        with socket.create_connection((address, port)) as stranger:
+            stranger.sendall(said)
+            with suppress(OSError):  # it may have been turned away already
+                stranger.shutdown(socket.SHUT_WR)
+            guest = pool.submit(Communicator, Seat(1, 2, store, None), patience_s=10.0)
+            for each in (host.result(), guest.result()):
+                each.close()
+
+
+def test_extents_go_in_the_order_of_the_plan() -> None:
+    """Threads finish in any order; what is due first is sent first."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outgoing, incoming = Outgoing(ours, [3, 5, 9]), Incoming(theirs)
+        threads = [
+            threading.Thread(target=outgoing.send, args=(number, [memoryview(bytes([number]) * 1000)]))
+            for number in (9, 5, 3)
+        ]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)
+        for number in (3, 5, 9):
+            assert incoming.wait_next() == number
+            room = bytearray(1000)
+            incoming.receive([memoryview(room)[:10], memoryview(room)[10:]])
+            assert bytes(room) == bytes([number]) * 1000
+        for thread in threads:
+            thread.join()
+        assert outgoing.sent_bytes == incoming.received_bytes == 3000
+
+
+def test_who_waits_for_a_turn_is_let_go_when_it_is_over() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outgoing = Outgoing(ours, [1, 2])
+        thread = threading.Thread(target=outgoing.send, args=(2, [memoryview(b"never")]))
+        thread.start()
+        outgoing.close()
+        thread.join(5)
+        assert not thread.is_alive()
+    assert not outgoing.sent_bytes

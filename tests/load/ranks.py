@@ -1,0 +1,195 @@
+"""What ranks do in the tests of group loading; each function runs on all of them at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+import fastload
+from fastload.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastload.report import Report
+
+SMALL_WINDOW = Options(staging_bytes="16Mi")
+
+
+def fingerprints(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Dtype, shape and bytes of each, in short."""
+    return {
+        name: f"{t.dtype} {tuple(t.shape)} "
+        + hashlib.sha256(t.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
+        for name, t in tensors.items()
+    }
+
+
+def load(rank: int, path: str, **keywords: Any) -> tuple[dict[str, str], Report]:
+    weights = fastload.load(path, group=dist.group.WORLD, **keywords)
+    return fingerprints(weights), weights.report
+
+
+def load_with(rank: int, path: str, keywords: dict[str, Any]) -> tuple[dict[str, str], Report]:
+    return load(rank, path, **keywords)
+
+
+def load_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> tuple[dict[str, str], Report]:
+    """Other keywords on each rank."""
+    return load(rank, path, **keywords[rank])
+
+
+def stream(rank: int, path: str, keywords: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    got = dict(fastload.stream(path, group=dist.group.WORLD, **keywords))
+    return list(got), fingerprints(got)
+
+
+def stream_unevenly(rank: int, path: str) -> dict[str, str]:
+    """Each rank pauses at other tensors."""
+    got = {}
+    for number, (name, tensor) in enumerate(fastload.stream(path, group=dist.group.WORLD, options=SMALL_WINDOW)):
+        if number % dist.get_world_size() == rank:
+            time.sleep(0.05 * rank)
+        got[name] = tensor
+    return fingerprints(got)
+
+
+def stream_and_leave(rank: int, path: str, leaver: int, after: int) -> dict[str, str]:
+    """One rank closes its stream early."""
+    return _leave(rank, path, {"options": SMALL_WINDOW}, leaver, after)
+
+
+def stream_by_rank_and_leave(
+    rank: int, path: str, keywords: list[dict[str, Any]], leaver: int, after: int
+) -> dict[str, str]:
+    """As above, with other keywords on each rank."""
+    return _leave(rank, path, keywords[rank], leaver, after)
+
+
+def _leave(rank: int, path: str, keywords: dict[str, Any], leaver: int, after: int) -> dict[str, str]:
+    got = {}
+    with fastload.stream(path, group=dist.group.WORLD, **keywords) as tensors:
+        for number, (name, tensor) in enumerate(tensors):
+            if rank == leaver and number == after:
+                break
+            got[name] = tensor
+    return fingerprints(got)
+
+
+def stream_and_exit(rank: int, path: str, leaver: int, after: int) -> dict[str, str]:
+    """One rank closes its stream early, and its process ends at once."""
+    got = stream_and_leave(rank, path, leaver, after)
+    if rank == leaver:
+        os._exit(0)
+    return got
+
+
+def stream_and_signal(rank: int, path: str, victim: int, number: int) -> float:
+    """One rank is killed or stopped in the midst of it; the others say after how long they noticed."""
+    since_s = time.monotonic()
+    try:
+        for position, _ in enumerate(fastload.stream(path, group=dist.group.WORLD, options=SMALL_WINDOW)):
+            if rank == victim and position == 2:
+                os.kill(os.getpid(), number)
+            since_s = time.monotonic()
+    except fastload.GroupError as error:
+        error.add_note(f"{time.monotonic() - since_s}")
+        raise
+    return 0.0
+
+
+def survive(rank: int, ranks: list[int]) -> float:
+    """What the caller's own groups still do, after one of the ranks has failed."""
+    return reduce_over(rank, ranks)
+
+
+def make_group(rank: int, ranks: list[int]) -> None:
+    """Keeps a group of some of the ranks, as a caller would have made it before."""
+    _groups[tuple(ranks)] = dist.new_group(ranks)
+
+
+_groups: dict[tuple[int, ...], Any] = {}
+
+
+def reduce_over(rank: int, ranks: list[int]) -> float:
+    total = torch.tensor([float(rank)])
+    if rank in ranks:
+        dist.all_reduce(total, group=_groups.get(tuple(ranks)))
+    return float(total)
+
+
+def fail_while_streaming(rank: int, path: str, victim: int) -> None:
+    """One rank's caller stops with an error of its own in ``next``: its callback raises."""
+
+    def progress(done: int, total: int) -> None:
+        if rank == victim and done:
+            raise RuntimeError("no more")
+
+    fastload.load(path, group=dist.group.WORLD, progress=progress)
+
+
+def send_stop(rank: int) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def load_path_of_rank(rank: int, paths: list[str]) -> None:
+    """Each rank loads from a path of its own."""
+    load(rank, paths[rank])
+
+
+def load_sharded(rank: int, path: str, plan: dict[str, Any]) -> tuple[dict[str, str], Report, dict[str, Any]]:
+    """With placements; also what moved."""
+    weights = fastload.load(path, group=dist.group.WORLD, shard=plan)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    return fingerprints(weights), weights.report, shapes
+
+
+def load_own_layers(rank: int, path: str) -> tuple[list[str], Report]:
+    """As in pipeline or expert parallelism: each rank keeps other tensors, and nobody the last one."""
+    weights = fastload.load(path, group=dist.group.WORLD, shard=lambda name: _keeps(name, rank))
+    return list(weights), weights.report
+
+
+def _keeps(name: str, rank: int) -> bool:
+    number = int(name.split(".")[1])
+    return number % (dist.get_world_size() + 1) == rank
+
+
+def fill_sharded_module(rank: int, path: str, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, str], int]:
+    """A module of DTensors, by rows, by columns, whole; what is in it afterwards, put together again."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    module = torch.nn.Module()
+    for number, (name, shape) in enumerate(shapes.items()):
+        placement = [Shard(0), Shard(1), Replicate()][number % 3]
+        tensor = distribute_tensor(torch.zeros(shape, dtype=torch.bfloat16), mesh, [placement])
+        module.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=False))
+    report = fastload.load_into(module, path, group=dist.group.WORLD)
+    whole = {name: _whole(parameter) for name, parameter in module.named_parameters()}
+    return fingerprints(whole), report.bytes_read
+
+
+def fill_module_with_a_mesh_of_two(rank: int, path: str, shape: tuple[int, ...]) -> dict[str, str]:
+    """Rows over one dimension of the mesh, columns over the other."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2))
+    module = torch.nn.Module()
+    tensor = distribute_tensor(torch.zeros(shape, dtype=torch.bfloat16), mesh, [Shard(0), Shard(1)])
+    module.register_parameter("weight", torch.nn.Parameter(tensor, requires_grad=False))
+    fastload.load_into(module, path, group=dist.group.WORLD)
+    return fingerprints({"weight": _whole(module.weight)})
+
+
+def _whole(parameter: Any) -> torch.Tensor:
+    whole: torch.Tensor = parameter.full_tensor()
+    return whole

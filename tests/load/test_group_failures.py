@@ -1,0 +1,110 @@
+"""A rank that fails ends the load on all ranks, soon and with the cause named; the caller's groups go on working."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+import ranks
+from crew import Crew, crew_of
+from fastload.errors import FastloadError
+from models import MIB, save_large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIZE = 3
+SOON_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_large(folder, 16, 4 * MIB)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    """For failures that all processes survive."""
+    with crew_of(SIZE) as made:
+        yield made
+
+
+@pytest.fixture
+def doomed() -> Iterator[Crew]:
+    """For failures that a process does not survive."""
+    with crew_of(SIZE) as made:
+        yield made
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_rank_that_dies_or_stops_is_noticed_soon(doomed: Crew, model: Path, number: signal.Signals) -> None:
+    """The others name it; a group of theirs still works."""
+    victim, others = 1, [0, 2]
+    doomed.call(ranks.make_group, others)
+    doomed.begin(ranks.stream_and_signal, str(model), victim, number)
+    for rank in others:
+        error = doomed.outcome(rank, within_s=30).error
+        assert isinstance(error, fastload.GroupError)
+        assert f"rank {victim}" in str(error)
+        assert float(error.__notes__[0]) < SOON_S
+    doomed.begin(ranks.reduce_over, others)
+    assert [doomed.outcome(rank).value for rank in others] == [2.0, 2.0]
+
+
+def test_a_stopped_rank_that_goes_on_learns_what_was_said_of_it(doomed: Crew, model: Path) -> None:
+    doomed.begin(ranks.stream_and_signal, str(model), 1, signal.SIGSTOP)
+    for rank in (0, 2):
+        assert isinstance(doomed.outcome(rank, within_s=30).error, fastload.GroupError)
+    doomed.send_signal(1, signal.SIGCONT)
+    assert isinstance(doomed.outcome(1, within_s=SOON_S).error, fastload.GroupError)
+
+
+def test_an_error_of_one_rank_ends_all_and_the_group_works_on(crew: Crew, model: Path) -> None:
+    errors = crew.try_call(ranks.fail_while_streaming, str(model), 2)
+    assert isinstance(errors[2], RuntimeError)
+    for error in errors[:2]:
+        assert isinstance(error, fastload.GroupError)
+        assert "rank 2 failed: RuntimeError: no more" in str(error)
+    assert crew.call(ranks.reduce_over, [0, 1, 2]) == [3.0] * SIZE
+    assert len(crew.call(ranks.load, str(model))) == SIZE
+
+
+@pytest.mark.parametrize(
+    ("keywords", "what"),
+    [
+        ([{"dtype": "F32"}, {}, {}], "dtype"),
+        ([{}, {"verify": "off"}, {}], "verify"),
+        ([{}, {}, {"tensors": "layer.00*"}], "headers"),
+    ],
+)
+def test_disagreement_is_one_error_on_all_ranks(
+    crew: Crew, model: Path, keywords: list[dict[str, str]], what: str
+) -> None:
+    errors = crew.try_call(ranks.load_by_rank, str(model), keywords)
+    assert all(isinstance(error, fastload.GroupError) for error in errors)
+    assert len({str(error) for error in errors}) == 1
+    assert what in str(errors[0])
+
+
+def test_a_rank_that_finds_nothing_is_named(crew: Crew, tmp_path: Path) -> None:
+    """All of them find nothing here: each says so itself."""
+    errors = crew.try_call(ranks.load, str(tmp_path / "nowhere"))
+    assert all(isinstance(error, FastloadError) for error in errors)
+    assert any(isinstance(error, fastload.ModelNotFoundError) for error in errors)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_rank_that_closes_early_and_ends_its_process_is_read_for(doomed: Crew, model: Path, after: int) -> None:
+    """It had taken its leave: what it owes the others is read by them."""
+    doomed.begin(ranks.stream_and_exit, str(model), 1, after)
+    expected = ranks.fingerprints(fastload.load(model))
+    for rank in (0, 2):
+        outcome = doomed.outcome(rank)
+        assert outcome.error is None
+        assert outcome.value == expected

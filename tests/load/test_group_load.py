@@ -1,0 +1,106 @@
+"""A load by several ranks is the load of one: the same tensors, each byte read once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+import ranks
+from crew import Crew, crew_of
+from models import MIB, random_tensor, save_sharded
+from ranks import fingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+
+
+def content() -> dict[str, dict[str, torch.Tensor]]:
+    """Two shards of large, small, empty and misaligned tensors; 61 MiB."""
+    first = {f"a.{n:02}": random_tensor(3 * MIB, n) for n in range(12)}
+    second = {f"b.{n:02}": random_tensor(5 * MIB + 2 * n, 100 + n) for n in range(5)}
+    small = {f"c.{n:03}": random_tensor(2 * n, 200 + n) for n in range(40)}
+    return {"one.safetensors": first, "two.safetensors": {**second, **small}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sharded(tmp_path_factory.mktemp("model"), content())
+
+
+@pytest.fixture(scope="module")
+def alone(model: Path) -> dict[str, str]:
+    """What one process loads."""
+    return fingerprints(fastload.load(model))
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
+    with crew_of(request.param) as made:
+        yield made
+
+
+def test_all_ranks_get_all_tensors_and_each_byte_is_read_once(crew: Crew, model: Path, alone: dict[str, str]) -> None:
+    loaded = crew.call(ranks.load, str(model))
+    assert all(got == alone for got, _ in loaded)
+    reports = [report for _, report in loaded]
+    total = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    assert total <= sum(report.bytes_read for report in reports) <= 1.05 * total
+    assert max(r.bytes_read for r in reports) - min(r.bytes_read for r in reports) <= 8 * MIB + total // 8
+
+
+def test_rank_0_reports_on_all_ranks(crew: Crew, model: Path) -> None:
+    reports = [report for _, report in crew.call(ranks.load, str(model))]
+    group = reports[0].group
+    assert group is not None
+    assert [each.rank for each in group.ranks] == list(range(crew.size))
+    assert sum(each.bytes_sent for each in group.ranks) == sum(each.bytes_received for each in group.ranks)
+    assert group.slowest in range(crew.size)
+    assert f"rank {group.slowest}" in group.reason
+    others = [report.group for report in reports[1:]]
+    assert [[each.rank for each in other.ranks] for other in others if other] == [[n] for n in range(1, crew.size)]
+    assert reports[0].to_dict()["group"]["ranks"][1]["node"] == 0
+
+
+def test_stream_is_in_the_same_order_on_all_ranks(crew: Crew, model: Path, alone: dict[str, str]) -> None:
+    for names, got in crew.call(ranks.stream, str(model), {"options": ranks.SMALL_WINDOW}):
+        assert names == list(alone)
+        assert got == alone
+
+
+def test_casting_loads_are_the_same_too(crew: Crew, model: Path) -> None:
+    expected = fingerprints(fastload.load(model, dtype="F32"))
+    assert all(got == expected for got, _ in crew.call(ranks.load_with, str(model), {"dtype": "F32"}))
+
+
+def test_direct_reads_are_divided_too(crew: Crew, model: Path, alone: dict[str, str]) -> None:
+    loaded = crew.call(ranks.load_with, str(model), {"reader": "direct"})
+    assert all(got == alone for got, _ in loaded)
+
+
+def test_a_part_of_the_model(crew: Crew, model: Path, alone: dict[str, str]) -> None:
+    loaded = crew.call(ranks.load_with, str(model), {"tensors": "b.*"})
+    assert all(got == {name: alone[name] for name in alone if name.startswith("b.")} for got, _ in loaded)
+    assert sum(report.bytes_read for _, report in loaded) < 40 * MIB
+
+
+def test_uneven_consumption_is_no_deadlock(crew: Crew, model: Path, alone: dict[str, str]) -> None:
+    assert all(got == alone for got in crew.call(ranks.stream_unevenly, str(model)))
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_rank_that_closes_early_goes_on_serving(crew: Crew, model: Path, alone: dict[str, str], after: int) -> None:
+    leaver = crew.size - 1
+    got = crew.call(ranks.stream_and_leave, str(model), leaver, after)
+    assert all(each == alone for rank, each in enumerate(got) if rank != leaver)
+    assert list(got[leaver]) == list(alone)[:after]
+    assert all(got == alone for got, _ in crew.call(ranks.load, str(model)))  # the next load is not disturbed
+
+
+def test_mmap_is_refused(crew: Crew, model: Path) -> None:
+    errors = crew.try_call(ranks.load_with, str(model), {"reader": "mmap"})
+    assert all(isinstance(error, fastload.UnsupportedError) for error in errors)

@@ -1,0 +1,128 @@
+"""Proof in a group: each rank proves what it reads, a bad block is its owner's to mend, and content is compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+import ranks
+from crew import Crew, crew_of
+from fastload import Options
+from proven_models import PLACES, REPO, Model, flip
+from ranks import fingerprints
+from stored_models import COMMIT, OTHER_COMMIT, write_cache, write_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIZE = 3
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    with crew_of(SIZE) as made:
+        yield made
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_each_block_is_proven_by_the_rank_that_reads_it(crew: Crew, model: Model, place: str) -> None:
+    path = PLACES[place](model)
+    loaded = crew.call(ranks.load, str(path))
+    assert all(got == fingerprints(model.tensors) for got, _ in loaded)
+    assert {report.evidence for _, report in loaded} == {place}
+
+
+def test_a_file_with_a_digest_of_the_whole_is_one_ranks(crew: Crew, model: Model) -> None:
+    """There are two files, so one of three ranks reads nothing; and the manifest that is left names both."""
+    model.cached()
+    loaded = crew.call(ranks.load_with, REPO, {"options": model.options})
+    group = loaded[0][1].group
+    assert group is not None
+    assert sorted(each.bytes_read > 0 for each in group.ranks) == [False, True, True]
+    again = fastload.load(REPO, options=model.options)
+    assert again.report.evidence == "manifest"
+
+
+@pytest.mark.parametrize("call", [ranks.load_with, ranks.stream])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_bad_block_ends_the_load_on_all_ranks(crew: Crew, model: Model, place: str, call: object) -> None:
+    """Its owner says which file, the others which rank."""
+    path = PLACES[place](model)
+    victim = path / "model-00002-of-00002.safetensors"
+    flip(victim, victim.stat().st_size - 100)
+    errors = crew.try_call(call, str(path), {"verify": "auto"})  # type: ignore[arg-type] # one of two functions
+    own = [error for error in errors if isinstance(error, fastload.IntegrityError)]
+    others = [error for error in errors if isinstance(error, fastload.GroupError)]
+    assert len(own) == 1
+    assert "model-00002-of-00002" in str(own[0])
+    assert len(others) == SIZE - 1
+    assert all("IntegrityError" in str(error) and "model-00002" in str(error) for error in others)
+
+
+def test_a_bad_block_is_mended_by_its_owner(crew: Crew, model: Model) -> None:
+    path = model.warmed() / "model-00001-of-00002.safetensors"
+    flip(path, 3 << 20)
+    loaded = crew.call(ranks.load_with, REPO, {"options": model.options})
+    assert all(got == fingerprints(model.tensors) for got, _ in loaded)
+    assert sum(report.blocks_repaired for _, report in loaded) >= 1
+    assert path.read_bytes() == model.files[path.name]
+
+
+def test_another_revision_on_one_rank_is_noticed(crew: Crew, model: Model) -> None:
+    write_cache(model.local, REPO, COMMIT, model.files)
+    write_cache(model.local, REPO, OTHER_COMMIT, model.files, ref="v2")
+    keywords: list[dict[str, object]] = [{"options": model.options} for _ in range(SIZE)]
+    keywords[1]["revision"] = "v2"
+    errors = crew.try_call(ranks.load_by_rank, REPO, keywords)
+    assert {str(error) for error in errors} == {str(errors[0])}
+    assert "the ranks disagree on revision: rank 0 has None, rank 1 'v2'" in str(errors[0])
+
+
+def test_other_weights_of_the_same_shapes_on_one_rank_are_noticed(crew: Crew, tmp_path: Path) -> None:
+    """As where a fine-tuned model lies on one machine, and the one that it was made of on another."""
+    paths = []
+    for name, seed in (("base", 1), ("tuned", 2)):
+        (tmp_path / name).mkdir()
+        paths.append(str(Model(tmp_path / name, seed).recorded()))
+    errors = crew.try_call(ranks.load_path_of_rank, [paths[0], paths[1], paths[0]])
+    assert all(isinstance(error, fastload.GroupError) and "different weights" in str(error) for error in errors)
+
+
+def test_the_commit_is_resolved_once(crew: Crew, model: Model, tmp_path: Path) -> None:
+    """On rank 2's machine the branch means another commit by now; it loads what rank 0 found."""
+    write_cache(model.local, REPO, COMMIT, model.files)
+    elsewhere = tmp_path / "elsewhere"
+    write_cache(elsewhere, REPO, COMMIT, model.files)
+    write_cache(elsewhere, REPO, OTHER_COMMIT, {**model.files, "config.json": b'{"newer": 1}'})
+    options = [model.options, model.options, replace(model.options, local=str(elsewhere))]
+    loaded = crew.call(ranks.load_by_rank, REPO, [{"options": each} for each in options])
+    assert [report.commit for _, report in loaded] == [COMMIT] * SIZE
+    assert loaded[2][1].commit_learnt == "rank 0"
+
+
+def test_what_comes_from_a_mount_is_kept_once(crew: Crew, model: Model) -> None:
+    """One rank keeps the copy, of what it reads and of what the others send it."""
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    options = replace(model.options, write_through="on")
+    loaded = crew.call(ranks.load_with, REPO, {"options": options})
+    assert all(got == fingerprints(model.tensors) for got, _ in loaded)
+    local = Options(local=str(model.local), tiers=("local",))
+    kept = fastload.load(REPO, options=local, verify="require")
+    assert kept.report.tier == "local"
+    assert fingerprints(kept) == fingerprints(model.tensors)
+
+
+def test_a_stream_that_must_be_proven(crew: Crew, model: Model) -> None:
+    write_folder(model.local.parent / "plain", model.files)
+    model.cached()
+    for _, got in crew.call(ranks.stream, REPO, {"options": model.options, "verify": "require"}):
+        assert got == fingerprints(model.tensors)

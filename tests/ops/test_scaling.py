@@ -1,0 +1,68 @@
+"""What many GPUs would take, reckoned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import fastload
+from fastload.ops.scaling import WAYS, Site, estimate
+
+GB = 10**9
+SITE = Site(
+    model_bytes=140 * GB,
+    gpus=64,
+    gpus_per_node=8,
+    shared_rate=40 * GB,
+    node_rate=10 * GB,
+    network_rate=25 * GB,
+    exchange_rate=100 * GB,
+    device_rate=25 * GB,
+)
+
+
+@pytest.mark.parametrize(
+    ("way", "seconds", "limit", "copies"),
+    [(WAYS[0], 224.0, "storage", 64), (WAYS[1], 28.0, "storage", 8), (WAYS[2], 14.0, "node", 1)],
+)
+def test_the_slowest_decides(way: str, seconds: float, limit: str, copies: int) -> None:
+    found = estimate(SITE, way)
+    assert found.seconds == pytest.approx(seconds)
+    assert found.limit == limit
+    assert found.storage_bytes == copies * SITE.model_bytes
+
+
+def test_one_gpu_gains_nothing() -> None:
+    alone = replace(SITE, gpus=1)
+    assert len({estimate(alone, way).seconds for way in WAYS}) == 1
+
+
+def test_a_group_stays_flat_where_storage_is_the_limit() -> None:
+    """As benchmarks/group_scaling.py measured it: 201 MB at 100 MB/s, on 1, 2 and 4 ranks."""
+    site = replace(SITE, model_bytes=201_000_000, shared_rate=100e6, node_rate=100e6, exchange_rate=GB, gpus_per_node=4)
+    together = [estimate(replace(site, gpus=ranks), WAYS[1]).seconds for ranks in (1, 2, 4)]
+    alone = [estimate(replace(site, gpus=ranks), WAYS[0]).seconds for ranks in (1, 2, 4)]
+    assert together == pytest.approx([2.01, 2.01, 2.01])
+    assert alone == pytest.approx([2.01, 4.02, 8.04])
+
+
+def test_what_is_sharded_travels_less() -> None:
+    slow = replace(SITE, exchange_rate=GB)
+    assert estimate(slow, WAYS[1]).limit == "exchange"
+    assert estimate(replace(slow, kept_fraction=1 / 8), WAYS[1]).seconds == pytest.approx(7 / 8 * 140)
+
+
+def test_a_network_may_be_the_limit() -> None:
+    assert estimate(replace(SITE, network_rate=GB), WAYS[2]).limit == "network"
+
+
+@pytest.mark.parametrize("change", [{"gpus": 0}, {"network_rate": 0.0}])
+def test_what_is_no_site(change: dict[str, float]) -> None:
+    with pytest.raises(fastload.UsageError):
+        replace(SITE, **change)  # type: ignore[arg-type] # one of its fields
+
+
+def test_there_is_no_other_way() -> None:
+    with pytest.raises(fastload.UsageError, match="a group per node"):
+        estimate(SITE, "by pigeon")
