@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.checkpoint import Fetched, Source, fetch
+from fastload._fetch.checkpoint import fetch
 from fastload._fetch.deadline import Deadline
 from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fastload._fetch.fetched import Fetched, Source
     from fastload.options import Settings
 
 
