@@ -212,13 +212,13 @@ def _kept(fetched: Fetched, stored: Stored) -> Fetched:
 
 
 def _copied(fetched: Fetched, serving: _Serving, call: _Call) -> Fetched:
-    """What is loaded from a mount may be kept on the local tier."""
+    """What is loaded from a mount is read at the rate that is allowed, and may be kept on the local tier."""
     revision = serving.candidate.moving_revision
 
     def begin() -> Copy | None:
         return begin_copy(lambda: offer_stored(serving.stored), revision, call.settings, call.deadline.check)
 
-    return replace(fetched, begin_copy=begin)
+    return replace(fetched, begin_copy=begin).held_to(call.settings.max_rate)
 
 
 def _fetch_from_hub(call: _Call, hub: HubTier, find: Callable[[], HubFound]) -> Fetched:
@@ -232,7 +232,7 @@ def _fetch_from_hub(call: _Call, hub: HubTier, find: Callable[[], HubFound]) -> 
             offer, subfolder=call.source.subfolder, variant=call.source.variant, prove=evidence.whole_prover(tally)
         )
         undo.pop_all()
-    return Fetched(
+    fetched = Fetched(
         checkpoint=checkpoint,
         name=call.source.name,
         folder=f"{offer.repo}@{offer.commit}",
@@ -246,3 +246,4 @@ def _fetch_from_hub(call: _Call, hub: HubTier, find: Callable[[], HubFound]) -> 
         begin_copy=lambda: begin_copy(lambda: offer, revision, settings, call.deadline.check),
         close=hub.close,
     )
+    return fetched.held_to(settings.max_rate)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.evidence import NOTHING, Evidence
+from fastload._fetch.pace import Pace
 from fastload._read.choose import Choice, choose_reader
+from fastload._read.paced import paced
 from fastload._read.tally import ProofTally
 from fastload._store.ref import name_of
 from fastload.errors import UnsupportedError
@@ -71,6 +73,20 @@ class Fetched:
     """Is told the facts of a load that was finished."""
     close: Callable[[], None] = lambda: None
     """Lets go of what was opened to find it."""
+    wait: Callable[[int], None] | None = None
+    """Returns when so many bytes may be read; None: at once."""
+
+    def held_to(self, bytes_per_s: int | None) -> Fetched:
+        """The same, whose readers read no faster than that."""
+        if bytes_per_s is None:
+            return self
+        pace = Pace(bytes_per_s)
+
+        def close() -> None:
+            pace.end()
+            self.close()
+
+        return replace(self, wait=pace.wait, close=close)
 
     def choose(self, shard: Shard, wanted: str) -> Choice:
         """The reader for one shard.
@@ -78,6 +94,10 @@ class Fetched:
         Raises:
             UnsupportedError: one that was asked for by name, for bytes that no file system has.
         """
+        choice = self._choose(shard, wanted)
+        return choice if self.wait is None else paced(choice, self.wait)
+
+    def _choose(self, shard: Shard, wanted: str) -> Choice:
         if self.remote is None:
             return choose_reader(shard, wanted)
         if wanted == "auto":
