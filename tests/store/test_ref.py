@@ -72,7 +72,7 @@ def test_what_cannot_be_a_name_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("revision", [None, "main"])
 def test_a_revision_that_is_left_out_after_its_sign_is_shown_as_nothing(revision: str | None) -> None:
-    with pytest.raises(UsageError, match="^'' is no revision"):
+    with pytest.raises(UsageError, match=r"^'' is no revision"):
         parse_ref("a/b@", revision, {})
 
 
