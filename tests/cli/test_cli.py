@@ -219,6 +219,24 @@ command()
     assert json.loads(run.stdout)["exit_code"] == 130
 
 
+def test_a_signal_that_somebody_takes_for_a_failure_of_his_own_is_still_one(tmp_path: Path) -> None:
+    """As some modules do that are imported meanwhile."""
+    code = """
+import os, signal
+from fastload.cli import command, inspect
+def fail(_arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException as error:
+        raise ImportError("broken, it seems") from error
+inspect.run = fail
+command()
+"""
+    command = [sys.executable, "-c", code, "inspect", str(tmp_path), "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (143, "fastload: terminated\n")
+
+
 def test_a_program_that_calls_main_has_its_signals_back(tmp_path: Path) -> None:
     ending = (signal.SIGINT, signal.SIGTERM)
     before = [*map(signal.getsignal, ending), signal.pthread_sigmask(signal.SIG_BLOCK, ())]

@@ -36,8 +36,13 @@ def signals_raised(interrupt: Leaving, terminate: Leaving) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the host program's affair
         return
-    with signals_held(), _handled_by({signal.SIGINT: interrupt, signal.SIGTERM: terminate}), _signals_let_in():
-        yield
+    try:
+        with signals_held(), _handled_by({signal.SIGINT: interrupt, signal.SIGTERM: terminate}), _signals_let_in():
+            yield
+    except Exception:
+        interrupt.check()  # a module that is imported meanwhile may take it for a failure of its own
+        terminate.check()
+        raise
 
 
 @contextmanager
