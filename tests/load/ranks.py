@@ -45,6 +45,33 @@ def load_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> tuple[
     return load(rank, path, **keywords[rank])
 
 
+def fill_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:
+    """Into a module that has nothing of the model's; where that is allowed."""
+    fastload.load_into(torch.nn.Linear(1, 1), path, strict=False, group=dist.group.WORLD, **keywords[rank])
+
+
+def fill_and_look(rank: int, path: str, sizes: dict[str, int]) -> dict[str, bytes] | None:
+    """What is in a module that was zero, on a rank whose load was ended by another one; None: on that one."""
+    module = torch.nn.Module()
+    for name, size in sizes.items():
+        above, _, below = name.partition(".")
+        if not hasattr(module, above):
+            module.add_module(above, torch.nn.Module())
+        module.get_submodule(above).register_buffer(below, torch.zeros(size, dtype=torch.uint8))
+    try:
+        fastload.load_into(module, path, group=dist.group.WORLD)
+    except fastload.GroupError:
+        return {name: tensor.numpy().tobytes() for name, tensor in module.named_buffers()}
+    except fastload.IntegrityError:
+        return None
+    raise AssertionError("the load should have failed")
+
+
+def stream_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:
+    """Other keywords on each rank."""
+    dict(fastload.stream(path, group=dist.group.WORLD, **keywords[rank]))
+
+
 def stream(rank: int, path: str, keywords: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     got = dict(fastload.stream(path, group=dist.group.WORLD, **keywords))
     return list(got), fingerprints(got)

@@ -14,7 +14,7 @@ from fastload.errors import FastloadError
 from models import MIB, save_large
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SIZE = 3
@@ -90,6 +90,35 @@ def test_disagreement_is_one_error_on_all_ranks(
     assert all(isinstance(error, fastload.GroupError) for error in errors)
     assert len({str(error) for error in errors}) == 1
     assert what in str(errors[0])
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize(
+    ("call", "keywords"),
+    [
+        (ranks.load_by_rank, {"progress": 3}),
+        (ranks.load_by_rank, {"verify": "perhaps"}),
+        (ranks.load_by_rank, {"device": "abacus"}),
+        (ranks.load_by_rank, {"dtype": "F33"}),
+        (ranks.load_by_rank, {"reader": "mmap"}),
+        (ranks.load_by_rank, {"tensors": "no.such.*"}),
+        (ranks.stream_by_rank, {"subfolder": 3}),
+        (ranks.fill_by_rank, {"dtype": "F33"}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else value.__name__,
+)
+def test_a_keyword_that_is_wrong_on_one_rank_keeps_nobody_waiting(
+    crew: Crew, model: Path, call: Callable[..., object], keywords: dict[str, object], rank: int
+) -> None:
+    """It raises its own error; the others are told, and a new load works."""
+    crew.begin(call, str(model), [keywords if number == rank else {} for number in range(SIZE)])
+    outcomes = [crew.outcome(number, within_s=SOON_S) for number in range(SIZE)]
+    own = outcomes.pop(rank).error
+    assert isinstance(own, fastload.UsageError | fastload.UnsupportedError)
+    for outcome in outcomes:
+        assert isinstance(outcome.error, fastload.GroupError)
+        assert f"rank {rank} failed: {type(own).__name__}: {own}"[:100] in str(outcome.error)
+    assert len(crew.call(ranks.load, str(model))) == SIZE
 
 
 def test_a_rank_that_finds_nothing_is_named(crew: Crew, tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def test_what_is_no_row_is_cut_when_all_of_it_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shape", "is_so"), [("BF16", (3, 5), True), ("F4", (3, 4), True), ("F4", (4, 3), False), ("F32", (), False)]
+    ("dtype", "shape", "is_so"),
+    [("BF16", (3, 5), True), ("F4", (3, 4), True), ("F4", (4, 3), False), ("F32", (), False)],
 )
 def test_a_row_of_half_bytes_is_not_cut_out(dtype: str, shape: tuple[int, ...], is_so: bool) -> None:  # noqa: FBT001
     assert has_whole_rows(_info(dtype, *shape)) is is_so
