@@ -12,6 +12,7 @@ import torch
 import fastload
 from fastload import Options
 from fastload._verify.manifest import parse_manifest
+from hub_faults import WrongBytes
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_large, save_sharded
 from stored_models import COMMIT, write_cache
@@ -186,3 +187,18 @@ def test_a_load_from_the_hub_needs_no_local_tier(place: Place, monkeypatch: pyte
         with pytest.raises(fastload.ModelNotFoundError):
             fastload.load("org/other")
     assert not place.local.exists()
+
+
+@pytest.mark.parametrize("times", [1, None])
+def test_a_header_that_was_sent_wrong_is_asked_for_once_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch, times: int | None
+) -> None:
+    with HubServer({REPO: Repo(place.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.faults.add(WrongBytes(4), host="cdn", times=times)
+        if times is None:
+            with pytest.raises(fastload.FormatError, match=r"model-00001-of-00003\.safetensors"):
+                fastload.load(REPO, options=Options(local=str(place.local)))
+            return
+        assert_same(fastload.load(REPO, options=Options(local=str(place.local))), place.tensors)
+    assert place.published() == place.files.keys()

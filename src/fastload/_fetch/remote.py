@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ from fastload._format.select import ByIndex, select_files
 from fastload.errors import FormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from fastload._format.header import Header
     from fastload._read.file import ProveWhole
     from fastload._store.offer import Offer, OfferedFile
 
+_log = logging.getLogger("fastload")
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one request
 
 
@@ -59,13 +62,23 @@ def read_whole(offer: Offer, file: OfferedFile, max_bytes: int) -> bytes:
 def _read_shard(offer: Offer, name: str, file: OfferedFile | None) -> Shard:
     if file is None:
         raise FormatError(name, "no file", "a shard, since the index names it", hint="The repository is incomplete")
+    try:
+        header = _read_header(offer, file)
+    except FormatError as exc:
+        # What cannot be parsed cannot be held to its digest either, which is of the whole file: it may have been sent
+        # wrong once.
+        _log.warning("%s: asked for once more: %s", file.path, exc)
+        header = _read_header(offer, file)
+    return Shard(name, file.path, header, _identity(file.size))
+
+
+def _read_header(offer: Offer, file: OfferedFile) -> Header:
     start = _read(offer, file, 0, min(_FIRST_READ_BYTES, file.size))
     length = parse_header_length(start, path=file.path, file_bytes=file.size)
     raw = start[LENGTH_BYTES : LENGTH_BYTES + length]
     if len(raw) < length:
         raw += _read(offer, file, LENGTH_BYTES + len(raw), length - len(raw))
-    header = parse_header(raw, path=file.path, file_bytes=file.size)
-    return Shard(name, file.path, header, _identity(file.size))
+    return parse_header(raw, path=file.path, file_bytes=file.size)
 
 
 def _identity(size: int) -> FileIdentity:
