@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import resource
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -65,6 +69,30 @@ def fill_and_look(rank: int, path: str, sizes: dict[str, int]) -> dict[str, byte
     except fastload.IntegrityError:
         return None
     raise AssertionError("the load should have failed")
+
+
+def load_from_broken_storage(rank: int, path: str, victim: int) -> None:
+    """On one rank reads of weights fail, as those of a dying disk; headers came before."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == victim:
+            patch.setattr(os, "preadv", fail)
+        load(rank, path)
+
+
+def load_without_memory(rank: int, path: str, victim: int) -> None:
+    """On one rank the system refuses the memory."""
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        if rank == victim:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (32 << 20), unlimited[1]))
+        load(rank, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, unlimited)
 
 
 def stream_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:

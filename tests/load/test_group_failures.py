@@ -76,6 +76,26 @@ def test_an_error_of_one_rank_ends_all_and_the_group_works_on(crew: Crew, model:
 
 
 @pytest.mark.parametrize(
+    ("work", "kind"),
+    [
+        (ranks.load_from_broken_storage, fastload.StoreError),
+        (ranks.load_without_memory, fastload.MemoryBudgetError),
+    ],
+)
+def test_a_disk_that_dies_and_memory_that_ends_are_named(
+    crew: Crew, model: Path, work: Callable[..., object], kind: type[Exception]
+) -> None:
+    crew.begin(work, str(model), 1)
+    outcomes = [crew.outcome(rank, within_s=SOON_S) for rank in range(SIZE)]
+    assert isinstance(outcomes[1].error, kind)
+    for rank in (0, 2):
+        error = outcomes[rank].error
+        assert isinstance(error, fastload.GroupError)
+        assert f"rank 1 failed: {kind.__name__}" in str(error)
+    assert len(crew.call(ranks.load, str(model))) == SIZE
+
+
+@pytest.mark.parametrize(
     ("keywords", "what"),
     [
         ([{"dtype": "F32"}, {}, {}], "dtype"),
