@@ -37,7 +37,7 @@ def placements(plan: Mapping[str, str], names: list[str]) -> dict[str, Shard]:
     A layer that is cut by columns of its output loses rows of its weight, and as much of its bias. One that is cut by
     rows of its input keeps its whole bias. What has another style stays whole.
     """
-    wanted = {}
+    wanted: dict[str, Shard] = {}
     for layer, style in plan.items():
         if style == "colwise":
             wanted |= {f"*{layer}.weight": Shard(0), f"*{layer}.bias": Shard(0)}
