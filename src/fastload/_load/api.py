@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastload._fetch.checkpoint import Source
+from fastload._fetch.fetched import Source
 from fastload._load.group.attending import attending
 from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source

@@ -19,7 +19,7 @@ from fastload.report import GroupReport, RankReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._group.meeting import Seat
     from fastload._load.group.exchange import Tee

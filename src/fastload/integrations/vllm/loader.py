@@ -18,7 +18,7 @@ import torch
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.platforms import current_platform
 
-from fastload._fetch.checkpoint import Source
+from fastload._fetch.fetched import Source
 from fastload._load import engine
 from fastload._load.api import inspect
 from fastload._load.request import Request
