@@ -10,6 +10,7 @@ import fastload
 from engines import digest_draft, digests, engine, generate, outcome
 from fastload._store.keep.reports import read_reports
 from fastload._store.layout import RepoLayout, repo_folder
+from fastload._verify.digest import BLOCK_BYTES
 from stored_models import COMMIT, write_cache
 from tiny_models import make_llama, make_mixtral
 
@@ -63,16 +64,22 @@ def test_ranks_may_load_each_for_itself(
 
 
 def test_a_wrong_byte_on_one_rank_ends_the_start(
-    warmed: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever reads it names the file; the other rank does not wait."""
+    """Whoever reads it names the file; the other rank is told. Each proves the first block itself, with the header."""
+    wide = make_llama(tmp_path / "wide", intermediate_size=20480)
+    files = {path.name: path.read_bytes() for path in wide.iterdir()}
+    snapshot = write_cache(tiers / "local", REPO, COMMIT, files)
+    fastload.warm(REPO)
+    name = max(files, key=lambda name: len(files[name]))
+    assert len(files[name]) > BLOCK_BYTES
+    (snapshot / name).resolve().write_bytes(files[name][:-1] + bytes([files[name][-1] ^ 1]))
     monkeypatch.setenv("FASTLOAD_TIERS", "local")
-    shard = next(warmed.glob("models--*/snapshots/*/model-00003-of-00003.safetensors")).resolve()
-    content = shard.read_bytes()
-    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(Exception, match="WorkerProc initialization failed"):
         outcome(REPO, **TWO_RANKS)
-    assert f"fastload.errors.IntegrityError: {shard.parents[1]}" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert f"fastload.errors.IntegrityError: '{snapshot / name}'" in said
+    assert "failed: IntegrityError: " in said
 
 
 def test_a_reload_is_each_ranks_own(
