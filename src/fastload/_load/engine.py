@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
 from fastload._load.found import Call, check_cast, finding
+from fastload._load.group.attending import attending
 from fastload._load.into import choose_module_target, fill
 from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
@@ -19,6 +21,8 @@ from fastload._place.budget import host_headroom
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from fastload._load.request import Request
@@ -44,11 +48,12 @@ def stream(request: Request, device: torch.device | str) -> Stream:
 def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     """See :func:`fastload.load_into`."""
     clock = Clock()
-    dtype = None if request.dtype is None else parse_cast(request.dtype)
-    own = parameters.own_tensors(module)
-    device = parameters.main_device(own.values())
-    call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
-    with pinning_early(device, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
+    with attending(request.group, request.deadline):
+        dtype = None if request.dtype is None else parse_cast(request.dtype)
+        own = parameters.own_tensors(module)
+        device = parameters.main_device(own.values())
+        call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
+    with _pinning(device, request) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
         if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
             check_cast(found, request.source.subfolder)
@@ -68,11 +73,12 @@ def _window_bytes(request: Request) -> int:
 
 def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     clock = Clock()
-    parsed = parse_device(device)
-    cast = None if request.dtype is None else parse_cast(request.dtype)
+    with attending(request.group, request.deadline):
+        parsed = parse_device(device)
+        cast = None if request.dtype is None else parse_cast(request.dtype)
     keeps_all = verb == "load"
     call = Call(verb, parsed.type, partial(choose_digests, parsed))  # while headers are read, its kernels are compiled
-    with pinning_early(parsed, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
+    with _pinning(parsed, request) as ring, finding(request, clock, call) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
@@ -82,6 +88,15 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)
+
+
+@contextmanager
+def _pinning(device: torch.device, request: Request) -> Iterator[PinnedRing | None]:
+    """See :func:`~fastload._load.target.pinning_early`."""
+    with ExitStack() as undo:
+        with attending(request.group, request.deadline):
+            ring = undo.enter_context(pinning_early(device, request.settings.staging_bytes))
+        yield ring
 
 
 def _hand_over(ring: PinnedRing | None, target: Target) -> None:
