@@ -111,6 +111,9 @@ def look_on(worker: Worker, folder: Path, count: int, readers: int = 2) -> Row:
         done = worker.run("warm", REPO, environ=environ | {"FASTLOAD_LOCAL": str(roots / str(number))})
         if done.code:
             row.wrong.append(f"warm {number}: exit {done.code}: {done.err[-300:]}")
+            for job in looking:
+                job.kill(signal.SIGKILL)
+            break
     for job in looking:
         _count_looks(row, job.wait())
     return row

@@ -18,10 +18,10 @@ _FOLDER = f"models--{REPO.replace('/', '--')}"
 
 
 def poll(roots: str, digests: dict[str, str], count: int) -> int:
-    """Look ``count`` times whether the newest root below ``roots`` has the snapshot; what is seen must be whole."""
+    """Look ``count`` times, or until it was seen, for the snapshot in the newest root; what is seen must be whole."""
     ends: Counter[str] = Counter()
     partial: list[str] = []
-    while ends.total() < count:
+    while ends.total() < count or not ends["whole"]:
         newest = max(os.listdir(roots), default="none", key=int)
         end = _look(Path(roots) / newest / _FOLDER / "snapshots" / COMMIT, digests)
         ends["whole" if end == "" else "absent" if end is None else "partial"] += 1
