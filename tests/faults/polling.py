@@ -18,7 +18,7 @@ _FOLDER = f"models--{REPO.replace('/', '--')}"
 
 
 def poll(roots: str, digests: dict[str, str], count: int) -> int:
-    """Look ``count`` times, or until it was seen, for the snapshot in the newest root; what is seen must be whole."""
+    """Look for the snapshot in the newest root, ``count`` times and until it is seen; what is seen must be whole."""
     ends: Counter[str] = Counter()
     partial: list[str] = []
     while ends.total() < count or not ends["whole"]:
