@@ -57,8 +57,17 @@ CASES = (
     Case("reset after each MiB", Cut(MIB), (RIGHT,), times=_ALWAYS),
     Case("reset before any answer, always", Cut(0), (NETWORK, DEADLINE), times=_ALWAYS, is_slow=True),
     Case("reset before any answer of the hub, 3 times", Cut(0), (RIGHT,), host="hub", times=3),
-    Case("stalled for 30 s in the middle, always", Stall(MIB, _LONG_S), (DEADLINE,), times=_ALWAYS, is_slow=True),
-    Case("the hub stalls for 30 s, always", Stall(-1, _LONG_S), (DEADLINE,), host="hub", times=_ALWAYS, is_slow=True),
+    Case(
+        "stalled for 30 s in the middle, always", Stall(MIB, _LONG_S), (NETWORK, DEADLINE), times=_ALWAYS, is_slow=True
+    ),
+    Case(
+        "the hub stalls for 30 s, always",
+        Stall(-1, _LONG_S),
+        (NETWORK, DEADLINE),
+        host="hub",
+        times=_ALWAYS,
+        is_slow=True,
+    ),
     Case("a byte at a time, always", Drip(1, 0.05), (NETWORK, DEADLINE), times=_ALWAYS, is_slow=True),
     Case("the hub's a byte at a time", Drip(1, 0.05), (NETWORK, DEADLINE), host="hub", times=_ALWAYS, is_slow=True),
     Case("503, 3 times", Refuse(503), (RIGHT,), times=3),
