@@ -71,8 +71,8 @@ $(VLLM_OLD)/.ready: $(VLLM)/.ready
 
 test-vllm: $(VLLM)/.ready $(VLLM_OLD)/.ready
 	PYTHONPATH=tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini tests/vllm
-	PYTHONPATH=$(VLLM_OLD):tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini -k 'not ranks' \
-		$(addprefix tests/vllm/test_engine_,weights.py sources.py kinds.py names.py::test_an_alias)
+	PYTHONPATH=$(VLLM_OLD):tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini -k 'not other_ranks' \
+		$(addprefix tests/vllm/test_engine_,weights.py sources.py kinds.py names.py::test_an_alias ranks.py::test_each_byte_leaves_storage_once)
 
 check: lint types contracts coverage package oldest kernels gds docs
 

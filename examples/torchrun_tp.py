@@ -2,12 +2,13 @@
 
 torchrun --nproc-per-node 2 examples/torchrun_tp.py ./path/to/model
 
-The plan is the kind that Hugging Face models bring along (``model._tp_plan`` or ``config.base_model_tp_plan``): which
-linear layers are cut by columns, which by rows.
+The plan is a Llama's ``config.base_model_tp_plan``, as Hugging Face models bring it along: which linear layers are cut
+by columns, which by rows.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TP_PLAN = {
-    "*.q_proj": "colwise",
-    "*.k_proj": "colwise",
-    "*.v_proj": "colwise",
-    "*.o_proj": "rowwise",
-    "*.gate_proj": "colwise",
-    "*.up_proj": "colwise",
-    "*.down_proj": "rowwise",
+    "layers.*.self_attn.q_proj": "colwise",
+    "layers.*.self_attn.k_proj": "colwise",
+    "layers.*.self_attn.v_proj": "colwise",
+    "layers.*.self_attn.o_proj": "rowwise",
+    "layers.*.mlp.gate_proj": "colwise",
+    "layers.*.mlp.up_proj": "colwise",
+    "layers.*.mlp.down_proj": "rowwise",
 }
 
 
@@ -34,16 +35,15 @@ def placements(plan: Mapping[str, str], names: list[str]) -> dict[str, Shard]:
     """``plan``, by the weights of the layers that are there: torch stores a linear layer as [out, in].
 
     A layer that is cut by columns of its output loses rows of its weight, and as much of its bias. One that is cut by
-    rows of its input keeps its whole bias.
+    rows of its input keeps its whole bias. What has another style stays whole.
     """
-    wanted = {}
+    wanted: dict[str, Shard] = {}
     for layer, style in plan.items():
-        suffix = layer.removeprefix("*")
-        if any(name.endswith(f"{suffix}.weight") for name in names):
-            wanted[f"{layer}.weight"] = Shard(0 if style == "colwise" else 1)
-        if style == "colwise" and any(name.endswith(f"{suffix}.bias") for name in names):
-            wanted[f"{layer}.bias"] = Shard(0)
-    return wanted
+        if style == "colwise":
+            wanted |= {f"*{layer}.weight": Shard(0), f"*{layer}.bias": Shard(0)}
+        elif style == "rowwise":
+            wanted |= {f"*{layer}.weight": Shard(1)}
+    return {glob: placement for glob, placement in wanted.items() if fnmatch.filter(names, glob)}
 
 
 def main(model: str) -> None:

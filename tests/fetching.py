@@ -8,7 +8,7 @@ from fastload._fetch import checkpoint
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
-    from fastload._fetch.checkpoint import Fetched, Source
+    from fastload._fetch.fetched import Fetched, Source
 
 
 def fetch(source: Source) -> Fetched:

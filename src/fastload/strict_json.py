@@ -123,7 +123,8 @@ def parse_json(raw: bytes) -> Any:
 
 def _may_hold_odd_integers(raw: bytes) -> bool:
     """True if an integer may be negative, or so long that it may be above 2^64-1 and ``int`` must not see it."""
-    return b"0" * _U64_DIGITS in raw.translate(_DIGITS_AS_ZEROS) or any(token in raw for token in _NEGATIVE)
+    has_negative = b"-" in raw and any(token in raw for token in _NEGATIVE)  # most headers have no dash at all
+    return has_negative or b"0" * _U64_DIGITS in raw.translate(_DIGITS_AS_ZEROS)
 
 
 def check_nesting(raw: bytes) -> None:

@@ -8,16 +8,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+import bounded
+import disk
+import leaks
+import memory_group
+import network
 from arena import SOURCES, arena, in_memory
 from changed import change_under_loads
 from fuzz import doors, fuzz, hub_doors
 from killed import kill_at_calls, kill_at_moments
+from neighbours import look_on, remove_under_loads, wake_zombies
+from power import cut_recipes, cut_warms
 from refused import ERRORS, fail_calls
 from results import Row, as_json, as_text
 from store_machine import StoreMachine
@@ -28,6 +36,11 @@ if TYPE_CHECKING:
 
 _MOMENTS = 500
 """From each source."""
+_CUTS = {"ext4": 200, "xfs": 100}
+_RECIPES = 100
+_ZOMBIES = 12
+_REMOVALS = 100
+_LOOKS = 100_000
 _LOADS = 200
 _INPUTS = 2000
 _ANSWERS = 30
@@ -42,6 +55,58 @@ def _killed(share: float) -> Iterator[Row]:
         with Worker() as worker, in_memory() as folder, arena(worker, folder, source) as place:
             yield kill_at_calls(place)
             yield kill_at_moments(place, int(_MOMENTS * share))
+
+
+def _powerless(share: float) -> Iterator[Row]:
+    for kind, count in _CUTS.items():
+        if reason := disk.why_none(kind):
+            yield Row(f"power cut, {kind}: not run here: {reason}")
+            continue
+        with (
+            Worker() as worker,
+            in_memory() as folder,
+            arena(worker, folder, "mount") as place,
+            disk.disk(kind, folder, place.tiers.local) as made,
+        ):
+            yield cut_recipes(place, made, int(_RECIPES * share))
+            yield cut_warms(place, made, int(count * share))
+
+
+def _crowded(share: float) -> Iterator[Row]:
+    with Worker(TORCH) as worker:
+        for sweep, count in ((wake_zombies, _ZOMBIES), (remove_under_loads, _REMOVALS), (look_on, _LOOKS)):
+            with in_memory() as folder:
+                yield sweep(worker, folder, int(count * share))
+
+
+def _bounded(_share: float) -> Iterator[Row]:
+    if reason := memory_group.why_none():
+        yield Row(f"a memory cgroup: not run here: {reason}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield bounded.bring_and_stream(Path(folder), bounded.FULL)
+
+
+def _leaking(share: float) -> Iterator[Row]:
+    if reason := leaks.why_none():
+        yield Row(f"what loads leave: not run here: {reason}")
+        return
+    with tempfile.TemporaryDirectory() as folder:  # not in memory: the loads have a /dev/shm of their own
+        yield leaks.count_leaks(Path(folder), int(_LOADS * share))
+
+
+def _networked(_share: float) -> Iterator[Row]:
+    with Worker(TORCH) as worker, in_memory() as folder:
+        yield network.break_network(worker, folder)
+    with Worker(TORCH) as worker, in_memory() as folder:
+        yield network.lose_names(worker, folder)
+    if reason := network.why_no_clock():
+        yield Row(f"a clock that jumps: not run here: {reason}")
+        return
+    with in_memory() as folder, Worker(TORCH, preload=network.build_clock(folder)) as worker:
+        row = network.break_network(worker, folder, network.CASES[:2])
+        row.what = f"a clock that jumps by days, and {row.what}"
+        yield row
 
 
 def _refused(_share: float) -> Iterator[Row]:
@@ -87,7 +152,7 @@ def main() -> int:
     asked = parser.parse_args()
     os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody asks the real hub
     rows: list[Row] = []
-    for part in (_killed, _refused, _changed, _fuzzed, _modelled):
+    for part in (_killed, _powerless, _refused, _networked, _crowded, _changed, _bounded, _leaking, _fuzzed, _modelled):
         for row in part(asked.share):
             rows.append(row)
             print(as_text([row]).splitlines()[-1], *row.wrong[:3], sep="\n    ", flush=True)  # noqa: T201

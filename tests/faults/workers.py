@@ -58,6 +58,11 @@ class Job:
         """Send it a signal; it is not reaped before :meth:`wait`, so that the number is its own."""
         os.kill(self.pid, number)
 
+    @property
+    def has_ended(self) -> bool:
+        """It waits for nothing but to be waited for."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
     def wait(self) -> Done:
         """Its end. Asking for another job's end meanwhile waits for this one."""
         code = self._worker.ask({"wait": self.pid})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._fetch.checkpoint import Fetched, Source
+from fastload._fetch.fetched import Fetched, Source
 from fastload.errors import FormatError, ModelNotFoundError, StoreError, UsageError
 from fetching import fetch
 from writing import INDEX_NAME, entry, one_tensor, pack, shard_bytes, write_index, write_shards

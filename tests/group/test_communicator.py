@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import fastload
 from fastload._group.communicator import Communicator
 from fastload._group.link import Incoming, Outgoing
 from fastload._group.meeting import _KEY, Seat
+from fastload._group.wire import send_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +120,25 @@ def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
             guest = pool.submit(Communicator, Seat(1, 2, store, None), patience_s=10.0)
             for each in (host.result(), guest.result()):
                 each.close()
+
+
+def test_a_rank_that_came_and_is_gone_is_missed_by_all(store: HashStore, leaks_nothing: None) -> None:
+    """Killed while it waited for the last one, its connection reset."""
+    with ThreadPoolExecutor(2) as pool:
+        host = pool.submit(Communicator, Seat(0, SIZE, store, None), patience_s=10.0)
+        while not store.check([_KEY]):
+            time.sleep(0.01)
+        address, port, token = json.loads(store.get(_KEY))
+        with socket.create_server((address, 0)) as server:
+            gone_port = server.getsockname()[1]
+        with socket.create_connection((address, port)) as gone:
+            send_message(gone, json.dumps([token, 1, address, gone_port, "here"]).encode())
+            time.sleep(0.2)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        last = pool.submit(Communicator, Seat(2, SIZE, store, None), patience_s=10.0)
+        for each in (host, last):
+            with pytest.raises(fastload.GroupError, match="rank 1"):
+                each.result()
 
 
 def test_extents_go_in_the_order_of_the_plan() -> None:

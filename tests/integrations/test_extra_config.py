@@ -45,6 +45,7 @@ def test_it_takes_every_setting() -> None:
         ({"enable_multithread_load": True}, "no setting 'enable_multithread_load'"),
         ('{"reader": "direct"}', "--model-loader-extra-config got str"),
         ({"names": 3}, "names in --model-loader-extra-config got int"),
+        ({"group": "no"}, "group in --model-loader-extra-config got str"),
     ],
 )
 def test_what_it_does_not_know_is_an_error_that_names_it(config: Any, message: str) -> None:
@@ -55,6 +56,11 @@ def test_what_it_does_not_know_is_an_error_that_names_it(config: Any, message: s
 
 def test_the_key_of_host_is_passed_on() -> None:
     assert parse_extra_config({"enable_weights_track": False}, None).of_host == {"enable_weights_track": False}
+
+
+def test_ranks_load_together_unless_they_shall_not() -> None:
+    assert parse_extra_config({}, None).wants_group
+    assert not parse_extra_config({"group": False}, None).wants_group
 
 
 def test_the_download_folder_is_the_local_tier_unless_another_is_named() -> None:

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,8 @@ class Crew:
         """Every rank that lives begins ``work(rank, *args)``, a function of a module."""
         for pipe, process in zip(self._pipes, self.processes, strict=True):
             if process.is_alive():
-                pipe.send((work, args))
+                with suppress(BrokenPipeError):  # its end closes before it counts as dead
+                    pipe.send((work, args))
 
     def outcome(self, rank: int, within_s: float = _LONGEST_S) -> Outcome:
         """What it came to on ``rank``."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import resource
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -43,6 +47,57 @@ def load_with(rank: int, path: str, keywords: dict[str, Any]) -> tuple[dict[str,
 def load_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> tuple[dict[str, str], Report]:
     """Other keywords on each rank."""
     return load(rank, path, **keywords[rank])
+
+
+def fill_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:
+    """Into a module that has nothing of the model's; where that is allowed."""
+    fastload.load_into(torch.nn.Linear(1, 1), path, strict=False, group=dist.group.WORLD, **keywords[rank])
+
+
+def fill_and_look(rank: int, path: str, sizes: dict[str, int]) -> dict[str, bytes] | None:
+    """What is in a module that was zero, on a rank whose load was ended by another one; None: on that one."""
+    module = torch.nn.Module()
+    for name, size in sizes.items():
+        above, _, below = name.partition(".")
+        if not hasattr(module, above):
+            module.add_module(above, torch.nn.Module())
+        module.get_submodule(above).register_buffer(below, torch.zeros(size, dtype=torch.uint8))
+    try:
+        fastload.load_into(module, path, group=dist.group.WORLD)
+    except fastload.GroupError:
+        return {name: tensor.numpy().tobytes() for name, tensor in module.named_buffers()}
+    except fastload.IntegrityError:
+        return None
+    raise AssertionError("the load should have failed")
+
+
+def load_from_broken_storage(rank: int, path: str, victim: int) -> None:
+    """On one rank reads of weights fail, as those of a dying disk; headers came before."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == victim:
+            patch.setattr(os, "preadv", fail)
+        load(rank, path)
+
+
+def load_without_memory(rank: int, path: str, victim: int) -> None:
+    """On one rank the system refuses the memory."""
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        if rank == victim:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (32 << 20), unlimited[1]))
+        load(rank, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, unlimited)
+
+
+def stream_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:
+    """Other keywords on each rank."""
+    dict(fastload.stream(path, group=dist.group.WORLD, **keywords[rank]))
 
 
 def stream(rank: int, path: str, keywords: dict[str, Any]) -> tuple[list[str], dict[str, str]]:

@@ -14,7 +14,7 @@ from fastload.errors import FastloadError
 from models import MIB, save_large
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SIZE = 3
@@ -76,6 +76,26 @@ def test_an_error_of_one_rank_ends_all_and_the_group_works_on(crew: Crew, model:
 
 
 @pytest.mark.parametrize(
+    ("work", "kind"),
+    [
+        (ranks.load_from_broken_storage, fastload.StoreError),
+        (ranks.load_without_memory, fastload.MemoryBudgetError),
+    ],
+)
+def test_a_disk_that_dies_and_memory_that_ends_are_named(
+    crew: Crew, model: Path, work: Callable[..., object], kind: type[Exception]
+) -> None:
+    crew.begin(work, str(model), 1)
+    outcomes = [crew.outcome(rank, within_s=SOON_S) for rank in range(SIZE)]
+    assert isinstance(outcomes[1].error, kind)
+    for rank in (0, 2):
+        error = outcomes[rank].error
+        assert isinstance(error, fastload.GroupError)
+        assert f"rank 1 failed: {kind.__name__}" in str(error)
+    assert len(crew.call(ranks.load, str(model))) == SIZE
+
+
+@pytest.mark.parametrize(
     ("keywords", "what"),
     [
         ([{"dtype": "F32"}, {}, {}], "dtype"),
@@ -90,6 +110,35 @@ def test_disagreement_is_one_error_on_all_ranks(
     assert all(isinstance(error, fastload.GroupError) for error in errors)
     assert len({str(error) for error in errors}) == 1
     assert what in str(errors[0])
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize(
+    ("call", "keywords"),
+    [
+        (ranks.load_by_rank, {"progress": 3}),
+        (ranks.load_by_rank, {"verify": "perhaps"}),
+        (ranks.load_by_rank, {"device": "abacus"}),
+        (ranks.load_by_rank, {"dtype": "F33"}),
+        (ranks.load_by_rank, {"reader": "mmap"}),
+        (ranks.load_by_rank, {"tensors": "no.such.*"}),
+        (ranks.stream_by_rank, {"subfolder": 3}),
+        (ranks.fill_by_rank, {"dtype": "F33"}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else value.__name__,
+)
+def test_a_keyword_that_is_wrong_on_one_rank_keeps_nobody_waiting(
+    crew: Crew, model: Path, call: Callable[..., object], keywords: dict[str, object], rank: int
+) -> None:
+    """It raises its own error; the others are told, and a new load works."""
+    crew.begin(call, str(model), [keywords if number == rank else {} for number in range(SIZE)])
+    outcomes = [crew.outcome(number, within_s=SOON_S) for number in range(SIZE)]
+    own = outcomes.pop(rank).error
+    assert isinstance(own, fastload.UsageError | fastload.UnsupportedError)
+    for outcome in outcomes:
+        assert isinstance(outcome.error, fastload.GroupError)
+        assert f"rank {rank} failed: {type(own).__name__}: {own}"[:100] in str(outcome.error)
+    assert len(crew.call(ranks.load, str(model))) == SIZE
 
 
 def test_a_rank_that_finds_nothing_is_named(crew: Crew, tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def test_a_rank_that_closes_early_goes_on_serving(crew: Crew, model: Path, alone
     assert all(got == alone for got, _ in crew.call(ranks.load, str(model)))  # the next load is not disturbed
 
 
+def test_no_rank_stages_more_than_the_setting(crew: Crew, model: Path, alone: dict[str, str]) -> None:
+    """What passes through counts: the model has four times as much."""
+    for got, report in crew.call(ranks.load_with, str(model), {"options": ranks.SMALL_WINDOW, "reader": "direct"}):
+        assert got == alone
+        assert 0 < report.peak_staging_bytes <= 16 * MIB
+
+
 def test_mmap_is_refused(crew: Crew, model: Path) -> None:
     errors = crew.try_call(ranks.load_with, str(model), {"reader": "mmap"})
     assert all(isinstance(error, fastload.UnsupportedError) for error in errors)

@@ -6,11 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 import fastload
 import ranks
 from crew import Crew, crew_of
 from fastload import Options
+from fastload._store.keep.reports import read_reports
+from fastload._store.layout import RepoLayout, repo_folder
+from fastload._verify.digest import BLOCK_BYTES
 from proven_models import PLACES, REPO, Model, flip
 from ranks import fingerprints
 from stored_models import COMMIT, OTHER_COMMIT, write_cache, write_folder
@@ -66,6 +70,32 @@ def test_a_bad_block_ends_the_load_on_all_ranks(crew: Crew, model: Model, place:
     assert "model-00002-of-00002" in str(own[0])
     assert len(others) == SIZE - 1
     assert all("IntegrityError" in str(error) and "model-00002" in str(error) for error in others)
+
+
+@pytest.mark.parametrize("place", ["manifest", "manifest (recorded)"])
+@pytest.mark.parametrize("shard", [1, 2])
+def test_a_block_is_proven_before_it_is_sent(crew: Crew, model: Model, place: str, shard: int) -> None:
+    """Nothing of a bad one ever is in another rank's memory: there is what is right, or what was there before."""
+    victim = PLACES[place](model) / f"model-0000{shard}-of-00002.safetensors"
+    good = victim.read_bytes()
+    # Not in the first block, which is proven with the header; and so that what it becomes is not zero.
+    at = next(at for at in range(BLOCK_BYTES + 9, len(good)) if good[at] & ~(1 << at % 8))
+    flip(victim, at)
+    sizes = {name: len(tensor) for name, tensor in model.tensors.items()}
+    looked = [seen for seen in crew.call(ranks.fill_and_look, str(victim.parent), sizes) if seen is not None]
+    assert len(looked) == SIZE - 1
+    for seen in looked:
+        for name, content in seen.items():
+            found = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            assert bool(((found == 0) | (found == model.tensors[name])).all()), name
+
+
+def test_the_report_of_a_group_is_kept_once(crew: Crew, model: Model) -> None:
+    """By the first rank of a machine, which would otherwise race with the others."""
+    model.warmed()
+    crew.call(ranks.load_with, REPO, {"options": model.options})
+    (report,) = read_reports(RepoLayout(repo_folder(str(model.local), REPO)), COMMIT)
+    assert len(report["group"]["ranks"]) == SIZE
 
 
 def test_a_bad_block_is_mended_by_its_owner(crew: Crew, model: Model) -> None:

@@ -71,6 +71,25 @@ def test_signal_that_ends_the_process_is_not_swallowed_for_long() -> None:
     assert _run(_swallow_interrupt, _wait) == [_swallow_interrupt]
 
 
+def _fail_instead() -> None:
+    """As numpy does: whatever ends its import becomes an error that tells how to install it anew."""
+    try:
+        _interrupt()
+    except BaseException as exc:
+        raise ImportError("numpy is broken") from exc
+
+
+def test_signal_that_became_another_error_is_still_the_reason() -> None:
+    signal.signal(signal.SIGINT, Leaving(KeyboardInterrupt))
+    assert _run(_fail_instead) == []
+
+
+def test_an_import_that_fails_by_itself_says_so() -> None:
+    signal.signal(signal.SIGINT, Leaving(KeyboardInterrupt))
+    with pytest.raises(ImportError), importing_torch():
+        raise ImportError
+
+
 def test_signal_that_was_swallowed_at_the_very_end_is_raised_then() -> None:
     signal.signal(signal.SIGINT, Leaving(KeyboardInterrupt))
     assert _run(_swallow_interrupt) == [_swallow_interrupt]

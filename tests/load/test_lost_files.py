@@ -12,6 +12,7 @@ import pytest
 
 import fastload
 from fastload import IntegrityError, Options, UsageError
+from fastload._fetch import checkpoint
 from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
@@ -131,6 +132,63 @@ def test_a_copy_on_a_mount_is_left_alone_by_a_load(model: Model, tmp_path: Path)
     with pytest.raises(IntegrityError):
         fastload.load(REPO, options=other)
     assert not lost.exists()
+
+
+def _elsewhere(model: Model, tmp_path: Path) -> Options:
+    """Of somebody to whom the local tier of ``model`` is a mount."""
+    return Options(local=str(tmp_path / "other"), shared=str(model.local), write_through="on")
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("name", [SHARD, INDEX_NAME])
+def test_what_a_mount_has_lost_is_delivered_from_the_hub_and_kept(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Path], None], name: str
+) -> None:
+    """The commit that the mount has, though the hub has a newer one; the mount is left as it is."""
+    repo, options = Repo(model.files), _elsewhere(model, tmp_path)
+    with HubServer({REPO: repo}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        snapshot = Path(fastload.warm(REPO, options=Options(local=str(model.local))).path)
+        commit = repo.commit
+        repo.push({**model.files, "config.json": b'{"newer": 1}'})
+        lose(snapshot / name)
+        before = _times(model.local)
+        weights = fastload.load(REPO, options=options)
+        assert_same(weights, model.tensors)
+        assert (weights.report.tier, weights.report.commit) == ("hub", commit)
+        assert weights.report.commit_learnt == f"shared:{model.local}"
+    again = fastload.load(REPO, options=options)
+    assert_same(again, model.tensors)
+    assert (again.report.tier, again.report.commit) == ("local", commit)
+    assert _times(model.local) == before
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_what_a_mount_has_lost_is_delivered_from_the_next_one(model: Model, tmp_path: Path) -> None:
+    lost = model.warmed() / SHARD
+    lost.unlink()
+    options = replace(_elsewhere(model, tmp_path), shared=f"{model.local}:{model.shared}", tiers=("local", "shared"))
+    weights = fastload.load(REPO, options=options)
+    assert_same(weights, model.tensors)
+    assert (weights.report.tier, weights.report.commit) == (f"shared:{model.shared}", COMMIT)
+    assert_same(dict(fastload.stream(REPO, options=options)), model.tensors)
+    assert not lost.exists()
+
+
+def test_what_a_mount_has_lost_and_the_hub_cannot_be_asked_for_is_damage(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub of all tests is where nobody listens; here it is asked for less long."""
+    monkeypatch.setattr(checkpoint, "_BETTER_SOURCE_S", 0.5)
+    snapshot = model.warmed()
+    (snapshot / SHARD).unlink()
+    with pytest.raises(IntegrityError) as caught:
+        fastload.load(REPO, options=_elsewhere(model, tmp_path))
+    assert caught.value.path == str(snapshot / SHARD)
+    assert "fastload verify" in caught.value.hint
 
 
 def test_repair_brings_back_what_is_missing_and_short(model: Model) -> None:

@@ -21,6 +21,7 @@ from fastload._plan.plan import build_plan
 from fastload._read.choose import choose_reader
 from fastload._read.file import read_header
 from fastload._read.gds_switch import GdsSwitch
+from fastload._read.paced import paced
 from fastload.errors import MemoryBudgetError, UnsupportedError, UsageError
 from fastload.options import decide_settings
 from models import MIB, save_large
@@ -139,6 +140,14 @@ def test_digests_of_whole_files_are_the_cpus(journey: Journey) -> None:
     assert "which the CPU takes" in why_not(serial)
     with pytest.raises(UnsupportedError, match="which the CPU takes"):
         why_not(serial, reader="gds")
+
+
+def test_a_rate_is_kept_by_reads_of_the_host(journey: Journey) -> None:
+    choices = {number: paced(choice, print) for number, choice in journey.proving.choices.items()}
+    held_back = replace(journey, proving=replace(journey.proving, choices=choices))
+    assert "max_rate" in why_not(held_back)
+    with pytest.raises(UnsupportedError, match="max_rate"):
+        why_not(held_back, reader="gds")
 
 
 def no_room() -> None:

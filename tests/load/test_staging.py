@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._load.staging import Staging, divide_staging
+from fastload._load.staging import Staging, cut_window, divide_staging
 from fastload._place.budget import Headroom
 from fastload.errors import UsageError
 
@@ -44,3 +44,9 @@ def test_never_more_than_the_setting(staging_bytes: int, headroom: int, lanes: i
 def test_nothing_fits() -> None:
     with pytest.raises(UsageError, match="at least 8,388,608"):
         divide_staging(MIB, PLENTY, Staging(1, 2, 16 * MIB))
+
+
+def test_reading_ahead_leaves_most_of_the_room() -> None:
+    assert cut_window(256 * MIB, PLENTY) == 256 * MIB
+    assert cut_window(256 * MIB, Headroom("cgroup", 360 * MIB)) == 90 * MIB
+    assert cut_window(256 * MIB, Headroom("cgroup", 0)) == 0

@@ -134,6 +134,7 @@ def test_without_room_the_copy_is_dropped_and_the_load_goes_on(place: Place, cap
         assert_same(fastload.load(REPO, options=options), place.tensors)
     assert "not kept" in caplog.text
     assert place.published() == set()
+    assert not [path for path in place.local.iterdir() if path.name.startswith("models--")], "a repo of nothing"
 
 
 def test_a_disk_that_fails_meanwhile_ends_the_copy_alone(

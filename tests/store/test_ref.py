@@ -70,6 +70,12 @@ def test_what_cannot_be_a_name_is_refused(text: str) -> None:
         parse_ref(text, None, {})
 
 
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_a_revision_that_is_left_out_after_its_sign_is_shown_as_nothing(revision: str | None) -> None:
+    with pytest.raises(UsageError, match=r"^'' is no revision"):
+        parse_ref("a/b@", revision, {})
+
+
 @pytest.mark.parametrize("revision", ["..", "a/../b", "/a", "a/", "a//b", "a b", "x.lock", "-x\n", ".x", "a\0"])
 def test_a_revision_that_could_lead_elsewhere_is_refused(revision: str) -> None:
     with pytest.raises(UsageError, match="no revision"):

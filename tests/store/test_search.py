@@ -181,6 +181,19 @@ def test_a_name_that_nobody_has_is_answered_with_the_nearest(mounts: Mounts) -> 
     assert error.exit_code == 12
 
 
+@pytest.mark.parametrize("wanted", ["org/name", f"org/name@{'0' * 40}"])
+def test_what_is_there_at_another_commit_than_was_meant_is_named(mounts: Mounts, wanted: str) -> None:
+    """No ref leads to what was brought by its commit, nor to what stays when the one that a ref meant is evicted."""
+    for root, commit in ((mounts.local, COMMIT), (mounts.a, OTHER_COMMIT)):
+        write_cache(root, "org/name", commit, model_files(), ref=None)
+    write_cache(mounts.a, "org/other", COMMIT, model_files())
+    (mounts.a / f"models--org--name/snapshots/{COMMIT}").mkdir()  # of which there is nothing
+    hint = mounts.search(wanted).miss().hint
+    assert f"local has it as 'org/name@{COMMIT}'" in hint
+    assert f"shared:{mounts.a} has it as 'org/name@{OTHER_COMMIT}'" in hint
+    assert "Nearest: 'org/other'" in hint
+
+
 def test_a_root_that_is_not_there_is_a_miss(mounts: Mounts) -> None:
     found = mounts.search("org/name")
     assert (found.found, found.silent) == (None, ())

@@ -1,22 +1,20 @@
-"""Models of other kinds: quantised, drafts, several ranks, experts that live elsewhere."""
+"""Models of other kinds: quantised, drafts."""
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from engines import digest_draft, digests, engine, generate, outcome
 from quantised_models import KINDS, make_quantised
-from tiny_models import make_llama, make_mixtral
+from tiny_models import make_llama
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from engines import Engines
-
-TWO_RANKS: dict[str, Any] = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -36,16 +34,3 @@ def test_a_draft_model_gets_its_own_weights(engines: Engines, llama: Path, tiers
     with engine("Target", speculative_config={**drafted, "model": "Draft"}) as llm:
         assert (digests(llm), llm.collective_rpc(digest_draft), generate(llm)) == expected
     assert expected[0] != expected[1]
-
-
-def test_two_ranks(engines: Engines, llama: Path) -> None:
-    expected = engines.expected(str(llama), **TWO_RANKS)
-    assert outcome(str(llama), **TWO_RANKS) == expected
-
-
-def test_experts_of_other_ranks_are_not_read(engines: Engines, tmp_path: Path) -> None:
-    """Not asked for tokens: this vLLM's kernel for experts on the CPU crashes, whoever loaded them."""
-    model = str(make_mixtral(tmp_path / "mixtral"))
-    filtered = TWO_RANKS | {"enable_expert_parallel": True, "enable_ep_weight_filter": True}
-    expected = engines.expected(model, speaks=False, **filtered)
-    assert outcome(model, speaks=False, **filtered) == expected

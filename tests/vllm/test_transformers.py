@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, modeling_utils, pipeline
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, modeling_utils, pipeline
 
 import fastload
 from fastload.integrations.transformers import from_pretrained, patched
 from stored_models import COMMIT, write_cache
 from tiny_models import PROMPTS, make_llama, make_mixtral
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REPO = "org/tiny"
 
@@ -39,6 +37,11 @@ def test_the_model_is_the_same_and_its_parameters_are_what_was_read(cls: type, l
     assert isinstance(model, LlamaForCausalLM)
     assert all(_is_read_into(parameter) for parameter in model.parameters())
     assert not any(_is_read_into(p) and p.numel() for p in LlamaForCausalLM(model.config).parameters())
+
+
+def test_the_plan_of_the_example_for_torchrun_is_a_llamas() -> None:
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "torchrun_tp.py"))
+    assert example["TP_PLAN"] == LlamaConfig().base_model_tp_plan
 
 
 def test_a_name_on_a_mount_offline(llama: Path, tiers: Path) -> None:

@@ -17,18 +17,17 @@ PROMPTS = ["w1 w2 w3 w4", "w77 w5 w200 w8 w13"]
 
 
 def make_llama(folder: Path, seed: int = 0, **changed: Any) -> Path:
-    """A Llama of four layers, in three shards."""
-    config = LlamaConfig(
-        vocab_size=WORDS + 6,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        **changed,
-    )
-    return _save(config, folder, seed)
+    """A Llama of four layers, in three shards unless its config is ``changed``."""
+    sizes: dict[str, Any] = {
+        "vocab_size": WORDS + 6,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+    }
+    return _save(LlamaConfig(**(sizes | changed)), folder, seed)
 
 
 def make_mixtral(folder: Path, seed: int = 0) -> Path:

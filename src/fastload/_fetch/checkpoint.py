@@ -2,115 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
 
-from fastload._fetch.damage import check_named, find_damage
 from fastload._fetch.deadline import NEVER, Deadline
 from fastload._fetch.evidence import NOTHING, Evidence, no_better, stored_at
+from fastload._fetch.fetched import Fetched, Source
+from fastload._fetch.folder import fetch_folder
 from fastload._fetch.record import Proof, record_proof
 from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, require, tiers_of
-from fastload._fetch.restore import Part, Restoring, fill_gaps
-from fastload._fetch.source import find_offer, hub_of, patience_within
+from fastload._fetch.restore import Part, Restoring, explain_gap, fill_gaps
+from fastload._fetch.source import HubFound, find_offer, hub_of, patience_within
 from fastload._fetch.through import begin_copy
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
-from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint
-from fastload._read.choose import Choice, choose_reader
-from fastload._read.file import read_ahead, read_header
 from fastload._read.tally import ProofTally
-from fastload._store.directory import find_files
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
 from fastload._store.keep.reports import keep_report
-from fastload._store.ref import name_of
-from fastload._store.tiered import search
-from fastload.errors import FormatError, UnsupportedError
+from fastload._store.ref import Candidate, Name
+from fastload._store.tiered import Tiers, search
+from fastload.errors import DeadlineError, FastloadError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from fastload._fetch.source import HubFound
     from fastload._fetch.through import Copy
-    from fastload._read.file import ProveBlock
-    from fastload._read.reader import File, Reader
-    from fastload._store.offer import Offer
-    from fastload._store.ref import Candidate, Name
+    from fastload._store.hub.tier import HubTier
+    from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings
 
-_AHEAD = 16
+_log = logging.getLogger("fastload")
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What to load, and which part of it."""
-
-    model: str | os.PathLike[str]
-    subfolder: str | None = None
-    variant: str | None = None
-    revision: str | None = None
-
-    @property
-    def name(self) -> str:
-        """As the caller called it."""
-        text = name_of(self.model)
-        return text if self.revision is None else f"{text}@{self.revision}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """A checkpoint whose headers were read and agreed, and where it came from."""
-
-    checkpoint: Checkpoint
-    name: str
-    """As the caller called it: a path, or a name with its revision."""
-    folder: str
-    """Where it is; for what is on no mount, the name that the hub has for it."""
-    root: str
-    """The snapshot's folder, which a subfolder was taken of."""
-    tier: str
-    commit: str | None = None
-    commit_learnt: str | None = None
-    remote: Offer | None = None
-    """What gives the bytes where no file system does."""
-    evidence: Evidence = NOTHING
-    tally: ProofTally = field(default_factory=ProofTally)
-    """What proving the headers did; the load goes on counting."""
-    begin_copy: Callable[[], Copy | None] = lambda: None
-    """Begins the copy on the local tier, if there shall be one of what is loaded."""
-    record: Callable[[Mapping[str, ManifestFile]], bool] = lambda _: False
-    """Is told the digests of files that were proven whole, when all was; True if it left a manifest."""
-    mend_stored: Callable[[], None] = lambda: None
-    """Replaces, on the local tier, the files in which blocks were mended on the way."""
-    begin_reading: Callable[[], Reading | None] = lambda: None
-    """Shows others that it is being read."""
-    keep_report: Callable[[Mapping[str, Any]], None] = lambda _: None
-    """Is told the facts of a load that was finished."""
-    close: Callable[[], None] = lambda: None
-    """Lets go of what was opened to find it."""
-
-    def choose(self, shard: Shard, wanted: str) -> Choice:
-        """The reader for one shard.
-
-        Raises:
-            UnsupportedError: one that was asked for by name, for bytes that no file system has.
-        """
-        if self.remote is None:
-            return choose_reader(shard, wanted)
-        if wanted == "auto":
-            return Choice(partial(_open_offered, self.remote), "hub", "it is on no mount", self.remote.depth)
-        hint = 'Use reader="auto", or bring the model up first: fastload warm'
-        raise UnsupportedError(f'reader="{wanted}" cannot read from the hub', hint)
-
-
-def _open_offered(offer: Offer, file: File) -> Reader:
-    return offer.open(next(offered for offered in offer.files if offered.path == file.path))
+_BETTER_SOURCE_S = 10.0
+"""A hub that cannot be reached within that is no better source than a mount."""
 
 
 def fetch(
@@ -131,85 +62,50 @@ def fetch(
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         DeadlineError: ``deadline`` is over.
     """
-    return deadline.within(lambda: _fetch(source, settings, deadline, weighed), lambda fetched: fetched.close())
+    call = _Call(source, settings, deadline, weighed)
+    return deadline.within(lambda: _fetch(call), lambda fetched: fetched.close())
 
 
-def _fetch(source: Source, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]) -> Fetched:
-    parsed = parse_model(source.model, source.revision, settings)
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What :func:`fetch` was asked."""
+
+    source: Source
+    settings: Settings
+    deadline: Deadline
+    weighed: Callable[[Evidence], object]
+
+    def part(self, folder: str) -> Part:
+        """What is read of a snapshot in ``folder``."""
+        return Part(os.path.join(folder, self.source.subfolder or ""), self.source.variant)
+
+    def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], bool]:
+        """Keeps what a load proves of ``stored``."""
+        manifests = manifests_of(self.settings)
+        return lambda proven: record_proof(stored, evidence, Proof(proven, self.deadline.check), manifests)
+
+
+def _fetch(call: _Call) -> Fetched:
+    parsed = parse_model(call.source.model, call.source.revision, call.settings)
     if isinstance(parsed, str):
-        return _fetch_path(source, parsed, settings, deadline, weighed)
-    found = search(parsed, tiers_of(settings))
-    hub = hub_of(settings, patience_within(settings.deadline))
+        return _fetch_path(call, parsed)
+    tiers = tiers_of(call.settings)
+    found = search(parsed, tiers)
+    hub = hub_of(call.settings, patience_within(call.settings.deadline))
     if found.found is not None or hub is None:
-        return _fetch_stored(source, _Serving(parsed, require(found)), settings, deadline, weighed)
-    with ExitStack() as undo:
-        undo.callback(hub.close)
-        fetched = _fetch_from_hub(source, find_offer(parsed, hub, found), settings, deadline)
-        undo.pop_all()
-    return replace(fetched, close=hub.close)
+        return _fetch_whole(call, _Serving(parsed, require(found)), tiers)
+    return _fetch_from_hub(call, hub, lambda: find_offer(parsed, hub, found))
 
 
-def _fetch_folder(
-    source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally, go_on: Callable[[], None]
-) -> Fetched:
-    prove = evidence.prover(tally) if evidence.has_some_blocks else None
-    try:
-        files = find_files(
-            path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
-        )  # fmt: skip
-        shards = list(_read_shards(files.shards, prove, go_on))
-        check_named(evidence, files, source.variant)
-        checkpoint = build_checkpoint(shards, files.index)
-    except FormatError as exc:
-        damage = find_damage(evidence, exc)
-        if damage is not None:
-            raise damage from exc
-        raise
-    return Fetched(
-        checkpoint=checkpoint,
-        name=source.name,
-        folder=files.folder,
-        root=path,
-        tier=tier,
-        evidence=evidence,
-        tally=tally,
-    )
-
-
-def _part(source: Source, folder: str) -> Part:
-    return Part(os.path.join(folder, source.subfolder or ""), source.variant)
-
-
-def _fetch_path(
-    source: Source, path: str, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]
-) -> Fetched:
+def _fetch_path(call: _Call, path: str) -> Fetched:
     """From where the user said; what proves it may be kept apart, never beside it."""
     stored = stored_at(path)
     if stored is None:
-        return _fetch_folder(source, path, "path", NOTHING, ProofTally(), deadline.check)
-    evidence = weigh(stored, no_better, settings)
-    weighed(evidence)
-    fetched = _fetch_folder(source, path, "path", evidence, ProofTally(), deadline.check)
-    return replace(fetched, record=_recorder(stored, evidence, settings, deadline))
-
-
-def _recorder(
-    stored: Stored, evidence: Evidence, settings: Settings, deadline: Deadline
-) -> Callable[[Mapping[str, ManifestFile]], bool]:
-    manifests = manifests_of(settings)
-    return lambda proven: record_proof(stored, evidence, Proof(proven, deadline.check), manifests)
-
-
-def _read_shards(
-    shards: Sequence[tuple[str, str]], prove: ProveBlock | None, go_on: Callable[[], None]
-) -> Iterator[Shard]:
-    """By name and path. A header that is proven is read with the block around it, of several shards at once."""
-    for number, (name, path) in enumerate(shards):
-        go_on()
-        if prove is not None and number % _AHEAD == 0:
-            for _, ahead in shards[number : number + _AHEAD]:
-                read_ahead(ahead)
-        yield Shard(name, path, *read_header(path, prove))
+        return fetch_folder(call.source, path, "path", NOTHING, ProofTally(), call.deadline.check)
+    evidence = weigh(stored, no_better, call.settings)
+    call.weighed(evidence)
+    fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
+    return replace(fetched, record=call.recorder(stored, evidence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,51 +121,120 @@ class _Serving:
         candidates = self.name.candidates
         return next((candidate for candidate in candidates if candidate.repo == self.stored.repo), candidates[0])
 
+    @property
+    def learnt(self) -> str:
+        """Where its commit was learnt."""
+        return "name" if self.candidate.is_pinned else self.stored.tier
 
-def _fetch_stored(
-    source: Source, serving: _Serving, settings: Settings, deadline: Deadline, weighed: Callable[[Evidence], object]
-) -> Fetched:
+
+class _LostError(Exception):
+    """A copy that is not to be mended has lost a file, so that none of it serves."""
+
+    def __init__(self, error: IntegrityError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _fetch_whole(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
+    """From the copy that serves; from the next tier, where a mount's has lost a file."""
+    try:
+        return _fetch_stored(call, serving)
+    except _LostError as exc:
+        lost = exc.error
+    try:
+        fetched = _fetch_elsewhere(call, serving, tiers)
+    except DeadlineError:
+        raise
+    except FastloadError as exc:
+        _log.info("no other tier has %s whole: %s", serving.stored.repo, exc)
+        raise lost from exc
+    _log.warning("%s: found %s; loading from %s instead", lost.path, lost.found, fetched.tier)
+    return fetched
+
+
+def _fetch_elsewhere(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
+    """The same commit, from another tier.
+
+    Raises:
+        FastloadError: none has it, or only some of it too.
+    """
+    stored, settings = serving.stored, call.settings
+    others = replace(tiers, shared=tuple(root for root in tiers.shared if root.label != stored.tier))
+    name = Name(serving.name.text, (Candidate(stored.repo, stored.commit),), is_alias=False)
+    found = search(name, others)
+    hub = hub_of(settings, patience_within(min(settings.deadline or _BETTER_SOURCE_S, _BETTER_SOURCE_S)))
+    if found.found is not None or hub is None:
+        fetched = _fetch_whole(call, _Serving(serving.name, require(found)), others)
+    else:
+        fetched = _fetch_from_hub(call, hub, lambda: replace(find_offer(name, hub, found), candidate=serving.candidate))
+    return replace(fetched, commit_learnt=serving.learnt)
+
+
+def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
-    stored, candidate = serving.stored, serving.candidate
+    stored, settings, check = serving.stored, call.settings, call.deadline.check
     repair = Repair(stored, settings)
     with ExitStack() as undo:
         undo.callback(repair.close)
         evidence, tally = weigh(stored, repair, settings), ProofTally()
-        weighed(evidence)
         if stored.tier == "local":  # alone may be written by a load
-            restoring = Restoring(stored, repair, settings, deadline.check)
-            fill_gaps(evidence, _part(source, stored.folder), lambda file: restoring.require(evidence, file, tally))
-        fetched = _fetch_folder(source, stored.folder, stored.tier, evidence, tally, deadline.check)
+            call.weighed(evidence)
+            restoring = Restoring(stored, repair, settings, check)
+            fill_gaps(evidence, call.part(stored.folder), lambda file: restoring.require(evidence, file, tally))
+        else:
+            if stored.commit is not None:  # else nobody can say what would be the same
+                fill_gaps(evidence, call.part(stored.folder), lambda file: _refuse(evidence, file))
+            call.weighed(evidence)
+        fetched = fetch_folder(call.source, stored.folder, stored.tier, evidence, tally, check)
         undo.pop_all()
-    if stored.commit is not None:
-        learnt = "name" if candidate.is_pinned else stored.tier
-        fetched = replace(fetched, commit=stored.commit, commit_learnt=learnt)
     fetched = replace(
         fetched,
+        commit=stored.commit,
+        commit_learnt=serving.learnt if stored.commit is not None else None,
         begin_reading=lambda: Reading(stored),
-        record=_recorder(stored, evidence, settings, deadline),
+        record=call.recorder(stored, evidence),
         mend_stored=repair.mend_stored,
         close=repair.close,
     )
+    return _kept(fetched, stored) if stored.tier == "local" else _copied(fetched, serving, call)
+
+
+def _refuse(evidence: Evidence, file: OfferedFile) -> NoReturn:
+    raise _LostError(explain_gap(evidence, file))
+
+
+def _kept(fetched: Fetched, stored: Stored) -> Fetched:
+    """What is loaded from the local tier is remembered there."""
     layout, commit = stored.layout, stored.commit
-    if stored.tier == "local":
-        if layout is None or commit is None:
-            return fetched
-        return replace(fetched, keep_report=lambda facts: keep_report(layout, commit, facts))
+    if layout is None or commit is None:
+        return fetched
+    return replace(fetched, keep_report=lambda facts: keep_report(layout, commit, facts))
+
+
+def _copied(fetched: Fetched, serving: _Serving, call: _Call) -> Fetched:
+    """What is loaded from a mount is read at the rate that is allowed, and may be kept on the local tier."""
+    revision = serving.candidate.moving_revision
 
     def begin() -> Copy | None:
-        return begin_copy(lambda: offer_stored(stored), candidate.moving_revision, settings, deadline.check)
+        return begin_copy(lambda: offer_stored(serving.stored), revision, call.settings, call.deadline.check)
 
-    return replace(fetched, begin_copy=begin)
+    return replace(fetched, begin_copy=begin).held_to(call.settings.max_rate)
 
 
-def _fetch_from_hub(source: Source, found: HubFound, settings: Settings, deadline: Deadline) -> Fetched:
-    offer = found.offer
-    evidence, tally = weigh_hub(offer, settings), ProofTally()
-    prove = evidence.whole_prover(tally)
-    return Fetched(
-        checkpoint=read_checkpoint(offer, subfolder=source.subfolder, variant=source.variant, prove=prove),
-        name=source.name,
+def _fetch_from_hub(call: _Call, hub: HubTier, find: Callable[[], HubFound]) -> Fetched:
+    """What ``find`` finds on ``hub``, which is closed with it."""
+    with ExitStack() as undo:
+        undo.callback(hub.close)
+        found = find()
+        offer, revision, settings = found.offer, found.candidate.moving_revision, call.settings
+        evidence, tally = weigh_hub(offer, settings), ProofTally()
+        checkpoint = read_checkpoint(
+            offer, subfolder=call.source.subfolder, variant=call.source.variant, prove=evidence.whole_prover(tally)
+        )
+        undo.pop_all()
+    fetched = Fetched(
+        checkpoint=checkpoint,
+        name=call.source.name,
         folder=f"{offer.repo}@{offer.commit}",
         root="",
         tier=offer.tier,
@@ -278,5 +243,7 @@ def _fetch_from_hub(source: Source, found: HubFound, settings: Settings, deadlin
         remote=offer,
         evidence=evidence,
         tally=tally,
-        begin_copy=lambda: begin_copy(lambda: offer, found.candidate.moving_revision, settings, deadline.check),
+        begin_copy=lambda: begin_copy(lambda: offer, revision, settings, call.deadline.check),
+        close=hub.close,
     )
+    return fetched.held_to(settings.max_rate)

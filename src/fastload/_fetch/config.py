@@ -14,7 +14,7 @@ from fastload.errors import FormatError, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.fetched import Fetched
 
 _MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
 _NAME = "config.json"

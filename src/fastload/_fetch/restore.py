@@ -65,6 +65,12 @@ def find_gap(evidence: Evidence, file: OfferedFile) -> str | None:
     return f"{os.path.getsize(path):,} bytes"
 
 
+def explain_gap(evidence: Evidence, file: OfferedFile) -> IntegrityError:
+    """The error for a ``file`` that is known and lost."""
+    path = os.path.join(evidence.folder, file.path)
+    return IntegrityError(path, 0, find_gap(evidence, file) or "", size_of(file), MEND_HINT)
+
+
 def fill_gaps(evidence: Evidence, part: Part, bring_back: Callable[[OfferedFile], object]) -> None:
     """Have each file of ``part`` brought back that is known and lost; or ``bring_back`` raises.
 
@@ -112,10 +118,10 @@ class Restoring:
         Raises:
             IntegrityError: no other tier gives it, or it may not be written.
         """
-        gap = find_gap(evidence, file) or ""
+        damage = explain_gap(evidence, file)
         if not self.restore(evidence, file):
-            path = os.path.join(evidence.folder, file.path)
-            raise IntegrityError(path, 0, gap, size_of(file), self._why or MEND_HINT)
+            damage.hint = self._why or damage.hint
+            raise damage
         tally.count(repaired=count_blocks(file.size))
 
     def restore(self, evidence: Evidence, file: OfferedFile) -> bool:

@@ -8,7 +8,7 @@ made ends the copy alone: the load has its bytes.
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from fastload._fetch.bring import Bringing, admit, opened, publish
@@ -25,7 +25,7 @@ from fastload._store.wanted import Wish
 from fastload.errors import FastloadError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
@@ -122,12 +122,23 @@ def begin_copy(
                 progress=False,
                 lease=lease,
             )
-            copy = Copy(job, resources.enter_context(opened(job)), revision, layout)
+            copy = Copy(job, resources.enter_context(_staged(job)), revision, layout)
         except FastloadError as exc:
             _log.warning("what is loaded is not kept on the local tier: %s", exc)
             return None
         copy.own(resources.pop_all())
     return copy
+
+
+@contextmanager
+def _staged(job: Bringing) -> Iterator[list[Task]]:
+    with ExitStack() as resources:
+        try:
+            tasks = resources.enter_context(opened(job))
+        except FastloadError:
+            job.destination.tidy()  # no room, say: no trace
+            raise
+        yield tasks
 
 
 def _is_wanted(settings: Settings) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
@@ -20,8 +20,10 @@ from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
 from fastload._fetch.source import Meant, find_meant, hub_of, patience_within
+from fastload._fetch.turns import Turns
 from fastload._fetch.warmreport import make_report
 from fastload._fetch.warmrequest import Planned
+from fastload._fetch.warmtarget import choose_target
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.publish import write_ref
@@ -30,28 +32,24 @@ from fastload._store.filesystem import new_id
 from fastload._store.hub.client import ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
-from fastload._store.lease.lease import LeaseTimes
-from fastload._store.lease.wait import wait_hold
 from fastload._store.ref import Candidate, Name, name_of
-from fastload._store.root import Root, Stored, read_commit
+from fastload._store.root import Stored, read_commit
 from fastload._store.wanted import check_has_weights
-from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
+from fastload.errors import IntegrityError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from fastload._fetch.warmrequest import WarmRequest
     from fastload._store.admit.destination import Destination
     from fastload._store.hub.tier import HubTier
-    from fastload._store.lease.holder import Holder
     from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer
     from fastload.options import Settings
     from fastload.report import Report
 
-_TELL_EVERY_S = 10.0
 _KEPT = "What was brought is kept: run it again to go on"
-_OWN_FOLDER = "Give a folder of its own"
 
 
 def warm(request: WarmRequest, settings: Settings) -> Snapshot:
@@ -99,8 +97,8 @@ class _Warming:
         self._request = request
         self._settings = settings
         self._deadline = deadline
-        self._target = _target_of(request, settings)
-        _check_request(request, settings, self._target)
+        self._target = choose_target(request, settings)
+        self._turns = Turns(request, deadline.check)
         if request.link is not None:
             check_link(request.link, self._target.path)
         self._report: Report | None = None
@@ -190,39 +188,10 @@ class _Warming:
     def _nobody(self) -> ModelNotFoundError:
         return ModelNotFoundError(str(self._meant.candidate), (self._target.path,), "Check the name")
 
-    @contextmanager
-    def _lease(self) -> Iterator[Lease | None]:
+    def _lease(self) -> AbstractContextManager[Lease | None]:
         """The right to be the one who brings it; None once another has."""
-        name = self._meant.repo.replace("/", "--")
-        what = f"warming {self._meant.candidate}"
         folder = os.path.join(self._plain.area.ours, "leases") if self._plain else lease_folder(self._target.path)
-        lease = self._wait(folder, [name], what, lambda: self._find_there() is not None)
-        with lease or nullcontext():
-            yield lease
-
-    def _wait(self, folder: str, names: list[str], what: str, is_done: Callable[[], bool]) -> Lease | None:
-        told: dict[str, float] = {}
-
-        def tell(holder: Holder) -> None:
-            self._deadline.check()
-            now_s = time.monotonic()
-            if now_s - told.get(holder.id, float("-inf")) >= _TELL_EVERY_S:
-                told[holder.id] = now_s
-                self._request.tell(f"waiting for {holder}")
-
-        return wait_hold(folder, names, what, LeaseTimes(), is_done=is_done, tell=tell)
-
-    @contextmanager
-    def _slot(self, offer: Offer) -> Iterator[None]:
-        """One of the few places of those who copy from a shared tier at once."""
-        if self._request.slots is None or not offer.tier.startswith("shared:"):
-            yield
-            return
-        folder = lease_folder(offer.tier.removeprefix("shared:"))
-        names = [f"slot-{number}" for number in range(self._request.slots)]
-        lease = self._wait(folder, names, f"copying {offer.repo}", lambda: False)
-        with lease or nullcontext():
-            yield
+        return self._turns.bringing(folder, self._meant, lambda: self._find_there() is not None)
 
     def _bring(self, lease: Lease | None) -> str:
         """Bring it from the first that has the right bytes; what is good of it need not be brought again."""
@@ -231,7 +200,7 @@ class _Warming:
             if failure is not None:
                 self._request.tell(f"{failure}. Now from {offer.tier}")
             try:
-                with self._slot(offer), self._carried(offer) as carried:
+                with self._turns.copying(offer), self._carried(offer) as carried:
                     brought = bring(self._job(carried, lease))
             except IntegrityError as exc:
                 failure = failure or exc
@@ -264,43 +233,6 @@ class _Warming:
             lease=lease,
             clock=self._clock,
         )
-
-
-def _check_request(request: WarmRequest, settings: Settings, target: Root) -> None:
-    """Raise ``UsageError`` for what would wait for ever, or spread files over what is others'."""
-    if request.slots is not None and request.slots < 1:
-        raise UsageError(f"--slots {request.slots} lets nobody copy", "Give at least 1")
-    if request.plain is not None:
-        _check_plain(request.plain, (settings.local, target.path, *settings.shared))
-        if os.path.isdir(request.model) and _nested(request.plain, os.fspath(request.model)):
-            raise UsageError(f"--plain {request.plain!r} and its source lie in each other", _OWN_FOLDER)
-
-
-def _check_plain(folder: str, roots: Iterable[str]) -> None:
-    """A folder of its own below a root is a model of that tier; a root, or a part of a repo, is not to be one."""
-    for root in map(os.path.realpath, roots):
-        below = os.path.relpath(os.path.realpath(folder), root)
-        is_above = os.path.commonpath([os.path.realpath(folder), root]) == os.path.realpath(folder)
-        if is_above or (below.startswith(("models--", ".")) and not below.startswith("..")):
-            raise UsageError(f"--plain {folder!r} would mix its files with those of the tier {root!r}", _OWN_FOLDER)
-
-
-def _nested(one: str, other: str) -> bool:
-    real = [os.path.realpath(one), os.path.realpath(other)]
-    return os.path.commonpath(real) in real
-
-
-def _target_of(request: WarmRequest, settings: Settings) -> Root:
-    if request.to == "local":
-        return Root(settings.local, label="local")
-    if request.to == "shared":
-        if not settings.shared:
-            raise UsageError("there is no shared tier", "Set FASTLOAD_SHARED, or name a folder: --to /mnt/models")
-        return Root(settings.shared[0], label=f"shared:{settings.shared[0]}")
-    if not os.path.isabs(request.to):
-        raise UsageError(f"--to {request.to!r} is no tier", "Write local, shared, or an absolute path")
-    path = os.path.normpath(request.to)
-    return Root(path, label="local" if path == settings.local else f"shared:{path}")
 
 
 def _meant_by_path(path: str) -> Meant:

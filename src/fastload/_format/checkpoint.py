@@ -66,6 +66,8 @@ def build_checkpoint(shards: Sequence[Shard], index: Index | None) -> Checkpoint
 
 
 def _check_names_differ(shards: Sequence[Shard]) -> None:
+    if len(shards) == 1:
+        return  # in one header they do
     first: dict[str, str] = {}
     for shard in shards:
         for tensor in shard.header.tensors:

@@ -223,9 +223,10 @@ def _parse_metadata(value: Any, path: str) -> dict[str, str]:
 def _parse_tensor(name: str, entry: Any, path: str, data_start: int) -> TensorInfo:
     if type(entry) is not dict:
         raise FormatError(path, f"an entry that is {_kind(entry)}", "an object", tensor=name)
-    if not entry.keys() >= _FIELDS:
-        raise _lacks_fields(name, entry, path)
-    spelling, shape, offsets = _FIELDS_OF(entry)
+    try:
+        spelling, shape, offsets = _FIELDS_OF(entry)
+    except KeyError:
+        raise _lacks_fields(name, entry, path) from None
     dtype = DTYPES.get(spelling) if type(spelling) is str else None
     if dtype is None:
         raise FormatError(path, f"dtype {_kind(spelling)}", "one of " + ", ".join(DTYPES), tensor=name)
@@ -238,7 +239,8 @@ def _parse_tensor(name: str, entry: Any, path: str, data_start: int) -> TensorIn
     if len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - a begin and an end
         raise FormatError(path, f"data_offsets {offsets[:4]}", "[begin, end], begin ≤ end", tensor=name)
     begin, end = offsets
-    if math.prod(shape) * dtype.bits != (end - begin) * 8 or 0 in shape[1:]:
+    count = math.prod(shape)
+    if count * dtype.bits != (end - begin) * 8 or (count == 0 and 0 in shape[1:]):
         _check_size(name, dtype, shape, end - begin, path)
     return TensorInfo(name, dtype, tuple(shape), data_start + begin, data_start + end)
 

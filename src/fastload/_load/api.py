@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastload._fetch.checkpoint import Source
+from fastload._fetch.fetched import Source
+from fastload._load.group.attending import attending
 from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source
 from fastload._load.request import Request
@@ -80,15 +81,16 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
         GroupError: another rank of the group failed, or the ranks disagree; the group itself stays usable.
     """
-    request = Request(
-        _parse_source(model, subfolder, variant, revision),
-        tensors,
-        dtype,
-        _checked_progress(progress),
-        _decide(options, {"verify": verify, "reader": reader}),
-        group=group,
-        shard=shard,
-    )
+    with attending(group):
+        request = Request(
+            _parse_source(model, subfolder, variant, revision),
+            tensors,
+            dtype,
+            _checked_progress(progress),
+            _decide(options, {"verify": verify, "reader": reader}),
+            group=group,
+            shard=shard,
+        )
     with importing_torch():
         from fastload._load import engine
     return engine.load(request, device)
@@ -117,15 +119,16 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    request = Request(
-        _parse_source(model, subfolder, variant, revision),
-        tensors,
-        dtype,
-        _checked_progress(progress),
-        _decide(options, {"verify": verify, "reader": reader}),
-        group=group,
-        shard=shard,
-    )
+    with attending(group):
+        request = Request(
+            _parse_source(model, subfolder, variant, revision),
+            tensors,
+            dtype,
+            _checked_progress(progress),
+            _decide(options, {"verify": verify, "reader": reader}),
+            group=group,
+            shard=shard,
+        )
     with importing_torch():
         from fastload._load import engine
     return engine.stream(request, device)
@@ -174,15 +177,16 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, except DTensor.
         FastloadError: as for :func:`load`.
     """
-    request = Request(
-        _parse_source(model, subfolder, variant, revision),
-        tensors,
-        dtype,
-        _checked_progress(progress),
-        _decide(options, {"verify": verify, "reader": reader}),
-        group=group,
-        shard=shard,
-    )
+    with attending(group):
+        request = Request(
+            _parse_source(model, subfolder, variant, revision),
+            tensors,
+            dtype,
+            _checked_progress(progress),
+            _decide(options, {"verify": verify, "reader": reader}),
+            group=group,
+            shard=shard,
+        )
     with importing_torch():
         from fastload._load import engine
     return engine.load_into(request, module, strict=strict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,19 @@ from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
 from fastload._load.found import Call, check_cast, finding
+from fastload._load.group.attending import attending
 from fastload._load.into import choose_module_target, fill
 from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
+from fastload._load.staging import cut_window
 from fastload._load.stream import Weights
 from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
+from fastload._place.budget import host_headroom
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from fastload._load.request import Request
@@ -42,40 +48,55 @@ def stream(request: Request, device: torch.device | str) -> Stream:
 def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     """See :func:`fastload.load_into`."""
     clock = Clock()
-    dtype = None if request.dtype is None else parse_cast(request.dtype)
-    own = parameters.own_tensors(module)
-    device = parameters.main_device(own.values())
-    call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
-    with pinning_early(device, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
+    with attending(request.group, request.deadline):
+        dtype = None if request.dtype is None else parse_cast(request.dtype)
+        own = parameters.own_tensors(module)
+        device = parameters.main_device(own.values())
+        call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
+    with _pinning(device, request) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
         if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
             check_cast(found, request.source.subfolder)
         wanted = found.only(own)
         maps = request.settings.reader == "mmap"
         destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
-        keeping = Keeping(keeps_all=False, window_bytes=request.settings.staging_bytes, cast=None)
+        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request), cast=None)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
 
 
+def _window_bytes(request: Request) -> int:
+    return cut_window(request.settings.staging_bytes, host_headroom())
+
+
 def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     clock = Clock()
-    parsed = parse_device(device)
-    cast = None if request.dtype is None else parse_cast(request.dtype)
+    with attending(request.group, request.deadline):
+        parsed = parse_device(device)
+        cast = None if request.dtype is None else parse_cast(request.dtype)
     keeps_all = verb == "load"
     call = Call(verb, parsed.type, partial(choose_digests, parsed))  # while headers are read, its kernels are compiled
-    with pinning_early(parsed, request.settings.staging_bytes) as ring, finding(request, clock, call) as found:
+    with _pinning(parsed, request) as ring, finding(request, clock, call) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
         cut, above = bool(found.cuts), request.host_above_bytes
-        keeping = Keeping(keeps_all, request.settings.staging_bytes, cast, is_cut=cut, host_above_bytes=above)
+        keeping = Keeping(keeps_all, _window_bytes(request), cast, is_cut=cut, host_above_bytes=above)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)
+
+
+@contextmanager
+def _pinning(device: torch.device, request: Request) -> Iterator[PinnedRing | None]:
+    """See :func:`~fastload._load.target.pinning_early`."""
+    with ExitStack() as undo:
+        with attending(request.group, request.deadline):
+            ring = undo.enter_context(pinning_early(device, request.settings.staging_bytes))
+        yield ring
 
 
 def _hand_over(ring: PinnedRing | None, target: Target) -> None:

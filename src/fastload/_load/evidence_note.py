@@ -10,7 +10,7 @@ from fastload._load.proving import NONE, OFF
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
-    from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.fetched import Fetched
     from fastload._load.proving import Proving
 
 

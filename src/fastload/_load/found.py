@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.checkpoint import Fetched, fetch
+from fastload._fetch.checkpoint import fetch
 from fastload._fetch.config import is_quantised
 from fastload._group.process_group import find_position, find_seat
 from fastload._load.group.party import Party
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fastload._clock import Clock
     from fastload._fetch.evidence import Evidence
+    from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.request import Request
     from fastload._plan.ranges import Range, Spread

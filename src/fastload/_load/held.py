@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastload._clock import Busy
-    from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.deadline import Deadline
+    from fastload._fetch.fetched import Fetched
     from fastload._fetch.through import Copy
     from fastload._format.checkpoint import Shard
     from fastload._load.device_reads import DeviceReads

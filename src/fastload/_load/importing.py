@@ -82,7 +82,7 @@ def _holding() -> Iterator[None]:
 
 @contextmanager
 def _insisting() -> Iterator[None]:
-    """What :class:`Leaving` has raised is raised again and again until it gets through."""
+    """What :class:`Leaving` has raised is raised again and again until it gets through, as what it is."""
     leaving = [handler for handler in map(signal.getsignal, _ENDING) if isinstance(handler, Leaving)]
     if not leaving:
         yield
@@ -100,4 +100,4 @@ def _insisting() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, *timer)  # a test runner's, for one: some seconds late
-    insist(signal.SIGALRM, None)
+        insist(signal.SIGALRM, None)  # also where it has become another error: numpy takes it for a broken numpy

@@ -6,12 +6,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.checkpoint import Fetched, Source, fetch
+from fastload._fetch.checkpoint import fetch
 from fastload._fetch.deadline import Deadline
+from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fastload._fetch.fetched import Fetched, Source
     from fastload.options import Settings
 
 
@@ -66,7 +68,8 @@ def inspect_source(source: Source, settings: Settings) -> Inspection:
     """What ``source`` holds."""
     fetched = fetch(source, settings, Deadline(settings.deadline, f"inspecting {source.name}"))
     try:
-        return _describe(fetched)
+        with collector_paused():
+            return _describe(fetched)
     finally:
         fetched.close()
 

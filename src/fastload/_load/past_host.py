@@ -76,9 +76,7 @@ def _admit(journey: Journey, settings: Settings) -> tuple[frozenset[int], str]:
     for number in journey.proving.choices:
         shard = journey.checkpoint.shards[number]
         allows_cached = settings.reader == _NAME
-        on_host = (
-            "its digest is one of the whole file, which the CPU takes" if number in journey.proving.on_host else ""
-        )
+        on_host = _check_choice(journey.proving, number)
         reasons[number] = on_host or check_file(shard, allows_cached=allows_cached)
     refused = next(filter(None, reasons.values()), "nothing is to be read")
     served = [number for number, reason in reasons.items() if not reason]
@@ -86,6 +84,12 @@ def _admit(journey: Journey, settings: Settings) -> tuple[frozenset[int], str]:
     if settings.gds == "auto" and settings.reader != _NAME:  # a verdict holds for one mount
         served = [number for number in served if mounts[number] == mounts[served[0]]]
     return frozenset(served), refused
+
+
+def _check_choice(proving: Proving, number: int) -> str:
+    if proving.choices[number].is_paced:
+        return "max_rate is kept by reads of the host"
+    return "its digest is one of the whole file, which the CPU takes" if number in proving.on_host else ""
 
 
 def _check_load(settings: Settings) -> str:

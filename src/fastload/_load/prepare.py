@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._clock import Clock
-    from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.fetched import Fetched
     from fastload._format.checkpoint import Checkpoint
     from fastload._load.found import Found
     from fastload._load.proving import Proving

@@ -43,3 +43,12 @@ def divide_staging(staging_bytes: int, headroom: Headroom, wish: Staging) -> Sta
         slot_bytes //= 2
     lanes = min(wish.lanes, allowed_bytes // (wish.slots_per_lane * slot_bytes))
     return Staging(max(1, lanes), wish.slots_per_lane, slot_bytes)
+
+
+def cut_window(staging_bytes: int, headroom: Headroom) -> int:
+    """How far reading runs ahead of who takes tensors one by one: ``staging_bytes``, or a quarter of ``headroom``.
+
+    It only makes things faster: what is waited for is read whatever the window. Next to it there must be room for the
+    tensor that is being read, the one that the caller holds, and staging.
+    """
+    return min(staging_bytes, headroom.available_bytes // 4)

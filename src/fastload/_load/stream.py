@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fastload._clock import Busy, Clock
-    from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.deadline import Deadline
+    from fastload._fetch.fetched import Fetched
     from fastload._load.device_reads import DeviceReads
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
@@ -196,8 +196,9 @@ class Stream:
             self._group_report = job.party.end_together(describe_rank(job, job.party, job.exchange, self._begun_s))
         self._is_finished = True
         self.close()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        job.fetched.keep_report({**self.report.to_dict(), "finished": now})
+        if job.party is None or job.party.is_first_on_node:  # one load of a machine's ranks is one report
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            job.fetched.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
     def _keep(self, job: Job) -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from fastload._fetch.checkpoint import Fetched
     from fastload._fetch.evidence import Evidence
+    from fastload._fetch.fetched import Fetched
     from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._format.header import TensorInfo
     from fastload._place.placer import Placer

@@ -45,6 +45,8 @@ class Choice:
     """Instead of both, where what is read goes on to a device; None: the same."""
     is_tunable: bool = False
     """True if it is worth while to find out how many reads at once the disk wants."""
+    is_paced: bool = False
+    """True if each read waits for its turn, which nothing may get round."""
 
 
 def choose_reader(file: File, wanted: str) -> Choice:

@@ -123,8 +123,8 @@ def parse_candidate(text: str, revision: str | None = None) -> Candidate:
     if not _REPO.fullmatch(repo) or "--" in repo or ".." in repo or len(repo) > _NAME_LIMIT:
         hint = "A name is org/name, org/name@revision or a folder's name; a path begins with '/', './', '../' or '~'"
         raise UsageError(f"{text!r} is no name of a model", hint)
-    wanted = written or revision
-    if text.endswith("@") or (wanted is not None and not _REVISION.fullmatch(wanted)):
+    wanted = written if text.endswith("@") else written or revision
+    if wanted is not None and not _REVISION.fullmatch(wanted):
         raise UsageError(f"{wanted!r} is no revision", "Give a branch, a tag or a commit of 40 hex digits")
     return Candidate(repo, wanted)
 

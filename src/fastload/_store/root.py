@@ -139,9 +139,14 @@ class Root:
         for name in self.list_names():
             repo = find_repo(name)
             with contextlib.suppress(StoreError):
-                yield from self._list_plain(name) if repo is None else self._list_commits(repo)
+                yield from self._list_plain(name) if repo is None else self.list_commits(repo)
 
-    def _list_commits(self, repo: str) -> Iterator[Stored]:
+    def list_commits(self, repo: str) -> Iterator[Stored]:
+        """Every snapshot of one repo in the hub's layout.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
         for commit in _list_folder(RepoLayout(repo_folder(self.path, repo)).snapshots):
             found = self.find_commit(repo, commit) if is_commit(commit) else None
             if found is not None:

@@ -53,8 +53,19 @@ class Search:
     def miss(self, *further: str) -> ModelNotFoundError:
         """The error for a name that no tier holds complete; ``further`` are other places that were asked."""
         searched = [*(root.path for root in self.tiers.roots), *further]
-        hints = [*self._describe_incomplete(), *self._describe_silent(), *self._describe_near()]
+        hints = [
+            *self._describe_incomplete(),
+            *self._describe_silent(),
+            *self._describe_commits(),
+            *self._describe_near(),
+        ]
         return ModelNotFoundError(self.name.text, tuple(searched), ". ".join(hints) or "Check the name")
+
+    @property
+    def _answering(self) -> tuple[Root, ...]:
+        """Who did not answer once is not waited for again."""
+        silent = {label for label, _ in self.silent}
+        return tuple(root for root in self.tiers.roots if root.label not in silent)
 
     def _describe_incomplete(self) -> Iterable[str]:
         for stored in self.incomplete:
@@ -64,11 +75,24 @@ class Search:
         for label, reason in self.silent:
             yield f"{label} could not be asked ({reason})"
 
+    def _describe_commits(self) -> Iterable[str]:
+        """What is there of it that no ref leads to, since it was brought by its commit, say."""
+        asked = ask_all(self._answering, self._list_commits, patience_s=_NAMES_PATIENCE_S)
+        for root, stored in asked.replies:
+            if stored:
+                refs = ", ".join(quoted(f"{each.repo}@{each.commit}") for each in stored)
+                yield f"{root.label} has it as {refs}: name the commit"
+
+    def _list_commits(self, root: Root) -> list[Stored]:
+        repos = dict.fromkeys(candidate.repo for candidate in self.name.candidates)
+        return [stored for repo in repos for stored in root.list_commits(repo) if stored.is_complete]
+
     def _describe_near(self) -> Iterable[str]:
-        asked = ask_all(self.tiers.roots, _list_models, patience_s=_NAMES_PATIENCE_S)
+        asked = ask_all(self._answering, _list_models, patience_s=_NAMES_PATIENCE_S)
         known = sorted({model for _, models in asked.replies for model in models})
-        wanted = [candidate.repo for candidate in self.name.candidates]
+        wanted = {candidate.repo for candidate in self.name.candidates}
         near = {match for name in wanted for match in difflib.get_close_matches(name, known, n=3, cutoff=0.5)}
+        near -= wanted
         if near:
             yield f"Nearest: {', '.join(map(quoted, sorted(near)))}"
 

@@ -1,5 +1,30 @@
 """The command line: one file per verb, and the only place that prints or exits."""
 
-from fastload.cli.entry import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+from typing import TYPE_CHECKING
+
+from fastload.cli.signals import let_signals_kill, signals_held
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+__all__ = ["command", "main"]
+
+
+def command() -> NoReturn:
+    """``fastload`` and ``python -m fastload``: a process that does nothing else."""
+    with signals_held():
+        exit_code = main()
+        let_signals_kill()
+    sys.exit(exit_code)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code says how it went (see ``fastload --help``)."""
+    with signals_held():
+        from fastload.cli.entry import run  # noqa: PLC0415 - takes a moment, in which signals must be held already
+
+        return run(sys.argv[1:] if arguments is None else arguments)

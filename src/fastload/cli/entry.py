@@ -6,9 +6,7 @@ import argparse
 import io
 import json
 import os
-import signal
 import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -18,6 +16,7 @@ from fastload._store.filesystem import translate_write
 from fastload.cli import bench, doctor, inspect, load, ls, pin, prune, resolve, rm, unpin, verify, warm
 from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure
 from fastload.cli.several import PartialError
+from fastload.cli.signals import signals_raised
 from fastload.errors import FastloadError, UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +34,8 @@ class _Terminated(BaseException):
     """SIGTERM: unwinds as Ctrl-C does, so that nothing is left behind."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(words: Sequence[str]) -> int:
     """Run one verb; the exit code says how it went (see ``fastload --help``)."""
-    words = sys.argv[1:] if arguments is None else arguments
     _open_what_is_closed()
     with logging_as(find_log_format(words)):
         return _run(words)
@@ -45,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     as_json = "--json" in words
-    _catch_signals()
     try:
-        _make_printable()
-        parsed = build_parser().parse_args(words)
-        parsed.run(parsed)
-        sys.stdout.flush()
+        with signals_raised(Leaving(KeyboardInterrupt), Leaving(_Terminated)):
+            _make_printable()
+            parsed = build_parser().parse_args(words)
+            parsed.run(parsed)
+            sys.stdout.flush()
     except BrokenPipeError:
         _let_go_of(sys.stdout)  # whoever read us has left, as `head` does: no error
     except (FastloadError, PartialError, OSError, KeyboardInterrupt, _Terminated) as error:
@@ -139,14 +137,6 @@ def _exit_codes(error: type[FastloadError]) -> Iterator[tuple[int, str]]:
 EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".join(
     f"  {code:3} {name}" for code, name in sorted(_exit_codes(FastloadError))
 )
-
-
-def _catch_signals() -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return  # signals are the host program's affair
-    signal.signal(signal.SIGTERM, Leaving(_Terminated))
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as nohup and shells say of what runs in the background
-        signal.signal(signal.SIGINT, Leaving(KeyboardInterrupt))
 
 
 def _fail(error: BaseException, *, as_json: bool) -> int:

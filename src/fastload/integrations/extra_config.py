@@ -13,6 +13,8 @@ from fastload.options import Options, parse_options
 PLACE = "--model-loader-extra-config"
 NAMES = "names"
 """The key under which the front end tells the workers which name a folder was found by; set by fastload itself."""
+GROUP = "group"
+"""The key that lets the ranks of vLLM load each for itself."""
 _OF_HOST = frozenset({"enable_weights_track"})
 """The keys of vLLM's default loader that mean something here, too."""
 
@@ -25,6 +27,8 @@ class ExtraConfig:
     names: Mapping[str, str] = field(default_factory=dict)
     """Names by folder, so that a draft model, or one that is loaded later, is not taken for another one."""
     of_host: Mapping[str, Any] = field(default_factory=dict)
+    wants_group: bool = True
+    """False if each rank shall load for itself."""
 
 
 def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
@@ -38,9 +42,12 @@ def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
     names = config.get(NAMES, {})
     if not isinstance(names, Mapping):
         raise UsageError(f"{NAMES} in {PLACE} got {type(names).__name__}", "Leave it out: fastload sets it itself")
+    wants_group = config.get(GROUP, True)
+    if not isinstance(wants_group, bool):
+        raise UsageError(f"{GROUP} in {PLACE} got {type(wants_group).__name__}", "Write true or false")
     of_host = {key: value for key, value in config.items() if key in _OF_HOST}
-    settings = {key: value for key, value in config.items() if key not in _OF_HOST and key != NAMES}
+    settings = {key: value for key, value in config.items() if key not in _OF_HOST | {NAMES, GROUP}}
     options = parse_options(settings, PLACE)
     if download_dir is not None and options.local is None:
         options = replace(options, local=os.path.abspath(os.path.expanduser(download_dir)))
-    return ExtraConfig(options=options, names=names, of_host=of_host)
+    return ExtraConfig(options=options, names=names, of_host=of_host, wants_group=wants_group)

@@ -12,7 +12,7 @@ from fastload.errors import GroupError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.request import Request
 

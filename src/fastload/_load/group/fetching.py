@@ -9,7 +9,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.checkpoint import Fetched, fetch
+from fastload._fetch.checkpoint import fetch
+from fastload._fetch.fetched import Fetched
 from fastload._fetch.resolve import parse_model
 from fastload.errors import ModelNotFoundError, NetworkError
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from fastload._group.communicator import Communicator
 from fastload._load.group.agree import check_content, check_terms, digest_of, terms_of
+from fastload._load.group.attending import patience_s
 from fastload._load.group.dividing import Common, Wish, find_common
 from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
@@ -18,7 +19,7 @@ from fastload.report import GroupReport, RankReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastload._fetch.checkpoint import Fetched
+    from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._group.meeting import Seat
     from fastload._load.group.exchange import Tee
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from fastload._plan.plan import Plan
     from fastload._verify.manifest import ManifestFile
 
-_PATIENCE_S = 300.0
-"""How long the first ones wait for the last one to call, where no deadline says otherwise."""
+UNDIVIDED_READERS = frozenset({"mmap", "gds"})
+"""Asked for by name, these leave nothing that could be sent from rank to rank: that passes through host memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,10 @@ class Party:
 
         Raises:
             GroupError: one does not come.
-            UnsupportedError: the readers cannot serve a group.
         """
-        if request.settings.reader in {"mmap", "gds"}:
-            hint = 'What is sent from rank to rank passes through host memory: use reader="auto"'
-            raise UnsupportedError(f'reader="{request.settings.reader}" cannot be divided over ranks', hint)
-        left_s = request.deadline.left_s
         self._request = request
         self._reads: dict[int, bool] = {}
-        self.communicator = Communicator(seat, patience_s=_PATIENCE_S if left_s is None else left_s)
+        self.communicator = Communicator(seat, patience_s=patience_s(request.deadline))
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +84,13 @@ class Party:
 
         Raises:
             GroupError: they are not, or somebody failed.
+            UnsupportedError: the reader that was asked for cannot serve a group.
             FastloadError: as :func:`~fastload._load.group.fetching.fetch_together`.
         """
+        reader = self._request.settings.reader
+        if reader in UNDIVIDED_READERS:
+            hint = 'What is sent from rank to rank passes through host memory: use reader="auto"'
+            raise UnsupportedError(f'reader="{reader}" cannot be divided over ranks', hint)
         check_terms(self.communicator.gather(terms_of(self._request, verb, device)))
         found = fetch_together(self.communicator, self._request, weighed)
         self._reads = found.reads

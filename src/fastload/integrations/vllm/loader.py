@@ -18,12 +18,13 @@ import torch
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.platforms import current_platform
 
-from fastload._fetch.checkpoint import Source
+from fastload._fetch.fetched import Source
 from fastload._load import engine
 from fastload._load.api import inspect
 from fastload._load.request import Request
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
+from fastload.integrations.vllm.company import Company, Occasion, find_company
 from fastload.integrations.vllm.names import find_folder, find_model, match_files
 from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
 from fastload.integrations.vllm.room import Room, fit
@@ -52,6 +53,7 @@ class FastloadLoader(DefaultModelLoader):
         own.model_loader_extra_config = dict(self._extra.of_host)
         super().__init__(own)
         self._streams: list[Stream] = []
+        self._loaded_config: Any | None = None
 
     def download_model(self, model_config: Any) -> None:
         """Bring the model up, so that it can be loaded at once."""
@@ -64,6 +66,7 @@ class FastloadLoader(DefaultModelLoader):
         """
         with ExitStack() as closing:
             closing.callback(self._close)
+            self._loaded_config = model_config
             super().load_weights(model, model_config)
             for opened in self._streams:
                 for _ in opened:
@@ -73,6 +76,7 @@ class FastloadLoader(DefaultModelLoader):
         for opened in self._streams:
             opened.close()
         self._streams.clear()
+        self._loaded_config = None
 
     def _get_weights_iterator(self, source: Any) -> Tensors:
         if self.load_config.safetensors_load_strategy == "torchao":
@@ -102,21 +106,39 @@ class FastloadLoader(DefaultModelLoader):
 
     def _read(self, source: Any, found: Model) -> Tensors:
         rank = find_rank()
-        options = share_pages(rank, self._extra.options)
+        company = self._find_company() if rank.count > 1 else Company()
+        options = self._extra.options if company.group is not None else share_pages(rank, self._extra.options)
         inspection = inspect(**found._asdict(), options=options)
         device, room = _target_device(), Room(decide_settings(options, {}))
         if device.type == "cuda":
             room = fit([facts.nbytes for facts in inspection.tensors.values()], room.settings)
         place = Source(found.model, found.subfolder, None, found.revision)
-        for part in stagger(rank, inspection, wanted_tensors(self, source, inspection)):
+        wanted = wanted_tensors(self, source, inspection)
+        for part in [wanted] if company.group is not None else stagger(rank, inspection, wanted):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
-            request = Request(place, part, None, progress, room.settings, host_above_bytes=room.host_above_bytes)
-            # All ranks read all: here is the place for `group=`, were they to read each byte once.
+            request = Request(
+                place,
+                part,
+                None,
+                progress,
+                room.settings,
+                group=company.group,
+                host_above_bytes=room.host_above_bytes,
+            )
             opened = engine.stream(request, device)
             self._streams.append(opened)
             for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
                 yield tensor
-            tell(opened.report, rank)
+            tell(opened.report, rank, company.why_alone)
+
+    def _find_company(self) -> Company:
+        occasion = Occasion(
+            model_config=self._loaded_config,
+            local_experts=self.local_expert_ids,
+            reader=decide_settings(self._extra.options, {}).reader,
+            wants_group=self._extra.wants_group,
+        )
+        return find_company(occasion)
 
 
 def _target_device() -> torch.device:

@@ -40,12 +40,18 @@ class RankProgress:
         _log.info(line, self._rank.number, done_bytes / 1e9, share * 100, rate, waited)
 
 
-def tell(report: Report, rank: Rank) -> None:
-    """One line on what was done, from rank 0."""
+def tell(report: Report, rank: Rank, why_alone: str | None = None) -> None:
+    """One line on what was done, from rank 0.
+
+    Args:
+        report: of the load.
+        rank: this one.
+        why_alone: why ranks that could have shared the reading did not.
+    """
     level = logging.INFO if rank.number == 0 else logging.DEBUG
     _log.log(
         level,
-        "%.3g GB from %s in %.2f s (%.2f GB/s), evidence %s (%s), reader %s; bound by %s",
+        "%.3g GB from %s in %.2f s (%.2f GB/s), evidence %s (%s), reader %s; bound by %s%s",
         report.bytes / 1e9,
         report.tier,
         report.seconds,
@@ -54,4 +60,12 @@ def tell(report: Report, rank: Rank) -> None:
         report.evidence_reason,
         report.reader,
         report.bottleneck,
+        _describe_ranks(report, why_alone),
     )
+
+
+def _describe_ranks(report: Report, why_alone: str | None) -> str:
+    if report.group is None:
+        return "" if why_alone is None else f"; each rank reads for itself: {why_alone}"
+    read = " + ".join(f"{each.bytes_read / 1e9:.3g}" for each in report.group.ranks)
+    return f"; {report.group.size} ranks read {read} GB from storage; {report.group.reason}"

@@ -1,0 +1,66 @@
+"""A checkpoint in a folder: its files chosen, and their headers read and proven."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastload._fetch.damage import check_named, find_damage
+from fastload._fetch.fetched import Fetched, Source
+from fastload._format.checkpoint import Shard, build_checkpoint
+from fastload._read.file import read_ahead, read_header
+from fastload._store.directory import find_files
+from fastload.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fastload._fetch.evidence import Evidence
+    from fastload._read.file import ProveBlock
+    from fastload._read.tally import ProofTally
+
+_AHEAD = 16
+
+
+def fetch_folder(
+    source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally, go_on: Callable[[], None]
+) -> Fetched:
+    """The checkpoint in the folder ``path`` of ``tier``; ``go_on`` raises when it is time to give up.
+
+    Raises:
+        IntegrityError: a file is not what ``evidence`` says.
+        FormatError: it is no checkpoint.
+    """
+    prove = evidence.prover(tally) if evidence.has_some_blocks else None
+    try:
+        files = find_files(
+            path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
+        )  # fmt: skip
+        shards = list(_read_shards(files.shards, prove, go_on))
+        check_named(evidence, files, source.variant)
+        checkpoint = build_checkpoint(shards, files.index)
+    except FormatError as exc:
+        damage = find_damage(evidence, exc)
+        if damage is not None:
+            raise damage from exc
+        raise
+    return Fetched(
+        checkpoint=checkpoint,
+        name=source.name,
+        folder=files.folder,
+        root=path,
+        tier=tier,
+        evidence=evidence,
+        tally=tally,
+    )
+
+
+def _read_shards(
+    shards: Sequence[tuple[str, str]], prove: ProveBlock | None, go_on: Callable[[], None]
+) -> Iterator[Shard]:
+    """By name and path. A header that is proven is read with the block around it, of several shards at once."""
+    for number, (name, path) in enumerate(shards):
+        go_on()
+        if prove is not None and number % _AHEAD == 0:
+            for _, ahead in shards[number : number + _AHEAD]:
+                read_ahead(ahead)
+        yield Shard(name, path, *read_header(path, prove))

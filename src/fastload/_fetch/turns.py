@@ -1,0 +1,62 @@
+"""Whose turn it is: one brings a model, a few copy from a mount at once, and whoever waits says for whom."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from fastload._store.layout import lease_folder
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.wait import wait_hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fastload._fetch.source import Meant
+    from fastload._fetch.warmrequest import WarmRequest
+    from fastload._store.lease.holder import Holder
+    from fastload._store.lease.lease import Lease
+    from fastload._store.offer import Offer
+
+_TELL_EVERY_S = 10.0
+
+
+class Turns:
+    """The leases that one ``warm`` waits for."""
+
+    def __init__(self, request: WarmRequest, check: Callable[[], None]) -> None:
+        """``check`` raises when it is time to give up."""
+        self._request = request
+        self._check = check
+
+    @contextmanager
+    def bringing(self, folder: str, meant: Meant, is_done: Callable[[], bool]) -> Iterator[Lease | None]:
+        """The right to be the one who brings it, by a lease in ``folder``; None once ``is_done``."""
+        lease = self._wait(folder, [meant.repo.replace("/", "--")], f"warming {meant.candidate}", is_done)
+        with lease or nullcontext():
+            yield lease
+
+    @contextmanager
+    def copying(self, offer: Offer) -> Iterator[None]:
+        """One of the few places of those who copy from a shared tier at once."""
+        if self._request.slots is None or not offer.tier.startswith("shared:"):
+            yield
+            return
+        folder = lease_folder(offer.tier.removeprefix("shared:"))
+        names = [f"slot-{number}" for number in range(self._request.slots)]
+        lease = self._wait(folder, names, f"copying {offer.repo}", lambda: False)
+        with lease or nullcontext():
+            yield
+
+    def _wait(self, folder: str, names: list[str], what: str, is_done: Callable[[], bool]) -> Lease | None:
+        told: dict[str, float] = {}
+
+        def tell(holder: Holder) -> None:
+            self._check()
+            now_s = time.monotonic()
+            if now_s - told.get(holder.id, float("-inf")) >= _TELL_EVERY_S:
+                told[holder.id] = now_s
+                self._request.tell(f"waiting for {holder}")
+
+        return wait_hold(folder, names, what, LeaseTimes(), is_done=is_done, tell=tell)

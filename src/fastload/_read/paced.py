@@ -1,0 +1,58 @@
+"""Readers that wait before each read, so that a load leaves others their share of a line or a mount."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastload._read.choose import Choice
+    from fastload._read.reader import File, Reader
+
+    Wait = Callable[[int], None]
+    """Returns when so many bytes may be read."""
+
+
+def paced(choice: Choice, wait: Wait) -> Choice:
+    """``choice``, each read of which waits for its turn; how many at once the disk wants cannot be told by them."""
+
+    def open_paced(file: File) -> PacedReader:
+        return PacedReader(choice.open(file), file.identity.size, wait)
+
+    return replace(
+        choice, open=open_paced, reason=f"{choice.reason}; held to max_rate", is_tunable=False, is_paced=True
+    )  # fmt: skip
+
+
+class PacedReader:
+    """A wrapper with the reader's own protocol; see :class:`~fastload._read.reader.Reader`."""
+
+    def __init__(self, reader: Reader, file_bytes: int, wait: Wait) -> None:
+        self._reader = reader
+        self._file_bytes = file_bytes
+        self._wait = wait
+
+    @property
+    def name(self) -> str:
+        """Another one once the reader below falls back."""
+        return self._reader.name
+
+    @property
+    def alignment_bytes(self) -> int:
+        """As ``name``."""
+        return self._reader.alignment_bytes
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._wait(min(sum(map(len, buffers)), self._file_bytes - offset))
+        self._reader.read_into(offset, buffers)
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.check_path()
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.close()

@@ -1,0 +1,26 @@
+"""Neighbours: a sample of what ``make test-faults`` does longer."""
+
+from __future__ import annotations
+
+from arena import in_memory
+from neighbours import look_on, remove_under_loads, wake_zombies
+from workers import TORCH, Worker
+
+
+def test_a_zombie_damages_nothing() -> None:
+    with Worker() as worker, in_memory() as folder:
+        wake_zombies(worker, folder, 1).check()
+
+
+def test_removal_under_a_load() -> None:
+    with Worker(TORCH) as worker, in_memory() as folder:
+        row = remove_under_loads(worker, folder, 3)
+        row.check()
+        assert row.ends["load: right"]
+
+
+def test_readers_see_all_or_nothing() -> None:
+    with Worker(TORCH) as worker, in_memory() as folder:
+        row = look_on(worker, folder, 2_000)
+        row.check()
+        assert row.ends["whole"] and row.ends["absent"]

@@ -1,0 +1,70 @@
+"""``max_rate`` holds a load back that reads from a lower tier, and no other one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+from fastload import DeadlineError, Options
+from hub_server import HubServer, Repo
+from models import MIB, assert_same
+from proven_models import REPO, Model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RATE = 5 * MIB
+LEAST_S = 1.6
+"""Two shards of 5 MiB at that rate, less the burst that it begins with and what headers take."""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+def _timed(model: Model, options: Options) -> tuple[float, fastload.Weights]:
+    begin_s = time.monotonic()
+    weights = fastload.load(REPO, options=options)
+    taken_s = time.monotonic() - begin_s
+    assert_same(weights, model.tensors)
+    return taken_s, weights
+
+
+def test_a_load_from_the_hub_is_held_back(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HubServer({REPO: Repo(model.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        taken_s, weights = _timed(model, Options(local=str(model.local), max_rate=RATE, write_through="off"))
+    assert weights.report.tier == "hub"
+    assert taken_s >= LEAST_S
+    assert "max_rate" in weights.report.reader_reason
+
+
+@pytest.mark.parametrize("reader", ["auto", "direct", "buffered", "mmap"])
+def test_a_load_from_a_mount_is_held_back_and_from_the_local_tier_is_not(model: Model, reader: str) -> None:
+    model.warmed()
+    options = replace(model.options, max_rate=RATE, reader=reader)
+    taken_s, weights = _timed(model, options)
+    assert weights.report.tier == "local"
+    assert taken_s < LEAST_S
+    assert "max_rate" not in weights.report.reader_reason
+    elsewhere = replace(options, local=str(model.local.parent / "other"), write_through="off")
+    taken_s, weights = _timed(model, elsewhere)
+    assert weights.report.tier == f"shared:{model.shared}"
+    assert taken_s >= LEAST_S
+    assert "max_rate" in weights.report.reader_reason
+
+
+def test_what_waits_for_its_turn_ends_with_the_load(model: Model, leaks_nothing: None) -> None:
+    model.warmed()
+    options = replace(model.options, local=str(model.local.parent / "other"), max_rate="1Ki", write_through="off")
+    with pytest.raises(DeadlineError):
+        fastload.load(REPO, options=replace(options, deadline="1s"))
+    for thread in threading.enumerate():
+        if thread.name.startswith("fastload-"):
+            thread.join(10)  # it would take hours
