@@ -18,7 +18,19 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 
 
 def test_some_of_the_calls() -> None:
-    calls = ("pwrite64", "fallocate", "fsync", "mkdir", "rename", "symlink", "unlink", "preadv2", "read")
+    calls = (
+        "clone3",
+        "write",
+        "pwrite64",
+        "fallocate",
+        "fsync",
+        "mkdir",
+        "rename",
+        "symlink",
+        "unlink",
+        "preadv2",
+        "read",
+    )
     with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
         fail_calls(place, calls, every=37).check()
 

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _TESTS = Path(__file__).parents[1]
-_COMMAND = ("fastload.cli", "fastload._fetch.warm", "fastload._store.hub.tier", "huggingface_hub", "blake3", "forge")
+_COMMAND = (
+    "fastload.cli.entry",
+    "fastload._fetch.warm",
+    "fastload._store.hub.tier",
+    "huggingface_hub",
+    "blake3",
+    "forge",
+)
 TORCH = ("fastload._load.api", "fastload._load.stream", "torch", "safetensors.torch", "numpy")
 """What a worker imports besides, whose work loads."""
 _FOLDERS = ("../src", "", "faults", "load")

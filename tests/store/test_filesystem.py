@@ -1,0 +1,43 @@
+"""What the system's refusals become."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from fastload._store.filesystem import translate_write
+from fastload._store.refusal import system_refusals
+from fastload.errors import MemoryBudgetError, NoSpaceError, NotWritableError, StoreError
+
+
+def refused(code: int, path: str | None = None) -> OSError:
+    return OSError(code, os.strerror(code), path)
+
+
+@pytest.mark.parametrize("path", ["stdout", "/nowhere/at/all", "relative/path"])
+def test_what_may_not_be_written_may_have_any_name(path: str) -> None:
+    error = translate_write(path, refused(errno.EACCES))
+    assert isinstance(error, NotWritableError)
+    assert "Permission denied" in error.reason
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (refused(errno.ESTALE, "/mnt/models"), StoreError),
+        (refused(errno.ENOMEM), StoreError),
+        (refused(errno.ENOSPC, "/mnt/models"), NoSpaceError),
+        (MemoryError(), MemoryBudgetError),
+    ],
+)
+def test_what_nobody_expected_is_ours(raw: Exception, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught, system_refusals():
+        raise raw
+    assert caught.value.__cause__ is raw
+
+
+def test_who_reads_our_output_may_leave() -> None:
+    with pytest.raises(BrokenPipeError), system_refusals():
+        raise BrokenPipeError
