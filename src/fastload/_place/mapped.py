@@ -18,6 +18,7 @@ from fastload._plan.layout import NOWHERE
 from fastload._read.file import translate
 from fastload._read.populate import map_file
 from fastload._read.pread import check_path
+from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from fastload._format.header import TensorInfo
     from fastload._plan.plan import Plan
     from fastload._read.reader import File
+
+_HINT = 'Use reader="auto", which reads'
 
 
 class MappedPlacer(HostPlacer):
@@ -56,6 +59,10 @@ class MappedPlacer(HostPlacer):
         try:
             copy_own_memory(copy, buffer)
         except OSError as exc:
+            if exc.errno not in (errno.EIO, errno.EFAULT):
+                raise UnsupportedError(
+                    f'reader="mmap" must copy here, by {exc.filename}: {exc.strerror}', _HINT
+                ) from exc
             check_path(file)  # says that it is shorter, where that is why
             raise translate(file.path, OSError(errno.EIO, os.strerror(errno.EIO))) from exc
         check_path(file)

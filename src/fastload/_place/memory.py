@@ -27,7 +27,7 @@ def map_anonymous(nbytes: int) -> memoryview:
         MemoryBudgetError: the kernel has no address space or commit charge left.
     """
     slack = _HUGE_PAGE_BYTES if nbytes >= _HUGE_PAGE_BYTES else 0
-    mapping = map_private(nbytes + slack)
+    mapping = map_private(nbytes, slack_bytes=slack)
     if not slack:
         return memoryview(mapping)
     with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong

@@ -11,14 +11,14 @@ from fastload.errors import MemoryBudgetError
 _HINT = "Raise ulimit -v or vm.overcommit_memory, or load fewer tensors (tensors=)"
 
 
-def map_private(nbytes: int) -> mmap.mmap:
-    """Zeroed private memory, of whole pages.
+def map_private(nbytes: int, *, slack_bytes: int = 0) -> mmap.mmap:
+    """Zeroed private memory, of whole pages: ``nbytes``, and the slack in which to place them.
 
     Raises:
         MemoryBudgetError: the kernel has no address space or commit charge left.
     """
     try:
-        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, nbytes + slack_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as exc:
         raise address_space_refusal(nbytes) from exc
 
