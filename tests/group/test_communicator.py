@@ -86,6 +86,16 @@ def test_whoever_has_left_is_not_waited_for(ranks: list[Communicator]) -> None:
     assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
 
 
+def test_a_farewell_may_be_heard_after_the_connection_broke(ranks: list[Communicator]) -> None:
+    """Weights and words have connections of their own, and which of two ends is seen first is chance."""
+    assert not ranks[0].has_left(1)
+    later = threading.Timer(0.2, ranks[1].leave)
+    later.start()
+    assert ranks[0].had_left(1)
+    later.join()
+    assert not ranks[0].had_left(2)
+
+
 @pytest.mark.parametrize(("rank", "missing"), [(0, "ranks 1, 2 did not come"), (1, "rank 0 did not come")])
 def test_a_rank_that_does_not_come_is_named(store: HashStore, leaks_nothing: None, rank: int, missing: str) -> None:
     begin_s = time.monotonic()

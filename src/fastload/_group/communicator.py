@@ -72,6 +72,10 @@ class Communicator:
         """See :meth:`~fastload._group.control.Control.has_left`."""
         return self._control.has_left(peer)
 
+    def had_left(self, peer: int) -> bool:
+        """See :meth:`~fastload._group.control.Control.had_left`."""
+        return self._control.had_left(peer)
+
     def leave(self) -> None:
         """See :meth:`~fastload._group.control.Control.leave`."""
         self._control.leave()

@@ -97,6 +97,12 @@ class Control:
         """True if it wants no more tensors."""
         return peer in self._left
 
+    def had_left(self, peer: int) -> bool:
+        """After a connection to ``peer`` broke: True if it wanted no more tensors; a moment later that may be heard."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None or peer in self._left | self._gone, BEAT_S)
+        return peer in self._left
+
     def fail(self, error: BaseException) -> None:
         """This rank cannot go on: tell the others why, unless they know better."""
         if isinstance(error, GroupError):

@@ -74,7 +74,7 @@ class Exchange:
                 outgoing.send(number, select(buffers, extent, parcel.ranges))
             except OSError as exc:
                 outgoing.close()
-                if not self._communicator.has_left(parcel.rank):
+                if not self._communicator.had_left(parcel.rank):
                     raise self._communicator.blame(parcel.rank) from exc
         self._communicator.check()
 
@@ -100,7 +100,7 @@ class Exchange:
 
     def explain_end(self, source: int) -> LeftError | GroupError:
         """Why nothing comes from ``source`` any more."""
-        is_over = self._has_left or self._communicator.has_left(source)
+        is_over = self._has_left or self._communicator.had_left(source)
         return LeftError() if is_over else self._communicator.blame(source)
 
     def fail(self, error: BaseException) -> None:
