@@ -20,6 +20,8 @@ import disk
 import leaks
 import memory_group
 import network
+import preload
+import short
 from arena import SOURCES, arena, in_memory
 from changed import change_under_loads
 from fuzz import doors, fuzz, hub_doors
@@ -102,13 +104,21 @@ def _networked(_share: float) -> Iterator[Row]:
         yield network.break_network(worker, folder)
     with Worker(TORCH) as worker, in_memory() as folder:
         yield network.lose_names(worker, folder)
-    if reason := network.why_no_clock():
+    if reason := preload.why_none():
         yield Row(f"a clock that jumps: not run here: {reason}")
         return
-    with in_memory() as folder, Worker(TORCH, preload=network.build_clock(folder)) as worker:
+    with in_memory() as folder, Worker(TORCH, preload=preload.build_library(folder, network.CLOCK)) as worker:
         row = network.break_network(worker, folder, network.CASES[:2])
         row.what = f"a clock that jumps by days, and {row.what}"
         yield row
+
+
+def _halved(_share: float) -> Iterator[Row]:
+    if reason := preload.why_none():
+        yield Row(f"reads and writes that do less: not run here: {reason}")
+        return
+    with in_memory() as folder, Worker(TORCH, preload=preload.build_library(folder, short.SHIM)) as worker:
+        yield short.do_less(worker, folder)
 
 
 def _refused(_share: float) -> Iterator[Row]:
@@ -155,7 +165,7 @@ def main() -> int:
     asked = parser.parse_args()
     os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody asks the real hub
     rows: list[Row] = []
-    for part in (_killed, _powerless, _refused, _networked, _crowded, _changed, _bounded, _leaking, _fuzzed, _modelled):
+    for part in (_killed, _powerless, _refused, _halved, _networked, _crowded, _changed, _bounded, _leaking, _fuzzed, _modelled):
         for row in part(asked.share):
             rows.append(row)
             print(as_text([row]).splitlines()[-1], *row.wrong[:3], sep="\n    ", flush=True)  # noqa: T201

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -112,19 +110,6 @@ def lose_names(worker: Worker, folder: Path) -> Row:
             done = worker.run(word, REPO, "--deadline", _DEADLINE_S, environ=place.environ)
             row.add(word, f"exit {done.code}", None if done.code in {NETWORK, DEADLINE} else done.err[-400:])
     return row
-
-
-def build_clock(folder: Path) -> Path:
-    """A library whose clock jumps."""
-    source, library = folder / "clock.c", folder / "clock.so"
-    source.write_text(CLOCK)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-    return library
-
-
-def why_no_clock() -> str | None:
-    """Why there can be no such clock."""
-    return None if shutil.which("gcc") else "gcc is not installed"
 
 
 def _try(place: Arena, case: Case, word: str) -> tuple[str, str | None]:

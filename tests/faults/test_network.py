@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import preload
 from arena import in_memory
-from network import CASES, break_network, build_clock, why_no_clock
+from network import CASES, CLOCK, break_network
 from workers import TORCH, Worker
 
 
@@ -17,7 +18,7 @@ def test_some_ways() -> None:
 
 
 def test_a_clock_that_jumps() -> None:
-    if reason := why_no_clock():
+    if reason := preload.why_none():
         pytest.skip(reason)
-    with in_memory() as folder, Worker(TORCH, preload=build_clock(folder)) as worker:
+    with in_memory() as folder, Worker(TORCH, preload=preload.build_library(folder, CLOCK)) as worker:
         break_network(worker, folder, CASES[:1]).check()
