@@ -21,6 +21,7 @@ import leaks
 import memory_group
 import network
 import preload
+import roots
 import short
 from arena import SOURCES, arena, in_memory
 from changed import change_under_loads
@@ -157,6 +158,27 @@ def _modelled(share: float) -> Iterator[Row]:
     yield row
 
 
+def _astray(_share: float) -> Iterator[Row]:
+    with Worker(TORCH) as worker, in_memory() as folder:
+        yield roots.lead_astray(worker, folder)
+
+
+_PARTS = (
+    _killed,
+    _powerless,
+    _refused,
+    _halved,
+    _networked,
+    _crowded,
+    _changed,
+    _bounded,
+    _leaking,
+    _astray,
+    _fuzzed,
+    _modelled,
+)
+
+
 def main() -> int:
     """Run everything."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -165,7 +187,19 @@ def main() -> int:
     asked = parser.parse_args()
     os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody asks the real hub
     rows: list[Row] = []
-    for part in (_killed, _powerless, _refused, _halved, _networked, _crowded, _changed, _bounded, _leaking, _fuzzed, _modelled):
+    for part in (
+        _killed,
+        _powerless,
+        _refused,
+        _halved,
+        _networked,
+        _crowded,
+        _changed,
+        _bounded,
+        _leaking,
+        _fuzzed,
+        _modelled,
+    ):
         for row in part(asked.share):
             rows.append(row)
             print(as_text([row]).splitlines()[-1], *row.wrong[:3], sep="\n    ", flush=True)  # noqa: T201

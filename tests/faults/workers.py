@@ -88,7 +88,8 @@ class Worker:
     """
 
     def __init__(self, modules: Sequence[str] = (), preload: Path | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory()
+        self._temporary = tempfile.TemporaryDirectory()
+        self.folder = Path(self._temporary.name)
         self._count = 0
         paths = os.pathsep.join(str(_TESTS / name) for name in _FOLDERS)
         more = {"PYTHONPATH": paths} | ({"LD_PRELOAD": str(preload)} if preload else {})
@@ -108,7 +109,7 @@ class Worker:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
-        self._folder.cleanup()
+        self._temporary.cleanup()
 
     def ask(self, question: object) -> int:
         """What it answers."""
@@ -135,7 +136,7 @@ class Worker:
             leaves_nothing: success with threads or descriptors left is none.
         """
         self._count += 1
-        folder = Path(self._folder.name) / str(self._count)
+        folder = self.folder / str(self._count)
         folder.mkdir()
         job = {
             "work": work,

@@ -12,6 +12,7 @@ from fastload._read.again import drop_pages, read_again
 from fastload._read.file import identify, open_regular, read_fully
 from fastload._read.proof import Wanted
 from fastload._read.reader import PlainFile
+from fastload._store.directory import contained, containment_root
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload.errors import FormatError, IntegrityError, StoreError
 
@@ -71,7 +72,7 @@ class FileCheck:
             finding = whole(file, *self._evidence.explain_misnamed(file.path))
             return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=(finding,))
         try:
-            findings = tuple(check(path, file, healed))
+            findings = tuple(check(contained(path, containment_root(self._evidence.folder)), file, healed))
         except FormatError as exc:
             findings = (whole(file, exc.found, size_of(file)),)
         except StoreError as exc:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.damage import MEND_HINT, compare
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
+from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, remove_file, writing
 from fastload._store.manifest_folder import make_own_folder, write_own
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
@@ -159,7 +160,10 @@ def _write_in_folder(ours: str, manifest: Manifest) -> None:
 
 
 def _complete(evidence: Evidence, file: OfferedFile, proof: Proof) -> ManifestFile:
-    done = proof.files.get(file.path) or digest_file(os.path.join(evidence.folder, file.path), file, proof.go_on)
+    done = proof.files.get(file.path)
+    if done is None:
+        path = contained(os.path.join(evidence.folder, file.path), containment_root(evidence.folder))
+        done = digest_file(path, file, proof.go_on)
     return done if file.git_sha1 is not None else replace(done, git_sha1=None)
 
 

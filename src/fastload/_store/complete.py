@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastload._format.index import MAX_INDEX_BYTES, SHARD_SUFFIX, parse_index
 from fastload._read.file import read_header, read_small_file
+from fastload._store.directory import contained, containment_root
 from fastload.errors import FormatError, StoreError, quoted
 
 if TYPE_CHECKING:
@@ -50,16 +51,18 @@ def find_missing_by_structure(folder: str, there: Iterable[OfferedFile]) -> Iter
         if _ANY_INDEX.fullmatch(path):
             yield from _missing_of_index(folder, path, sizes)
     yield from _missing_numbers([*weights, *foreign])
+    root = containment_root(folder)
     for path in weights:
         try:
-            read_header(os.path.join(folder, path))
+            read_header(contained(os.path.join(folder, path), root))
         except FormatError as exc:
             yield f"{quoted(path)}: {exc.found}, expected {exc.expected}"
 
 
 def _missing_of_index(folder: str, path: str, sizes: Mapping[str, int]) -> Iterator[str]:
     try:
-        index = parse_index(read_small_file(os.path.join(folder, path), MAX_INDEX_BYTES), path=path)
+        place = contained(os.path.join(folder, path), containment_root(folder))
+        index = parse_index(read_small_file(place, MAX_INDEX_BYTES), path=path)
     except FormatError as exc:
         yield f"{quoted(path)}: {exc.found}, expected {exc.expected}"
         return

@@ -1,0 +1,20 @@
+"""Nothing outside the declared roots is ever opened."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from arena import in_memory
+from roots import lead_astray
+from workers import TORCH, Worker
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+def test_names_that_lead_out_lead_nowhere() -> None:
+    with Worker(TORCH) as worker, in_memory() as folder:
+        row = lead_astray(worker, folder)
+        row.check()
+        assert row.ends
