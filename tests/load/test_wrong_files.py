@@ -14,6 +14,15 @@ from hub_faults import WrongBytes
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import PLACES, READERS, REPO, Model
+from stored_models import (
+    COMMIT,
+    OTHER_COMMIT,
+    blob_name,
+    write_cache,
+    write_download_metadata,
+    write_folder,
+    write_tree,
+)
 from writing import INDEX_NAME
 
 if TYPE_CHECKING:
@@ -119,3 +128,60 @@ def test_an_index_from_the_hub_is_held_to_the_listing(model: Model, monkeypatch:
         hub.faults.add(WrongBytes(where), path=f"*{INDEX_NAME}", times=None)
         with pytest.raises(IntegrityError, match=INDEX_NAME):
             fastload.load(REPO, options=options)
+
+
+def _with_a_blob_of_another_revision(model: Model, tmp_path: Path) -> Path:
+    """One link leads to a blob that is right by its own name, and not the one that the listing of this commit names."""
+    (tmp_path / "other").mkdir()
+    other = Model(tmp_path / "other", seed=2).files[NAMES[1]]
+    folder = model.cached()
+    write_tree(folder, model.files)
+    blob = folder.parent.parent / "blobs" / blob_name(NAMES[1], other)
+    blob.write_bytes(other)
+    (folder / NAMES[1]).unlink()
+    (folder / NAMES[1]).symlink_to(os.path.relpath(blob, folder))
+    return folder
+
+
+def test_a_link_to_another_revisions_blob_contradicts_the_listing(model: Model, tmp_path: Path) -> None:
+    folder = _with_a_blob_of_another_revision(model, tmp_path)
+    assert refused(folder) == {NAMES[1]}
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(folder, record=True)
+    assert [finding.path for finding in caught.value.findings] == [NAMES[1]]
+
+
+def test_it_is_mended_by_whoever_has_the_right_one(model: Model, tmp_path: Path) -> None:
+    folder = _with_a_blob_of_another_revision(model, tmp_path)
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert [(finding.path, finding.repaired) for finding in found.findings] == [(NAMES[1], True)]
+    assert_same(fastload.load(folder, verify="require"), model.tensors)
+
+
+def test_a_newer_download_is_no_damage_of_what_was_recorded(
+    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The etags are of the newer files, the manifest of the older ones: it is not believed, and can be made anew."""
+    (tmp_path / "other").mkdir()
+    newer = Model(tmp_path / "other", seed=2)
+    folder = model.downloaded()
+    fastload.verify(folder, record=True)
+    write_folder(folder, newer.files)
+    write_download_metadata(folder, OTHER_COMMIT, newer.files)
+    weights = fastload.load(folder, verify="require")
+    assert_same(weights, newer.tensors)
+    assert weights.report.evidence == "etag"
+    assert "fastload verify" in caplog.text
+    assert fastload.verify(folder, record=True).recorded
+    weights = fastload.load(folder, verify="require")
+    assert_same(weights, newer.tensors)
+    assert weights.report.evidence == "manifest (recorded)"
+
+
+def test_verify_that_requires_evidence_wants_some(model: Model) -> None:
+    folder = write_folder(model.local.parent / "bare", model.files)
+    with pytest.raises(IntegrityError, match="require"):
+        fastload.verify(folder, options=Options(verify="require"))
+    assert fastload.verify(folder).evidence == "none"
+    assert fastload.verify(folder, record=True, options=Options(verify="require")).recorded

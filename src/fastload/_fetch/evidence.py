@@ -16,7 +16,7 @@ from fastload._fetch.damage import MEND_HINT, compare
 from fastload._read.file import translate, with_blob
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
-from fastload._store.folder_offer import offer_stored, offered_file, read_manifest_file
+from fastload._store.folder_offer import is_another, offer_stored, offered_file, read_manifest_file
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import is_ours_alone
@@ -39,6 +39,7 @@ KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "
 """Best first."""
 RECORDED_KIND = "manifest (recorded)"
 _log = logging.getLogger("fastload")
+_OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 _SNAPSHOT = re.compile(r"(?P<repo>.*/(?P<name>models--[^/]+))/snapshots/(?P<commit>[0-9a-f]{40})(?:/.*)?", re.DOTALL)
 
 
@@ -160,7 +161,7 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
         FormatError: its manifest is malformed.
     """
     recorded = _find_recorded(stored.folder) if stored.layout is None else None
-    if recorded is not None:
+    if recorded is not None and not _is_outdated(recorded, stored):
         kind = RECORDED_KIND if recorded.source == "recorded" else "manifest"
         files = {file.path: offered_file(file) for file in recorded.files}
         return Evidence(kind=kind, folder=stored.folder, files=files, is_closed=True, repair=repair)
@@ -182,8 +183,7 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
         return found
     contradiction = kept.find_contradiction(found.files.values())
     if contradiction is not None:
-        what = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
-        _log.warning(what, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
+        _log.warning(_OUTDATED, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
         return found
     listed = {file.path: offered_file(file) for file in kept.manifest.files}
     weights = [file for name, file in found.files.items() if name in listed and name.endswith(".safetensors")]
@@ -196,6 +196,16 @@ def may_be_known(stored: Stored) -> bool:
     if stored.layout is not None:
         return True
     return any(os.path.isdir(os.path.join(stored.folder, notes)) for notes in (OURS, DOWNLOADS))
+
+
+def _is_outdated(recorded: Manifest, stored: Stored) -> bool:
+    """True if notes of a download name other content than the manifest in the folder: one that came later."""
+    folder = stored.folder
+    files = offer_stored(stored).files if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
+    changed = next((file.path for file in files if is_another(file, recorded.find(file.path))), None)
+    if changed is not None:
+        _log.warning(_OUTDATED, os.path.join(folder, changed), "the manifest beside it", folder)
+    return changed is not None
 
 
 def _find_recorded(folder: str) -> Manifest | None:

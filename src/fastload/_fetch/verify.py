@@ -86,7 +86,8 @@ def verify(
         options: settings.
 
     Raises:
-        IntegrityError: something is not what it should be and was not mended; ``.findings`` has all of it.
+        IntegrityError: something is not what it should be and was not mended; ``.findings`` has all of it. Or the
+            setting ``verify`` is ``require``, and nothing is known of what is there.
         ModelNotFoundError: no folder has anything of it.
         SignatureError: ``signature_key`` is set, and its holder has not signed what is there.
         StoreError: it cannot be read, or a manifest cannot be written.
@@ -123,6 +124,9 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
     mending = Repair(stored, settings)
     with closing(mending):
         evidence = weigh_all(stored, mending, settings)
+        if settings.verify == "require" and evidence.kind == "none" and not wish.records:
+            hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
+            raise IntegrityError(stored.folder, 0, "nothing that proves it", "evidence, since verify is require", hint)
         files = _choose_files(stored, evidence, wish)
         restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
         workers = Workers(_THREADS, go_on)

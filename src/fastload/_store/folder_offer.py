@@ -12,7 +12,7 @@ from fastload._read.file import identify, read_small_file, translate
 from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained, containment_root
-from fastload._store.listing import list_files, read_download, with_digest
+from fastload._store.listing import list_files, read_download, read_tree, with_digest
 from fastload._store.offer import OfferedFile
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
@@ -75,12 +75,13 @@ def offer_stored(stored: Stored) -> FolderOffer:
     """
     layout = stored.layout
     manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
-    files = tuple(_with_name(stored, file) for file in list_files(stored.folder))
+    listed = {file.path: file for file in _read_listing(stored)} if manifest is None else {}
+    files = tuple(_as_listed(_with_name(stored, file), listed.get(file.path)) for file in list_files(stored.folder))
     unlisted: tuple[OfferedFile, ...] = ()
     misnamed: tuple[OfferedFile, ...] = ()
     evidence = "sha256" if layout is not None else "etag"
     if manifest is not None:
-        misnamed = tuple(file for file in files if _is_another(file, manifest.find(file.path)))
+        misnamed = tuple(file for file in files if is_another(file, manifest.find(file.path)))
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         files = tuple(map(offered_file, manifest.files))
         evidence = "manifest"
@@ -125,13 +126,34 @@ def offered_file(file: ManifestFile) -> OfferedFile:
     )  # fmt: skip
 
 
-def _is_another(named: OfferedFile, listed: ManifestFile | None) -> bool:
-    """True if the blob that is there is called by another digest than the manifest's."""
+def is_another(named: OfferedFile, listed: ManifestFile | None) -> bool:
+    """True if what is there is called by another digest than the manifest's."""
     if listed is None:
         return False
     return named.sha256 not in {None, listed.sha256} or (
         listed.git_sha1 is not None and named.git_sha1 not in {None, listed.git_sha1}
     )
+
+
+def _read_listing(stored: Stored) -> tuple[OfferedFile, ...]:
+    """What the hub's client has noted of the commit, if it has."""
+    if stored.layout is None or stored.commit is None:
+        return ()
+    return read_tree(stored.layout.tree(stored.commit)) or ()
+
+
+def _as_listed(file: OfferedFile, listed: OfferedFile | None) -> OfferedFile:
+    """A link says which blob somebody chose, the hub's listing which one belongs to the commit.
+
+    Of one algorithm only: of a large file some listings have nothing but the git-sha1 of the pointer to it.
+    """
+    if listed is None:
+        return file
+    if listed.sha256 is not None and file.git_sha1 is None:
+        return replace(file, sha256=listed.sha256)
+    if listed.git_sha1 is not None and file.git_sha1 is not None:
+        return replace(file, git_sha1=listed.git_sha1)
+    return file
 
 
 def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:
