@@ -455,3 +455,19 @@ def test_weights_that_git_itself_holds_are_proven_by_its_sha1(model: Model, tmp_
     flip(blob, len(content) - 1)
     with pytest.raises(IntegrityError, match="git_sha1"):
         fastload.load(snapshot)
+
+
+def test_the_manifest_of_a_first_load_leaves_out_what_no_load_reads(model: Model) -> None:
+    """Reading that would cost more than the load, and if it is damaged there would be no manifest ever."""
+    unread = {"original/consolidated.00.pth": b"pickled" * 1000, "pytorch_model.bin": b"too" * 1000}
+    folder = write_cache(model.local, REPO, COMMIT, {**model.files, **unread})
+    (folder / "pytorch_model.bin").resolve().write_bytes(b"bad" * 1000)
+    assert fastload.load(folder).report.evidence == "sha256"
+    fastload.load(REPO, options=model.options)
+    path = folder.parent.parent / ".fastload/manifests" / f"{COMMIT}.json"
+    named = parse_manifest(path.read_bytes(), path=str(path)).files
+    assert {file.path for file in named} == model.files.keys()
+    assert fastload.load(REPO, options=model.options).report.evidence == "manifest"
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(REPO, options=model.options)
+    assert [finding.path for finding in caught.value.findings] == ["pytorch_model.bin"]

@@ -23,7 +23,7 @@ from stored_models import (
     write_folder,
     write_tree,
 )
-from writing import INDEX_NAME
+from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,3 +185,14 @@ def test_verify_that_requires_evidence_wants_some(model: Model) -> None:
         fastload.verify(folder, options=Options(verify="require"))
     assert fastload.verify(folder).evidence == "none"
     assert fastload.verify(folder, record=True, options=Options(verify="require")).recorded
+
+
+@pytest.mark.parametrize("kind", ["sha256", "etag"])
+def test_weights_beside_that_nobody_knows_take_no_proof_from_those_that_are_loaded(model: Model, kind: str) -> None:
+    folder = PLACES[kind](model)
+    (folder / "adapter_model.safetensors").write_bytes(one_tensor())
+    weights = fastload.load(folder, verify="require")
+    assert_same(weights, model.tensors)
+    assert weights.report.evidence == kind
+    with pytest.raises(IntegrityError, match="nothing is known of the bytes"):
+        fastload.load(folder / "adapter_model.safetensors", verify="require")

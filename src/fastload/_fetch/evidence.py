@@ -55,7 +55,7 @@ class Evidence:
     is_closed: bool = False
     """True if these are all the files that there should be, as a manifest beside them says."""
     otherwise: str = "none"
-    """The kind of files without blocks, where ``kind`` is a manifest that does not name them."""
+    """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
     misnamed: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Evidence:
 
     def kind_of(self, file: OfferedFile) -> str:
         """What proves one file."""
-        if self.kind.startswith("manifest") and file.blocks is None:
+        if self.kind.startswith(("manifest", "none")) and file.blocks is None:
             return self.otherwise if self.otherwise != "sha256" else _kind_of_blobs([file])
         return self.kind
 
@@ -167,12 +167,13 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
         return Evidence(kind=kind, folder=stored.folder, files=files, is_closed=True, repair=repair)
     offer = offer_stored(stored)
     kind = _kind_of(stored, offer.files)
-    found = Evidence(kind=kind, folder=stored.folder, files={file.path: file for file in offer.files}, repair=repair)
+    files = {file.path: file for file in offer.files}
+    one_by_one = "etag" if stored.layout is None else "sha256"
+    found = Evidence(kind=kind, folder=stored.folder, files=files, otherwise=one_by_one, repair=repair)
     if kind == "manifest":
         unlisted = {file.path: file for file in offer.unlisted}
         misnamed = {file.path: blob_name(file) for file in offer.misnamed}
-        files = {**unlisted, **found.files}
-        return replace(found, files=files, is_closed=True, otherwise="sha256", misnamed=misnamed)
+        return replace(found, files={**unlisted, **files}, is_closed=True, misnamed=misnamed)
     return found if manifests is None else _with_kept(found, stored, manifests)
 
 

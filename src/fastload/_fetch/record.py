@@ -18,6 +18,7 @@ from fastload._store.admit.publish import write_manifest
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, remove_file, writing
 from fastload._store.manifest_folder import make_own_folder, write_own
+from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest, plain_commit
 from fastload._verify.path import OURS
@@ -71,11 +72,13 @@ def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: Ma
 def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: Proof) -> bool:
     """A manifest beside the blobs, where there is none; whether one is there that serves the next load.
 
-    It would not serve a load that a signature proves. One that is there says where the bytes came from.
+    It would not serve a load that a signature proves. One that is there says where the bytes came from. What no load
+    reads (``original/``, ``*.bin``) stays out of it: to read that now might cost more than the load did.
     """
     if stored.commit is None or evidence.kind == "signature" or os.path.isfile(layout.manifest(stored.commit)):
         return False
-    files = tuple(_complete(evidence, file, proof) for _, file in sorted(evidence.files.items()))
+    wanted = {file.path for file in Wish().choose(evidence.files.values())} | proof.files.keys()
+    files = tuple(_complete(evidence, evidence.files[name], proof) for name in sorted(wanted))
     try:
         make_folder(layout.ours("staging"))
         write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files))

@@ -126,7 +126,9 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         evidence = weigh_all(stored, mending, settings)
         if settings.verify == "require" and evidence.kind == "none" and not wish.records:
             hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
-            raise IntegrityError(stored.folder, 0, "nothing that proves it", "evidence, since verify is require", hint)
+            raise IntegrityError(
+                stored.folder, 0, "weights that nothing proves", "evidence, since verify is require", hint
+            )
         files = _choose_files(stored, evidence, wish)
         restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
         workers = Workers(_THREADS, go_on)
