@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import fastload
 from fastload import IntegrityError, Options, SignatureError, UsageError
 from fastload._verify.manifest import dump_manifest, parse_manifest
+from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import assert_same
 from proven_models import READERS, flip
@@ -229,3 +231,14 @@ def test_what_comes_from_the_hub_is_held_to_its_signature_too(
         assert fastload.load("org/name", options=key()).report.evidence == "signature"
         with pytest.raises(SignatureError):
             fastload.load("org/name", options=key("p521"))
+
+
+def test_what_a_signed_load_says_makes_it_cheaper(model: Path, tmp_path: Path) -> None:
+    report = fastload.load(model, options=key()).report
+    assert "in the order of each file" in report.evidence_reason
+    said = report.evidence_reason.partition("fastload ")[2]
+    words = said.replace(" DIR", f" {tmp_path / 'apart'}").replace(" KEY", f" {key().signature_key}")
+    assert main(shlex.split(words)) == 0
+    assert not (model / ".fastload").exists()
+    again = fastload.load(model, options=replace(key(), manifests=str(tmp_path / "apart"))).report
+    assert (again.evidence, "in parallel" in again.evidence_reason) == ("signature", True)

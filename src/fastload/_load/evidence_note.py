@@ -54,5 +54,5 @@ def _cure(proving: Proving, fetched: Fetched) -> str:
         return "; to hash in parallel: sign whole files by sha256, as model_signing sign does unless told otherwise"
     if fetched.remote is not None:
         return f"; to hash in parallel: fastload warm {name}"
-    apart = " --manifests DIR" if fetched.evidence.kind == "signature" else ""
+    apart = " --manifests DIR --signature-key KEY" if fetched.evidence.kind == "signature" else ""
     return f"; to hash in parallel: fastload verify {name} --record{apart}"

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 NONE = "none"
 OFF = "verify is off"
 """The reason for proving nothing, where the caller wanted nothing to be proven."""
-_HINT = "Make a manifest: fastload verify NAME --record (a signed model: with --manifests DIR); or ask for less proof"
+_HINT = (
+    "Make a manifest: fastload verify NAME --record (a signed model: with --manifests DIR --signature-key KEY); "
+    "or ask for less proof"
+)
 
 
 @dataclass(frozen=True, slots=True)
