@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engines import Engines
 
 REPO = "org/tiny"
-_READY_S = 600.0
+_READY_S = 240.0
 
 
 @contextmanager
