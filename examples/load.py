@@ -23,7 +23,7 @@ def main(model: str, device: str = "cpu") -> None:
     largest = max(fastload.stream(model, device=device), key=lambda item: item[1].nbytes)
     print(f"the largest is {largest[0]}: {largest[1].nbytes / 1e6:.1f} MB")
 
-    # Only some, and in another precision. What is not wanted is not read.
+    # Only some, and in another precision. Blocks of 4 MiB without anything wanted are not read.
     some = fastload.load(model, device=device, tensors=lambda name: name.endswith(".bias"), dtype="BF16")
     print(f"{len(some)} biases in BF16, {some.report.bytes_read / 1e6:.1f} MB read")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import fastload
 from fastload import Options
 from hub_faults import Drip
 from hub_server import HubServer, Repo
-from models import save_large
+from models import MIB, save_large
 from stored_models import COMMIT, write_cache
 
 if TYPE_CHECKING:
@@ -71,3 +72,13 @@ def test_what_is_left_to_do_when_all_is_read_is_the_callers(tmp_path: Path) -> N
     save_large(tmp_path, 20_000, 2)
     report = fastload.load(tmp_path, reader="buffered").report
     assert report.bound_by in ("caller", "plan", "resolve"), report.bottleneck
+
+
+def test_a_stream_that_was_closed_early_has_spent_no_more_than_its_time(tmp_path: Path) -> None:
+    save_large(tmp_path, 16, 8 * MIB)
+    for _ in range(12):
+        stream = fastload.stream(tmp_path)
+        next(stream)
+        stream.close()
+        shares = re.findall(r"(\d+)% of the workers", stream.report.bottleneck)
+        assert all(int(share) <= 100 for share in shares), stream.report.bottleneck

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 import fastload
-from models import MIB, save_large
+from models import MIB, save_large, save_sharded
 from writing import entry, shard_bytes
 
 if TYPE_CHECKING:
@@ -39,6 +40,26 @@ def _rewrite(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(60 * MIB)
         file.write(b"x" * 1000)
+
+
+@pytest.mark.parametrize("reader", ["auto", "direct", "buffered", "mmap"])
+@pytest.mark.parametrize("change", [_grow, _replace])
+def test_a_shard_that_changes_when_all_of_it_was_read(
+    tmp_path: Path, reader: str, change: Callable[[Path], None]
+) -> None:
+    """What follows may be of another revision than what was read of it."""
+    shards = {
+        f"model-0000{n}-of-00003.safetensors": {f"{n}.{k}": torch.zeros(MIB) for k in range(4)} for n in (1, 2, 3)
+    }
+    save_sharded(tmp_path, shards)
+    stream = fastload.stream(tmp_path, reader=reader, options=fastload.Options(staging_bytes=8 * MIB))
+    while next(stream)[0] != "3.0":
+        pass
+    path = tmp_path / "model-00001-of-00003.safetensors"
+    change(path)
+    with pytest.raises(fastload.IntegrityError) as caught, stream:
+        deque(stream, maxlen=0)
+    assert caught.value.path == str(path)
 
 
 @pytest.mark.parametrize("reader", ["auto", "direct", "buffered", "mmap"])

@@ -14,7 +14,9 @@ import torch
 
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline, Ways
+from fastload._load.proving import NONE
 from fastload._load.summary import describe_rank, summarise
+from fastload._read.pread import check_path
 from fastload._trace import CALLER_LANE, Span, Trace
 from fastload.errors import FastloadError, UsageError, escaped
 
@@ -191,6 +193,7 @@ class Stream:
         job.clock.enter("finish")
         pipeline.join(job.deadline)
         job.placer.finish()
+        _look_again(job)
         self._keep(job)
         if job.party is not None:
             self._group_report = job.party.end_together(describe_rank(job, job.party, job.exchange, self._begun_s))
@@ -273,6 +276,16 @@ class Stream:
             threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
         else:
             self.close()
+
+
+def _look_again(job: Job) -> None:
+    """Of what nothing proves, a shard that was read first may have become another revision's while the rest was read.
+
+    Ranks of a group may have the model from another machine: their paths say nothing.
+    """
+    if job.proving.evidence == NONE and job.fetched.remote is None and job.party is None:
+        for number in {extent.shard for extent in job.plan.extents}:
+            check_path(job.fetched.checkpoint.shards[number])
 
 
 def _let_go(job: Job, pipeline: Pipeline) -> None:

@@ -75,11 +75,16 @@ def _judge(job: Job) -> Verdict:
             stages=dict(job.clock.stages),
             busy_s=dict(job.busy.seconds),
             threads=job.lanes,
-            done_early_s=max(
-                (span.end_s - job.busy.last_s for span in job.clock.spans if span.name == "stream"), default=0.0
-            ),
+            # Never less than nothing: workers of a stream that was closed early end after it.
+            done_early_s=_done_early_s(job),
         )
     )
+
+
+def _done_early_s(job: Job) -> float:
+    """None where a stream was closed early: its workers end after it."""
+    stages = (span for span in job.clock.spans if span.name == "stream")
+    return max((0.0, *(span.end_s - job.busy.last_s for span in stages)))
 
 
 def describe_readers(sources: Sources, device_reads: DeviceReads | None) -> tuple[str, str]:
