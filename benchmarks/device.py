@@ -4,7 +4,7 @@
 
 Every step has a time limit and a process of its own, so that one failure costs one row; a step that the budget has no
 room for, or whose package is not there, is skipped by name. ``out/device.json`` is written after each step,
-``out/device.md`` and ``out/device.svg`` at the end. ``--device cpu`` is a rehearsal: what needs a GPU is skipped.
+``out/gpu-tests.txt`` after the tests, ``out/device.md`` and ``out/device.svg`` at the end. ``--device cpu`` is a rehearsal: what needs a GPU is skipped.
 """
 
 from __future__ import annotations
@@ -141,8 +141,9 @@ class Device:
         marked = [path for path in sorted((_ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
         command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *map(str, marked)]
         run = self._call(command, limit_s)
+        (self._out / "gpu-tests.txt").write_text(run.stdout + run.stderr)
         lines = run.stdout.strip().splitlines()
-        outcome = {"found": {"said": lines[-1] if lines else "", "output": lines[-40:]}}
+        outcome = {"found": {"said": lines[-1] if lines else ""}}
         return outcome if run.returncode == 0 else outcome | {"status": "failed", "why": lines[-1] if lines else ""}
 
     def _ask(self, step: str, limit_s: float, **facts: str) -> dict[str, Any]:

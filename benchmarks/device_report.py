@@ -72,7 +72,7 @@ def _format_load(who: tuple[str, str], turns: Sequence[Sequence[Sample]], ceilin
 def _tell(step: Mapping[str, Any]) -> str:
     if step["status"] != "ok":
         return f"{step['status']}: {step.get('why', '')}"
-    return ", ".join(f"{key} {value}" for key, value in step.get("found", {}).items() if key != "output") or "ok"
+    return ", ".join(f"{key} {value}" for key, value in step.get("found", {}).items()) or "ok"
 
 
 def _judge(loads: Mapping[tuple[str, str], Sequence[Sequence[Sample]]], ceiling: float | None) -> str:
