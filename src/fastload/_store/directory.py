@@ -18,7 +18,7 @@ from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
 if TYPE_CHECKING:
     from fastload._read.file import ProveWhole
 
-_VARIANT_INDEX = re.compile(r"\.safetensors\.index\.\w+\.json$")
+_VARIANT_INDEX = re.compile(r"\.safetensors\.index\.[\w-]+\.json$")
 _SNAPSHOT = re.compile(r"(?P<root>.*)/models--[^/]+/snapshots/[^/]+(?:/.*)?", re.DOTALL)
 """A snapshot in the hub's cache layout, whose files are links to blobs beside it, or elsewhere below the cache."""
 
