@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NUMBERED = re.compile(
     r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<rest>.*\.(?:safetensors|gguf))", re.DOTALL
 )
-_ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.\w+)?\.json", re.DOTALL)
+_ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.[\w-]+)?\.json", re.DOTALL)
 
 
 def find_missing_of_listing(there: Iterable[OfferedFile], named: Iterable[OfferedFile]) -> Iterator[str]:
