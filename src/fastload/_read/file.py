@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastload._budget import check_json_room
 from fastload._format.checkpoint import FileIdentity
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
 from fastload._verify.digest import BLOCK_BYTES
@@ -101,7 +102,7 @@ def _check_regular(path: str, status: os.stat_result) -> None:
 
 
 def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:
-    """The header of the shard ``path``; nothing is allocated before its length is known to be sane.
+    """The header of the shard ``path``; nothing is allocated before its length is known to be sane, and to fit.
 
     Args:
         path: absolute.
@@ -111,6 +112,7 @@ def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, Fil
         FormatError: it is malformed.
         StoreError: it cannot be read.
         IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse it would take more memory than there is.
     """
     descriptor = open_regular(path)
     try:
@@ -121,6 +123,7 @@ def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, Fil
         else:
             head.extend(min(BLOCK_BYTES, identity.size))
         length = parse_header_length(bytes(head.content[:LENGTH_BYTES]), path=path, file_bytes=identity.size)
+        check_json_room(length, path)
         head.extend(LENGTH_BYTES + length)
     except OSError as exc:
         raise translate(path, exc) from exc

@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastload._budget import check_json_room
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
 from fastload._format.select import ByIndex, select_files
 from fastload._read.file import read_small_file, translate
@@ -48,6 +49,7 @@ def find_files(
         StoreError: it cannot be read.
         UsageError: ``subfolder`` or ``variant`` do not fit.
         IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse the index would take more memory than there is.
     """
     if _is_folder(path):
         return _in_folder(_join(path, subfolder), variant, prove)
@@ -106,8 +108,22 @@ def _in_folder(folder: str, variant: str | None, prove: ProveWhole | None) -> Ch
 
 
 def _by_index(folder: str, path: str, prove: ProveWhole | None) -> CheckpointFiles:
-    index = parse_index(read_small_file(path, MAX_INDEX_BYTES, prove), path=path)
+    index = read_index(path, prove)
     return CheckpointFiles(folder, _locate(folder, index.shards), index)
+
+
+def read_index(path: str, prove: ProveWhole | None = None) -> Index:
+    """The index ``path``, which ``prove`` sees before it is believed.
+
+    Raises:
+        FormatError: it is malformed, or too large.
+        StoreError: it cannot be read.
+        IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse it would take more memory than there is.
+    """
+    raw = read_small_file(path, MAX_INDEX_BYTES, prove)
+    check_json_room(len(raw), path)
+    return parse_index(raw, path=path)
 
 
 def _locate(folder: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
