@@ -40,7 +40,7 @@ _HINTS = {
 }
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISFIFO, "a named pipe (FIFO)"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISBLK, "a block device"),
     (stat.S_ISCHR, "a character device"),
@@ -79,7 +79,7 @@ def open_regular(path: str, flags: int = 0) -> int:
         StoreError: it cannot be read.
     """
     try:
-        _check_regular(path, os.stat(path))
+        check_regular(path, os.stat(path))
         # O_NONBLOCK in case a FIFO took its place since: a plain open would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | flags)
     except OSError as exc:
@@ -87,14 +87,15 @@ def open_regular(path: str, flags: int = 0) -> int:
             raise  # these flags are refused here; the caller knows what that means
         raise translate(path, exc) from exc
     try:
-        _check_regular(path, os.fstat(descriptor))
+        check_regular(path, os.fstat(descriptor))
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _check_regular(path: str, status: os.stat_result) -> None:
+def check_regular(path: str, status: os.stat_result) -> None:
+    """Raise ``FormatError`` that says what ``path`` is, unless ``status`` is that of a regular file."""
     if stat.S_ISREG(status.st_mode):
         return
     kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")

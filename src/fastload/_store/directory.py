@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fastload._budget import check_json_room
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
 from fastload._format.select import ByIndex, select_files
-from fastload._read.file import read_small_file, translate
+from fastload._read.file import check_regular, read_small_file, translate
 from fastload._store.ref import is_spellable
 from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
 
@@ -51,7 +51,8 @@ def find_files(
         IntegrityError: what ``prove`` raises.
         MemoryBudgetError: to parse the index would take more memory than there is.
     """
-    if _is_folder(path):
+    status = _look_at(path)
+    if stat.S_ISDIR(status.st_mode):
         return _in_folder(_join(path, subfolder), variant, prove)
     if subfolder is not None or variant is not None:
         raise UsageError(f"{path!r} is a file: it has no subfolder and no variant", "Give the folder instead")
@@ -59,13 +60,14 @@ def find_files(
         return replace(_by_index(os.path.dirname(path), path, prove), is_chosen=True)
     if path.endswith(SHARD_SUFFIX):
         return CheckpointFiles(os.path.dirname(path), ((os.path.basename(path), path),), None, is_chosen=True)
+    check_regular(path, status)
     hint = "Give a folder, a .safetensors file or its .safetensors.index.json"
     raise FormatError(path, "a file of another kind", "safetensors weights", hint=hint)
 
 
-def _is_folder(path: str) -> bool:
+def _look_at(path: str) -> os.stat_result:
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        return os.stat(path)
     except OSError as exc:
         if exc.errno in _ABSENT and not os.path.islink(path):
             raise ModelNotFoundError(path, (path,), "Check the path, and that its volume is mounted") from exc
@@ -79,7 +81,7 @@ def _join(path: str, subfolder: str | None) -> str:
         raise UsageError(f"subfolder {subfolder!r} leads out of the model", "Give a folder inside it")
     joined = os.path.join(path, subfolder)
     try:
-        is_folder = _is_folder(joined)
+        is_folder = stat.S_ISDIR(_look_at(joined).st_mode)
     except ModelNotFoundError:
         is_folder = False
     if not is_folder:
