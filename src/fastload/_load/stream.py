@@ -168,6 +168,7 @@ class Stream:
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
+            needed = job.schedule.far_from(needed)
             begin_s = time.perf_counter()
             job.schedule.wait_placed(needed, job.progress.update)
             if job.busy.trace is not None:

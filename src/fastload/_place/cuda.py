@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from fastload._place.cuda_lane import CudaLane
-from fastload._place.cuda_memory import room_on
+from fastload._place.cuda_memory import Arena, Place, room_on
 from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
+from fastload._read.cuda_driver import load_driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ class CudaPlacer:
         self._slot_bytes = slot_bytes
         self._cast = cast
         self._digesting = digesting
-        self._home = torch.cuda.current_stream(device)
+        self._home = self._follower = torch.cuda.current_stream(device)
         self._allocate = allocate
         self._arenas = Arenas(plan.placements, self._allocate_at_home)
         self._lock = threading.Lock()
@@ -67,15 +68,15 @@ class CudaPlacer:
         """Let lanes take slots that are ready from ``ring``, before any is opened."""
         self._ring = ring
 
-    def _allocate_at_home(self, arena: int) -> tuple[torch.Tensor, torch.cuda.Event]:
-        """The arena, and the event after which its memory is free of what the caller's stream did with it before."""
+    def _allocate_at_home(self, arena: int) -> Arena:
         with torch.cuda.device(self._device), torch.cuda.stream(self._home):
             memory = self._allocate(arena)
-            return memory, self._home.record_event()
+            return Arena(memory, Place(memory.data_ptr(), arena in self.on_host), self._home.record_event())
 
     def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
+        load_driver().enter(self._device.index)
         go_near(self._device)
         lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting, self._ring)
         if trace is not None:
@@ -87,10 +88,10 @@ class CudaPlacer:
 
     def catch_up(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
-        current = torch.cuda.current_stream(self._device)
+        self._follower = torch.cuda.current_stream(self._device.index)
         with self._lock:
             for placed in self._placed:
-                current.wait_event(placed)
+                self._follower.wait_event(placed)
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
@@ -98,7 +99,7 @@ class CudaPlacer:
         if arena == NOWHERE:
             tensor = view_bytes(torch.empty(0, dtype=torch.uint8, device=self._device), info)
         else:
-            memory, _ = self._arenas.take(arena)
+            memory = self._arenas.take(arena).memory
             self._await(memory, arena)
             tensor = view_bytes(memory[offset : offset + info.nbytes], info)
         if self._cast is None or not is_castable(info):
@@ -114,7 +115,9 @@ class CudaPlacer:
             for event in placed:
                 event.synchronize()
             return
-        current = torch.cuda.current_stream(self._device)
+        current = torch.cuda.current_stream(self._device.index)
+        if current != self._follower:
+            self.catch_up()  # the caller has gone over to another stream since
         if current != self._home:
             memory.record_stream(current)
 
