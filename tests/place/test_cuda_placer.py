@@ -186,6 +186,28 @@ def test_memory_that_another_stream_still_reads_is_not_written(machine: Machine)
     assert [bytes(used.tolist()) for used, _ in consumer.used] == [stored_bytes(file, plan, n) for n in range(2)]
 
 
+def test_a_caller_who_goes_over_to_another_stream_finds_the_bytes(machine: Machine) -> None:
+    """Two tensors of one extent, taken under two streams: the second stream has to wait as well."""
+    file = file_of({"a": ("U8", [200]), "b": ("U8", [200])})
+    plan = plan_of(file, SMALL)
+    for seed in range(20):
+        machine.reseed(seed)
+        placer = placer_of(machine, plan)
+        lane = placer.open_lane()
+        for extent in plan.extents:
+            bring(file, extent, lane)
+        placer.catch_up()
+        taken = [placer.take(0)]
+        result = torch.empty(200, dtype=torch.uint8)
+        with machine.on(Stream(machine)):
+            taken.append(placer.take(1))
+            of, to = range_of(taken[1]), range_of(result)
+            machine.current.submit(partial(move, to, of), of, to)
+        machine.run_all()
+        lane.close()
+        assert bytes(result.tolist()) == stored_bytes(file, plan, 1)
+
+
 def test_large_tensors_own_their_storage_and_small_ones_share_aligned(machine: Machine) -> None:
     file = file_of({**MIXED, "large": ("BF16", [MIB // 2]), "after": ("U8", [5])})
     plan = plan_of(file, ON_DEVICE, extent_bytes=4 * MIB)
