@@ -148,6 +148,9 @@ class Event:
     def wait(self, stream: Stream | None = None) -> None:
         (stream or self.machine.current).wait_event(self)
 
+    def query(self) -> bool:
+        return self.point is None or self.point.is_reached
+
     def synchronize(self) -> None:
         if self.point is not None:
             self.machine.run_until(self.point)

@@ -84,6 +84,11 @@ class Schedule:
         """Bytes of all extents of which something stays here."""
         return self._ends[-1]
 
+    @property
+    def keeps_all(self) -> bool:
+        """True for a caller who lets go of nothing: reading need not wait for anything."""
+        return self._window_bytes is None
+
     def waits_for_others(self) -> bool:
         """True if nothing is left to be read here, and other ranks have not sent all."""
         return self._is_shared and not self._waiting
@@ -222,7 +227,7 @@ class Schedule:
 
     def far_from(self, number: int) -> int:
         """Up to which extent whoever needs ``number``, and keeps all, may as well wait at once: waking costs readers."""
-        if self._window_bytes is not None:
+        if not self.keeps_all:
             return number
         return min(self._count - 1, number // _AT_ONCE * _AT_ONCE + _AT_ONCE - 1)
 

@@ -188,6 +188,8 @@ class Stream:
             self._begun_s = time.perf_counter()
             job.clock.enter("stream")
             pipeline.start(job.lanes)
+            if job.schedule.keeps_all:
+                job.placer.make_ahead()
 
     def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""

@@ -102,6 +102,7 @@ class CudaLane:
         self._spans: StreamSpans | None = None
         self._entered: dict[int, Place] = {}
         """Arenas that this stream has waited for."""
+        self._waited_for: torch.cuda.Event | None = None
         self._turn = 0
         self._extent: Extent | None = None
         self._landing: LandingBuffer | None = None
@@ -194,7 +195,8 @@ class CudaLane:
 
     def _settle(self, slot: PinnedSlot) -> None:
         """Wait until ``slot`` is free, and what was in it has landed."""
-        slot.free.synchronize()
+        if not slot.free.query():  # mostly it is, and to wait would give up the GIL
+            slot.free.synchronize()
         pending = self._pending.pop(slot, None)
         if pending is None:
             return
@@ -256,7 +258,9 @@ class CudaLane:
     def _enter(self, arena: int) -> Place:
         """Its memory, which the stream may write to from here on."""
         _, place, usable = self._arenas.get(arena)
-        self._stream.wait_event(usable)
+        if usable is not self._waited_for:
+            self._stream.wait_event(usable)
+            self._waited_for = usable
         self._entered[arena] = place
         return place
 

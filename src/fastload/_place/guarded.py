@@ -53,6 +53,11 @@ class GuardedPlacer:
         with cuda_errors(self._device):
             self._placer.catch_up()
 
+    def make_ahead(self) -> None:
+        """See :class:`~fastload._place.placer.Placer`."""
+        with cuda_errors(self._device):
+            self._placer.make_ahead()
+
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
         with cuda_errors(self._device):

@@ -21,12 +21,19 @@ _ARGUMENTS = {
     "cuMemcpyHtoDAsync_v2": (ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
     "cuMemcpyDtoDAsync_v2": (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p),
     "cuMemcpyDtoHAsync_v2": (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p),
+    "cuLaunchKernel": (
+        ctypes.c_void_p,  # the function
+        *(ctypes.c_uint,) * 7,  # programs and threads, three numbers each, and bytes of shared memory
+        ctypes.c_void_p,  # the stream
+        ctypes.c_void_p,  # pointers to the arguments
+        ctypes.c_void_p,
+    ),
 }
 
 
 @cache
 def load_calls(kind: type[ctypes.CDLL]) -> Any:
-    """The driver's copies; ``kind`` is ``PyDLL``, which keeps the GIL, or ``CDLL``.
+    """The driver's calls; ``kind`` is ``PyDLL``, which keeps the GIL, or ``CDLL``.
 
     Raises:
         UnsupportedError: there is no driver.
@@ -48,19 +55,19 @@ class StreamQueue:
     def copy_in(self, to: int, of: int, nbytes: int, *, is_pinned: bool) -> None:
         """From host memory to the device."""
         library = self._brief if is_pinned else self._waiting
-        _check(library.cuMemcpyHtoDAsync_v2(to, of, nbytes, self.handle))
+        check(library.cuMemcpyHtoDAsync_v2(to, of, nbytes, self.handle))
 
     def copy_within(self, to: int, of: int, nbytes: int) -> None:
         """From one place on the device to another."""
-        _check(self._brief.cuMemcpyDtoDAsync_v2(to, of, nbytes, self.handle))
+        check(self._brief.cuMemcpyDtoDAsync_v2(to, of, nbytes, self.handle))
 
     def copy_out(self, to: int, of: int, nbytes: int, *, is_pinned: bool) -> None:
         """From the device to host memory."""
         library = self._brief if is_pinned else self._waiting
-        _check(library.cuMemcpyDtoHAsync_v2(to, of, nbytes, self.handle))
+        check(library.cuMemcpyDtoHAsync_v2(to, of, nbytes, self.handle))
 
 
-def _check(code: int) -> None:
-    """Raise what torch would, of which :mod:`~fastload._place.guarded` makes an error of ours."""
+def check(code: int) -> None:
+    """Raise what torch would for an error of the driver; of it :mod:`~fastload._place.guarded` makes one of ours."""
     if code:
-        raise RuntimeError(f"CUDA's driver answers a copy with error {code}")
+        raise RuntimeError(f"CUDA's driver answers a copy or a launch with error {code}")
