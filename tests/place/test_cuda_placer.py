@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from functools import partial
 from types import SimpleNamespace
@@ -61,9 +62,7 @@ def placer_of(
         nbytes = plan.arena_bytes[arena]
         return host_bytes(nbytes) if arena in large else allocate_on(DEVICE, nbytes)
 
-    placer = CudaPlacer(plan, allocate, DEVICE, slot_bytes=slot_bytes, cast=cast)
-    placer.on_host = frozenset(large)
-    return placer
+    return CudaPlacer(plan, allocate, DEVICE, slot_bytes=slot_bytes, cast=cast, on_host=frozenset(large))
 
 
 def nothing() -> None:
@@ -94,7 +93,7 @@ class Consumer:
             result = torch.empty(tensor.nbytes, dtype=torch.uint8)
             if tensor.nbytes:
                 of, to = range_of(tensor), range_of(result)
-                if self._plan.placements[self._next].arena in self._placer.on_host:
+                if self._plan.placements[self._next].arena in self._placer._on_host:
                     move(to, of)  # whoever has host memory reads it at once
                 else:
                     self._machine.current.submit(partial(move, to, of), of, to)
@@ -206,6 +205,41 @@ def test_a_caller_who_goes_over_to_another_stream_finds_the_bytes(machine: Machi
         machine.run_all()
         lane.close()
         assert bytes(result.tolist()) == stored_bytes(file, plan, 1)
+
+
+def test_memory_that_nobody_took_is_given_back_with_the_placer(machine: Machine) -> None:
+    """At once, and not when the collector comes by: it may be most of the device."""
+    file = file_of({"a": ("U8", [PAGE]), "b": ("U8", [PAGE])})
+    plan = plan_of(file, SMALL)
+    gc.disable()
+    try:
+        placer = placer_of(machine, plan, slot_bytes=2 * PAGE)
+        placer.make_ahead()
+        lane = placer.open_lane()
+        for extent in plan.extents:
+            bring(file, extent, lane)
+        lane.close()
+        del placer, lane
+        assert machine.live_bytes == 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_memory_made_ahead_is_the_same(machine: Machine, *, ahead: bool) -> None:
+    file = file_of({f"t{n}": ("U8", [PAGE]) for n in range(80)})
+    plan = plan_of(file, SMALL)
+    placer = placer_of(machine, plan)
+    lane = placer.open_lane()
+    placed = [bring(file, extent, lane) for extent in plan.extents[: len(plan.extents) // 2]]
+    if ahead:
+        placer.make_ahead()
+    for extent in plan.extents[len(placed) :]:
+        bring(file, extent, lane)
+    lane.close()
+    machine.run_all()
+    for number in range(80):
+        assert bytes(placer.take(number).tolist()) == stored_bytes(file, plan, number)
 
 
 def test_large_tensors_own_their_storage_and_small_ones_share_aligned(machine: Machine) -> None:

@@ -242,12 +242,10 @@ class CudaTarget:
                 slot_bytes=slot_bytes,
                 cast=self._keeping.cast,
                 digesting=None if self.digests is None else self.digests.open,
+                on_host=frozenset(n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes)),
             )
         if self.ring is not None:
             placer.use(self.ring)
-        placer.on_host = frozenset(
-            n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes)
-        )
         return GuardedPlacer(placer, self._device)
 
 
@@ -281,9 +279,9 @@ def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRi
     if device.type != "cuda" or staging_bytes < SLOTS_PER_LANE * BLOCK_BYTES:
         yield None
         return
-    # As if the files were in memory. Where they are not, disks may want fewer lanes, and with them larger slots.
+    # As if the files were in memory, where two threads read for each lane. Disks may want more lanes of smaller slots.
     likely = divide_staging(
-        staging_bytes, host_headroom(), Staging(memory_depth(), SLOTS_PER_LANE, _CUDA_EXTENT_BYTES)
+        staging_bytes, host_headroom(), Staging(-(-memory_depth() // 2), SLOTS_PER_LANE, _CUDA_EXTENT_BYTES)
     )
     room_bytes = room_for_digests(likely.slot_bytes)
     ring = PinnedRing(device, likely.slot_bytes, room_bytes, likely.lanes * SLOTS_PER_LANE)

@@ -37,6 +37,28 @@ _TOGETHER = 64
 """Arenas that are made at once: fewer events to wait for, and yet the first ones soon."""
 
 
+class _Home:
+    """The stream of the caller, on which memory is allocated. It must not know the placer: a circle would keep it all."""
+
+    def __init__(self, device: torch.device, allocate: Callable[[int], torch.Tensor], on_host: frozenset[int]) -> None:
+        self.stream = torch.cuda.current_stream(device)
+        self._device = device
+        self._allocate = allocate
+        self._on_host = on_host
+
+    def make(self, arena: int) -> Arena:
+        """The memory of one."""
+        return self.make_all([arena])[0]
+
+    def make_all(self, arenas: Sequence[int]) -> list[Arena]:
+        """That of several, usable with one event."""
+        with torch.cuda.device(self._device), torch.cuda.stream(self.stream):
+            memories = [self._allocate(arena) for arena in arenas]
+            usable = self.stream.record_event()
+        places = [Place(memory.data_ptr(), arena in self._on_host) for arena, memory in zip(arenas, memories, strict=True)]
+        return [Arena(memory, place, usable) for memory, place in zip(memories, places, strict=True)]
+
+
 class CudaPlacer:
     """Tensors on one CUDA device: large ones with a storage of their own, small ones sharing arenas.
 
@@ -52,42 +74,32 @@ class CudaPlacer:
         slot_bytes: int,
         cast: torch.dtype | None,
         digesting: Digesting | None = None,
+        on_host: frozenset[int] = frozenset(),
     ) -> None:
+        """``on_host``: arenas that ``allocate`` gives host memory for, for they are too large for the device."""
         self._plan = plan
         self._device = device
         self._slot_bytes = slot_bytes
         self._cast = cast
         self._digesting = digesting
-        self._home = self._follower = torch.cuda.current_stream(device)
-        self._allocate = allocate
-        self._arenas = Arenas(plan.placements, self._allocate_at_home)
+        self._on_host = on_host
+        self._home = _Home(device, allocate, on_host)
+        self._follower = self._home.stream
+        self._arenas = Arenas(plan.placements, self._home.make)
         self._lock = threading.Lock()
         self._placed: list[torch.cuda.Event] = []
         self._ring: PinnedRing | None = None
-        self.on_host: frozenset[int] = frozenset()
-        """Arenas that are host memory, for tensors too large for the device to hold beside what it is for."""
         self.staging_bytes = 0
 
     def use(self, ring: PinnedRing) -> None:
         """Let lanes take slots that are ready from ``ring``, before any is opened."""
         self._ring = ring
 
-    def _allocate_at_home(self, arena: int) -> Arena:
-        return self._allocate_together([arena])[0]
-
-    def _allocate_together(self, arenas: Sequence[int]) -> list[Arena]:
-        """Several, that become usable with one event."""
-        with torch.cuda.device(self._device), torch.cuda.stream(self._home):
-            memories = [self._allocate(arena) for arena in arenas]
-            usable = self._home.record_event()
-        places = [Place(memory.data_ptr(), arena in self.on_host) for arena, memory in zip(arenas, memories, strict=True)]
-        return [Arena(memory, place, usable) for memory, place in zip(memories, places, strict=True)]
-
     def make_ahead(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
         for first in range(0, len(self._plan.arena_bytes), _TOGETHER):
             arenas = range(first, min(first + _TOGETHER, len(self._plan.arena_bytes)))
-            self._arenas.make(arenas, self._allocate_together)
+            self._arenas.make(arenas, self._home.make_all)
 
     def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
@@ -125,7 +137,7 @@ class CudaPlacer:
 
     def _await(self, memory: torch.Tensor, arena: int) -> None:
         """Whoever reads ``memory`` from now on finds it filled: the caller's stream, or for host memory the caller."""
-        if arena in self.on_host:
+        if arena in self._on_host:
             with self._lock:
                 placed = list(self._placed)
             for event in placed:
@@ -134,7 +146,7 @@ class CudaPlacer:
         current = torch.cuda.current_stream(self._device.index)
         if current != self._follower:
             self.catch_up()  # the caller has gone over to another stream since
-        if current != self._home:
+        if current != self._home.stream:
             memory.record_stream(current)
 
     def finish(self) -> None:

@@ -38,6 +38,8 @@ class Choice:
     """How much of the file is in the page cache; None where nobody looked."""
     digesting_depth: int | None = None
     """Instead of ``depth``, where whoever reads a block digests it; None: the same."""
+    is_in_memory: bool = False
+    """True where reading is copying from memory to memory."""
     is_tunable: bool = False
     """True if it is worth while to find out how many reads at once the disk wants."""
     is_paced: bool = False
@@ -104,7 +106,7 @@ def _choose(file: File) -> Choice:
 
 def _copying(reason: str, cached: float | None) -> Choice:
     """For what is in memory already."""
-    return Choice(BufferedReader, "buffered", reason, memory_depth(), cached)
+    return Choice(BufferedReader, "buffered", reason, memory_depth(), cached, is_in_memory=True)
 
 
 def _open_direct_first(file: File) -> FallbackReader | BufferedReader:
