@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from fastload._thread import start_thread
+from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
 
-_LEAST_BYTES = 4 << 20  # 4 MiB: less is done before another thread has woken up
+    Read = Callable[[int, Sequence[memoryview]], None]
+    """Fills buffers with the bytes from an offset on."""
 
 
 class Helpers:
@@ -104,28 +106,33 @@ class HalvingReader:
     """A wrapper with the reader's own protocol; see :class:`~fastload._read.reader.Reader`."""
 
     def __init__(self, reader: Reader, helpers: Helpers) -> None:
-        self._reader = reader
+        self.whole = reader
+        """The reader below."""
         self._helpers = helpers
 
     @property
     def name(self) -> str:
         """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.name
+        return self.whole.name
 
     @property
     def alignment_bytes(self) -> int:
         """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.alignment_bytes
+        return self.whole.alignment_bytes
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`. Returns, or raises, when nobody writes to ``buffers`` any more."""
-        if len(buffers) != 1 or len(buffers[0]) < 2 * _LEAST_BYTES or (helper := self._helpers.own()) is None:
-            self._reader.read_into(offset, buffers)
+        self.by_halves(self.whole.read_into, offset, buffers)
+
+    def by_halves(self, read: Read, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Let ``read`` fill ``buffers``, in two threads if they are large; each gets whole blocks."""
+        if len(buffers) != 1 or len(buffers[0]) < 2 * BLOCK_BYTES or (helper := self._helpers.own()) is None:
+            read(offset, buffers)
             return
-        half = len(buffers[0]) // 2 // _LEAST_BYTES * _LEAST_BYTES
-        helper.begin(partial(self._reader.read_into, offset + half, [buffers[0][half:]]))
+        half = len(buffers[0]) // 2 // BLOCK_BYTES * BLOCK_BYTES
+        helper.begin(partial(read, offset + half, [buffers[0][half:]]))
         try:
-            self._reader.read_into(offset, [buffers[0][:half]])
+            read(offset, [buffers[0][:half]])
         finally:
             error = helper.wait()
         if error is not None:
@@ -133,8 +140,8 @@ class HalvingReader:
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
+        self.whole.check_path()
 
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.close()
+        self.whole.close()
