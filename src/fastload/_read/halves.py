@@ -13,7 +13,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from fastload._thread import start_thread
-from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
 
-    Read = Callable[[int, Sequence[memoryview]], None]
-    """Fills buffers with the bytes from an offset on."""
+_LEAST_BYTES = 4 << 20  # 4 MiB: less is done before another thread has woken up
 
 
 class Helpers:
@@ -106,33 +104,28 @@ class HalvingReader:
     """A wrapper with the reader's own protocol; see :class:`~fastload._read.reader.Reader`."""
 
     def __init__(self, reader: Reader, helpers: Helpers) -> None:
-        self.whole = reader
-        """The reader below."""
+        self._reader = reader
         self._helpers = helpers
 
     @property
     def name(self) -> str:
         """See :class:`~fastload._read.reader.Reader`."""
-        return self.whole.name
+        return self._reader.name
 
     @property
     def alignment_bytes(self) -> int:
         """See :class:`~fastload._read.reader.Reader`."""
-        return self.whole.alignment_bytes
+        return self._reader.alignment_bytes
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`. Returns, or raises, when nobody writes to ``buffers`` any more."""
-        self.by_halves(self.whole.read_into, offset, buffers)
-
-    def by_halves(self, read: Read, offset: int, buffers: Sequence[memoryview]) -> None:
-        """Let ``read`` fill ``buffers``, in two threads if they are large; each gets whole blocks."""
-        if len(buffers) != 1 or len(buffers[0]) < 2 * BLOCK_BYTES or (helper := self._helpers.own()) is None:
-            read(offset, buffers)
+        if len(buffers) != 1 or len(buffers[0]) < 2 * _LEAST_BYTES or (helper := self._helpers.own()) is None:
+            self._reader.read_into(offset, buffers)
             return
-        half = len(buffers[0]) // 2 // BLOCK_BYTES * BLOCK_BYTES
-        helper.begin(partial(read, offset + half, [buffers[0][half:]]))
+        half = len(buffers[0]) // 2 // _LEAST_BYTES * _LEAST_BYTES
+        helper.begin(partial(self._reader.read_into, offset + half, [buffers[0][half:]]))
         try:
-            read(offset, [buffers[0][:half]])
+            self._reader.read_into(offset, [buffers[0][:half]])
         finally:
             error = helper.wait()
         if error is not None:
@@ -140,8 +133,8 @@ class HalvingReader:
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        self.whole.check_path()
+        self._reader.check_path()
 
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        self.whole.close()
+        self._reader.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
@@ -18,7 +17,6 @@ from blake3 import blake3
 from fastload._read.again import read_again
 from fastload._read.blocks import split_blocks
 from fastload._read.file import open_regular, read_fully, translate, with_blob
-from fastload._read.halves import HalvingReader
 from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload.errors import IntegrityError
 
@@ -90,14 +88,7 @@ class BlockProof:
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; a block that nothing mends is an ``IntegrityError``."""
-        reader = self._reader
-        if isinstance(reader, HalvingReader):  # whoever reads a half digests it
-            reader.by_halves(partial(self._read_proven, reader.whole), offset, buffers)
-        else:
-            self._read_proven(reader, offset, buffers)
-
-    def _read_proven(self, reader: Reader, offset: int, buffers: Sequence[memoryview]) -> None:
-        reader.read_into(offset, buffers)
+        self._reader.read_into(offset, buffers)
         for index, pieces in split_blocks(offset, buffers, self._file.identity.size):
             with self._tell.hashing():
                 found = self._digest(index, pieces)
