@@ -4,7 +4,8 @@
 
 Every step has a time limit and a process of its own, so that one failure costs one row; a step that the budget has no
 room for, or whose package is not there, is skipped by name. ``out/device.json`` is written after each step,
-``out/gpu-tests.txt`` after the tests, ``out/device.md`` and ``out/device.svg`` at the end. ``--device cpu`` is a rehearsal: what needs a GPU is skipped.
+``out/gpu-tests.txt`` after the tests, ``out/device.md`` and ``out/device.svg`` at the end. ``--device cpu`` is a
+rehearsal: what needs a GPU is skipped.
 """
 
 from __future__ import annotations

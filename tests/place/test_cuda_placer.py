@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastload._place.budget import Headroom
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._plan.layout import NOWHERE, LayoutRules
 from fastload.errors import MemoryBudgetError
@@ -62,7 +62,7 @@ def placer_of(
         nbytes = plan.arena_bytes[arena]
         return host_bytes(nbytes) if arena in large else allocate_on(DEVICE, nbytes)
 
-    return CudaPlacer(plan, allocate, DEVICE, slot_bytes=slot_bytes, cast=cast, on_host=frozenset(large))
+    return CudaPlacer(plan, Supply(allocate, frozenset(large)), DEVICE, slot_bytes=slot_bytes, cast=cast)
 
 
 def nothing() -> None:
@@ -349,7 +349,7 @@ def test_closing_after_an_error_waits_for_copies_under_way(machine: Machine) -> 
                 raise MemoryBudgetError(1, 0, "the test", "")
             return allocate_on(DEVICE, PAGE)
 
-        placer = CudaPlacer(plan, allocate, DEVICE, slot_bytes=4 * PAGE, cast=None)
+        placer = CudaPlacer(plan, Supply(allocate), DEVICE, slot_bytes=4 * PAGE, cast=None)
         lane = placer.open_lane()
         with pytest.raises(MemoryBudgetError):
             bring(file, plan.extents[0], lane)
@@ -449,7 +449,7 @@ def test_on_a_device_every_byte_arrives_aligned(
     file = file_of(tensors)
     plan = plan_of(file, ON_DEVICE, extent_bytes=64 * KIB)
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(device, plan.arena_bytes[arena]), device, slot_bytes=64 * KIB, cast=cast
+        plan, Supply(lambda arena: allocate_on(device, plan.arena_bytes[arena])), device, slot_bytes=64 * KIB, cast=cast
     )
     lanes = [placer.open_lane() for _ in range(lane_count)]
     for number, extent in enumerate(plan.extents):
@@ -478,7 +478,7 @@ def test_on_a_device_storage_is_shared_by_small_tensors_only(device: torch.devic
     file = file_of({"a": ("F32", [100]), "b": ("F32", [100]), "large": ("BF16", [MIB])})
     plan = plan_of(file, ON_DEVICE, extent_bytes=4 * MIB)
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(device, plan.arena_bytes[arena]), device, slot_bytes=4 * MIB, cast=None
+        plan, Supply(lambda arena: allocate_on(device, plan.arena_bytes[arena])), device, slot_bytes=4 * MIB, cast=None
     )
     lane = placer.open_lane()
     for extent in plan.extents:
@@ -497,7 +497,7 @@ def test_on_a_device_staging_is_given_back(device: torch.device) -> None:
     plan = plan_of(file, ON_DEVICE, extent_bytes=4 * MIB)
     before = torch.cuda.memory_allocated(device)
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(device, plan.arena_bytes[arena]), device, slot_bytes=4 * MIB, cast=None
+        plan, Supply(lambda arena: allocate_on(device, plan.arena_bytes[arena])), device, slot_bytes=4 * MIB, cast=None
     )
     lanes = [placer.open_lane() for _ in range(2)]
     assert torch.cuda.memory_allocated(device) - before >= 8 * MIB

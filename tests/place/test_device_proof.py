@@ -11,7 +11,7 @@ import pytest
 import torch
 from blake3 import blake3
 
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
 from fastload._plan.layout import LayoutRules
 from fastload._read.proof import BlockCheck
@@ -67,7 +67,7 @@ class Load:
         self.plan: Plan = plan_of(self.file, ON_DEVICE, extent_bytes=SLOT_BYTES)
         self.placer = CudaPlacer(
             self.plan,
-            lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena]),
+            Supply(lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena])),
             DEVICE,
             slot_bytes=SLOT_BYTES,
             cast=None,

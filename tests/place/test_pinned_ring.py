@@ -11,7 +11,7 @@ import torch
 
 from fastload._load.target import pinning_early
 from fastload._place import cuda_memory
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import room_for_digests
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.pinned_ring import PinnedRing
@@ -90,7 +90,7 @@ def test_the_first_taker_ends_the_making(machine: Machine, monkeypatch: pytest.M
 def test_lanes_take_what_is_ready_and_the_rest_is_unpinned_at_the_end(machine: Machine) -> None:
     plan = plan_of(file_of({"a": ("U8", [5 * PAGE])}))
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(DEVICE, plan.arena_bytes[arena]), DEVICE, slot_bytes=PAGE, cast=None
+        plan, Supply(lambda arena: allocate_on(DEVICE, plan.arena_bytes[arena])), DEVICE, slot_bytes=PAGE, cast=None
     )
     ring = PinnedRing(DEVICE, PAGE, room_for_digests(PAGE), 5)
     wait_for_slots(machine, 5)

@@ -18,7 +18,6 @@ from fastload._load.staging import Staging, divide_staging
 from fastload._load.stream import Job, Stream
 from fastload._place.budget import host_headroom
 from fastload._progress import choose_progress
-from fastload._read.halves import Helpers, halved
 from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
@@ -47,9 +46,6 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, settings, deadline, party = found.fetched.checkpoint, request.settings, request.deadline, found.party
     choices = deadline.within(lambda: _choose_readers(found, settings))
-    helpers = Helpers()
-    if device.type != "cpu":
-        choices = {n: halved(choice, helpers) if choice.is_in_memory else choice for n, choice in choices.items()}
     digests = found.fetched.evidence.has_blocks
     depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
     peers = 0 if party is None else party.communicator.size - 1
@@ -81,10 +77,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 held=held,
                 is_whole=is_whole(checkpoint, plan),
                 sources=Sources(
-                    checkpoint.shards,
-                    tee.choices(proving.choices),
-                    [plan.extents[number] for number in schedule.own],
-                    helpers,
+                    checkpoint.shards, tee.choices(proving.choices), [plan.extents[number] for number in schedule.own]
                 ),
                 schedule=schedule,
                 placer=placer,

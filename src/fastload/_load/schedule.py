@@ -226,7 +226,7 @@ class Schedule:
             return self._watermark
 
     def far_from(self, number: int) -> int:
-        """Up to which extent whoever needs ``number``, and keeps all, may as well wait at once: waking costs readers."""
+        """Up to which extent a caller who needs ``number``, and keeps all, may wait at once: waking costs readers."""
         if not self.keeps_all:
             return number
         return min(self._count - 1, number // _AT_ONCE * _AT_ONCE + _AT_ONCE - 1)

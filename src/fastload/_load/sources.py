@@ -14,22 +14,13 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import Shard
     from fastload._plan.extent import Extent
     from fastload._read.choose import Choice
-    from fastload._read.halves import Helpers
     from fastload._read.reader import Reader
 
 
 class Sources:
     """Open readers, by shard."""
 
-    def __init__(
-        self,
-        shards: Sequence[Shard],
-        choices: dict[int, Choice],
-        extents: Sequence[Extent],
-        helpers: Helpers | None = None,
-    ) -> None:
-        """``helpers``: those of the choices' readers; they end with these."""
-        self._helpers = helpers
+    def __init__(self, shards: Sequence[Shard], choices: dict[int, Choice], extents: Sequence[Extent]) -> None:
         self._choices = choices
         counts = Counter(extent.shard for extent in extents)
         self._pool = ReaderPool(lambda shard: choices[shard].open(shards[shard]), counts)
@@ -47,8 +38,6 @@ class Sources:
     def close(self) -> None:
         """Close what is open; a reader still in use is closed by its last user."""
         self._pool.close()
-        if self._helpers is not None:
-            self._helpers.close()
 
     def describe(self) -> tuple[str, str]:
         """Which readers served, and why: for the report."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastload._load.staging import Staging, divide_staging
 from fastload._place.budget import check_budget, host_headroom
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes, shares_memory
 from fastload._place.device_digests import DeviceDigests
@@ -224,6 +224,9 @@ class CudaTarget:
         """Host memory of the tensors that stay there: the one that is used and the one that is read."""
         return 2 * max(filter(self._keeping.stays_on_host, plan.arena_bytes), default=0)
 
+    def _find_on_host(self, plan: Plan) -> frozenset[int]:
+        return frozenset(n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes))
+
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""
 
@@ -237,12 +240,11 @@ class CudaTarget:
         with cuda_errors(self._device):
             placer = CudaPlacer(
                 plan,
-                allocate,
+                Supply(allocate, self._find_on_host(plan)),
                 self._device,
                 slot_bytes=slot_bytes,
                 cast=self._keeping.cast,
                 digesting=None if self.digests is None else self.digests.open,
-                on_host=frozenset(n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes)),
             )
         if self.ring is not None:
             placer.use(self.ring)
@@ -279,10 +281,8 @@ def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRi
     if device.type != "cuda" or staging_bytes < SLOTS_PER_LANE * BLOCK_BYTES:
         yield None
         return
-    # As if the files were in memory, where two threads read for each lane. Disks may want more lanes of smaller slots.
-    likely = divide_staging(
-        staging_bytes, host_headroom(), Staging(-(-memory_depth() // 2), SLOTS_PER_LANE, _CUDA_EXTENT_BYTES)
-    )
+    # As if the files were in memory. Where they are not, disks may want fewer lanes, and with them larger slots.
+    likely = divide_staging(staging_bytes, host_headroom(), Staging(memory_depth(), SLOTS_PER_LANE, _CUDA_EXTENT_BYTES))
     room_bytes = room_for_digests(likely.slot_bytes)
     ring = PinnedRing(device, likely.slot_bytes, room_bytes, likely.lanes * SLOTS_PER_LANE)
     try:

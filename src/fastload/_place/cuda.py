@@ -12,6 +12,7 @@ whoever takes a tensor waits for the lanes first; if that is another stream than
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,14 +38,23 @@ _TOGETHER = 64
 """Arenas that are made at once: fewer events to wait for, and yet the first ones soon."""
 
 
-class _Home:
-    """The stream of the caller, on which memory is allocated. It must not know the placer: a circle would keep it all."""
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Where the memory of arenas comes from."""
 
-    def __init__(self, device: torch.device, allocate: Callable[[int], torch.Tensor], on_host: frozenset[int]) -> None:
+    allocate: Callable[[int], torch.Tensor]
+    """Called with an arena's number."""
+    on_host: frozenset[int] = frozenset()
+    """Those for which it gives host memory: they are too large for the device to hold beside what it is for."""
+
+
+class _Home:
+    """The caller's stream, on which memory is allocated. It must not know the placer: a circle would keep it all."""
+
+    def __init__(self, device: torch.device, supply: Supply) -> None:
         self.stream = torch.cuda.current_stream(device)
         self._device = device
-        self._allocate = allocate
-        self._on_host = on_host
+        self._supply = supply
 
     def make(self, arena: int) -> Arena:
         """The memory of one."""
@@ -53,10 +63,13 @@ class _Home:
     def make_all(self, arenas: Sequence[int]) -> list[Arena]:
         """That of several, usable with one event."""
         with torch.cuda.device(self._device), torch.cuda.stream(self.stream):
-            memories = [self._allocate(arena) for arena in arenas]
+            memories = [self._supply.allocate(arena) for arena in arenas]
             usable = self.stream.record_event()
-        places = [Place(memory.data_ptr(), arena in self._on_host) for arena, memory in zip(arenas, memories, strict=True)]
-        return [Arena(memory, place, usable) for memory, place in zip(memories, places, strict=True)]
+        on_host = self._supply.on_host
+        return [
+            Arena(memory, Place(memory.data_ptr(), arena in on_host), usable)
+            for arena, memory in zip(arenas, memories, strict=True)
+        ]
 
 
 class CudaPlacer:
@@ -68,22 +81,20 @@ class CudaPlacer:
     def __init__(
         self,
         plan: Plan,
-        allocate: Callable[[int], torch.Tensor],
+        supply: Supply,
         device: torch.device,
         *,
         slot_bytes: int,
         cast: torch.dtype | None,
         digesting: Digesting | None = None,
-        on_host: frozenset[int] = frozenset(),
     ) -> None:
-        """``on_host``: arenas that ``allocate`` gives host memory for, for they are too large for the device."""
         self._plan = plan
         self._device = device
         self._slot_bytes = slot_bytes
         self._cast = cast
         self._digesting = digesting
-        self._on_host = on_host
-        self._home = _Home(device, allocate, on_host)
+        self._on_host = supply.on_host
+        self._home = _Home(device, supply)
         self._follower = self._home.stream
         self._arenas = Arenas(plan.placements, self._home.make)
         self._lock = threading.Lock()

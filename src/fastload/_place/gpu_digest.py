@@ -200,7 +200,9 @@ def _twice(digester: BlockDigester, stream: torch.cuda.Stream | None, buffer: to
     found = to_hex(digester.digest(buffer, length))
     if stream is None:
         return found
-    digester.digest_on(stream, torch.zeros_like(buffer), length)  # what the first call left must not pass for the second
+    digester.digest_on(
+        stream, torch.zeros_like(buffer), length
+    )  # what the first call left must not pass for the second
     again = to_hex(digester.digest_on(stream, buffer, length))
     return again if again == found else [f"{found} first, and {again}"]
 

@@ -22,8 +22,8 @@ _HOLDERS = {"u64": ctypes.c_uint64, "u32": ctypes.c_int32}
 def read_parameters(ptx: str, name: str) -> list[str]:
     """The types of the parameters of kernel ``name``, as its assembly has them: ``u64`` for a pointer.
 
-    Source: NVIDIA's PTX ISA, "Kernel Function Parameters". Triton adds pointers to scratch memory of its own at the end,
-    in a number that depends on its version.
+    Source: NVIDIA's PTX ISA, "Kernel Function Parameters". Triton adds pointers to scratch memory of its own at the
+    end, in a number that depends on its version.
     """
     entry = re.search(rf"\.entry\s+{re.escape(name)}\s*\(([^)]*)\)", ptx)
     return re.findall(r"\.param\s+\.(\w+)", entry[1]) if entry else []

@@ -83,7 +83,7 @@ class Placer(Protocol):
 
 
 class Arenas(Generic[Memory]):
-    """The memory of a plan: made when the first byte arrives, or before, let go when the last tensor in it was taken."""
+    """The memory of a plan: made when its first byte arrives, or before; let go when its last tensor was taken."""
 
     def __init__(self, placements: Sequence[Placement], allocate: Callable[[int], Memory]) -> None:
         self._allocate = allocate

@@ -38,8 +38,6 @@ class Choice:
     """How much of the file is in the page cache; None where nobody looked."""
     digesting_depth: int | None = None
     """Instead of ``depth``, where whoever reads a block digests it; None: the same."""
-    is_in_memory: bool = False
-    """True where reading is copying from memory to memory."""
     is_tunable: bool = False
     """True if it is worth while to find out how many reads at once the disk wants."""
     is_paced: bool = False
@@ -85,14 +83,14 @@ def _choose(file: File) -> Choice:
     descriptor = open_regular(file.path)
     try:
         kind = file_system(descriptor)
+        if kind in MEMORY:
+            return _copying(f"{kind} is memory", None)
         cached = cached_fraction(descriptor, file.identity.size)
         alignment = direct_alignment(descriptor)
     except OSError as exc:
         raise translate(file.path, exc) from exc
     finally:
         os.close(descriptor)
-    if kind in MEMORY:
-        return _copying(f"{kind} is memory", None)
     if cached >= _WARM:
         return _copying(f"{cached:.0%} of it is in the page cache", cached)
     if kind in NETWORK:
@@ -106,7 +104,7 @@ def _choose(file: File) -> Choice:
 
 def _copying(reason: str, cached: float | None) -> Choice:
     """For what is in memory already."""
-    return Choice(BufferedReader, "buffered", reason, memory_depth(), cached, is_in_memory=True)
+    return Choice(BufferedReader, "buffered", reason, memory_depth(), cached)
 
 
 def _open_direct_first(file: File) -> FallbackReader | BufferedReader:
