@@ -1,4 +1,4 @@
-"""Kernels that are launched past Triton: only such whose parameters are known, with their arguments where they belong."""
+"""Kernels that are launched past Triton: only those whose parameters are known, each argument in its place."""
 
 from __future__ import annotations
 
