@@ -28,7 +28,7 @@ def test_importing_is_light() -> None:
 
 
 def test_importing_takes_less_than_60_ms() -> None:
-    """CPU time beyond bare Python's, the best of several processes: a busy machine adds to some, and takes from none."""
+    """CPU time beyond bare Python's, the best of several processes: a busy machine adds to some."""
     beginnings = [_cpu_seconds("pass", "import fastload") for _ in range(7)]
     bare, imported = (min(seconds) for seconds in zip(*beginnings, strict=True))
     assert imported - bare < 0.060
