@@ -376,7 +376,7 @@ def test_a_local_tier_that_is_read_only_has_its_manifests_elsewhere(model: Apart
 
 @pytest.mark.parametrize(("notes", "kind"), [(False, "manifest (recorded)"), (True, "manifest")])
 def test_what_a_manifest_says_of_its_own_source_is_not_believed(tmp_path: Path, *, notes: bool, kind: str) -> None:
-    """One that came with a folder may call itself the hub's; digests that a download left beside the files bear it out."""
+    """One that came with a folder may call itself the hub's; digests that a download left beside it bear that out."""
     model = Model(tmp_path)
     folder = model.recorded()
     (beside,) = (folder / ".fastload/manifests").iterdir()
