@@ -155,7 +155,7 @@ def _find_launches(device: torch.device) -> Launches | None:
     if device.type != "cuda":
         return None
     try:
-        ordinal = torch.cuda.current_device() if device.index is None else device.index
+        ordinal = torch.cuda.current_device() if device == torch.device("cuda") else device.index
         return KernelLaunch(HASH_SLABS, ordinal), KernelLaunch(HASH_BLOCKS, ordinal)
     except UnsupportedError as exc:
         _log.debug("the kernels that are brought along do not serve %s: %s", device, exc)
