@@ -109,6 +109,10 @@ def _list_verdicts(loads: Mapping[tuple[str, str], Sequence[Sequence[Sample]]], 
     peers = [speed for who, speed in firsts.items() if not who.startswith("fastload")]
     if peers and "fastload-auto" in firsts and ceiling is not None:
         yield _verdict("tmpfs: first load / fastest peer's > 1", firsts["fastload-auto"] / max(peers), 1)
+    off = _steady(loads, "tmpfs", "fastload-auto-off")
+    proven = _steady(loads, "tmpfs", "fastload-auto")
+    if proven is not None and off is not None:
+        yield _verdict("tmpfs: proven / not proven >= 1 / 1.02", proven / off, 1 / 1.02)
     cold, disk = (_steady(loads, "cold disk", who) for who in ("fastload-auto", "read-direct"))
     if cold is not None and disk is not None:
         yield _verdict("cold disk: load / what the disk gives >= 0.95", cold / disk, 0.95)
