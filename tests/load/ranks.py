@@ -211,6 +211,19 @@ def load_own_layers(rank: int, path: str) -> tuple[list[str], Report]:
     return list(weights), weights.report
 
 
+def keep_nothing_on(rank: int, path: str, idle: int, verb: str) -> tuple[dict[str, str], Report]:
+    """One rank wants no tensor at all; it reads for the others."""
+    shard = None if rank != idle else _keep_nothing
+    if verb == "load":
+        return load(rank, path, shard=shard)
+    tensors = fastload.stream(path, group=dist.group.WORLD, shard=shard, options=SMALL_WINDOW)
+    return fingerprints(dict(tensors)), tensors.report
+
+
+def _keep_nothing(name: str) -> bool:
+    return False
+
+
 def _keeps(name: str, rank: int) -> bool:
     number = int(name.split(".")[1])
     return number % (dist.get_world_size() + 1) == rank

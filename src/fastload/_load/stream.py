@@ -190,6 +190,7 @@ class Stream:
 
     def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
+        self._start(job, pipeline)  # a rank of a group that takes no tensor has a share to read for the others
         job.clock.enter("finish")
         pipeline.join(job.deadline)
         job.placer.finish()
