@@ -156,6 +156,7 @@ class Pipeline:
     def _take_over(self, exchange: Exchange, source: int, last: int) -> None:
         missing = exchange.missing_after(source, last)
         if exchange.can_read:
+            self._sources.expect([self._plan.extents[number] for number in missing])
             self._schedule.take_over(missing)
         elif missing:
             self._fail(GroupError(f"rank {source} left, and this machine does not have the model", _LEFT_HINT))

@@ -37,6 +37,11 @@ class ReaderPool(Generic[Opened]):
         self._users: Counter[int] = Counter()
         self._is_closed = False
 
+    def expect(self, extents: Mapping[int, int]) -> None:
+        """So many more will be read of each file."""
+        with self._lock:
+            self._left.update(extents)
+
     @contextmanager
     def reader_for(self, number: int) -> Iterator[Opened]:
         """The file's reader, for one extent. After its last one the path is checked and the reader closed.

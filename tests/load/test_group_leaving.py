@@ -1,0 +1,70 @@
+"""A rank that closes its stream early owes the others the proof of its files, where that comes at their ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import fastload
+import leaving
+from crew import Crew, crew_of
+from proven_models import REPO, Model, flip
+from ranks import fingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIZE = 3
+LEAVER = 0
+"""Reads the first of the two files."""
+OTHERS = (1, 2)
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    with crew_of(SIZE) as made:
+        yield made
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    made = Model(tmp_path)
+    made.cached()
+    return made
+
+
+def damage_the_end(model: Model) -> None:
+    """Of the file that the leaver reads."""
+    (path,) = model.local.glob("*/snapshots/*/model-00001-of-00002.safetensors")
+    flip(path, path.stat().st_size - 100)
+
+
+def everything(model: Model) -> list[dict[str, Any]]:
+    """All ranks take all, in extents of one block."""
+    return [{"options": replace(model.options, staging_bytes="16Mi")} for _ in range(SIZE)]
+
+
+def outcomes(crew: Crew) -> list[Any]:
+    return [crew.outcome(rank, within_s=20) for rank in OTHERS]
+
+
+def test_what_it_had_not_sent_is_read_by_the_others(crew: Crew, model: Model) -> None:
+    """Each for itself."""
+    crew.begin(leaving.leave_and_end, REPO, everything(model), LEAVER)
+    for outcome in outcomes(crew):
+        assert outcome.error is None
+        tensors, _ = outcome.value
+        assert tensors == fingerprints(model.tensors)
+
+
+def test_whoever_reads_the_rest_digests_the_whole_file(crew: Crew, model: Model) -> None:
+    damage_the_end(model)
+    crew.begin(leaving.leave_and_end, REPO, everything(model), LEAVER)
+    errors = [outcome.error for outcome in outcomes(crew)]
+    assert any(isinstance(error, fastload.IntegrityError) for error in errors)
+    for error in errors:
+        assert isinstance(error, fastload.IntegrityError | fastload.GroupError)
+        assert "model-00001-of-00002" in str(error)
