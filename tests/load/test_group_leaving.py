@@ -47,17 +47,58 @@ def everything(model: Model) -> list[dict[str, Any]]:
     return [{"options": replace(model.options, staging_bytes="16Mi")} for _ in range(SIZE)]
 
 
+def the_front(model: Model, **more: object) -> list[dict[str, Any]]:
+    """Only the leaver has a use for the end of its file."""
+    keywords = [{**each, **more, "shard": leaving.keep_front} for each in everything(model)]
+    keywords[LEAVER]["shard"] = leaving.keep_all_but_one
+    return keywords
+
+
 def outcomes(crew: Crew) -> list[Any]:
     return [crew.outcome(rank, within_s=20) for rank in OTHERS]
 
 
+def test_what_it_read_counts_as_proven_when_it_has_proven_it(crew: Crew, model: Model) -> None:
+    got = crew.call(leaving.leave, REPO, the_front(model), LEAVER)
+    for rank in OTHERS:
+        tensors, report = got[rank]
+        assert tensors == fingerprints({name: t for name, t in model.tensors.items() if leaving.keep_front(name)})
+        assert report.evidence == "sha256"
+
+
+def test_what_it_finds_after_it_has_left_ends_the_load_of_the_others(crew: Crew, model: Model) -> None:
+    damage_the_end(model)
+    crew.begin(leaving.leave, REPO, the_front(model), LEAVER)
+    for outcome in outcomes(crew):
+        assert isinstance(outcome.error, fastload.GroupError)
+        assert f"rank {LEAVER} failed: IntegrityError" in str(outcome.error)
+
+
+def test_where_it_ends_before_that_the_report_says_so(crew: Crew, model: Model) -> None:
+    crew.begin(leaving.leave_and_end, REPO, the_front(model), LEAVER)
+    for outcome in outcomes(crew):
+        assert outcome.error is None
+        _, report = outcome.value
+        assert report.evidence == "none"
+        assert f"rank {LEAVER} left and ended before it had proven" in report.evidence_reason
+
+
+def test_whoever_must_have_proof_gets_an_error(crew: Crew, model: Model) -> None:
+    crew.begin(leaving.leave_and_end, REPO, the_front(model, verify="require"), LEAVER)
+    for outcome in outcomes(crew):
+        assert isinstance(outcome.error, fastload.IntegrityError | fastload.GroupError)
+        assert f"rank {LEAVER} left and ended before it had proven" in str(outcome.error)
+
+
 def test_what_it_had_not_sent_is_read_by_the_others(crew: Crew, model: Model) -> None:
-    """Each for itself."""
+    """Each reads the rest for itself; of what had come, nobody knows any more whether it was right."""
     crew.begin(leaving.leave_and_end, REPO, everything(model), LEAVER)
     for outcome in outcomes(crew):
         assert outcome.error is None
-        tensors, _ = outcome.value
+        tensors, report = outcome.value
         assert tensors == fingerprints(model.tensors)
+        assert report.evidence == "none"
+        assert f"rank {LEAVER} left and ended before it had proven" in report.evidence_reason
 
 
 def test_whoever_reads_the_rest_digests_the_whole_file(crew: Crew, model: Model) -> None:

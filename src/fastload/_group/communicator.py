@@ -80,6 +80,14 @@ class Communicator:
         """See :meth:`~fastload._group.control.Control.leave`."""
         self._control.leave()
 
+    def vouch(self) -> None:
+        """See :meth:`~fastload._group.control.Control.vouch`."""
+        self._control.vouch()
+
+    def wait_vouched(self, peer: int) -> bool:
+        """See :meth:`~fastload._group.control.Control.wait_vouched`."""
+        return self._control.wait_vouched(peer)
+
     def open_links(self, departures: Mapping[int, Sequence[int]], relays: Container[int]) -> dict[int, Outgoing]:
         """A way to each rank to which these extents will go; ``relays`` get them even when they have left."""
         self._outgoing = {peer: Outgoing(self._mesh.data[peer], numbers) for peer, numbers in departures.items()}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BEAT_S = 1.0
 SILENCE_S = 6.0
 """After so long without a sign of life a rank has failed. Together with the rest below ten seconds."""
-_BEAT, _WORD, _FAIL, _LEAVE, _BYE = b".WFLB"
+_BEAT, _WORD, _FAIL, _LEAVE, _VOUCH, _BYE = b".WFLVB"
 _HEAD_BYTES = 9
 _TEXT_LIMIT = 2000
 _READ_BYTES = 1 << 20
@@ -53,6 +53,7 @@ class Control:
         self._received = {peer: bytearray() for peer in mesh.control}
         self._words: dict[int, list[bytes]] = {peer: [] for peer in mesh.control}
         self._left: set[int] = set()
+        self._vouched: set[int] = set()
         self._gone: set[int] = set()
         self._error: GroupError | None = None
         self._is_closed = False
@@ -121,6 +122,21 @@ class Control:
     def leave(self) -> None:
         """This rank takes no more tensors; what others wait for from it, it goes on sending."""
         self._tell_all(_LEAVE)
+
+    def vouch(self) -> None:
+        """This rank has left, and all that it has sent since is proven."""
+        self._tell_all(_VOUCH)
+
+    def wait_vouched(self, peer: int) -> bool:
+        """True once ``peer``, which has left, has proven what it sent; False: it ended before.
+
+        Raises:
+            GroupError: somebody failed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None or peer in self._vouched | self._gone)
+            self.check()
+            return peer in self._vouched
 
     def close(self) -> None:
         """Take leave and end the connections."""
@@ -229,6 +245,8 @@ class Control:
                 self._words[peer].append(content)
             elif kind == _LEAVE:
                 self._left.add(peer)
+            elif kind == _VOUCH:
+                self._vouched.add(peer)
             elif kind == _BYE:
                 self._gone.add(peer)
             self._changed.notify_all()

@@ -41,11 +41,17 @@ class Exchange:
         self.can_read = can_read
         self._outgoing = communicator.open_links(share.departures, share.relays)
         self._incoming: dict[int, Incoming] = {}
+        self._trusted: set[int] = set()
 
     @property
     def sources(self) -> tuple[int, ...]:
         """The ranks that something comes from."""
         return tuple(self._share.arrivals)
+
+    @property
+    def trusted(self) -> list[int]:
+        """The ranks that have read what came."""
+        return sorted(self._trusted)
 
     @property
     def sent_bytes(self) -> int:
@@ -95,6 +101,7 @@ class Exchange:
                 what = f"rank {source} sent extent {found} where {number} was due"
                 raise GroupError(what, "The ranks run different versions of fastload, or this is a bug: report it")
             extent = self._share.extents[number]
+            self._trusted.add(self._share.owners[number])
             arriving = _Arriving(self, source, incoming, extent, ranges)
             yield number, self._tee(extent.shard, arriving)
 
