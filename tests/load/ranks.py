@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 import fastload
 from fastload.options import Options
+from models import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,16 @@ def fill_and_look(rank: int, path: str, sizes: dict[str, int]) -> dict[str, byte
     except fastload.IntegrityError:
         return None
     raise AssertionError("the load should have failed")
+
+
+def fill_tied_on(rank: int, path: str, victim: int) -> None:
+    """On one rank the module's parameters are tied, though the model's are not alike."""
+    module = torch.nn.Module()
+    for name in ("first", "second"):
+        module.register_parameter(name, torch.nn.Parameter(torch.zeros(4 * MIB, dtype=torch.bfloat16)))
+    if rank == victim:
+        module.second = module.first
+    fastload.load_into(module, path, group=dist.group.WORLD)
 
 
 def load_from_broken_storage(rank: int, path: str, victim: int) -> None:

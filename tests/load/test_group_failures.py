@@ -6,12 +6,13 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from safetensors.torch import save_file
 
 import fastload
 import ranks
 from crew import Crew, crew_of
 from fastload.errors import FastloadError
-from models import MIB, save_large
+from models import MIB, random_tensor, save_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +94,17 @@ def test_a_disk_that_dies_and_memory_that_ends_are_named(
         assert isinstance(error, fastload.GroupError)
         assert f"rank 1 failed: {kind.__name__}" in str(error)
     assert len(crew.call(ranks.load, str(model))) == SIZE
+
+
+def test_parameters_that_cannot_be_filled_end_the_load_on_all_ranks(crew: Crew, tmp_path: Path) -> None:
+    """The bytes were right and came; still nobody may believe that all ranks have their weights."""
+    tensors = {name: random_tensor(8 * MIB, seed) for seed, name in enumerate(("first", "second"))}
+    save_file(tensors, tmp_path / "model.safetensors")
+    errors = crew.try_call(ranks.fill_tied_on, str(tmp_path), 1)
+    assert isinstance(errors[1], fastload.UsageError)
+    for error in (errors[0], errors[2]):
+        assert isinstance(error, fastload.GroupError)
+        assert "rank 1 failed: UsageError: parameter 'second' is tied to another one" in str(error)
 
 
 @pytest.mark.parametrize(

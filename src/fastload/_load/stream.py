@@ -265,6 +265,16 @@ class Stream:
         self._start(job, pipeline)
         threading.Thread(target=_serve, args=(job, pipeline), name="fastload-linger", daemon=True).start()
 
+    @contextmanager
+    def taking_all(self) -> Iterator[None]:
+        """An error in the ``with`` ends the load on all ranks of a group; else this one would count as having left."""
+        try:
+            yield
+        except BaseException as exc:
+            if self._job is not None and self._job.party is not None:
+                self._job.party.communicator.fail(exc)
+            raise
+
     def __enter__(self) -> Self:
         return self
 
