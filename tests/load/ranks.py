@@ -106,6 +106,12 @@ def load_without_memory(rank: int, path: str, victim: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, unlimited)
 
 
+def want_slowly(name: str) -> bool:
+    """A predicate that thinks for longer than others have time."""
+    time.sleep(0.3)
+    return True
+
+
 def stream_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:
     """Other keywords on each rank."""
     dict(fastload.stream(path, group=dist.group.WORLD, **keywords[rank]))

@@ -12,6 +12,7 @@ import fastload
 import ranks
 from crew import Crew, crew_of
 from fastload.errors import FastloadError
+from fastload.options import Options
 from models import MIB, random_tensor, save_large
 
 if TYPE_CHECKING:
@@ -94,6 +95,18 @@ def test_a_disk_that_dies_and_memory_that_ends_are_named(
         assert isinstance(error, fastload.GroupError)
         assert f"rank 1 failed: {kind.__name__}" in str(error)
     assert len(crew.call(ranks.load, str(model))) == SIZE
+
+
+def test_a_deadline_of_one_rank_ends_what_it_waits_for(crew: Crew, model: Path) -> None:
+    """Another one thinks for five seconds about which tensors it wants, and is alive all the time."""
+    keywords: list[dict[str, object]] = [{}, {"tensors": ranks.want_slowly}, {"options": Options(deadline="1")}]
+    crew.begin(ranks.load_by_rank, str(model), keywords)
+    outcomes = [crew.outcome(rank) for rank in range(SIZE)]
+    assert isinstance(outcomes[2].error, fastload.DeadlineError)
+    assert outcomes[2].seconds < 2.5
+    for outcome in outcomes[:2]:
+        assert isinstance(outcome.error, fastload.GroupError)
+        assert "rank 2 failed: DeadlineError" in str(outcome.error)
 
 
 def test_parameters_that_cannot_be_filled_end_the_load_on_all_ranks(crew: Crew, tmp_path: Path) -> None:

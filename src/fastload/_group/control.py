@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastload.errors import GroupError
 
@@ -35,15 +35,29 @@ _SILENT_HINT = "It may be stopped, swapping, or its machine gone. The group itse
 _FAILED_HINT = "Mend that, then load again on all ranks. The group itself stays usable"
 
 
+class Deadline(Protocol):
+    """When to give up waiting."""
+
+    @property
+    def left_s(self) -> float | None:
+        """How much time there is; None: any."""
+
+    def check(self) -> None:
+        """Raise ``DeadlineError`` once it is over."""
+
+
 class Control:
     """The control connections of one rank."""
 
-    def __init__(self, mesh: Mesh, ended: Callable[[], None], left: Callable[[int], None]) -> None:
+    def __init__(
+        self, mesh: Mesh, deadline: Deadline, *, ended: Callable[[], None], left: Callable[[int], None]
+    ) -> None:
         """``ended`` is called once, when the load is over because somebody failed; ``left`` with each rank that leaves.
 
         Both are called by whoever notices, and must not wait.
         """
         self._mesh = mesh
+        self._deadline = deadline
         self._ended = ended
         self._when_left = left
         self._changed = threading.Condition()
@@ -69,20 +83,25 @@ class Control:
 
         Raises:
             GroupError: somebody failed.
+            DeadlineError: the deadline is over.
         """
         self._tell_all(_WORD, pickle.dumps(word))
         words: dict[int, Any] = {self._mesh.rank: word}
         with self._changed:
             for peer, queue in self._words.items():
-                self._changed.wait_for(partial(self._is_answered, peer))
-                self.check()
+                self._wait(partial(self._is_answered, peer))
                 if queue:
                     words[peer] = pickle.loads(queue.pop(0))  # noqa: S301 - peers have shown the token of the meeting
         return {rank: words[rank] for rank in sorted(words)}
 
     def _is_answered(self, peer: int) -> bool:
-        is_over = self._error is not None or peer in self._left or peer in self._gone
-        return is_over or bool(self._words[peer])
+        return peer in self._left | self._gone or bool(self._words[peer])
+
+    def _wait(self, is_there: Callable[[], bool]) -> None:
+        """Until it is there, or the load is over; whoever calls holds ``_changed``."""
+        while not self._changed.wait_for(lambda: self._error is not None or is_there(), self._deadline.left_s):
+            self._deadline.check()
+        self.check()
 
     def check(self) -> None:
         """Raise ``GroupError`` if somebody failed."""
@@ -132,10 +151,10 @@ class Control:
 
         Raises:
             GroupError: somebody failed.
+            DeadlineError: the deadline is over.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or peer in self._vouched | self._gone)
-            self.check()
+            self._wait(lambda: peer in self._vouched | self._gone)
             return peer in self._vouched
 
     def close(self) -> None:

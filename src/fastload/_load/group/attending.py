@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastload._fetch.deadline import NEVER
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _tell(group: object, error: Exception, patience_s: float) -> None:
     from fastload._group.process_group import find_seat  # noqa: PLC0415
 
     try:
-        communicator = Communicator(find_seat(group), patience_s=patience_s)
+        communicator = Communicator(find_seat(group), patience_s=patience_s, deadline=NEVER)
     except FastloadError:
         return  # it is no group, or they do not come: there is nobody to tell, and the error itself is raised
     communicator.fail(error)

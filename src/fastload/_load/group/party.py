@@ -66,7 +66,7 @@ class Party:
         """
         self._request = request
         self._reads: dict[int, bool] = {}
-        self.communicator = Communicator(seat, patience_s=patience_s(request.deadline))
+        self.communicator = Communicator(seat, patience_s=patience_s(request.deadline), deadline=request.deadline)
 
     def __enter__(self) -> Self:
         return self
