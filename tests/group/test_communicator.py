@@ -17,9 +17,11 @@ from torch._C._distributed_c10d import HashStore
 
 import fastload
 from fastload._fetch.deadline import NEVER, Deadline
+from fastload._group.board import _KEY
 from fastload._group.communicator import Communicator
+from fastload._group.life import Lifeline
 from fastload._group.link import Incoming, Outgoing
-from fastload._group.meeting import _KEY, Seat
+from fastload._group.meeting import Seat
 from fastload._group.wire import send_message
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
 
 
 def test_a_rank_that_came_and_is_gone_is_missed_by_all(store: HashStore, leaks_nothing: None) -> None:
-    """Killed while it waited for the last one, its connection reset."""
+    """Killed while it waited for the last one, its connection reset: the last one hears of it as it comes."""
     with ThreadPoolExecutor(2) as pool:
         host = pool.submit(sit, store, 0)
         while not store.check([_KEY]):
@@ -161,13 +163,30 @@ def test_a_rank_that_came_and_is_gone_is_missed_by_all(store: HashStore, leaks_n
         with socket.create_server((address, 0)) as server:
             gone_port = server.getsockname()[1]
         with socket.create_connection((address, port)) as gone:
-            send_message(gone, json.dumps([token, 1, address, gone_port, "here"]).encode())
-            time.sleep(0.2)
+            send_message(gone, json.dumps([token, 1]).encode())
+            line = Lifeline(gone, 0)
+            assert line.wait(5.0) == ["welcome"]
+            line.say([1, address, gone_port, "here"])
+            time.sleep(0.5)
             gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        last = pool.submit(sit, store, 2)
-        for each in (host, last):
-            with pytest.raises(fastload.GroupError, match="rank 1"):
-                each.result()
+        for missing in (host, pool.submit(sit, store, 2)):
+            with pytest.raises(fastload.GroupError, match="rank 1 ended without a word"):
+                missing.result(3.0)
+
+
+def test_whoever_was_told_that_there_is_no_load_comes_for_the_next_one(store: HashStore, leaks_nothing: None) -> None:
+    with ThreadPoolExecutor(SIZE) as pool:
+        with pytest.raises(fastload.GroupError, match="ranks 1, 2 did not come"):
+            sit(store, 0, patience_s=0.3)
+        host, first = pool.submit(sit, store, 0), pool.submit(sit, store, 1, patience_s=1.0)
+        for rank in (1, 0, 2):
+            told = {1: first, 0: host}.get(rank) or pool.submit(sit, store, rank)
+            with pytest.raises(fastload.GroupError, match="waits for another rank in vain"):
+                told.result(5.0)
+        again = [pool.submit(sit, store, rank) for rank in (2, 1)]
+        time.sleep(0.3)
+        for each in (pool.submit(sit, store, 0), *again):
+            each.result(5.0).close()
 
 
 def test_extents_go_in_the_order_of_the_plan() -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 import fastload
+from fastload._load.group.attending import attending
 from fastload.options import Options
 from models import MIB
 
@@ -70,6 +71,22 @@ def fill_and_look(rank: int, path: str, sizes: dict[str, int]) -> dict[str, byte
     except fastload.IntegrityError:
         return None
     raise AssertionError("the load should have failed")
+
+
+def come_late(rank: int, path: str, late: int, after_s: float) -> None:
+    """One rank keeps the others waiting."""
+    if rank == late:
+        time.sleep(after_s)
+    load(rank, path)
+
+
+def interrupt_before_meeting(rank: int, path: str, victim: int) -> None:
+    """On one rank comes Ctrl-C before it has met the others."""
+    if rank == victim:
+        time.sleep(0.5)
+        with attending(dist.group.WORLD):
+            raise KeyboardInterrupt
+    load(rank, path)
 
 
 def fill_tied_on(rank: int, path: str, victim: int) -> None:

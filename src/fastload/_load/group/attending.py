@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import NEVER
-from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastload._fetch.deadline import Deadline
 
+_HASTE_S = 0.8
+"""How long Ctrl-C and the like wait for the others, to tell them: Ctrl-C promises a second."""
 _PATIENCE_S = 300.0
 """How long the first ones wait for the last one to call, where no deadline says otherwise."""
 
@@ -31,19 +32,20 @@ def attending(group: object, deadline: Deadline | None = None) -> Iterator[None]
     """Tell the other ranks of ``group``, if there is one, of an error in the ``with``."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         if group is not None:
-            _tell(group, error, patience_s(deadline))
+            _tell(group, error, patience_s(deadline) if isinstance(error, Exception) else _HASTE_S)
         raise
 
 
-def _tell(group: object, error: Exception, patience_s: float) -> None:
+def _tell(group: object, error: BaseException, patience_s: float) -> None:
     from fastload._group.communicator import Communicator  # noqa: PLC0415 - whoever has a group has torch
     from fastload._group.process_group import find_seat  # noqa: PLC0415
 
     try:
         communicator = Communicator(find_seat(group), patience_s=patience_s, deadline=NEVER)
-    except FastloadError:
-        return  # it is no group, or they do not come: there is nobody to tell, and the error itself is raised
+    except Exception as exc:  # noqa: BLE001 - no group, or nobody came: the error itself is what the caller must get
+        error.add_note(f"The other ranks of its group could not be told: {exc}")
+        return
     communicator.fail(error)
     communicator.close()
