@@ -111,6 +111,22 @@ def load_from_broken_storage(rank: int, path: str, victim: int) -> None:
         load(rank, path)
 
 
+def load_from_slow_storage(rank: int, path: str, victim: int, keywords: dict[str, Any]) -> Report:
+    """On one rank the first read of weights takes long: those after it wait for their turn to be sent."""
+    read, begun = os.preadv, []
+
+    def read_slowly(descriptor: int, buffers: list[memoryview], *more: int) -> int:
+        if sum(map(len, buffers)) >= MIB:
+            begun.append(more)
+            time.sleep(1.0 if len(begun) == 1 else 0.0)
+        return read(descriptor, buffers, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == victim:
+            patch.setattr(os, "preadv", read_slowly)
+        return load(rank, path, **keywords)[1]
+
+
 def load_without_memory(rank: int, path: str, victim: int) -> None:
     """On one rank the system refuses the memory."""
     unlimited = resource.getrlimit(resource.RLIMIT_AS)

@@ -11,6 +11,7 @@ from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from fastload._group.communicator import Communicator
     from fastload._group.link import Incoming
@@ -67,8 +68,12 @@ class Exchange:
         """True if somebody waits for extent ``number``."""
         return number in self._share.parcels
 
-    def pass_on(self, number: int, buffers: Sequence[memoryview]) -> None:
+    def pass_on(
+        self, number: int, buffers: Sequence[memoryview], queueing: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         """Send extent ``number``, whose bytes are in ``buffers``, to those who wait for it.
+
+        ``queueing`` is entered while it waits for its turn: an extent before it has not been read.
 
         Raises:
             GroupError: one of them failed.
@@ -76,6 +81,8 @@ class Exchange:
         extent = self._share.extents[number]
         for parcel in self._share.parcels.get(number, ()):
             outgoing = self._outgoing[parcel.rank]
+            with queueing():
+                outgoing.wait_turn(number)
             try:
                 outgoing.send(number, select(buffers, extent, parcel.ranges))
             except OSError as exc:
