@@ -55,6 +55,18 @@ def leave_and_end(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: i
     return got
 
 
+def take_until_it_fails(rank: int, ref: str, keywords: list[dict[str, Any]]) -> None:
+    """The error says after how many tensors; the second blocks come late."""
+    _rest_before(4 * MIB)
+    count = 0
+    try:
+        for _ in fastload.stream(ref, group=dist.group.WORLD, **keywords[rank]):
+            count += 1
+    except fastload.FastloadError as error:
+        error.add_note(f"after {count} tensors")
+        raise
+
+
 def _rest_before(offset: int) -> None:
     """From now on, in this process, reads from ``offset`` on take long."""
     read = os.preadv

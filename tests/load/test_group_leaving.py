@@ -12,6 +12,8 @@ import leaving
 from crew import Crew, crew_of
 from proven_models import REPO, Model, flip
 from ranks import fingerprints
+from signing import sign
+from stored_models import write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,14 +44,14 @@ def damage_the_end(model: Model) -> None:
     flip(path, path.stat().st_size - 100)
 
 
-def everything(model: Model) -> list[dict[str, Any]]:
+def everything(model: Model, **more: Any) -> list[dict[str, Any]]:
     """All ranks take all, in extents of one block."""
-    return [{"options": replace(model.options, staging_bytes="16Mi")} for _ in range(SIZE)]
+    return [{"options": replace(model.options, staging_bytes="16Mi", **more)} for _ in range(SIZE)]
 
 
-def the_front(model: Model, **more: object) -> list[dict[str, Any]]:
+def the_front(model: Model, **more: Any) -> list[dict[str, Any]]:
     """Only the leaver has a use for the end of its file."""
-    keywords = [{**each, **more, "shard": leaving.keep_front} for each in everything(model)]
+    keywords = [{**each, "shard": leaving.keep_front} for each in everything(model, **more)]
     keywords[LEAVER]["shard"] = leaving.keep_all_but_one
     return keywords
 
@@ -84,10 +86,23 @@ def test_where_it_ends_before_that_the_report_says_so(crew: Crew, model: Model) 
 
 
 def test_whoever_must_have_proof_gets_an_error(crew: Crew, model: Model) -> None:
-    crew.begin(leaving.leave_and_end, REPO, the_front(model, verify="require"), LEAVER)
+    pytest.importorskip("cryptography", reason="signatures need cryptography")
+    folder = sign(write_folder(model.local.parent / "signed", model.files))
+    keywords = the_front(model, signature_key=str(folder.parent / "key.pem"))
+    crew.begin(leaving.leave_and_end, str(folder), keywords, LEAVER)
     for outcome in outcomes(crew):
         assert isinstance(outcome.error, fastload.IntegrityError | fastload.GroupError)
         assert f"rank {LEAVER} left and ended before it had proven" in str(outcome.error)
+
+
+def test_what_must_be_proven_is_proven_before_it_is_handed_out(crew: Crew, model: Model) -> None:
+    """Also by ranks that take a part of the files, whose end they have no use for."""
+    damage_the_end(model)
+    crew.begin(leaving.take_until_it_fails, REPO, the_front(model, verify="require"))
+    for rank in range(SIZE):
+        outcome = crew.outcome(rank, within_s=20)
+        assert isinstance(outcome.error, fastload.IntegrityError | fastload.GroupError)
+        assert outcome.error.__notes__ == ["after 0 tensors"]
 
 
 def test_what_it_had_not_sent_is_read_by_the_others(crew: Crew, model: Model) -> None:
