@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _HEAD = ("where: who", "first, GB/s", "then, GB/s", "min-max", "x H2D", "device - model", "remark")
 _CEILING = "pinned host to device"
 _MIB = 1 << 20
+_ROOM_MIB = 256
 
 
 def collect_samples(steps: Steps) -> dict[tuple[str, str], list[list[Sample]]]:
@@ -49,7 +50,7 @@ def render(machine: Mapping[str, Any], steps: Steps) -> str:
             "\n".join(f"- {fact}" for fact in facts),
             format_rows(rows),
             "\n".join(others),
-            _judge(loads, ceiling),
+            _judge([*_list_verdicts(loads, ceiling), *_judge_memory(steps)]),
         ]
     )
 
@@ -75,8 +76,18 @@ def _tell(step: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in step.get("found", {}).items()) or "ok"
 
 
-def _judge(loads: Mapping[tuple[str, str], Sequence[Sequence[Sample]]], ceiling: float | None) -> str:
-    return "\n".join(f"- {line}" for line in _list_verdicts(loads, ceiling)) or "- no target was measured"
+def _judge(verdicts: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in verdicts) or "- no target was measured"
+
+
+def _judge_memory(steps: Steps) -> Iterator[str]:
+    for name, step in steps.items():
+        found = step.get("found", {})
+        if name.startswith("memory of ") and found.get("device_peak_bytes"):
+            above = (found["device_peak_bytes"] - found["model_bytes"]) / _MIB
+            yield f"{'met' if above <= _ROOM_MIB else 'MISSED'} {name}: {above:.0f} MiB above the model's, at most 256"
+            pinned = found["staging_bytes"] / _MIB
+            yield f"{'met' if pinned <= _ROOM_MIB else 'MISSED'} {name}: {pinned:.0f} MiB pinned, at most 256"
 
 
 def _list_verdicts(loads: Mapping[tuple[str, str], Sequence[Sequence[Sample]]], ceiling: float | None) -> Iterator[str]:
@@ -98,6 +109,10 @@ def _list_verdicts(loads: Mapping[tuple[str, str], Sequence[Sequence[Sample]]], 
     peers = [speed for who, speed in firsts.items() if not who.startswith("fastload")]
     if peers and "fastload-auto" in firsts and ceiling is not None:
         yield _verdict("tmpfs: first load / fastest peer's > 1", firsts["fastload-auto"] / max(peers), 1)
+    off = _steady(loads, "tmpfs", "fastload-auto-off")
+    proven = _steady(loads, "tmpfs", "fastload-auto")
+    if proven is not None and off is not None:
+        yield _verdict("tmpfs: proven / not proven >= 1 / 1.02", proven / off, 1 / 1.02)
     cold, disk = (_steady(loads, "cold disk", who) for who in ("fastload-auto", "read-direct"))
     if cold is not None and disk is not None:
         yield _verdict("cold disk: load / what the disk gives >= 0.95", cold / disk, 0.95)

@@ -47,6 +47,7 @@ def measure_ceiling(device: str) -> dict[str, Any]:
     where = torch.device(device)
     targets = [allocate_on(where, _SLOT_BYTES) for _ in range(_SLOTS)]
     slots = [PinnedSlot(_SLOT_BYTES, 0) for _ in range(_SLOTS)]
+    sources = [torch.frombuffer(slot.memory, dtype=torch.uint8) for slot in slots]
     found = {"pinned": all(slot.is_pinned for slot in slots)}
     rates: dict[str, list[float]] = {}
     for _ in range(_ROUNDS):
@@ -56,7 +57,7 @@ def measure_ceiling(device: str) -> dict[str, Any]:
             begin = time.perf_counter()
             for number in range(_COPIES):
                 with torch.cuda.stream(streams[number % count]):
-                    targets[number % _SLOTS].copy_(slots[number % _SLOTS].tensor, non_blocking=True)
+                    targets[number % _SLOTS].copy_(sources[number % _SLOTS], non_blocking=True)
             torch.cuda.synchronize(where)
             rates.setdefault(f"{count} streams", []).append(_COPIES * _SLOT_BYTES / (time.perf_counter() - begin) / 1e9)
     for slot in slots:
@@ -83,6 +84,7 @@ def measure_memory(way: str, folder: str, device: str) -> dict[str, Any]:
     where = torch.device(device)
     run = {"load": _load, "stream": _stream, "load_into": _load_into}[way](folder, where)
     if where.type == "cuda":
+        torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(where)
     pinned = PinnedWatch()
     with pinned:

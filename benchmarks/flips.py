@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -25,13 +26,16 @@ import torch
 sys.path.extend(str(Path(__file__).parent.parent / "tests" / part) for part in (".", "load"))
 
 import fastload
-from fastload import IntegrityError
+from fastload import IntegrityError, Options
 from fastload.ops.bench.tables import format_rows
 from proven_models import PLACES, READERS, Model, flip
+from signing import bundle_of, key_of, pem_of, resource, statement_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SIGNED = "signature"
+_KINDS = [*PLACES, _SIGNED]
 _HEAD_BYTES = 512
 """Of a shard that is mostly weights a random byte is never the header's, so every fourth flip is made there."""
 
@@ -67,11 +71,20 @@ def choose_flip(folder: Path, chance: Random) -> Flip:
     return Flip(path, at, chance.choice(READERS))
 
 
-def try_flip(folder: Path, made: Flip) -> str:
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A model, where it is, and how it is loaded from there."""
+
+    model: Model
+    folder: Path
+    options: Options
+
+
+def try_flip(stored: Stored, made: Flip) -> str:
     """Load with the flip; empty if it was found, else what happened instead."""
     flip(made.path, made.at)
     try:
-        fastload.load(folder, reader=made.reader)
+        fastload.load(stored.folder, reader=made.reader, options=stored.options)
     except IntegrityError as exc:
         return "" if exc.path == str(made.path) else f"{made}: found in {exc.path}"
     except Exception as exc:  # noqa: BLE001 - whatever else it is, it is counted
@@ -81,14 +94,14 @@ def try_flip(folder: Path, made: Flip) -> str:
     return f"{made}: not found"
 
 
-def try_clean(folder: Path, model: Model, evidence: str, reader: str) -> str:
+def try_clean(stored: Stored, evidence: str, reader: str) -> str:
     """Load what is right; empty if that is what came, proven, else what happened instead."""
     try:
-        weights = fastload.load(folder, reader=reader)
+        weights = fastload.load(stored.folder, reader=reader, options=stored.options)
     except Exception as exc:  # noqa: BLE001 - as above
         return f"false alarm, reader {reader}: {exc!r}"
     report = weights.report
-    same = all(torch.equal(weights[name], tensor) for name, tensor in model.tensors.items())
+    same = all(torch.equal(weights[name], tensor) for name, tensor in stored.model.tensors.items())
     if (same, report.evidence, report.blocks_reread) != (True, evidence, 0) or not report.blocks_verified:
         return f"clean load, reader {reader}: {report}"
     return ""
@@ -96,24 +109,30 @@ def try_clean(folder: Path, model: Model, evidence: str, reader: str) -> str:
 
 def run(flips: int, chance: Random) -> dict[str, Count]:
     """The kinds of evidence take turns."""
-    counts = {kind: Count() for kind in PLACES}
+    counts = {kind: Count() for kind in _KINDS}
     with tempfile.TemporaryDirectory(prefix="fastload-flips-") as temporary:
-        models = {kind: _make_model(Path(temporary, kind)) for kind in PLACES}
-        folders = {kind: place(models[kind]) for kind, place in PLACES.items()}
+        stored = {kind: _store(kind, Path(temporary, kind)) for kind in _KINDS}
         for number in range(flips):
-            kind = list(PLACES)[number % len(PLACES)]
-            folder, count = folders[kind], counts[kind]
-            made = choose_flip(folder, chance)
-            complaints = (try_flip(folder, made), try_clean(folder, models[kind], kind, chance.choice(READERS)))
+            kind = _KINDS[number % len(_KINDS)]
+            count = counts[kind]
+            made = choose_flip(stored[kind].folder, chance)
+            complaints = (try_flip(stored[kind], made), try_clean(stored[kind], kind, chance.choice(READERS)))
             count.flips[made.path.name] += 1
             count.clean_loads += 1
             count.wrong += filter(None, complaints)
     return counts
 
 
-def _make_model(folder: Path) -> Model:
+def _store(kind: str, folder: Path) -> Stored:
     folder.mkdir()
-    return Model(folder)
+    model = Model(folder)
+    if kind != _SIGNED:
+        return Stored(model, PLACES[kind](model), Options())
+    entries = [resource(name, digest=sha256(model.files[name]).hexdigest()) for name in sorted(model.files)]
+    key = folder / "key.pem"
+    key.write_bytes(pem_of(key_of()))
+    model.files["model.sig"] = bundle_of(statement_of(entries))
+    return Stored(model, model.cached(), Options(signature_key=str(key)))
 
 
 def render(counts: dict[str, Count]) -> str:

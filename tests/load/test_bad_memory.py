@@ -105,13 +105,26 @@ def test_a_flip_between_reading_and_placing_is_healed(
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", WITHOUT)
-def test_without_block_digests_it_ends_the_load(
+def test_without_block_digests_all_is_loaded_once_more(
+    model: Model, kind: str, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = PLACES[kind](model)
+    flip_reads(monkeypatch, once(folder / SHARD, 5 * MIB))
+    weights = fastload.load(folder, reader=reader)
+    assert_same(weights, model.tensors)
+    assert f"{SHARD} was wrong when it was read" in weights.report.evidence_reason
+    assert "right as it is stored" in weights.report.evidence_reason
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_a_stream_without_block_digests_ends(
     model: Model, kind: str, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = PLACES[kind](model)
     flip_reads(monkeypatch, once(folder / SHARD, 5 * MIB))
     with pytest.raises(IntegrityError, match="sha256") as caught:
-        fastload.load(folder, reader=reader)
+        list(fastload.stream(folder, reader=reader))
     assert caught.value.path == str(folder / SHARD)
 
 

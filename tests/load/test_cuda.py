@@ -186,6 +186,7 @@ def test_closing_a_stream_early_leaves_nothing(tmp_path: Path) -> None:
     assert not threads()
 
 
-def test_mmap_serves_no_device(real_model: Path) -> None:
+def test_mmap_serves_no_device(tmp_path: Path) -> None:
+    save_large(tmp_path, 1, MIB)
     with pytest.raises(fastload.UnsupportedError, match="cpu"):
-        fastload.load(real_model, device="cuda", reader="mmap")
+        fastload.load(tmp_path, device="cuda", reader="mmap")

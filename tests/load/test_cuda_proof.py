@@ -123,15 +123,16 @@ class Flipping:
     def __init__(self, patch: pytest.MonkeyPatch, *, once: bool) -> None:
         self._turns = threading.Semaphore(1) if once else None
         self.count = 0
-        digest = BlockDigester.digest
+        digest_on = BlockDigester.digest_on
 
         def flipped(
-            digester: BlockDigester, buffer: torch.Tensor, length: int, *, out: torch.Tensor | None = None
+            digester: BlockDigester, stream: torch.cuda.Stream, buffer: torch.Tensor, length: int
         ) -> torch.Tensor:
-            self._flip(buffer)
-            return digest(digester, buffer, length, out=out)
+            with torch.cuda.stream(stream):
+                self._flip(buffer)
+            return digest_on(digester, stream, buffer, length)
 
-        patch.setattr(BlockDigester, "digest", flipped)
+        patch.setattr(BlockDigester, "digest_on", flipped)
 
     def _flip(self, buffer: torch.Tensor) -> None:
         if self._turns is None or self._turns.acquire(blocking=False):  # lanes are threads

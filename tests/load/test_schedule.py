@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,9 @@ from fastload._plan.extent import Extent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+MIB = 1 << 20
 
 
 def _extents(*lengths: int) -> list[Extent]:
@@ -105,3 +109,23 @@ def test_caller_hears_of_every_advance() -> None:
     schedule.finish(1)
     schedule.wait_placed(1, told.append)
     assert told == [5, 11]
+
+
+def test_a_caller_who_keeps_all_waits_for_many_extents_at_once() -> None:
+    extents = [Extent(0, number * MIB, MIB) for number in range(70)]
+    keeping, streaming = Schedule(extents, window_bytes=None), Schedule(extents, window_bytes=8 * MIB)
+    assert [keeping.far_from(number) for number in (0, 31, 32, 69)] == [31, 31, 63, 69]
+    assert streaming.far_from(3) == 3
+
+
+def test_a_long_wait_is_told_of() -> None:
+    schedule = Schedule([Extent(0, 0, MIB), Extent(0, MIB, MIB)], window_bytes=None)
+    told: list[int] = []
+    waiting = threading.Thread(target=schedule.wait_placed, args=(1, told.append))
+    waiting.start()
+    schedule.finish(0)
+    while MIB not in told:
+        time.sleep(0.01)
+    schedule.finish(1)
+    waiting.join(5)
+    assert told[-1] == 2 * MIB

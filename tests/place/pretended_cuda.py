@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fastload._place import landing, numa
+from fastload._place import cuda, landing, numa, stream_queue
 from fastload._place.memory import map_anonymous
 from fastload._read.cuda_driver import CudaDriver
 
@@ -87,6 +87,7 @@ class Stream:
         self.queue: deque[Work] = deque()
         self.done = 0
         machine.streams.append(self)
+        self.cuda_stream = len(machine.streams)
 
     @property
     def here(self) -> Point:
@@ -146,6 +147,9 @@ class Event:
 
     def wait(self, stream: Stream | None = None) -> None:
         (stream or self.machine.current).wait_event(self)
+
+    def query(self) -> bool:
+        return self.point is None or self.point.is_reached
 
     def synchronize(self) -> None:
         if self.point is not None:
@@ -316,6 +320,14 @@ class Machine(TorchFunctionMode):
         assert not self.pending(Range(pointer.value, pointer.value + len(memory))), "freed under a copy"
         return 0
 
+    def copy_async(self, to: int, of: int, nbytes: int, stream: int) -> int:
+        """By address, as the driver; the memory need not be anybody's by then."""
+        target, source = Range(to, to + nbytes), Range(of, of + nbytes)
+        self.streams[stream - 1].submit(lambda: move(target, source), target, source)
+        return 0
+
+    cuMemcpyHtoDAsync_v2 = cuMemcpyDtoDAsync_v2 = cuMemcpyDtoHAsync_v2 = copy_async  # noqa: N815 - as CUDA calls them
+
     def refuse_to_pin(self, *answers: bool) -> None:
         """The next calls of cudaHostRegister: True is refused for want of memory."""
         self.register_answers.extend(_OUT_OF_MEMORY if refused else 0 for refused in answers)
@@ -350,7 +362,8 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> Itera
         machine.note_use(tensor, stream)
 
     monkeypatch.setattr(torch.Tensor, "record_stream", record_stream)
-    for room in (landing, numa):
+    for room in (cuda, landing, numa):
         monkeypatch.setattr(room, "load_driver", lambda: CudaDriver(machine))
+    monkeypatch.setattr(stream_queue, "load_calls", lambda _: machine)
     with machine:
         yield machine

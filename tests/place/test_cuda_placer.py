@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastload._place.budget import Headroom
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._plan.layout import NOWHERE, LayoutRules
 from fastload.errors import MemoryBudgetError
@@ -61,9 +62,7 @@ def placer_of(
         nbytes = plan.arena_bytes[arena]
         return host_bytes(nbytes) if arena in large else allocate_on(DEVICE, nbytes)
 
-    placer = CudaPlacer(plan, allocate, DEVICE, slot_bytes=slot_bytes, cast=cast)
-    placer.on_host = frozenset(large)
-    return placer
+    return CudaPlacer(plan, Supply(allocate, frozenset(large)), DEVICE, slot_bytes=slot_bytes, cast=cast)
 
 
 def nothing() -> None:
@@ -94,7 +93,7 @@ class Consumer:
             result = torch.empty(tensor.nbytes, dtype=torch.uint8)
             if tensor.nbytes:
                 of, to = range_of(tensor), range_of(result)
-                if self._plan.placements[self._next].arena in self._placer.on_host:
+                if self._plan.placements[self._next].arena in self._placer._on_host:
                     move(to, of)  # whoever has host memory reads it at once
                 else:
                     self._machine.current.submit(partial(move, to, of), of, to)
@@ -184,6 +183,63 @@ def test_memory_that_another_stream_still_reads_is_not_written(machine: Machine)
     lane.close()
     machine.run_all()
     assert [bytes(used.tolist()) for used, _ in consumer.used] == [stored_bytes(file, plan, n) for n in range(2)]
+
+
+def test_a_caller_who_goes_over_to_another_stream_finds_the_bytes(machine: Machine) -> None:
+    """Two tensors of one extent, taken under two streams: the second stream has to wait as well."""
+    file = file_of({"a": ("U8", [200]), "b": ("U8", [200])})
+    plan = plan_of(file, SMALL)
+    for seed in range(20):
+        machine.reseed(seed)
+        placer = placer_of(machine, plan)
+        lane = placer.open_lane()
+        for extent in plan.extents:
+            bring(file, extent, lane)
+        placer.catch_up()
+        taken = [placer.take(0)]
+        result = torch.empty(200, dtype=torch.uint8)
+        with machine.on(Stream(machine)):
+            taken.append(placer.take(1))
+            of, to = range_of(taken[1]), range_of(result)
+            machine.current.submit(partial(move, to, of), of, to)
+        machine.run_all()
+        lane.close()
+        assert bytes(result.tolist()) == stored_bytes(file, plan, 1)
+
+
+def test_memory_that_nobody_took_is_given_back_with_the_placer(machine: Machine) -> None:
+    """At once, and not when the collector comes by: it may be most of the device."""
+    file = file_of({"a": ("U8", [PAGE]), "b": ("U8", [PAGE])})
+    plan = plan_of(file, SMALL)
+    gc.disable()
+    try:
+        placer = placer_of(machine, plan, slot_bytes=2 * PAGE)
+        placer.make_ahead()
+        lane = placer.open_lane()
+        for extent in plan.extents:
+            bring(file, extent, lane)
+        lane.close()
+        del placer, lane
+        assert machine.live_bytes == 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_memory_made_ahead_is_the_same(machine: Machine, *, ahead: bool) -> None:
+    file = file_of({f"t{n}": ("U8", [PAGE]) for n in range(80)})
+    plan = plan_of(file, SMALL)
+    placer = placer_of(machine, plan)
+    lane = placer.open_lane()
+    placed = [bring(file, extent, lane) for extent in plan.extents[: len(plan.extents) // 2]]
+    if ahead:
+        placer.make_ahead()
+    for extent in plan.extents[len(placed) :]:
+        bring(file, extent, lane)
+    lane.close()
+    machine.run_all()
+    for number in range(80):
+        assert bytes(placer.take(number).tolist()) == stored_bytes(file, plan, number)
 
 
 def test_large_tensors_own_their_storage_and_small_ones_share_aligned(machine: Machine) -> None:
@@ -293,7 +349,7 @@ def test_closing_after_an_error_waits_for_copies_under_way(machine: Machine) -> 
                 raise MemoryBudgetError(1, 0, "the test", "")
             return allocate_on(DEVICE, PAGE)
 
-        placer = CudaPlacer(plan, allocate, DEVICE, slot_bytes=4 * PAGE, cast=None)
+        placer = CudaPlacer(plan, Supply(allocate), DEVICE, slot_bytes=4 * PAGE, cast=None)
         lane = placer.open_lane()
         with pytest.raises(MemoryBudgetError):
             bring(file, plan.extents[0], lane)
@@ -393,7 +449,7 @@ def test_on_a_device_every_byte_arrives_aligned(
     file = file_of(tensors)
     plan = plan_of(file, ON_DEVICE, extent_bytes=64 * KIB)
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(device, plan.arena_bytes[arena]), device, slot_bytes=64 * KIB, cast=cast
+        plan, Supply(lambda arena: allocate_on(device, plan.arena_bytes[arena])), device, slot_bytes=64 * KIB, cast=cast
     )
     lanes = [placer.open_lane() for _ in range(lane_count)]
     for number, extent in enumerate(plan.extents):
@@ -422,7 +478,7 @@ def test_on_a_device_storage_is_shared_by_small_tensors_only(device: torch.devic
     file = file_of({"a": ("F32", [100]), "b": ("F32", [100]), "large": ("BF16", [MIB])})
     plan = plan_of(file, ON_DEVICE, extent_bytes=4 * MIB)
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(device, plan.arena_bytes[arena]), device, slot_bytes=4 * MIB, cast=None
+        plan, Supply(lambda arena: allocate_on(device, plan.arena_bytes[arena])), device, slot_bytes=4 * MIB, cast=None
     )
     lane = placer.open_lane()
     for extent in plan.extents:
@@ -441,7 +497,7 @@ def test_on_a_device_staging_is_given_back(device: torch.device) -> None:
     plan = plan_of(file, ON_DEVICE, extent_bytes=4 * MIB)
     before = torch.cuda.memory_allocated(device)
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(device, plan.arena_bytes[arena]), device, slot_bytes=4 * MIB, cast=None
+        plan, Supply(lambda arena: allocate_on(device, plan.arena_bytes[arena])), device, slot_bytes=4 * MIB, cast=None
     )
     lanes = [placer.open_lane() for _ in range(2)]
     assert torch.cuda.memory_allocated(device) - before >= 8 * MIB

@@ -11,14 +11,14 @@ import pytest
 import torch
 from blake3 import blake3
 
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
 from fastload._plan.layout import LayoutRules
 from fastload._read.proof import BlockCheck
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
 from packed_files import MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes
-from pretended_cuda import DEVICE, Machine, alias, pretended_cuda, range_of
+from pretended_cuda import DEVICE, Machine, Stream, alias, pretended_cuda, range_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ class LateDigester:
         self._lies = lies
         self._out = torch.zeros(SLOT_BYTES // BLOCK_BYTES, 8, dtype=torch.int32)
 
-    def digest(self, buffer: torch.Tensor, length: int) -> torch.Tensor:
+    def digest_on(self, stream: Stream, buffer: torch.Tensor, length: int) -> torch.Tensor:
         out = self._out[: -(-length // BLOCK_BYTES)]
         of, to = range_of(buffer[:length]), range_of(out)
 
@@ -49,7 +49,7 @@ class LateDigester:
             )
             ctypes.memmove(to.begin, bytes(len(found)) if self._lies else found, len(found))
 
-        self._machine.current.submit(run, of, to)
+        stream.submit(run, of, to)
         return out
 
 
@@ -67,7 +67,7 @@ class Load:
         self.plan: Plan = plan_of(self.file, ON_DEVICE, extent_bytes=SLOT_BYTES)
         self.placer = CudaPlacer(
             self.plan,
-            lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena]),
+            Supply(lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena])),
             DEVICE,
             slot_bytes=SLOT_BYTES,
             cast=None,

@@ -19,7 +19,7 @@ from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.summary import describe_readers
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
 from fastload._plan.layout import LayoutRules, lay_out
 from fastload._plan.plan import build_plan
@@ -127,7 +127,7 @@ class Load:
         schedule = Schedule(extents, window_bytes=None)
         placer = CudaPlacer(
             self.plan,
-            lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena]),
+            Supply(lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena])),
             DEVICE,
             slot_bytes=BLOCK_BYTES,
             cast=None,

@@ -56,6 +56,9 @@ class Failing:
     def catch_up(self) -> None:
         raise self._error
 
+    def make_ahead(self) -> None:
+        raise self._error
+
     def take(self, number: int) -> torch.Tensor:
         raise self._error
 
@@ -67,6 +70,7 @@ class Failing:
     "call",
     [
         lambda placer: placer.catch_up(),
+        lambda placer: placer.make_ahead(),
         lambda placer: placer.take(0),
         lambda placer: placer.finish(),
         lambda placer: placer.open_lane().place(lambda: None),

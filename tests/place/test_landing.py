@@ -11,7 +11,7 @@ import torch
 from blake3 import blake3
 
 from fake_kvikio import FakeKvikio
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
 from fastload._read.file import identify
 from fastload._read.gds import CuFiles
@@ -65,7 +65,7 @@ class Load:
         self.files = CuFiles(self.kvikio, health=GdsHealth())
         self.placer = CudaPlacer(
             self.plan,
-            lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena]),
+            Supply(lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena])),
             DEVICE,
             slot_bytes=SLOT_BYTES,
             cast=None,

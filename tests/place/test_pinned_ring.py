@@ -11,7 +11,7 @@ import torch
 
 from fastload._load.target import pinning_early
 from fastload._place import cuda_memory
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import room_for_digests
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.pinned_ring import PinnedRing
@@ -45,7 +45,7 @@ def test_slots_are_made_beside_and_taken(machine: Machine) -> None:
     assert [slot is not None for slot in taken] == [True] * 4 + [False]
     for slot in taken[:4]:
         assert slot is not None
-        assert (len(slot.memory), slot.room.numel(), slot.is_pinned) == (64 * KIB, 128, True)
+        assert (len(slot.memory), len(slot.room), slot.is_pinned) == (64 * KIB, 128, True)
         slot.unpin()
     ring.close()
     assert not machine.registered
@@ -90,7 +90,7 @@ def test_the_first_taker_ends_the_making(machine: Machine, monkeypatch: pytest.M
 def test_lanes_take_what_is_ready_and_the_rest_is_unpinned_at_the_end(machine: Machine) -> None:
     plan = plan_of(file_of({"a": ("U8", [5 * PAGE])}))
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(DEVICE, plan.arena_bytes[arena]), DEVICE, slot_bytes=PAGE, cast=None
+        plan, Supply(lambda arena: allocate_on(DEVICE, plan.arena_bytes[arena])), DEVICE, slot_bytes=PAGE, cast=None
     )
     ring = PinnedRing(DEVICE, PAGE, room_for_digests(PAGE), 5)
     wait_for_slots(machine, 5)
@@ -121,9 +121,9 @@ def test_an_error_while_planning_unpins(machine: Machine) -> None:
     assert not machine.registered
 
 
-def test_host_memory_and_small_staging_need_none(machine: Machine) -> None:
+def test_host_memory_and_staging_of_no_use_need_none(machine: Machine) -> None:
     with pinning_early(torch.device("cpu"), 256 << 20) as ring:
         assert ring is None
-    with pinning_early(DEVICE, 64 << 20) as ring:
+    with pinning_early(DEVICE, 4 << 20) as ring:
         assert ring is None
     assert not machine.registered

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
 from fastload._plan.layout import LayoutRules
 from fastload._trace import Trace
@@ -35,7 +35,7 @@ def test_every_extent_has_its_copies_in_the_streams_lane(machine: Machine, seed:
     trace = Trace()
     begin_s = time.perf_counter()
     placer = CudaPlacer(
-        plan, lambda arena: allocate_on(DEVICE, plan.arena_bytes[arena]), DEVICE, slot_bytes=PAGE, cast=None
+        plan, Supply(lambda arena: allocate_on(DEVICE, plan.arena_bytes[arena])), DEVICE, slot_bytes=PAGE, cast=None
     )
     lane = placer.open_lane(trace)
     for extent in plan.extents:

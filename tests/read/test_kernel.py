@@ -141,6 +141,25 @@ def test_half_a_file_in_memory_is_a_half(tmp_path: Path) -> None:
         assert 0.45 < cached_fraction(descriptor, 8 * MIB) < 0.55
 
 
+@pytest.mark.parametrize("cached_mib", [0, 32, 128])
+def test_of_large_files_samples_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached_mib: int) -> None:
+    path = written(tmp_path / "file", 128 * MIB + 12345)
+    cool(path)
+    counted: list[int] = []
+    count = kernel.count_cached_pages
+
+    def noting(descriptor: int, offset: int, length: int) -> int | None:
+        counted.append(length)
+        return count(descriptor, offset, length)
+
+    monkeypatch.setattr(kernel, "count_cached_pages", noting)
+    with opened(path) as descriptor:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead
+        os.pread(descriptor, cached_mib * MIB, 0)
+        assert abs(cached_fraction(descriptor, path.stat().st_size) - cached_mib / 128) < 0.02
+    assert sum(counted) <= 33 * MIB
+
+
 def test_bytes_are_cached_when_all_their_pages_are(tmp_path: Path) -> None:
     path = written(tmp_path / "file", 8 * MIB)
     cool(path)

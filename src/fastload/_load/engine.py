@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from fastload._load.device import parse_device
 from fastload._load.found import Call, check_cast, finding
 from fastload._load.group.attending import attending
 from fastload._load.into import choose_module_target, fill
+from fastload._load.once_more import once_more
 from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
 from fastload._load.staging import cut_window
@@ -34,10 +36,20 @@ if TYPE_CHECKING:
 
 def load(request: Request, device: torch.device | str) -> Weights:
     """See :func:`fastload.load`."""
+    weights, cure = once_more(request, partial(_load, device=device))
+    weights.report = _tell(weights.report, cure)
+    return weights
+
+
+def _load(request: Request, device: torch.device | str) -> Weights:
     with _open(request, device, "load") as stream:
         weights = Weights(stream)
     weights.report = stream.report
     return weights
+
+
+def _tell(report: Report, cure: str) -> Report:
+    return replace(report, evidence_reason=f"{report.evidence_reason}; {cure}") if cure else report
 
 
 def stream(request: Request, device: torch.device | str) -> Stream:
@@ -47,6 +59,11 @@ def stream(request: Request, device: torch.device | str) -> Stream:
 
 def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     """See :func:`fastload.load_into`."""
+    report, cure = once_more(request, partial(_load_into, module=module, strict=strict))
+    return _tell(report, cure)
+
+
+def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     clock = Clock()
     with attending(request.group, request.deadline):
         dtype = None if request.dtype is None else parse_cast(request.dtype)

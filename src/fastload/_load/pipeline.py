@@ -198,7 +198,7 @@ class Pipeline:
         extent = self._plan.extents[number]
         with self._busy.measure("copy", "wait for a slot"):
             buffers = lane.buffers_for(extent, reader.alignment_bytes)
-        with self._busy.measure(EXCHANGE, "receive", _facts(extent)):
+        with self._busy.measure(EXCHANGE, "receive", partial(_facts, extent)):
             reader.read_into(extent.offset, buffers)
         self._pass_on(number, buffers)
         with self._busy.measure("copy", "place"):
@@ -221,14 +221,14 @@ class Pipeline:
             with self._busy.measure("copy", "wait for device memory"):
                 return lane.device_memory_for(extent, files)
 
-        with self._busy.measure("read", "read (cufile)", _facts(extent)):
+        with self._busy.measure("read", "read (cufile)", partial(_facts, extent)):
             return self._device_reads.bring(extent, memory_for, is_checked=is_checked)
 
     def _read(self, reader: Reader, extent: Extent, lane: Lane, check: BlockCheck | None) -> Sequence[memoryview]:
         alignment_bytes = reader.alignment_bytes
         with self._busy.measure("copy", "wait for a slot"):
             buffers = lane.buffers_for(extent, alignment_bytes)
-        with self._busy.measure("read", f"read ({reader.name})", _facts(extent)):
+        with self._busy.measure("read", f"read ({reader.name})", partial(_facts, extent)):
             if isinstance(reader, BlockProof) and check is not None:
                 reader.read_unproven(extent.offset, buffers)
             else:

@@ -46,8 +46,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, settings, deadline, party = found.fetched.checkpoint, request.settings, request.deadline, found.party
     choices = deadline.within(lambda: _choose_readers(found, settings))
-    is_device, digests = device.type != "cpu", found.fetched.evidence.has_blocks
-    depth = max((_find_depth(choice, is_device, digests) for choice in choices.values()), default=1)
+    digests = found.fetched.evidence.has_blocks
+    depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
     peers = 0 if party is None else party.communicator.size - 1
     wish = Staging(depth + peers, target.slots_per_lane, target.extent_bytes)
     staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
@@ -137,10 +137,8 @@ def _fit(target: Target, plan: Plan, staging: Staging) -> Staging:
             return staging
 
 
-def _find_depth(choice: Choice, is_device: bool, digests: bool) -> int:  # noqa: FBT001 - two facts of the load
+def _find_depth(choice: Choice, digests: bool) -> int:  # noqa: FBT001 - a fact of the load
     """How many workers a reader wants."""
-    if is_device and choice.device_depth:
-        return choice.device_depth
     return choice.digesting_depth if digests and choice.digesting_depth else choice.depth
 
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from fastload._plan.share import Share
 
 
+_TELL_S = 0.1
+"""How often the caller is told how far it has come."""
+_AT_ONCE = 32
+"""Extents."""
+
+
 class Schedule:
     """Extents go out in order and come back in any; the caller follows the *watermark*, below which all are placed.
 
@@ -86,6 +92,11 @@ class Schedule:
     def extents_here(self) -> list[Extent]:
         """Those that are read here."""
         return [self._extents[number] for number in self.own]
+
+    @property
+    def keeps_all(self) -> bool:
+        """True for a caller who lets go of nothing: reading need not wait for anything."""
+        return self._window_bytes is None
 
     def waits_for_others(self) -> bool:
         """True if nothing is left to be read here, and other ranks have not sent all."""
@@ -159,7 +170,9 @@ class Schedule:
                 self._read.add(number)
                 self.read_at_s = time.perf_counter()
             self._advance()
-            self._changed.notify_all()
+            # Whoever is woken takes the GIL from those who read: only where there is something for somebody.
+            if self._window_bytes is not None or self._is_shared or self._watermark >= self._needed:
+                self._changed.notify_all()
 
     def _advance(self) -> None:
         while self._watermark in self._placed_early:
@@ -193,7 +206,7 @@ class Schedule:
 
         Args:
             number: an extent's; what was waited for before counts as taken, so the window moves on.
-            tell: called with the placed bytes whenever there are more of them.
+            tell: called with the placed bytes now and then, and at the end.
 
         Raises:
             DeadlineError: the deadline is over.
@@ -202,22 +215,32 @@ class Schedule:
         with self._changed:
             self._taken, self._needed = self._needed, max(self._needed, number + 1)
             self._changed.notify_all()
-        seen = -1
-        while seen <= number:
-            seen = self._wait_beyond(seen)
-            tell(self._ends[seen])
+        watermark = -1
+        while watermark <= number:
+            watermark = self._wait_beyond(number)
+            tell(self._ends[watermark])
 
-    def _wait_beyond(self, watermark: int) -> int:
+    def _wait_beyond(self, number: int) -> int:
+        """The watermark when it is beyond ``number``, or after a while."""
+        left_s = self._deadline.left_s
         with self._changed:
-            while not self._changed.wait_for(
-                lambda: self._is_stopped or self._watermark > watermark, timeout=self._deadline.left_s
-            ):
-                self._deadline.check()
+            self._changed.wait_for(
+                lambda: self._is_stopped or self._watermark > number,
+                timeout=_TELL_S if left_s is None else min(_TELL_S, left_s),
+            )
             self.check()
-            if self._watermark <= watermark:
-                what = "this stream was closed while its next tensor was awaited"
-                raise UsageError(what, "Close it when nobody takes from it any more")
+            if self._watermark <= number:
+                if self._is_stopped:
+                    what = "this stream was closed while its next tensor was awaited"
+                    raise UsageError(what, "Close it when nobody takes from it any more")
+                self._deadline.check()
             return self._watermark
+
+    def far_from(self, number: int) -> int:
+        """Up to which extent a caller who needs ``number``, and keeps all, may wait at once: waking costs readers."""
+        if not self.keeps_all:
+            return number
+        return min(self._count - 1, number // _AT_ONCE * _AT_ONCE + _AT_ONCE - 1)
 
     def check(self) -> None:
         """Raise the first error of any worker."""

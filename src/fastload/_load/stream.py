@@ -169,6 +169,7 @@ class Stream:
         number = self._position
         needed = job.plan.ready_after[number]
         if needed > self._waited_for:
+            needed = job.schedule.far_from(needed)
             begin_s = time.perf_counter()
             job.schedule.wait_placed(needed, job.progress.update)
             if job.busy.trace is not None:
@@ -188,6 +189,8 @@ class Stream:
             self._begun_s = time.perf_counter()
             job.clock.enter("stream")
             pipeline.start(job.lanes)
+            if job.schedule.keeps_all:
+                job.placer.make_ahead()
 
     def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fastload._load.staging import Staging
+from fastload._load.staging import Staging, divide_staging
 from fastload._place.budget import check_budget, host_headroom
-from fastload._place.cuda import CudaPlacer
+from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes, shares_memory
 from fastload._place.device_digests import DeviceDigests
@@ -19,6 +19,8 @@ from fastload._place.memory import map_anonymous
 from fastload._place.pinned_ring import PinnedRing
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
+from fastload._read.choose import memory_depth
+from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 _HOST_EXTENT_BYTES = 8 << 20  # 8 MiB
 _MAPPED_EXTENT_BYTES = 64 << 20  # 64 MiB: nothing is copied, so that an extent costs the same at any size
 _CUDA_EXTENT_BYTES = 16 << 20  # 16 MiB
-_EARLY_LANES = 8
 _ARENA_BYTES = 64 << 20  # 64 MiB
 _HOST_HINT = "Load fewer tensors (tensors=), stream them one by one, or give this process more memory"
 _CUDA_HINT = "Load fewer tensors (tensors=), stream them, free device memory, or shard the model over more devices"
@@ -223,6 +224,9 @@ class CudaTarget:
         """Host memory of the tensors that stay there: the one that is used and the one that is read."""
         return 2 * max(filter(self._keeping.stays_on_host, plan.arena_bytes), default=0)
 
+    def _find_on_host(self, plan: Plan) -> frozenset[int]:
+        return frozenset(n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes))
+
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""
 
@@ -236,7 +240,7 @@ class CudaTarget:
         with cuda_errors(self._device):
             placer = CudaPlacer(
                 plan,
-                allocate,
+                Supply(allocate, self._find_on_host(plan)),
                 self._device,
                 slot_bytes=slot_bytes,
                 cast=self._keeping.cast,
@@ -244,9 +248,6 @@ class CudaTarget:
             )
         if self.ring is not None:
             placer.use(self.ring)
-        placer.on_host = frozenset(
-            n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes)
-        )
         return GuardedPlacer(placer, self._device)
 
 
@@ -277,12 +278,13 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fe
 @contextmanager
 def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRing | None]:
     """Pin the slots of a load to ``device`` from now on, while it is being planned; an error unpins them."""
-    wish = Staging(_EARLY_LANES, SLOTS_PER_LANE, _CUDA_EXTENT_BYTES)
-    if device.type != "cuda" or min(staging_bytes, host_headroom().available_bytes // 8) < wish.bytes:
-        yield None  # their size is not known yet, or they are not wanted
+    if device.type != "cuda" or staging_bytes < SLOTS_PER_LANE * BLOCK_BYTES:
+        yield None
         return
-    room_bytes = room_for_digests(_CUDA_EXTENT_BYTES)
-    ring = PinnedRing(device, _CUDA_EXTENT_BYTES, room_bytes, _EARLY_LANES * SLOTS_PER_LANE)
+    # As if the files were in memory. Where they are not, disks may want fewer lanes, and with them larger slots.
+    likely = divide_staging(staging_bytes, host_headroom(), Staging(memory_depth(), SLOTS_PER_LANE, _CUDA_EXTENT_BYTES))
+    room_bytes = room_for_digests(likely.slot_bytes)
+    ring = PinnedRing(device, likely.slot_bytes, room_bytes, likely.lanes * SLOTS_PER_LANE)
     try:
         yield ring
     except BaseException:

@@ -12,24 +12,64 @@ whoever takes a tensor waits for the lanes first; if that is another stream than
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from fastload._place.cuda_lane import CudaLane
-from fastload._place.cuda_memory import room_on
+from fastload._place.cuda_memory import Arena, Place, room_on
 from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
+from fastload._read.cuda_driver import load_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastload._place.cuda_lane import Digesting
     from fastload._place.pinned_ring import PinnedRing
     from fastload._plan.plan import Plan
     from fastload._trace import Trace
+
+
+_TOGETHER = 64
+"""Arenas that are made at once: fewer events to wait for, and yet the first ones soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Where the memory of arenas comes from."""
+
+    allocate: Callable[[int], torch.Tensor]
+    """Called with an arena's number."""
+    on_host: frozenset[int] = frozenset()
+    """Those for which it gives host memory: they are too large for the device to hold beside what it is for."""
+
+
+class _Home:
+    """The caller's stream, on which memory is allocated. It must not know the placer: a circle would keep it all."""
+
+    def __init__(self, device: torch.device, supply: Supply) -> None:
+        self.stream = torch.cuda.current_stream(device)
+        self._device = device
+        self._supply = supply
+
+    def make(self, arena: int) -> Arena:
+        """The memory of one."""
+        return self.make_all([arena])[0]
+
+    def make_all(self, arenas: Sequence[int]) -> list[Arena]:
+        """That of several, usable with one event."""
+        with torch.cuda.device(self._device), torch.cuda.stream(self.stream):
+            memories = [self._supply.allocate(arena) for arena in arenas]
+            usable = self.stream.record_event()
+        on_host = self._supply.on_host
+        return [
+            Arena(memory, Place(memory.data_ptr(), arena in on_host), usable)
+            for arena, memory in zip(arenas, memories, strict=True)
+        ]
 
 
 class CudaPlacer:
@@ -41,7 +81,7 @@ class CudaPlacer:
     def __init__(
         self,
         plan: Plan,
-        allocate: Callable[[int], torch.Tensor],
+        supply: Supply,
         device: torch.device,
         *,
         slot_bytes: int,
@@ -53,29 +93,29 @@ class CudaPlacer:
         self._slot_bytes = slot_bytes
         self._cast = cast
         self._digesting = digesting
-        self._home = torch.cuda.current_stream(device)
-        self._allocate = allocate
-        self._arenas = Arenas(plan.placements, self._allocate_at_home)
+        self._on_host = supply.on_host
+        self._home = _Home(device, supply)
+        self._follower = self._home.stream
+        self._arenas = Arenas(plan.placements, self._home.make)
         self._lock = threading.Lock()
         self._placed: list[torch.cuda.Event] = []
         self._ring: PinnedRing | None = None
-        self.on_host: frozenset[int] = frozenset()
-        """Arenas that are host memory, for tensors too large for the device to hold beside what it is for."""
         self.staging_bytes = 0
 
     def use(self, ring: PinnedRing) -> None:
         """Let lanes take slots that are ready from ``ring``, before any is opened."""
         self._ring = ring
 
-    def _allocate_at_home(self, arena: int) -> tuple[torch.Tensor, torch.cuda.Event]:
-        """The arena, and the event after which its memory is free of what the caller's stream did with it before."""
-        with torch.cuda.device(self._device), torch.cuda.stream(self._home):
-            memory = self._allocate(arena)
-            return memory, self._home.record_event()
+    def make_ahead(self) -> None:
+        """See :class:`~fastload._place.placer.Placer`."""
+        for first in range(0, len(self._plan.arena_bytes), _TOGETHER):
+            arenas = range(first, min(first + _TOGETHER, len(self._plan.arena_bytes)))
+            self._arenas.make(arenas, self._home.make_all)
 
     def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
+        load_driver().enter(self._device.index)
         go_near(self._device)
         lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting, self._ring)
         if trace is not None:
@@ -87,10 +127,10 @@ class CudaPlacer:
 
     def catch_up(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
-        current = torch.cuda.current_stream(self._device)
+        self._follower = torch.cuda.current_stream(self._device.index)
         with self._lock:
             for placed in self._placed:
-                current.wait_event(placed)
+                self._follower.wait_event(placed)
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
@@ -98,7 +138,7 @@ class CudaPlacer:
         if arena == NOWHERE:
             tensor = view_bytes(torch.empty(0, dtype=torch.uint8, device=self._device), info)
         else:
-            memory, _ = self._arenas.take(arena)
+            memory = self._arenas.take(arena).memory
             self._await(memory, arena)
             tensor = view_bytes(memory[offset : offset + info.nbytes], info)
         if self._cast is None or not is_castable(info):
@@ -108,14 +148,16 @@ class CudaPlacer:
 
     def _await(self, memory: torch.Tensor, arena: int) -> None:
         """Whoever reads ``memory`` from now on finds it filled: the caller's stream, or for host memory the caller."""
-        if arena in self.on_host:
+        if arena in self._on_host:
             with self._lock:
                 placed = list(self._placed)
             for event in placed:
                 event.synchronize()
             return
-        current = torch.cuda.current_stream(self._device)
-        if current != self._home:
+        current = torch.cuda.current_stream(self._device.index)
+        if current != self._follower:
+            self.catch_up()  # the caller has gone over to another stream since
+        if current != self._home.stream:
             memory.record_stream(current)
 
     def finish(self) -> None:

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
-from fastload._place.gpu_digest import WORDS, to_hex
+from fastload._place.gpu_digest import WORDS
 from fastload._place.landing import LandingBuffer
+from fastload._place.stream_queue import StreamQueue
 from fastload._place.stream_spans import StreamSpans
 from fastload._plan.layout import NOWHERE, round_up
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from fastload._place.cuda_memory import Arena, Place
     from fastload._place.pinned_ring import PinnedRing
     from fastload._place.placer import Arenas
     from fastload._plan.extent import Extent
@@ -51,8 +53,8 @@ def room_for_digests(slot_bytes: int) -> int:
 class Digester(Protocol):
     """See :class:`fastload._place.gpu_digest.BlockDigester`."""
 
-    def digest(self, buffer: torch.Tensor, length: int) -> torch.Tensor:
-        """The digests of the blocks in ``buffer``, in the order of the current stream; until the next call."""
+    def digest_on(self, stream: torch.cuda.Stream, buffer: torch.Tensor, length: int) -> torch.Tensor:
+        """The digests of the blocks in ``buffer``, in the order of ``stream``; until the next call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class CudaLane:
     def __init__(
         self,
         plan: Plan,
-        arenas: Arenas[tuple[torch.Tensor, torch.cuda.Event]],
+        arenas: Arenas[Arena],
         device: torch.device,
         slot_bytes: int,
         digesting: Digesting | None,
@@ -83,8 +85,8 @@ class CudaLane:
         self._digesting = digesting
         self._digester: Digester | None = None
         self._stream = torch.cuda.Stream(device)
+        self._queue = StreamQueue(self._stream)
         self._staging = allocate_on(device, slot_bytes)
-        self._staging.record_stream(self._stream)
         self._stream.wait_stream(torch.cuda.current_stream(device))
         self.placed = torch.cuda.Event()
         self.placed.record(self._stream)
@@ -93,10 +95,14 @@ class CudaLane:
         try:
             self._add_slots(slot_bytes, ring)
         except BaseException:
+            self._stream.synchronize()
             self._unpin()
             raise
         self.staging_bytes = slot_bytes * len(self._slots)
         self._spans: StreamSpans | None = None
+        self._entered: dict[int, Place] = {}
+        """Arenas that this stream has waited for."""
+        self._waited_for: torch.cuda.Event | None = None
         self._turn = 0
         self._extent: Extent | None = None
         self._landing: LandingBuffer | None = None
@@ -173,9 +179,8 @@ class CudaLane:
             return
         digester = None if check is None else self._digester
         if self._has_landed and self._landing is not None:
-            with torch.cuda.stream(self._stream):
-                self._pass_on(self._landing.tensor, slot, extent, digester)
-                self._landing.free.record(self._stream)
+            self._pass_on(self._landing.tensor, slot, extent, digester)
+            self._landing.free.record(self._stream)
         else:
             self._send(slot, 0, extent, digester)
         if check is None:
@@ -190,7 +195,8 @@ class CudaLane:
 
     def _settle(self, slot: PinnedSlot) -> None:
         """Wait until ``slot`` is free, and what was in it has landed."""
-        slot.free.synchronize()
+        if not slot.free.query():  # mostly it is, and to wait would give up the GIL
+            slot.free.synchronize()
         pending = self._pending.pop(slot, None)
         if pending is None:
             return
@@ -208,43 +214,55 @@ class CudaLane:
         extent = pending.extent._replace(offset=pending.extent.offset + begin, length=len(block))
         self._send(slot, begin, extent, self._digester)
         slot.free.synchronize()
-        expected, again = pending.check.digests[number], self._found(slot)[0]
+        expected, again = pending.check.digests[number], next(self._found(slot))
         if again != expected:
             what = f"block with BLAKE3 {again} on {self._device}"
             raise IntegrityError(pending.check.path, extent.offset, what, expected, _DEVICE_HINT)
 
     def _send(self, slot: PinnedSlot, begin: int, extent: Extent, digester: Digester | None) -> None:
         """Queue what lies in ``slot`` from ``begin`` on, the bytes of ``extent``, on its way."""
-        with torch.cuda.stream(self._stream):
-            with self._span("host to device"):
-                self._staging[: extent.length].copy_(slot.tensor[begin : begin + extent.length], non_blocking=True)
-            self._pass_on(self._staging, slot, extent, digester)
+        with self._span("host to device"):
+            to = self._staging.data_ptr()
+            self._queue.copy_in(to, slot.address + begin, extent.length, is_pinned=slot.is_pinned)
+        self._pass_on(self._staging, slot, extent, digester)
 
     def _pass_on(self, buffer: torch.Tensor, slot: PinnedSlot, extent: Extent, digester: Digester | None) -> None:
         """Queue what follows once ``extent`` lies in ``buffer`` on the device; digests come to the room of ``slot``."""
         if digester is not None:
             with self._span("digest"):
-                digests = digester.digest(buffer, extent.length)
-                room = slot.room[: digests.nbytes].view(torch.int32).view(digests.shape)
-                room.copy_(digests, non_blocking=True)
+                digests = digester.digest_on(self._stream, buffer, extent.length)
+                room = slot.address + slot.nbytes
+                self._queue.copy_out(room, digests.data_ptr(), digests.nbytes, is_pinned=slot.is_pinned)
         slot.free.record(self._stream)
         with self._span("scatter"):
-            self._scatter(buffer, extent)
+            self._scatter(buffer.data_ptr(), extent)
         self.placed.record(self._stream)
 
     @staticmethod
-    def _found(slot: PinnedSlot) -> list[str]:
+    def _found(slot: PinnedSlot) -> Iterator[str]:
         """The digests in the room behind ``slot``."""
-        return to_hex(slot.room.view(torch.int32).view(-1, WORDS))
+        for at in range(0, len(slot.room), _DIGEST_BYTES):
+            yield slot.room[at : at + _DIGEST_BYTES].hex()
 
-    def _scatter(self, buffer: torch.Tensor, extent: Extent) -> None:
-        at = 0
+    def _scatter(self, at: int, extent: Extent) -> None:
+        """Queue the pieces of ``extent``, which lies at address ``at`` on the device, on their way to their arenas."""
         for arena, offset, length in self._plan.cut(extent):
             if arena != NOWHERE:
-                memory, usable = self._arenas.get(arena)
-                self._stream.wait_event(usable)
-                memory[offset : offset + length].copy_(buffer[at : at + length], non_blocking=True)
+                where = self._entered.get(arena) or self._enter(arena)
+                if where.is_on_host:
+                    self._queue.copy_out(where.address + offset, at, length, is_pinned=False)
+                else:
+                    self._queue.copy_within(where.address + offset, at, length)
             at += length
+
+    def _enter(self, arena: int) -> Place:
+        """Its memory, which the stream may write to from here on."""
+        _, place, usable = self._arenas.get(arena)
+        if usable is not self._waited_for:
+            self._stream.wait_event(usable)
+            self._waited_for = usable
+        self._entered[arena] = place
+        return place
 
     def close(self) -> None:
         """See :class:`~fastload._place.placer.Lane`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -69,6 +69,23 @@ def host_bytes(nbytes: int) -> torch.Tensor:
     return torch.frombuffer(map_anonymous(nbytes), dtype=torch.uint8)
 
 
+class Place(NamedTuple):
+    """Where bytes go; it keeps no memory alive."""
+
+    address: int
+    is_on_host: bool
+    """True for a tensor too large for the device to hold beside what it is for."""
+
+
+class Arena(NamedTuple):
+    """Memory of a plan."""
+
+    memory: torch.Tensor
+    place: Place
+    usable: torch.cuda.Event
+    """After it, what the caller's stream did with that memory before is over."""
+
+
 class PinnedSlot:
     """A pinned host buffer, and the event after which what was queued with it is over.
 
@@ -77,20 +94,20 @@ class PinnedSlot:
 
     def __init__(self, nbytes: int, room_bytes: int) -> None:
         whole = map_staging(nbytes + room_bytes)
-        self.memory = whole[:nbytes]
+        self.nbytes = nbytes
+        self.memory, self.room = whole[:nbytes], whole[nbytes : nbytes + room_bytes]
         self._pinned = torch.frombuffer(whole, dtype=torch.uint8)
-        self.tensor = self._pinned[:nbytes]
-        self.room = self._pinned[nbytes:]
+        self.address = self._pinned.data_ptr()
         self.free = torch.cuda.Event(blocking=True)  # else a thread that waits would take a core from those that read
         self.is_pinned = self._pin()
 
     def _pin(self) -> bool:
         """Pin in place: faster than cudaHostAlloc, and in huge pages. Refused: copies from it are slower, not wrong."""
         runtime = torch.cuda.cudart()
-        code = runtime.cudaHostRegister(self._pinned.data_ptr(), self._pinned.numel(), _REGISTER_PORTABLE)
+        code = runtime.cudaHostRegister(self.address, self._pinned.numel(), _REGISTER_PORTABLE)
         return int(code) == 0
 
     def unpin(self) -> None:
         """No copy out of it may be under way."""
         if self.is_pinned:
-            torch.cuda.cudart().cudaHostUnregister(self._pinned.data_ptr())
+            torch.cuda.cudart().cudaHostUnregister(self.address)

@@ -26,9 +26,13 @@ def cuda_errors(device: torch.device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as exc:
-        said = str(exc).partition("\n")[0]
-        hint = "An error of an earlier kernel stays with its process: start a new one. If it comes again, see dmesg"
-        raise UnsupportedError(f"{device} failed: {said}", hint) from exc
+        raise _failure(device, exc) from exc
+
+
+def _failure(device: torch.device, exc: RuntimeError) -> UnsupportedError:
+    said = str(exc).partition("\n")[0]
+    hint = "An error of an earlier kernel stays with its process: start a new one. If it comes again, see dmesg"
+    return UnsupportedError(f"{device} failed: {said}", hint)
 
 
 class GuardedPlacer:
@@ -53,6 +57,11 @@ class GuardedPlacer:
         with cuda_errors(self._device):
             self._placer.catch_up()
 
+    def make_ahead(self) -> None:
+        """See :class:`~fastload._place.placer.Placer`."""
+        with cuda_errors(self._device):
+            self._placer.make_ahead()
+
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
         with cuda_errors(self._device):
@@ -65,31 +74,45 @@ class GuardedPlacer:
 
 
 class _GuardedLane:
+    """Its calls are a load's most frequent: a ``try`` costs nothing, a context manager a microsecond."""
+
     def __init__(self, lane: Lane, device: torch.device) -> None:
         self._lane = lane
         self._device = device
 
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
-        with cuda_errors(self._device):
+        try:
             return self._lane.buffers_for(extent, alignment_bytes)
+        except RuntimeError as exc:
+            raise _failure(self._device, exc) from exc
 
     def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
-        with cuda_errors(self._device):
+        try:
             return self._lane.device_memory_for(extent, files)
+        except RuntimeError as exc:
+            raise _failure(self._device, exc) from exc
 
     @property
     def takes_digests(self) -> bool:
-        with cuda_errors(self._device):
+        try:
             return self._lane.takes_digests
+        except RuntimeError as exc:
+            raise _failure(self._device, exc) from exc
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
-        with cuda_errors(self._device):
+        try:
             self._lane.place(landed, check)
+        except RuntimeError as exc:
+            raise _failure(self._device, exc) from exc
 
     def settle(self) -> None:
-        with cuda_errors(self._device):
+        try:
             self._lane.settle()
+        except RuntimeError as exc:
+            raise _failure(self._device, exc) from exc
 
     def close(self) -> None:
-        with cuda_errors(self._device):
+        try:
             self._lane.close()
+        except RuntimeError as exc:
+            raise _failure(self._device, exc) from exc

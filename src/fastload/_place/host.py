@@ -54,6 +54,9 @@ class HostPlacer:
     def catch_up(self) -> None:
         """Nothing is asynchronous here."""
 
+    def make_ahead(self) -> None:
+        """Mapping a shard is no work: its pages come when they are read into."""
+
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
         info, arena, offset = self._plan.placements[number]

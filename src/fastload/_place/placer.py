@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import torch
 
@@ -72,6 +72,9 @@ class Placer(Protocol):
     def catch_up(self) -> None:
         """Order the caller's stream behind all that was placed so far."""
 
+    def make_ahead(self) -> None:
+        """Make all memory of the plan, for a caller who keeps it all: lanes that wait for memory hold up others."""
+
     def take(self, number: int) -> torch.Tensor:
         """The tensor of placement ``number``, all of whose bytes have been placed."""
 
@@ -80,7 +83,7 @@ class Placer(Protocol):
 
 
 class Arenas(Generic[Memory]):
-    """The memory of a plan: made when the first byte arrives, let go when the last tensor in it was taken."""
+    """The memory of a plan: made when its first byte arrives, or before; let go when its last tensor was taken."""
 
     def __init__(self, placements: Sequence[Placement], allocate: Callable[[int], Memory]) -> None:
         self._allocate = allocate
@@ -90,8 +93,17 @@ class Arenas(Generic[Memory]):
 
     def get(self, arena: int) -> Memory:
         """Its memory; the first call allocates."""
+        made = self._made.get(arena)  # without the lock, which somebody may hold who allocates
+        if made is not None:
+            return made
         with self._lock:
             return self._get(arena)
+
+    def make(self, arenas: Iterable[int], allocate: Callable[[Sequence[int]], Iterable[Memory]]) -> None:
+        """Make those of ``arenas`` that nobody made yet, by ``allocate``, and all at once."""
+        with self._lock:
+            missing = [arena for arena in arenas if arena not in self._made and self._untaken[arena]]
+            self._made.update(zip(missing, allocate(missing), strict=True))
 
     def take(self, arena: int) -> Memory:
         """Its memory, for one of its tensors; after the last one, the tensors are the memory's only owners."""

@@ -10,9 +10,12 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastload.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LIBRARY = "libcuda.so.1"
 _REGISTER_PORTABLE = 1
@@ -95,8 +98,17 @@ def load_driver() -> CudaDriver:
     Raises:
         UnsupportedError: there is none.
     """
+    return CudaDriver(open_library(ctypes.CDLL))
+
+
+def open_library(kind: Callable[[str], Any]) -> Any:
+    """The driver's library, whose functions are called as ``kind``, one of ctypes's, calls them.
+
+    Raises:
+        UnsupportedError: it is not here.
+    """
     try:
-        return CudaDriver(ctypes.CDLL(_LIBRARY))
+        return kind(_LIBRARY)
     except OSError as exc:
         raise UnsupportedError(
             f"no CUDA driver here: {exc}", "Install NVIDIA's driver, or check the container"

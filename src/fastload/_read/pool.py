@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Pooled(Protocol):
@@ -23,6 +22,28 @@ class Pooled(Protocol):
 
 
 Opened = TypeVar("Opened", bound=Pooled)
+
+
+class Loan(Generic[Opened]):
+    """A reader, for one extent."""
+
+    __slots__ = ("_number", "_pool", "_reader")
+
+    def __init__(self, pool: ReaderPool[Opened], number: int) -> None:
+        self._pool = pool
+        self._number = number
+
+    def __enter__(self) -> Opened:
+        self._reader: Opened | None = None
+        try:
+            self._reader = self._pool.lend(self._number)
+        except BaseException:
+            self._pool.take_back(self._number, None)
+            raise
+        return self._reader
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        self._pool.take_back(self._number, self._reader if failure is None else None)
 
 
 class ReaderPool(Generic[Opened]):
@@ -42,31 +63,40 @@ class ReaderPool(Generic[Opened]):
         with self._lock:
             self._left.update(extents)
 
-    @contextmanager
-    def reader_for(self, number: int) -> Iterator[Opened]:
-        """The file's reader, for one extent. After its last one the path is checked and the reader closed.
+    def reader_for(self, number: int) -> Loan[Opened]:
+        """The file's reader, for one extent, as a context. After its last one the path is checked, the reader closed.
 
         The first to come opens it, without the lock: an open may hang, and must hold up neither other files nor
         :meth:`close`.
         """
+        return Loan(self, number)
+
+    def lend(self, number: int) -> Opened:
+        """The reader of a file, until it is given back."""
         with self._lock:
-            is_first = number not in self._open
-            opening = self._open.setdefault(number, Future())
+            opening = self._open.get(number)
             self._users[number] += 1
+            if is_first := opening is None:
+                opening = self._open[number] = Future()
+        if is_first:
+            self._open_into(opening, number)
+        return opening.result()
+
+    def take_back(self, number: int, reader: Opened | None) -> None:
+        """Whoever had ``reader`` has read an extent; None: it has failed."""
         try:
-            if is_first:
-                self._open_into(opening, number)
-            reader = opening.result()
-            yield reader
-            with self._lock:
-                self._left[number] -= 1
-                is_last = not self._left[number]
-            if is_last:
+            if reader is not None and self._was_last(number):
                 reader.check_path()
         finally:
             with self._lock:
                 self._users[number] -= 1
-                self._close_idle()
+                if not self._users[number] and (self._is_closed or self._left[number] <= 0):
+                    self._close_idle()
+
+    def _was_last(self, number: int) -> bool:
+        with self._lock:
+            self._left[number] -= 1
+            return not self._left[number]
 
     def _open_into(self, opening: Future[Opened], number: int) -> None:
         try:

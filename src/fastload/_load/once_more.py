@@ -1,0 +1,98 @@
+"""What is done where a file, proven by a digest of the whole, is not right: it is mended, and all is loaded once more.
+
+Block digests let a block be read again, or brought from another tier, while the load runs. A digest of the whole says
+at the end of the file that something in it was wrong, and nobody knows what: tensors may have been filled with it. So
+the load ends, gives its memory back, looks at the file again past the page cache, and begins anew. A stream cannot:
+what it handed out is in use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from fastload._fetch.verify import Examination, examine
+from fastload._read.whole_proof import WrongFileError
+from fastload.errors import FastloadError, escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastload._fetch.verify import Verification
+    from fastload._load.request import Request
+    from fastload.options import Settings
+
+_log = logging.getLogger("fastload")
+_LOCAL = "local"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cure:
+    """What makes the second try better than the first."""
+
+    request: Request
+    said: str
+
+
+def once_more(request: Request, load: Callable[[Request], Result]) -> tuple[Result, str]:
+    """What ``load`` returns, and what had to be done for it; empty where it came at once.
+
+    Raises:
+        IntegrityError: the file is wrong, and nobody has a better one that may be asked.
+    """
+    try:
+        return load(request), ""
+    except WrongFileError as exc:
+        if request.group is not None or not os.path.isfile(exc.path):
+            raise
+        error = exc
+    traceback.clear_frames(error.__traceback__)  # they hold the memory of the load
+    cure = _find_cure(request, error)
+    _log.warning("%s: %s; it is loaded once more", escaped(request.source.name), cure.said)
+    try:
+        return load(cure.request), cure.said
+    except FastloadError as exc:
+        if cure.request is request:
+            raise
+        raise error from exc  # other tiers do not have it
+
+
+def _find_cure(request: Request, error: WrongFileError) -> _Cure:
+    wrong = f"{escaped(os.path.basename(error.path))} {{}} ({error.found})"
+    try:
+        found = _look(request, repairs=False)
+        if not found.findings:
+            return _Cure(request, wrong.format("was wrong when it was read") + ", and is right as it is stored")
+        if found.tier == _LOCAL and _is_mended(_look(request, repairs=True)):
+            return _Cure(request, wrong.format("was wrong on the local tier") + ", and came again from another")
+    except FastloadError as exc:
+        raise error from exc
+    settings = _without(request.settings, found)
+    if settings is None:
+        raise error
+    said = wrong.format(f"is wrong on {escaped(found.tier)}") + ", so that others were asked"
+    return _Cure(replace(request, settings=settings), said)
+
+
+def _look(request: Request, *, repairs: bool) -> Verification:
+    """At the content of all shards, past the page cache where that has it wrong."""
+    source = request.source
+    wish = Examination(source.model, source.revision, repairs=repairs, records=False, include=("*.safetensors",))
+    return examine(wish, replace(request.settings, deadline=request.deadline.left_s))
+
+
+def _is_mended(found: Verification) -> bool:
+    return all(finding.repaired for finding in found.findings)
+
+
+def _without(settings: Settings, found: Verification) -> Settings | None:
+    """``settings`` that leave out the tier that has it wrong; None: it is on none of them, but at a path."""
+    if found.tier == _LOCAL:
+        return replace(settings, tiers=tuple(tier for tier in settings.tiers if tier != _LOCAL))
+    others = tuple(root for root in settings.shared if os.path.commonpath((root, found.path)) != root)
+    return None if others == settings.shared else replace(settings, shared=others)

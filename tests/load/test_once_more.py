@@ -1,0 +1,135 @@
+"""Files with a digest of the whole alone: what is wrong is read again or comes from another tier, and all is loaded."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+
+import fastload
+from fastload import IntegrityError, Options
+from fastload._load import once_more
+from fastload._place import memory
+from hub_server import HubServer, Repo
+from models import MIB, assert_same
+from proven_models import REPO, Model, flip
+from stored_models import COMMIT, write_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fastload._fetch.verify import Verification
+    from fastload._load.request import Request
+
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+def load(model: Model, options: Options, revision: str = COMMIT) -> tuple[dict[str, torch.Tensor], str]:
+    weights = fastload.load(REPO, revision=revision, options=options)
+    return weights, weights.report.evidence_reason
+
+
+def load_into(model: Model, options: Options) -> tuple[dict[str, torch.Tensor], str]:
+    module = nn.Module()
+    for part in ("1", "2"):
+        module.add_module(part, nn.Module())
+    for name, tensor in model.tensors.items():
+        getattr(module, name[0]).register_buffer(name[2:], torch.zeros_like(tensor))
+    report = fastload.load_into(module, REPO, revision=COMMIT, options=options)
+    return module.state_dict(), report.evidence_reason
+
+
+@pytest.mark.parametrize("way", [load, load_into])
+def test_a_damaged_copy_on_the_local_tier_comes_again(
+    model: Model, way: Callable[[Model, Options], tuple[dict[str, torch.Tensor], str]]
+) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    tensors, reason = way(model, model.options)
+    assert_same(tensors, model.tensors)
+    assert f"{SHARD} was wrong on the local tier" in reason
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+    assert "wrong" not in way(model, model.options)[1]
+
+
+def test_of_a_damaged_copy_on_a_mount_the_hub_is_asked_and_the_mount_stays(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = Repo(model.files)
+    folder = write_cache(model.shared, REPO, repo.commit, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    damaged = (folder / SHARD).read_bytes()
+    options = Options(local=str(model.local), shared=str(model.shared), write_through="off")
+    with HubServer({REPO: repo}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        tensors, reason = load(model, options, repo.commit)
+        assert hub.served_bytes("/cdn/") > 0
+    assert_same(tensors, model.tensors)
+    assert f"{SHARD} is wrong on " in reason
+    assert str(model.shared) in reason
+    assert (folder / SHARD).read_bytes() == damaged
+
+
+@pytest.mark.parametrize("place", ["local", "shared"])
+def test_where_nobody_has_better_it_is_an_error_and_not_tried_for_ever(model: Model, place: str) -> None:
+    folder = write_cache(getattr(model, place), REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    with pytest.raises(IntegrityError, match="sha256") as caught:
+        load(model, model.options)
+    assert caught.value.path == str(folder / SHARD)
+
+
+def test_all_damaged_files_come_again_at_once(model: Model) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    other = SHARD.replace("00001-of", "00002-of")
+    for name in (SHARD, other):
+        flip(folder / name, 5 * MIB)
+    assert_same(load(model, model.options)[0], model.tensors)
+    assert [(folder / name).read_bytes() == model.files[name] for name in (SHARD, other)] == [True, True]
+
+
+def test_a_path_is_read_again_but_no_other_place_is_asked(model: Model) -> None:
+    folder = model.downloaded()
+    flip(folder / SHARD, 5 * MIB)
+    before = os.stat(folder / SHARD)
+    with pytest.raises(IntegrityError, match="sha256"):
+        fastload.load(folder)
+    assert os.stat(folder / SHARD).st_mtime_ns == before.st_mtime_ns
+
+
+def test_the_memory_of_the_first_try_is_given_back_before_the_second(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    look, map_private = once_more._look, memory.map_private
+    made: list[weakref.ref[object]] = []
+    held: list[int] = []
+
+    def mapping(*arguments: int, **options: int) -> object:
+        mapped = map_private(*arguments, **options)
+        made.append(weakref.ref(mapped))
+        return mapped
+
+    def looking(request: Request, *, repairs: bool) -> Verification:
+        held.append(sum(each() is not None for each in made))
+        return look(request, repairs=repairs)
+
+    monkeypatch.setattr(memory, "map_private", mapping)
+    monkeypatch.setattr(once_more, "_look", looking)
+    assert_same(load(model, model.options)[0], model.tensors)
+    assert made
+    assert held == [0, 0]
