@@ -32,7 +32,9 @@ def explain(rank: int, error: BaseException) -> GroupError:
     """What the other ranks get where ``rank`` fails by ``error``."""
     if isinstance(error, GroupError):
         return error
-    return GroupError(f"rank {rank} failed: {type(error).__name__}: {error}"[:_TEXT_LIMIT], _FAILED_HINT)
+    # By the name that callers know: some of our errors have kinds that only we tell apart.
+    kind = next(kind for kind in type(error).__mro__ if not kind.__module__.startswith("fastload._"))
+    return GroupError(f"rank {rank} failed: {kind.__name__}: {error}"[:_TEXT_LIMIT], _FAILED_HINT)
 
 
 class Vigil:
