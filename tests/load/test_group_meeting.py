@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIZE = 3
 LATE = 2
 LATE_S = 3.0
-SOON_S = 2.0
+SOON_S = 4.0
 
 
 @pytest.fixture(scope="module")
