@@ -80,13 +80,20 @@ def come_late(rank: int, path: str, late: int, after_s: float) -> None:
     load(rank, path)
 
 
-def interrupt_before_meeting(rank: int, path: str, victim: int) -> None:
-    """On one rank comes Ctrl-C before it has met the others."""
+def interrupt_before_meeting(rank: int, path: str, victim: int, late: int, after_s: float) -> None:
+    """On one rank comes Ctrl-C before it has met the others, and one of these is late."""
     if rank == victim:
         time.sleep(0.5)
         with attending(dist.group.WORLD):
             raise KeyboardInterrupt
-    load(rank, path)
+    come_late(rank, path, late, after_s)
+
+
+def come_late_and_wrong(rank: int, path: str, wrong: int, late: int, after_s: float) -> None:
+    """One has a wrong keyword; another is late."""
+    if rank == wrong:
+        load(rank, path, reader="none")
+    come_late(rank, path, late, after_s)
 
 
 def fill_tied_on(rank: int, path: str, victim: int) -> None:

@@ -85,8 +85,20 @@ def test_without_a_store_a_wrong_keyword_is_still_what_is_said(crew: Crew, model
         assert "could not be told" in error.__notes__[0]
 
 
-def test_an_interrupt_before_the_meeting_is_told_too(crew: Crew, model: str) -> None:
-    crew.begin(ranks.interrupt_before_meeting, model, 1)
-    assert isinstance(crew.outcome(1, 5.0).error, KeyboardInterrupt)
-    for rank in (0, 2):
-        assert "rank 1 failed: KeyboardInterrupt" in group_error(crew, rank, 5.0)
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_wrong_keyword_is_told_to_those_that_are_there_and_as_others_come(crew: Crew, model: str, wrong: int) -> None:
+    crew.begin(ranks.come_late_and_wrong, model, wrong, LATE, LATE_S)
+    assert f"rank {wrong} failed: UsageError" in group_error(crew, 1 - wrong, LATE_S - 1.0)
+    assert f"rank {wrong} failed: UsageError" in group_error(crew, LATE, LATE_S + SOON_S)
+    assert isinstance(crew.outcome(wrong, SOON_S).error, fastload.UsageError)
+
+
+@pytest.mark.parametrize("interrupted", [0, 1])
+def test_an_interrupt_before_the_meeting_waits_for_nobody(crew: Crew, model: str, interrupted: int) -> None:
+    crew.begin(ranks.interrupt_before_meeting, model, interrupted, LATE, LATE_S)
+    outcome = crew.outcome(interrupted, LATE_S)
+    assert isinstance(outcome.error, KeyboardInterrupt)
+    assert outcome.seconds < 0.5 + 1.5
+    assert f"rank {interrupted} failed: KeyboardInterrupt" in group_error(crew, 1 - interrupted, LATE_S)
+    if interrupted:  # rank 0's process may have ended
+        assert f"rank {interrupted} failed: KeyboardInterrupt" in group_error(crew, LATE, LATE_S + SOON_S)

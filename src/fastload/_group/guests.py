@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 WELCOME = "welcome"
 ROSTER = "roster"
-"""The first words of what rank 0 says; or ``failed``, as any rank may."""
+"""The first words of what rank 0 says."""
 
 
 class Badge(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastload._group.board import Notice
 from fastload._group.door import HELLO_S, accept
 from fastload._group.guests import ROSTER, WELCOME, Badge, Met, name_ranks
-from fastload._group.life import Lifeline, explain
+from fastload._group.life import FAILED, Lifeline, explain
 from fastload._thread import start_thread
 from fastload.errors import FastloadError, GroupError
 
@@ -43,6 +43,19 @@ def receive_guests(own: Badge, size: int, listener: socket.socket, board: Board,
     return Met(hall.token, roster, {rank: line.connection for rank, line in hall.guests.items()})
 
 
+def turn_away(
+    own: Badge, size: int, listener: socket.socket, board: Board, until_s: float, failure: GroupError
+) -> None:
+    """Tell each of the others, as it comes, that rank 0 has failed; until all have come, or it is time.
+
+    Raises:
+        GroupError: the store cannot be asked.
+    """
+    notice = Notice(own.host, own.port, secrets.token_hex(16))
+    board.leave(notice)
+    _turn_away(listener.dup(), notice.token, until_s, set(range(1, size)), failure)
+
+
 class _Hall:
     """Where rank 0 waits with those that have come."""
 
@@ -52,6 +65,8 @@ class _Hall:
         self._until_s = until_s
         self.guests: dict[int, Lifeline] = {}
         self.badges: dict[int, Badge] = {}
+        self._told: set[int] = set()
+        """Those that know why there is no load, since they have said it."""
 
     def wait_for(self, ranks: set[int]) -> None:
         """Until all of them are here.
@@ -61,7 +76,7 @@ class _Hall:
         """
         for come in accept(self._listener, self.token, self._until_s, lambda: self.guests.keys() == ranks):
             if come is not None:
-                self._let_in(Lifeline(come[0], come[1][0]))
+                self._let_in(come[1][0], Lifeline(come[0], come[1][0]))
             for line in self.guests.values():
                 said = line.look()
                 if said is not None:  # nothing else is said before all are there
@@ -69,8 +84,8 @@ class _Hall:
         if missing := sorted(ranks - self.guests.keys()):
             raise GroupError(f"{name_ranks(missing)} did not come to load with the others", _HINT)
 
-    def _let_in(self, line: Lifeline) -> None:
-        """One that does not wait for the welcome will come again."""
+    def _let_in(self, rank: int, line: Lifeline) -> None:
+        """One that does not wait for the welcome will come again; one that has failed already says so."""
         try:
             line.say([WELCOME])
             said = line.wait(HELLO_S)
@@ -79,16 +94,19 @@ class _Hall:
         if said is None:
             line.close()
             return
-        badge = Badge(*said)
-        if badge.rank in self.guests:
-            self.guests[badge.rank].close()
-        self.guests[badge.rank], self.badges[badge.rank] = line, badge
+        if said[0] == FAILED:
+            self._told.add(rank)
+            line.close()
+            raise GroupError(*said[1:])
+        if rank in self.guests:
+            self.guests[rank].close()
+        self.guests[rank], self.badges[rank] = line, Badge(*said)
 
     def send_away(self, failure: GroupError, ranks: set[int]) -> None:
         """Tell those that are here that there is no load; and, once, those of ``ranks`` that come when it is over."""
         for line in self.guests.values():
             line.end(failure)
-        late = ranks - self.guests.keys()
+        late = ranks - self.guests.keys() - self._told
         if not late or time.monotonic() >= self._until_s:
             return
         door = self._listener.dup()

@@ -28,11 +28,27 @@ def join(own: Badge, board: Board, until_s: float) -> Met:
     Raises:
         GroupError: rank 0 does not come, or it or another rank failed; or the store cannot be asked.
     """
+    line, token = _reach(own.rank, board, until_s)
+    return Met(token, _wait_for_all(line, own, until_s), {0: line.connection})
+
+
+def tell_rank_0(rank: int, board: Board, until_s: float, failure: GroupError) -> None:
+    """Tell rank 0 that ``rank`` has failed, which tells the others.
+
+    Raises:
+        GroupError: rank 0 does not come; or the store cannot be asked.
+    """
+    line, _ = _reach(rank, board, until_s)
+    line.end(failure)
+
+
+def _reach(rank: int, board: Board, until_s: float) -> tuple[Lifeline, str]:
+    """A connection to rank 0, and the meeting's token."""
     while time.monotonic() < until_s:
         notice = board.find()
-        line = None if notice is None else _knock(notice, own.rank)
+        line = None if notice is None else _knock(notice, rank)
         if notice is not None and line is not None:
-            return Met(notice.token, _wait_for_all(line, own, until_s), {0: line.connection})
+            return line, notice.token
         time.sleep(_LOOK_S)
     raise GroupError("rank 0 did not come to load with the others", _HINT)
 

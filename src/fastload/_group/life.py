@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BEAT = b"."
+FAILED = "failed"
+"""The first word of whoever says why there is no load."""
 BEAT_S = 1.0
 SILENCE_S = 6.0
 """After so long without a sign of life a rank has failed. Together with the rest below ten seconds."""
@@ -132,7 +134,7 @@ class Lifeline:
     def end(self, failure: GroupError) -> None:
         """Tell the other end why there is no load, and let it go."""
         with suppress(OSError):
-            self.say(["failed", failure.what, failure.hint])
+            self.say([FAILED, failure.what, failure.hint])
         self.close()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@
     waits until all are there (hosting) waits to be told who is there
                      everybody connects to the ranks below
 
+A rank that has failed by then goes the same way, to say so (:func:`tell`).
 Nothing is counted in the store, so that a rank which missed an earlier meeting cannot be out of step. From the welcome
 on both ends give signs of life, and whoever fails says so: the others end with the cause, those who come late too.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,12 +26,15 @@ from fastload._group.address import find_node, find_own_address
 from fastload._group.board import Board
 from fastload._group.door import accept, listen
 from fastload._group.guests import Badge, name_ranks
-from fastload._group.hosting import receive_guests
-from fastload._group.joining import CONNECT_S, join
+from fastload._group.hosting import receive_guests, turn_away
+from fastload._group.joining import CONNECT_S, join, tell_rank_0
+from fastload._group.life import explain
 from fastload._group.wire import send_message
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fastload._group.board import Store
     from fastload._group.guests import Met
 
@@ -77,9 +82,7 @@ def meet(seat: Seat, *, patience_s: float) -> Mesh:
     """
     until_s = time.monotonic() + patience_s
     board = Board(seat.store, until_s)
-    host = find_own_address(seat.store_host)
-    with listen(host) as listener:
-        badge = Badge(seat.rank, host, listener.getsockname()[1], find_node())
+    with _listen(seat) as (listener, badge):
         if seat.rank == 0:
             met = receive_guests(badge, seat.size, listener, board, until_s)
         else:
@@ -91,6 +94,29 @@ def meet(seat: Seat, *, patience_s: float) -> Mesh:
             mesh.close()
             raise
     return mesh
+
+
+def tell(seat: Seat, error: BaseException, *, patience_s: float) -> None:
+    """This rank has failed before it met the others: tell them.
+
+    Raises:
+        GroupError: rank 0 did not come within ``patience_s``, or the store cannot be asked.
+    """
+    until_s = time.monotonic() + patience_s
+    board = Board(seat.store, until_s)
+    failure = explain(seat.rank, error)
+    if seat.rank:
+        tell_rank_0(seat.rank, board, until_s, failure)
+    else:
+        with _listen(seat) as (listener, badge):
+            turn_away(badge, seat.size, listener, board, until_s, failure)
+
+
+@contextmanager
+def _listen(seat: Seat) -> Iterator[tuple[socket.socket, Badge]]:
+    host = find_own_address(seat.store_host)
+    with listen(host) as listener:
+        yield listener, Badge(seat.rank, host, listener.getsockname()[1], find_node())
 
 
 def _number_nodes(met: Met) -> tuple[int, ...]:

@@ -1,14 +1,12 @@
 """What goes wrong on one rank before it has met the others, such as a keyword that is wrong there alone.
 
-The others wait for it. So it meets them all the same, says what it was, and only then raises it.
+The others wait for it. So it goes to them all the same, says what it was, and only then raises it.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from fastload._fetch.deadline import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +37,10 @@ def attending(group: object, deadline: Deadline | None = None) -> Iterator[None]
 
 
 def _tell(group: object, error: BaseException, patience_s: float) -> None:
-    from fastload._group.communicator import Communicator  # noqa: PLC0415 - whoever has a group has torch
+    from fastload._group.meeting import tell  # noqa: PLC0415 - whoever has a group has torch
     from fastload._group.process_group import find_seat  # noqa: PLC0415
 
     try:
-        communicator = Communicator(find_seat(group), patience_s=patience_s, deadline=NEVER)
+        tell(find_seat(group), error, patience_s=patience_s)
     except Exception as exc:  # noqa: BLE001 - no group, or nobody came: the error itself is what the caller must get
         error.add_note(f"The other ranks of its group could not be told: {exc}")
-        return
-    communicator.fail(error)
-    communicator.close()
