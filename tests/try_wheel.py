@@ -20,6 +20,7 @@ def main(model: str) -> None:
     folder = Path(fastload.__file__).parent
     assert folder.is_relative_to(sys.prefix), f"this is not the wheel but {folder}"
     assert (folder / "py.typed").exists()
+    assert all((folder / "_place/ptx" / f"{name}.ptx").exists() for name in ("hash_slabs", "hash_blocks"))
     command = Path(sys.executable).parent / "fastload"
     found = subprocess.run([command, "inspect", "--json", f"./{model}"], capture_output=True, check=True, text=True)
     assert len(json.loads(found.stdout)["tensors"]) == 104

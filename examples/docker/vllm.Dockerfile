@@ -8,7 +8,7 @@ RUN set -eu; \
     pip install --no-cache-dir --no-deps /tmp/fastload; \
     after=$(pip freeze --exclude fastload-llm | sort); \
     test "$before" = "$after"; \
-    ! pip check | grep fastload; \
+    if pip check | grep fastload; then exit 1; fi; \
     python3 -c 'from importlib.metadata import entry_points; entry_points(group="vllm.general_plugins")["fastload"].load()'; \
     rm -rf /tmp/fastload
 USER 1000:1000

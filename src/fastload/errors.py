@@ -135,6 +135,8 @@ class IntegrityError(FastloadError):
     hint: str = ""
     findings: tuple[Any, ...] = ()
     """All that is wrong, where more was looked at than one place: see :func:`fastload.verify`."""
+    is_whole: bool = False
+    """True if the file has another digest than it should, and nobody knows which of its bytes are wrong."""
 
     def __str__(self) -> str:
         return _sentence(

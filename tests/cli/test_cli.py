@@ -350,3 +350,18 @@ def test_where_digests_were_taken_is_said_of_a_device(real_model: Path, device: 
     found = show_report(replace(report, device=device, hashed_on="cpu", hashed_reason="no compiler"))
     assert ("digested on cpu: no compiler" in found) == is_said
     assert "digested on" not in show_report(replace(report, device=device, hashed_on="none"))
+
+
+@pytest.mark.parametrize("count", [0, 100, 1000])
+def test_what_a_kubelet_keeps_of_a_reason_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setattr(entry, "_TERMINATION_LOG", str(log))
+    findings = tuple(f"model-{number:05}-of-01000.safetensors has BLAKE3 {'0' * 64}" for number in range(count))
+    error = fastload.IntegrityError("/models/x", 0, "x" * (9000 if count == 1000 else 10), "y", findings=findings)
+    assert entry._fail(error, as_json=False) == 13
+    kept = json.loads(log.read_bytes()[-4096:])
+    assert kept["exit_code"] == 13
+    assert kept["error"]["path"] == "/models/x"
+    assert bool(kept["error"].get("left_out")) == (count > 0)
+    assert not count or len(kept["error"]["findings"]) < count

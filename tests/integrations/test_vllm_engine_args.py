@@ -130,3 +130,29 @@ def test_a_path_is_left_as_it_is(arg_utils: ModuleType, mount: Path) -> None:
 def test_a_setting_that_does_not_exist_is_said_before_anything_starts(arg_utils: ModuleType, mount: Path) -> None:
     with pytest.raises(fastload.UsageError, match="no setting 'raeder'"):
         _create(arg_utils, "org/name", model_loader_extra_config={"raeder": "direct"})
+
+
+@pytest.mark.parametrize(
+    "speculative",
+    [
+        {"model": "ngram"},
+        {"model": "[ngram]"},
+        {"model": "suffix"},
+        {"model": "ngram_gpu", "method": "ngram_gpu"},
+        {"model": "pkg.mod.Proposer"},
+        {"model": "proposer", "method": "custom_class"},
+    ],
+)
+def test_what_speculates_without_a_draft_model_is_no_name(
+    arg_utils: ModuleType, mount: Path, speculative: dict[str, Any]
+) -> None:
+    write_cache(mount, "org/name", COMMIT, model_files(0))
+    assert _create(arg_utils, "org/name", speculative_config=speculative).speculative_config == speculative
+
+
+def test_what_the_caller_wrote_stays_as_it_is(arg_utils: ModuleType, mount: Path) -> None:
+    for name in ("org/name", "org/draft"):
+        write_cache(mount, name, COMMIT, model_files(0))
+    written = {"model": "org/draft"}
+    assert _create(arg_utils, "org/name", speculative_config=written).speculative_config != written
+    assert written == {"model": "org/draft"}

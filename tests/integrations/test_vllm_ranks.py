@@ -113,3 +113,17 @@ def test_the_last_line_says_where_from_how_fast_and_by_what_proof(
     assert line.startswith("3.2e-08 GB from path in ")
     assert "evidence manifest (recorded) (" in line
     assert "bound by " in line
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(0, 3), (1, 3), (2, 3)])
+def test_a_rank_to_which_nothing_comes_says_so_while_it_waits(
+    rank: int, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told ten times a second that nothing has come."""
+    clock = _Clock()
+    with caplog.at_level(logging.INFO, "vllm.fastload"):
+        progress = RankProgress(Rank(rank, 3), clock)
+        for tenth in range(350):
+            clock.now_s = tenth / 10
+            progress(10**9, 20 * 10**9)
+    assert len([line for line in caplog.messages if "without a byte" in line]) == lines

@@ -166,7 +166,15 @@ _TWICE = """
 import json, sys
 import fastload
 from fastload._load.device import parse_device
+from fastload._place import gpu_digest_ptx
 from fastload._place.device_digests import _begin
+from fastload.errors import UnsupportedError
+
+def refuse(*_):
+    raise UnsupportedError("a device older than these kernels")
+
+if sys.argv[3] == "old":
+    gpu_digest_ptx.load_function = refuse
 reports = [fastload.load(sys.argv[1], device=sys.argv[2]).report]
 _begin(parse_device(sys.argv[2])).exception(timeout=120)
 reports.append(fastload.load(sys.argv[1], device=sys.argv[2]).report)
@@ -174,9 +182,12 @@ print(json.dumps([report.to_dict() for report in reports]))
 """
 
 
-def load_twice(folder: Path, **environment: str) -> list[dict[str, object]]:
-    """The reports of two loads in a fresh process: of one that begins as the kernels do, and of one with them."""
-    command = [sys.executable, "-c", _TWICE, str(folder), DEVICE]
+def load_twice(folder: Path, kind: str, **environment: str) -> list[dict[str, object]]:
+    """The reports of two loads in a fresh process: of one that begins as the kernels do, and of one with them.
+
+    An ``old`` device takes none of the kernels that are brought along: Triton must compile.
+    """
+    command = [sys.executable, "-c", _TWICE, str(folder), DEVICE, kind]
     run = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=240
     )
@@ -186,23 +197,32 @@ def load_twice(folder: Path, **environment: str) -> list[dict[str, object]]:
     return reports
 
 
+def test_without_triton_and_a_compiler_the_device_digests(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "triton.py").write_text("raise ImportError('not here')")
+    (tmp_path / "file").touch()
+    here = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = {"CC": str(tmp_path / "cc"), "TRITON_CACHE_DIR": str(tmp_path / "file/cache"), "PYTHONPATH": here}
+    _, second = load_twice(model.warmed(), "new", **environment)
+    assert second["hashed_on"] == str(parse_device(DEVICE))
+
+
 def test_the_cpu_digests_until_the_kernels_are_compiled(model: Model, tmp_path: Path) -> None:
     device = str(parse_device(DEVICE))
-    first, second = load_twice(model.warmed(), TRITON_CACHE_DIR=str(tmp_path / "cache"))
+    first, second = load_twice(model.warmed(), "old", TRITON_CACHE_DIR=str(tmp_path / "cache"))
     assert first["hashed_on"] in {"cpu", f"{device}+cpu"}
     assert "compiled" in str(first["hashed_reason"])
     assert second["hashed_on"] == device
 
 
 @pytest.mark.parametrize("lacking", ["a compiler", "a cache"])
-def test_what_keeps_the_device_from_digesting_is_said(model: Model, tmp_path: Path, lacking: str) -> None:
+def test_what_keeps_an_old_device_from_digesting_is_said(model: Model, tmp_path: Path, lacking: str) -> None:
     (tmp_path / "file").touch()
     environment = (
         {"CC": str(tmp_path / "cc"), "TRITON_CACHE_DIR": str(tmp_path / "cache")}
         if lacking == "a compiler"
         else {"TRITON_CACHE_DIR": str(tmp_path / "file/cache")}
     )
-    _, second = load_twice(model.warmed(), **environment)
+    _, second = load_twice(model.warmed(), "old", **environment)
     assert second["hashed_on"] == "cpu"
     assert "no block digests on cuda" in str(second["hashed_reason"])
     assert "TRITON_CACHE_DIR" in str(second["hashed_reason"])

@@ -172,9 +172,35 @@ def test_a_local_tier_that_cannot_be_written(tmp_path: Path) -> None:
     if "mount:" in done.stderr or "unshare:" in done.stderr:
         pytest.skip(f"may not mount here: {done.stderr}")
     assert done.returncode == 0
+    assert f"note: {local} is mounted read-only" in done.stdout
+    assert "chown" not in done.stdout  # which would not help
+
+
+def test_a_local_tier_of_somebody_else(tmp_path: Path) -> None:
+    other = replace(look_at(str(tmp_path)), is_writable=False, owner="0:0 0755")
+    (finding,) = judge_local(other, Share(fraction=0.0))
     uid, gid = os.geteuid(), os.getegid()
-    assert f"warning: {local} cannot be written by uid {uid}, gid {gid} (it belongs to {uid}:{gid} 0755)" in done.stdout
-    assert f"fsGroup: {gid}" in done.stdout
+    assert finding.what == f"{tmp_path} cannot be written by uid {uid}, gid {gid} (it belongs to 0:0 0755)"
+    assert f"fsGroup: {gid}" in finding.cure
+
+
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_TOKEN_PATH"])
+def test_a_token_on_a_dead_mount_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    """A named pipe that nobody writes to stands for it: to open it takes for ever."""
+    home = tmp_path / "home"
+    home.mkdir()
+    os.mkfifo(home / "token")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("FASTLOAD_LOCAL", str(tmp_path / "local"))
+    monkeypatch.setenv(variable, str(home if variable == "HF_HOME" else home / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home / "token"))
+    begin_s = time.monotonic()
+    assert main(["doctor", "--json"]) == 0
+    assert time.monotonic() - begin_s < 5.0
+    found = _what(json.loads(capsys.readouterr().out))
+    assert "where tokens of the hub are kept (HF_HOME, HF_TOKEN_PATH) did not answer within 1 s" in found
 
 
 def test_a_local_tier_that_is_full() -> None:

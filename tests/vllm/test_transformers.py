@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,3 +98,51 @@ def test_a_wrong_byte_is_an_error(evidence: str, llama: Path, tiers: Path, monke
         file.write(bytes([files[shard.name][-1] ^ 1]))
     with pytest.raises(fastload.IntegrityError, match=shard.name):
         from_pretrained(AutoModelForCausalLM, REPO, dtype="auto")
+
+
+class _Meeting:
+    """A class that is loaded in two threads, in which one begins within the other and ends after it."""
+
+    def __init__(self, begin: threading.Event, go_on: threading.Event) -> None:
+        self._begin, self._go_on = begin, go_on
+
+    def from_pretrained(self, folder: str, **keywords: object) -> object:
+        self._begin.set()
+        assert self._go_on.wait(60)
+        return AutoModelForCausalLM.from_pretrained(folder, **keywords)
+
+
+def test_a_load_that_ends_takes_nothing_from_one_that_goes_on(llama: Path, tmp_path: Path) -> None:
+    """Its bytes are proven all the same, and at the end transformers is what it was."""
+    own = modeling_utils.safe_open
+    damaged = tmp_path / "damaged"
+    shutil.copytree(llama, damaged)
+    fastload.verify(damaged, record=True)
+    shard = min(damaged.glob("*.safetensors"))
+    raw = bytearray(shard.read_bytes())
+    raw[-1] ^= 1
+    shard.write_bytes(raw)
+    first, second, third = threading.Event(), threading.Event(), threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        outer = pool.submit(from_pretrained, _Meeting(first, second), str(llama), dtype="auto")
+        assert first.wait(60)
+        inner = pool.submit(from_pretrained, _Meeting(second, third), str(damaged), dtype="auto")
+        _same(outer.result(120), llama)
+        third.set()
+        with pytest.raises(fastload.IntegrityError):
+            inner.result(120)
+    assert modeling_utils.safe_open is own
+
+
+def test_weights_that_do_not_come_through_fastload_are_warned_of(
+    llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((llama / "config.json").read_bytes())
+    torch.save(AutoModelForCausalLM.from_pretrained(llama, dtype="auto").state_dict(), folder / "pytorch_model.bin")
+    from_pretrained(AutoModelForCausalLM, folder, dtype="auto")
+    assert f"{folder}: no weights came through fastload" in caplog.text
+    caplog.clear()
+    from_pretrained(AutoModelForCausalLM, llama, dtype="auto")
+    assert "no weights" not in caplog.text

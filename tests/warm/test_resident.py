@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastload._fetch.checking import FileVerdict, Finding
+from fastload._fetch.verify import Verification
 from fastload._fetch.warmrequest import WarmRequest
 from fastload.errors import FormatError, UsageError
+from fastload.ops.metrics.file import MetricsFile
 from fastload.ops.warmer.resident import stay
 from fastload.ops.warmer.upkeep import Round, Upkeep, run_round
 from fastload.ops.warmer.wanted_list import parse_list, read_list
@@ -203,6 +206,44 @@ def test_it_rechecks_and_mends(tiers: Tiers) -> None:
     assert content(tiers.repo("org/a") / "snapshots" / COMMIT) != model_files(0)
     assert run_round(_upkeep(tiers, rechecks=True)).is_ready
     assert content(tiers.repo("org/a") / "snapshots" / COMMIT) == model_files(0)
+
+
+def test_it_rechecks_what_it_was_told_to_bring(tiers: Tiers) -> None:
+    """Elsewhere than on the local tier, which has the model too."""
+    other = tiers.folder / "other"
+    _write_list(tiers, "org/a")
+    assert run_round(_upkeep(tiers)).is_ready
+    upkeep = replace(
+        _upkeep(tiers, rechecks=True), request=lambda name: WarmRequest(model=name, to=str(other), progress=False)
+    )
+    assert run_round(upkeep).is_ready
+    snapshot = other / "models--org--a" / "snapshots" / COMMIT
+    blob = (snapshot / "model-00001-of-00002.safetensors").resolve()
+    blob.chmod(0o644)
+    raw = bytearray(blob.read_bytes())
+    raw[-1] ^= 1
+    blob.write_bytes(raw)
+    done = run_round(upkeep)
+    assert done.is_ready
+    assert content(snapshot) == model_files(0)
+    (mended,) = done.to_dict()["models"][0]["mended"]
+    assert (mended["path"], mended["repaired"]) == ("model-00001-of-00002.safetensors", True)
+
+
+def test_what_a_recheck_mends_is_in_the_metrics(tmp_path: Path) -> None:
+    finding = Finding(path="a.safetensors", block=0, offset=0, found="x", expected="y", repaired=True)
+    files = (
+        FileVerdict(path="a.safetensors", nbytes=1, evidence="blocks", findings=(finding,)),
+        FileVerdict(path="b.safetensors", nbytes=1, evidence="blocks", findings=(), reread=True),
+    )
+    found = Verification(path="/m", tier="local", commit=None, evidence="manifest", files=files, recorded=False)
+    metrics = MetricsFile(str(tmp_path / "fastload.prom"), None)
+    metrics.tell_done("org/a", None)
+    metrics.tell_checked("org/a", found)
+    metrics.write()
+    text = (tmp_path / "fastload.prom").read_text()
+    assert 'fastload_last_verify_failures{model="org/a"} 2' in text
+    assert 'fastload_last_repaired_blocks{model="org/a"} 1' in text
 
 
 def test_what_cannot_be_mended_is_not_ready(tiers: Tiers) -> None:

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from fastload._fetch.verify import Examination, examine
-from fastload._read.whole_proof import WrongFileError
-from fastload.errors import FastloadError, escaped
+from fastload.errors import FastloadError, IntegrityError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +46,8 @@ def once_more(request: Request, load: Callable[[Request], Result]) -> tuple[Resu
     """
     try:
         return load(request), ""
-    except WrongFileError as exc:
-        if request.group is not None or not os.path.isfile(exc.path):
+    except IntegrityError as exc:
+        if not exc.is_whole or request.group is not None or not os.path.isfile(exc.path):
             raise
         error = exc
     traceback.clear_frames(error.__traceback__)  # they hold the memory of the load
@@ -62,7 +61,7 @@ def once_more(request: Request, load: Callable[[Request], Result]) -> tuple[Resu
         raise error from exc  # other tiers do not have it
 
 
-def _find_cure(request: Request, error: WrongFileError) -> _Cure:
+def _find_cure(request: Request, error: IntegrityError) -> _Cure:
     wrong = f"{escaped(os.path.basename(error.path))} {{}} ({error.found})"
     try:
         found = _look(request, repairs=False)

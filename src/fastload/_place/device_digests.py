@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @cache
 def _begin(device: torch.device) -> Future[None]:
-    """Once per process and device: what Triton has compiled it keeps, and what it cannot do now it cannot do later."""
+    """Once per process and device: what was compiled stays, and what cannot be done now cannot be done later."""
     return warm_up(device)
 
 

@@ -4,28 +4,33 @@ The staging slot holds bytes as they lie in the file, whole blocks but for the f
 (:mod:`fastload._place.gpu_digest_kernel`) bring them to one BLAKE3 each, in order on the lane's stream. Nothing waits
 for the device, and nothing is allocated: the digests lie on the device until their lane copies them out.
 
-Triton compiles the kernels on first use, seconds that no load should wait for. :func:`warm_up` does so beside the load,
-proves the result on bytes whose digest the CPU knows, and says why where that cannot be had; the CPU hashes meanwhile,
-and for good where it fails.
+The kernels are brought along as code that the driver compiles in a tenth of a second
+(:mod:`fastload._place.gpu_digest_ptx`); for devices that do not take it, Triton does so in some seconds. No load
+should wait for either. :func:`warm_up` does it beside the load, proves the result on bytes whose digest the CPU knows,
+and says why where that cannot be had; the CPU hashes meanwhile, and for good where it fails.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastload._place.kernel_launch import find_launch
+from fastload._place.gpu_digest_ptx import HASH_BLOCKS, HASH_SLABS, KernelLaunch
 from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
+
+    Launches = tuple[KernelLaunch, KernelLaunch]
+
+_log = logging.getLogger("fastload")
 
 WORDS = 8
 """A digest is eight little-endian words; torch knows int32 better than uint32, and the bits are the same."""
@@ -34,13 +39,9 @@ _CHUNK_BYTES = 1 << 10
 _BLOCK_CHUNKS = BLOCK_BYTES // _CHUNK_BYTES
 _MESSAGE_BYTES = 64
 _ALIGNMENT_BYTES = 16
-_SIGNATURE = ("u64", "u32", "u64")
-"""Of both kernels: from where, how many bytes, to where."""
-_SLAB_CHUNKS = 128
-"""Chunks a program hashes, one thread each: four warps, one for each scheduler of an SM; 16 MiB are 128 programs."""
 _INTERPRETED_SLAB_CHUNKS = 4096
 """The interpreter pays per operation, not per lane: 128 chunks a program would take it half a minute for a block."""
-_PROBE_BYTES = (_SLAB_CHUNKS + 2) * _CHUNK_BYTES + 5
+_PROBE_BYTES = (HASH_SLABS.lanes + 2) * _CHUNK_BYTES + 5
 """A whole slab and a piece of one, an odd number of chunks and a cut word: every way through both kernels."""
 
 
@@ -77,17 +78,16 @@ class BlockDigester:
     def __init__(self, device: torch.device, buffer_bytes: int, *, slab_chunks: int | None = None) -> None:
         if not 0 < buffer_bytes <= MAX_BYTES:
             raise UsageError(f"a buffer of {buffer_bytes} bytes cannot be digested at once", f"at most {MAX_BYTES}")
-        self._kernels = _load_kernels(device)
-        widest = _INTERPRETED_SLAB_CHUNKS if self._kernels.IS_INTERPRETED else _SLAB_CHUNKS
-        self._slab_chunks = slab_chunks or widest
+        self._launches = _find_launches(device) if slab_chunks is None else None
+        self._kernels: Any = None if self._launches else _load_kernels(device)
+        is_interpreted = self._kernels is not None and self._kernels.IS_INTERPRETED
+        self._slab_chunks = slab_chunks or (_INTERPRETED_SLAB_CHUNKS if is_interpreted else HASH_SLABS.lanes)
         self._block_slabs = _BLOCK_CHUNKS // self._slab_chunks
         self._buffer_bytes = buffer_bytes
         blocks = _count_digests(buffer_bytes)
         self._values = torch.empty(blocks * self._block_slabs, WORDS, dtype=torch.int32, device=device)
         self._digests = torch.empty(blocks, WORDS, dtype=torch.int32, device=device)
         self._device = self._digests.device  # with the number that "cuda" lacks
-        self._launches: Sequence[Callable[..., None]] | None = None
-        """Of both kernels, once they were compiled."""
 
     def digest(self, buffer: torch.Tensor, length: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """See :func:`digest_blocks`; without ``out`` the result is overwritten by the next call."""
@@ -95,32 +95,37 @@ class BlockDigester:
         blocks = _count_digests(length)
         digests = self._digests[:blocks] if out is None else out
         self._check_out(digests, blocks)
-        with self._on_device():
-            compiled = (
-                self._kernels.hash_slabs[(self._count_slabs(length),)](
-                    buffer, length, self._values, self._slab_chunks, num_warps=_count_warps(self._slab_chunks)
-                ),
-                self._kernels.hash_blocks[(blocks,)](
-                    self._values, length, digests, self._block_slabs, num_warps=_count_warps(self._block_slabs)
-                ),
-            )
-        if self._launches is None and not self._kernels.IS_INTERPRETED:
-            self._launches = _find_launches(compiled, self._slab_chunks, self._block_slabs)
+        if self._launches is None:
+            self._digest_by_triton(buffer, length, digests)
+        else:
+            self._queue(self._launches, torch.cuda.current_stream(self._device), buffer, length, digests)
         return digests
 
     def digest_on(self, stream: torch.cuda.Stream, buffer: torch.Tensor, length: int) -> torch.Tensor:
-        """:meth:`digest`, in the order of ``stream``, for a buffer that is known to be of the right kind.
-
-        What Triton compiled for the first call is launched as it is: to find it anew takes five times as long.
-        """
+        """:meth:`digest`, in the order of ``stream``, for a buffer that is known to be of the right kind."""
         if self._launches is None:
             with torch.cuda.stream(stream):
                 return self.digest(buffer, length)
-        hash_slabs, hash_blocks = self._launches
-        blocks, values, handle = _count_digests(length), self._values.data_ptr(), stream.cuda_stream
+        digests = self._digests[: _count_digests(length)]
+        self._queue(self._launches, stream, buffer, length, digests)
+        return digests
+
+    def _queue(
+        self, launches: Launches, stream: torch.cuda.Stream, buffer: torch.Tensor, length: int, digests: torch.Tensor
+    ) -> None:
+        hash_slabs, hash_blocks = launches
+        handle, values = stream.cuda_stream, self._values.data_ptr()
         hash_slabs(self._count_slabs(length), handle, buffer.data_ptr(), length, values)
-        hash_blocks(blocks, handle, values, length, self._digests.data_ptr())
-        return self._digests[:blocks]
+        hash_blocks(_count_digests(length), handle, values, length, digests.data_ptr())
+
+    def _digest_by_triton(self, buffer: torch.Tensor, length: int, digests: torch.Tensor) -> None:
+        with self._on_device():
+            self._kernels.hash_slabs[(self._count_slabs(length),)](
+                buffer, length, self._values, self._slab_chunks, num_warps=_count_warps(self._slab_chunks)
+            )
+            self._kernels.hash_blocks[(_count_digests(length),)](
+                self._values, length, digests, self._block_slabs, num_warps=_count_warps(self._block_slabs)
+            )
 
     def _count_slabs(self, length: int) -> int:
         return max(1, -(-length // (self._slab_chunks * _CHUNK_BYTES)))
@@ -145,13 +150,16 @@ class BlockDigester:
             raise UsageError(f"{blocks} digests need int32 [{blocks}, {WORDS}] on {self._device}, aligned to 16")
 
 
-def _find_launches(compiled: Sequence[Any], *lanes: int) -> Sequence[Callable[..., None]]:
-    """How to launch each of the ``compiled`` kernels: past Triton, or by it."""
-
-    def by_triton(kernel: Any, constant: int) -> Callable[..., None]:
-        return lambda programs, stream, *arguments: kernel[(programs, 1, 1)](*arguments, constant, stream=stream)
-
-    return [find_launch(k, _SIGNATURE) or by_triton(k, constant) for k, constant in zip(compiled, lanes, strict=True)]
+def _find_launches(device: torch.device) -> Launches | None:
+    """Those of the kernels that are brought along; None: this device does not take them, so Triton must compile."""
+    if device.type != "cuda":
+        return None
+    try:
+        ordinal = torch.cuda.current_device() if device == torch.device("cuda") else device.index
+        return KernelLaunch(HASH_SLABS, ordinal), KernelLaunch(HASH_BLOCKS, ordinal)
+    except UnsupportedError as exc:
+        _log.debug("the kernels that are brought along do not serve %s: %s", device, exc)
+        return None
 
 
 def warm_up(device: torch.device) -> Future[None]:
@@ -192,19 +200,7 @@ def _digest_alone(device: torch.device, content: bytes) -> list[str]:
         room_bytes = -(-len(content) // _MESSAGE_BYTES) * _MESSAGE_BYTES
         buffer = torch.full((room_bytes,), 0xFF, dtype=torch.uint8, device="cpu")
         buffer[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return _twice(digester, stream, buffer.to(device), len(content))
-
-
-def _twice(digester: BlockDigester, stream: torch.cuda.Stream | None, buffer: torch.Tensor, length: int) -> list[str]:
-    """By the first call, which compiles, and by those that follow, where there are such: the latter, if both agree."""
-    found = to_hex(digester.digest(buffer, length))
-    if stream is None:
-        return found
-    digester.digest_on(
-        stream, torch.zeros_like(buffer), length
-    )  # what the first call left must not pass for the second
-    again = to_hex(digester.digest_on(stream, buffer, length))
-    return again if again == found else [f"{found} first, and {again}"]
+        return to_hex(digester.digest(buffer.to(device), len(content)))
 
 
 def _refusal(device: torch.device, exc: BaseException) -> UnsupportedError:

@@ -1,4 +1,4 @@
-"""The few calls of CUDA's driver that storage needs: memory of the driver's own, and copies to and from it.
+"""The few calls of CUDA's driver that fastload needs: memory of the driver's own, copies to and from it, kernels.
 
 By ctypes on libcuda, which every machine with a usable NVIDIA device has: so that a process can look at storage and
 device without importing torch, and because torch cannot give such memory. What its caching allocator gives is a piece
@@ -84,6 +84,17 @@ class CudaDriver:
     def copy_to_host(self, address: int, memory: DeviceMemory, nbytes: int) -> None:
         """To host memory, and wait for it."""
         self._call("cuMemcpyDtoH_v2", ctypes.c_void_p(address), _Pointer(memory.address), ctypes.c_size_t(nbytes))
+
+    def load_function(self, ptx: bytes, name: str) -> int:
+        """The handle of a kernel, compiled for the current device; it stays loaded.
+
+        Raises:
+            UnsupportedError: the driver is too old for the code, or the device is.
+        """
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(ptx))
+        self._call("cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(name.encode()))
+        return function.value or 0
 
     def _call(self, name: str, *arguments: object) -> None:
         code = getattr(self._library, name)(*arguments)

@@ -53,10 +53,6 @@ def check_header(path: str, believed: Header, digest: str) -> None:
         raise IntegrityError(path, 0, found, f"{digest}, as the proven file has it", hint)
 
 
-class WrongFileError(IntegrityError):
-    """A file has another digest than it should: any of its bytes may be wrong, in memory or where it is stored."""
-
-
 class WholeProof:
     """Digests one file as it passes; see :class:`~fastload._read.reader.Reader`."""
 
@@ -133,10 +129,10 @@ class WholeProof:
         for name in ("sha256", "git_sha1"):
             expected, found = getattr(self._expected, name), getattr(self._content, name)
             if expected is not None and found is not None and found != expected:
-                raise WrongFileError(self._file.path, 0, f"{name} {found}", expected, hint)
+                raise IntegrityError(self._file.path, 0, f"{name} {found}", expected, hint, is_whole=True)
         unsigned = self._content.find_unsigned()
         if unsigned is not None:
-            raise WrongFileError(self._file.path, 0, *unsigned, hint)
+            raise IntegrityError(self._file.path, 0, *unsigned, hint, is_whole=True)
         check_header(self._file.path, self._expected.header, self._header.hexdigest())
         self._tell.tally.count(verified=len(blocks))
         size = self._file.identity.size

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from fastload._fetch.deadline import Deadline
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.several import PartialError
 from fastload.cli.text import show_bytes, show_table
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 HELP = "say which tier, reader and evidence a load would use and why, and what to mend; ends with 22 if it would fail"
 _PAST_SHOWN = 5
+_PATIENCE_S = 3.0
+_HINT = "HOME, XDG_CONFIG_HOME or FASTLOAD_CONFIG lead to storage that does not answer"
 _MOUNT_OPTIONS = ("ro", "vers", "proto", "nconnect", "rsize", "wsize", "hard", "soft", "local_lock")
 """Those that decide how fast and how safely a model is read."""
 
@@ -36,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print what was seen and found; fail if something fatal was."""
     # As keywords, so that the origin of a flag is "the call".
-    seen = diagnose(decide_settings(None, asdict(parse_settings(arguments))), arguments.model)
+    reading = Deadline(_PATIENCE_S, "reading the settings", _HINT)
+    settings = reading.within(lambda: decide_settings(None, asdict(parse_settings(arguments))))
+    seen = diagnose(settings, arguments.model)
     if not arguments.as_json:
         print(_show(seen))
     if seen.fatal:

@@ -27,6 +27,9 @@ _VERBS: tuple[ModuleType, ...] = (warm, load, verify, resolve, inspect, ls, rm, 
 _INTERRUPTED = 130
 _TERMINATED = 143
 _TERMINATION_LOG = "/dev/termination-log"
+_TERMINATION_BYTES = 4096
+"""What a kubelet keeps of it."""
+_SHORT = 200
 """Kubernetes shows what a container leaves in this file as the reason of its end."""
 
 
@@ -151,11 +154,28 @@ def _fail(error: BaseException, *, as_json: bool) -> int:
     return exit_code
 
 
+def _shorten(reason: dict[str, Any]) -> str:
+    """As JSON of which a kubelet keeps all: it cuts what is longer at its beginning.
+
+    Lists become shorter first, such as what is wrong with thirty files, and then texts.
+    """
+    error = dict(reason["error"])
+    lists = {key: value for key, value in error.items() if isinstance(value, list | tuple)}
+    while len(text := json.dumps({**reason, "error": error})) >= _TERMINATION_BYTES:
+        longest = max(lists, key=lambda key: len(json.dumps(lists[key])), default=None)
+        if longest is None or not lists[longest]:
+            error = {key: value[:_SHORT] if isinstance(value, str) else value for key, value in error.items()}
+            return json.dumps({**reason, "error": error})
+        lists[longest] = lists[longest][: len(lists[longest]) // 2]
+        error |= {**lists, "left_out": True}
+    return text
+
+
 def _leave_termination_message(reason: dict[str, Any]) -> None:
     if not os.path.isfile(_TERMINATION_LOG):
         return
     try:
         with open(_TERMINATION_LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps(reason) + "\n")
+            file.write(_shorten(reason) + "\n")
     except OSError as exc:  # it must not hide the reason itself
         print(f"fastload: {_TERMINATION_LOG}: {exc.strerror}", file=sys.stderr)

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fastload._settings.values import parse_duration
-from fastload.errors import StoreError, UsageError
+from fastload.errors import StoreError, UsageError, escaped
 from fastload.ops.warmer.priority import lower_io_priority
 from fastload.ops.warmer.resident import stay
 from fastload.ops.warmer.upkeep import Upkeep
@@ -91,6 +91,8 @@ def _measure(done: Round, metrics: MetricsFile) -> None:
             metrics.tell_failed(outcome.model, outcome.error)
         elif outcome.snapshot is not None:
             metrics.tell_done(outcome.model, outcome.snapshot.report)
+            if outcome.found is not None:
+                metrics.tell_checked(outcome.model, outcome.found)
     if done.models:
         metrics.keep_only({outcome.model for outcome in done.models})
     try:
@@ -110,6 +112,8 @@ def _print(done: Round) -> None:
             _tell(f"{outcome.model}: {outcome.error}")
         elif outcome.snapshot is not None:
             print(outcome.snapshot.path, flush=True)
+        for finding in () if outcome.found is None else outcome.found.findings:
+            _tell(f"{outcome.model}: {escaped(finding.path)} was wrong at byte {finding.offset}, and was mended")
     for gone in done.pruned:
         _tell(f"removed {gone}, which is listed no more")
     if done.problem is not None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _CLOUD = ("s3://", "gs://", "az://")
 
 
-def is_name(model: str) -> bool:
-    """True for what neither exists as a path, which is what hosts take such a word for, nor lies in object storage."""
-    return not os.path.exists(model) and not model.startswith(_CLOUD)
+def is_name(model: str | os.PathLike[str]) -> bool:
+    """True for a word that neither exists as a path, which hosts take it for, nor lies in object storage."""
+    return isinstance(model, str) and not os.path.exists(model) and not model.startswith(_CLOUD)
 
 
 def bring(name: str, revision: str | None, options: Options | None) -> Snapshot:

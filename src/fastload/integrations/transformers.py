@@ -16,24 +16,29 @@ quantisation) is left to transformers. On the CPU, parameters of the stored dtyp
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from fastload._load.api import inspect, load, stream
+from fastload.errors import escaped
 from fastload.integrations.names import bring, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
     from fastload._load.stream import Stream
     from fastload.options import Options
 
+_log = logging.getLogger("fastload")
 
-def from_pretrained(cls: Any, model: str, *, options: Options | None = None, **keywords: Any) -> Any:
+
+def from_pretrained(cls: Any, model: str | os.PathLike[str], *, options: Options | None = None, **keywords: Any) -> Any:
     """``cls.from_pretrained``, by fastload's names and bytes.
 
     Args:
@@ -44,32 +49,104 @@ def from_pretrained(cls: Any, model: str, *, options: Options | None = None, **k
         keywords: as ``cls.from_pretrained`` takes them. ``subfolder`` is a component, as in a diffusers pipeline.
 
     Raises:
-        FastloadError: as :func:`fastload.load` says; when this returns, every byte in the model is proven.
+        FastloadError: as :func:`fastload.load` says; when this returns, every byte in the model is proven. Not so if
+            there are no safetensors, which a warning of the log says.
     """
-    folder = model
-    if is_name(model):
+    folder: Any = model
+    if isinstance(model, str) and is_name(model):
         folder = bring(model, keywords.pop("revision", None), options).path
-    with patched(options=options):
-        return cls.from_pretrained(folder, **keywords)
+    with _reading(_Use(os.path.abspath(folder), options)) as use:
+        made = cls.from_pretrained(folder, **keywords)
+    if not use.opened:
+        what = "%s: no weights came through fastload, so that nothing of them is proven: are there .bin files alone?"
+        _log.warning(what, escaped(os.fspath(folder)))
+    return made
 
 
 @contextmanager
 def patched(*, options: Options | None = None) -> Iterator[None]:
-    """Inside of it, transformers reads safetensors through fastload, in every thread of the process."""
-    from transformers import modeling_utils  # noqa: PLC0415 - this module is imported without it
+    """Inside of it, transformers reads safetensors through fastload, in every thread of the process.
 
-    own = modeling_utils.safe_open
-
-    def safe_open(filename: Any, framework: str = "pt", device: str = "cpu", **keywords: Any) -> Any:
-        if framework != "pt" or str(device) != "cpu":
-            return own(filename, framework=framework, device=device, **keywords)
-        return Shard(str(filename), options)
-
-    modeling_utils.safe_open = safe_open
-    try:
+    Of several that overlap, a file goes by the options of the one that began last.
+    """
+    with _reading(_Use("/", options)):
         yield
+
+
+@dataclass(eq=False, slots=True)
+class _Use:
+    """Somebody for whom transformers reads through fastload now."""
+
+    folder: str
+    """What lies below it."""
+    options: Options | None
+    opened: int = 0
+    """Files."""
+
+
+class _Patch:
+    """The name ``safe_open`` in transformers, which is ours from the first use to the end of the last one.
+
+    Whoever put back what was there when it began would end the reading of others, who began before or after.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._uses: list[_Use] = []
+        self._own: Callable[..., Any] | None = None
+
+    def begin(self, use: _Use) -> None:
+        """Put ours there, if it is not."""
+        from transformers import modeling_utils  # noqa: PLC0415 - this module is imported without it
+
+        with self._lock:
+            if not self._uses:
+                self._own = modeling_utils.safe_open
+                modeling_utils.safe_open = self.safe_open
+            self._uses.append(use)
+
+    def end(self, use: _Use) -> None:
+        """Put theirs back, if nobody else needs ours."""
+        from transformers import modeling_utils  # noqa: PLC0415 - as above
+
+        with self._lock:
+            self._uses.remove(use)
+            if not self._uses:
+                modeling_utils.safe_open, self._own = self._own, None
+
+    def safe_open(self, filename: Any, framework: str = "pt", device: str = "cpu", **keywords: Any) -> Any:
+        """As ``safetensors.safe_open``, by the options of whoever wants what lies there."""
+        with self._lock:
+            own, use = self._own, self._find(os.path.abspath(filename))
+            if use is not None:
+                use.opened += 1
+        if own is None or use is None or framework != "pt" or str(device) != "cpu":
+            return (own or safetensors_open())(filename, framework=framework, device=device, **keywords)
+        return Shard(str(filename), use.options)
+
+    def _find(self, path: str) -> _Use | None:
+        """The one with the nearest folder, and of several the last."""
+        fitting = [use for use in self._uses if os.path.commonpath((use.folder, path)) == use.folder]
+        return max(reversed(fitting), key=lambda use: len(use.folder), default=None)
+
+
+def safetensors_open() -> Callable[..., Any]:
+    """The original."""
+    from safetensors import safe_open  # noqa: PLC0415 - transformers brings it
+
+    return safe_open
+
+
+_PATCH = _Patch()
+
+
+@contextmanager
+def _reading(use: _Use) -> Iterator[_Use]:
+    _PATCH.begin(use)
+    try:
+        yield use
     finally:
-        modeling_utils.safe_open = own
+        _PATCH.end(use)
 
 
 class Shard:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from fastload.integrations.extra_config import NAMES, parse_extra_config
@@ -16,12 +17,14 @@ from fastload.integrations.names import bring, is_name
 from fastload.integrations.vllm.names import with_revision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from fastload.options import Options
 
 _LOAD_FORMAT = "fastload"
+_WITHOUT_DRAFT = frozenset({"ngram", "[ngram]", "ngram_gpu", "suffix", "extract_hidden_states", "custom_class"})
+"""Ways to speculate for which ``model`` names no model (vLLM 0.27 to 0.33, ``config/speculative.py``)."""
 _log = logging.getLogger("vllm.fastload")
 
 
@@ -103,13 +106,24 @@ def _use_folders(engine_args: Any) -> None:
         engine_args.served_model_name = engine_args.served_model_name or typed
         if getattr(engine_args.tokenizer, "typed", engine_args.tokenizer) == typed:
             engine_args.tokenizer = engine_args.model
-    for holder, key in ((engine_args.speculative_config, "model"), (vars(engine_args), "spec_model")):
-        draft = (holder or {}).get(key)
-        if isinstance(draft, str) and is_name(draft):
-            revision = (engine_args.speculative_config or {}).get("revision")
-            holder[key] = _folder_of(draft, revision, extra.options, names)
+    speculative = engine_args.speculative_config
+    if isinstance(speculative, dict) and _names_draft(speculative):
+        folder = _folder_of(speculative["model"], speculative.get("revision"), extra.options, names)
+        engine_args.speculative_config = {**speculative, "model": folder}  # theirs stays as they wrote it
+    draft = vars(engine_args).get("spec_model")
+    if isinstance(draft, str) and draft not in _WITHOUT_DRAFT and is_name(draft):
+        engine_args.spec_model = _folder_of(draft, (speculative or {}).get("revision"), extra.options, names)
     if names:
         engine_args.model_loader_extra_config = {**engine_args.model_loader_extra_config, NAMES: names}
+
+
+def _names_draft(speculative: Mapping[str, Any]) -> bool:
+    """True where ``model`` is a draft model's, and not a way to speculate without one, or the name of a class."""
+    draft, method = speculative.get("model"), speculative.get("method")
+    if not isinstance(draft, str) or {draft, method} & _WITHOUT_DRAFT:
+        return False
+    is_class = method is None and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", draft) is not None
+    return is_name(draft) and not is_class
 
 
 def _folder_of(name: str, revision: str | None, options: Options, names: dict[str, str]) -> str:

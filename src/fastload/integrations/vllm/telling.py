@@ -23,14 +23,15 @@ class RankProgress:
         self._rank = rank
         self._clock = clock
         self._begin_s = self._told_s = self._came_s = clock()
+        self._done_bytes = 0
 
     def __call__(self, done_bytes: int, total_bytes: int) -> None:
-        """So many bytes have come."""
+        """So many bytes have come; none since the last call, where somebody waits for them."""
         now_s, came_s = self._clock(), self._came_s
-        self._came_s = now_s
-        is_due = now_s - self._told_s >= _EVERY_S
+        if done_bytes > self._done_bytes:
+            self._done_bytes, self._came_s = done_bytes, now_s
         is_slow = now_s - came_s >= _EVERY_S
-        if not (is_slow or (is_due and self._rank.number == 0)):
+        if now_s - self._told_s < _EVERY_S or not (is_slow or self._rank.number == 0):
             return
         self._told_s = now_s
         share = done_bytes / total_bytes if total_bytes else 1.0

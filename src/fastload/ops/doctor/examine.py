@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _TIERS_PATIENCE_S = 3.0
 _PATIENCE_S = 4.5
-_LEAST_S = 1.0
+_LEAST_S = 0.5
 """For the model, however long the tiers took."""
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from fastload._fetch.deadline import Deadline
 from fastload._store.hub.access import find_token
-from fastload.errors import HubError
+from fastload.errors import DeadlineError, HubError
 from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 _OURS = "fastload-llm"
+_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +36,14 @@ def look_at_installation(settings: Settings) -> Installation:
     owners = tuple(sorted(set(metadata.packages_distributions().get("fastload", ()))))
     if "hub" not in settings.tiers or settings.hub.is_offline:
         return Installation(owners=owners, has_token=None)
+    looking = Deadline(_PATIENCE_S, "looking for a token of the hub")
     try:
-        return Installation(owners=owners, has_token=bool(find_token(settings.hub.endpoint)))
+        return Installation(owners=owners, has_token=bool(looking.within(lambda: find_token(settings.hub.endpoint))))
     except HubError as exc:
         return Installation(owners=owners, has_token=False, token_problem=exc.reason)
+    except DeadlineError:
+        problem = f"where tokens of the hub are kept (HF_HOME, HF_TOKEN_PATH) did not answer within {_PATIENCE_S:.0f} s"
+        return Installation(owners=owners, has_token=False, token_problem=problem)
 
 
 def judge_owners(owners: Sequence[str]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload.ops.doctor.finding import FATAL, WARNING, Finding
+from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ class Volume:
     """With its links followed, as the mounts are named; of what does not exist, the nearest folder above."""
     is_writable: bool
     """By this user: the folder, or where it is to be made."""
+    is_read_only: bool
+    """The mount, for everybody."""
     owner: str
     """As ``uid:gid mode``."""
     total_bytes: int
@@ -50,6 +52,7 @@ def look_at(path: str) -> Volume:
         exists=there == path,
         real_path=os.path.realpath(there),
         is_writable=os.access(there, os.W_OK | os.X_OK) and not space.f_flag & os.ST_RDONLY,
+        is_read_only=bool(space.f_flag & os.ST_RDONLY),
         owner=f"{status.st_uid}:{status.st_gid} {status.st_mode & 0o7777:04o}",
         total_bytes=space.f_blocks * space.f_frsize,
         free_bytes=space.f_bavail * space.f_frsize,
@@ -59,7 +62,15 @@ def look_at(path: str) -> Volume:
 
 def judge_local(volume: Volume, min_free: Share) -> Iterator[Finding]:
     """Whether models can be brought to the local tier."""
-    if not volume.is_writable:
+    if volume.is_read_only:
+        yield Finding(
+            severity=NOTE,
+            what=f"{volume.path} is mounted read-only",
+            why="what is there serves, as in a pod that only loads; nothing can be brought, mended or evicted here",
+            cure=f"nothing, if somebody else warms it; else mount -o remount,rw {volume.real_path}; in Kubernetes: "
+            "volumeMounts: readOnly: false",
+        )
+    elif not volume.is_writable:
         uid, gid = os.geteuid(), os.getegid()
         yield Finding(
             severity=WARNING,

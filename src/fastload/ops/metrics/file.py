@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from fastload._store.filesystem import translate_write, write_whole
 from fastload._store.keep.usage import count_kept_bytes
-from fastload.ops.metrics.gauges import HELP, samples_of, samples_of_failure, samples_of_outcome
+from fastload.ops.metrics.gauges import HELP, samples_of, samples_of_check, samples_of_failure, samples_of_outcome
 from fastload.ops.metrics.text import Sample, render
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
+    from fastload._fetch.verify import Verification
     from fastload.errors import FastloadError
     from fastload.report import Report
 
@@ -38,6 +39,10 @@ class MetricsFile:
     def tell_done(self, model: str, report: Report | None) -> None:
         """It succeeded; None: there was nothing to do, so what the last time took stays true."""
         self._take(model, samples_of_outcome(model, 0) if report is None else samples_of(model, report))
+
+    def tell_checked(self, model: str, found: Verification) -> None:
+        """What is there was proven again."""
+        self._take(model, samples_of_check(model, found))
 
     def tell_failed(self, model: str, error: FastloadError) -> None:
         """It failed."""

@@ -11,6 +11,7 @@ from fastload.ops.metrics.text import Sample
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastload._fetch.verify import Verification
     from fastload.errors import FastloadError
     from fastload.report import Report
 
@@ -39,6 +40,13 @@ def samples_of(model: str, report: Report) -> Iterator[Sample]:
     yield Sample("fastload_last_read_bytes", report.bytes_read, {**of_model, "tier": report.tier})
     yield Sample("fastload_last_verify_failures", report.blocks_reread, of_model)
     yield Sample("fastload_last_repaired_blocks", report.blocks_repaired, of_model)
+
+
+def samples_of_check(model: str, found: Verification) -> Iterator[Sample]:
+    """What was there was proven again: what was wrong of it, and is right by now."""
+    wrong = len(found.findings) + sum(file.reread for file in found.files)
+    yield Sample("fastload_last_verify_failures", wrong, {"model": model})
+    yield Sample("fastload_last_repaired_blocks", sum(f.repaired for f in found.findings), {"model": model})
 
 
 def samples_of_failure(model: str, error: FastloadError) -> Iterator[Sample]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.verify import Verification
     from fastload._fetch.warmrequest import WarmRequest
     from fastload.options import Settings
 
@@ -43,12 +44,15 @@ class Outcome:
     snapshot: Snapshot | None
     error: FastloadError | None
     """Why there is no snapshot, or why it is not right."""
+    found: Verification | None = None
+    """What a recheck found, and mended."""
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON types."""
         found = {} if self.snapshot is None else asdict(self.snapshot)
         failed = {} if self.error is None else {"error": self.error.to_dict(), "exit_code": self.error.exit_code}
-        return {"model": self.model, **found, **failed}
+        mended = {} if self.found is None else {"mended": [asdict(finding) for finding in self.found.findings]}
+        return {"model": self.model, **found, **mended, **failed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +100,19 @@ def _keep_up(name: str, upkeep: Upkeep) -> Outcome:
             _mark(snapshot, upkeep.settings.local)
     except FastloadError as exc:
         return Outcome(model=name, snapshot=None, error=exc)
+    found: Verification | None = None
     if upkeep.rechecks and snapshot.report is None:
         try:
-            examine(_examination(name), upkeep.settings).check()
+            found = examine(_examination(snapshot), upkeep.settings)
+            found.check()
         except FastloadError as exc:
             return Outcome(model=name, snapshot=snapshot, error=exc)
-    return Outcome(model=name, snapshot=snapshot, error=None)
+    return Outcome(model=name, snapshot=snapshot, error=None, found=found)
 
 
-def _examination(name: str) -> Examination:
-    return Examination(name, None, repairs=True, records=False, include=())
+def _examination(snapshot: Snapshot) -> Examination:
+    """Of what was asked for, by its path: by its name another tier may have it, too."""
+    return Examination(snapshot.path, None, repairs=True, records=False, include=())
 
 
 def _mark(snapshot: Snapshot, root: str) -> None:

@@ -1,0 +1,73 @@
+"""The digests' kernels as code that is brought along: what Triton makes of :mod:`~fastload._place.gpu_digest_kernel`.
+
+It is PTX for compute capability 8.0 (A100), which CUDA's driver compiles for the device at hand, A100 or later, in a
+tenth of a second, without a compiler, without Triton and without the GIL; and keeps, for the next process. Compiling it
+by Triton takes seconds in which a load takes the digests on the CPU, and needs a C compiler, which images for serving
+often lack.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastload._place.stream_queue import check, load_calls
+from fastload._read.cuda_driver import load_driver
+
+CAPABILITY = 80
+_PARAMETERS = (ctypes.c_uint64, ctypes.c_int32, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+"""From where, how many bytes, to where; and two pointers to scratch memory, of which Triton wants none here: null."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel, in the shape that it was compiled in."""
+
+    name: str
+    lanes: int
+    """Of one program: chunks of a slab, or slabs of a block."""
+    threads: int
+    shared_bytes: int
+
+
+HASH_SLABS = Kernel("hash_slabs", lanes=128, threads=128, shared_bytes=4096)
+HASH_BLOCKS = Kernel("hash_blocks", lanes=32, threads=32, shared_bytes=0)
+KERNELS = (HASH_SLABS, HASH_BLOCKS)
+
+
+def read_ptx(kernel: Kernel) -> bytes:
+    """Its code."""
+    return files("fastload._place").joinpath("ptx", f"{kernel.name}.ptx").read_bytes()
+
+
+@cache
+def load_function(kernel: Kernel, ordinal: int) -> int:
+    """The handle of ``kernel`` on device ``ordinal``; valid as long as the process lives.
+
+    Raises:
+        UnsupportedError: the driver cannot compile it for this device, such as one older than A100.
+    """
+    driver = load_driver()
+    driver.enter(ordinal)
+    return driver.load_function(read_ptx(kernel), kernel.name)
+
+
+class KernelLaunch:
+    """Launches one kernel; for one thread, since its arguments lie in memory that the next call overwrites."""
+
+    def __init__(self, kernel: Kernel, ordinal: int) -> None:
+        """On device ``ordinal``. Raises ``UnsupportedError`` as :func:`load_function`."""
+        self._function = load_function(kernel, ordinal)
+        self._shape = (1, 1, kernel.threads, 1, 1, kernel.shared_bytes)
+        self._arguments: list[Any] = [kind(0) for kind in _PARAMETERS]
+        self._pointers = (ctypes.c_void_p * len(_PARAMETERS))(*map(ctypes.addressof, self._arguments))
+        self._launch = load_calls(ctypes.PyDLL).cuLaunchKernel
+
+    def __call__(self, programs: int, stream: int, *arguments: int) -> None:
+        """Queue it on ``stream``: so many ``programs``, with these ``arguments``, pointers among them as addresses."""
+        for holder, value in zip(self._arguments, arguments, strict=False):
+            holder.value = value
+        check(self._launch(self._function, programs, *self._shape, stream, self._pointers, None))

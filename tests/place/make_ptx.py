@@ -1,0 +1,57 @@
+"""Writes what the digests' kernels compile to: the code that fastload brings along. `make ptx`, with the pinned Triton.
+
+python make_ptx.py FOLDER
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from fastload._place import gpu_digest_kernel
+from fastload._place.gpu_digest_ptx import CAPABILITY, KERNELS, Kernel
+
+_PTX_VERSION = 80
+"""CUDA 12.0: what drivers since 525 take."""
+_POINTERS = {"hash_slabs": ("buffer", "*u8", "values"), "hash_blocks": ("values", "*i32", "digests")}
+_ALIGNED = [["tt.divisibility", 16]]
+
+
+def compile_ptx(kernel: Kernel) -> str:
+    """The code of one kernel, for the oldest generation of devices that it is brought along for."""
+    of, kind, to = _POINTERS[kernel.name]
+    source = ASTSource(
+        getattr(gpu_digest_kernel, kernel.name),
+        {of: kind, "length": "i32", to: "*i32", "lanes": "constexpr"},
+        constexprs={"lanes": kernel.lanes},
+        attrs={(0,): _ALIGNED, (2,): _ALIGNED},
+    )
+    options = {"num_warps": kernel.threads // 32, "ptx_version": _PTX_VERSION}
+    compiled = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, 32), options=options)
+    assert compiled.metadata.shared == kernel.shared_bytes
+    return strip(compiled.asm["ptx"])
+
+
+def strip(ptx: str) -> str:
+    """Without comments, and without what only a debugger reads: lines of the source, and sections behind the code."""
+    code = re.sub(r"^\s*\.section\b.*", "", ptx, flags=re.DOTALL | re.MULTILINE)
+    lines = (re.sub(r"\s*//.*$", "", line) for line in code.splitlines())
+    labels = re.compile(r"\$L__(tmp|func_begin|func_end)\d+:")
+    kept = [line for line in lines if line.strip() and not re.match(r"\s*\.(loc|file)\b", line)]
+    return "\n".join(line for line in kept if not labels.fullmatch(line.strip())) + "\n"
+
+
+def main() -> None:
+    """Write one file per kernel."""
+    for kernel in KERNELS:
+        head = f"// Made by tests/place/make_ptx.py of gpu_digest_kernel.py, with Triton {triton.__version__}.\n"
+        (Path(sys.argv[1]) / f"{kernel.name}.ptx").write_text(head + compile_ptx(kernel), encoding="ascii")
+
+
+if __name__ == "__main__":
+    main()
