@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from vllm.config import LoadConfig
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
+import fastload
 from fastload.integrations.vllm.loader import FastloadLoader
+from stored_models import COMMIT, write_cache
 from writing import write_index
 
 if TYPE_CHECKING:
@@ -90,3 +92,20 @@ def test_experts_of_other_ranks_are_neither_given_nor_read(tmp_path: Path) -> No
     ours, expected = (_load(loader, tmp_path) for loader in loaders)
     assert ours.keys() == expected.keys() == {"layers.0.experts.1.w1.weight", "layers.0.gate.weight"}
     assert loaders[0]._streams[-1].report.bytes == 4 * 1003
+
+
+def test_a_secondary_source_stays_on_the_mount_where_the_weights_are_brought_up(
+    folder: Path, tiers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name on a mount: write-through keeps the safetensors on the local tier, and then the name is found there."""
+    monkeypatch.setenv("FASTLOAD_WRITE_THROUGH", "on")
+    shard = "model-00001-of-00002.safetensors"
+    files = {"model.safetensors": (folder / shard).read_bytes(), "head.pt": (folder / "head.pt").read_bytes()}
+    mounted = write_cache(tiers / "shared", "org/headed", COMMIT, {**files, "config.json": b"{}"})
+    extra = {"names": {str(mounted): "org/headed"}}
+    for _ in range(2):
+        loader = FastloadLoader(LoadConfig(load_format="fastload", model_loader_extra_config=dict(extra)))
+        assert _load(loader, mounted).keys() == _SHARDS[shard].keys()
+        found = _load(loader, mounted, prefix="head.", allow_patterns_overrides=["head.pt"])
+        assert torch.equal(found["head.weight"], _HEAD["weight"])
+        assert fastload.resolve("org/headed").tier == "local"

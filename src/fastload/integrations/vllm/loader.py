@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -94,6 +95,9 @@ class FastloadLoader(DefaultModelLoader):
         """The files that a model names itself: read here if they are safetensors, else by vLLM."""
         folder, patterns = find_folder(found, self._extra.options), source.allow_patterns_overrides
         files = match_files(folder, found.subfolder, patterns)
+        if not files and os.path.isdir(source.model_or_path):  # what was brought up from there is weights we read alone
+            folder = source.model_or_path
+            files = match_files(folder, found.subfolder, patterns)
         if files and all(str(file.model).endswith(".safetensors") for file in files):
             for file in files:
                 yield from self._read(source, file)
