@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TURN = "turn"
 """Waiting for one's turn to digest, where a digest of a whole file is taken in order: a report counts it as waiting."""
+PEERS = "peers"
+"""Waiting for what other ranks send, or for one's turn to send: a report counts it as exchanging with them."""
 _NO_FACTS: Mapping[str, object] = {}
 
 
@@ -43,7 +45,7 @@ class Busy:
     """Thread time by activity; any thread may add to it."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys((*ACTIVITIES, TURN, EXCHANGE), 0.0)
+        self.seconds = dict.fromkeys((*ACTIVITIES, TURN, EXCHANGE, PEERS), 0.0)
         self.trace: Trace | None = None
         """Is told what is measured from now on."""
         self.last_s = 0.0
@@ -54,7 +56,8 @@ class Busy:
     @property
     def by_activity(self) -> dict[str, float]:
         """The seconds, as a report has them."""
-        exchange = {EXCHANGE: self.seconds[EXCHANGE]} if self.seconds[EXCHANGE] else {}
+        exchange_s = self.seconds[EXCHANGE] + self.seconds[PEERS]
+        exchange = {EXCHANGE: exchange_s} if exchange_s else {}
         alone = {name: self.seconds[name] for name in ACTIVITIES}
         return alone | {"wait": self.seconds["wait"] + self.seconds[TURN]} | exchange
 
@@ -164,6 +167,8 @@ def judge(work: Work) -> Verdict:
 def _sum_up(work: Work) -> dict[str, float]:
     """Seconds by what was waited for: who waits for a turn to digest waits for digests; who is done, for the caller."""
     spent_s = dict(work.busy_s)
+    if PEERS in spent_s:
+        spent_s[EXCHANGE] = spent_s.get(EXCHANGE, 0.0) + spent_s.pop(PEERS)
     spent_s["hash"] = spent_s.get("hash", 0.0) + spent_s.pop(TURN, 0.0)
     spent_s["wait"] = spent_s.get("wait", 0.0) + work.threads * work.done_early_s
     return spent_s

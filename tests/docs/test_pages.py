@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,11 +113,17 @@ def test_a_block_is_what_it_says(block: Block) -> None:
         assert block.language in {"", "text"}, "a language that nobody checks"
 
 
+_REASONS = re.compile(
+    r"make|pip|apt|cuda|docker|kubectl|vllm|module|pipeline|transformers|bench|sglang|localhost|warm meta-llama"
+    r"|--device cuda"
+)
+
+
 def test_what_is_marked_is_few_and_for_a_reason() -> None:
     marked = [block for block in ALL if block.needs is not None and not block.page.startswith("examples/")]
     assert len(marked) <= len([block for block in ALL if block.language in {"sh", "python"}]) / 2
     for block in marked:
-        assert re.search(r"make|pip|apt|cuda|docker|kubectl|vllm|module|pipeline|transformers|bench", block.text), block
+        assert _REASONS.search(block.text), block
 
 
 def test_the_flags_that_pages_name_exist() -> None:
@@ -147,3 +154,12 @@ def test_every_exit_code_has_a_cure() -> None:
 
     for code in re.findall(r"^ +(\d+) ", EXIT_CODES, re.MULTILINE):
         assert re.search(rf"^\| {code} \|", text, re.MULTILINE), code
+
+
+@pytest.mark.parametrize("page", list_pages())
+def test_no_command_hides_in_an_indented_block(page: str) -> None:
+    """Which would neither be run nor be marked; what is shown there is output, a usage line or a drawing."""
+    lines = (CHECKOUT / page).read_text().splitlines()
+    command = re.compile(r"    (pip|python|vllm|curl|kubectl|import|with|export)\b")
+    indented = [line for before, line in pairwise(lines) if not before and command.match(line)]
+    assert not indented

@@ -16,9 +16,12 @@ import pytest
 from torch._C._distributed_c10d import HashStore
 
 import fastload
+from fastload._fetch.deadline import NEVER, Deadline
+from fastload._group.board import _KEY
 from fastload._group.communicator import Communicator
+from fastload._group.life import Lifeline
 from fastload._group.link import Incoming, Outgoing
-from fastload._group.meeting import _KEY, Seat
+from fastload._group.meeting import Seat
 from fastload._group.wire import send_message
 
 if TYPE_CHECKING:
@@ -32,10 +35,15 @@ def store() -> HashStore:
     return HashStore()
 
 
-def meet(store: HashStore, size: int = SIZE) -> list[Communicator]:
-    with ThreadPoolExecutor(size) as pool:
-        seats = [Seat(rank, size, store, None) for rank in range(size)]
-        return list(pool.map(lambda seat: Communicator(seat, patience_s=10.0), seats))
+def sit(
+    store: HashStore, rank: int, size: int = SIZE, *, patience_s: float = 10.0, deadline: Deadline = NEVER
+) -> Communicator:
+    return Communicator(Seat(rank, size, store, None), patience_s=patience_s, deadline=deadline)
+
+
+def meet(store: HashStore, deadline: Deadline = NEVER) -> list[Communicator]:
+    with ThreadPoolExecutor(SIZE) as pool:
+        return list(pool.map(lambda rank: sit(store, rank, deadline=deadline), range(SIZE)))
 
 
 @pytest.fixture
@@ -86,6 +94,19 @@ def test_whoever_has_left_is_not_waited_for(ranks: list[Communicator]) -> None:
     assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
 
 
+@pytest.mark.parametrize("wait", [lambda each: each.gather(None), lambda each: each.wait_vouched(1)])
+def test_words_are_waited_for_until_the_deadline(
+    store: HashStore, leaks_nothing: None, wait: Callable[[Communicator], object]
+) -> None:
+    """Peers that say nothing live all the same: nobody else would end this."""
+    with ExitStack() as undo:
+        met = meet(store, Deadline(1.0, "the load"))
+        for each in met:
+            undo.callback(each.close)
+        with pytest.raises(fastload.DeadlineError, match="the load did not end within 1 s"):
+            wait(met[0])
+
+
 def test_a_farewell_may_be_heard_after_the_connection_broke(ranks: list[Communicator]) -> None:
     """Weights and words have connections of their own, and which of two ends is seen first is chance."""
     assert not ranks[0].has_left(1)
@@ -100,7 +121,7 @@ def test_a_farewell_may_be_heard_after_the_connection_broke(ranks: list[Communic
 def test_a_rank_that_does_not_come_is_named(store: HashStore, leaks_nothing: None, rank: int, missing: str) -> None:
     begin_s = time.monotonic()
     with pytest.raises(fastload.GroupError, match=missing):
-        Communicator(Seat(rank, SIZE, store, None), patience_s=0.3)
+        sit(store, rank, patience_s=0.3)
     assert time.monotonic() - begin_s < 3
 
 
@@ -109,9 +130,9 @@ def test_an_address_of_an_earlier_meeting_leads_nobody_astray(store: HashStore) 
         port = gone.getsockname()[1]
     store.set(_KEY, json.dumps(["127.0.0.1", port, "0" * 32]))
     with ThreadPoolExecutor(2) as pool:
-        early = pool.submit(Communicator, Seat(1, 2, store, None), patience_s=10.0)
+        early = pool.submit(sit, store, 1, 2)
         time.sleep(0.3)
-        late = pool.submit(Communicator, Seat(0, 2, store, None), patience_s=10.0)
+        late = pool.submit(sit, store, 0, 2)
         for each in (early.result(), late.result()):
             each.close()
 
@@ -119,7 +140,7 @@ def test_an_address_of_an_earlier_meeting_leads_nobody_astray(store: HashStore) 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x05" + bytes(7) + b'["x"]', b"\xff" * 8])
 def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
     with ThreadPoolExecutor(2) as pool:
-        host = pool.submit(Communicator, Seat(0, 2, store, None), patience_s=10.0)
+        host = pool.submit(sit, store, 0, 2)
         while not store.check([_KEY]):
             time.sleep(0.01)
         address, port, _ = json.loads(store.get(_KEY))
@@ -127,28 +148,45 @@ def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
             stranger.sendall(said)
             with suppress(OSError):  # it may have been turned away already
                 stranger.shutdown(socket.SHUT_WR)
-            guest = pool.submit(Communicator, Seat(1, 2, store, None), patience_s=10.0)
+            guest = pool.submit(sit, store, 1, 2)
             for each in (host.result(), guest.result()):
                 each.close()
 
 
 def test_a_rank_that_came_and_is_gone_is_missed_by_all(store: HashStore, leaks_nothing: None) -> None:
-    """Killed while it waited for the last one, its connection reset."""
+    """Killed while it waited for the last one, its connection reset: the last one hears of it as it comes."""
     with ThreadPoolExecutor(2) as pool:
-        host = pool.submit(Communicator, Seat(0, SIZE, store, None), patience_s=10.0)
+        host = pool.submit(sit, store, 0)
         while not store.check([_KEY]):
             time.sleep(0.01)
         address, port, token = json.loads(store.get(_KEY))
         with socket.create_server((address, 0)) as server:
             gone_port = server.getsockname()[1]
         with socket.create_connection((address, port)) as gone:
-            send_message(gone, json.dumps([token, 1, address, gone_port, "here"]).encode())
-            time.sleep(0.2)
+            send_message(gone, json.dumps([token, 1]).encode())
+            line = Lifeline(gone, 0)
+            assert line.wait(5.0) == ["welcome"]
+            line.say([1, address, gone_port, "here"])
+            time.sleep(0.5)
             gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        last = pool.submit(Communicator, Seat(2, SIZE, store, None), patience_s=10.0)
-        for each in (host, last):
-            with pytest.raises(fastload.GroupError, match="rank 1"):
-                each.result()
+        for missing in (host, pool.submit(sit, store, 2)):
+            with pytest.raises(fastload.GroupError, match="rank 1 ended without a word"):
+                missing.result(3.0)
+
+
+def test_whoever_was_told_that_there_is_no_load_comes_for_the_next_one(store: HashStore, leaks_nothing: None) -> None:
+    with ThreadPoolExecutor(SIZE) as pool:
+        with pytest.raises(fastload.GroupError, match="ranks 1, 2 did not come"):
+            sit(store, 0, patience_s=0.3)
+        host, first = pool.submit(sit, store, 0), pool.submit(sit, store, 1, patience_s=1.0)
+        for rank in (1, 0, 2):
+            told = {1: first, 0: host}.get(rank) or pool.submit(sit, store, rank)
+            with pytest.raises(fastload.GroupError, match="waits for another rank in vain"):
+                told.result(5.0)
+        again = [pool.submit(sit, store, rank) for rank in (2, 1)]
+        time.sleep(0.3)
+        for each in (pool.submit(sit, store, 0), *again):
+            each.result(5.0).close()
 
 
 def test_extents_go_in_the_order_of_the_plan() -> None:

@@ -72,7 +72,8 @@ class Crew:
         """What it came to on ``rank``."""
         if not self._pipes[rank].poll(within_s):
             for other in range(self.size):
-                self.send_signal(other, signal.SIGUSR1)  # to see on stderr where each of them is
+                if self.processes[other].is_alive():
+                    self.send_signal(other, signal.SIGUSR1)  # to see on stderr where each of them is
             time.sleep(1.0)
             pytest.fail(f"rank {rank} did not answer within {within_s} s")
         outcome: Outcome = self._pipes[rank].recv()

@@ -16,7 +16,9 @@ import torch
 import torch.distributed as dist
 
 import fastload
+from fastload._load.group.attending import attending
 from fastload.options import Options
+from models import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +73,39 @@ def fill_and_look(rank: int, path: str, sizes: dict[str, int]) -> dict[str, byte
     raise AssertionError("the load should have failed")
 
 
+def come_late(rank: int, path: str, late: int, after_s: float) -> None:
+    """One rank keeps the others waiting."""
+    if rank == late:
+        time.sleep(after_s)
+    load(rank, path)
+
+
+def interrupt_before_meeting(rank: int, path: str, victim: int, late: int, after_s: float) -> None:
+    """On one rank comes Ctrl-C before it has met the others, and one of these is late."""
+    if rank == victim:
+        time.sleep(0.5)
+        with attending(dist.group.WORLD):
+            raise KeyboardInterrupt
+    come_late(rank, path, late, after_s)
+
+
+def come_late_and_wrong(rank: int, path: str, wrong: int, late: int, after_s: float) -> None:
+    """One has a wrong keyword; another is late."""
+    if rank == wrong:
+        load(rank, path, reader="none")
+    come_late(rank, path, late, after_s)
+
+
+def fill_tied_on(rank: int, path: str, victim: int) -> None:
+    """On one rank the module's parameters are tied, though the model's are not alike."""
+    module = torch.nn.Module()
+    for name in ("first", "second"):
+        module.register_parameter(name, torch.nn.Parameter(torch.zeros(4 * MIB, dtype=torch.bfloat16)))
+    if rank == victim:
+        module.second = module.first
+    fastload.load_into(module, path, group=dist.group.WORLD)
+
+
 def load_from_broken_storage(rank: int, path: str, victim: int) -> None:
     """On one rank reads of weights fail, as those of a dying disk; headers came before."""
 
@@ -83,6 +118,22 @@ def load_from_broken_storage(rank: int, path: str, victim: int) -> None:
         load(rank, path)
 
 
+def load_from_slow_storage(rank: int, path: str, victim: int, keywords: dict[str, Any]) -> Report:
+    """On one rank the first read of weights takes long: those after it wait for their turn to be sent."""
+    read, begun = os.preadv, []
+
+    def read_slowly(descriptor: int, buffers: list[memoryview], *more: int) -> int:
+        if sum(map(len, buffers)) >= MIB:
+            begun.append(more)
+            time.sleep(1.0 if len(begun) == 1 else 0.0)
+        return read(descriptor, buffers, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == victim:
+            patch.setattr(os, "preadv", read_slowly)
+        return load(rank, path, **keywords)[1]
+
+
 def load_without_memory(rank: int, path: str, victim: int) -> None:
     """On one rank the system refuses the memory."""
     unlimited = resource.getrlimit(resource.RLIMIT_AS)
@@ -93,6 +144,12 @@ def load_without_memory(rank: int, path: str, victim: int) -> None:
         load(rank, path)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, unlimited)
+
+
+def want_slowly(name: str) -> bool:
+    """A predicate that thinks for longer than others have time."""
+    time.sleep(0.3)
+    return True
 
 
 def stream_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:
@@ -209,6 +266,19 @@ def load_own_layers(rank: int, path: str) -> tuple[list[str], Report]:
     """As in pipeline or expert parallelism: each rank keeps other tensors, and nobody the last one."""
     weights = fastload.load(path, group=dist.group.WORLD, shard=lambda name: _keeps(name, rank))
     return list(weights), weights.report
+
+
+def keep_nothing_on(rank: int, path: str, idle: int, verb: str) -> tuple[dict[str, str], Report]:
+    """One rank wants no tensor at all; it reads for the others."""
+    shard = None if rank != idle else _keep_nothing
+    if verb == "load":
+        return load(rank, path, shard=shard)
+    tensors = fastload.stream(path, group=dist.group.WORLD, shard=shard, options=SMALL_WINDOW)
+    return fingerprints(dict(tensors)), tensors.report
+
+
+def _keep_nothing(name: str) -> bool:
+    return False
 
 
 def _keeps(name: str, rank: int) -> bool:

@@ -6,12 +6,14 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from safetensors.torch import save_file
 
 import fastload
 import ranks
 from crew import Crew, crew_of
 from fastload.errors import FastloadError
-from models import MIB, save_large
+from fastload.options import Options
+from models import MIB, random_tensor, save_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +95,29 @@ def test_a_disk_that_dies_and_memory_that_ends_are_named(
         assert isinstance(error, fastload.GroupError)
         assert f"rank 1 failed: {kind.__name__}" in str(error)
     assert len(crew.call(ranks.load, str(model))) == SIZE
+
+
+def test_a_deadline_of_one_rank_ends_what_it_waits_for(crew: Crew, model: Path) -> None:
+    """Another one thinks for five seconds about which tensors it wants, and is alive all the time."""
+    keywords: list[dict[str, object]] = [{}, {"tensors": ranks.want_slowly}, {"options": Options(deadline="1")}]
+    crew.begin(ranks.load_by_rank, str(model), keywords)
+    outcomes = [crew.outcome(rank) for rank in range(SIZE)]
+    assert isinstance(outcomes[2].error, fastload.DeadlineError)
+    assert outcomes[2].seconds < 2.5
+    for outcome in outcomes[:2]:
+        assert isinstance(outcome.error, fastload.GroupError)
+        assert "rank 2 failed: DeadlineError" in str(outcome.error)
+
+
+def test_parameters_that_cannot_be_filled_end_the_load_on_all_ranks(crew: Crew, tmp_path: Path) -> None:
+    """The bytes were right and came; still nobody may believe that all ranks have their weights."""
+    tensors = {name: random_tensor(8 * MIB, seed) for seed, name in enumerate(("first", "second"))}
+    save_file(tensors, tmp_path / "model.safetensors")
+    errors = crew.try_call(ranks.fill_tied_on, str(tmp_path), 1)
+    assert isinstance(errors[1], fastload.UsageError)
+    for error in (errors[0], errors[2]):
+        assert isinstance(error, fastload.GroupError)
+        assert "rank 1 failed: UsageError: parameter 'second' is tied to another one" in str(error)
 
 
 @pytest.mark.parametrize(

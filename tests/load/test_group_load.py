@@ -66,6 +66,16 @@ def test_rank_0_reports_on_all_ranks(crew: Crew, model: Path) -> None:
     assert reports[0].to_dict()["group"]["ranks"][1]["node"] == 0
 
 
+def test_slow_storage_is_called_slow_in_reading(crew: Crew, model: Path) -> None:
+    """Not in exchanging: a rank that waits for what others send, or until it is its turn to send, exchanges nothing."""
+    victim = crew.size - 1
+    (report, *_) = crew.call(ranks.load_from_slow_storage, str(model), victim, {"options": ranks.SMALL_WINDOW})
+    assert report.group is not None
+    assert report.group.slowest == victim
+    assert f"rank {victim} had its share after" in report.group.reason
+    assert "reading (" in report.group.reason
+
+
 def test_stream_is_in_the_same_order_on_all_ranks(crew: Crew, model: Path, alone: dict[str, str]) -> None:
     for names, got in crew.call(ranks.stream, str(model), {"options": ranks.SMALL_WINDOW}):
         assert names == list(alone)

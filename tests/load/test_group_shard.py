@@ -88,6 +88,19 @@ def test_what_no_rank_keeps_is_not_read(crew: Crew, tmp_path: Path) -> None:
     assert read <= (tmp_path / "model.safetensors").stat().st_size - nobodys + SIZE * 4096
 
 
+@pytest.mark.parametrize("verb", ["load", "stream"])
+@pytest.mark.parametrize("idle", [0, 2])
+def test_a_rank_that_keeps_nothing_reads_its_share_all_the_same(crew: Crew, model: Path, idle: int, verb: str) -> None:
+    kept = crew.call(ranks.keep_nothing_on, str(model), idle, verb)
+    everything = fingerprints(matrices())
+    assert [got for got, _ in kept] == [{} if rank == idle else everything for rank in range(SIZE)]
+    assert kept[idle][1].bytes == 0
+    group = kept[0][1].group
+    assert group is not None
+    assert group.ranks[idle].bytes_read > 0
+    assert sum(report.bytes_read for _, report in kept) <= 1.05 * (model / "model.safetensors").stat().st_size
+
+
 def test_a_module_of_dtensors(crew: Crew, model: Path) -> None:
     whole = matrices()
     named = {name.replace(".weight", ""): tensor for name, tensor in whole.items() if name != "short.weight"}

@@ -14,6 +14,7 @@ import fastload
 from fastload import IntegrityError, Options
 from fastload._load import once_more
 from fastload._place import memory
+from fastload._read.address_space import map_private
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
@@ -115,7 +116,7 @@ def test_the_memory_of_the_first_try_is_given_back_before_the_second(
     folder = model.cached()
     write_cache(model.shared, REPO, COMMIT, model.files)
     flip(folder / SHARD, 5 * MIB)
-    look, map_private = once_more._look, memory.map_private
+    look = once_more._look
     made: list[weakref.ref[object]] = []
     held: list[int] = []
 

@@ -66,7 +66,14 @@ def journey(tmp_path: Path) -> Journey:
 
     plan = build_plan(checkpoint, lambda _: True, lay, extent_bytes=4 * MIB)
     choices = {0: choose_reader(checkpoint.shards[0], "buffered")}
-    proving = prove(checkpoint, plan, choices, NOTHING, None)  # type: ignore[arg-type] # nobody is told of no proof
+    proving = prove(
+        checkpoint,
+        plan,
+        choices,
+        NOTHING,
+        None,  # type: ignore[arg-type] # nobody is told of no proof
+        here=lambda: plan.extents,
+    )
     return Journey(checkpoint, plan, proving, None, nothing)
 
 

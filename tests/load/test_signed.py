@@ -17,7 +17,7 @@ from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import assert_same
 from proven_models import READERS, flip
-from signing import bundle_of, key_of, pem_of, resource, statement_of
+from signing import bundle_of, key_of, pem_of, resource, sign, statement_of
 from stored_models import write_folder
 from writing import one_tensor, pack
 
@@ -36,15 +36,6 @@ GOLDEN = Path(__file__).parents[1] / "verify" / "golden" / "oms"
 
 def key(curve: str = "p256") -> Options:
     return Options(signature_key=str(GOLDEN / f"{curve}.pub.pem"))
-
-
-def sign(folder: Path) -> Path:
-    """Sign all that is in it by the test key, which is left beside it."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    entries = [resource(name, digest=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in names]
-    (folder / "model.sig").write_bytes(bundle_of(statement_of(entries)))
-    (folder.parent / "key.pem").write_bytes(pem_of(key_of()))
-    return folder
 
 
 @pytest.fixture

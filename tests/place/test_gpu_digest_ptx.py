@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,14 +98,12 @@ def test_a_process_compiles_once(driver: Driver) -> None:
 
 
 def test_a_digester_launches_both_kernels_over_whole_blocks(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stream:
-        cuda_stream = 0x57
-
     real = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *shape, dtype, **_: real(*shape, dtype=dtype))
     digester = BlockDigester(DEVICE, 2 * BLOCK_BYTES)
     buffer = real(2 * BLOCK_BYTES, dtype=torch.uint8)
-    digests = digester.digest_on(Stream(), buffer, BLOCK_BYTES + 1)  # type: ignore[arg-type] - as much of one as is asked
+    stream: Any = SimpleNamespace(cuda_stream=0x57)
+    digests = digester.digest_on(stream, buffer, BLOCK_BYTES + 1)
     values = digester._values.data_ptr()
     assert [call[1] for call in driver.calls] == [33, 2]
     assert driver.arguments[0] == [buffer.data_ptr(), BLOCK_BYTES + 1, values, 0, 0]

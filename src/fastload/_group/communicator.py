@@ -13,6 +13,7 @@ from fastload._group.meeting import meet
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
+    from fastload._group.control import Deadline
     from fastload._group.meeting import Seat
     from fastload.errors import GroupError
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Communicator:
     """Our own connections to all peers, made for one load."""
 
-    def __init__(self, seat: Seat, *, patience_s: float) -> None:
-        """Waits for the others.
+    def __init__(self, seat: Seat, *, patience_s: float, deadline: Deadline) -> None:
+        """Waits for the others; ``deadline`` bounds what is waited for later.
 
         Raises:
             GroupError: somebody did not come within ``patience_s``.
@@ -30,7 +31,7 @@ class Communicator:
         self._outgoing: dict[int, Outgoing] = {}
         self._is_closed = False
         self._leaves: frozenset[int] = frozenset()
-        self._control = Control(self._mesh, self._end, self._drop)
+        self._control = Control(self._mesh, deadline, ended=self._end, left=self._drop)
 
     @property
     def rank(self) -> int:
@@ -79,6 +80,14 @@ class Communicator:
     def leave(self) -> None:
         """See :meth:`~fastload._group.control.Control.leave`."""
         self._control.leave()
+
+    def vouch(self) -> None:
+        """See :meth:`~fastload._group.control.Control.vouch`."""
+        self._control.vouch()
+
+    def wait_vouched(self, peer: int) -> bool:
+        """See :meth:`~fastload._group.control.Control.wait_vouched`."""
+        return self._control.wait_vouched(peer)
 
     def open_links(self, departures: Mapping[int, Sequence[int]], relays: Container[int]) -> dict[int, Outgoing]:
         """A way to each rank to which these extents will go; ``relays`` get them even when they have left."""

@@ -14,8 +14,9 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from fastload._group.life import BEAT, BEAT_S, KILLED_HINT, Vigil, explain
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
@@ -23,36 +24,45 @@ if TYPE_CHECKING:
 
     from fastload._group.meeting import Mesh
 
-BEAT_S = 1.0
-SILENCE_S = 6.0
-"""After so long without a sign of life a rank has failed. Together with the rest below ten seconds."""
-_BEAT, _WORD, _FAIL, _LEAVE, _BYE = b".WFLB"
+_BEAT = BEAT[0]
+_WORD, _FAIL, _LEAVE, _VOUCH, _BYE = b"WFLVB"
 _HEAD_BYTES = 9
-_TEXT_LIMIT = 2000
 _READ_BYTES = 1 << 20
-_KILLED_HINT = "See its own log: it may have been killed, by the OOM killer for one. The group itself stays usable"
-_SILENT_HINT = "It may be stopped, swapping, or its machine gone. The group itself stays usable"
-_FAILED_HINT = "Mend that, then load again on all ranks. The group itself stays usable"
+
+
+class Deadline(Protocol):
+    """When to give up waiting."""
+
+    @property
+    def left_s(self) -> float | None:
+        """How much time there is; None: any."""
+
+    def check(self) -> None:
+        """Raise ``DeadlineError`` once it is over."""
 
 
 class Control:
     """The control connections of one rank."""
 
-    def __init__(self, mesh: Mesh, ended: Callable[[], None], left: Callable[[int], None]) -> None:
+    def __init__(
+        self, mesh: Mesh, deadline: Deadline, *, ended: Callable[[], None], left: Callable[[int], None]
+    ) -> None:
         """``ended`` is called once, when the load is over because somebody failed; ``left`` with each rank that leaves.
 
         Both are called by whoever notices, and must not wait.
         """
         self._mesh = mesh
+        self._deadline = deadline
         self._ended = ended
         self._when_left = left
         self._changed = threading.Condition()
         self._beat_s = 0.0
         self._sending = {peer: threading.Lock() for peer in mesh.control}
-        self._heard_s = dict.fromkeys(mesh.control, time.monotonic())
+        self._vigils = {peer: Vigil(peer) for peer in mesh.control}
         self._received = {peer: bytearray() for peer in mesh.control}
         self._words: dict[int, list[bytes]] = {peer: [] for peer in mesh.control}
         self._left: set[int] = set()
+        self._vouched: set[int] = set()
         self._gone: set[int] = set()
         self._error: GroupError | None = None
         self._is_closed = False
@@ -68,20 +78,25 @@ class Control:
 
         Raises:
             GroupError: somebody failed.
+            DeadlineError: the deadline is over.
         """
         self._tell_all(_WORD, pickle.dumps(word))
         words: dict[int, Any] = {self._mesh.rank: word}
         with self._changed:
             for peer, queue in self._words.items():
-                self._changed.wait_for(partial(self._is_answered, peer))
-                self.check()
+                self._wait(partial(self._is_answered, peer))
                 if queue:
                     words[peer] = pickle.loads(queue.pop(0))  # noqa: S301 - peers have shown the token of the meeting
         return {rank: words[rank] for rank in sorted(words)}
 
     def _is_answered(self, peer: int) -> bool:
-        is_over = self._error is not None or peer in self._left or peer in self._gone
-        return is_over or bool(self._words[peer])
+        return peer in self._left | self._gone or bool(self._words[peer])
+
+    def _wait(self, is_there: Callable[[], bool]) -> None:
+        """Until it is there, or the load is over; whoever calls holds ``_changed``."""
+        while not self._changed.wait_for(lambda: self._error is not None or is_there(), self._deadline.left_s):
+            self._deadline.check()
+        self.check()
 
     def check(self) -> None:
         """Raise ``GroupError`` if somebody failed."""
@@ -105,22 +120,33 @@ class Control:
 
     def fail(self, error: BaseException) -> None:
         """This rank cannot go on: tell the others why, unless they know better."""
-        if isinstance(error, GroupError):
-            self._conclude(error)
-            return
-        said = f"{type(error).__name__}: {error}"[:_TEXT_LIMIT]
-        self._conclude(GroupError(f"rank {self._mesh.rank} failed: {said}", _FAILED_HINT))
+        self._conclude(explain(self._mesh.rank, error))
 
     def blame(self, peer: int) -> GroupError:
         """The error after a connection to ``peer`` broke: what is heard of it in the next moments, if anything is."""
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None, BEAT_S)
-        self._conclude(GroupError(f"the connection to rank {peer} broke", _KILLED_HINT))
-        return self._error or GroupError(f"the connection to rank {peer} broke", _KILLED_HINT)
+        self._conclude(GroupError(f"the connection to rank {peer} broke", KILLED_HINT))
+        return self._error or GroupError(f"the connection to rank {peer} broke", KILLED_HINT)
 
     def leave(self) -> None:
         """This rank takes no more tensors; what others wait for from it, it goes on sending."""
         self._tell_all(_LEAVE)
+
+    def vouch(self) -> None:
+        """This rank has left, and all that it has sent since is proven."""
+        self._tell_all(_VOUCH)
+
+    def wait_vouched(self, peer: int) -> bool:
+        """True once ``peer``, which has left, has proven what it sent; False: it ended before.
+
+        Raises:
+            GroupError: somebody failed.
+            DeadlineError: the deadline is over.
+        """
+        with self._changed:
+            self._wait(lambda: peer in self._vouched | self._gone)
+            return peer in self._vouched
 
     def close(self) -> None:
         """Take leave and end the connections."""
@@ -164,28 +190,24 @@ class Control:
             selector.register(self._wake, selectors.EVENT_READ, None)
             for peer, connection in self._mesh.control.items():
                 selector.register(connection, selectors.EVENT_READ, peer)
-            looked_s = time.monotonic()
             while not self._is_closed and self._error is None:
                 for key, _ in selector.select(BEAT_S / 2):
                     if key.data is not None and not self._hear(key.data):
                         selector.unregister(key.fileobj)
-                looked_s = self._keep_time(looked_s)
+                self._keep_time()
 
-    def _keep_time(self, looked_s: float) -> float:
-        """Send signs of life, look for those of others; the time of this look, seen from the last one."""
+    def _keep_time(self) -> None:
+        """Send signs of life, look for those of others."""
         now_s = time.monotonic()
-        asleep_s = now_s - looked_s - BEAT_S
         is_due = now_s - self._beat_s >= BEAT_S
         self._beat_s = now_s if is_due else self._beat_s
         for peer in self._mesh.control.keys() - self._gone:
             if is_due:
                 self._beat(peer)
-            if asleep_s > 0:  # this process did not run itself: it could not have heard anything
-                self._heard_s[peer] += asleep_s
-            if now_s - self._heard_s[peer] > SILENCE_S:
-                what = f"rank {peer} has given no sign of life for {SILENCE_S:g} s"
-                self._conclude(GroupError(what, _SILENT_HINT))
-        return now_s
+            try:
+                self._vigils[peer].check()
+            except GroupError as silent:
+                self._conclude(silent)
 
     def _hear(self, peer: int) -> bool:
         """Take in what ``peer`` has sent; False if that was the end."""
@@ -195,13 +217,13 @@ class Control:
             return True
         except OSError:
             content = b""
-        self._heard_s[peer] = time.monotonic()
+        self._vigils[peer].hear()
         if content:
             self._received[peer] += content
             self._parse(peer)
             return True
         if peer not in self._gone and peer not in self._left:
-            self._conclude(GroupError(f"rank {peer} ended without a word", _KILLED_HINT))
+            self._conclude(GroupError(f"rank {peer} ended without a word", KILLED_HINT))
         with self._changed:
             self._gone.add(peer)
             self._changed.notify_all()
@@ -229,6 +251,8 @@ class Control:
                 self._words[peer].append(content)
             elif kind == _LEAVE:
                 self._left.add(peer)
+            elif kind == _VOUCH:
+                self._vouched.add(peer)
             elif kind == _BYE:
                 self._gone.add(peer)
             self._changed.notify_all()

@@ -30,14 +30,18 @@ class Outgoing:
         self._changed = threading.Condition()
         self.sent_bytes = 0
 
+    def wait_turn(self, number: int) -> None:
+        """Until all before extent ``number`` was sent, or nothing is any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._turn == self._turn_of[number])
+
     def send(self, number: int, buffers: Sequence[memoryview]) -> None:
         """Send something of extent ``number``, once all before it was sent; nothing after :meth:`close`.
 
         Raises:
             OSError: the connection broke.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._turn == self._turn_of[number])
+        self.wait_turn(number)
         if self._is_closed:
             return
         send_buffers(self._connection, [memoryview(number.to_bytes(_NUMBER_BYTES, "little")), *buffers])

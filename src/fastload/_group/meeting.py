@@ -1,48 +1,46 @@
 """How the ranks of a group find each other: by a store that they share, and then by sockets of their own.
 
-Rank 0 writes its address into the store and waits for the others; a *token* beside it keeps strangers out, and tells
-this meeting from an earlier one whose address is still there. Rank 0 answers with the roster, and everybody connects to
-the ranks below. Nothing is counted in the store, so that a rank which missed an earlier meeting cannot be out of step.
+::
+
+    rank 0                              any other rank
+    leaves its address (board)          finds it there, and knocks (joining)
+    lets it in (door), says welcome     says who it is
+    waits until all are there (hosting) waits to be told who is there
+                     everybody connects to the ranks below
+
+A rank that has failed by then goes the same way, to say so (:func:`tell`).
+Nothing is counted in the store, so that a rank which missed an earlier meeting cannot be out of step. From the welcome
+on both ends give signs of life, and whoever fails says so: the others end with the cause, those who come late too.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
-import select
 import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from fastload._group.address import find_node, find_own_address
-from fastload._group.wire import receive_message, send_message
+from fastload._group.board import Board
+from fastload._group.door import accept, listen
+from fastload._group.guests import Badge, name_ranks
+from fastload._group.hosting import receive_guests, turn_away
+from fastload._group.joining import CONNECT_S, join, tell_rank_0
+from fastload._group.life import explain
+from fastload._group.wire import send_message
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
-_KEY = "fastload/meeting"
-_LOOK_S = 0.05
-_CONNECT_S = 5.0
-_HELLO_S = 2.0
+    from fastload._group.board import Store
+    from fastload._group.guests import Met
+
 _MESH_S = 8.0
 """Once the roster is out, everybody is there."""
 _HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
-
-
-class Store(Protocol):
-    """What is used of a ``torch.distributed.Store``."""
-
-    def set(self, key: str, value: str) -> None:
-        """Write."""
-
-    def get(self, key: str) -> bytes:
-        """Read what is there."""
-
-    def check(self, keys: list[str]) -> bool:
-        """True if all are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,174 +74,88 @@ class Mesh:
             each.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Badge:
-    """What a rank says of itself when it comes."""
-
-    rank: int
-    host: str
-    port: int
-    node: str
-
-
 def meet(seat: Seat, *, patience_s: float) -> Mesh:
     """Wait for the others and connect to all of them.
 
     Raises:
-        GroupError: somebody did not come within ``patience_s``.
+        GroupError: somebody did not come within ``patience_s``, or failed; or the store cannot be asked.
     """
     until_s = time.monotonic() + patience_s
-    host = find_own_address(seat.store_host)
-    with _listen(host) as listener:
-        badge = _Badge(seat.rank, host, listener.getsockname()[1], find_node())
-        met = _receive_guests(seat, badge, listener, until_s) if seat.rank == 0 else _join(seat, badge, until_s)
-        try:
-            _connect_all(met, listener)
-        except BaseException:
-            met.mesh.close()
-            raise
-    return met.mesh
-
-
-def _listen(host: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.bind((host, 0))
-        listener.listen(4096)
-    except OSError as exc:
-        listener.close()
-        raise GroupError(f"cannot listen on {host} ({exc})", "Check this machine's network and its ulimit -n") from exc
-    return listener
-
-
-@dataclass(frozen=True, slots=True)
-class _Met:
-    token: str
-    roster: Sequence[_Badge]
-    mesh: Mesh
-
-
-def _met(seat: Seat, token: str, roster: Sequence[_Badge], control: dict[int, socket.socket]) -> _Met:
-    names = list(dict.fromkeys(badge.node for badge in roster))
-    nodes = tuple(names.index(badge.node) for badge in roster)
-    return _Met(token, roster, Mesh(seat.rank, nodes, control, {}))
-
-
-def _receive_guests(seat: Seat, own: _Badge, listener: socket.socket, until_s: float) -> _Met:
-    """Rank 0: wait until all have come, then tell them who is there."""
-    token = secrets.token_hex(16)
-    seat.store.set(_KEY, json.dumps([own.host, own.port, token]))
-    guests: dict[int, tuple[_Badge, socket.socket]] = {}
-    try:
-        for connection, hello in _accept(listener, token, until_s, lambda: len(guests) == seat.size - 1):
-            badge = _Badge(*hello)
-            if badge.rank in guests:
-                guests[badge.rank][1].close()
-            guests[badge.rank] = badge, connection
-        _check_complete([rank for rank in range(1, seat.size) if rank not in guests])
-        roster = [own, *(guests[rank][0] for rank in sorted(guests))]
-        for _, connection in guests.values():
-            with suppress(OSError):  # one that is gone by now is missed where all connect to all
-                send_message(connection, json.dumps([_fields(badge) for badge in roster]).encode())
-    except BaseException:
-        for _, connection in guests.values():
-            connection.close()
-        raise
-    return _met(seat, token, roster, {rank: connection for rank, (_, connection) in guests.items()})
-
-
-def _check_complete(missing: Sequence[int]) -> None:
-    if missing:
-        raise GroupError(f"{_name_ranks(missing)} did not come to load with the others", _HINT)
-
-
-def _name_ranks(ranks: Sequence[int]) -> str:
-    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
-
-
-def _fields(badge: _Badge) -> list[object]:
-    return [badge.rank, badge.host, badge.port, badge.node]
-
-
-def _join(seat: Seat, own: _Badge, until_s: float) -> _Met:
-    """Any other rank: go to rank 0 until it answers; an address in the store may be that of an earlier meeting."""
-    while time.monotonic() < until_s:
-        if seat.store.check([_KEY]):
-            host, port, token = json.loads(seat.store.get(_KEY))
-            answer = _ask(host, port, token, own, until_s)
-            if answer is not None:
-                connection, roster = answer
-                return _met(seat, token, [_Badge(*fields) for fields in json.loads(roster)], {0: connection})
-        time.sleep(_LOOK_S)
-    raise GroupError("rank 0 did not come to load with the others, or waits for another one in vain", _HINT)
-
-
-def _ask(host: str, port: int, token: str, own: _Badge, until_s: float) -> tuple[socket.socket, bytes] | None:
-    try:
-        connection = socket.create_connection((host, port), _CONNECT_S)
-    except OSError:
-        return None
-    try:
-        send_message(connection, json.dumps([token, *_fields(own)]).encode())
-        connection.settimeout(max(_HELLO_S, until_s - time.monotonic()))
-        roster = receive_message(connection)
-    except (OSError, EOFError):
-        connection.close()
-        return None
-    except BaseException:
-        connection.close()
-        raise
-    return connection, roster
-
-
-def _accept(
-    listener: socket.socket, token: str, until_s: float, is_enough: Callable[[], bool]
-) -> Iterator[tuple[socket.socket, list[Any]]]:
-    """Connections whose first message begins with ``token``, and the rest of that message."""
-    while not is_enough() and time.monotonic() < until_s:
-        if not select.select([listener], [], [], min(0.5, max(0.0, until_s - time.monotonic())))[0]:
-            continue
-        connection, _ = listener.accept()
-        try:
-            connection.settimeout(_HELLO_S)
-            said, *rest = json.loads(receive_message(connection))
-            is_ours = said == token
-        except (OSError, EOFError, ValueError, TypeError):
-            is_ours = False
-        if is_ours:
-            yield connection, rest
+    board = Board(seat.store, until_s)
+    with _listen(seat) as (listener, badge):
+        if seat.rank == 0:
+            met = receive_guests(badge, seat.size, listener, board, until_s)
         else:
-            connection.close()
+            met = join(badge, board, until_s)
+        mesh = Mesh(seat.rank, _number_nodes(met), dict(met.control), {})
+        try:
+            _connect_all(mesh, met, listener)
+        except BaseException:
+            mesh.close()
+            raise
+    return mesh
 
 
-def _connect_all(met: _Met, listener: socket.socket) -> None:
+def tell(seat: Seat, error: BaseException, *, patience_s: float) -> None:
+    """This rank has failed before it met the others: tell them.
+
+    Raises:
+        GroupError: rank 0 did not come within ``patience_s``, or the store cannot be asked.
+    """
+    until_s = time.monotonic() + patience_s
+    board = Board(seat.store, until_s)
+    failure = explain(seat.rank, error)
+    if seat.rank:
+        tell_rank_0(seat.rank, board, until_s, failure)
+    else:
+        with _listen(seat) as (listener, badge):
+            turn_away(badge, seat.size, listener, board, until_s, failure)
+
+
+@contextmanager
+def _listen(seat: Seat) -> Iterator[tuple[socket.socket, Badge]]:
+    host = find_own_address(seat.store_host)
+    with listen(host) as listener:
+        yield listener, Badge(seat.rank, host, listener.getsockname()[1], find_node())
+
+
+def _number_nodes(met: Met) -> tuple[int, ...]:
+    names = list(dict.fromkeys(badge.node for badge in met.roster))
+    return tuple(names.index(badge.node) for badge in met.roster)
+
+
+def _connect_all(mesh: Mesh, met: Met, listener: socket.socket) -> None:
     """Two sockets per pair: whoever is above connects, and the one to rank 0 is there already."""
-    mesh = met.mesh
     until_s = time.monotonic() + _MESH_S
-    for badge in met.roster[: mesh.rank]:
-        for kind, sockets in (("control", mesh.control), ("data", mesh.data)):
-            if badge.rank not in sockets:
-                sockets[badge.rank] = _connect(badge, [met.token, mesh.rank, kind])
+    _connect_below(mesh, met)
     above = range(mesh.rank + 1, mesh.size)
 
     def is_complete() -> bool:
         return all(rank in mesh.control and rank in mesh.data for rank in above)
 
-    for connection, (rank, kind) in _accept(listener, met.token, until_s, is_complete):
-        sockets = mesh.control if kind == "control" else mesh.data
-        sockets[rank] = connection
+    for come in accept(listener, met.token, until_s, is_complete):
+        if come is not None:
+            connection, (rank, kind) = come
+            sockets = mesh.control if kind == "control" else mesh.data
+            sockets[rank] = connection
     if not is_complete():
         missing = [rank for rank in above if rank not in mesh.control or rank not in mesh.data]
-        raise GroupError(f"{_name_ranks(missing)} could not connect to rank {mesh.rank}", _HINT)
+        raise GroupError(f"{name_ranks(missing)} could not connect to rank {mesh.rank}", _HINT)
     for each in (*mesh.control.values(), *mesh.data.values()):
         each.settimeout(None)
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _connect(badge: _Badge, hello: list[object]) -> socket.socket:
+def _connect_below(mesh: Mesh, met: Met) -> None:
+    for badge in met.roster[: mesh.rank]:
+        for kind, sockets in (("control", mesh.control), ("data", mesh.data)):
+            if badge.rank not in sockets:
+                sockets[badge.rank] = _connect(badge, [met.token, mesh.rank, kind])
+
+
+def _connect(badge: Badge, hello: list[object]) -> socket.socket:
     try:
-        connection = socket.create_connection((badge.host, badge.port), _CONNECT_S)
+        connection = socket.create_connection((badge.host, badge.port), CONNECT_S)
         send_message(connection, json.dumps(hello).encode())
     except OSError as exc:
         what = f"rank {badge.rank} cannot be reached at {badge.host}:{badge.port} ({exc})"

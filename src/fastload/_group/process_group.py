@@ -14,7 +14,7 @@ from fastload._group.meeting import Seat
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from fastload._group.meeting import Store
+    from fastload._group.board import Store
 
 
 class Position(NamedTuple):

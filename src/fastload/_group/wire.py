@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,13 @@ def receive_message(connection: socket.socket) -> bytes:
     content = bytearray(count)
     receive_into(connection, [memoryview(content)])
     return bytes(content)
+
+
+def is_readable(connection: socket.socket, wait_s: float) -> bool:
+    """True once there is something to take, or its end; waits ``wait_s`` for it at most."""
+    waiting = select.poll()  # select.select refuses descriptors above 1,023
+    waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(wait_s * 1000))
 
 
 def send_buffers(connection: socket.socket, buffers: Sequence[memoryview]) -> None:

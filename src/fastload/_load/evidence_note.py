@@ -20,6 +20,8 @@ class Outcome:
 
     is_finished: bool
     """False where it was left early, or failed."""
+    doubt: str = ""
+    """Why some of what another rank of a group sent is not proven."""
     has_left_manifest: bool
     """True if the next load finds a manifest that this one has left."""
     hash_s: float
@@ -28,14 +30,18 @@ class Outcome:
 
 def find_evidence_kind(proving: Proving, outcome: Outcome) -> str:
     """What proved the bytes that were handed out; a digest of a whole file proves nothing before its end."""
-    return NONE if proving.is_serial and not outcome.is_finished else proving.evidence
+    return NONE if outcome.doubt or (proving.is_serial and not outcome.is_finished) else proving.evidence
 
 
 def explain_evidence(proving: Proving, fetched: Fetched, outcome: Outcome) -> str:
     """The sentence."""
     kind = find_evidence_kind(proving, outcome)
     if kind == NONE:
-        reason = proving.reason or ("left before the end of a file" if fetched.checkpoint.shards else "no shard")
+        reason = (
+            proving.reason
+            or outcome.doubt
+            or ("left before the end of a file" if fetched.checkpoint.shards else "no shard")
+        )
         return f"unverified: {reason}{_cure(proving, fetched)}"
     cost = f"{fetched.tally.verified:,} blocks, {outcome.hash_s:.2f} s of hashing"
     if not proving.is_serial:

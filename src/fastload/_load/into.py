@@ -119,7 +119,7 @@ def fill(stream: Stream, destinations: Destinations) -> Report:
         UsageError: the checkpoint holds two different tensors for parameters that are tied.
     """
     try:
-        with stream, torch.no_grad():
+        with stream, stream.taking_all(), torch.no_grad():
             for name, tensor in stream:
                 _put(name, tensor, destinations)
     except FastloadError as exc:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from fastload._clock import PEERS
 from fastload._load.group.exchange import LeftError
 from fastload._read.proof import BlockProof
 from fastload._thread import start_thread
@@ -156,6 +157,7 @@ class Pipeline:
     def _take_over(self, exchange: Exchange, source: int, last: int) -> None:
         missing = exchange.missing_after(source, last)
         if exchange.can_read:
+            self._sources.expect([self._plan.extents[number] for number in missing])
             self._schedule.take_over(missing)
         elif missing:
             self._fail(GroupError(f"rank {source} left, and this machine does not have the model", _LEFT_HINT))
@@ -168,7 +170,7 @@ class Pipeline:
             self._exchange.fail(error)
 
     def _next(self, lane: Lane) -> int | None:
-        activity = EXCHANGE if self._schedule.waits_for_others() else "wait"
+        activity = PEERS if self._schedule.waits_for_others() else "wait"
         with self._busy.measure(activity, "wait for room"):
             return self._schedule.start(partial(self._settle, lane))
 
@@ -208,7 +210,7 @@ class Pipeline:
     def _pass_on(self, number: int, buffers: Sequence[memoryview]) -> None:
         if self._exchange is not None and self._exchange.sends(number):
             with self._busy.measure(EXCHANGE, "send"):
-                self._exchange.pass_on(number, buffers)
+                self._exchange.pass_on(number, buffers, lambda: self._busy.measure(PEERS, "wait for a turn to send"))
 
     def _bring_past_host(self, extent: Extent, lane: Lane, *, is_checked: bool) -> bool:
         """True if storage has written ``extent`` to the device itself."""

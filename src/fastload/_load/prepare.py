@@ -58,7 +58,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         staging = _fit(target, plan, staging._replace(lanes=min(staging.lanes, len(plan.extents) + peers)))
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
-        proving = prove(checkpoint, plan, choices, found.fetched.evidence, _tell(found.fetched, busy, schedule))
+        tell = _tell(found.fetched, busy, schedule)
+        proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell, here=lambda: schedule.extents_here)
         proving = _judge(proving if party is None else party.share_proof(proving), checkpoint, settings)
         device_reads = None
         if party is None:  # what others wait for passes through the host
@@ -76,9 +77,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 proving=proving,
                 held=held,
                 is_whole=is_whole(checkpoint, plan),
-                sources=Sources(
-                    checkpoint.shards, tee.choices(proving.choices), [plan.extents[number] for number in schedule.own]
-                ),
+                sources=Sources(checkpoint.shards, tee.choices(proving.choices), schedule.extents_here),
                 schedule=schedule,
                 placer=placer,
                 deadline=deadline,

@@ -36,7 +36,8 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     """
     fetched = found.fetched
     serial = _list_serial(found)
-    if not serial or len(found.infos) != sum(1 for _ in fetched.checkpoint.tensors()):
+    is_whole = found.party is not None or len(found.infos) == sum(1 for _ in fetched.checkpoint.tensors())
+    if not serial or not is_whole:  # ranks of a group may want a part each, and all of it together
         return found  # of a part it is said elsewhere that it cannot be proven
     if fetched.remote is not None:
         hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"

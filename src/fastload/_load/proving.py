@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import KINDS
@@ -14,10 +15,11 @@ from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fastload._fetch.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
+    from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
@@ -52,16 +54,25 @@ class Proving:
 
 
 def prove(
-    checkpoint: Checkpoint, plan: Plan, choices: Mapping[int, Choice], evidence: Evidence, tell: ProofTell
+    checkpoint: Checkpoint,
+    plan: Plan,
+    choices: Mapping[int, Choice],
+    evidence: Evidence,
+    tell: ProofTell,
+    *,
+    here: Callable[[], Iterable[Extent]],
 ) -> Proving:
-    """``choices`` whose readers prove what they read, as far as ``evidence`` goes."""
+    """``choices`` whose readers prove what they read, as far as ``evidence`` goes.
+
+    ``here``: the extents that are read here. It is asked when a file is opened: in a group, what another rank of it
+    did not send is read here after all.
+    """
     proven: dict[str, ManifestFile] = {}
     wrapped: dict[int, Choice] = {}
     unproven = ""
     kinds: set[str] = set()
     on_host: set[int] = set()
-    planned = _planned_blocks(plan)
-    partial = _partial_shards(checkpoint, plan)
+    incomplete = _partial_shards(checkpoint, plan)
     for number, choice in choices.items():
         shard = checkpoint.shards[number]
         known = evidence.find(shard.path)
@@ -71,14 +82,14 @@ def prove(
         elif known.blocks is not None:
             kinds.add(evidence.kind_of(known))
             wrapped[number] = _by_blocks(choice, known, evidence, tell)
-        elif number in partial:
+        elif number in incomplete:
             unproven = "no block digests, and only a part is read"
         else:
             kinds.add(evidence.kind_of(known))
             on_host.add(number)
-            unplanned = set(range(count_blocks(shard.identity.size))) - planned.get(number, set())
             proof = WholeDigest(known.sha256, known.git_sha1, shard.header, known.signed)
-            wrapped[number] = _as_a_whole(choice, known.path, proof, frozenset(unplanned), tell, proven)
+            unplanned = partial(_unplanned_blocks, here, number, shard.identity.size)
+            wrapped[number] = _as_a_whole(choice, known.path, proof, unplanned, tell, proven)
     kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
     return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven)
 
@@ -110,7 +121,7 @@ def _as_a_whole(
     choice: Choice,
     path: str,
     digest: WholeDigest,
-    unplanned: frozenset[int],
+    unplanned: Callable[[], frozenset[int]],
     tell: ProofTell,
     proven: dict[str, ManifestFile],
 ) -> Choice:
@@ -118,17 +129,18 @@ def _as_a_whole(
         def note(found: ManifestFile) -> None:
             proven[path] = replace(found, path=path)
 
-        return WholeProof(choice.open(file), file, digest, unplanned, tell, note)
+        return WholeProof(choice.open(file), file, digest, unplanned(), tell, note)
 
     return replace(choice, open=open_proof)
 
 
-def _planned_blocks(plan: Plan) -> dict[int, set[int]]:
-    blocks: dict[int, set[int]] = {}
-    for extent in plan.extents:
-        numbers = range(extent.offset // BLOCK_BYTES, count_blocks(extent.end))
-        blocks.setdefault(extent.shard, set()).update(numbers)
-    return blocks
+def _unplanned_blocks(here: Callable[[], Iterable[Extent]], shard: int, file_bytes: int) -> frozenset[int]:
+    """The blocks of a file that only its proof needs."""
+    planned: set[int] = set()
+    for extent in here():
+        if extent.shard == shard:
+            planned.update(range(extent.offset // BLOCK_BYTES, count_blocks(extent.end)))
+    return frozenset(range(count_blocks(file_bytes))) - planned
 
 
 def is_whole(checkpoint: Checkpoint, plan: Plan) -> bool:

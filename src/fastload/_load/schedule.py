@@ -49,14 +49,18 @@ class Schedule:
         self._window_bytes = window_bytes
         self._changed = threading.Condition()
         self._is_shared = share is not None
-        self.own = own = range(len(extents)) if share is None else share.own
+        self.own: Sequence[int] = range(len(extents)) if share is None else share.own
         """What is read here."""
         kept = range(len(extents)) if share is None else share.kept
-        here = set(own) if share is None else {*own, *(number for each in share.arrivals.values() for number in each)}
+        here = (
+            set(self.own)
+            if share is None
+            else {*self.own, *(number for each in share.arrivals.values() for number in each)}
+        )
         self._ends = tuple(
             accumulate((e.length if number in kept else 0 for number, e in enumerate(extents)), initial=0)
         )
-        self._waiting = deque(own)
+        self._waiting = deque(self.own)
         self._watermark = 0
         self._placed_early = set(range(len(extents))) - here
         self._advance()
@@ -83,6 +87,11 @@ class Schedule:
     def kept_bytes(self) -> int:
         """Bytes of all extents of which something stays here."""
         return self._ends[-1]
+
+    @property
+    def extents_here(self) -> list[Extent]:
+        """Those that are read here."""
+        return [self._extents[number] for number in self.own]
 
     @property
     def keeps_all(self) -> bool:
@@ -138,7 +147,9 @@ class Schedule:
     def take_over(self, numbers: Iterable[int]) -> None:
         """Read these here after all: whoever should have sent them does not."""
         with self._changed:
-            self._waiting = deque(sorted({*self._waiting, *numbers}))
+            taken = set(numbers)
+            self.own = sorted({*self.own, *taken})
+            self._waiting = deque(sorted({*self._waiting, *taken}))
             self._changed.notify_all()
 
     def leave(self) -> None:

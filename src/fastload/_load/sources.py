@@ -22,8 +22,7 @@ class Sources:
 
     def __init__(self, shards: Sequence[Shard], choices: dict[int, Choice], extents: Sequence[Extent]) -> None:
         self._choices = choices
-        counts = Counter(extent.shard for extent in extents)
-        self._pool = ReaderPool(lambda shard: choices[shard].open(shards[shard]), counts)
+        self._pool = ReaderPool(lambda shard: choices[shard].open(shards[shard]), _count(extents))
         self._served: dict[int, str] = {}
 
     @contextmanager
@@ -34,6 +33,10 @@ class Sources:
                 yield reader
             finally:
                 self._served[shard] = reader.name
+
+    def expect(self, extents: Sequence[Extent]) -> None:
+        """These will be read as well."""
+        self._pool.expect(_count(extents))
 
     def close(self) -> None:
         """Close what is open; a reader still in use is closed by its last user."""
@@ -54,3 +57,7 @@ class Sources:
             return names, next(iter(shards_by))[1]
         parts = (f"{len(shards)} shards {name} ({reason})" for (name, reason), shards in shards_by.items())
         return names, "; ".join(parts)
+
+
+def _count(extents: Sequence[Extent]) -> Counter[int]:
+    return Counter(extent.shard for extent in extents)

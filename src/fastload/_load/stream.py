@@ -103,6 +103,7 @@ class Stream:
         self._report: Report | None = None
         self._is_finished = self._has_left_manifest = False
         self._begun_s = 0.0
+        self._doubt = ""
         self._group_report: GroupReport | None = None
 
     @property
@@ -193,6 +194,7 @@ class Stream:
 
     def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""
+        self._start(job, pipeline)  # a rank of a group that takes no tensor has a share to read for the others
         job.clock.enter("finish")
         pipeline.join(job.deadline)
         job.placer.finish()
@@ -209,8 +211,10 @@ class Stream:
 
     def _keep(self, job: Job) -> None:
         """What stays on storage of this load: mended blocks, the copy on the local tier, a manifest."""
-        proven = job.proving.proven if job.party is None else job.party.gather_proven(job.proving.proven)
+        proven = job.proving.proven
         if job.party is not None:
+            together = job.party.prove_together(job.proving, job.exchange)
+            proven, self._doubt = together.files, together.doubt
             job.party.mend_in_turn(job.fetched.mend_stored, is_needed=job.fetched.tally.repaired > 0)
         elif job.fetched.tally.repaired:
             job.clock.enter("publish")
@@ -249,6 +253,7 @@ class Stream:
             job.busy.trace.extend(job.clock.spans)
         outcome = Outcome(
             is_finished=self._is_finished,
+            doubt=self._doubt,
             has_left_manifest=self._has_left_manifest,
             hash_s=job.busy.seconds["hash"],
         )
@@ -262,6 +267,16 @@ class Stream:
         pipeline.leave()
         self._start(job, pipeline)
         threading.Thread(target=_serve, args=(job, pipeline), name="fastload-linger", daemon=True).start()
+
+    @contextmanager
+    def taking_all(self) -> Iterator[None]:
+        """An error in the ``with`` ends the load on all ranks of a group; else this one would count as having left."""
+        try:
+            yield
+        except BaseException as exc:
+            if self._job is not None and self._job.party is not None:
+                self._job.party.communicator.fail(exc)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -304,6 +319,8 @@ def _serve(job: Job, pipeline: Pipeline) -> None:
     """What a rank does for the others after it has left."""
     try:
         pipeline.join(job.deadline)
+        if job.party is not None:
+            job.party.communicator.vouch()
     except FastloadError as exc:
         _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
     finally:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastload._clock import Work, judge
+from fastload._clock import PEERS, Work, judge
 from fastload._load.evidence_note import explain_evidence, find_evidence_kind
 from fastload.report import RankReport, Report
 
@@ -63,21 +64,30 @@ def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: fl
         bytes_received=exchange.received_bytes if exchange is not None else 0,
         share_s=max(0.0, job.schedule.read_at_s - begun_s) if job.schedule.read_bytes else 0.0,
         seconds=sum(job.clock.stages.values()),
-        bottleneck=_judge(job).bottleneck,
+        bottleneck=_judge_share(job).bottleneck,
     )
 
 
 def _judge(job: Job) -> Verdict:
-    return judge(
-        Work(
-            reader=describe_readers(job.sources, job.device_reads)[0],
-            bytes_read=job.schedule.read_bytes,
-            stages=dict(job.clock.stages),
-            busy_s=dict(job.busy.seconds),
-            threads=job.lanes,
-            # Never less than nothing: workers of a stream that was closed early end after it.
-            done_early_s=_done_early_s(job),
-        )
+    return judge(_work_of(job))
+
+
+def _judge_share(job: Job) -> Verdict:
+    """Why a rank had its share when it had it, whatever it waited for before and after, and for others meanwhile."""
+    work = _work_of(job)
+    own_s = {activity: seconds for activity, seconds in work.busy_s.items() if activity != PEERS}
+    return judge(replace(work, stages={"stream": work.stages["stream"]}, busy_s=own_s, done_early_s=0.0))
+
+
+def _work_of(job: Job) -> Work:
+    return Work(
+        reader=describe_readers(job.sources, job.device_reads)[0],
+        bytes_read=job.schedule.read_bytes,
+        stages=dict(job.clock.stages),
+        busy_s=dict(job.busy.seconds),
+        threads=job.lanes,
+        # Never less than nothing: workers of a stream that was closed early end after it.
+        done_early_s=_done_early_s(job),
     )
 
 

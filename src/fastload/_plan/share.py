@@ -42,6 +42,8 @@ class Share:
     """What one rank has to do with each extent; by number, in the order of the plan."""
 
     extents: tuple[Extent, ...]
+    owners: tuple[int, ...]
+    """The ranks that read them."""
     own: tuple[int, ...]
     """Those that it reads."""
     kept: frozenset[int]
@@ -82,7 +84,7 @@ def share_of(division: Division, rank: int) -> Share:
         if rank != owner and (ranges := _within(carried.to(owner, rank), extent)):
             arrivals.setdefault(carried.parent(owner, rank), {})[number] = ranges
     own = tuple(number for number, owner in enumerate(division.owners) if owner == rank)
-    return Share(division.extents, own, frozenset(kept), parcels, arrivals, _find_relays(division))
+    return Share(division.extents, division.owners, own, frozenset(kept), parcels, arrivals, _find_relays(division))
 
 
 def _find_relays(division: Division) -> frozenset[int]:

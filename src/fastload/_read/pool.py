@@ -58,6 +58,11 @@ class ReaderPool(Generic[Opened]):
         self._users: Counter[int] = Counter()
         self._is_closed = False
 
+    def expect(self, extents: Mapping[int, int]) -> None:
+        """So many more will be read of each file."""
+        with self._lock:
+            self._left.update(extents)
+
     def reader_for(self, number: int) -> Loan[Opened]:
         """The file's reader, for one extent, as a context. After its last one the path is checked, the reader closed.
 

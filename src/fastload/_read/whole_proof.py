@@ -120,7 +120,8 @@ class WholeProof:
             self._turn.notify_all()
 
     def _take_unplanned(self) -> None:
-        while len(self._blocks) < self._count and len(self._blocks) in self._unplanned:
+        """May be most of the file, where another rank of a group read it before."""
+        while len(self._blocks) < self._count and len(self._blocks) in self._unplanned and not self._tell.is_stopped():
             self._take(self._read_block(len(self._blocks)))
 
     def _compare(self, blocks: list[str]) -> None:

@@ -1,6 +1,6 @@
 """What goes wrong on one rank before it has met the others, such as a keyword that is wrong there alone.
 
-The others wait for it. So it meets them all the same, says what it was, and only then raises it.
+The others wait for it. So it goes to them all the same, says what it was, and only then raises it.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fastload.errors import FastloadError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastload._fetch.deadline import Deadline
 
+_HASTE_S = 0.8
+"""How long Ctrl-C and the like wait for the others, to tell them: Ctrl-C promises a second."""
 _PATIENCE_S = 300.0
 """How long the first ones wait for the last one to call, where no deadline says otherwise."""
 
@@ -30,19 +30,17 @@ def attending(group: object, deadline: Deadline | None = None) -> Iterator[None]
     """Tell the other ranks of ``group``, if there is one, of an error in the ``with``."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         if group is not None:
-            _tell(group, error, patience_s(deadline))
+            _tell(group, error, patience_s(deadline) if isinstance(error, Exception) else _HASTE_S)
         raise
 
 
-def _tell(group: object, error: Exception, patience_s: float) -> None:
-    from fastload._group.communicator import Communicator  # noqa: PLC0415 - whoever has a group has torch
+def _tell(group: object, error: BaseException, patience_s: float) -> None:
+    from fastload._group.meeting import tell  # noqa: PLC0415 - whoever has a group has torch
     from fastload._group.process_group import find_seat  # noqa: PLC0415
 
     try:
-        communicator = Communicator(find_seat(group), patience_s=patience_s)
-    except FastloadError:
-        return  # it is no group, or they do not come: there is nobody to tell, and the error itself is raised
-    communicator.fail(error)
-    communicator.close()
+        tell(find_seat(group), error, patience_s=patience_s)
+    except Exception as exc:  # noqa: BLE001 - no group, or nobody came: the error itself is what the caller must get
+        error.add_note(f"The other ranks of its group could not be told: {exc}")

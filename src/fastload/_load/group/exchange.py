@@ -11,6 +11,7 @@ from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from fastload._group.communicator import Communicator
     from fastload._group.link import Incoming
@@ -41,11 +42,17 @@ class Exchange:
         self.can_read = can_read
         self._outgoing = communicator.open_links(share.departures, share.relays)
         self._incoming: dict[int, Incoming] = {}
+        self._trusted: set[int] = set()
 
     @property
     def sources(self) -> tuple[int, ...]:
         """The ranks that something comes from."""
         return tuple(self._share.arrivals)
+
+    @property
+    def trusted(self) -> list[int]:
+        """The ranks that have read what came."""
+        return sorted(self._trusted)
 
     @property
     def sent_bytes(self) -> int:
@@ -61,8 +68,12 @@ class Exchange:
         """True if somebody waits for extent ``number``."""
         return number in self._share.parcels
 
-    def pass_on(self, number: int, buffers: Sequence[memoryview]) -> None:
+    def pass_on(
+        self, number: int, buffers: Sequence[memoryview], queueing: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         """Send extent ``number``, whose bytes are in ``buffers``, to those who wait for it.
+
+        ``queueing`` is entered while it waits for its turn: an extent before it has not been read.
 
         Raises:
             GroupError: one of them failed.
@@ -70,6 +81,8 @@ class Exchange:
         extent = self._share.extents[number]
         for parcel in self._share.parcels.get(number, ()):
             outgoing = self._outgoing[parcel.rank]
+            with queueing():
+                outgoing.wait_turn(number)
             try:
                 outgoing.send(number, select(buffers, extent, parcel.ranges))
             except OSError as exc:
@@ -95,6 +108,7 @@ class Exchange:
                 what = f"rank {source} sent extent {found} where {number} was due"
                 raise GroupError(what, "The ranks run different versions of fastload, or this is a bug: report it")
             extent = self._share.extents[number]
+            self._trusted.add(self._share.owners[number])
             arriving = _Arriving(self, source, incoming, extent, ranges)
             yield number, self._tee(extent.shard, arriving)
 

@@ -13,7 +13,7 @@ from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
 from fastload._plan.division import Member
 from fastload._plan.share import Share, share_of
-from fastload.errors import UnsupportedError
+from fastload.errors import IntegrityError, UnsupportedError
 from fastload.report import GroupReport, RankReport
 
 if TYPE_CHECKING:
@@ -34,12 +34,25 @@ UNDIVIDED_READERS = frozenset({"mmap", "gds"})
 """Asked for by name, these leave nothing that could be sent from rank to rank: that passes through host memory."""
 
 
+_LEFT = "Load again, and let no rank close its stream and end; or make a manifest: fastload verify NAME --record"
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """What the ranks of one machine proved together."""
 
     node: int
     proven: dict[str, ManifestFile]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenTogether:
+    """What the ranks proved of a load."""
+
+    files: dict[str, ManifestFile]
+    """By all ranks of this machine, where this is the first of them; else nothing."""
+    doubt: str
+    """Why what came from another rank is not proven; empty: it is."""
 
 
 class Party:
@@ -53,7 +66,7 @@ class Party:
         """
         self._request = request
         self._reads: dict[int, bool] = {}
-        self.communicator = Communicator(seat, patience_s=patience_s(request.deadline))
+        self.communicator = Communicator(seat, patience_s=patience_s(request.deadline), deadline=request.deadline)
 
     def __enter__(self) -> Self:
         return self
@@ -114,13 +127,25 @@ class Party:
         """The way of extents to and from the others."""
         return Exchange(self.communicator, share, passing, can_read=self.reads, tee=tee)
 
-    def gather_proven(self, proven: dict[str, ManifestFile]) -> dict[str, ManifestFile]:
-        """What all ranks of this machine proved, where this is the first of them; else nothing."""
-        words = self.communicator.gather(Whole(self.communicator.nodes[self.rank], proven))
-        if not self.is_first_on_node:
-            return {}
-        mine = self.communicator.nodes[self.rank]
-        return {path: file for whole in words.values() if whole.node == mine for path, file in whole.proven.items()}
+    def prove_together(self, proving: Proving, exchange: Exchange | None) -> ProvenTogether:
+        """Wait until all that came is proven by those who read it.
+
+        Raises:
+            IntegrityError: some of it is not, and must be.
+            GroupError: somebody failed.
+        """
+        words = self.communicator.gather(Whole(self.communicator.nodes[self.rank], proving.proven))
+        trusted = exchange.trusted if exchange is not None and proving.is_serial else []
+        doubt = next((rank for rank in trusted if rank not in words and not self.communicator.wait_vouched(rank)), None)
+        reason = "" if doubt is None else f"rank {doubt} left and ended before it had proven what it had read and sent"
+        settings = self._request.settings
+        if reason and (settings.verify == "require" or settings.signature_key is not None):
+            raise IntegrityError(
+                self._request.source.name, 0, reason, "proof on all ranks, since it is required", _LEFT
+            )
+        mine = self.communicator.nodes[self.rank] if self.is_first_on_node else None
+        files = {path: file for whole in words.values() if whole.node == mine for path, file in whole.proven.items()}
+        return ProvenTogether(files, reason)
 
     def mend_in_turn(self, mend: Callable[[], None], *, is_needed: bool) -> None:
         """Replace damaged files, one rank after another: each puts its own blocks into a copy of the file."""

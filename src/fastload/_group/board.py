@@ -1,0 +1,91 @@
+"""Where rank 0 leaves word of how to reach it: the store of the caller's group, which may be gone or stopped.
+
+A store's calls know no deadline of ours, and raise errors of their own. So each is made on a thread that is left behind
+if it does not return in time.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+from fastload._thread import start_thread
+from fastload.errors import GroupError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_KEY = "fastload/meeting"
+_LEAST_S = 0.5
+"""A store that lives may take as long, also where the meeting is about to end for another reason."""
+_HINT = "See whether the process that serves it still runs (rank 0 mostly); without it, make a new process group"
+_Result = TypeVar("_Result")
+
+
+class Store(Protocol):
+    """What is used of a ``torch.distributed.Store``."""
+
+    def set(self, key: str, value: str) -> None:
+        """Write."""
+
+    def get(self, key: str) -> bytes:
+        """Read what is there."""
+
+    def check(self, keys: list[str]) -> bool:
+        """True if all are there."""
+
+
+class Notice(NamedTuple):
+    """What rank 0 leaves there."""
+
+    host: str
+    port: int
+    token: str
+    """Keeps strangers out, and tells this meeting from an earlier one whose address is still there."""
+
+
+class Board:
+    """The store, for one meeting."""
+
+    def __init__(self, store: Store, until_s: float) -> None:
+        """``until_s``: when nobody waits for it any more, by the monotonic clock."""
+        self._store = store
+        self._until_s = until_s
+
+    def leave(self, notice: Notice) -> None:
+        """Write it, over that of an earlier meeting.
+
+        Raises:
+            GroupError: the store cannot be asked.
+        """
+        self._ask(lambda: self._store.set(_KEY, json.dumps(notice)))
+
+    def find(self) -> Notice | None:
+        """What rank 0 has left there; it may be of an earlier meeting.
+
+        Raises:
+            GroupError: the store cannot be asked.
+        """
+        left = self._ask(lambda: self._store.get(_KEY) if self._store.check([_KEY]) else None)
+        return None if left is None else Notice(*json.loads(left))
+
+    def _ask(self, work: Callable[[], _Result]) -> _Result:
+        answer: Future[_Result] = Future()
+        start_thread(threading.Thread(target=_settle, args=(answer, work), name="fastload-store", daemon=True))
+        try:
+            return answer.result(max(_LEAST_S, self._until_s - time.monotonic()))
+        except TimeoutError:
+            raise GroupError("the store of the process group did not answer in time", _HINT) from None
+        except RuntimeError as exc:  # what torch's stores raise
+            said = str(exc).partition("\n")[0]
+            raise GroupError(f"the store of the process group cannot be asked ({said})", _HINT) from exc
+
+
+def _settle(answer: Future[_Result], work: Callable[[], _Result]) -> None:
+    try:
+        answer.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+        answer.set_exception(error)

@@ -1,0 +1,137 @@
+"""What rank 0 does so that all meet: it waits until they have come, and tells everybody who is there, or why not."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fastload._group.board import Notice
+from fastload._group.door import HELLO_S, accept
+from fastload._group.guests import ROSTER, WELCOME, Badge, Met, name_ranks
+from fastload._group.life import FAILED, Lifeline, explain
+from fastload._thread import start_thread
+from fastload.errors import FastloadError, GroupError
+
+if TYPE_CHECKING:
+    import socket
+
+    from fastload._group.board import Board
+
+_HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
+
+
+def receive_guests(own: Badge, size: int, listener: socket.socket, board: Board, until_s: float) -> Met:
+    """Wait until all have come, then tell them who is there.
+
+    Raises:
+        GroupError: one does not come, or came and failed; or the store cannot be asked.
+    """
+    hall = _Hall(listener, secrets.token_hex(16), until_s)
+    try:
+        board.leave(Notice(own.host, own.port, hall.token))
+        hall.wait_for(set(range(1, size)))
+    except BaseException as error:
+        hall.send_away(explain(own.rank, error), set(range(1, size)))
+        raise
+    roster = [own, *(hall.badges[rank] for rank in range(1, size))]
+    for line in hall.guests.values():
+        with suppress(OSError):  # one that is gone by now is missed where all connect to all
+            line.say([ROSTER, roster])
+    return Met(hall.token, roster, {rank: line.connection for rank, line in hall.guests.items()})
+
+
+def turn_away(
+    own: Badge, size: int, listener: socket.socket, board: Board, until_s: float, failure: GroupError
+) -> None:
+    """Tell each of the others, as it comes, that rank 0 has failed; until all have come, or it is time.
+
+    Raises:
+        GroupError: the store cannot be asked.
+    """
+    notice = Notice(own.host, own.port, secrets.token_hex(16))
+    board.leave(notice)
+    _turn_away(listener.dup(), notice.token, until_s, set(range(1, size)), failure)
+
+
+class _Hall:
+    """Where rank 0 waits with those that have come."""
+
+    def __init__(self, listener: socket.socket, token: str, until_s: float) -> None:
+        self._listener = listener
+        self.token = token
+        self._until_s = until_s
+        self.guests: dict[int, Lifeline] = {}
+        self.badges: dict[int, Badge] = {}
+        self._told: set[int] = set()
+        """Those that know why there is no load, since they have said it."""
+
+    def wait_for(self, ranks: set[int]) -> None:
+        """Until all of them are here.
+
+        Raises:
+            GroupError: some did not come, or one that had come has failed.
+        """
+        for come in accept(self._listener, self.token, self._until_s, lambda: self.guests.keys() == ranks):
+            if come is not None:
+                self._let_in(come[1][0], Lifeline(come[0], come[1][0]))
+            for line in self.guests.values():
+                said = line.look()
+                if said is not None:  # nothing else is said before all are there
+                    raise GroupError(*said[1:])
+        if missing := sorted(ranks - self.guests.keys()):
+            raise GroupError(f"{name_ranks(missing)} did not come to load with the others", _HINT)
+
+    def _let_in(self, rank: int, line: Lifeline) -> None:
+        """One that does not wait for the welcome will come again; one that has failed already says so."""
+        try:
+            line.say([WELCOME])
+            said = line.wait(HELLO_S)
+        except (OSError, GroupError):
+            said = None
+        if said is None:
+            line.close()
+            return
+        if said[0] == FAILED:
+            self._told.add(rank)
+            line.close()
+            raise GroupError(*said[1:])
+        if rank in self.guests:
+            self.guests[rank].close()
+        self.guests[rank], self.badges[rank] = line, Badge(*said)
+
+    def send_away(self, failure: GroupError, ranks: set[int]) -> None:
+        """Tell those that are here that there is no load; and, once, those of ``ranks`` that come when it is over."""
+        for line in self.guests.values():
+            line.end(failure)
+        late = ranks - self.guests.keys() - self._told
+        if not late or time.monotonic() >= self._until_s:
+            return
+        door = self._listener.dup()
+        thread = threading.Thread(
+            target=_turn_away, args=(door, self.token, self._until_s, late, failure), name="fastload-late", daemon=True
+        )
+        try:
+            start_thread(thread)
+        except FastloadError:
+            door.close()  # they wait as long as they would for one whose process has ended
+
+
+def _turn_away(door: socket.socket, token: str, until_s: float, late: set[int], failure: GroupError) -> None:
+    """Only once, since whoever comes again comes for the next load."""
+    with door:
+        for come in accept(door, token, until_s, lambda: not late):
+            if come is None:
+                continue
+            connection, (rank,) = come
+            line = Lifeline(connection, rank)
+            if rank not in late:
+                line.close()
+                continue
+            late.discard(rank)
+            with suppress(OSError, GroupError):
+                line.say([WELCOME])
+                line.wait(HELLO_S)
+            line.end(failure)

@@ -1,0 +1,126 @@
+"""A rank that closes its stream early owes the others the proof of its files, where that comes at their ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import fastload
+import leaving
+from crew import Crew, crew_of
+from proven_models import REPO, Model, flip
+from ranks import fingerprints
+from signing import sign
+from stored_models import write_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIZE = 3
+LEAVER = 0
+"""Reads the first of the two files."""
+OTHERS = (1, 2)
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    with crew_of(SIZE) as made:
+        yield made
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    made = Model(tmp_path)
+    made.cached()
+    return made
+
+
+def damage_the_end(model: Model) -> None:
+    """Of the file that the leaver reads."""
+    (path,) = model.local.glob("*/snapshots/*/model-00001-of-00002.safetensors")
+    flip(path, path.stat().st_size - 100)
+
+
+def everything(model: Model, **more: Any) -> list[dict[str, Any]]:
+    """All ranks take all, in extents of one block."""
+    return [{"options": replace(model.options, staging_bytes="16Mi", **more)} for _ in range(SIZE)]
+
+
+def the_front(model: Model, **more: Any) -> list[dict[str, Any]]:
+    """Only the leaver has a use for the end of its file."""
+    keywords = [{**each, "shard": leaving.keep_front} for each in everything(model, **more)]
+    keywords[LEAVER]["shard"] = leaving.keep_all_but_one
+    return keywords
+
+
+def outcomes(crew: Crew) -> list[Any]:
+    return [crew.outcome(rank, within_s=20) for rank in OTHERS]
+
+
+def test_what_it_read_counts_as_proven_when_it_has_proven_it(crew: Crew, model: Model) -> None:
+    got = crew.call(leaving.leave, REPO, the_front(model), LEAVER)
+    for rank in OTHERS:
+        tensors, report = got[rank]
+        assert tensors == fingerprints({name: t for name, t in model.tensors.items() if leaving.keep_front(name)})
+        assert report.evidence == "sha256"
+
+
+def test_what_it_finds_after_it_has_left_ends_the_load_of_the_others(crew: Crew, model: Model) -> None:
+    damage_the_end(model)
+    crew.begin(leaving.leave, REPO, the_front(model), LEAVER)
+    for outcome in outcomes(crew):
+        assert isinstance(outcome.error, fastload.GroupError)
+        assert f"rank {LEAVER} failed: IntegrityError" in str(outcome.error)
+
+
+def test_where_it_ends_before_that_the_report_says_so(crew: Crew, model: Model) -> None:
+    crew.begin(leaving.leave_and_end, REPO, the_front(model), LEAVER)
+    for outcome in outcomes(crew):
+        assert outcome.error is None
+        _, report = outcome.value
+        assert report.evidence == "none"
+        assert f"rank {LEAVER} left and ended before it had proven" in report.evidence_reason
+
+
+def test_whoever_must_have_proof_gets_an_error(crew: Crew, model: Model) -> None:
+    pytest.importorskip("cryptography", reason="signatures need cryptography")
+    folder = sign(write_folder(model.local.parent / "signed", model.files))
+    keywords = the_front(model, signature_key=str(folder.parent / "key.pem"))
+    crew.begin(leaving.leave_and_end, str(folder), keywords, LEAVER)
+    for outcome in outcomes(crew):
+        assert isinstance(outcome.error, fastload.IntegrityError | fastload.GroupError)
+        assert f"rank {LEAVER} left and ended before it had proven" in str(outcome.error)
+
+
+def test_what_must_be_proven_is_proven_before_it_is_handed_out(crew: Crew, model: Model) -> None:
+    """Also by ranks that take a part of the files, whose end they have no use for."""
+    damage_the_end(model)
+    crew.begin(leaving.take_until_it_fails, REPO, the_front(model, verify="require"))
+    for rank in range(SIZE):
+        outcome = crew.outcome(rank, within_s=20)
+        assert isinstance(outcome.error, fastload.IntegrityError | fastload.GroupError)
+        assert outcome.error.__notes__ == ["after 0 tensors"]
+
+
+def test_what_it_had_not_sent_is_read_by_the_others(crew: Crew, model: Model) -> None:
+    """Each reads the rest for itself; of what had come, nobody knows any more whether it was right."""
+    crew.begin(leaving.leave_and_end, REPO, everything(model), LEAVER)
+    for outcome in outcomes(crew):
+        assert outcome.error is None
+        tensors, report = outcome.value
+        assert tensors == fingerprints(model.tensors)
+        assert report.evidence == "none"
+        assert f"rank {LEAVER} left and ended before it had proven" in report.evidence_reason
+
+
+def test_whoever_reads_the_rest_digests_the_whole_file(crew: Crew, model: Model) -> None:
+    damage_the_end(model)
+    crew.begin(leaving.leave_and_end, REPO, everything(model), LEAVER)
+    errors = [outcome.error for outcome in outcomes(crew)]
+    assert any(isinstance(error, fastload.IntegrityError) for error in errors)
+    for error in errors:
+        assert isinstance(error, fastload.IntegrityError | fastload.GroupError)
+        assert "model-00001-of-00002" in str(error)

@@ -1,0 +1,104 @@
+"""Ranks that end, stop or fail while they still wait for each other; the store is served by rank 0's process."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+import ranks
+from crew import Crew, crew_of
+from fastload.options import Options
+from models import MIB, save_large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIZE = 3
+LATE = 2
+LATE_S = 3.0
+SOON_S = 4.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    save_large(folder, 4, MIB)
+    return str(folder)
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    with crew_of(SIZE) as made:
+        made.call(ranks.survive, list(range(SIZE)))  # all are there
+        yield made
+
+
+def group_error(crew: Crew, rank: int, within_s: float) -> str:
+    error = crew.outcome(rank, within_s).error
+    assert isinstance(error, fastload.GroupError)
+    return str(error)
+
+
+def test_one_that_is_killed_while_it_waits_is_noticed_at_once(crew: Crew, model: str) -> None:
+    """By rank 0; and by the one that comes late, as it comes."""
+    crew.begin(ranks.come_late, model, LATE, LATE_S)
+    time.sleep(1.0)
+    crew.send_signal(1, signal.SIGKILL)
+    assert "rank 1 ended" in group_error(crew, 0, SOON_S)
+    assert "rank 1 ended" in group_error(crew, LATE, LATE_S + SOON_S)
+
+
+def test_one_that_is_stopped_while_it_waits_is_noticed_soon(crew: Crew, model: str) -> None:
+    crew.begin(ranks.come_late, model, LATE, 9.0)
+    time.sleep(1.0)
+    crew.send_signal(1, signal.SIGSTOP)
+    assert "rank 1 has given no sign of life" in group_error(crew, 0, 10.0)
+    assert "rank 1 has given no sign of life" in group_error(crew, LATE, 9.0)
+
+
+def test_the_end_of_rank_0_is_noticed_by_those_that_wait_with_it(crew: Crew, model: str) -> None:
+    """And whoever comes later finds no store."""
+    crew.begin(ranks.come_late, model, LATE, LATE_S)
+    time.sleep(1.0)
+    crew.send_signal(0, signal.SIGKILL)
+    assert "rank 0 ended" in group_error(crew, 1, SOON_S)
+    assert "the store of the process group cannot be asked" in group_error(crew, LATE, LATE_S + SOON_S)
+
+
+def test_a_store_that_stands_still_is_waited_for_until_the_deadline(crew: Crew, model: str) -> None:
+    crew.send_signal(0, signal.SIGSTOP)
+    crew.begin(ranks.load_with, model, {"options": Options(deadline="2")})
+    for rank in (1, 2):
+        assert "the store of the process group did not answer in time" in group_error(crew, rank, 5.0)
+
+
+def test_without_a_store_a_wrong_keyword_is_still_what_is_said(crew: Crew, model: str) -> None:
+    crew.send_signal(0, signal.SIGKILL)
+    crew.begin(ranks.load_with, model, {"reader": "none"})
+    for rank in (1, 2):
+        error = crew.outcome(rank, 5.0).error
+        assert isinstance(error, fastload.UsageError)
+        assert "could not be told" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_wrong_keyword_is_told_to_those_that_are_there_and_as_others_come(crew: Crew, model: str, wrong: int) -> None:
+    crew.begin(ranks.come_late_and_wrong, model, wrong, LATE, LATE_S)
+    assert f"rank {wrong} failed: UsageError" in group_error(crew, 1 - wrong, LATE_S - 1.0)
+    assert f"rank {wrong} failed: UsageError" in group_error(crew, LATE, LATE_S + SOON_S)
+    assert isinstance(crew.outcome(wrong, SOON_S).error, fastload.UsageError)
+
+
+@pytest.mark.parametrize("interrupted", [0, 1])
+def test_an_interrupt_before_the_meeting_waits_for_nobody(crew: Crew, model: str, interrupted: int) -> None:
+    crew.begin(ranks.interrupt_before_meeting, model, interrupted, LATE, LATE_S)
+    outcome = crew.outcome(interrupted, LATE_S)
+    assert isinstance(outcome.error, KeyboardInterrupt)
+    assert outcome.seconds < 0.5 + 1.5
+    assert f"rank {interrupted} failed: KeyboardInterrupt" in group_error(crew, 1 - interrupted, LATE_S)
+    if interrupted:  # rank 0's process may have ended
+        assert f"rank {interrupted} failed: KeyboardInterrupt" in group_error(crew, LATE, LATE_S + SOON_S)
