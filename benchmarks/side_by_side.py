@@ -73,7 +73,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "folder", type=os.path.abspath, help="a checkpoint on the storage to be measured; see make_checkpoint.py"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="measurements per loader; one more is thrown away")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements per loader")
+    parser.add_argument("--discard", type=int, default=1, metavar="N", help="rounds before those, thrown away")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="LOADER", help=f"of {', '.join(CONTESTANTS)}")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=["cold", "cached", "tiny"])
     parser.add_argument(
@@ -111,7 +112,13 @@ def run(asked: argparse.Namespace) -> int:
     growth: list[Table] = []
     beside = os.path.dirname(asked.folder)
     with tempfile.TemporaryDirectory(dir=beside, prefix="side-by-side-") as temporary:
-        habits = Habits(rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience, may_drop_all=True)
+        habits = Habits(
+            rounds=asked.rounds,
+            discarded=asked.discard,
+            seed=asked.seed,
+            patience_s=asked.patience,
+            may_drop_all=True,
+        )
         runner = Runner(temporary, habits)
         for part in asked.parts:
             if part == "growth":

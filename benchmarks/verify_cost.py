@@ -106,7 +106,13 @@ def run(asked: argparse.Namespace) -> int:
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory(dir=os.path.dirname(asked.folder), prefix="verify-cost-") as temporary:
-        habits = Habits(rounds=asked.rounds, seed=asked.seed, patience_s=asked.patience, may_drop_all=True)
+        habits = Habits(
+            rounds=asked.rounds,
+            discarded=asked.discard,
+            seed=asked.seed,
+            patience_s=asked.patience,
+            may_drop_all=True,
+        )
         runner = Runner(temporary, habits)
         stores = make_stores(Path(asked.folder), Path(temporary))
         trials = {row: Trial(list_files(folder)) for row, folder in stores.items()}
@@ -127,7 +133,8 @@ def main() -> int:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=os.path.abspath, help="a checkpoint on the storage to be measured")
-    parser.add_argument("--rounds", type=int, default=9, help="measurements per row; one more is thrown away")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements per row")
+    parser.add_argument("--discard", type=int, default=1, metavar="N", help="rounds before those, thrown away")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS)
     parser.add_argument("--seed", type=int, default=0, help="of the order within the rounds")
     parser.add_argument(

@@ -161,8 +161,8 @@ def test_an_unknown_name_like_no_other_is_refused_with_all_there_are(places: Pla
         ({"reader": "fast"}, None, "reader in the call: no reader 'fast'"),
         ({"reader": 3}, None, "reader in the call: no reader 3"),
         ({"staging_bytes": "lots"}, None, "staging_bytes in the call: 'lots' is no size"),
-        ({}, ("FASTLOAD_READER", "AUTO"), "reader in the environment: no reader 'AUTO'"),
-        ({}, ("FASTLOAD_DEVICE_BYTES", "-1"), "device_bytes in the environment: '-1' is no size"),
+        ({}, ("FASTLOAD_READER", "AUTO"), "FASTLOAD_READER in the environment: no reader 'AUTO'"),
+        ({}, ("FASTLOAD_DEVICE_BYTES", "-1"), "FASTLOAD_DEVICE_BYTES in the environment: '-1' is no size"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_place(

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _SYSTEM_CONFIG = "/etc/fastload/config.toml"
 _USER_CONFIG = "~/.config/fastload/config.toml"
 _ALIASES = "aliases"
+_ENVIRONMENT = "the environment"
+COMMAND_LINE = "the command line"
 _TIERS = ("local", "shared", "hub")
 
 
@@ -190,7 +192,7 @@ def decide_settings(
     origins: dict[str, str] = {}
     for place, values in (
         *_config_files(variables, aliases),
-        ("the environment", _from_environment(variables)),
+        (_ENVIRONMENT, _from_environment(variables)),
         ("options=", asdict(options or Options())),
         ("the call", keywords),
     ):
@@ -228,11 +230,27 @@ def _parse(name: str, value: Any, place: str) -> Any:
     try:
         return _PARSERS[name](value)
     except UsageError as exc:
-        raise UsageError(f"{name} in {place}: {exc.what}", exc.hint) from exc
+        raise UsageError(f"{_spell(name, place)}: {exc.what}", exc.hint) from exc
+
+
+def _spell(name: str, place: str) -> str:
+    """A setting's name as whoever set it wrote it there."""
+    if place == COMMAND_LINE:
+        return flag_of(name)
+    return f"{_variable_of(name) if place == _ENVIRONMENT else name} in {place}"
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _variable_of(name: str) -> str:
+    return f"FASTLOAD_{name.upper()}"
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    names = {field.name: f"FASTLOAD_{field.name.upper()}" for field in fields(Options)}
+    names = {field.name: _variable_of(field.name) for field in fields(Options)}
     return {name: variables[variable] for name, variable in names.items() if variables.get(variable)}
 
 

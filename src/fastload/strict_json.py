@@ -33,6 +33,7 @@ _UNCOUNTED = bytes(set(range(256)) - set(b',[{"'))
 _NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
 _RUNS = re.compile(rb"(\[+)(\]*)")
 
+_PIECE_BYTES = 64 << 10  # 64 KiB
 _REMEMBERED = 4096
 """So many different numbers are looked at once only."""
 _U64_DIGITS = 20
@@ -158,8 +159,14 @@ def has_more_values(raw: bytes, most: int) -> bool:
 def _outside_strings(raw: bytes, unwanted: bytes) -> bytes:
     """``raw`` without its strings and without the ``unwanted`` bytes, which quotes are not among."""
     quoted = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, unwanted)
-    # One pair of quotes less: what was inside a string still is, and what was outside; so is every other piece, then.
-    return b"".join(quoted.replace(b'""', b"").split(b'"')[::2])
+    found = bytearray()
+    inside = 0
+    for at in range(0, len(quoted), _PIECE_BYTES):  # each piece of the split is an object: not of all at once
+        # A pair of quotes less: what was inside a string still is, and what was outside; so is every other part, then.
+        parts = quoted[at : at + _PIECE_BYTES].replace(b'""', b"").split(b'"')
+        found += b"".join(parts[inside::2])
+        inside ^= (len(parts) - 1) & 1
+    return bytes(found)
 
 
 @contextmanager

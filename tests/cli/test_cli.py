@@ -117,6 +117,38 @@ def test_exit_codes(tmp_path: Path, arguments: list[str], exit_code: int | None,
         assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("load ./x --reader zzz", "--reader: no reader 'zzz'"),
+        ("load ./x --staging-bytes 5x", "--staging-bytes: '5x' is no size"),
+        ("inspect ./x --max-rate 0", "--max-rate: a rate of 0 lets nothing through"),
+        ("warm ./x --deadline soon", "--deadline: 'soon' is no duration"),
+        ("doctor ./x --verify maybe", "--verify: no verify 'maybe'"),
+        ("warm ./x --jitter soon", "argument --jitter: 'soon' is no duration"),
+        ("warm --list ./x --every soon", "argument --every: 'soon' is no duration"),
+        ("warm --list ./x --every 0", "--every 0 s is no pause"),
+        ("prune --max-bytes much", "argument --max-bytes: 'much' is no size"),
+        ("bench --size much", "argument --size: 'much' is no size"),
+        ("bench --gpus 8 --shared-rate 0", "argument --shared-rate: a rate of 0 lets nothing through"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_flag_as_it_was_typed(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    assert f"fastload: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["load", "inspect", "resolve"])
+def test_a_bad_value_of_a_variable_is_refused_with_the_variable(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FASTLOAD_READER", "zzz")
+    assert main([verb, "./x"]) == 2
+    assert "fastload: FASTLOAD_READER in the environment: no reader 'zzz'" in capsys.readouterr().err
+
+
 def test_help_lists_verbs_and_exit_codes() -> None:
     run = _run("--help")
     assert run.returncode == 0

@@ -101,5 +101,5 @@ def _judge_stream(done: subprocess.CompletedProcess[str], digests: dict[str, str
     return None if found["digests"] == digests else "other tensors than were written"
 
 
-QUICK = Large(tensors=24, tensor_bytes=32 * MIB, limit_bytes=512 * MIB)
+QUICK = Large(tensors=18, tensor_bytes=32 * MIB, limit_bytes=512 * MIB)
 FULL = Large(tensors=64, tensor_bytes=64 * MIB, limit_bytes=512 * MIB)

@@ -27,13 +27,13 @@ _SMALL_BYTES = 4096
 """The config is asked for at another place than the shards, and is among what the journals name."""
 
 
-def kill_at_calls(arena: Arena, every: int = 1, calls: Sequence[str] = CALLS) -> Row:
-    """Killed right before each ``every``-th of the calls that change the disk."""
+def kill_at_calls(arena: Arena, every: int = 1, calls: Sequence[str] = CALLS, first: int = 0) -> Row:
+    """Killed right before each ``every``-th of the calls that change the disk, from number ``first`` on."""
     row = Row(
         f"SIGKILL at every {'' if every == 1 else f'{every}th '}call that changes the disk, from the {_of(arena)}"
     )
     steps = [(call, n) for call, count in arena.count_calls(calls).items() for n in range(1, count + 1)]
-    for call, n in steps[::every]:
+    for call, n in steps[first::every]:
         arena.clear()
         done = arena.warm(["-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={n}"])
         _judge(arena, row, f"{call} {n}", done)

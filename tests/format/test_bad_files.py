@@ -203,6 +203,13 @@ def test_a_variant_and_a_subfolder_are_found(tmp_path: Path) -> None:
     assert names(fetch(Source(tmp_path / "unet", variant="fp16"))) == ["b"]
 
 
+def test_the_index_of_a_variant_is_a_model_by_its_path(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"x.safetensors": ["a"]})
+    path = tmp_path / "model.safetensors.index.fp8-e4m3.json"
+    path.write_text('{"weight_map":{"a":"x.safetensors"}}')
+    assert names(fetch(Source(path))) == ["a"]
+
+
 @pytest.mark.parametrize("subfolder", ["..", "../x", "unet/../..", "/etc", "unet/../../x", "nul\0", "\ud800"])
 def test_a_subfolder_that_leads_out_is_refused(tmp_path: Path, subfolder: str) -> None:
     (tmp_path / "unet").mkdir()

@@ -26,7 +26,7 @@ def tensors(model: Path, subfolder: str | None = None) -> list[str]:
     return [tensor.name for _, tensor in fetch(Source(model, subfolder)).checkpoint.tensors()]
 
 
-def refusal(model: Path, subfolder: str | None = None) -> FormatError:
+def refusal(model: Path | str, subfolder: str | None = None) -> FormatError:
     """What fastload says about a malformed checkpoint."""
     with pytest.raises(FormatError) as caught:
         fetch(Source(model, subfolder))
@@ -203,14 +203,14 @@ def make_link_to_fifo(path: Path) -> None:
 
 
 NO_FILES = {
-    "a FIFO": (make_fifo, "a FIFO"),
+    "a FIFO": (make_fifo, "a named pipe (FIFO)"),
     "a folder": (make_folder, "a folder"),
     "a socket": (make_socket, "a socket"),
     "a link to itself": (make_loop, "in a circle"),
     "two links to one another": (make_loop_of_two, "in a circle"),
     "a dangling link": (make_dangling, "where nothing is"),
     "a dangling chain of links": (make_dangling_chain, "where nothing is"),
-    "a link to a FIFO": (make_link_to_fifo, "a FIFO"),
+    "a link to a FIFO": (make_link_to_fifo, "a named pipe (FIFO)"),
 }
 
 
@@ -238,6 +238,19 @@ def test_an_index_that_is_no_file_is_refused_at_once(
     write_shards(tmp_path, {"x.safetensors": ["a"]})
     make(tmp_path / INDEX_NAME)
     assert found in refusal(tmp_path).found
+
+
+@pytest.mark.parametrize("case", sorted(NO_FILES.keys() - {"a folder"}))
+def test_a_path_to_no_file_says_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """Whatever it is called: only the name of a regular file tells what is in it."""
+    make, found = NO_FILES[case]
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "model")
+    assert found in refusal(tmp_path / "model").found
+
+
+def test_a_path_to_a_device_says_so() -> None:
+    assert refusal("/dev/null").found == "a character device"
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])

@@ -75,6 +75,51 @@ CHOSEN: dict[str, tuple[list[str], str | None, Selection]] = {
     ),
     "a number in the name is no variant": (["Qwen2.5-7B.safetensors"], None, ByName(("Qwen2.5-7B.safetensors",))),
     "a version in the name is no variant": (["v1.5.safetensors"], None, ByName(("v1.5.safetensors",))),
+    "a variant that begins with a digit": (
+        ["model.safetensors", "model.8bit.safetensors"],
+        "8bit",
+        ByName(("model.8bit.safetensors",)),
+    ),
+    "a variant with dashes": (
+        ["model.safetensors", "model.fp8-e4m3_v2.safetensors"],
+        "fp8-e4m3_v2",
+        ByName(("model.fp8-e4m3_v2.safetensors",)),
+    ),
+    "neither of them, where none was asked for": (
+        ["model.safetensors", "model.8bit.safetensors", "model.fp8-e4m3.safetensors"],
+        None,
+        ByName(("model.safetensors",)),
+    ),
+    "shards of a variant with digits and dashes, both spellings": (
+        ["model.4-bit-00001-of-00001.safetensors", "model-00001-of-00001.8-bit.safetensors"],
+        "4-bit",
+        ByName(("model.4-bit-00001-of-00001.safetensors",)),
+    ),
+    "its other spelling": (
+        ["model.4-bit-00001-of-00001.safetensors", "model-00001-of-00001.8-bit.safetensors"],
+        "8-bit",
+        ByName(("model-00001-of-00001.8-bit.safetensors",)),
+    ),
+    "a variant with digits behind another name": (
+        ["lora.safetensors", "lora.8bit.safetensors"],
+        "8bit",
+        ByName(("lora.8bit.safetensors",)),
+    ),
+    "an index of a variant with a dash": (
+        ["model.safetensors.index.fp8-e4m3.json", "model.safetensors"],
+        "fp8-e4m3",
+        ByIndex("model.safetensors.index.fp8-e4m3.json"),
+    ),
+    "somebody's own numbers are no variants": (
+        ["model.1.safetensors", "model.2.safetensors"],
+        None,
+        ByName(("model.1.safetensors", "model.2.safetensors")),
+    ),
+    "a variant of a name with a dot": (
+        ["model.v1.fp16.safetensors", "model.fp16.safetensors"],
+        "fp16",
+        ByName(("model.fp16.safetensors",)),
+    ),
     "hidden": ([".safetensors"], None, ByName((".safetensors",))),
     "one shard of one": (["model-00001-of-00001.safetensors"], None, ByName(("model-00001-of-00001.safetensors",))),
     "consolidated beside shards without an index": (
@@ -147,6 +192,20 @@ def test_a_variant_that_is_not_there_is_refused_with_those_that_are(variant: str
 def test_only_a_variant_there_is_refused_without_asking_for_it() -> None:
     with pytest.raises(UsageError, match="only weights of a variant; there is: fp16"):
         select(["model.fp16.safetensors", "config.json"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model.8bit.safetensors", "model.fp16.safetensors"],
+        ["model-00001-of-00001.8bit.safetensors", "model-00001-of-00001.fp16.safetensors"],
+        ["diffusion_pytorch_model.8bit.safetensors", "diffusion_pytorch_model.fp16.safetensors"],
+    ],
+)
+def test_two_variants_are_a_question_that_names_them(names: list[str]) -> None:
+    with pytest.raises(UsageError, match="there is: 8bit, fp16") as caught:
+        select(names)
+    assert "variant=" in caught.value.hint
 
 
 def test_names_from_the_folder_reach_no_message_as_they_are() -> None:

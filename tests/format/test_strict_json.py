@@ -6,12 +6,13 @@ import gc
 import json
 import re
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload.strict_json import JsonError, collector_paused, parse_json
+from fastload.strict_json import JsonError, collector_paused, has_more_values, parse_json
 
 
 def test_host_that_raised_the_recursion_limit_does_not_crash() -> None:
@@ -66,3 +67,22 @@ def test_halves_of_surrogate_pairs_are_refused_wherever_python_leaves_one(pieces
         return
     with pytest.raises(JsonError, match="surrogate"):
         parse_json(text.encode())
+
+
+@pytest.mark.parametrize("shift", range(-6, 6))
+def test_values_are_counted_outside_of_strings_wherever_these_lie(shift: int) -> None:
+    """Counted by pieces of 64 KiB; a string may reach from one into the next."""
+    raw = b'["' + b"," * ((64 << 10) + shift) + b'"' + b',"[{"' * 10 + b',"' + b"[" * (64 << 10) + b'"]'
+    assert has_more_values(raw, 11)
+    assert not has_more_values(raw, 12)
+
+
+def test_to_count_values_takes_little_memory() -> None:
+    """A million strings were a million objects, before anything had been found to be wrong with them."""
+    raw = b"[" + b'"[",' * 1_000_000 + b'""]'
+    tracemalloc.start()
+    try:
+        assert has_more_values(raw, 1_000)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(raw)
+    finally:
+        tracemalloc.stop()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import fastload
-from fastload._place.budget import Headroom
+from fastload._budget import Headroom
 from models import MIB, assert_same, same_bytes, save_large
 from writing import entry, shard_bytes
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastload._budget import Headroom
 from fastload._load.staging import Staging, cut_window, divide_staging
-from fastload._place.budget import Headroom
 from fastload.errors import UsageError
 
 MIB = 1 << 20

@@ -22,6 +22,7 @@ from fastload.ops.bench.files import Files, Trial, list_files
 from fastload.ops.bench.measure import Job, Sample, touch
 from fastload.ops.bench.page_cache import PageCacheError, evict, fill, measure_residency
 from fastload.ops.bench.tables import Table
+from fastload.ops.bench.turns import Habits, Runner
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
@@ -118,6 +119,18 @@ def test_files_are_brought_into_the_page_cache_and_out_of_it(llama: Files) -> No
 def test_a_job_survives_the_command_line(llama: Files) -> None:
     job = Job("fastload-auto", Trial(llama, "cuda:1", 7, {"staging_bytes": "32Mi"}), None)
     assert Job.from_json(job.to_json()) == job
+
+
+@pytest.mark.parametrize("discarded", [0, 1, 2])
+def test_the_first_rounds_are_thrown_away(
+    tmp_path: Path, llama: Files, caplog: pytest.LogCaptureFixture, discarded: int
+) -> None:
+    runner = Runner(str(tmp_path), Habits(rounds=2, discarded=discarded))
+    with caplog.at_level("INFO", logger="fastload"):
+        table = runner.fill_table(Table("t", "cached"), {"read-buffered": Trial(llama)})
+    assert table.errors == {}
+    assert len(table.samples["read-buffered"]) == len(table.others_cpus) == 2
+    assert len(caplog.records) == 2 + discarded
 
 
 def test_a_volume_is_measured_with_a_model_that_is_gone_afterwards(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastload._place.budget import Headroom
+from fastload._budget import Headroom
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._plan.layout import NOWHERE, LayoutRules

@@ -165,6 +165,12 @@ def test_components_in_subfolders_are_weights_too(mounts: Mounts) -> None:
     assert mounts.search("org/pipeline").found is None
 
 
+def test_the_index_of_any_variant_must_have_its_shards(mounts: Mounts) -> None:
+    files = {**model_files(), "model.safetensors.index.fp8-e4m3.json": b'{"weight_map":{"a":"gone.safetensors"}}'}
+    write_cache(mounts.local, "org/name", COMMIT, files)
+    assert "gone.safetensors" in mounts.search("org/name").incomplete[0].missing[0]
+
+
 def test_an_unfinished_download_into_a_plain_folder_is_incomplete(mounts: Mounts) -> None:
     folder = write_folder(mounts.a / "Meta-Llama-3", model_files())
     write_download_metadata(folder, COMMIT, model_files())

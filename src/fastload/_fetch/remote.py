@@ -7,6 +7,7 @@ import posixpath
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from fastload._budget import check_json_room
 from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint
 from fastload._format.header import LENGTH_BYTES, parse_header, parse_header_length
 from fastload._format.index import MAX_INDEX_BYTES, parse_index
@@ -30,6 +31,7 @@ def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None,
         ModelNotFoundError: there is no such subfolder.
         HubError: the hub does not give it.
         IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse them would take more memory than there is.
     """
     folder = subfolder.strip("/") if subfolder else ""
     there = {file.path: file for file in offer.files if posixpath.dirname(file.path) == folder}
@@ -42,6 +44,7 @@ def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None,
         path = posixpath.join(folder, selection.name)
         raw = bytearray(read_whole(offer, there[path], MAX_INDEX_BYTES))
         prove(path, _identity(len(raw)), memoryview(raw))
+        check_json_room(len(raw), path)
         index = parse_index(bytes(raw), path=path)
     wanted = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
     shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name))) for name in wanted]
@@ -75,6 +78,7 @@ def _read_shard(offer: Offer, name: str, file: OfferedFile | None) -> Shard:
 def _read_header(offer: Offer, file: OfferedFile) -> Header:
     start = _read(offer, file, 0, min(_FIRST_READ_BYTES, file.size))
     length = parse_header_length(start, path=file.path, file_bytes=file.size)
+    check_json_room(length, file.path)
     raw = start[LENGTH_BYTES : LENGTH_BYTES + length]
     if len(raw) < length:
         raw += _read(offer, file, LENGTH_BYTES + len(raw), length - len(raw))

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.bring import Bringing, admit, staged
 from fastload._fetch.damage import MEND_HINT, size_of
-from fastload._format.index import MAX_INDEX_BYTES, parse_index
 from fastload._format.select import ByIndex, select_files
-from fastload._read.file import read_small_file
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.publish import restore_file
+from fastload._store.directory import read_index
 from fastload._store.filesystem import has_size
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
@@ -95,7 +94,7 @@ def _list_read(evidence: Evidence, part: Part) -> Iterator[str]:
             return
         yield posixpath.join(top, selection.name)
         path = os.path.join(part.folder, selection.name)
-        shards = parse_index(read_small_file(path, MAX_INDEX_BYTES), path=path).shards
+        shards = read_index(path).shards
     except (FormatError, UsageError):
         return  # whoever reads the folder itself finds that too, and knows more
     yield from (posixpath.join(top, shard) for shard in shards)

@@ -1,8 +1,8 @@
 """Which files of a folder are the checkpoint?
 
 An index wins, and what it does not name is left out. Without one, files with a variant infix are left out unless that
-variant is asked for; then ``model.safetensors`` or ``diffusion_pytorch_model.safetensors`` alone if there; else every
-shard.
+variant is asked for: to take one that nobody chose, even the only one, would be a guess. Then ``model.safetensors`` or
+``diffusion_pytorch_model.safetensors`` alone if there; else every shard.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 _STEMS = ("model", "diffusion_pytorch_model")
 """What transformers and diffusers call a checkpoint, in the order they are looked for."""
 
-_NUMBER = r"-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})"
-# transformers writes model-00001-of-00002.fp16 or (older, and diffusers) model.fp16-00001-of-00002. A variant begins
-# with a letter, so that a name such as Qwen2.5-7B or v1.5 has none.
-_SHARD = re.compile(
-    rf"(?P<stem>.+?)(?:\.(?P<before>[A-Za-z]\w*))?(?:{_NUMBER})?(?:\.(?P<after>[A-Za-z]\w*))?\.safetensors",
-    re.ASCII | re.DOTALL,
+# transformers writes model-00001-of-00002.fp16 or (older, and diffusers) model.fp16-00001-of-00002.
+_NUMBERED = re.compile(
+    r"(?P<name>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?:\.(?P<variant>[\w-]+))?", re.ASCII | re.DOTALL
 )
+_VARIANT = re.compile(r"(?=.*[A-Za-z])[\w-]+", re.ASCII)
+"""Behind one of the ``_STEMS``: with a letter in it, since ``model.1`` and ``model.2`` are somebody's own numbers."""
+_VARIANT_OF_ANY = re.compile(r"[A-Za-z]\w*", re.ASCII)
+"""Behind any other stem: a name such as Qwen2.5-7B or v1.5 has none."""
 _OTHER_WEIGHTS = (".bin", ".gguf", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".npz")
 
 
@@ -68,7 +69,7 @@ def select_files(names: Collection[str], *, variant: str | None, path: str) -> S
     index = _find_index(names, variant, path)
     if index is not None:
         return ByIndex(index)
-    shards = [_take_apart(name) for name in sorted(names) if name.endswith(SHARD_SUFFIX)]
+    shards = [_take_apart(name, variant) for name in sorted(names) if name.endswith(SHARD_SUFFIX)]
     if not shards:
         raise FormatError(path, _describe(names), "safetensors weights", hint=_no_weights_hint(names))
     wanted = [shard for shard in shards if shard.variant == variant]
@@ -95,13 +96,28 @@ def _find_index(names: Collection[str], variant: str | None, path: str) -> str |
     return found[0] if found else None
 
 
-def _take_apart(name: str) -> _ShardName:
-    match = _SHARD.fullmatch(name)
-    if match is None:  # such as ".safetensors"
-        return _ShardName(name, name, None, 0, 0)
-    # Without a number the two places of a variant are one and the same.
-    variant = match["after"] or match["before"]
-    return _ShardName(name, match["stem"], variant, int(match["number"] or 0), int(match["count"] or 0))
+def _take_apart(name: str, asked: str | None) -> _ShardName:
+    base = name.removesuffix(SHARD_SUFFIX)
+    match = _NUMBERED.fullmatch(base)
+    if match is None:
+        return _ShardName(name, *_split_variant(base, asked), 0, 0)
+    number, count = int(match["number"]), int(match["count"])
+    if match["variant"] is None:
+        return _ShardName(name, *_split_variant(match["name"], asked), number, count)
+    if _is_variant(match["name"], match["variant"], asked):
+        return _ShardName(name, match["name"], match["variant"], number, count)
+    return _ShardName(name, base, None, 0, 0)
+
+
+def _split_variant(base: str, asked: str | None) -> tuple[str, str | None]:
+    stem, _, part = base.rpartition(".")
+    return (stem, part) if stem and _is_variant(stem, part, asked) else (base, None)
+
+
+def _is_variant(stem: str, part: str, asked: str | None) -> bool:
+    """Names outside the convention have dots of their own; what was asked for is a variant wherever it is."""
+    pattern = _VARIANT if stem in _STEMS else _VARIANT_OF_ANY
+    return part == asked or pattern.fullmatch(part) is not None
 
 
 def _check_numbers(shards: Iterable[_ShardName], path: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._budget import host_headroom
 from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
@@ -19,7 +20,6 @@ from fastload._load.prove_first import prove_first
 from fastload._load.staging import cut_window
 from fastload._load.stream import Weights
 from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
-from fastload._place.budget import host_headroom
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._budget import host_headroom
 from fastload._clock import TURN, Busy
 from fastload._load.depth import tune
 from fastload._load.group.planning import open_exchange, plan_load
@@ -16,7 +17,6 @@ from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.staging import Staging, divide_staging
 from fastload._load.stream import Job, Stream
-from fastload._place.budget import host_headroom
 from fastload._progress import choose_progress
 from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import functools
 import re
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
+from fastload._load.near import find_near
 from fastload.errors import UsageError, quoted
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ Tensors = str | Sequence[str] | Callable[[str], bool]
 """A glob, several globs, or a predicate of the name."""
 
 _TENSORS_HINT = "Give a glob, a sequence of globs or a predicate"
-_COMPARED = 10_000
-"""So many names are looked at for a near match; comparing is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def _compile(glob: str, names: Sequence[str]) -> Callable[[str], object]:
         raise UsageError(f"tensors= got {type(glob).__name__}", _TENSORS_HINT)
     matches = re.compile(fnmatch.translate(glob)).match
     if not any(map(matches, names)):
-        near = difflib.get_close_matches(glob, names[:_COMPARED], n=3, cutoff=0.4)
+        near = find_near(glob, names)
         hint = f"Nearest: {', '.join(map(quoted, near))}" if near else "See the names with fastload inspect"
         raise UsageError(f"tensors= {quoted(glob)} matches none of {len(names)} tensors", hint)
     return matches

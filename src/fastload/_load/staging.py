@@ -8,7 +8,7 @@ from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
-    from fastload._place.budget import Headroom
+    from fastload._budget import Headroom
 
 
 class Staging(NamedTuple):

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from fastload._budget import check_budget, host_headroom
 from fastload._load.staging import Staging, divide_staging
-from fastload._place.budget import check_budget, host_headroom
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes, shares_memory

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from fastload._place.budget import Headroom, host_headroom
+from fastload._budget import Headroom, host_headroom
 from fastload._place.memory import map_anonymous, map_staging
 from fastload.errors import MemoryBudgetError
 

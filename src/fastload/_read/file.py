@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastload._budget import check_json_room
 from fastload._format.checkpoint import FileIdentity
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
 from fastload._verify.digest import BLOCK_BYTES
@@ -39,7 +40,7 @@ _HINTS = {
 }
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISFIFO, "a named pipe (FIFO)"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISBLK, "a block device"),
     (stat.S_ISCHR, "a character device"),
@@ -78,7 +79,7 @@ def open_regular(path: str, flags: int = 0) -> int:
         StoreError: it cannot be read.
     """
     try:
-        _check_regular(path, os.stat(path))
+        check_regular(path, os.stat(path))
         # O_NONBLOCK in case a FIFO took its place since: a plain open would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | flags)
     except OSError as exc:
@@ -86,14 +87,15 @@ def open_regular(path: str, flags: int = 0) -> int:
             raise  # these flags are refused here; the caller knows what that means
         raise translate(path, exc) from exc
     try:
-        _check_regular(path, os.fstat(descriptor))
+        check_regular(path, os.fstat(descriptor))
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _check_regular(path: str, status: os.stat_result) -> None:
+def check_regular(path: str, status: os.stat_result) -> None:
+    """Raise ``FormatError`` that says what ``path`` is, unless ``status`` is that of a regular file."""
     if stat.S_ISREG(status.st_mode):
         return
     kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
@@ -101,7 +103,7 @@ def _check_regular(path: str, status: os.stat_result) -> None:
 
 
 def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:
-    """The header of the shard ``path``; nothing is allocated before its length is known to be sane.
+    """The header of the shard ``path``; nothing is allocated before its length is known to be sane, and to fit.
 
     Args:
         path: absolute.
@@ -111,6 +113,7 @@ def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, Fil
         FormatError: it is malformed.
         StoreError: it cannot be read.
         IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse it would take more memory than there is.
     """
     descriptor = open_regular(path)
     try:
@@ -121,6 +124,7 @@ def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, Fil
         else:
             head.extend(min(BLOCK_BYTES, identity.size))
         length = parse_header_length(bytes(head.content[:LENGTH_BYTES]), path=path, file_bytes=identity.size)
+        check_json_room(length, path)
         head.extend(LENGTH_BYTES + length)
     except OSError as exc:
         raise translate(path, exc) from exc

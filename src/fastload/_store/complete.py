@@ -10,9 +10,9 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from fastload._format.index import MAX_INDEX_BYTES, SHARD_SUFFIX, parse_index
-from fastload._read.file import read_header, read_small_file
-from fastload._store.directory import contained, containment_root
+from fastload._format.index import SHARD_SUFFIX
+from fastload._read.file import read_header
+from fastload._store.directory import contained, containment_root, read_index
 from fastload.errors import FormatError, StoreError, quoted
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NUMBERED = re.compile(
     r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<rest>.*\.(?:safetensors|gguf))", re.DOTALL
 )
-_ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.\w+)?\.json", re.DOTALL)
+_ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.[\w-]+)?\.json", re.DOTALL)
 
 
 def find_missing_of_listing(there: Iterable[OfferedFile], named: Iterable[OfferedFile]) -> Iterator[str]:
@@ -61,8 +61,7 @@ def find_missing_by_structure(folder: str, there: Iterable[OfferedFile]) -> Iter
 
 def _missing_of_index(folder: str, path: str, sizes: Mapping[str, int]) -> Iterator[str]:
     try:
-        place = contained(os.path.join(folder, path), containment_root(folder))
-        index = parse_index(read_small_file(place, MAX_INDEX_BYTES), path=path)
+        index = read_index(contained(os.path.join(folder, path), containment_root(folder)))
     except FormatError as exc:
         yield f"{quoted(path)}: {exc.found}, expected {exc.expected}"
         return

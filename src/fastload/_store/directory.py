@@ -9,16 +9,17 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastload._budget import check_json_room
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
 from fastload._format.select import ByIndex, select_files
-from fastload._read.file import read_small_file, translate
+from fastload._read.file import check_regular, read_small_file, translate
 from fastload._store.ref import is_spellable
 from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
 
 if TYPE_CHECKING:
     from fastload._read.file import ProveWhole
 
-_VARIANT_INDEX = re.compile(r"\.safetensors\.index\.\w+\.json$")
+_VARIANT_INDEX = re.compile(r"\.safetensors\.index\.[\w-]+\.json$")
 _SNAPSHOT = re.compile(r"(?P<root>.*)/models--[^/]+/snapshots/[^/]+(?:/.*)?", re.DOTALL)
 """A snapshot in the hub's cache layout, whose files are links to blobs beside it, or elsewhere below the cache."""
 
@@ -48,8 +49,10 @@ def find_files(
         StoreError: it cannot be read.
         UsageError: ``subfolder`` or ``variant`` do not fit.
         IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse the index would take more memory than there is.
     """
-    if _is_folder(path):
+    status = _look_at(path)
+    if stat.S_ISDIR(status.st_mode):
         return _in_folder(_join(path, subfolder), variant, prove)
     if subfolder is not None or variant is not None:
         raise UsageError(f"{path!r} is a file: it has no subfolder and no variant", "Give the folder instead")
@@ -57,13 +60,14 @@ def find_files(
         return replace(_by_index(os.path.dirname(path), path, prove), is_chosen=True)
     if path.endswith(SHARD_SUFFIX):
         return CheckpointFiles(os.path.dirname(path), ((os.path.basename(path), path),), None, is_chosen=True)
+    check_regular(path, status)
     hint = "Give a folder, a .safetensors file or its .safetensors.index.json"
     raise FormatError(path, "a file of another kind", "safetensors weights", hint=hint)
 
 
-def _is_folder(path: str) -> bool:
+def _look_at(path: str) -> os.stat_result:
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        return os.stat(path)
     except OSError as exc:
         if exc.errno in _ABSENT and not os.path.islink(path):
             raise ModelNotFoundError(path, (path,), "Check the path, and that its volume is mounted") from exc
@@ -77,7 +81,7 @@ def _join(path: str, subfolder: str | None) -> str:
         raise UsageError(f"subfolder {subfolder!r} leads out of the model", "Give a folder inside it")
     joined = os.path.join(path, subfolder)
     try:
-        is_folder = _is_folder(joined)
+        is_folder = stat.S_ISDIR(_look_at(joined).st_mode)
     except ModelNotFoundError:
         is_folder = False
     if not is_folder:
@@ -106,8 +110,22 @@ def _in_folder(folder: str, variant: str | None, prove: ProveWhole | None) -> Ch
 
 
 def _by_index(folder: str, path: str, prove: ProveWhole | None) -> CheckpointFiles:
-    index = parse_index(read_small_file(path, MAX_INDEX_BYTES, prove), path=path)
+    index = read_index(path, prove)
     return CheckpointFiles(folder, _locate(folder, index.shards), index)
+
+
+def read_index(path: str, prove: ProveWhole | None = None) -> Index:
+    """The index ``path``, which ``prove`` sees before it is believed.
+
+    Raises:
+        FormatError: it is malformed, or too large.
+        StoreError: it cannot be read.
+        IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse it would take more memory than there is.
+    """
+    raw = read_small_file(path, MAX_INDEX_BYTES, prove)
+    check_json_room(len(raw), path)
+    return parse_index(raw, path=path)
 
 
 def _locate(folder: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastload._settings.values import parse_rate, parse_size
 from fastload._store.filesystem import translate_write
+from fastload.cli.flag import parsed_by
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_bytes
 from fastload.errors import UsageError, escaped
@@ -32,7 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", metavar="MODEL", help="a model that is there, or a folder of a volume (default: local)"
     )
-    parser.add_argument("--size", default=_SIZE, metavar="BYTES", help=f"read so much at most (default: {_SIZE})")
+    parser.add_argument(
+        "--size",
+        type=parsed_by(parse_size),
+        default=_SIZE,
+        metavar="BYTES",
+        help=f"read so much at most (default: {_SIZE})",
+    )
     parser.add_argument(
         "--rounds", type=int, default=3, metavar="N", help="per row (default: 3); one more is discarded"
     )
@@ -43,9 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpus", type=int, nargs="+", metavar="N", help="reckon what so many would take (docs/scaling.md)"
     )
     parser.add_argument("--gpus-per-node", type=int, default=8, metavar="N", help="with --gpus (default: 8)")
-    parser.add_argument("--model-size", metavar="BYTES", help="with --gpus: of the model (default: what was read)")
     parser.add_argument(
-        "--shared-rate", metavar="BYTES", help="with --gpus: a second, of storage shared by all machines"
+        "--model-size",
+        type=parsed_by(parse_size),
+        metavar="BYTES",
+        help="with --gpus: of the model (default: what was read)",
+    )
+    parser.add_argument(
+        "--shared-rate",
+        type=parsed_by(parse_rate),
+        metavar="BYTES",
+        help="with --gpus: a second, of storage shared by all machines",
     )
     parser.add_argument("--chart", metavar="FILE", help="write the tables as bars, in SVG")
     add_settings(parser)
@@ -58,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = parse_settings(arguments)
     wish = Wish(
         model=arguments.model,
-        size_bytes=parse_size(arguments.size),
+        size_bytes=arguments.size,
         device=arguments.device,
         rounds=arguments.rounds,
         states=tuple(arguments.states),
@@ -80,11 +95,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _reckon(arguments: argparse.Namespace, found: Outcome) -> list[str]:
     if not arguments.gpus:
         return []
-    shared = None if arguments.shared_rate is None else parse_rate(arguments.shared_rate)
-    size = found.nbytes if arguments.model_size is None else parse_size(arguments.model_size)
-    return describe(
-        Fleet(gpus=arguments.gpus, gpus_per_node=arguments.gpus_per_node, shared_rate=shared), size, found.tables
-    )
+    size = found.nbytes if arguments.model_size is None else arguments.model_size
+    fleet = Fleet(gpus=arguments.gpus, gpus_per_node=arguments.gpus_per_node, shared_rate=arguments.shared_rate)
+    return describe(fleet, size, found.tables)
 
 
 def _write(path: str, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from fastload.options import Options
+from fastload.options import COMMAND_LINE, Options, flag_of, parse_options
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """A flag for every setting."""
     group = parser.add_argument_group("settings (also FASTLOAD_<NAME> and config.toml)")
     for field in fields(Options):
-        flag = f"--{field.name.replace('_', '-')}"
+        flag = flag_of(field.name)
         if field.name == _SWITCH:
             group.add_argument(flag, metavar="on|off", nargs="?", const="on", help=_SETTINGS[field.name])
         else:
@@ -60,5 +60,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_settings(arguments: argparse.Namespace) -> Options:
-    """The settings that :func:`add_settings` added."""
-    return Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    """The settings that :func:`add_settings` added.
+
+    Raises:
+        UsageError: a value that cannot be meant; names the flag.
+    """
+    flags = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+    return parse_options({name: value for name, value in flags.items() if value is not None}, COMMAND_LINE)

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastload._fetch.snapshots import prune
+from fastload._settings.values import parse_size
+from fastload.cli.flag import parsed_by
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_bytes
 
@@ -20,7 +22,9 @@ HELP = "remove leftovers, then the least recently used of what fastload brought,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The size."""
-    parser.add_argument("--max-bytes", metavar="SIZE", help="such as 500Gi; default: local_max_bytes")
+    parser.add_argument(
+        "--max-bytes", type=parsed_by(parse_size), metavar="SIZE", help="such as 500Gi; default: local_max_bytes"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
     add_settings(parser)
 

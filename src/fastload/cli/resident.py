@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fastload._settings.values import parse_duration
+from fastload.cli.flag import parsed_by
 from fastload.errors import StoreError, UsageError, escaped
 from fastload.ops.warmer.priority import lower_io_priority
 from fastload.ops.warmer.resident import stay
@@ -30,7 +31,12 @@ def add_resident_arguments(parser: argparse.ArgumentParser) -> None:
     """What makes ``warm`` stay."""
     group = parser.add_argument_group("resident (--list FILE --every TIME)")
     group.add_argument("--list", metavar="FILE", help="NAME or NAME@commit per line; read again in each round")
-    group.add_argument("--every", metavar="TIME", help="stay, and do it again so long after each round, such as 6h")
+    group.add_argument(
+        "--every",
+        type=parsed_by(parse_duration),
+        metavar="TIME",
+        help="stay, and do it again so long after each round, such as 6h",
+    )
     group.add_argument("--recheck", action="store_true", help="prove what is there again in each round, and mend it")
     group.add_argument("--prune", action="store_true", help="remove what the list brought and names no more")
     group.add_argument("--ready-file", metavar="PATH", help="is there while all that is listed is")
@@ -45,9 +51,9 @@ def list_models(arguments: argparse.Namespace) -> list[str]:
     if bool(arguments.models) == bool(arguments.list):
         raise UsageError("warm wants names, or --list FILE", "Give one of the two")
     alone = [flag for flag in ("recheck", "prune", "ready_file") if getattr(arguments, flag)]
-    if alone and not arguments.every:
+    if alone and arguments.every is None:
         raise UsageError(f"--{alone[0].replace('_', '-')} is for a resident warmer", "Add --every, such as --every 6h")
-    if not arguments.every:
+    if arguments.every is None:
         return arguments.models or list(read_list(os.path.abspath(arguments.list)))
     if not arguments.list:
         raise UsageError("--every is for a list", "Write the names into a file: --list FILE")
@@ -60,9 +66,9 @@ def stay_resident(
     arguments: argparse.Namespace, request: Callable[[str], WarmRequest], settings: Settings, metrics: MetricsFile
 ) -> NoReturn:
     """Round after round; see :mod:`fastload.ops.warmer`."""
-    every_s = parse_duration(arguments.every)
+    every_s = arguments.every
     if not 0 < every_s <= _LONGEST_DAYS * 86400:
-        raise UsageError(f"--every {arguments.every} is no pause", "Give a time such as 6h")
+        raise UsageError(f"--every {every_s:g} s is no pause", "Give a time such as 6h")
     read_list(os.path.abspath(arguments.list))  # a wrong path is told at once; later rounds outlive one
     problem = lower_io_priority()
     if problem:

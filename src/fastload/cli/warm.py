@@ -13,6 +13,7 @@ from fastload._fetch.warm import plan_warm, warm
 from fastload._fetch.warmrequest import WarmRequest
 from fastload._settings.values import parse_duration
 from fastload._store.wanted import parse_wish
+from fastload.cli.flag import parsed_by
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.resident import add_resident_arguments, list_models, stay_resident
@@ -41,7 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", metavar="DIR", help="real files in DIR, no links, for places without symlinks")
     parser.add_argument("--link", metavar="PATH", help="make PATH a link to the snapshot")
     parser.add_argument("--slots", type=int, metavar="K", help="at most K copy from a shared tier at once")
-    parser.add_argument("--jitter", metavar="TIME", help="wait up to this long before beginning, such as 30s")
+    parser.add_argument(
+        "--jitter",
+        type=parsed_by(parse_duration),
+        default=0.0,
+        metavar="TIME",
+        help="wait up to this long before beginning, such as 30s",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be brought")
     add_resident_arguments(parser)
     progress = parser.add_mutually_exclusive_group()
@@ -72,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        if arguments.every:
+        if arguments.every is not None:
             stay_resident(arguments, lambda model: _request(arguments, model), settings, metrics)
         with written_at_end(metrics):
             facts = try_each(names, bring, "models")
@@ -92,7 +99,7 @@ def _request(arguments: argparse.Namespace, model: str) -> WarmRequest:
         plain=arguments.plain and os.path.abspath(arguments.plain),
         link=arguments.link and os.path.abspath(arguments.link),
         slots=arguments.slots,
-        jitter_s=parse_duration(arguments.jitter) if arguments.jitter else 0.0,
+        jitter_s=arguments.jitter,
         # A log should say that something moves, so that nobody takes a long download for a hang.
         progress=True if arguments.progress is None else arguments.progress,
         tell=lambda sentence: print(f"fastload: {sentence}", file=sys.stderr, flush=True),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._place.budget import host_headroom
+from fastload._budget import host_headroom
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:

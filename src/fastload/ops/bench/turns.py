@@ -30,6 +30,8 @@ class Habits:
     """How often, in which order and how considerately it is measured."""
 
     rounds: int
+    discarded: int = 1
+    """Rounds before those, thrown away: the first loads of a checkpoint find things in another state."""
     seed: int = 0
     patience_s: float = 0.0
     """How long to wait at most for others to be idle."""
@@ -51,7 +53,7 @@ class Runner:
         self._warm_up = list_files(folder)
 
     def fill_table(self, table: Table, trials: Mapping[str, Trial], loaders: Mapping[str, str] | None = None) -> Table:
-        """All contestants, each with what it loads, once per round in a new order. Round 0 is thrown away.
+        """All contestants, each with what it loads, once per round in a new order. The first rounds are thrown away.
 
         Args:
             table: says in which state the page cache shall be.
@@ -67,7 +69,7 @@ class Runner:
         for paths in dict.fromkeys(trial.files.paths for trial in trials.values()):
             self._evict(paths)  # in any case, so that what is cached was all cached in the same way
             table.method = self._prepare(table.state)(paths)
-        for number in range(self._habits.rounds + 1):
+        for number in range(1 - self._habits.discarded, self._habits.rounds + 1):
             for row in self._order.sample(list(trials), len(trials)):
                 if row not in table.errors:
                     self._take_turn(table, row, Job(loaders.get(row, row), trials[row], self._warm_up), number)
@@ -83,7 +85,7 @@ class Runner:
             table.samples.pop(row, None)
             return
         _log.info("%s, round %d: %s %.3f s", table.title, number, row, sample.seconds)
-        if number:
+        if number > 0:
             table.samples.setdefault(row, []).append(replace(sample, contestant=row))
             table.others_cpus.append((read_others_cpu_s() - others_s) / (time.monotonic() - begin_s))
 

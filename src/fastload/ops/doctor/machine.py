@@ -8,7 +8,7 @@ import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._place.budget import host_headroom
+from fastload._budget import host_headroom
 from fastload.ops.doctor.finding import NOTE, WARNING, Finding
 
 if TYPE_CHECKING:

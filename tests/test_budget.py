@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._place.budget import Headroom, check_budget, host_headroom
+from fastload._budget import Headroom, check_budget, host_headroom
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:

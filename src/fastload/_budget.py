@@ -6,10 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload.errors import MemoryBudgetError
+from fastload.errors import MemoryBudgetError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+_MEMORY_PER_JSON_BYTE = 17
+"""Measured of tests/format/large.py at 30 and 99 MB: 11 for a header of usual names, at most 17, valid or not."""
+_UNWEIGHED_JSON_BYTES = 4 << 20  # 4 MiB: more than the headers of real shards, and not worth asking the kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,16 @@ def check_budget(needed_bytes: int, headroom: Headroom, hint: str) -> None:
     """Raise ``MemoryBudgetError`` where ``needed_bytes`` exceed ``headroom``."""
     if needed_bytes > headroom.available_bytes:
         raise MemoryBudgetError(needed_bytes, max(0, headroom.available_bytes), headroom.limit, hint)
+
+
+def check_json_room(json_bytes: int, path: str) -> None:
+    """Raise ``MemoryBudgetError`` where to parse the ``json_bytes`` that ``path`` has would take more than there is.
+
+    Strangers write them, and say themselves how many there are.
+    """
+    if json_bytes > _UNWEIGHED_JSON_BYTES:
+        hint = f"{quoted(path)} has {json_bytes:,} bytes of JSON. Raise the memory limit, if you trust whoever made it"
+        check_budget(_MEMORY_PER_JSON_BYTE * json_bytes, host_headroom(), hint)
 
 
 def _host_limits(root: str) -> Iterator[Headroom]:
