@@ -8,5 +8,5 @@ from store_machine import StoreMachine
 
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
-    max_examples=120, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=200, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

@@ -47,7 +47,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, files: dic
     write_cache(tmp_path / "shared", REPO, COMMIT, files)
     whole_bytes = sum(map(len, files.values()))
     moments = random.Random(5)  # noqa: S311 - moments, no secrets
-    for number in range(12):
+    for number in range(20):
         tiers = Tiers(tmp_path / f"round{number}", more={"FASTLOAD_SHARED": str(tmp_path / "shared")})
         warming = tiers.start("warm", REPO, "--max-rate", "80Mi")
         time.sleep(0.25 + moments.random() * 0.6)
