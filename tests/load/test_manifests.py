@@ -18,7 +18,7 @@ from fastload import FormatError, IntegrityError, NotWritableError, Options, Sto
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, Manifest, dump_manifest, parse_manifest
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
-from stored_models import OTHER_COMMIT, write_cache, write_download_metadata, write_folder
+from stored_models import OTHER_COMMIT, write_cache, write_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -372,16 +372,3 @@ def test_a_local_tier_that_is_read_only_has_its_manifests_elsewhere(model: Apart
     assert contents(model.local) == before
     flip(snapshot / SHARD, 5 * MIB)
     assert _on_a_read_only_mount(model.local, "load", REPO, *flags).returncode == IntegrityError.exit_code
-
-
-@pytest.mark.parametrize(("notes", "kind"), [(False, "manifest (recorded)"), (True, "manifest")])
-def test_what_a_manifest_says_of_its_own_source_is_not_believed(tmp_path: Path, *, notes: bool, kind: str) -> None:
-    """One that came with a folder may call itself the hub's; digests that a download left beside it bear that out."""
-    model = Model(tmp_path)
-    folder = model.recorded()
-    (beside,) = (folder / ".fastload/manifests").iterdir()
-    manifest = parse_manifest(beside.read_bytes(), path=str(beside))
-    beside.write_bytes(dump_manifest(replace(manifest, source="hub")))
-    if notes:
-        write_download_metadata(folder, OTHER_COMMIT, model.files)
-    assert fastload.load(folder).report.evidence == kind

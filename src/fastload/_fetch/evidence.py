@@ -161,10 +161,8 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
         FormatError: its manifest is malformed.
     """
     recorded = _find_recorded(stored.folder) if stored.layout is None else None
-    notes = _find_notes(stored) if recorded is not None else {}
-    if recorded is not None and not _is_outdated(recorded, notes, stored.folder):
-        weights = [file.path for file in recorded.files if file.path.endswith(".safetensors")]
-        kind = "manifest" if all(path in notes for path in weights) else RECORDED_KIND
+    if recorded is not None and not _is_outdated(recorded, stored):
+        kind = RECORDED_KIND if recorded.source == "recorded" else "manifest"
         files = {file.path: offered_file(file) for file in recorded.files}
         return Evidence(kind=kind, folder=stored.folder, files=files, is_closed=True, repair=repair)
     offer = offer_stored(stored)
@@ -201,15 +199,11 @@ def may_be_known(stored: Stored) -> bool:
     return any(os.path.isdir(os.path.join(stored.folder, notes)) for notes in (OURS, DOWNLOADS))
 
 
-def _find_notes(stored: Stored) -> dict[str, OfferedFile]:
-    """What a download into a plain folder has left of its files: their digests, as the hub gave them."""
-    files = offer_stored(stored).files if os.path.isdir(os.path.join(stored.folder, DOWNLOADS)) else ()
-    return {file.path: file for file in files if file.sha256 or file.git_sha1}
-
-
-def _is_outdated(recorded: Manifest, notes: Mapping[str, OfferedFile], folder: str) -> bool:
+def _is_outdated(recorded: Manifest, stored: Stored) -> bool:
     """True if notes of a download name other content than the manifest in the folder: one that came later."""
-    changed = next((path for path, file in notes.items() if is_another(file, recorded.find(path))), None)
+    folder = stored.folder
+    files = offer_stored(stored).files if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
+    changed = next((file.path for file in files if is_another(file, recorded.find(file.path))), None)
     if changed is not None:
         _log.warning(_OUTDATED, os.path.join(folder, changed), "the manifest beside it", folder)
     return changed is not None
