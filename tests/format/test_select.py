@@ -54,6 +54,11 @@ CHOSEN: dict[str, tuple[list[str], str | None, Selection]] = {
         ByName(("model.safetensors",)),
     ),
     "variants, none asked for": (["model.safetensors", "model.fp16.safetensors"], None, ByName(("model.safetensors",))),
+    "a number behind a shard's, which is no variant": (
+        ["model-00001-of-00002.1.safetensors"],
+        None,
+        ByName(("model-00001-of-00002.1.safetensors",)),
+    ),
     "a variant": (["model.safetensors", "model.fp16.safetensors"], "fp16", ByName(("model.fp16.safetensors",))),
     "shards and shards of a variant": ([*TWO, *TWO_FP16], None, ByName(tuple(TWO))),
     "shards of a variant": ([*TWO, *TWO_FP16], "fp16", ByName(tuple(TWO_FP16))),
