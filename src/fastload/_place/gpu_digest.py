@@ -152,10 +152,11 @@ class BlockDigester:
 
 def _find_launches(device: torch.device) -> Launches | None:
     """Those of the kernels that are brought along; None: this device does not take them, so Triton must compile."""
-    if device.type != "cuda":
+    is_current = device == torch.device("cuda")
+    if device.type != "cuda" or (is_current and not torch.cuda.is_available()):
         return None
     try:
-        ordinal = torch.cuda.current_device() if device == torch.device("cuda") else device.index
+        ordinal = torch.cuda.current_device() if is_current else device.index
         return KernelLaunch(HASH_SLABS, ordinal), KernelLaunch(HASH_BLOCKS, ordinal)
     except UnsupportedError as exc:
         _log.debug("the kernels that are brought along do not serve %s: %s", device, exc)
