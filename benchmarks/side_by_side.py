@@ -20,7 +20,8 @@ from fastload.ops.bench.files import Trial, list_files
 from fastload.ops.bench.machine import describe_machine
 from fastload.ops.bench.page_cache import PageCacheError
 from fastload.ops.bench.tables import Table, format_rows
-from fastload.ops.bench.turns import Habits, Runner
+from fastload.ops.bench.turns import Runner
+from habits import make_habits
 from targets import judge, judge_growth, write_record
 
 if TYPE_CHECKING:
@@ -112,14 +113,7 @@ def run(asked: argparse.Namespace) -> int:
     growth: list[Table] = []
     beside = os.path.dirname(asked.folder)
     with tempfile.TemporaryDirectory(dir=beside, prefix="side-by-side-") as temporary:
-        habits = Habits(
-            rounds=asked.rounds,
-            discarded=asked.discard,
-            seed=asked.seed,
-            patience_s=asked.patience,
-            may_drop_all=True,
-        )
-        runner = Runner(temporary, habits)
+        runner = Runner(temporary, make_habits(asked))
         for part in asked.parts:
             if part == "growth":
                 growth = run_growth(runner, asked.only or ["fastload-auto"])

@@ -21,7 +21,8 @@ from fastload.ops.bench.files import Trial, list_files
 from fastload.ops.bench.machine import describe_machine
 from fastload.ops.bench.page_cache import PageCacheError
 from fastload.ops.bench.tables import Table
-from fastload.ops.bench.turns import Habits, Runner
+from fastload.ops.bench.turns import Runner
+from habits import make_habits
 from targets import judge_proof, write_record
 
 OFF = {"off": "fastload-auto-off", "off-mmap": "fastload-mmap-off"}
@@ -106,14 +107,7 @@ def run(asked: argparse.Namespace) -> int:
     print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory(dir=os.path.dirname(asked.folder), prefix="verify-cost-") as temporary:
-        habits = Habits(
-            rounds=asked.rounds,
-            discarded=asked.discard,
-            seed=asked.seed,
-            patience_s=asked.patience,
-            may_drop_all=True,
-        )
-        runner = Runner(temporary, habits)
+        runner = Runner(temporary, make_habits(asked))
         stores = make_stores(Path(asked.folder), Path(temporary))
         trials = {row: Trial(list_files(folder)) for row, folder in stores.items()}
         for part in asked.parts:

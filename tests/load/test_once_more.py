@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.verify import Verification
     from fastload._load.request import Request
+    from fastload.options import Settings
 
 SHARD = "model-00001-of-00002.safetensors"
 
@@ -134,3 +136,33 @@ def test_the_memory_of_the_first_try_is_given_back_before_the_second(
     assert_same(load(model, model.options)[0], model.tensors)
     assert made
     assert held == [0, 0]
+
+
+def test_a_damaged_path_is_not_read_a_third_time_because_it_lies_on_a_mount(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    with pytest.raises(IntegrityError, match="sha256"):
+        fastload.load(folder, options=model.options)
+    assert "once more" not in caplog.text
+
+
+def test_the_second_try_has_the_time_that_is_left(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    given: list[float | None] = []
+    without = once_more._without
+
+    def noting(request: Request, found: Verification) -> Settings | None:
+        settings = without(request, found)
+        given.append(None if settings is None else settings.deadline)
+        return settings
+
+    monkeypatch.setattr(once_more, "_without", noting)
+    monkeypatch.setattr(once_more, "_is_mended", lambda _: False)
+    tensors, _ = load(model, replace(model.options, deadline=60.0))
+    assert_same(tensors, model.tensors)
+    assert given[0] is not None
+    assert 0 < given[0] < 60.0

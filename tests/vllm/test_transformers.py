@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, modeling_utils, pipeline
 
 import fastload
-from fastload.integrations.transformers import from_pretrained, patched
+from fastload.integrations.transformers import _reading, _Use, from_pretrained, patched
 from stored_models import COMMIT, write_cache
 from tiny_models import PROMPTS, make_llama, make_mixtral
 
@@ -146,3 +146,12 @@ def test_weights_that_do_not_come_through_fastload_are_warned_of(
     caplog.clear()
     from_pretrained(AutoModelForCausalLM, llama, dtype="auto")
     assert "no weights" not in caplog.text
+
+
+def test_what_is_opened_past_fastload_does_not_count_as_proven(llama: Path) -> None:
+    use = _Use(str(llama), None)
+    with _reading(use):
+        modeling_utils.safe_open(min(llama.glob("*.safetensors")), framework="np", device="cpu")
+        assert use.opened == 0
+        modeling_utils.safe_open(min(llama.glob("*.safetensors")), framework="pt", device="cpu")
+        assert use.opened == 1

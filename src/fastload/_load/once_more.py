@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
-_LOCAL = "local"
+_LOCAL, _PATH = "local", "path"
 
 Result = TypeVar("Result")
 
@@ -71,7 +71,7 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
             return _Cure(request, wrong.format("was wrong on the local tier") + ", and came again from another")
     except FastloadError as exc:
         raise error from exc
-    settings = _without(request.settings, found)
+    settings = _without(request, found)
     if settings is None:
         raise error
     said = wrong.format(f"is wrong on {escaped(found.tier)}") + ", so that others were asked"
@@ -89,9 +89,12 @@ def _is_mended(found: Verification) -> bool:
     return all(finding.repaired for finding in found.findings)
 
 
-def _without(settings: Settings, found: Verification) -> Settings | None:
-    """``settings`` that leave out the tier that has it wrong; None: it is on none of them, but at a path."""
+def _without(request: Request, found: Verification) -> Settings | None:
+    """Settings that leave out the tier that has it wrong, for the time that is left; None: a path is on no tier."""
+    settings = replace(request.settings, deadline=request.deadline.left_s)
+    if found.tier == _PATH:
+        return None
     if found.tier == _LOCAL:
         return replace(settings, tiers=tuple(tier for tier in settings.tiers if tier != _LOCAL))
     others = tuple(root for root in settings.shared if os.path.commonpath((root, found.path)) != root)
-    return None if others == settings.shared else replace(settings, shared=others)
+    return replace(settings, shared=others)

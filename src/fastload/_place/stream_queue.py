@@ -3,8 +3,8 @@
 torch's own copies were rejected: slices, guards and a current stream to set and reset cost a quarter of a millisecond
 of Python for each extent, while a PCIe 5 link takes 8 MiB in 0.15. And each of them gives up the GIL, for which sixteen
 readers stand in line: beside an H200 a bare loop of reads and copies came to 42 GB/s of the link's 55 with torch's
-copies, and to 50 with these. They keep the GIL: they only queue, which takes the driver microseconds. Not so from or to
-host memory that is not pinned, which waits: that gives it up.
+copies, and in another run to 50 with these. They keep the GIL: they only queue, which takes the driver microseconds.
+Not so from or to host memory that is not pinned, which waits: that gives it up.
 """
 
 from __future__ import annotations

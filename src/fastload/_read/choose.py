@@ -59,7 +59,10 @@ def choose_reader(file: File, wanted: str) -> Choice:
 
 
 def memory_depth() -> int:
-    """Threads that copy from memory to memory. Beside an H200 eight bring 25 GB/s of its 55, twelve 36, sixteen 42."""
+    """Threads that copy from memory to memory.
+
+    In a bare loop beside an H200 eight brought 25 GB/s, twelve 36, sixteen 42.
+    """
     return min(max(_cpu_count(), _MEMORY_DEPTHS[0]), _MEMORY_DEPTHS[-1])
 
 

@@ -81,8 +81,8 @@ def direct_alignment(descriptor: int) -> int:
 def cached_fraction(descriptor: int, size: int) -> float:
     """How much of the file is in the page cache, 0 … 1; of a large one by samples all over it.
 
-    To count all pages of 48 GB takes half a second, half as long as it takes to load them. ``mincore`` was rejected: to
-    a user who does not own the file it says that all of it is.
+    To count the pages of 8 GB took 35 ms beside an H200, a tenth of the whole load. ``mincore`` was rejected: to a user
+    who does not own the file it says that all of it is.
     """
     if not size:
         return 1.0

@@ -118,11 +118,10 @@ class _Patch:
         """As ``safetensors.safe_open``, by the options of whoever wants what lies there."""
         with self._lock:
             own, use = self._own, self._find(os.path.abspath(filename))
-            if use is not None:
+            if own is not None and use is not None and framework == "pt" and str(device) == "cpu":
                 use.opened += 1
-        if own is None or use is None or framework != "pt" or str(device) != "cpu":
-            return (own or safetensors_open())(filename, framework=framework, device=device, **keywords)
-        return Shard(str(filename), use.options)
+                return Shard(str(filename), use.options)
+        return (own or safetensors_open())(filename, framework=framework, device=device, **keywords)
 
     def _find(self, path: str) -> _Use | None:
         """The one with the nearest folder, and of several the last."""
