@@ -13,9 +13,9 @@ from torch import nn
 
 import fastload
 from fastload import IntegrityError, Options
+from fastload._address_space import map_private
 from fastload._load import once_more
 from fastload._place import memory
-from fastload._read.address_space import map_private
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip

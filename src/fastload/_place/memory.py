@@ -13,7 +13,7 @@ import mmap
 import os
 import weakref
 
-from fastload._read.address_space import map_private
+from fastload._address_space import map_private
 
 _HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING
 
-from fastload._read.address_space import map_private
+from fastload._address_space import map_private
 from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:

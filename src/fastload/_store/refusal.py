@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fastload._read.address_space import address_space_refusal
+from fastload._address_space import address_space_refusal
 from fastload._store.filesystem import is_no_space, translate_write
 from fastload.errors import StoreError
 

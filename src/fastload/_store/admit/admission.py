@@ -20,8 +20,8 @@ from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
+from fastload._address_space import map_private
 from fastload._clock import Busy
-from fastload._read.address_space import map_private
 from fastload._read.pool import ReaderPool
 from fastload._thread import start_thread
 from fastload._verify.digest import BLOCK_BYTES
