@@ -35,6 +35,11 @@ def test_some_of_the_calls() -> None:
         fail_calls(place, calls, every=37).check()
 
 
+def test_nothing_can_be_opened_or_listed() -> None:
+    with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
+        fail_calls(place, ("openat", "getdents64"), every=131).check()
+
+
 def test_no_descriptor_is_left_to_open() -> None:
     """From the 59th opening on: when what was staged is forgotten."""
     with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
