@@ -17,10 +17,13 @@ from hypothesis.stateful import run_state_machine_as_test
 
 import bounded
 import disk
+import fuse_mount
 import leaks
 import memory_group
+import mounted
 import network
 import preload
+import refused_load
 import roots
 import short
 from arena import SOURCES, arena, in_memory
@@ -48,6 +51,9 @@ _LOADS = 200
 _INPUTS = 2000
 _ANSWERS = 30
 _SEQUENCES = 2000
+_MOUNTS = 90
+_EVERY_LOAD = 11
+"""Of the cases of a load from each place, of which there are thousands."""
 _EVERY = {"newfstatat": 23, "openat": 7, "getdents64": 3}
 """Of calls that are made hundreds of times, each so-manieth case."""
 
@@ -124,6 +130,19 @@ def _refused(_share: float) -> Iterator[Row]:
         yield from (fail_calls(place, (call,), every=_EVERY.get(call, 1)) for call in ERRORS)
 
 
+def _refused_loads(_share: float) -> Iterator[Row]:
+    with Worker((*TORCH, *refused_load.IMPORTED)) as worker:
+        yield from (refused_load.fail_loads(worker, place, every=_EVERY_LOAD) for place in refused_load.PLACES)
+
+
+def _mounted(share: float) -> Iterator[Row]:
+    if reason := fuse_mount.why_none():
+        yield Row(f"a mount of one's own: not run here: {reason}")
+        return
+    with Worker((*TORCH, *mounted.IMPORTED)) as worker, in_memory() as folder:
+        yield mounted.break_mounts(worker, folder, int(_MOUNTS * share))
+
+
 def _changed(share: float) -> Iterator[Row]:
     with Worker(TORCH) as worker, in_memory() as folder:
         yield change_under_loads(worker, folder, int(_LOADS * share))
@@ -163,6 +182,8 @@ _PARTS = (
     _killed,
     _powerless,
     _refused,
+    _refused_loads,
+    _mounted,
     _halved,
     _networked,
     _crowded,
