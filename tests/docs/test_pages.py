@@ -196,3 +196,10 @@ def test_no_command_hides_in_an_indented_block(page: str) -> None:
     command = re.compile(r"    (pip|python|vllm|curl|kubectl|import|with|export)\b")
     indented = [line for before, line in pairwise(lines) if not before and command.match(line)]
     assert not indented
+
+
+def test_the_wheel_that_pages_name_is_the_one_that_is_built() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wheel = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
+    for page in ("README.md", "docs/index.md", "docs/install.md"):
+        assert set(re.findall(r"[\w.-]+\.whl", (CHECKOUT / page).read_text())) == {wheel}
