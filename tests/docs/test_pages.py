@@ -222,3 +222,12 @@ def test_what_the_site_makes_of_code(html: str, shown: str) -> None:
     hook = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(hook)
     assert hook.on_page_content(html) == shown
+
+
+_COLUMNS = 82
+"""What fits beside the site's navigation on a screen of 1280 pixels; longer lines are cut until one scrolls."""
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.page.startswith("docs/")], ids=_named)
+def test_a_block_fits_beside_the_navigation(block: Block) -> None:
+    assert max(map(len, block.text.splitlines())) <= _COLUMNS
