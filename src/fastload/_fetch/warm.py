@@ -31,6 +31,7 @@ from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.filesystem import new_id
 from fastload._store.hub.client import ClientOffer
 from fastload._store.hub.tier import HubOffer
+from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.ref import Candidate, Name, name_of
 from fastload._store.root import Stored, read_commit
@@ -207,6 +208,8 @@ class _Warming:
                 continue
             learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
             self._report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
+            if self._request.is_listed and brought.is_new and device == "local":
+                mark_listed(self._layout, brought.commit)
             return brought.commit
         raise failure or self._nobody()
 

@@ -46,6 +46,8 @@ class Way:
     evidence_reason: str
     past: tuple[PastLoad, ...] = ()
     """The last loads of it, where they are kept."""
+    past_reason: str = ""
+    """Why none are kept."""
 
 
 def find_way(model: str, settings: Settings, silent: Container[str]) -> Way:
@@ -116,6 +118,7 @@ def _way_of_stored(model: str, stored: Stored, tier_reason: str, settings: Setti
         evidence=evidence.kind,
         evidence_reason=_explain(evidence),
         past=_find_past(stored),
+        past_reason=_explain_none_kept(stored),
     )
 
 
@@ -123,6 +126,15 @@ def _find_past(stored: Stored) -> tuple[PastLoad, ...]:
     if stored.layout is None or stored.commit is None:
         return ()
     return parse_past(read_reports(stored.layout, stored.commit))
+
+
+def _explain_none_kept(stored: Stored) -> str:
+    """Why a load from here leaves no report that the next one could be compared with; empty: it does."""
+    if stored.tier != "local" or stored.layout is None:
+        return "reports are kept on the local tier alone"
+    if not os.access(stored.layout.ours(), os.W_OK):
+        return f"{escaped(stored.layout.ours())} cannot be written here"
+    return ""
 
 
 def _describe_readers(path: str, settings: Settings) -> tuple[str, str]:
