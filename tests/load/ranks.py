@@ -315,6 +315,52 @@ def fill_module_with_a_mesh_of_two(rank: int, path: str, shape: tuple[int, ...])
     return fingerprints({"weight": _whole(module.weight)})
 
 
+def fill_dealt_in_turns(rank: int, path: str, whole: Mapping[str, torch.Tensor], turns: int) -> tuple[bool, int]:
+    """Strided over one dimension of the mesh, plain over the other; whether all is as torch itself deals it out."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    from torch.distributed.tensor.placement_types import _StridedShard
+
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2))
+    module = torch.nn.Module()
+    expected = {}
+    for number, (name, tensor) in enumerate(whole.items()):
+        dim = number % 2
+        placements = [_StridedShard(dim, split_factor=turns), Replicate() if number == 2 else Shard(dim)]
+        # Without a source: torch scatters only what divides evenly.
+        expected[name] = distribute_tensor(tensor, mesh, placements, src_data_rank=None).to_local()
+        empty = distribute_tensor(torch.zeros_like(tensor), mesh, placements, src_data_rank=None)
+        module.register_parameter(name, torch.nn.Parameter(empty, requires_grad=False))
+    report = fastload.load_into(module, path, group=dist.group.WORLD)
+    found = {name: _local(parameter) for name, parameter in module.named_parameters()}
+    return fingerprints(found) == fingerprints(expected), report.group.ranks[0].bytes_received if report.group else 0
+
+
+def fill_fsdp_over_tensor_parallel(
+    rank: int, path: str, whole: torch.Tensor, parallel: int
+) -> tuple[dict[str, str], dict[str, str], int]:
+    """A linear layer by rows over ``parallel`` ranks, and by FSDP over the rest; what is in it, and should be."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size() // parallel, parallel), mesh_dim_names=("data", "tensor"))
+    module = torch.nn.Linear(whole.shape[1], whole.shape[0], bias=False, dtype=whole.dtype)
+    parallelize_module(module, mesh["tensor"], ColwiseParallel())
+    fully_shard(module, mesh=mesh["data"])
+    fastload.load_into(module, path, group=dist.group.WORLD)
+    expected = whole
+    for parts, number in ((parallel, rank % parallel), (dist.get_world_size() // parallel, rank // parallel)):
+        chunks = expected.chunk(parts)
+        expected = chunks[number] if number < len(chunks) else expected[:0]
+    return fingerprints({"weight": _local(module.weight)}), fingerprints({"weight": expected}), len(expected)
+
+
+def _local(parameter: Any) -> torch.Tensor:
+    local: torch.Tensor = parameter.to_local()
+    return local
+
+
 def _whole(parameter: Any) -> torch.Tensor:
     whole: torch.Tensor = parameter.full_tensor()
     return whole

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastload._plan.division import Member, choose_pools, grow_tree, own_by_files, own_by_stripes
 from fastload._plan.extent import Extent, build_extents
-from fastload._plan.ranges import clip, count_bytes, unite
+from fastload._plan.ranges import clip, count, pick, unite
 from fastload._plan.share import Division, share_of
 from fastload._verify.digest import BLOCK_BYTES
 
@@ -46,9 +46,16 @@ def test_ranges_are_sets_of_bytes(some: list[tuple[int, int]], others: list[tupl
         byte for begin, end in [*some, *others] for byte in range(begin, end)
     }
     assert all(before[1] < after[0] for before, after in pairwise(united))
-    assert count_bytes(clip(united, 100, 900)) == len(
+    assert count(clip(united, 100, 900)) == len(
         {byte for begin, end in united for byte in range(begin, end)} & set(range(100, 900))
     )
+
+
+@given(spreads, spreads)
+def test_what_is_picked_is_counted_over_all_ranges(some: list[tuple[int, int]], at: list[tuple[int, int]]) -> None:
+    every = [byte for begin, end in unite(some) for byte in range(begin, end)]
+    picked = [byte for begin, end in unite(at) for byte in every[begin:end]]
+    assert [byte for begin, end in pick(unite(some), at) for byte in range(begin, end)] == picked
 
 
 @given(sizes, st.integers(1, 5), st.integers(1, 8 * BLOCK_BYTES))

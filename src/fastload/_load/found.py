@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.request import Request
-    from fastload._plan.ranges import Range, Spread
+    from fastload._plan.ranges import Range, Ranges, Spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,8 @@ class Found:
         return [self.parts.shape(info) for info in self.infos]
 
     @property
-    def cuts(self) -> dict[str, tuple[slice, ...]]:
-        """What stays, by name, of tensors that are read as a whole."""
+    def cuts(self) -> dict[str, tuple[Ranges, ...]]:
+        """What stays, by name, in each dimension of tensors of which more is brought."""
         return self.parts.further(self.infos)
 
     @property
@@ -60,8 +60,7 @@ class Found:
         ranges: list[list[Range]] = [[] for _ in self.fetched.checkpoint.shards]
         for shard, info in self.fetched.checkpoint.tensors():
             if self.wanted(info.name):
-                part = self.parts.narrow(info)
-                ranges[shard].append((part.begin, part.end))
+                ranges[shard] += self.parts.ranges(info)
         return tuple(map(unite, ranges))
 
 
