@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 import fastload
+from fastload._budget import Headroom
 from fastload._load.group.attending import attending
 from fastload.options import Options
 from models import MIB
@@ -144,6 +145,16 @@ def load_without_memory(rank: int, path: str, victim: int) -> None:
         load(rank, path)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, unlimited)
+
+
+def load_with_memory(rank: int, path: str, available_bytes: int, keeper: int | None) -> dict[str, str]:
+    """On a machine with so much memory; only ``keeper`` keeps anything, if that is said."""
+    headroom = Headroom("the machine's RAM", available_bytes, "RAM")
+    shard = None if keeper in {None, rank} else _keep_nothing
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("target", "prepare", "engine"):
+            patch.setattr(f"fastload._load.{module}.host_headroom", lambda: headroom)
+        return load(rank, path, options=SMALL_WINDOW, shard=shard)[0]
 
 
 def want_slowly(name: str) -> bool:

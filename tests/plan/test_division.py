@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._plan.division import Member, choose_pools, grow_tree, own_by_files, own_by_stripes
+from fastload._plan.division import Member, choose_pools, find_sources, grow_tree, own_by_files, own_by_stripes
 from fastload._plan.extent import Extent, build_extents
 from fastload._plan.ranges import clip, count, pick, unite
 from fastload._plan.share import Division, share_of
@@ -135,6 +135,15 @@ def test_what_is_sent_arrives_and_everybody_gets_what_he_keeps(
         has = {number for numbers in share.arrivals.values() for number in numbers} | set(share.own)
         assert share.kept <= has
         assert set(share.parcels) <= has
+    assert all(share.arrivals.keys() <= find_sources(pool, rank) for rank, share in shares.items())
+
+
+def test_of_many_nodes_few_ranks_send_to_one() -> None:
+    """Its own machine's, and where that reads nothing, as many more as the one before it has in turn."""
+    pool = members(8, 8, 8, reading={0})
+    assert find_sources(pool, 3) == {*range(8)} - {3}
+    assert find_sources(pool, 11) == {*range(8, 16)} - {11} | {3}
+    assert find_sources(pool, 19) == {*range(16, 24)} - {19} | {11}
 
 
 def test_the_first_tensors_are_read_by_all_at_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from fastload._load.found import Found
     from fastload._load.request import Request
     from fastload._load.stream import Stream
     from fastload._load.target import Target
@@ -77,15 +78,15 @@ def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Re
         wanted = found.only(own)
         maps = request.settings.reader == "mmap"
         destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
-        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request), cast=None)
+        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request, found), cast=None)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
 
 
-def _window_bytes(request: Request) -> int:
-    return cut_window(request.settings.staging_bytes, host_headroom())
+def _window_bytes(request: Request, found: Found) -> int:
+    return cut_window(request.settings.staging_bytes, host_headroom().part_of(found.ranks_here))
 
 
 def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
@@ -101,7 +102,7 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
         cut, above = bool(found.cuts), request.host_above_bytes
-        keeping = Keeping(keeps_all, _window_bytes(request), cast, is_cut=cut, host_above_bytes=above)
+        keeping = Keeping(keeps_all, _window_bytes(request, found), cast, is_cut=cut, host_above_bytes=above)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)
@@ -109,10 +110,11 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
 
 @contextmanager
 def _pinning(device: torch.device, request: Request) -> Iterator[PinnedRing | None]:
-    """See :func:`~fastload._load.target.pinning_early`."""
-    with ExitStack() as undo:
-        with attending(request.group, request.deadline):
-            ring = undo.enter_context(pinning_early(device, request.settings.staging_bytes))
+    """See :func:`~fastload._load.target.pinning_early`. What slots a group needs is not known before it has met."""
+    if request.group is not None:
+        yield None
+        return
+    with pinning_early(device, request.settings.staging_bytes) as ring:
         yield ring
 
 

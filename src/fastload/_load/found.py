@@ -45,6 +45,11 @@ class Found:
         return replace(wanted, party=self.party)
 
     @property
+    def ranks_here(self) -> int:
+        """How many load it on this machine, each into memory of its own."""
+        return 1 if self.party is None else len(self.party.ranks_here)
+
+    @property
     def shaped(self) -> list[TensorInfo]:
         """The wanted tensors in the shapes in which they are handed out."""
         return [self.parts.shape(info) for info in self.infos]

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Self
 from fastload._group.communicator import Communicator
 from fastload._load.group.agree import check_content, check_terms, digest_of, terms_of
 from fastload._load.group.attending import patience_s
-from fastload._load.group.dividing import Common, Wish, find_common
+from fastload._load.group.dividing import Common, Wish, find_pool
 from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
-from fastload._plan.division import Member
+from fastload._load.group.room import check_rooms, claims_of
+from fastload._plan.division import Member, find_sources
 from fastload._plan.share import Share, share_of
 from fastload.errors import IntegrityError, UnsupportedError
 from fastload.report import GroupReport, RankReport
@@ -19,6 +20,7 @@ from fastload.report import GroupReport, RankReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fastload._budget import Room
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._group.meeting import Seat
@@ -92,6 +94,22 @@ class Party:
         """True if this machine has the model."""
         return self._reads[self.rank]
 
+    @property
+    def ranks_here(self) -> list[int]:
+        """Those of this machine."""
+        nodes = self.communicator.nodes
+        return [rank for rank, node in enumerate(nodes) if node == nodes[self.rank]]
+
+    @property
+    def sources(self) -> frozenset[int]:
+        """The ranks that this one may get something from, each of which it needs a lane for."""
+        return find_sources(self._pool, self.rank)
+
+    @property
+    def _pool(self) -> Sequence[Member]:
+        members = [Member(rank, node, self._reads[rank]) for rank, node in enumerate(self.communicator.nodes)]
+        return find_pool(members, self.rank)
+
     def fetch(self, verb: str, device: str, weighed: Weighed) -> Fetched:
         """The same checkpoint on all ranks, if they are about to do the same with it.
 
@@ -116,8 +134,13 @@ class Party:
     def share_wishes(self, wish: Wish) -> Common:
         """Tell the others what this rank wants; what those that it loads with have in common."""
         wishes = self.communicator.gather(wish)
-        members = [Member(rank, node, self._reads[rank]) for rank, node in enumerate(self.communicator.nodes)]
-        return find_common(members, wishes, self.rank)
+        pool = self._pool
+        return Common(pool, {member.rank: wishes[member.rank] for member in pool})
+
+    def check_rooms(self, rooms: Sequence[Room]) -> None:
+        """Raise ``MemoryBudgetError`` where what the ranks of this machine take together is more than there is."""
+        claims = self.communicator.gather(claims_of(rooms))
+        check_rooms(rooms, [claims[rank] for rank in self.ranks_here])
 
     def take_share(self, common: Common, plan: Plan) -> Share:
         """What this rank has to do of ``plan``."""
