@@ -157,6 +157,14 @@ def load_with_memory(rank: int, path: str, available_bytes: int, keeper: int | N
         return load(rank, path, options=SMALL_WINDOW, shard=shard)[0]
 
 
+def load_with_other_code(rank: int, path: str, victim: int, place: str, value: object) -> None:
+    """As if another version of fastload were there on one rank."""
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == victim:
+            patch.setattr(place, value)
+        load(rank, path)
+
+
 def want_slowly(name: str) -> bool:
     """A predicate that thinks for longer than others have time."""
     time.sleep(0.3)

@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from fastload._group.communicator import Communicator
-from fastload._load.group.agree import check_content, check_terms, digest_of, terms_of
+from fastload._load.group.agree import (
+    check_content,
+    check_plans,
+    check_terms,
+    digest_of,
+    digest_of_plan,
+    terms_of,
+)
 from fastload._load.group.attending import patience_s
 from fastload._load.group.dividing import Common, Wish, find_pool
 from fastload._load.group.exchange import Exchange
@@ -143,8 +150,15 @@ class Party:
         check_rooms(rooms, [claims[rank] for rank in self.ranks_here])
 
     def take_share(self, common: Common, plan: Plan) -> Share:
-        """What this rank has to do of ``plan``."""
-        return share_of(common.divide(plan), self.rank)
+        """What this rank has to do of ``plan``.
+
+        Raises:
+            GroupError: the others have another plan.
+        """
+        division = common.divide(plan)
+        digests = self.communicator.gather(digest_of_plan(division))
+        check_plans({rank: digests[rank] for rank in common.wishes})
+        return share_of(division, self.rank)
 
     def open_exchange(self, share: Share, passing: Placer, tee: Tee) -> Exchange:
         """The way of extents to and from the others."""
