@@ -90,6 +90,24 @@ def interrupt_before_meeting(rank: int, path: str, victim: int, late: int, after
     come_late(rank, path, late, after_s)
 
 
+class Falling:
+    """A path at whose first look, which is after the call and before the load, the process gets a signal."""
+
+    def __init__(self, path: str, number: int) -> None:
+        self._path = path
+        self._number = number
+
+    def __fspath__(self) -> str:
+        time.sleep(1.0)
+        os.kill(os.getpid(), self._number)
+        return self._path
+
+
+def fall_on_the_way(rank: int, path: str, victim: int, number: int) -> None:
+    """One rank is killed or stopped before it is known what it wants to load."""
+    fastload.load(Falling(path, number) if rank == victim else path, group=dist.group.WORLD)
+
+
 def come_late_and_wrong(rank: int, path: str, wrong: int, late: int, after_s: float) -> None:
     """One has a wrong keyword; another is late."""
     if rank == wrong:

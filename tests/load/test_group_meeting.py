@@ -60,6 +60,16 @@ def test_one_that_is_stopped_while_it_waits_is_noticed_soon(crew: Crew, model: s
     assert "rank 1 has given no sign of life" in group_error(crew, LATE, 9.0)
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_one_that_falls_on_its_way_is_noticed_soon(crew: Crew, model: str, victim: int, number: signal.Signals) -> None:
+    """After it has called, before it has looked for the model."""
+    crew.begin(ranks.fall_on_the_way, model, victim, number)
+    for rank in {0, 1, 2} - {victim}:
+        how = "ended without a word" if number == signal.SIGKILL else "has given no sign of life"
+        assert f"rank {victim} {how}" in group_error(crew, rank, 10.0)
+
+
 def test_the_end_of_rank_0_is_noticed_by_those_that_wait_with_it(crew: Crew, model: str) -> None:
     """And whoever comes later finds no store."""
     crew.begin(ranks.come_late, model, LATE, LATE_S)

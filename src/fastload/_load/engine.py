@@ -12,7 +12,6 @@ from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
 from fastload._load.found import Call, check_cast, finding
-from fastload._load.group.attending import attending
 from fastload._load.into import choose_module_target, fill
 from fastload._load.once_more import once_more
 from fastload._load.prepare import prepare
@@ -66,11 +65,11 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
 
 def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     clock = Clock()
-    with attending(request.group, request.deadline):
-        dtype = None if request.dtype is None else parse_cast(request.dtype)
-        own = parameters.own_tensors(module)
-        device = parameters.main_device(own.values())
-        call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
+    _hold_to_deadline(request)
+    dtype = None if request.dtype is None else parse_cast(request.dtype)
+    own = parameters.own_tensors(module)
+    device = parameters.main_device(own.values())
+    call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
     with _pinning(device, request) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
         if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
@@ -91,9 +90,9 @@ def _window_bytes(request: Request, found: Found) -> int:
 
 def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     clock = Clock()
-    with attending(request.group, request.deadline):
-        parsed = parse_device(device)
-        cast = None if request.dtype is None else parse_cast(request.dtype)
+    _hold_to_deadline(request)
+    parsed = parse_device(device)
+    cast = None if request.dtype is None else parse_cast(request.dtype)
     keeps_all = verb == "load"
     call = Call(verb, parsed.type, partial(choose_digests, parsed))  # while headers are read, its kernels are compiled
     with _pinning(parsed, request) as ring, finding(request, clock, call) as found:
@@ -106,6 +105,11 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)
+
+
+def _hold_to_deadline(request: Request) -> None:
+    if request.group is not None:
+        request.group.shorten(request.deadline.left_s)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import fetch
 from fastload._fetch.config import is_quantised
-from fastload._group.process_group import find_position, find_seat
+from fastload._group.process_group import find_position
 from fastload._load.group.party import Party
 from fastload._load.request import choose_tensors
 from fastload._load.shard import EVERYTHING, Parts, choose_parts, merge_shard
@@ -92,7 +92,7 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         GroupError: another rank failed, or wants something else.
     """
     with ExitStack() as undo:
-        party = None if request.group is None else undo.enter_context(Party(find_seat(request.group), request))
+        party = None if request.group is None else undo.enter_context(Party(request.group, request))
         if party is None:
             fetched = fetch(request.source, request.settings, request.deadline, call.weighed)
         else:
@@ -104,7 +104,8 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
             party.check_content(fetched, found.infos)
         for info in found.infos:
             torch_layout(info)
-        parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, find_position(request.group))
+        position = find_position(None if request.group is None else request.group.seat)
+        parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, position)
         wanted = found.wanted
         yield replace(_want(fetched, lambda name: wanted(name) and parts.keeps(name), parts), party=party)
         undo.pop_all()

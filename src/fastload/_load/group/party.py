@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from fastload._group.communicator import Communicator
 from fastload._load.group.agree import (
     check_content,
     check_plans,
@@ -14,7 +13,6 @@ from fastload._load.group.agree import (
     digest_of_plan,
     terms_of,
 )
-from fastload._load.group.attending import patience_s
 from fastload._load.group.dividing import Common, Wish, find_pool
 from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from fastload._budget import Room
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
-    from fastload._group.meeting import Seat
+    from fastload._group.attendance import Attendance
     from fastload._load.group.exchange import Tee
     from fastload._load.group.fetching import Weighed
     from fastload._load.proving import Proving
@@ -67,7 +65,7 @@ class ProvenTogether:
 class Party:
     """Holds the connections of one load; see :class:`~fastload._group.communicator.Communicator`."""
 
-    def __init__(self, seat: Seat, request: Request) -> None:
+    def __init__(self, attendance: Attendance, request: Request) -> None:
         """Waits for the other ranks.
 
         Raises:
@@ -75,7 +73,7 @@ class Party:
         """
         self._request = request
         self._reads: dict[int, bool] = {}
-        self.communicator = Communicator(seat, patience_s=patience_s(request.deadline), deadline=request.deadline)
+        self.communicator = attendance.take(request.deadline)
 
     def __enter__(self) -> Self:
         return self
