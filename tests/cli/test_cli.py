@@ -193,7 +193,7 @@ _AS_A_SHELL_STARTS_IT = "import signal; signal.signal(signal.SIGINT, signal.defa
 """Under nohup Ctrl-C is ignored, and children inherit that."""
 
 
-@pytest.mark.parametrize("imported", ["fastload.cli.entry", "fastload.errors", "fastload.cli.warm"])
+@pytest.mark.parametrize("imported", ["fastload.cli.entry", "fastload.errors", "fastload.cli.load"])
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_first_moments_is_told_as_any_other(
     number: signal.Signals, exit_code: int, imported: str
@@ -397,3 +397,14 @@ def test_what_a_kubelet_keeps_of_a_reason_is_whole(tmp_path: Path, monkeypatch: 
     assert kept["error"]["path"] == "/models/x"
     assert bool(kept["error"].get("left_out")) == (count > 0)
     assert not count or len(kept["error"]["findings"]) < count
+
+
+def test_a_verb_brings_in_what_it_needs_and_no_other(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from fastload.cli import main
+main(["resolve", {str(tmp_path)!r}])
+print([name for name in ("fastload.cli.resolve", "fastload.cli.bench", "fastload.ops") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['fastload.cli.resolve']"
