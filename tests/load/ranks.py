@@ -103,9 +103,12 @@ class Falling:
         return self._path
 
 
-def fall_on_the_way(rank: int, path: str, victim: int, number: int) -> None:
-    """One rank is killed or stopped before it is known what it wants to load."""
-    fastload.load(Falling(path, number) if rank == victim else path, group=dist.group.WORLD)
+def fall(rank: int, path: str, victim: int | None, number: int, late: int, after_s: float) -> None:
+    """One rank gets a signal when it has called, and before it is known what it wants to load; another one is late."""
+    if rank == victim:
+        fastload.load(Falling(path, number), group=dist.group.WORLD)
+    else:
+        come_late(rank, path, late, after_s)
 
 
 def come_late_and_wrong(rank: int, path: str, wrong: int, late: int, after_s: float) -> None:
