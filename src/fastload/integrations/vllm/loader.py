@@ -22,6 +22,7 @@ from vllm.platforms import current_platform
 from fastload._fetch.fetched import Source
 from fastload._load import engine
 from fastload._load.api import inspect
+from fastload._load.group.attending import attending
 from fastload._load.request import Request
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
@@ -120,16 +121,17 @@ class FastloadLoader(DefaultModelLoader):
         wanted = wanted_tensors(self, source, inspection)
         for part in [wanted] if company.group is not None else stagger(rank, inspection, wanted):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
-            request = Request(
-                place,
-                part,
-                None,
-                progress,
-                room.settings,
-                group=company.group,
-                host_above_bytes=room.host_above_bytes,
-            )
-            opened = engine.stream(request, device)
+            with attending(company.group) as attendance:
+                request = Request(
+                    place,
+                    part,
+                    None,
+                    progress,
+                    room.settings,
+                    group=attendance,
+                    host_above_bytes=room.host_above_bytes,
+                )
+                opened = engine.stream(request, device)
             self._streams.append(opened)
             for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
                 yield tensor
