@@ -60,6 +60,16 @@ def test_once_another_rank_has_kept_it_the_name_leads_there(tmp_path: Path, opti
     assert _find(path, options, {path: REPO}) == Model(REPO)
 
 
+def test_without_mistrals_own_files_a_name_does_not_stand_for_the_path(tmp_path: Path, options: Options) -> None:
+    """From which the config was taken, which is Mistral's too; ``warm`` brings one of the two copies of the weights."""
+    files = {**model_files(), "consolidated.safetensors": model_files()["model-00001-of-00002.safetensors"]}
+    path = str(write_cache(tmp_path / "shared", REPO, COMMIT, files))
+    assert _find(path, options, {path: REPO}) == Model(REPO)
+    brought = fastload.warm(REPO, options=options)
+    assert not Path(brought.path, "consolidated.safetensors").exists()
+    assert _find(path, options, {path: REPO}) == Model(Path(path))
+
+
 def test_a_name_that_means_something_else_by_now_is_not_taken_for_the_path(tmp_path: Path, options: Options) -> None:
     """The config came from the path, and weights of another commit do not belong to it."""
     path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files()))

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from engines import digests, engine, generate, outcome
 from tiny_models import make_llama
@@ -27,6 +28,16 @@ def test_other_weights_are_other_parameters_and_tokens(engines: Engines, llama: 
     expected, other = engines.expected(str(llama)), outcome(str(make_llama(tmp_path / "other", seed=1)))
     assert other.digests != expected.digests
     assert other.tokens != expected.tokens
+
+
+def test_mistrals_own_file_goes_before_the_others(engines: Engines, llama: Path, tmp_path: Path) -> None:
+    other = make_llama(tmp_path / "other", seed=1)
+    shards = [load_file(path) for path in other.glob("*.safetensors")]
+    both = shutil.copytree(llama, tmp_path / "both")
+    save_file({name: tensor for shard in shards for name, tensor in shard.items()}, both / "consolidated.safetensors")
+    ours = outcome(str(both))
+    assert ours == outcome(str(both), "auto")
+    assert ours == engines.expected(str(other))
 
 
 def test_a_reload_takes_the_other_models_weights(engines: Engines, llama: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class _Call:
 
     def part(self, folder: str) -> Part:
         """What is read of a snapshot in ``folder``."""
-        return Part(os.path.join(folder, self.source.subfolder or ""), self.source.variant)
+        return Part(os.path.join(folder, self.source.subfolder or ""), self.source.choose)
 
     def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], bool]:
         """Keeps what a load proves of ``stored``."""
@@ -228,9 +228,7 @@ def _fetch_from_hub(call: _Call, hub: HubTier, find: Callable[[], HubFound]) -> 
         found = find()
         offer, revision, settings = found.offer, found.candidate.moving_revision, call.settings
         evidence, tally = weigh_hub(offer, settings), ProofTally()
-        checkpoint = read_checkpoint(
-            offer, subfolder=call.source.subfolder, variant=call.source.variant, prove=evidence.whole_prover(tally)
-        )
+        checkpoint = read_checkpoint(offer, call.source, evidence.whole_prover(tally))
         undo.pop_all()
     fetched = Fetched(
         checkpoint=checkpoint,

@@ -21,11 +21,12 @@ from vllm.platforms import current_platform
 
 from fastload._fetch.fetched import Source
 from fastload._load import engine
-from fastload._load.api import inspect
+from fastload._load.inspection import inspect_source
 from fastload._load.request import Request
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.company import Company, Occasion, find_company
+from fastload.integrations.vllm.files import select_as_vllm
 from fastload.integrations.vllm.names import find_folder, find_model, match_files
 from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
 from fastload.integrations.vllm.room import Room, fit
@@ -112,11 +113,11 @@ class FastloadLoader(DefaultModelLoader):
         rank = find_rank()
         company = self._find_company() if rank.count > 1 else Company()
         options = self._extra.options if company.group is not None else share_pages(rank, self._extra.options)
-        inspection = inspect(**found._asdict(), options=options)
         device, room = _target_device(), Room(decide_settings(options, {}))
+        place = Source(found.model, found.subfolder, None, found.revision, select_as_vllm)
+        inspection = inspect_source(place, room.settings)
         if device.type == "cuda":
             room = fit([facts.nbytes for facts in inspection.tensors.values()], room.settings)
-        place = Source(found.model, found.subfolder, None, found.revision)
         wanted = wanted_tensors(self, source, inspection)
         for part in [wanted] if company.group is not None else stagger(rank, inspection, wanted):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastload._fetch.api import resolve
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.names import bring, is_name
+from fastload.integrations.vllm.files import is_mistrals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +50,13 @@ def _leads_to(name: str, path: str, options: Options) -> bool:
         found = resolve(name, options=options)
     except ModelNotFoundError:
         return False
-    return found.path == path or (found.commit is not None and found.commit == os.path.basename(path))
+    is_commit = found.commit is not None and found.commit == os.path.basename(path)
+    return found.path == path or (is_commit and _have_one_format(found.path, path))
+
+
+def _have_one_format(folder: str, other: str) -> bool:
+    """``warm`` leaves Mistral's own files out where the same weights are in others, which have other names."""
+    return is_mistrals(os.listdir(folder)) == is_mistrals(os.listdir(other))
 
 
 def find_folder(found: Model, options: Options) -> str:

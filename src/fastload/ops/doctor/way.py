@@ -10,6 +10,7 @@ from fastload._fetch.evidence import NOTHING, no_better, stored_at
 from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.source import find_offer, hub_of, patience_within
 from fastload._fetch.weigh import weigh, weigh_hub
+from fastload._format.select import by_rule
 from fastload._read.choose import choose_reader
 from fastload._read.file import identify, open_regular
 from fastload._read.reader import PlainFile
@@ -128,7 +129,7 @@ def _find_past(stored: Stored) -> tuple[PastLoad, ...]:
 def _describe_readers(path: str, settings: Settings) -> tuple[str, str]:
     """The readers of the shards, and the first one's reason."""
     reasons: dict[str, str] = {}
-    for _, shard in find_files(path, subfolder=None, variant=None).shards:
+    for _, shard in find_files(path, subfolder=None, select=by_rule()).shards:
         choice = choose_reader(_plain_file(shard), settings.reader)
         reasons.setdefault(choice.name, choice.reason)
     return "+".join(sorted(reasons)), "; ".join(dict.fromkeys(reasons.values()))
