@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
+from vllm.engine.arg_utils import EngineArgs
 
 import fastload
 from engines import Outcome, digests, engine, generate
@@ -108,6 +109,16 @@ def test_without_fastload_the_same_name_starts_too(
     assert fastload.resolve(REPO).path.startswith(str(hub_cache))
     with engine(REPO, "safetensors") as llm:
         assert (digests(llm), generate(llm)) == (expected.digests, expected.tokens)
+
+
+def test_a_models_config_without_an_engine(llama: Path, files: dict[str, bytes], tiers: Path) -> None:
+    """``vllm launch render`` asks for no more."""
+    folder = write_cache(tiers / "shared", REPO, COMMIT, files)
+    arguments = EngineArgs(REPO, load_format="fastload", dtype="bfloat16")
+    config = arguments.create_model_config()
+    assert (config.model, config.tokenizer, config.served_model_name) == (str(folder), str(folder), REPO)
+    with pytest.raises(LocalEntryNotFoundError):
+        EngineArgs(REPO, load_format="safetensors").create_model_config()
 
 
 def test_a_name_that_nobody_has_says_where_it_was_looked_for(tiers: Path) -> None:

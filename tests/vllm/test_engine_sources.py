@@ -13,6 +13,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
 import fastload
 from fastload.integrations.vllm.loader import FastloadLoader
+from hub_server import HubServer, Repo
 from stored_models import COMMIT, write_cache
 from writing import write_index
 
@@ -39,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _load(loader: DefaultModelLoader, folder: Path, **source: Any) -> dict[str, torch.Tensor]:
+def _load(loader: DefaultModelLoader, folder: Path | str, **source: Any) -> dict[str, torch.Tensor]:
     return dict(loader._get_weights_iterator(DefaultModelLoader.Source(str(folder), None, **source)))
 
 
@@ -176,3 +177,23 @@ def test_a_secondary_source_stays_on_the_mount_where_the_weights_are_brought_up(
         found = _load(loader, mounted, prefix="head.", allow_patterns_overrides=["head.pt"])
         assert torch.equal(found["head.weight"], _HEAD["weight"])
         assert fastload.resolve("org/headed").tier == "local"
+
+
+def test_a_secondary_source_that_only_the_hub_has_is_brought(
+    folder: Path, tiers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model whose safetensors alone were brought, as ``warm`` does."""
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX, "head.pt")
+    files = {name: (folder / name).read_bytes() for name in names}
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with HubServer({"org/headed": Repo({**files, "tower/tower.pt": files["head.pt"]})}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        loader = FastloadLoader(LoadConfig(load_format="fastload"))
+        assert len(_load(loader, "org/headed")) == 3
+        for source in (
+            {"allow_patterns_overrides": ["head.pt"]},
+            {"allow_patterns_overrides": ["*.safetensors", "*.pt"], "subfolder": "tower"},
+        ):
+            found = _load(loader, "org/headed", **source)
+            assert torch.equal(found["weight"], _HEAD["weight"])

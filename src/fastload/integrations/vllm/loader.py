@@ -27,7 +27,7 @@ from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.company import Company, Occasion, find_company
 from fastload.integrations.vllm.files import select_as_vllm
-from fastload.integrations.vllm.names import find_folder, find_model, match_files
+from fastload.integrations.vllm.names import bring_matches, find_folder, find_model, match_files
 from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
 from fastload.integrations.vllm.room import Room, fit
 from fastload.integrations.vllm.telling import RankProgress, tell
@@ -98,6 +98,9 @@ class FastloadLoader(DefaultModelLoader):
         files = match_files(folder, found.subfolder, patterns)
         if not files and os.path.isdir(source.model_or_path):  # what was brought up from there is weights we read alone
             folder = source.model_or_path
+            files = match_files(folder, found.subfolder, patterns)
+        if not files:
+            folder = bring_matches(found, patterns, self._extra.options) or folder
             files = match_files(folder, found.subfolder, patterns)
         if files and all(str(file.model).endswith(".safetensors") for file in files):
             for file in files:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastload._fetch.api import resolve
+from fastload._fetch.api import resolve, warm
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.names import bring, is_name
 from fastload.integrations.vllm.files import is_mistrals
@@ -64,6 +64,20 @@ def find_folder(found: Model, options: Options) -> str:
     if isinstance(found.model, Path):
         return str(found.model)
     return resolve(found.model, revision=found.revision, options=options).path
+
+
+def bring_matches(found: Model, patterns: Sequence[str], options: Options) -> str | None:
+    """Bring what ``patterns`` match of a model whose weights alone were brought; the folder, if it is another one now.
+
+    Of the commit that is there already: the name may mean a newer one by now.
+    """
+    if isinstance(found.model, Path):
+        return None
+    there = resolve(found.model, revision=found.revision, options=options)
+    if there.tier != "local" or there.commit is None:
+        return None
+    wanted = [os.path.join(found.subfolder or "", pattern) for pattern in patterns]
+    return warm(f"{there.repo}@{there.commit}", include=wanted, progress=True, options=options).path
 
 
 def match_files(folder: str, subfolder: str | None, patterns: Sequence[str]) -> list[Model]:
