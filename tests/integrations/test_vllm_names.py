@@ -47,7 +47,7 @@ def test_a_name_stays_one(tmp_path: Path, options: Options) -> None:
 
 
 def test_the_path_that_stands_for_a_name_is_loaded_by_the_name(tmp_path: Path, options: Options) -> None:
-    """So that it is kept and mended, which is never done for a path."""
+    """So that it is kept, which is never done for a path."""
     path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files()))
     assert _find(path, options, {path: REPO}) == Model(REPO)
     assert _find(path, options) == Model(Path(path))

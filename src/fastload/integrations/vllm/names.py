@@ -33,7 +33,7 @@ def with_revision(name: str, revision: str | None) -> str:
 def find_model(given: str, revision: str | None, names: Mapping[str, str], options: Options) -> Model:
     """What to load for ``given``, which is a name, or a path, perhaps the one that stands in ``names`` for a name.
 
-    A name is better than the path it was found at: its load may be kept on the local tier, and mended by other tiers.
+    A name is better than the path it was found at: its load may be kept on the local tier.
     But the config came from that path, so where the name means something else by now, the path is loaded.
     """
     if is_name(given):

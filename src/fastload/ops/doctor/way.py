@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence import NOTHING, no_better, stored_at
+from fastload._fetch.at_path import follow, stored_at
+from fastload._fetch.evidence import NOTHING, no_better
 from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.source import find_offer, hub_of, patience_within
 from fastload._fetch.weigh import weigh, weigh_hub
@@ -86,6 +87,7 @@ def find_way(model: str, settings: Settings, silent: Container[str]) -> Way:
 
 
 def _way_of_path(model: str, path: str, settings: Settings) -> Way:
+    path = follow(path)
     stored = stored_at(path)
     if stored is not None:
         return _way_of_stored(model, stored, "it is a path", settings)
