@@ -22,6 +22,7 @@ from vllm.platforms import current_platform
 from fastload._fetch.fetched import Source
 from fastload._load import engine
 from fastload._load.inspection import inspect_source
+from fastload._load.proving import NONE
 from fastload._load.request import Request
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
@@ -135,8 +136,7 @@ class FastloadLoader(DefaultModelLoader):
             )
             opened = engine.stream(request, device)
             self._streams.append(opened)
-            for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
-                yield tensor
+            yield from _finished(opened) if self._loaded_config is not None else _left(opened)
             tell(opened.report, rank, company.why_alone)
 
     def _find_company(self) -> Company:
@@ -147,6 +147,24 @@ class FastloadLoader(DefaultModelLoader):
             wants_group=self._extra.wants_group,
         )
         return find_company(occasion)
+
+
+def _finished(opened: Stream) -> Tensors:
+    """The tensors of ``opened``, which ``load_weights`` finishes where the model stops asking."""
+    for tensor in opened:  # noqa: UP028 - `yield from` would close it
+        yield tensor
+
+
+def _left(opened: Stream) -> Tensors:
+    """The tensors of ``opened`` in a reload, which drops the iterator: an error that is raised then, nobody hears."""
+    with opened:
+        try:
+            yield from opened
+        except GeneratorExit:
+            opened.close()
+            if opened.report.evidence == NONE:
+                _log.warning("a reload stopped before the end: %s", opened.report.evidence_reason)
+            raise
 
 
 def _target_device() -> torch.device:
