@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedTokenizerFast
 
@@ -65,6 +66,22 @@ def save_tokenizer(folder: Path) -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     fast.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     fast.save_pretrained(folder)
+
+
+def make_adapter(folder: Path) -> Path:
+    """A LoRA of :func:`make_llama`."""
+    folder.mkdir()
+    torch.manual_seed(5)
+    stem = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    halves = {
+        stem.format(layer, half): torch.randn(shape).to(torch.bfloat16)
+        for layer in range(4)
+        for half, shape in (("A", (8, 128)), ("B", (128, 8)))
+    }
+    save_file(halves, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
 
 
 def edit_config(folder: Path, **changed: Any) -> None:
