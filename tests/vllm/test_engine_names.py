@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,6 +120,30 @@ def test_a_models_config_without_an_engine(llama: Path, files: dict[str, bytes],
     assert (config.model, config.tokenizer, config.served_model_name) == (str(folder), str(folder), REPO)
     with pytest.raises(LocalEntryNotFoundError):
         EngineArgs(REPO, load_format="safetensors").create_model_config()
+
+
+def test_the_verifier_that_a_speculator_names(
+    llama: Path, files: dict[str, bytes], tiers: Path, tmp_path: Path
+) -> None:
+    """VLLM takes its name from the speculator's config, when what was typed has been looked up already."""
+    folder = str(write_cache(tiers / "shared", REPO, COMMIT, files))
+    config = {
+        "speculators_model_type": "eagle3",
+        "architectures": ["Eagle3Speculator"],
+        "transformer_layer_config": json.loads(files["config.json"]),
+        "draft_vocab_size": 256,
+        "speculators_config": {
+            "proposal_methods": [{"speculative_tokens": 2}],
+            "verifier": {"name_or_path": REPO},
+        },
+    }
+    speculator = write_folder(tmp_path / "speculator", {"config.json": json.dumps(config).encode()})
+    arguments = EngineArgs(str(speculator), load_format="fastload", dtype="bfloat16", max_model_len=128)
+    made = arguments.create_engine_config()
+    assert (made.model_config.model, made.model_config.tokenizer) == (folder, folder)
+    assert made.model_config.served_model_name == REPO
+    assert made.speculative_config.model == str(speculator)
+    assert made.load_config.model_loader_extra_config == {"names": {folder: REPO}}
 
 
 def test_a_name_that_nobody_has_says_where_it_was_looked_for(tiers: Path) -> None:
