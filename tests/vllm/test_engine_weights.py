@@ -7,10 +7,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from engines import digests, engine, generate, outcome
-from tiny_models import make_llama
+from tiny_models import make_llama, make_mistral
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,14 +29,15 @@ def test_other_weights_are_other_parameters_and_tokens(engines: Engines, llama: 
     assert other.tokens != expected.tokens
 
 
-def test_mistrals_own_file_goes_before_the_others(engines: Engines, llama: Path, tmp_path: Path) -> None:
-    other = make_llama(tmp_path / "other", seed=1)
-    shards = [load_file(path) for path in other.glob("*.safetensors")]
+def test_mistrals_own_format_goes_before_the_other(llama: Path, tmp_path: Path) -> None:
+    """Its config by its ``params.json``, its weights by its own names, and other weights beside them."""
     both = shutil.copytree(llama, tmp_path / "both")
-    save_file({name: tensor for shard in shards for name, tensor in shard.items()}, both / "consolidated.safetensors")
-    ours = outcome(str(both))
-    assert ours == outcome(str(both), "auto")
-    assert ours == engines.expected(str(other))
+    make_mistral(both)
+    options = {"skip_tokenizer_init": True, "speaks": False}
+    ours = outcome(str(both), **options)
+    assert ours == outcome(str(both), "auto", **options)
+    (both / "consolidated.safetensors").unlink()
+    assert outcome(str(both), **options) != ours
 
 
 def test_a_reload_takes_the_other_models_weights(engines: Engines, llama: Path, tmp_path: Path) -> None:

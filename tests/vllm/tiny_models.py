@@ -68,6 +68,27 @@ def save_tokenizer(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
+def make_mistral(folder: Path) -> None:
+    """Put a model of a Llama's shape into ``folder``, in the format of Mistral's own: other weights, other names."""
+    torch.manual_seed(3)
+    shapes = {"tok_embeddings": (WORDS + 6, 128), "output": (WORDS + 6, 128), "norm": (128,)}
+    for layer in range(4):
+        of_layer = {
+            **{f"attention.{name}": (128, 128) for name in ("wq", "wo")},
+            **{f"attention.{name}": (64, 128) for name in ("wk", "wv")},
+            **{f"feed_forward.{name}": (256, 128) for name in ("w1", "w3")},
+            "feed_forward.w2": (128, 256),
+            "attention_norm": (128,),
+            "ffn_norm": (128,),
+        }
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in of_layer.items()}
+    weights = {f"{name}.weight": torch.randn(shape).to(torch.bfloat16) for name, shape in shapes.items()}
+    save_file(weights, folder / "consolidated.safetensors")
+    sizes = {"dim": 128, "n_layers": 4, "head_dim": 32, "hidden_dim": 256, "n_heads": 4, "n_kv_heads": 2}
+    more = {"norm_eps": 1e-5, "vocab_size": WORDS + 6, "rope_theta": 10000.0, "max_position_embeddings": 256}
+    (folder / "params.json").write_text(json.dumps(sizes | more))
+
+
 def make_adapter(folder: Path) -> Path:
     """A LoRA of :func:`make_llama`."""
     folder.mkdir()
