@@ -27,8 +27,9 @@ from fastload._fetch.warmtarget import choose_target
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.publish import write_ref
-from fastload._store.admit.stamp import source_is_unchanged
+from fastload._store.admit.stamp import read_wish, source_is_unchanged
 from fastload._store.filesystem import new_id
+from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.client import ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.listed import mark_listed
@@ -179,7 +180,14 @@ class _Warming:
 
     def _offers(self) -> Iterator[Offer]:
         """What gives the files, the best first."""
-        return self._meant.offers(None if self._plain is not None else self._target.label)
+        return self._meant.offers(None if self._plain is not None else self._target.label, self._lacks)
+
+    def _lacks(self, here: Stored) -> bool:
+        """True if more is wished for than when the copy on the target was brought."""
+        if here.layout is None or here.commit is None:
+            return False
+        there = (file.path for file in offer_stored(here).files)
+        return not self._request.wish.is_met_by(read_wish(here.layout.stamp(here.commit)), there)
 
     def _first_offer(self) -> Offer:
         for offer in self._offers():

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastload._group.life import BEAT, BEAT_S, KILLED_HINT, Vigil, explain
+from fastload._thread import start_thread
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
@@ -44,15 +45,14 @@ class Deadline(Protocol):
 class Control:
     """The control connections of one rank."""
 
-    def __init__(
-        self, mesh: Mesh, deadline: Deadline, *, ended: Callable[[], None], left: Callable[[int], None]
-    ) -> None:
+    def __init__(self, mesh: Mesh, *, ended: Callable[[], None], left: Callable[[int], None]) -> None:
         """``ended`` is called once, when the load is over because somebody failed; ``left`` with each rank that leaves.
 
         Both are called by whoever notices, and must not wait.
         """
         self._mesh = mesh
-        self._deadline = deadline
+        self.deadline: Deadline | None = None
+        """Bounds what is waited for."""
         self._ended = ended
         self._when_left = left
         self._changed = threading.Condition()
@@ -69,7 +69,7 @@ class Control:
         self._wake, self._waker = socket.socketpair()
         # A daemon, as all our threads: nothing of a load keeps the interpreter from ending.
         self._thread = threading.Thread(target=self._listen, name="fastload-group", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     # What the load calls.
 
@@ -94,8 +94,11 @@ class Control:
 
     def _wait(self, is_there: Callable[[], bool]) -> None:
         """Until it is there, or the load is over; whoever calls holds ``_changed``."""
-        while not self._changed.wait_for(lambda: self._error is not None or is_there(), self._deadline.left_s):
-            self._deadline.check()
+        left_s = None if self.deadline is None else self.deadline.left_s
+        while not self._changed.wait_for(lambda: self._error is not None or is_there(), left_s):
+            if self.deadline is not None:
+                self.deadline.check()
+                left_s = self.deadline.left_s
         self.check()
 
     def check(self) -> None:

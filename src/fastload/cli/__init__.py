@@ -24,13 +24,16 @@ def command() -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code says how it went (see ``fastload --help``)."""
+    words = sys.argv[1:] if arguments is None else arguments
     with signals_held():
-        try:
-            from fastload.cli.entry import run  # noqa: PLC0415 - takes a moment, in which signals must be held already
+        try:  # takes a moment, in which signals must be held already
+            from fastload.cli.entry import import_verbs, run  # noqa: PLC0415
+
+            verbs = import_verbs(words)
         except ImportError as error:
             _leave_reason(error)
             raise  # Python says the rest, and ends with 1
-        return run(sys.argv[1:] if arguments is None else arguments)
+        return run(words, verbs)
 
 
 def _leave_reason(error: ImportError) -> None:

@@ -36,14 +36,14 @@ class _Terminated(BaseException):
     """SIGTERM: unwinds as Ctrl-C does, so that nothing is left behind."""
 
 
-def run(words: Sequence[str]) -> int:
-    """Run one verb; the exit code says how it went (see ``fastload --help``)."""
+def run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
+    """Run one of the ``verbs``; the exit code says how it went (see ``fastload --help``)."""
     _open_what_is_closed()
     with logging_as(find_log_format(words)):
         return _run(words)
 
 
-def _import_verbs(words: Sequence[str] = ()) -> Sequence[ModuleType]:
+def import_verbs(words: Sequence[str] = ()) -> Sequence[ModuleType]:
     """The one that is asked for, else all. Each imports what it needs, and all of that takes a tenth of a second."""
     first = next((word for word in words if not word.startswith("-")), None)
     return [import_module(f"fastload.cli.{name}") for name in ([first] if first in _VERBS else _VERBS)]
@@ -133,7 +133,7 @@ def build_parser(modules: Sequence[ModuleType] = ()) -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--version", action="version", version=f"fastload {fastload.__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for verb in modules or _import_verbs():
+    for verb in modules or import_verbs():
         name = verb.__name__.rpartition(".")[2]
         own = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
         verb.add_arguments(own)

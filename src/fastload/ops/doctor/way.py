@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence import NOTHING, no_better, stored_at
+from fastload._fetch.at_path import follow, stored_at
+from fastload._fetch.evidence import NOTHING, no_better
 from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.source import find_offer, hub_of, patience_within
 from fastload._fetch.weigh import weigh, weigh_hub
+from fastload._format.select import by_rule
 from fastload._read.choose import choose_reader
 from fastload._read.file import identify, open_regular
 from fastload._read.reader import PlainFile
@@ -87,6 +89,7 @@ def find_way(model: str, settings: Settings, silent: Container[str]) -> Way:
 
 
 def _way_of_path(model: str, path: str, settings: Settings) -> Way:
+    path = follow(path)
     stored = stored_at(path)
     if stored is not None:
         return _way_of_stored(model, stored, "it is a path", settings)
@@ -140,7 +143,7 @@ def _explain_none_kept(stored: Stored) -> str:
 def _describe_readers(path: str, settings: Settings) -> tuple[str, str]:
     """The readers of the shards, and the first one's reason."""
     reasons: dict[str, str] = {}
-    for _, shard in find_files(path, subfolder=None, variant=None).shards:
+    for _, shard in find_files(path, subfolder=None, select=by_rule()).shards:
         choice = choose_reader(_plain_file(shard), settings.reader)
         reasons.setdefault(choice.name, choice.reason)
     return "+".join(sorted(reasons)), "; ".join(dict.fromkeys(reasons.values()))
