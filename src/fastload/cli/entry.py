@@ -40,7 +40,7 @@ def run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
     """Run one of the ``verbs``; the exit code says how it went (see ``fastload --help``)."""
     _open_what_is_closed()
     with logging_as(find_log_format(words)):
-        return _run(words)
+        return _run(words, verbs)
 
 
 def import_verbs(words: Sequence[str] = ()) -> Sequence[ModuleType]:
@@ -49,10 +49,9 @@ def import_verbs(words: Sequence[str] = ()) -> Sequence[ModuleType]:
     return [import_module(f"fastload.cli.{name}") for name in ([first] if first in _VERBS else _VERBS)]
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
     as_json = "--json" in words
     try:
-        verbs = _import_verbs(words)  # signals are still held, since this takes a moment
         with signals_raised(Leaving(KeyboardInterrupt), Leaving(_Terminated)):
             _make_printable()
             parsed = build_parser(verbs).parse_args(words)
