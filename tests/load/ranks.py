@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 import fastload
+from fastload._budget import Headroom
 from fastload._load.group.attending import attending
 from fastload.options import Options
 from models import MIB
@@ -89,6 +90,27 @@ def interrupt_before_meeting(rank: int, path: str, victim: int, late: int, after
     come_late(rank, path, late, after_s)
 
 
+class Falling:
+    """A path at whose first look, which is after the call and before the load, the process gets a signal."""
+
+    def __init__(self, path: str, number: int) -> None:
+        self._path = path
+        self._number = number
+
+    def __fspath__(self) -> str:
+        time.sleep(1.0)
+        os.kill(os.getpid(), self._number)
+        return self._path
+
+
+def fall(rank: int, path: str, victim: int | None, number: int, late: int, after_s: float) -> None:
+    """One rank gets a signal when it has called, and before it is known what it wants to load; another one is late."""
+    if rank == victim:
+        fastload.load(Falling(path, number), group=dist.group.WORLD)
+    else:
+        come_late(rank, path, late, after_s)
+
+
 def come_late_and_wrong(rank: int, path: str, wrong: int, late: int, after_s: float) -> None:
     """One has a wrong keyword; another is late."""
     if rank == wrong:
@@ -144,6 +166,24 @@ def load_without_memory(rank: int, path: str, victim: int) -> None:
         load(rank, path)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, unlimited)
+
+
+def load_with_memory(rank: int, path: str, available_bytes: int, keeper: int | None) -> dict[str, str]:
+    """On a machine with so much memory; only ``keeper`` keeps anything, if that is said."""
+    headroom = Headroom("the machine's RAM", available_bytes, "RAM")
+    shard = None if keeper in {None, rank} else _keep_nothing
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("target", "prepare", "engine"):
+            patch.setattr(f"fastload._load.{module}.host_headroom", lambda: headroom)
+        return load(rank, path, options=SMALL_WINDOW, shard=shard)[0]
+
+
+def load_with_other_code(rank: int, path: str, victim: int, place: str, value: object) -> None:
+    """As if another version of fastload were there on one rank."""
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == victim:
+            patch.setattr(place, value)
+        load(rank, path)
 
 
 def want_slowly(name: str) -> bool:
@@ -313,6 +353,52 @@ def fill_module_with_a_mesh_of_two(rank: int, path: str, shape: tuple[int, ...])
     module.register_parameter("weight", torch.nn.Parameter(tensor, requires_grad=False))
     fastload.load_into(module, path, group=dist.group.WORLD)
     return fingerprints({"weight": _whole(module.weight)})
+
+
+def fill_dealt_in_turns(rank: int, path: str, whole: Mapping[str, torch.Tensor], turns: int) -> tuple[bool, int]:
+    """Strided over one dimension of the mesh, plain over the other; whether all is as torch itself deals it out."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    from torch.distributed.tensor.placement_types import _StridedShard
+
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2))
+    module = torch.nn.Module()
+    expected = {}
+    for number, (name, tensor) in enumerate(whole.items()):
+        dim = number % 2
+        placements = [_StridedShard(dim, split_factor=turns), Replicate() if number == 2 else Shard(dim)]
+        # Without a source: torch scatters only what divides evenly.
+        expected[name] = distribute_tensor(tensor, mesh, placements, src_data_rank=None).to_local()
+        empty = distribute_tensor(torch.zeros_like(tensor), mesh, placements, src_data_rank=None)
+        module.register_parameter(name, torch.nn.Parameter(empty, requires_grad=False))
+    report = fastload.load_into(module, path, group=dist.group.WORLD)
+    found = {name: _local(parameter) for name, parameter in module.named_parameters()}
+    return fingerprints(found) == fingerprints(expected), report.group.ranks[0].bytes_received if report.group else 0
+
+
+def fill_fsdp_over_tensor_parallel(
+    rank: int, path: str, whole: torch.Tensor, parallel: int
+) -> tuple[dict[str, str], dict[str, str], int]:
+    """A linear layer by rows over ``parallel`` ranks, and by FSDP over the rest; what is in it, and should be."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size() // parallel, parallel), mesh_dim_names=("data", "tensor"))
+    module = torch.nn.Linear(whole.shape[1], whole.shape[0], bias=False, dtype=whole.dtype)
+    parallelize_module(module, mesh["tensor"], ColwiseParallel())
+    fully_shard(module, mesh=mesh["data"])
+    fastload.load_into(module, path, group=dist.group.WORLD)
+    expected = whole
+    for parts, number in ((parallel, rank % parallel), (dist.get_world_size() // parallel, rank // parallel)):
+        chunks = expected.chunk(parts)
+        expected = chunks[number] if number < len(chunks) else expected[:0]
+    return fingerprints({"weight": _local(module.weight)}), fingerprints({"weight": expected}), len(expected)
+
+
+def _local(parameter: Any) -> torch.Tensor:
+    local: torch.Tensor = parameter.to_local()
+    return local
 
 
 def _whole(parameter: Any) -> torch.Tensor:

@@ -14,6 +14,7 @@ from crew import Crew, crew_of
 from fastload.errors import FastloadError
 from fastload.options import Options
 from models import MIB, random_tensor, save_large
+from ranks import fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,6 +127,7 @@ def test_parameters_that_cannot_be_filled_end_the_load_on_all_ranks(crew: Crew, 
         ([{"dtype": "F32"}, {}, {}], "dtype"),
         ([{}, {"verify": "off"}, {}], "verify"),
         ([{}, {}, {"tensors": "layer.00*"}], "headers"),
+        ([{}, {"options": Options(signature_key="/no/key")}, {}], "key of signature_key"),
     ],
 )
 def test_disagreement_is_one_error_on_all_ranks(
@@ -135,6 +137,35 @@ def test_disagreement_is_one_error_on_all_ranks(
     assert all(isinstance(error, fastload.GroupError) for error in errors)
     assert len({str(error) for error in errors}) == 1
     assert what in str(errors[0])
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "what"),
+    [
+        ("fastload.__version__", "0.0.9", "the version of fastload: rank 0 has '0.1.0', rank 1 '0.0.9'"),
+        ("fastload._load.group.dividing._STRIPE_BYTES", 4 * MIB, "the plan"),
+    ],
+)
+def test_other_code_on_one_rank_is_noticed(crew: Crew, tmp_path: Path, place: str, value: object, what: str) -> None:
+    """Before bytes: extents of another plan would arrive where none, or others, are due."""
+    save_large(tmp_path, 64, 4 * MIB)
+    errors = crew.try_call(ranks.load_with_other_code, str(tmp_path), 1, place, value)
+    assert all(isinstance(error, fastload.GroupError) for error in errors)
+    assert len({str(error) for error in errors}) == 1
+    assert f"the ranks disagree on {what}" in str(errors[0])
+
+
+def test_what_is_a_ranks_own_may_differ(crew: Crew, model: Path, tmp_path: Path) -> None:
+    """A node's paths and storage; what a process may use; how long it has patience."""
+    own = [
+        Options(local=str(tmp_path / "one"), manifests=str(tmp_path / "three"), staging_bytes="24Mi", max_rate="1Gi"),
+        Options(shared=str(tmp_path / "two"), reader="buffered", gds="off", deadline="60", write_through="off"),
+        Options(reader="direct", tiers=("local",), transfer="hub", min_free="1%", local_max_bytes="1Ti"),
+    ]
+    keywords = [{"options": each, "progress": bool(rank)} for rank, each in enumerate(own)]
+    loaded = crew.call(ranks.load_by_rank, str(model), keywords)
+    assert [got for got, _ in loaded] == [fingerprints(fastload.load(model))] * SIZE
+    assert [report.reader for _, report in loaded[1:]] == ["buffered", "direct"]
 
 
 @pytest.mark.parametrize("rank", [0, 2])

@@ -118,6 +118,28 @@ def test_no_rank_stages_more_than_the_setting(crew: Crew, model: Path, alone: di
         assert 0 < report.peak_staging_bytes <= 16 * MIB
 
 
+def test_staging_that_does_not_hold_a_lane_for_each_rank_is_refused(crew: Crew, model: Path) -> None:
+    options = fastload.Options(staging_bytes=4 * MIB * (crew.size - 1))
+    errors = crew.try_call(ranks.load_with, str(model), {"options": options})
+    assert all(isinstance(error, fastload.UsageError | fastload.GroupError) for error in errors)
+    assert any(f"one lane for each of {crew.size - 1} ranks" in str(error) for error in errors)
+
+
+def test_what_fits_each_rank_must_fit_all_of_a_machine(crew: Crew, model: Path, alone: dict[str, str]) -> None:
+    """61 MiB and staging; each rank by itself would find room, and the kernel would kill one of them."""
+    errors = crew.try_call(ranks.load_with_memory, str(model), 100 * MIB, None)
+    assert any(isinstance(error, fastload.MemoryBudgetError) for error in errors)
+    assert all(isinstance(error, fastload.MemoryBudgetError | fastload.GroupError) for error in errors)
+    assert any(f"{crew.size} ranks of the group share" in str(error) for error in errors)
+    room = crew.size * 80 * MIB
+    assert all(got == alone for got in crew.call(ranks.load_with_memory, str(model), room, None))
+
+
+def test_ranks_that_keep_little_leave_room_for_one_that_keeps_all(crew: Crew, model: Path) -> None:
+    got = crew.call(ranks.load_with_memory, str(model), 140 * MIB, 0)
+    assert [bool(names) for names in got] == [rank == 0 for rank in range(crew.size)]
+
+
 def test_mmap_is_refused(crew: Crew, model: Path) -> None:
     errors = crew.try_call(ranks.load_with, str(model), {"reader": "mmap"})
     assert all(isinstance(error, fastload.UnsupportedError) for error in errors)

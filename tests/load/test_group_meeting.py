@@ -43,21 +43,35 @@ def group_error(crew: Crew, rank: int, within_s: float) -> str:
     return str(error)
 
 
-def test_one_that_is_killed_while_it_waits_is_noticed_at_once(crew: Crew, model: str) -> None:
-    """By rank 0; and by the one that comes late, as it comes."""
-    crew.begin(ranks.come_late, model, LATE, LATE_S)
-    time.sleep(1.0)
-    crew.send_signal(1, signal.SIGKILL)
-    assert "rank 1 ended" in group_error(crew, 0, SOON_S)
-    assert "rank 1 ended" in group_error(crew, LATE, LATE_S + SOON_S)
+FALLS = [
+    pytest.param(signal.SIGKILL, "ended", id="killed"),
+    pytest.param(signal.SIGSTOP, "has given no sign of life", id="stopped"),
+]
 
 
-def test_one_that_is_stopped_while_it_waits_is_noticed_soon(crew: Crew, model: str) -> None:
-    crew.begin(ranks.come_late, model, LATE, 9.0)
-    time.sleep(1.0)
-    crew.send_signal(1, signal.SIGSTOP)
-    assert "rank 1 has given no sign of life" in group_error(crew, 0, 10.0)
-    assert "rank 1 has given no sign of life" in group_error(crew, LATE, 9.0)
+@pytest.mark.parametrize("is_waiting", [True, False], ids=["waiting", "on its way"])
+@pytest.mark.parametrize(("number", "what"), FALLS)
+def test_one_that_falls_is_noticed_soon(
+    crew: Crew, model: str, number: signal.Signals, what: str, *, is_waiting: bool
+) -> None:
+    """By rank 0, and by the one that comes late, as it comes.
+
+    While it waits for that one; or when it has called, and not yet looked for the model.
+    """
+    soon_s, late_s = (SOON_S, LATE_S) if number == signal.SIGKILL else (10.0, 9.0)
+    crew.begin(ranks.fall, model, None if is_waiting else 1, number, LATE, late_s)
+    if is_waiting:
+        time.sleep(1.0)
+        crew.send_signal(1, number)
+    assert f"rank 1 {what}" in group_error(crew, 0, soon_s)
+    assert f"rank 1 {what}" in group_error(crew, LATE, late_s + SOON_S)
+
+
+@pytest.mark.parametrize(("number", "what"), FALLS)
+def test_rank_0_that_falls_on_its_way_is_noticed_too(crew: Crew, model: str, number: signal.Signals, what: str) -> None:
+    crew.begin(ranks.fall, model, 0, number, LATE, 0.0)
+    for rank in (1, LATE):
+        assert f"rank 0 {what}" in group_error(crew, rank, 10.0)
 
 
 def test_the_end_of_rank_0_is_noticed_by_those_that_wait_with_it(crew: Crew, model: str) -> None:

@@ -13,10 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import safetensors.torch
 
 import fastload
 import ranks
 from crew import CABLE, Crew, crew_of
+from models import MIB, random_tensor
 from proven_models import REPO, Model
 from ranks import fingerprints
 from stored_models import COMMIT, write_cache
@@ -96,6 +98,16 @@ def test_each_node_with_the_model_reads_it_once(crew: Crew, model: Model, tmp_pa
     size = sum(tensor.nbytes for tensor in model.tensors.values())
     for node in range(2):
         assert sum(each.bytes_read for each in group.ranks if each.node == node) == pytest.approx(size, rel=0.05)
+
+
+def test_staging_is_divided_among_those_who_send(crew: Crew, model: Model, tmp_path: Path) -> None:
+    """Of the others one sends, the node's own; the rest of the lanes reads."""
+    big = {"model.safetensors": safetensors.torch.save({"a": random_tensor(64 * MIB, 1)})}
+    write_cache(model.local, REPO, COMMIT, big)
+    write_cache(tmp_path / "second", REPO, COMMIT, big)
+    mine = replace(model.options, staging_bytes="20Mi", reader="direct", verify="off")
+    for _, report in crew.call(ranks.load_by_rank, REPO, per_node(mine, replace(mine, local=str(tmp_path / "second")))):
+        assert report.peak_staging_bytes == 20 * MIB
 
 
 def test_a_node_without_the_model_gets_it_from_the_one_that_has_it(crew: Crew, model: Model, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,9 +23,9 @@ from stored_models import COMMIT, OTHER_COMMIT, write_cache, write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SIZE = 3
+GOLDEN = Path(__file__).parents[1] / "verify" / "golden" / "oms"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,22 @@ def test_another_revision_on_one_rank_is_noticed(crew: Crew, model: Model) -> No
     errors = crew.try_call(ranks.load_by_rank, REPO, keywords)
     assert {str(error) for error in errors} == {str(errors[0])}
     assert "the ranks disagree on revision: rank 0 has None, rank 1 'v2'" in str(errors[0])
+
+
+def test_all_must_hold_to_one_key_wherever_it_lies(crew: Crew, tmp_path: Path) -> None:
+    """Each hands out what others have read: with another key, or none, that is not proven by its own."""
+    pytest.importorskip("cryptography", reason="signatures need cryptography")
+    path = tmp_path / "model"
+    shutil.copytree(GOLDEN / "model", path)
+    shutil.copy(GOLDEN / "files-sha256-p256.sig", path / "model.sig")
+    keys = [shutil.copy(GOLDEN / "p256.pub.pem", tmp_path / f"{rank}.pem") for rank in range(SIZE)]
+    own: list[dict[str, object]] = [{"options": Options(signature_key=str(key))} for key in keys]
+    assert {report.evidence for _, report in crew.call(ranks.load_by_rank, str(path), own)} == {"signature"}
+    shutil.copy(GOLDEN / "p384.pub.pem", keys[2])
+    for options in (own, [*own[:2], {}]):
+        errors = crew.try_call(ranks.load_by_rank, str(path), options)
+        assert {str(error) for error in errors} == {str(errors[0])}
+        assert "disagree on the key of signature_key" in str(errors[0])
 
 
 def test_other_weights_of_the_same_shapes_on_one_rank_are_noticed(crew: Crew, tmp_path: Path) -> None:

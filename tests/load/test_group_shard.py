@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from torch.distributed.tensor import Partial, Replicate, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
 
 import fastload
 import ranks
@@ -17,8 +19,6 @@ from ranks import fingerprints
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import torch
 
 SIZE = 4
 
@@ -121,6 +121,52 @@ def test_a_mesh_of_two_dimensions(crew: Crew, tmp_path: Path) -> None:
     assert all(each == fingerprints({"weight": weight}) for each in got)
 
 
+@pytest.mark.parametrize("rows", [4096, 4099], ids=["even", "uneven"])
+@pytest.mark.parametrize("turns", [2, 3])
+def test_strided_placements_are_dealt_out_as_torch_does(crew: Crew, tmp_path: Path, rows: int, turns: int) -> None:
+    """FSDP over tensor parallelism gives such ones."""
+    whole = {
+        "rows": random_tensor(rows * 1024, 11).view(rows, 512),
+        "columns": random_tensor(rows * 128, 12).view(64, rows),
+        "apart": random_tensor(rows * 1024, 13).view(rows, 512),
+    }
+    save_file(whole, tmp_path / "model.safetensors")
+    assert all(same for same, _ in crew.call(ranks.fill_dealt_in_turns, str(tmp_path), whole, turns))
+
+
+def test_strided_rows_travel_only_to_who_keeps_them(crew: Crew, tmp_path: Path) -> None:
+    whole = {"rows": random_tensor(32 * MIB, 11).view(8192, 2048)}
+    save_file(whole, tmp_path / "model.safetensors")
+    (_, received), *_ = crew.call(ranks.fill_dealt_in_turns, str(tmp_path), whole, 2)
+    assert 0 < received <= whole["rows"].nbytes // SIZE
+
+
+@pytest.mark.parametrize("rows", [8, 4097])
+def test_fsdp_over_tensor_parallelism(crew: Crew, tmp_path: Path, rows: int) -> None:
+    weight = random_tensor(rows * 512, 14).view(rows, 256)
+    save_file({"weight": weight}, tmp_path / "model.safetensors")
+    for found, expected, _ in crew.call(ranks.fill_fsdp_over_tensor_parallel, str(tmp_path), weight, 2):
+        assert found == expected
+
+
+def test_fsdp_deals_uneven_rows_otherwise_than_its_placements_say(tmp_path: Path) -> None:
+    """7 rows over two, and then over three: the last of these has 0 of 4 and 1 of 3; DTensor reads that as 1 and 0."""
+    weight = random_tensor(7 * 512, 14).view(7, 256)
+    save_file({"weight": weight}, tmp_path / "model.safetensors")
+    with crew_of(6) as six:
+        got = six.call(ranks.fill_fsdp_over_tensor_parallel, str(tmp_path), weight, 2)
+    assert [rows for _, _, rows in got] == [2, 1, 2, 1, 0, 1]
+    assert all(found == expected for found, expected, _ in got)
+
+
+def test_as_many_rows_but_which_ones_cannot_be_told(tmp_path: Path) -> None:
+    """27 rows on the last but one of 3 by 4 ranks: row 26 by its placements, row 20 if it is FSDP's."""
+    save_file({"weight": torch.zeros(27, 2)}, tmp_path / "model.safetensors")
+    placed = _Dealt((2, 2), (3, 4), torch.zeros(1, 2))
+    with pytest.raises(fastload.UnsupportedError, match="as many"):
+        fastload.load(tmp_path, shard={"weight": placed})
+
+
 @pytest.mark.parametrize(
     ("plan", "kind", "what"),
     [
@@ -163,6 +209,34 @@ def test_without_a_group_rows_read_only_their_own_blocks(model: Path, rank: int)
     weights = fastload.load(model, tensors="rows.*", shard={"rows.*": _Placed(rank)})
     assert fingerprints(weights) == fingerprints({"rows.weight": chunk(matrices()["rows.weight"], 0, rank)})
     assert weights.report.bytes_read <= 8 * MIB + 4096
+
+
+class _Dealt:
+    """As much of a DTensor as says what of it is here."""
+
+    def __init__(self, here: tuple[int, ...], mesh: tuple[int, ...], local: torch.Tensor) -> None:
+        self.placements = (_StridedShard(0, split_factor=mesh[1]), Shard(0))
+        self.device_mesh = self
+        self._here, self._mesh, self._local = here, mesh, local
+
+    def get_coordinate(self) -> tuple[int, ...]:
+        return self._here
+
+    def size(self, dim: int) -> int:
+        return self._mesh[dim]
+
+    def to_local(self) -> torch.Tensor:
+        return self._local
+
+
+def test_without_a_group_rows_apart_read_only_their_own_blocks(tmp_path: Path) -> None:
+    whole = torch.arange(8192 * 2048, dtype=torch.int16).view(8192, 2048)
+    save_file({"weight": whole}, tmp_path / "model.safetensors")
+    placed = _Dealt((1, 0), (4, 1), whole[:0])
+    placed.placements = (_StridedShard(0, split_factor=2), Shard(0))
+    weights = fastload.load(tmp_path, shard={"weight": placed}, reader="buffered")
+    assert torch.equal(weights["weight"], torch.cat([whole[1024:2048], whole[5120:6144]]))
+    assert weights.report.bytes_read <= 16 * MIB + 4096
 
 
 def test_without_a_group_placements_say_nothing(model: Path) -> None:

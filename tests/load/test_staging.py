@@ -46,6 +46,14 @@ def test_nothing_fits() -> None:
         divide_staging(MIB, PLENTY, Staging(1, 2, 16 * MIB))
 
 
+def test_each_that_sends_must_have_its_lane() -> None:
+    wish = Staging(3 + 2, 1, 8 * MIB)
+    assert divide_staging(12 * MIB, PLENTY, wish, least_lanes=3) == Staging(3, 1, 4 * MIB)
+    assert divide_staging(12 * MIB, Headroom("cgroup", 0), wish, least_lanes=3) == Staging(3, 1, 4 * MIB)
+    with pytest.raises(UsageError, match="at least 12,582,912, one lane for each of 2 ranks"):
+        divide_staging(12 * MIB - 1, PLENTY, wish, least_lanes=3)
+
+
 def test_reading_ahead_leaves_most_of_the_room() -> None:
     assert cut_window(256 * MIB, PLENTY) == 256 * MIB
     assert cut_window(256 * MIB, Headroom("cgroup", 360 * MIB)) == 90 * MIB

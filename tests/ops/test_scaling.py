@@ -53,11 +53,38 @@ def test_what_is_sharded_travels_less() -> None:
     assert estimate(replace(slow, kept_fraction=1 / 8), WAYS[1]).seconds == pytest.approx(7 / 8 * 140)
 
 
+def test_what_is_sharded_over_a_node_is_read_once_whether_together_or_not() -> None:
+    """By rows alone. A rank by itself reads only its own."""
+    sharded = replace(SITE, kept_fraction=1 / 8)
+    alone, together = (estimate(sharded, way) for way in WAYS[:2])
+    assert alone.seconds == together.seconds == pytest.approx(28.0)
+    assert alone.storage_bytes == together.storage_bytes == 8 * SITE.model_bytes
+
+
+def test_what_is_sharded_over_all_nodes_is_read_where_it_is_kept() -> None:
+    """64 ranks keep one part in 64 each: a node's eight read an eighth of the model."""
+    sharded = replace(SITE, kept_fraction=1 / 64)
+    found = estimate(sharded, WAYS[1])
+    assert found.seconds == pytest.approx(3.5)
+    assert found.limit == "storage"
+    assert found.storage_bytes == SITE.model_bytes
+    one_reads = estimate(replace(sharded, network_rate=GB), WAYS[2])
+    assert one_reads.seconds == pytest.approx(7 / 8 * 140)
+    assert one_reads.limit == "network"
+    assert one_reads.storage_bytes == SITE.model_bytes
+
+
+def test_less_than_all_is_kept_by_all() -> None:
+    """As of one stage of a pipeline: what nobody keeps is not read."""
+    site = replace(SITE, gpus=8, kept_fraction=1 / 16)
+    assert [estimate(site, way).storage_bytes for way in WAYS] == [SITE.model_bytes / 2] * 3
+
+
 def test_a_network_may_be_the_limit() -> None:
     assert estimate(replace(SITE, network_rate=GB), WAYS[2]).limit == "network"
 
 
-@pytest.mark.parametrize("change", [{"gpus": 0}, {"network_rate": 0.0}])
+@pytest.mark.parametrize("change", [{"gpus": 0}, {"network_rate": 0.0}, {"kept_fraction": 0.0}, {"kept_fraction": 1.5}])
 def test_what_is_no_site(change: dict[str, float]) -> None:
     with pytest.raises(fastload.UsageError):
         replace(SITE, **change)  # type: ignore[arg-type] # one of its fields

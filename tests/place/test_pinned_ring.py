@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch._C._distributed_c10d import HashStore
 
+from fastload._fetch.deadline import NEVER
+from fastload._fetch.fetched import Source
+from fastload._group.attendance import Attendance
+from fastload._group.meeting import Seat
+from fastload._load.engine import _pinning
+from fastload._load.request import Request
 from fastload._load.target import pinning_early
 from fastload._place import cuda_memory
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import room_for_digests
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.pinned_ring import PinnedRing
+from fastload.options import decide_settings
 from packed_files import PAGE, file_of, plan_of
 from pretended_cuda import DEVICE, Machine, pretended_cuda
 
@@ -118,6 +126,19 @@ def test_an_error_while_planning_unpins(machine: Machine) -> None:
 
     with pytest.raises(KeyError):
         plan()
+    assert not machine.registered
+
+
+def test_a_group_pins_when_it_has_met(machine: Machine) -> None:
+    """Which slots it needs depends on who sends to it: what were pinned before would be of no use to it."""
+    settings = decide_settings(None, {})
+    attendance = Attendance(Seat(0, 1, HashStore(), None), 1.0)
+    for group, pins in ((None, True), (attendance, False)):
+        with _pinning(DEVICE, Request(Source("model"), None, None, None, settings, group=group)) as ring:
+            assert (ring is not None) is pins
+            if ring is not None:
+                ring.close()
+    attendance.take(NEVER).close()
     assert not machine.registered
 
 

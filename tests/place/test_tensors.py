@@ -8,7 +8,15 @@ import torch
 
 from fastload._format.dtype import CASTABLE, DTYPES, UNTOUCHED
 from fastload._format.header import TensorInfo
-from fastload._place.tensors import check_castable, is_castable, parse_cast, tensor_over, torch_layout, view_bytes
+from fastload._place.tensors import (
+    check_castable,
+    cut_out,
+    is_castable,
+    parse_cast,
+    tensor_over,
+    torch_layout,
+    view_bytes,
+)
 from fastload.errors import UnsupportedError, UsageError
 from writing import pack
 
@@ -158,3 +166,17 @@ def test_what_may_be_quantised_is_not_cast_and_is_named(spelling: str) -> None:
 
 def test_nothing_to_cast_is_nothing_to_refuse() -> None:
     check_castable([])
+
+
+@pytest.mark.parametrize("rows", [(), ((1, 3),), ((0, 1), (2, 4)), ((0, 5),)])
+@pytest.mark.parametrize("columns", [(), ((2, 4),), ((0, 2), (3, 4), (5, 6)), ((0, 6),)])
+def test_what_is_cut_out_has_memory_of_its_own(
+    rows: tuple[tuple[int, int], ...], columns: tuple[tuple[int, int], ...]
+) -> None:
+    whole = torch.arange(5 * 6, dtype=torch.int16).view(5, 6)
+    at = [[number for begin, end in ranges for number in range(begin, end)] for ranges in (rows, columns)]
+    found = cut_out(whole, (rows, columns))
+    assert torch.equal(found, whole[at[0]][:, at[1]])
+    assert found.is_contiguous()
+    assert found.untyped_storage().nbytes() == found.nbytes
+    assert not found.nbytes or found.data_ptr() != whole.data_ptr()

@@ -1,4 +1,4 @@
-"""Which part of a tensor a rank keeps, with torch.chunk as the oracle."""
+"""Which part of a tensor a rank keeps, with torch.chunk and DTensor's placements as oracles."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed.tensor.placement_types import _StridedShard
 
 from fastload._format.dtype import DTYPES
 from fastload._format.header import TensorInfo
-from fastload._plan.cut import Cut, cut_evenly, has_whole_rows, narrow
+from fastload._plan.cut import Cut, Split, cut_evenly, deal, has_whole_rows, innermost_first, narrow
 
 
 def _info(dtype: str, *shape: int) -> TensorInfo:
@@ -41,11 +42,55 @@ def test_rows_are_a_tensor_of_their_own_in_the_file(rows: int, columns: int, dat
     assert (part.begin, part.end) == (100 + begin * columns * 2, 100 + end * columns * 2)
 
 
+def elements(cut: Cut) -> list[int]:
+    """Of the first dimension."""
+    return [number for begin, end in cut.kept[0] for number in range(begin, end)]
+
+
+@given(st.integers(0, 60), st.integers(1, 5), st.integers(1, 6), st.integers(1, 4))
+def test_strided_parts_are_those_of_torch(size: int, turns: int, outer: int, inner: int) -> None:
+    """As on a mesh of ``outer`` by ``inner`` ranks, also where neither divides evenly."""
+    strided, _ = _StridedShard(0, split_factor=turns)._split_tensor(torch.arange(size), outer, with_padding=False)
+    for row, part in enumerate(strided):
+        taken = Split(0, outer, row, turns)
+        assert elements(deal((size,), [taken])) == part.tolist()
+        for column in range(inner):
+            first, last = cut_evenly(len(part), inner, column)
+            assert elements(deal((size,), [taken, Split(0, inner, column)])) == part[first:last].tolist()
+
+
+@given(st.integers(0, 60), st.integers(1, 6), st.integers(1, 4), st.integers(1, 3))
+def test_fsdp_deals_out_what_others_have_dealt_out(size: int, fsdp: int, experts: int, columns: int) -> None:
+    """Its own chunk of the chunk that is left of others, which come after it in the placements."""
+    for number in range(fsdp):
+        splits = [Split(0, fsdp, number, experts * columns), Split(0, experts, 0), Split(0, columns, columns - 1)]
+        left = torch.arange(size)
+        for parts, which in ((experts, 0), (columns, columns - 1), (fsdp, number)):
+            chunks = left.chunk(parts)
+            left = chunks[which] if which < len(chunks) else left[:0]
+        found = deal((size,), innermost_first(splits))
+        assert elements(found) == left.tolist()
+        if size % (fsdp * experts * columns) == 0:
+            assert found == deal((size,), splits)
+
+
+def test_what_fsdp_would_not_write_is_what_it_says() -> None:
+    splits = [Split(0, 2, 0, turns=3), Split(0, 2, 1)]
+    assert innermost_first(splits) == splits
+
+
 def test_what_is_no_row_is_cut_when_all_of_it_is_there() -> None:
-    cut = Cut(((2, 4), (0, 5), (1, 3)))
-    assert (cut.shape, cut.rows) == ((2, 5, 2), (2, 4))
-    assert cut.within_rows((8, 5, 9)) == (slice(None), slice(0, 5), slice(1, 3))
-    assert Cut(((2, 4), (0, 5))).within_rows((8, 5)) is None
+    cut = Cut((((2, 4),), ((0, 5),), ((1, 3), (6, 9))))
+    assert (cut.shape, cut.rows) == ((2, 5, 5), (2, 4))
+    assert cut.within_rows((2, 5, 9)) == (((0, 2),), ((0, 5),), ((1, 3), (6, 9)))
+    assert Cut((((2, 4),), ((0, 5),))).within_rows((2, 5)) is None
+
+
+def test_rows_apart_are_cut_out_of_those_between() -> None:
+    cut = Cut((((2, 4), (7, 8)), ((0, 5),)))
+    assert (cut.shape, cut.rows) == ((3, 5), (2, 8))
+    assert cut.within_rows((6, 5)) == (((0, 2), (5, 6)), ((0, 5),))
+    assert Cut(((), ((0, 5),))).rows == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._plan.division import Member, choose_pools, grow_tree, own_by_files, own_by_stripes
+from fastload._plan.division import Member, choose_pools, find_sources, grow_tree, own_by_files, own_by_stripes
 from fastload._plan.extent import Extent, build_extents
-from fastload._plan.ranges import clip, count_bytes, unite
+from fastload._plan.ranges import clip, count, pick, unite
 from fastload._plan.share import Division, share_of
 from fastload._verify.digest import BLOCK_BYTES
 
@@ -46,9 +46,16 @@ def test_ranges_are_sets_of_bytes(some: list[tuple[int, int]], others: list[tupl
         byte for begin, end in [*some, *others] for byte in range(begin, end)
     }
     assert all(before[1] < after[0] for before, after in pairwise(united))
-    assert count_bytes(clip(united, 100, 900)) == len(
+    assert count(clip(united, 100, 900)) == len(
         {byte for begin, end in united for byte in range(begin, end)} & set(range(100, 900))
     )
+
+
+@given(spreads, spreads)
+def test_what_is_picked_is_counted_over_all_ranges(some: list[tuple[int, int]], at: list[tuple[int, int]]) -> None:
+    every = [byte for begin, end in unite(some) for byte in range(begin, end)]
+    picked = [byte for begin, end in unite(at) for byte in every[begin:end]]
+    assert [byte for begin, end in pick(unite(some), at) for byte in range(begin, end)] == picked
 
 
 @given(sizes, st.integers(1, 5), st.integers(1, 8 * BLOCK_BYTES))
@@ -128,6 +135,15 @@ def test_what_is_sent_arrives_and_everybody_gets_what_he_keeps(
         has = {number for numbers in share.arrivals.values() for number in numbers} | set(share.own)
         assert share.kept <= has
         assert set(share.parcels) <= has
+    assert all(share.arrivals.keys() <= find_sources(pool, rank) for rank, share in shares.items())
+
+
+def test_of_many_nodes_few_ranks_send_to_one() -> None:
+    """Its own machine's, and where that reads nothing, as many more as the one before it has in turn."""
+    pool = members(8, 8, 8, reading={0})
+    assert find_sources(pool, 3) == {*range(8)} - {3}
+    assert find_sources(pool, 11) == {*range(8, 16)} - {11} | {3}
+    assert find_sources(pool, 19) == {*range(16, 24)} - {19} | {11}
 
 
 def test_the_first_tensors_are_read_by_all_at_once() -> None:

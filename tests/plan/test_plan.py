@@ -55,6 +55,22 @@ def plan_of(checkpoint: Checkpoint, wanted: set[str] | None = None, lay: LayOut 
     return build_plan(checkpoint, chosen, lay, extent_bytes=2 * BLOCK)
 
 
+def test_room_is_for_a_tensor_and_what_is_read_is_named() -> None:
+    checkpoint = checkpoint_of([Sized("a", "U8", 9 * BLOCK)])
+    begin = checkpoint.shards[0].header.tensors[0].begin
+    end = begin + 6 * BLOCK + 5
+    read = (((begin, begin + 5), (end - 5, end)),)
+
+    def narrow(info: TensorInfo) -> TensorInfo:
+        return info._replace(shape=(end - begin,), end=end)
+
+    plan = build_plan(checkpoint, everything, ONE_ARENA, extent_bytes=2 * BLOCK, narrow=narrow, read=read)
+    assert [extent.offset // BLOCK for extent in plan.extents] == [0, 6]
+    assert plan.placements[0].info.nbytes == end - begin
+    assert plan.ready_after == (1,)
+    assert plan.spread == read
+
+
 def test_no_tensor_wanted_means_no_read_and_no_memory() -> None:
     plan = plan_of(checkpoint_of([Sized("a", "U8", 9)]), set())
     assert (plan.extents, plan.arena_bytes, plan.placements) == ((), (), ())

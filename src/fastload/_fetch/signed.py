@@ -52,8 +52,7 @@ def by_signature(
         there = {file.path: file for file in list_files(evidence.folder)}
         evidence = replace(evidence, files={**there, **evidence.files})
     path = os.path.join(evidence.folder, SIGNATURE_NAME)
-    key = read_small_file(key_path, _MAX_KEY_BYTES)
-    signed = verify_bundle(_read_bundle(path, evidence, remote), key, path=path)
+    signed = verify_bundle(_read_bundle(path, evidence, remote), read_key(key_path), path=path)
     unsigned = find_unsigned(signed, [name for name, file in evidence.files.items() if file.size])
     if unsigned:
         found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
@@ -65,6 +64,16 @@ def by_signature(
     files |= {file.path: _expect(file.path, file, signed) for file in Wish().choose(missing)}
     hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
     return replace(evidence, kind="signature", files=files, is_closed=remote is None, hints=hints, misnamed={})
+
+
+def read_key(path: str) -> bytes:
+    """What ``signature_key`` names.
+
+    Raises:
+        FormatError: it is far larger than a key, or no regular file.
+        StoreError: it cannot be read.
+    """
+    return read_small_file(path, _MAX_KEY_BYTES)
 
 
 def _with_blocks(file: OfferedFile, kept: ManifestFile | None) -> OfferedFile:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_futures
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from fastload._thread import start_thread
@@ -17,6 +17,8 @@ from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fastload._group.patience import Patience
 
 _KEY = "fastload/meeting"
 _LEAST_S = 0.5
@@ -50,10 +52,10 @@ class Notice(NamedTuple):
 class Board:
     """The store, for one meeting."""
 
-    def __init__(self, store: Store, until_s: float) -> None:
-        """``until_s``: when nobody waits for it any more, by the monotonic clock."""
+    def __init__(self, store: Store, patience: Patience) -> None:
+        """``patience``: how long anybody waits for it."""
         self._store = store
-        self._until_s = until_s
+        self._patience = patience
 
     def leave(self, notice: Notice) -> None:
         """Write it, over that of an earlier meeting.
@@ -75,10 +77,11 @@ class Board:
     def _ask(self, work: Callable[[], _Result]) -> _Result:
         answer: Future[_Result] = Future()
         start_thread(threading.Thread(target=_settle, args=(answer, work), name="fastload-store", daemon=True))
+        while not wait_futures([answer], timeout=_LEAST_S).done:  # in steps: patience may become less meanwhile
+            if self._patience.left_s <= 0:
+                raise GroupError("the store of the process group did not answer in time", _HINT)
         try:
-            return answer.result(max(_LEAST_S, self._until_s - time.monotonic()))
-        except TimeoutError:
-            raise GroupError("the store of the process group did not answer in time", _HINT) from None
+            return answer.result()
         except RuntimeError as exc:  # what torch's stores raise
             said = str(exc).partition("\n")[0]
             raise GroupError(f"the store of the process group cannot be asked ({said})", _HINT) from exc

@@ -8,30 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._group.control import Control
 from fastload._group.link import Incoming, Outgoing
-from fastload._group.meeting import meet
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from fastload._group.control import Deadline
-    from fastload._group.meeting import Seat
+    from fastload._group.meeting import Mesh
     from fastload.errors import GroupError
 
 
 class Communicator:
     """Our own connections to all peers, made for one load."""
 
-    def __init__(self, seat: Seat, *, patience_s: float, deadline: Deadline) -> None:
-        """Waits for the others; ``deadline`` bounds what is waited for later.
-
-        Raises:
-            GroupError: somebody did not come within ``patience_s``.
-        """
-        self._mesh = meet(seat, patience_s=patience_s)
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
         self._outgoing: dict[int, Outgoing] = {}
         self._is_closed = False
         self._leaves: frozenset[int] = frozenset()
-        self._control = Control(self._mesh, deadline, ended=self._end, left=self._drop)
+        self._control = Control(self._mesh, ended=self._end, left=self._drop)
+
+    def hold_to(self, deadline: Deadline) -> None:
+        """Let ``deadline`` bound what is waited for."""
+        self._control.deadline = deadline
 
     @property
     def rank(self) -> int:

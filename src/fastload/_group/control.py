@@ -45,15 +45,14 @@ class Deadline(Protocol):
 class Control:
     """The control connections of one rank."""
 
-    def __init__(
-        self, mesh: Mesh, deadline: Deadline, *, ended: Callable[[], None], left: Callable[[int], None]
-    ) -> None:
+    def __init__(self, mesh: Mesh, *, ended: Callable[[], None], left: Callable[[int], None]) -> None:
         """``ended`` is called once, when the load is over because somebody failed; ``left`` with each rank that leaves.
 
         Both are called by whoever notices, and must not wait.
         """
         self._mesh = mesh
-        self._deadline = deadline
+        self.deadline: Deadline | None = None
+        """Bounds what is waited for."""
         self._ended = ended
         self._when_left = left
         self._changed = threading.Condition()
@@ -95,8 +94,11 @@ class Control:
 
     def _wait(self, is_there: Callable[[], bool]) -> None:
         """Until it is there, or the load is over; whoever calls holds ``_changed``."""
-        while not self._changed.wait_for(lambda: self._error is not None or is_there(), self._deadline.left_s):
-            self._deadline.check()
+        left_s = None if self.deadline is None else self.deadline.left_s
+        while not self._changed.wait_for(lambda: self._error is not None or is_there(), left_s):
+            if self.deadline is not None:
+                self.deadline.check()
+                left_s = self.deadline.left_s
         self.check()
 
     def check(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 from fastload._group.wire import is_readable, receive_message
@@ -12,6 +11,8 @@ from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from fastload._group.patience import Patience
 
 HELLO_S = 2.0
 """How long whoever has come may take to say who it is."""
@@ -36,11 +37,11 @@ def listen(host: str) -> socket.socket:
 
 
 def accept(
-    listener: socket.socket, token: str, until_s: float, is_enough: Callable[[], bool]
+    listener: socket.socket, token: str, patience: Patience, is_enough: Callable[[], bool]
 ) -> Iterator[tuple[socket.socket, list[Any]] | None]:
     """Connections whose first message begins with ``token``, and the rest of that message; None while nobody comes."""
-    while not is_enough() and time.monotonic() < until_s:
-        if not is_readable(listener, min(_LOOK_S, max(0.0, until_s - time.monotonic()))):
+    while not is_enough() and (left_s := patience.left_s) > 0:
+        if not is_readable(listener, min(_LOOK_S, left_s)):
             yield None
             continue
         connection, _ = listener.accept()

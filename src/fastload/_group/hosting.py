@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,29 +10,42 @@ from fastload._group.board import Notice
 from fastload._group.door import HELLO_S, accept
 from fastload._group.guests import ROSTER, WELCOME, Badge, Met, name_ranks
 from fastload._group.life import FAILED, Lifeline, explain
-from fastload._thread import start_thread
-from fastload.errors import FastloadError, GroupError
+from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from fastload._group.board import Board
+    from fastload._group.patience import Patience
+
+    Ended = Callable[[GroupError], None]
+    """Takes why there will be no load."""
 
 _HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
 
 
-def receive_guests(own: Badge, size: int, listener: socket.socket, board: Board, until_s: float) -> Met:
+def receive_guests(
+    own: Badge, size: int, listener: socket.socket, board: Board, patience: Patience, ended: Ended
+) -> Met:
     """Wait until all have come, then tell them who is there.
 
+    If there will be no load, ``ended`` is called with the cause, and those who come late are told of it as they come:
+    nobody need wait for this to return.
+
     Raises:
-        GroupError: one does not come, or came and failed; or the store cannot be asked.
+        GroupError: one does not come, or came and failed, or this one has; or the store cannot be asked.
     """
-    hall = _Hall(listener, secrets.token_hex(16), until_s)
+    hall = _Hall(listener, secrets.token_hex(16), patience)
+    others = set(range(1, size))
     try:
         board.leave(Notice(own.host, own.port, hall.token))
-        hall.wait_for(set(range(1, size)))
+        hall.wait_for(others)
     except BaseException as error:
-        hall.send_away(explain(own.rank, error), set(range(1, size)))
+        failure = explain(own.rank, error)
+        hall.send_away(failure)
+        ended(failure)
+        hall.turn_away(failure, others)
         raise
     roster = [own, *(hall.badges[rank] for rank in range(1, size))]
     for line in hall.guests.values():
@@ -43,26 +54,13 @@ def receive_guests(own: Badge, size: int, listener: socket.socket, board: Board,
     return Met(hall.token, roster, {rank: line.connection for rank, line in hall.guests.items()})
 
 
-def turn_away(
-    own: Badge, size: int, listener: socket.socket, board: Board, until_s: float, failure: GroupError
-) -> None:
-    """Tell each of the others, as it comes, that rank 0 has failed; until all have come, or it is time.
-
-    Raises:
-        GroupError: the store cannot be asked.
-    """
-    notice = Notice(own.host, own.port, secrets.token_hex(16))
-    board.leave(notice)
-    _turn_away(listener.dup(), notice.token, until_s, set(range(1, size)), failure)
-
-
 class _Hall:
     """Where rank 0 waits with those that have come."""
 
-    def __init__(self, listener: socket.socket, token: str, until_s: float) -> None:
+    def __init__(self, listener: socket.socket, token: str, patience: Patience) -> None:
         self._listener = listener
         self.token = token
-        self._until_s = until_s
+        self._patience = patience
         self.guests: dict[int, Lifeline] = {}
         self.badges: dict[int, Badge] = {}
         self._told: set[int] = set()
@@ -72,11 +70,12 @@ class _Hall:
         """Until all of them are here.
 
         Raises:
-            GroupError: some did not come, or one that had come has failed.
+            GroupError: some did not come, or one that had come has failed, or this one.
         """
-        for come in accept(self._listener, self.token, self._until_s, lambda: self.guests.keys() == ranks):
+        for come in accept(self._listener, self.token, self._patience, lambda: self.guests.keys() == ranks):
             if come is not None:
                 self._let_in(come[1][0], Lifeline(come[0], come[1][0]))
+            self._patience.check()
             for line in self.guests.values():
                 said = line.look()
                 if said is not None:  # nothing else is said before all are there
@@ -102,27 +101,15 @@ class _Hall:
             self.guests[rank].close()
         self.guests[rank], self.badges[rank] = line, Badge(*said)
 
-    def send_away(self, failure: GroupError, ranks: set[int]) -> None:
-        """Tell those that are here that there is no load; and, once, those of ``ranks`` that come when it is over."""
+    def send_away(self, failure: GroupError) -> None:
+        """Tell those that are here that there is no load."""
         for line in self.guests.values():
             line.end(failure)
+
+    def turn_away(self, failure: GroupError, ranks: set[int]) -> None:
+        """Tell those of ``ranks`` that come when it is over; once: whoever comes again comes for the next load."""
         late = ranks - self.guests.keys() - self._told
-        if not late or time.monotonic() >= self._until_s:
-            return
-        door = self._listener.dup()
-        thread = threading.Thread(
-            target=_turn_away, args=(door, self.token, self._until_s, late, failure), name="fastload-late", daemon=True
-        )
-        try:
-            start_thread(thread)
-        except FastloadError:
-            door.close()  # they wait as long as they would for one whose process has ended
-
-
-def _turn_away(door: socket.socket, token: str, until_s: float, late: set[int], failure: GroupError) -> None:
-    """Only once, since whoever comes again comes for the next load."""
-    with door:
-        for come in accept(door, token, until_s, lambda: not late):
+        for come in accept(self._listener, self.token, self._patience, lambda: not late):
             if come is None:
                 continue
             connection, (rank,) = come

@@ -14,37 +14,31 @@ from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     from fastload._group.board import Board, Notice
+    from fastload._group.patience import Patience
 
 CONNECT_S = 5.0
 _LOOK_S = 0.05
+_LISTEN_S = 0.2
 _VERDICT_S = 0.5
 """Where rank 0 has no longer to wait either, it knows better who is missing: let it say so."""
 _HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
 
 
-def join(own: Badge, board: Board, until_s: float) -> Met:
+def join(own: Badge, board: Board, patience: Patience) -> Met:
     """Go to rank 0 until it answers; an address in the store may be that of an earlier meeting.
 
-    Raises:
-        GroupError: rank 0 does not come, or it or another rank failed; or the store cannot be asked.
-    """
-    line, token = _reach(own.rank, board, until_s)
-    return Met(token, _wait_for_all(line, own, until_s), {0: line.connection})
-
-
-def tell_rank_0(rank: int, board: Board, until_s: float, failure: GroupError) -> None:
-    """Tell rank 0 that ``rank`` has failed, which tells the others.
+    Where this rank itself has failed, it goes there to say so, and rank 0 tells the others.
 
     Raises:
-        GroupError: rank 0 does not come; or the store cannot be asked.
+        GroupError: rank 0 does not come, or any rank failed; or the store cannot be asked.
     """
-    line, _ = _reach(rank, board, until_s)
-    line.end(failure)
+    line, token = _reach(own.rank, board, patience)
+    return Met(token, _wait_for_all(line, own, patience), {0: line.connection})
 
 
-def _reach(rank: int, board: Board, until_s: float) -> tuple[Lifeline, str]:
+def _reach(rank: int, board: Board, patience: Patience) -> tuple[Lifeline, str]:
     """A connection to rank 0, and the meeting's token."""
-    while time.monotonic() < until_s:
+    while patience.left_s > 0:
         notice = board.find()
         line = None if notice is None else _knock(notice, rank)
         if notice is not None and line is not None:
@@ -74,19 +68,21 @@ def _knock(notice: Notice, rank: int) -> Lifeline | None:
     return None
 
 
-def _wait_for_all(line: Lifeline, own: Badge, until_s: float) -> list[Badge]:
+def _wait_for_all(line: Lifeline, own: Badge, patience: Patience) -> list[Badge]:
     try:
-        return _hear_roster(line, own, until_s)
+        return _hear_roster(line, own, patience)
     except BaseException as error:
         line.end(explain(own.rank, error))
         raise
 
 
-def _hear_roster(line: Lifeline, own: Badge, until_s: float) -> list[Badge]:
+def _hear_roster(line: Lifeline, own: Badge, patience: Patience) -> list[Badge]:
+    patience.check()
     line.say(own)
-    said = line.wait(until_s - time.monotonic() + _VERDICT_S)
-    if said is None:
-        raise GroupError("rank 0 waits for another rank in vain", _HINT)
+    while (said := line.look(_LISTEN_S)) is None:
+        patience.check()
+        if patience.left_s + _VERDICT_S <= 0:
+            raise GroupError("rank 0 waits for another rank in vain", _HINT)
     kind, *rest = said
     if kind != ROSTER:
         raise GroupError(*rest)

@@ -8,7 +8,7 @@
     waits until all are there (hosting) waits to be told who is there
                      everybody connects to the ranks below
 
-A rank that has failed by then goes the same way, to say so (:func:`tell`).
+A rank that has failed by then goes the same way, to say so.
 Nothing is counted in the store, so that a rank which missed an earlier meeting cannot be out of step. From the welcome
 on both ends give signs of life, and whoever fails says so: the others end with the cause, those who come late too.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,9 +25,9 @@ from fastload._group.address import find_node, find_own_address
 from fastload._group.board import Board
 from fastload._group.door import accept, listen
 from fastload._group.guests import Badge, name_ranks
-from fastload._group.hosting import receive_guests, turn_away
-from fastload._group.joining import CONNECT_S, join, tell_rank_0
-from fastload._group.life import explain
+from fastload._group.hosting import receive_guests
+from fastload._group.joining import CONNECT_S, join
+from fastload._group.patience import Patience
 from fastload._group.wire import send_message
 from fastload.errors import GroupError
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from fastload._group.board import Store
     from fastload._group.guests import Met
+    from fastload._group.hosting import Ended
 
 _MESH_S = 8.0
 """Once the roster is out, everybody is there."""
@@ -74,19 +74,18 @@ class Mesh:
             each.close()
 
 
-def meet(seat: Seat, *, patience_s: float) -> Mesh:
-    """Wait for the others and connect to all of them.
+def meet(seat: Seat, patience: Patience, ended: Ended) -> Mesh:
+    """Wait for the others and connect to all of them; ``ended``: see :func:`~fastload._group.hosting.receive_guests`.
 
     Raises:
-        GroupError: somebody did not come within ``patience_s``, or failed; or the store cannot be asked.
+        GroupError: somebody did not come in time, or failed, this rank included; or the store cannot be asked.
     """
-    until_s = time.monotonic() + patience_s
-    board = Board(seat.store, until_s)
+    board = Board(seat.store, patience)
     with _listen(seat) as (listener, badge):
         if seat.rank == 0:
-            met = receive_guests(badge, seat.size, listener, board, until_s)
+            met = receive_guests(badge, seat.size, listener, board, patience, ended)
         else:
-            met = join(badge, board, until_s)
+            met = join(badge, board, patience)
         mesh = Mesh(seat.rank, _number_nodes(met), dict(met.control), {})
         try:
             _connect_all(mesh, met, listener)
@@ -94,22 +93,6 @@ def meet(seat: Seat, *, patience_s: float) -> Mesh:
             mesh.close()
             raise
     return mesh
-
-
-def tell(seat: Seat, error: BaseException, *, patience_s: float) -> None:
-    """This rank has failed before it met the others: tell them.
-
-    Raises:
-        GroupError: rank 0 did not come within ``patience_s``, or the store cannot be asked.
-    """
-    until_s = time.monotonic() + patience_s
-    board = Board(seat.store, until_s)
-    failure = explain(seat.rank, error)
-    if seat.rank:
-        tell_rank_0(seat.rank, board, until_s, failure)
-    else:
-        with _listen(seat) as (listener, badge):
-            turn_away(badge, seat.size, listener, board, until_s, failure)
 
 
 @contextmanager
@@ -126,14 +109,13 @@ def _number_nodes(met: Met) -> tuple[int, ...]:
 
 def _connect_all(mesh: Mesh, met: Met, listener: socket.socket) -> None:
     """Two sockets per pair: whoever is above connects, and the one to rank 0 is there already."""
-    until_s = time.monotonic() + _MESH_S
     _connect_below(mesh, met)
     above = range(mesh.rank + 1, mesh.size)
 
     def is_complete() -> bool:
         return all(rank in mesh.control and rank in mesh.data for rank in above)
 
-    for come in accept(listener, met.token, until_s, is_complete):
+    for come in accept(listener, met.token, Patience(_MESH_S), is_complete):
         if come is not None:
             connection, (rank, kind) = come
             sockets = mesh.control if kind == "control" else mesh.data

@@ -24,14 +24,9 @@ class Position(NamedTuple):
     size: int
 
 
-def find_position(group: object | None) -> Position | None:
-    """This rank's position in ``group``, or in the default group; None: there is none.
-
-    Raises:
-        UsageError: ``group`` is no process group, or this rank is not in it.
-    """
-    if group is not None:
-        seat = find_seat(group)
+def find_position(seat: Seat | None) -> Position | None:
+    """This rank's position in the group of its ``seat``, or in the default group; None: there is none."""
+    if seat is not None:
         return Position(seat.rank, seat.size)
     if not dist.is_available() or not dist.is_initialized():
         return None

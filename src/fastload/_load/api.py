@@ -81,19 +81,19 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
         GroupError: another rank of the group failed, or the ranks disagree; the group itself stays usable.
     """
-    with attending(group):
+    with attending(group) as attendance:
         request = Request(
             _parse_source(model, subfolder, variant, revision),
             tensors,
             dtype,
             _checked_progress(progress),
             _decide(options, {"verify": verify, "reader": reader}),
-            group=group,
+            group=attendance,
             shard=shard,
         )
-    with importing_torch():
-        from fastload._load import engine
-    return engine.load(request, device)
+        with importing_torch():
+            from fastload._load import engine
+        return engine.load(request, device)
 
 
 def stream(  # noqa: PLR0913 - as for load
@@ -119,19 +119,19 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    with attending(group):
+    with attending(group) as attendance:
         request = Request(
             _parse_source(model, subfolder, variant, revision),
             tensors,
             dtype,
             _checked_progress(progress),
             _decide(options, {"verify": verify, "reader": reader}),
-            group=group,
+            group=attendance,
             shard=shard,
         )
-    with importing_torch():
-        from fastload._load import engine
-    return engine.stream(request, device)
+        with importing_torch():
+            from fastload._load import engine
+        return engine.stream(request, device)
 
 
 def load_into(  # noqa: PLR0913 - as for load
@@ -177,19 +177,19 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, except DTensor.
         FastloadError: as for :func:`load`.
     """
-    with attending(group):
+    with attending(group) as attendance:
         request = Request(
             _parse_source(model, subfolder, variant, revision),
             tensors,
             dtype,
             _checked_progress(progress),
             _decide(options, {"verify": verify, "reader": reader}),
-            group=group,
+            group=attendance,
             shard=shard,
         )
-    with importing_torch():
-        from fastload._load import engine
-    return engine.load_into(request, module, strict=strict)
+        with importing_torch():
+            from fastload._load import engine
+        return engine.load_into(request, module, strict=strict)
 
 
 def inspect(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
 from fastload._load.found import Call, check_cast, finding
-from fastload._load.group.attending import attending
 from fastload._load.into import choose_module_target, fill
 from fastload._load.once_more import once_more
 from fastload._load.prepare import prepare
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from fastload._load.found import Found
     from fastload._load.request import Request
     from fastload._load.stream import Stream
     from fastload._load.target import Target
@@ -65,11 +65,11 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
 
 def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     clock = Clock()
-    with attending(request.group, request.deadline):
-        dtype = None if request.dtype is None else parse_cast(request.dtype)
-        own = parameters.own_tensors(module)
-        device = parameters.main_device(own.values())
-        call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
+    _hold_to_deadline(request)
+    dtype = None if request.dtype is None else parse_cast(request.dtype)
+    own = parameters.own_tensors(module)
+    device = parameters.main_device(own.values())
+    call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
     with _pinning(device, request) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
         if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
@@ -77,22 +77,22 @@ def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Re
         wanted = found.only(own)
         maps = request.settings.reader == "mmap"
         destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
-        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request), cast=None)
+        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request, found), cast=None)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
     return fill(stream, destinations)
 
 
-def _window_bytes(request: Request) -> int:
-    return cut_window(request.settings.staging_bytes, host_headroom())
+def _window_bytes(request: Request, found: Found) -> int:
+    return cut_window(request.settings.staging_bytes, host_headroom().part_of(found.ranks_here))
 
 
 def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     clock = Clock()
-    with attending(request.group, request.deadline):
-        parsed = parse_device(device)
-        cast = None if request.dtype is None else parse_cast(request.dtype)
+    _hold_to_deadline(request)
+    parsed = parse_device(device)
+    cast = None if request.dtype is None else parse_cast(request.dtype)
     keeps_all = verb == "load"
     call = Call(verb, parsed.type, partial(choose_digests, parsed))  # while headers are read, its kernels are compiled
     with _pinning(parsed, request) as ring, finding(request, clock, call) as found:
@@ -101,18 +101,24 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
         cut, above = bool(found.cuts), request.host_above_bytes
-        keeping = Keeping(keeps_all, _window_bytes(request), cast, is_cut=cut, host_above_bytes=above)
+        keeping = Keeping(keeps_all, _window_bytes(request, found), cast, is_cut=cut, host_above_bytes=above)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)
 
 
+def _hold_to_deadline(request: Request) -> None:
+    if request.group is not None:
+        request.group.shorten(request.deadline.left_s)
+
+
 @contextmanager
 def _pinning(device: torch.device, request: Request) -> Iterator[PinnedRing | None]:
-    """See :func:`~fastload._load.target.pinning_early`."""
-    with ExitStack() as undo:
-        with attending(request.group, request.deadline):
-            ring = undo.enter_context(pinning_early(device, request.settings.staging_bytes))
+    """See :func:`~fastload._load.target.pinning_early`. What slots a group needs is not known before it has met."""
+    if request.group is not None:
+        yield None
+        return
+    with pinning_early(device, request.settings.staging_bytes) as ring:
         yield ring
 
 

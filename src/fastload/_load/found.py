@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import fetch
 from fastload._fetch.config import is_quantised
-from fastload._group.process_group import find_position, find_seat
+from fastload._group.process_group import find_position
 from fastload._load.group.party import Party
 from fastload._load.request import choose_tensors
 from fastload._load.shard import EVERYTHING, Parts, choose_parts, merge_shard
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.request import Request
-    from fastload._plan.ranges import Range, Spread
+    from fastload._plan.ranges import Range, Ranges, Spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,18 @@ class Found:
         return replace(wanted, party=self.party)
 
     @property
+    def ranks_here(self) -> int:
+        """How many load it on this machine, each into memory of its own."""
+        return 1 if self.party is None else len(self.party.ranks_here)
+
+    @property
     def shaped(self) -> list[TensorInfo]:
         """The wanted tensors in the shapes in which they are handed out."""
         return [self.parts.shape(info) for info in self.infos]
 
     @property
-    def cuts(self) -> dict[str, tuple[slice, ...]]:
-        """What stays, by name, of tensors that are read as a whole."""
+    def cuts(self) -> dict[str, tuple[Ranges, ...]]:
+        """What stays, by name, in each dimension of tensors of which more is brought."""
         return self.parts.further(self.infos)
 
     @property
@@ -60,8 +65,7 @@ class Found:
         ranges: list[list[Range]] = [[] for _ in self.fetched.checkpoint.shards]
         for shard, info in self.fetched.checkpoint.tensors():
             if self.wanted(info.name):
-                part = self.parts.narrow(info)
-                ranges[shard].append((part.begin, part.end))
+                ranges[shard] += self.parts.ranges(info)
         return tuple(map(unite, ranges))
 
 
@@ -88,7 +92,7 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         GroupError: another rank failed, or wants something else.
     """
     with ExitStack() as undo:
-        party = None if request.group is None else undo.enter_context(Party(find_seat(request.group), request))
+        party = None if request.group is None else undo.enter_context(Party(request.group, request))
         if party is None:
             fetched = fetch(request.source, request.settings, request.deadline, call.weighed)
         else:
@@ -100,7 +104,8 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
             party.check_content(fetched, found.infos)
         for info in found.infos:
             torch_layout(info)
-        parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, find_position(request.group))
+        position = find_position(None if request.group is None else request.group.seat)
+        parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, position)
         wanted = found.wanted
         yield replace(_want(fetched, lambda name: wanted(name) and parts.keeps(name), parts), party=party)
         undo.pop_all()

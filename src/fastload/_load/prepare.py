@@ -23,8 +23,11 @@ from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
+    from fastload._budget import Room
     from fastload._clock import Clock
     from fastload._fetch.fetched import Fetched
     from fastload._format.checkpoint import Checkpoint
@@ -48,14 +51,18 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     choices = deadline.within(lambda: _choose_readers(found, settings))
     digests = found.fetched.evidence.has_blocks
     depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
-    peers = 0 if party is None else party.communicator.size - 1
-    wish = Staging(depth + peers, target.slots_per_lane, target.extent_bytes)
-    staging = divide_staging(settings.staging_bytes, host_headroom(), wish)
+    sources = 0 if party is None else len(party.sources)
+    wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
+    headroom = host_headroom().part_of(found.ranks_here)
+    staging = divide_staging(settings.staging_bytes, headroom, wish, least_lanes=1 + sources)
     with ExitStack() as undo:
         # What the first rank of a machine keeps, it must get: so the other ranks are told of it before.
         held = undo.enter_context(Held.of_rank(found.fetched, deadline, party)) if party is not None else Held()
         plan, share, staging = plan_load(found, target, staging, keeps_copy=held.copy is not None)
-        staging = _fit(target, plan, staging._replace(lanes=min(staging.lanes, len(plan.extents) + peers)))
+        staging = staging._replace(lanes=min(staging.lanes, max(1, len(plan.extents)) + sources))
+        staging, rooms = _fit(target, plan, staging, least_lanes=1 + sources)
+        if party is not None:
+            party.check_rooms(rooms)
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
         tell = _tell(found.fetched, busy, schedule)
@@ -81,7 +88,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 schedule=schedule,
                 placer=placer,
                 deadline=deadline,
-                lanes=max(1, staging.lanes - peers),
+                lanes=staging.lanes - sources,
                 device=device,
                 digests=target.digests,
                 device_reads=device_reads,
@@ -107,7 +114,7 @@ def _journey(found: Found, plan: Plan, proving: Proving, target: Target, staging
         plan=plan,
         proving=proving,
         digests=target.digests,
-        check_room=lambda: target.check_room(plan, staging._replace(landing_slots=1)),
+        check_room=lambda: _check(target.find_rooms(plan, staging._replace(landing_slots=1))),
     )
 
 
@@ -120,21 +127,27 @@ def _judge(proving: Proving, checkpoint: Checkpoint, settings: Settings) -> Prov
     return replace(proving, reason=OFF) if settings.verify == "off" else proving
 
 
-def _fit(target: Target, plan: Plan, staging: Staging) -> Staging:
-    """``staging``, with fewer lanes where ``plan`` fits only beside fewer; extents stay as they are.
+def _fit(target: Target, plan: Plan, staging: Staging, *, least_lanes: int = 1) -> tuple[Staging, Sequence[Room]]:
+    """``staging``, with fewer lanes where ``plan`` fits only beside fewer; extents stay as they are. And the room.
 
     Raises:
-        MemoryBudgetError: it does not fit beside a single one.
+        MemoryBudgetError: it does not fit beside ``least_lanes``.
     """
     while True:
+        rooms = target.find_rooms(plan, staging)
         try:
-            target.check_room(plan, staging)
+            _check(rooms)
         except MemoryBudgetError:
-            if staging.lanes == 1:
+            if staging.lanes <= least_lanes:
                 raise
-            staging = staging._replace(lanes=staging.lanes // 2)
+            staging = staging._replace(lanes=max(least_lanes, staging.lanes // 2))
         else:
-            return staging
+            return staging, rooms
+
+
+def _check(rooms: Sequence[Room]) -> None:
+    for room in rooms:
+        room.check()
 
 
 def _find_depth(choice: Choice, digests: bool) -> int:  # noqa: FBT001 - a fact of the load

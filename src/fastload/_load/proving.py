@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import KINDS
-from fastload._plan.ranges import clip, count_bytes
+from fastload._plan.ranges import clip, count
 from fastload._read.file import with_blob
 from fastload._read.proof import DAMAGED, BlockProof, MappedBlockProof, ProofTell
 from fastload._read.whole_proof import WholeDigest, WholeProof
@@ -153,5 +153,5 @@ def _partial_shards(checkpoint: Checkpoint, plan: Plan) -> set[int]:
     return {
         number
         for number, info in checkpoint.tensors()
-        if count_bytes(clip(plan.spread[number], info.begin, info.end)) < info.nbytes
+        if count(clip(plan.spread[number], info.begin, info.end)) < info.nbytes
     }

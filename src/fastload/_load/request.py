@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.fetched import Source
     from fastload._format.checkpoint import Checkpoint
+    from fastload._group.attendance import Attendance
     from fastload._progress import Callback
     from fastload.options import Settings
 
@@ -36,8 +37,8 @@ class Request:
     dtype: torch.dtype | str | None
     progress: bool | Callback | None
     settings: Settings
-    group: object = field(default=None, kw_only=True)
-    """A process group of torch.distributed, whose ranks load together; None: this one alone."""
+    group: Attendance | None = field(default=None, kw_only=True)
+    """Where the ranks meet that load together; None: this one alone."""
     shard: object = field(default=None, kw_only=True)
     """See :mod:`fastload._load.shard`."""
     host_above_bytes: int | None = field(default=None, kw_only=True)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastload._group.process_group import Position
 from fastload._place.tensors import torch_layout
-from fastload._plan.cut import Cut, cut_evenly, has_whole_rows, narrow
+from fastload._plan.cut import Cut, Split, deal, has_whole_rows, innermost_first, narrow
+from fastload._plan.ranges import unite
 from fastload.errors import UnsupportedError, UsageError, quoted
 
 if TYPE_CHECKING:
     from fastload._format.header import TensorInfo
+    from fastload._plan.ranges import Ranges
 
 Shard = Mapping[str, Any] | Callable[[str], bool]
 """Placements by name or glob, or a predicate of the name."""
@@ -31,20 +33,26 @@ class Parts:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
 
     def narrow(self, info: TensorInfo) -> TensorInfo:
-        """The rows that are kept, which are all that is read."""
+        """From the first to the last row that is kept: what there must be room for."""
         cut = self.cuts.get(info.name)
         return info if cut is None else narrow(info, cut.rows)
+
+    def ranges(self, info: TensorInfo) -> Ranges:
+        """The bytes of the rows that are kept, which are all that is read."""
+        cut = self.cuts.get(info.name)
+        parts = [info] if cut is None else [narrow(info, rows) for rows in cut.kept[0]]
+        return unite((part.begin, part.end) for part in parts)
 
     def shape(self, info: TensorInfo) -> TensorInfo:
         """``info``, which was narrowed, in the shape that is kept in the end."""
         cut = self.cuts.get(info.name)
         return info if cut is None else info._replace(shape=cut.shape)
 
-    def further(self, infos: Sequence[TensorInfo]) -> dict[str, tuple[slice, ...]]:
-        """How those of ``infos``, narrowed, are cut that lose more than rows."""
+    def further(self, infos: Sequence[TensorInfo]) -> dict[str, tuple[Ranges, ...]]:
+        """What stays, in each dimension, of those of ``infos``, narrowed, of which not all does."""
         cuts = ((info.name, self.cuts.get(info.name), torch_layout(info)[1]) for info in infos)
         found = ((name, cut.within_rows(shape)) for name, cut, shape in cuts if cut is not None)
-        return {name: slices for name, slices in found if slices is not None}
+        return {name: kept for name, kept in found if kept is not None}
 
 
 EVERYTHING = Parts()
@@ -73,7 +81,7 @@ def choose_parts(shard: Shard | None, infos: Sequence[TensorInfo], position: Pos
         if key is None:
             continue
         unmatched.discard(key)
-        cut = _cut(info, _deal(shard[key], position, key))
+        cut = _cut(info, _deal(shard[key], position, key), _find_shape_here(shard[key]))
         if cut is not None:
             cuts[info.name] = cut
     if unmatched:
@@ -119,42 +127,57 @@ def _deal(value: Any, position: Position | None, key: str) -> list[_Dealt]:
     return [_Dealt(placements[0], position)]
 
 
-def _cut(info: TensorInfo, dealt: Sequence[_Dealt]) -> Cut | None:
-    """What is kept of ``info``; None: all of it."""
+def _find_shape_here(value: Any) -> tuple[int, ...] | None:
+    """Of what a DTensor has in this process."""
+    return tuple(value.to_local().shape) if hasattr(value, "to_local") else None
+
+
+def _cut(info: TensorInfo, dealt: Sequence[_Dealt], here: tuple[int, ...] | None) -> Cut | None:
+    """What is kept of ``info``; None: all of it. ``here``: the shape of what is there already to be filled."""
     shape = torch_layout(info)[1]
-    bounds = [(0, size) for size in shape]
-    for placement, position in dealt:
-        dim = _find_dim(placement, info, len(shape))
-        if dim is None:
-            continue
-        begin, end = bounds[dim]
-        first, last = cut_evenly(end - begin, position.size, position.rank)
-        bounds[dim] = (begin + first, begin + last)
-    if all(bound == (0, size) for bound, size in zip(bounds, shape, strict=True)):
+    splits = [split for each in dealt if (split := _read(each, info, len(shape))) is not None]
+    cut = deal(shape, splits)
+    if here is not None and any(split.turns > 1 for split in splits):
+        cut = _as_fsdp_may(info, cut, deal(shape, innermost_first(splits)), here)
+    if cut.shape == shape:
         return None
-    _check_divisible(info, shape, bounds)
-    return Cut(tuple(bounds))
+    _check_divisible(info, shape, cut)
+    return cut
 
 
-def _find_dim(placement: Any, info: TensorInfo, rank: int) -> int | None:
-    """The dimension that is dealt out; None: every rank has all."""
-    from torch.distributed.tensor import Replicate, Shard  # noqa: PLC0415 - a second of import, for those who shard
+def _as_fsdp_may(info: TensorInfo, by_placements: Cut, by_fsdp: Cut, here: tuple[int, ...]) -> Cut:
+    """The one of both that ``here`` shows: uneven sizes are dealt out by FSDP otherwise than its placements say."""
+    if by_placements == by_fsdp or here != by_fsdp.shape:
+        return by_placements
+    if here == by_placements.shape:
+        what = f"{quoted(info.name)}: FSDP gives this rank other rows than distribute_tensor does, but as many"
+        raise UnsupportedError(what, "Pad it, so that it divides evenly: whose DTensor it is cannot be told")
+    return by_fsdp
 
+
+def _read(dealt: _Dealt, info: TensorInfo, rank: int) -> Split | None:
+    """What a placement says; None: every rank has all."""
+    from torch.distributed.tensor import Replicate, Shard, placement_types  # noqa: PLC0415 - a second, for who shards
+
+    placement, position = dealt
     if isinstance(placement, Replicate):
         return None
-    if type(placement) is not Shard:
+    # FSDP writes these where another dimension of the mesh has dealt out the same; torch 2.4 has none yet.
+    is_strided = type(placement) is getattr(placement_types, "_StridedShard", None)
+    if type(placement) is not Shard and not is_strided:
         what = f"shard= of {quoted(info.name)} got {placement!r}"
         raise UnsupportedError(what, "Shard(dim) and Replicate() can be read; make others from these")
     dim = int(placement.dim)
     if not -rank <= dim < rank:
         raise UsageError(f"shard= of {quoted(info.name)}: it has no dimension {dim}", "Replicate() it")
-    return dim % rank
+    turns = int(placement.split_factor) if is_strided else 1
+    return Split(dim % rank, position.size, position.rank, turns)
 
 
-def _check_divisible(info: TensorInfo, shape: tuple[int, ...], bounds: Sequence[tuple[int, int]]) -> None:
+def _check_divisible(info: TensorInfo, shape: tuple[int, ...], cut: Cut) -> None:
     """Elements that are less than a byte may be packed across what would be cut."""
     is_packed = bool(info.dtype.bits % 8)
-    last_is_cut = bounds[-1] != (0, shape[-1])
+    last_is_cut = cut.shape[-1] != shape[-1]
     if is_packed and (len(shape) != len(info.shape) or last_is_cut or not has_whole_rows(info)):
         what = f"{quoted(info.name)}, packed {info.dtype.name}, cannot be cut so"
         raise UnsupportedError(what, "Shard it in another dimension than the last, or Replicate() it")

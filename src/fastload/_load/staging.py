@@ -28,21 +28,23 @@ class Staging(NamedTuple):
         return self.lanes * self.slots_per_lane * self.slot_bytes
 
 
-def divide_staging(staging_bytes: int, headroom: Headroom, wish: Staging) -> Staging:
+def divide_staging(staging_bytes: int, headroom: Headroom, wish: Staging, *, least_lanes: int = 1) -> Staging:
     """``wish``, made to fit ``staging_bytes`` and an eighth of ``headroom``: first smaller slots, then fewer lanes.
 
     Raises:
-        UsageError: not even one lane of single blocks fits the setting.
+        UsageError: not even ``least_lanes`` of single blocks fit the setting.
     """
-    least_bytes = wish.slots_per_lane * BLOCK_BYTES
+    least_bytes = least_lanes * wish.slots_per_lane * BLOCK_BYTES
     if staging_bytes < least_bytes:
-        raise UsageError(f"staging_bytes is {staging_bytes:,}", f"This device needs at least {least_bytes:,}")
+        beside = f", one lane for each of {least_lanes - 1} ranks that send to it" if least_lanes > 1 else ""
+        hint = f"This device needs at least {least_bytes:,}{beside}"
+        raise UsageError(f"staging_bytes is {staging_bytes:,}", hint)
     allowed_bytes = max(least_bytes, min(staging_bytes, headroom.available_bytes // 8))
     slot_bytes = wish.slot_bytes
     while slot_bytes > BLOCK_BYTES and wish._replace(slot_bytes=slot_bytes).bytes > allowed_bytes:
         slot_bytes //= 2
     lanes = min(wish.lanes, allowed_bytes // (wish.slots_per_lane * slot_bytes))
-    return Staging(max(1, lanes), wish.slots_per_lane, slot_bytes)
+    return Staging(lanes, wish.slots_per_lane, slot_bytes)
 
 
 def cut_window(staging_bytes: int, headroom: Headroom) -> int:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-import torch
-
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.proving import NONE
 from fastload._load.summary import describe_rank, summarise
+from fastload._place.tensors import cut_out
 from fastload._read.pread import check_path
 from fastload._thread import start_thread
 from fastload._trace import CALLER_LANE, Span, Trace
@@ -23,6 +22,8 @@ from fastload.errors import FastloadError, UsageError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import torch
 
     from fastload._clock import Busy, Clock
     from fastload._fetch.deadline import Deadline
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fastload._place.device_digests import DeviceDigests
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
+    from fastload._plan.ranges import Ranges
     from fastload._progress import Progress
     from fastload.report import GroupReport, Report
 
@@ -69,8 +71,8 @@ class Job:
     digests: DeviceDigests | None
     device_reads: DeviceReads | None
     """The way past the host; None where there is no device."""
-    cuts: Mapping[str, tuple[slice, ...]]
-    """What stays, by name, of tensors that were read as a whole."""
+    cuts: Mapping[str, tuple[Ranges, ...]]
+    """What stays, by name, in each dimension of tensors of which more was brought."""
     party: Party | None
     """The other ranks, where several load together."""
     exchange: Exchange | None
@@ -181,7 +183,7 @@ class Stream:
         self._position += 1
         name = job.plan.placements[number].info.name
         if name in job.cuts:
-            tensor = tensor[job.cuts[name]].clone(memory_format=torch.contiguous_format)
+            tensor = cut_out(tensor, job.cuts[name])
         return name, tensor
 
     def _start(self, job: Job, pipeline: Pipeline) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fastload._budget import check_budget, host_headroom
+from fastload._budget import Room, host_headroom
 from fastload._load.staging import Staging, divide_staging
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
@@ -65,8 +65,8 @@ class Target(Protocol):
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """Places for the wanted tensors of one shard."""
 
-    def check_room(self, plan: Plan, staging: Staging) -> None:
-        """Raise ``MemoryBudgetError`` where ``plan`` would not fit; nothing has been allocated."""
+    def find_rooms(self, plan: Plan, staging: Staging) -> Sequence[Room]:
+        """What ``plan`` takes of each kind of memory; nothing has been allocated."""
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """Who brings the plan's bytes into place."""
@@ -143,9 +143,9 @@ class HostTarget:
         """See :class:`Target`."""
         return lay_out(infos, self._rules, first_arena=first_arena)
 
-    def check_room(self, plan: Plan, staging: Staging) -> None:
+    def find_rooms(self, plan: Plan, staging: Staging) -> Sequence[Room]:
         """See :class:`Target`."""
-        check_budget(self._keeping.peak_bytes(plan) + staging.bytes, host_headroom(), _HOST_HINT)
+        return [Room(self._keeping.peak_bytes(plan) + staging.bytes, host_headroom(), _HOST_HINT)]
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""
@@ -173,11 +173,11 @@ class MappedTarget:
         """See :class:`Target`."""
         return lay_out_mapped(infos, file_bytes, first_arena=first_arena)
 
-    def check_room(self, plan: Plan, staging: Staging) -> None:
+    def find_rooms(self, plan: Plan, staging: Staging) -> Sequence[Room]:
         """See :class:`Target`; only what is copied takes memory that the kernel cannot take back."""
         copied_bytes = self._keeping.copied_bytes(plan, copies_all=self._copies_all)
         needed_bytes = self._keeping.cast_bytes(plan) + copied_bytes
-        check_budget(needed_bytes, host_headroom(), _HOST_HINT)
+        return [Room(needed_bytes, host_headroom(), _HOST_HINT)]
 
     def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
         """See :class:`Target`."""
@@ -210,15 +210,16 @@ class CudaTarget:
         """See :class:`Target`."""
         return lay_out(infos, _ON_DEVICE, first_arena=first_arena)
 
-    def check_room(self, plan: Plan, staging: Staging) -> None:
+    def find_rooms(self, plan: Plan, staging: Staging) -> Sequence[Room]:
         """See :class:`Target`; a lane's slots on the host have one more of their size on the device."""
         on_device_bytes = staging.lanes * (1 + staging.landing_slots) * staging.slot_bytes
         needed_bytes = self._keeping.peak_bytes(plan) + on_device_bytes
         with cuda_errors(self._device):
             headroom = device_headroom(self._device, self._device_bytes)
             needed_bytes += staging.bytes if shares_memory(self._device) else 0
-        check_budget(needed_bytes, headroom, _CUDA_HINT)
-        check_budget(staging.bytes + self._on_host_bytes(plan), host_headroom(), "Make staging_bytes smaller")
+        on_host_bytes = staging.bytes + self._on_host_bytes(plan)
+        on_host = Room(on_host_bytes, host_headroom(), "Make staging_bytes smaller")
+        return [Room(needed_bytes, headroom, _CUDA_HINT), on_host]
 
     def _on_host_bytes(self, plan: Plan) -> int:
         """Host memory of the tensors that stay there: the one that is used and the one that is read."""

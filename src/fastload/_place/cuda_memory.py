@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ def device_headroom(device: torch.device, device_bytes: int | None) -> Headroom:
     """What the device has left, torch's own unused reserve counted in; ``device_bytes`` may bound it further."""
     reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     left = host_headroom() if shares_memory(device) else _free_memory(device)
-    left = Headroom(left.limit, left.available_bytes + reserve)
+    left = replace(left, available_bytes=left.available_bytes + reserve, own_bytes=reserve)
     if device_bytes is not None and device_bytes < left.available_bytes:
         return Headroom("the setting device_bytes", device_bytes)
     return left
@@ -29,7 +30,8 @@ def device_headroom(device: torch.device, device_bytes: int | None) -> Headroom:
 
 def _free_memory(device: torch.device) -> Headroom:
     free, _ = torch.cuda.mem_get_info(device)
-    return Headroom(f"the free memory of {device}", free)
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", "")  # torch before 2.6 has none
+    return Headroom(f"the free memory of {device}", free, str(uuid))
 
 
 def shares_memory(device: torch.device) -> bool:

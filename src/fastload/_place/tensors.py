@@ -10,9 +10,10 @@ from fastload._format.dtype import CASTABLE, DTYPES, UNTOUCHED
 from fastload.errors import UnsupportedError, UsageError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fastload._format.header import TensorInfo
+    from fastload._plan.ranges import Ranges
 
 _TORCH_NAMES = {
     "BOOL": "bool",
@@ -85,6 +86,17 @@ def tensor_over(buffer: memoryview, info: TensorInfo) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="cpu")  # wherever the caller's default device may be
     flat = torch.frombuffer(buffer, dtype=dtype)
     return flat if len(shape) == 1 else flat.view(shape)  # of scales and norms there may be a hundred thousand
+
+
+def cut_out(tensor: torch.Tensor, kept: Sequence[Ranges]) -> torch.Tensor:
+    """What of ``tensor`` is ``kept`` in each dimension, in memory of its own."""
+    views = [ranges or ((0, 0),) for ranges in kept]
+    for dim, (begin, end) in ((dim, ranges[0]) for dim, ranges in enumerate(views) if len(ranges) == 1):
+        tensor = tensor.narrow(dim, begin, end - begin)
+    scattered = [dim for dim, ranges in enumerate(views) if len(ranges) > 1]
+    for dim in scattered:
+        tensor = torch.cat([tensor.narrow(dim, begin, end - begin) for begin, end in views[dim]], dim)
+    return tensor if scattered else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def parse_cast(dtype: torch.dtype | str) -> torch.dtype:

@@ -89,6 +89,12 @@ def choose_pools(members: Sequence[Member]) -> tuple[tuple[Member, ...], ...]:
     return tuple(tuple(pool) for pool in pools.values())
 
 
+def find_sources(pool: Sequence[Member], rank: int) -> frozenset[int]:
+    """From which ranks something may come to ``rank``."""
+    trees = (grow_tree(pool, owner.rank) for owner in pool if owner.reads)
+    return frozenset(parent for tree in trees for parent, children in tree.items() if rank in children)
+
+
 def grow_tree(pool: Sequence[Member], owner: int) -> Tree:
     """The way of what ``owner`` reads through its pool.
 

@@ -100,7 +100,7 @@ def build_plan(
     *,
     extent_bytes: int,
     narrow: Callable[[TensorInfo], TensorInfo] = lambda info: info,
-    others: Spread | None = None,
+    read: Spread | None = None,
 ) -> Plan:
     """The plan that brings the tensors whose name is ``wanted`` to where ``lay_out`` puts them.
 
@@ -109,8 +109,8 @@ def build_plan(
         wanted: tells by a tensor's name.
         lay_out: gives places.
         extent_bytes: the largest extent, a multiple of the block.
-        narrow: gives the part of a wanted tensor that is kept.
-        others: what is read besides, because other ranks want it.
+        narrow: gives the part of a wanted tensor that there must be room for.
+        read: what is read, for this rank or for others; None: these parts.
     """
     per_shard: list[list[TensorInfo]] = [[] for _ in checkpoint.shards]
     for shard, info in checkpoint.tensors():
@@ -125,7 +125,7 @@ def build_plan(
         file_bytes = checkpoint.shards[number].header.file_bytes
         layout = lay_out(infos, file_bytes, len(arenas)) if infos else Layout((), (), ())
         first = len(extents)
-        spread.append(unite([*((info.begin, info.end) for info in infos), *(others[number] if others else ())]))
+        spread.append(unite((info.begin, info.end) for info in infos) if read is None else read[number])
         extents += build_extents(number, spread[-1], file_bytes=file_bytes, extent_bytes=extent_bytes)
         ready_after += _find_last_extents(infos, extents[first:], first)
         arenas += layout.arena_bytes

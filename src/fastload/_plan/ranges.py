@@ -1,4 +1,4 @@
-"""Half-open byte ranges ``[begin, end)`` of a file: sorted, apart from one another, none empty."""
+"""Half-open ranges ``[begin, end)``, of a file's bytes mostly: sorted, apart from one another, none empty."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ def clip(ranges: Ranges, begin: int, end: int) -> Ranges:
     return tuple(clipped)
 
 
-def count_bytes(ranges: Iterable[Range]) -> int:
-    """How many bytes they are."""
+def pick(ranges: Ranges, positions: Iterable[Range]) -> Ranges:
+    """Of what ``ranges`` hold, one after another, that at ``positions``."""
+    picked: list[Range] = []
+    at = 0
+    wanted = unite(positions)
+    for begin, end in ranges:
+        picked += [(begin + first - at, begin + last - at) for first, last in clip(wanted, at, at + end - begin)]
+        at += end - begin
+    return unite(picked)
+
+
+def count(ranges: Iterable[Range]) -> int:
+    """How many bytes, or whatever they number, they are."""
     return sum(end - begin for begin, end in ranges)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WAYS = ("each rank alone", "a group per node", "one node reads")
-"""Every rank reads all; each node reads once; one node reads once, for all."""
+"""Every rank reads what it keeps; each node reads once what its ranks keep; one node reads once, for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,16 @@ class Site:
     device_rate: float
     """Host memory to one GPU."""
     kept_fraction: float = 1.0
-    """How much of the model each rank keeps: with ``shard=``, about one part in as many as ranks."""
+    """How much of the model comes to each rank: all, or with ``shard=`` a part, about one in as many as ranks.
+
+    Of a tensor that is cut in another dimension than the first one, all comes.
+    """
 
     def __post_init__(self) -> None:
         if min(self.model_bytes, self.gpus, self.gpus_per_node) < 1:
             raise UsageError("a site needs a model, GPUs and nodes", "Give each at least 1")
+        if not 0 < self.kept_fraction <= 1:
+            raise UsageError(f"a rank keeps {self.kept_fraction:g} of the model", "Give more than 0, and 1 at most")
         if min(self.shared_rate, self.node_rate, self.network_rate, self.exchange_rate, self.device_rate) <= 0:
             raise UsageError("a rate of 0 lets nothing through", "Give what the thing carries, or a large number")
 
@@ -52,6 +57,10 @@ class Site:
     def ranks_per_node(self) -> int:
         """On the fullest of them."""
         return min(self.gpus, self.gpus_per_node)
+
+    def kept_by(self, ranks: int) -> float:
+        """How much of the model so many ranks keep, together."""
+        return min(1.0, ranks * self.kept_fraction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +85,37 @@ def estimate(site: Site, way: str) -> Estimate:
         raise UsageError(f"no way {way!r}", f"There are: {', '.join(WAYS)}")
     bounds = dict(_bounds(site, way))
     limit = max(bounds, key=lambda name: bounds[name])
-    return Estimate(way, bounds[limit], limit, site.model_bytes * _copies(site, way))
+    return Estimate(way, bounds[limit], limit, round(site.model_bytes * _copies(site, way)))
 
 
-def _copies(site: Site, way: str) -> int:
+def _copies(site: Site, way: str) -> float:
     """How often the model leaves storage."""
-    return {WAYS[0]: site.gpus, WAYS[1]: site.nodes, WAYS[2]: 1}[way]
+    return {
+        WAYS[0]: site.gpus * site.kept_fraction,
+        WAYS[1]: site.nodes * site.kept_by(site.ranks_per_node),
+        WAYS[2]: site.kept_by(site.gpus),
+    }[way]
+
+
+def _read_by_node(site: Site, way: str) -> float:
+    """How much of the model goes from storage to a node that reads."""
+    return {
+        WAYS[0]: site.ranks_per_node * site.kept_fraction,
+        WAYS[1]: site.kept_by(site.ranks_per_node),
+        WAYS[2]: site.kept_by(site.gpus),
+    }[way]
 
 
 def _bounds(site: Site, way: str) -> Iterator[tuple[str, float]]:
     """Seconds that each thing needs by itself; all of them overlap."""
     model = site.model_bytes
-    is_alone = way == WAYS[0]
     yield "storage", model * _copies(site, way) / site.shared_rate
-    yield "node", model * (site.ranks_per_node if is_alone else 1) / site.node_rate
+    yield "node", model * _read_by_node(site, way) / site.node_rate
     yield "device", model * site.kept_fraction / site.device_rate
-    if not is_alone:
+    if way != WAYS[0]:
         # What a rank keeps, but for the part that it reads itself.
         received = model * site.kept_fraction * (site.ranks_per_node - 1)
         yield "exchange", received / site.exchange_rate
     if way == WAYS[2] and site.nodes > 1:
-        yield "network", model / site.network_rate  # along a chain: each node sends on what it gets
+        # Along a chain: each node sends on what those behind it keep, and the first one the most.
+        yield "network", model * site.kept_by(site.gpus - site.ranks_per_node) / site.network_rate

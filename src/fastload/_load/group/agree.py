@@ -1,13 +1,35 @@
-"""Agreement before bytes: what the ranks of a group are about to do is compared before any of them does it."""
+"""Agreement before bytes: what the ranks of a group are about to do is compared before any of them does it.
+
+Three times: the terms when they have met, the content when each has found it, the plan when each has reckoned it. A
+difference is one ``GroupError`` on all of them.
+
+What must be the same is what decides which words are exchanged and in which order, what is delivered, and how far it
+is proven, since each rank hands out bytes that others have proven:
+
+- the version of fastload, the function, the kind of device;
+- the model (not where it is a path), ``revision``, ``subfolder``, ``variant``, ``dtype``;
+- ``verify``, and the key that ``signature_key`` names, not the path of that file;
+- commit, sizes, and the tensors that ``tensors=`` means, predicates included; digests, as far as they are known;
+- which extents there are, who reads each, and by which way it goes on.
+
+What may differ is a node's or a process's own: ``local``, ``shared``, ``tiers``, ``manifests``, aliases, hub and token
+(what they lead to is compared as content); ``reader``, ``gds``, ``max_rate``, ``transfer``; ``write_through``,
+``local_max_bytes``, ``min_free`` (the others are told what a node keeps); ``staging_bytes``, ``device_bytes`` (the
+smallest extent is everybody's); ``deadline``, ``require_pinned``, ``strict`` (whom it stops, stops all); ``shard=``
+(the others are told); ``progress``. So a node with a slow disk may be held to a rate, or read past its page cache.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fastload._fetch.signed import read_key
 from fastload._load.group.fetching import names_path
-from fastload.errors import GroupError
+from fastload.errors import FormatError, GroupError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +37,10 @@ if TYPE_CHECKING:
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.request import Request
+    from fastload._plan.share import Division
 
 _HINT = "Call fastload with the same arguments and settings on every rank of the group"
+_PLAN_HINT = "They have different code of fastload, or this is a bug: report it"
 _SHOWN = 100
 
 
@@ -33,14 +57,19 @@ class Content:
     """The same, of the digests of blocks."""
 
 
-def check_terms(terms: Mapping[int, Mapping[str, object]]) -> None:
+def check_terms(terms: Mapping[int, Mapping[str, object]], hint: str = _HINT) -> None:
     """Raise ``GroupError`` where the ranks' terms, by name, differ."""
     first, *others = terms
     for rank in others:
         for name, value in terms[rank].items():
             expected = terms[first].get(name)
             if value != expected:
-                raise GroupError(_differ(name, first, expected, rank, value), _HINT)
+                raise GroupError(_differ(name, first, expected, rank, value), hint)
+
+
+def check_plans(digests: Mapping[int, str]) -> None:
+    """Raise ``GroupError`` where ranks that load together have not the same plan."""
+    check_terms({rank: {"the plan": digest} for rank, digest in digests.items()}, _PLAN_HINT)
 
 
 def check_content(found: Mapping[int, Content]) -> None:
@@ -67,6 +96,7 @@ def terms_of(request: Request, verb: str, device: str) -> dict[str, object]:
     """What must be the same on all ranks. A path may lead to the same model by another name on each."""
     source = request.source
     return {
+        "the version of fastload": import_module("fastload").__version__,
         "the call": verb,
         "the model": None if names_path(request) else str(source.model),
         "revision": source.revision,
@@ -74,8 +104,27 @@ def terms_of(request: Request, verb: str, device: str) -> dict[str, object]:
         "variant": source.variant,
         "dtype": None if request.dtype is None else str(request.dtype).removeprefix("torch."),
         "verify": request.settings.verify,
+        "the key of signature_key": _digest_key(request.settings.signature_key),
         "the kind of device": device,
     }
+
+
+def _digest_key(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(read_key(path)).hexdigest()
+    except (FormatError, StoreError):  # said where it is needed, if that is so on all ranks
+        return "one that cannot be read"
+
+
+def digest_of_plan(division: Division) -> str:
+    """Who reads what, and by which way it goes on."""
+    numbers = array("q")
+    for extent, owner in zip(division.extents, division.owners, strict=True):
+        numbers.extend((extent.shard, extent.offset, extent.length, owner))
+    trees = repr([(owner, sorted(tree.items())) for owner, tree in sorted(division.trees.items())])
+    return hashlib.sha256(numbers.tobytes() + trees.encode()).hexdigest()
 
 
 def digest_of(fetched: Fetched, wanted: Sequence[TensorInfo]) -> Content:

@@ -86,7 +86,6 @@ class Common:
         return min([_STRIPE_BYTES, plan.read_bytes // shares[1], *(limit // shares[0] for limit in limits)])
 
 
-def find_common(members: Sequence[Member], wishes: Mapping[int, Wish], rank: int) -> Common:
-    """What ``rank`` has in common with those that it loads with."""
-    pool = next(pool for pool in choose_pools(members) if any(member.rank == rank for member in pool))
-    return Common(pool, {member.rank: wishes[member.rank] for member in pool})
+def find_pool(members: Sequence[Member], rank: int) -> Sequence[Member]:
+    """Those that ``rank`` shares the reading with, itself included."""
+    return next(pool for pool in choose_pools(members) if any(member.rank == rank for member in pool))

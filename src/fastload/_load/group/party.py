@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from fastload._group.communicator import Communicator
-from fastload._load.group.agree import check_content, check_terms, digest_of, terms_of
-from fastload._load.group.attending import patience_s
-from fastload._load.group.dividing import Common, Wish, find_common
+from fastload._load.group.agree import (
+    check_content,
+    check_plans,
+    check_terms,
+    digest_of,
+    digest_of_plan,
+    terms_of,
+)
+from fastload._load.group.dividing import Common, Wish, find_pool
 from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
-from fastload._plan.division import Member
+from fastload._load.group.room import check_rooms, claims_of
+from fastload._plan.division import Member, find_sources
 from fastload._plan.share import Share, share_of
 from fastload.errors import IntegrityError, UnsupportedError
 from fastload.report import GroupReport, RankReport
@@ -19,9 +25,10 @@ from fastload.report import GroupReport, RankReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fastload._budget import Room
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
-    from fastload._group.meeting import Seat
+    from fastload._group.attendance import Attendance
     from fastload._load.group.exchange import Tee
     from fastload._load.group.fetching import Weighed
     from fastload._load.proving import Proving
@@ -58,7 +65,7 @@ class ProvenTogether:
 class Party:
     """Holds the connections of one load; see :class:`~fastload._group.communicator.Communicator`."""
 
-    def __init__(self, seat: Seat, request: Request) -> None:
+    def __init__(self, attendance: Attendance, request: Request) -> None:
         """Waits for the other ranks.
 
         Raises:
@@ -66,7 +73,7 @@ class Party:
         """
         self._request = request
         self._reads: dict[int, bool] = {}
-        self.communicator = Communicator(seat, patience_s=patience_s(request.deadline), deadline=request.deadline)
+        self.communicator = attendance.take(request.deadline)
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +99,22 @@ class Party:
         """True if this machine has the model."""
         return self._reads[self.rank]
 
+    @property
+    def ranks_here(self) -> list[int]:
+        """Those of this machine."""
+        nodes = self.communicator.nodes
+        return [rank for rank, node in enumerate(nodes) if node == nodes[self.rank]]
+
+    @property
+    def sources(self) -> frozenset[int]:
+        """The ranks that this one may get something from, each of which it needs a lane for."""
+        return find_sources(self._pool, self.rank)
+
+    @property
+    def _pool(self) -> Sequence[Member]:
+        members = [Member(rank, node, self._reads[rank]) for rank, node in enumerate(self.communicator.nodes)]
+        return find_pool(members, self.rank)
+
     def fetch(self, verb: str, device: str, weighed: Weighed) -> Fetched:
         """The same checkpoint on all ranks, if they are about to do the same with it.
 
@@ -116,12 +139,24 @@ class Party:
     def share_wishes(self, wish: Wish) -> Common:
         """Tell the others what this rank wants; what those that it loads with have in common."""
         wishes = self.communicator.gather(wish)
-        members = [Member(rank, node, self._reads[rank]) for rank, node in enumerate(self.communicator.nodes)]
-        return find_common(members, wishes, self.rank)
+        pool = self._pool
+        return Common(pool, {member.rank: wishes[member.rank] for member in pool})
+
+    def check_rooms(self, rooms: Sequence[Room]) -> None:
+        """Raise ``MemoryBudgetError`` where what the ranks of this machine take together is more than there is."""
+        claims = self.communicator.gather(claims_of(rooms))
+        check_rooms(rooms, [claims[rank] for rank in self.ranks_here])
 
     def take_share(self, common: Common, plan: Plan) -> Share:
-        """What this rank has to do of ``plan``."""
-        return share_of(common.divide(plan), self.rank)
+        """What this rank has to do of ``plan``.
+
+        Raises:
+            GroupError: the others have another plan.
+        """
+        division = common.divide(plan)
+        digests = self.communicator.gather(digest_of_plan(division))
+        check_plans({rank: digests[rank] for rank in common.wishes})
+        return share_of(division, self.rank)
 
     def open_exchange(self, share: Share, passing: Placer, tee: Tee) -> Exchange:
         """The way of extents to and from the others."""

@@ -26,7 +26,12 @@ def plan_load(
     fetched, party, parts = found.fetched, found.party, found.parts
     if party is None:
         plan = build_plan(
-            fetched.checkpoint, found.wanted, target.lay_out, extent_bytes=staging.slot_bytes, narrow=parts.narrow
+            fetched.checkpoint,
+            found.wanted,
+            target.lay_out,
+            extent_bytes=staging.slot_bytes,
+            narrow=parts.narrow,
+            read=found.spread if parts.cuts else None,
         )
         if target.window_bytes is None and not fetched.evidence.has_blocks:
             plan = plan.interleaved(_SHARDS_AT_ONCE)  # a digest of a whole file is one core's work
@@ -44,7 +49,7 @@ def plan_load(
         target.lay_out,
         extent_bytes=common.extent_bytes,
         narrow=parts.narrow,
-        others=common.spread,
+        read=common.spread,
     )
     plan = common.order(plan)
     return plan, party.take_share(common, plan), staging

@@ -35,8 +35,8 @@ def find_storage_rate(tables: Sequence[Table]) -> float | None:
     return max(rates, default=None)
 
 
-def reckon(fleet: Fleet, model_bytes: int, node_rate: float) -> Iterator[tuple[int, Estimate]]:
-    """By number of GPUs and way to load."""
+def reckon(fleet: Fleet, model_bytes: int, node_rate: float, *, by_rows: bool) -> Iterator[tuple[int, Estimate]]:
+    """By number of GPUs and way to load; ``by_rows``: with ``shard=``, over the ranks of each machine."""
     for gpus in fleet.gpus:
         nodes = -(-gpus // fleet.gpus_per_node)
         site = Site(
@@ -48,7 +48,7 @@ def reckon(fleet: Fleet, model_bytes: int, node_rate: float) -> Iterator[tuple[i
             network_rate=_NETWORK_RATE,
             exchange_rate=_EXCHANGE_RATE,
             device_rate=_DEVICE_RATE,
-            kept_fraction=1 / min(gpus, fleet.gpus_per_node),
+            kept_fraction=1 / min(gpus, fleet.gpus_per_node) if by_rows else 1.0,
         )
         for way in WAYS:
             yield gpus, estimate(site, way)
@@ -61,11 +61,16 @@ def describe(fleet: Fleet, model_bytes: int, tables: Sequence[Table]) -> list[st
         return ["nothing to reckon by: storage was not measured with an empty page cache"]
     shared = "its own" if fleet.shared_rate is None else f"{fleet.shared_rate / 1e9:g} GB/s for all"
     head = (
-        f"reckoned for {model_bytes / 1e9:.1f} GB, {fleet.gpus_per_node} GPUs a machine, sharded over them: storage "
+        f"reckoned for {model_bytes / 1e9:.1f} GB, {fleet.gpus_per_node} GPUs a machine: storage "
         f"{rate / 1e9:.2f} GB/s a machine (measured), {shared}; assumed: network {_NETWORK_RATE / 1e9:g}, exchange "
         f"{_EXCHANGE_RATE / 1e9:g}, each device {_DEVICE_RATE / 1e9:g} GB/s (docs/scaling.md)"
     )
     lines = [head]
-    for gpus, found in reckon(fleet, model_bytes, rate):
-        lines.append(f"{gpus:6,} GPUs  {found.way:16}  {found.seconds:10,.1f} s  limited by {found.limit}")
+    all_ways = (reckon(fleet, model_bytes, rate, by_rows=by_rows) for by_rows in (False, True))
+    for (gpus, whole), (_, rows) in zip(*all_ways, strict=True):
+        lines.append(f"{gpus:6,} GPUs  {whole.way:16}  {_show(whole)}; with shard= by rows {_show(rows)}")
     return lines
+
+
+def _show(found: Estimate) -> str:
+    return f"{found.seconds:10,.1f} s  limited by {found.limit}"

@@ -1,0 +1,107 @@
+"""This rank at a meeting, from the moment at which its caller has called.
+
+The meeting goes on beside what must be done before a load can begin: keywords are checked, torch and the device are
+woken, a module is looked at. Were a rank to come only then, nobody would miss one that is killed or stopped before, nor
+hear from one that fails. So it comes at once, gives signs of life, and says what went wrong when it has gone wrong.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from fastload._group.communicator import Communicator
+from fastload._group.life import explain
+from fastload._group.meeting import meet
+from fastload._group.patience import Patience
+from fastload._thread import start_thread
+from fastload.errors import GroupError
+
+if TYPE_CHECKING:
+    from fastload._group.control import Deadline
+    from fastload._group.meeting import Seat
+
+_HASTE_S = 0.8
+"""How long Ctrl-C and the like wait for the others, to tell them: Ctrl-C promises a second."""
+_MOMENT_S = 0.1
+_STORE_S = 1.0
+"""A store that does not answer is waited for a little longer than there is patience."""
+
+
+class Attendance:
+    """Belongs to the caller until :meth:`take`, and must be told what the caller fails by."""
+
+    def __init__(self, seat: Seat, patience_s: float) -> None:
+        """Begins to wait for the others."""
+        self.seat = seat
+        self._patience = Patience(patience_s)
+        self._met: Future[Communicator] = Future()
+        self._is_taken = False
+        self._thread = threading.Thread(target=self._attend, name="fastload-meeting", daemon=True)
+        start_thread(self._thread)
+
+    def shorten(self, seconds: float | None) -> None:
+        """Wait for the others only so long from now on."""
+        if seconds is not None:
+            self._patience.shorten(seconds)
+
+    def take(self, deadline: Deadline) -> Communicator:
+        """Wait until all have met; ``deadline`` bounds what is waited for, also later.
+
+        Raises:
+            GroupError: somebody did not come in time, or failed; or the store cannot be asked.
+        """
+        self.shorten(deadline.left_s)
+        try:
+            communicator = self._met.result()
+        except GroupError:
+            self._thread.join(_MOMENT_S)  # it ends, but where it stays to tell those who come late
+            raise
+        self._is_taken = True
+        communicator.hold_to(deadline)
+        return communicator
+
+    def fail(self, error: BaseException) -> None:
+        """This rank cannot load: tell the others, as they come; nothing once it was taken.
+
+        What is no ``Exception`` (Ctrl-C) does not wait for those who have not come. If nobody could be told, ``error``
+        has a note of it.
+        """
+        if self._is_taken:
+            return
+        if not self._met.done():
+            self._wait_told(error)
+        why_not = self._met.exception() if self._met.done() else TimeoutError("they have not come")
+        if why_not is None:
+            self._thread.join()  # it has met, and may be telling them itself
+            self._end(self._met.result(), error)
+        elif why_not is not error and why_not is not self._patience.failure:
+            error.add_note(f"The other ranks of its group could not be told: {why_not}")
+
+    def _wait_told(self, error: BaseException) -> None:
+        self._patience.give_up(explain(self.seat.rank, error))
+        if isinstance(error, Exception):
+            self._thread.join(max(0.0, self._patience.left_s) + _STORE_S)
+        else:
+            self._patience.shorten(_HASTE_S)
+            self._thread.join(_HASTE_S)
+
+    def _attend(self) -> None:
+        try:
+            communicator = Communicator(meet(self.seat, self._patience, self._conclude))
+        except BaseException as error:  # noqa: BLE001 - whoever takes the communicator raises it
+            self._conclude(error)
+            return
+        self._met.set_result(communicator)
+        if self._patience.failure is not None:
+            self._end(communicator, self._patience.failure)
+
+    def _conclude(self, error: BaseException) -> None:
+        """There will be no load; only the first cause counts."""
+        if not self._met.done():
+            self._met.set_exception(error)
+
+    def _end(self, communicator: Communicator, error: BaseException) -> None:
+        communicator.fail(error)
+        communicator.close()
