@@ -1,7 +1,7 @@
 """All that is broken on purpose, at length: ``make test-faults``. Prints a table; exits with 1 where a case was wrong.
 
-The seeds are fixed, so that a case has a number. ``--share 0.1`` runs a tenth of the random cases, ``--part killed --share 5``
-five times as many, of one part. A part says how long it took: all of them shall take 15 minutes at most.
+The seeds are fixed, so that a case has a number. ``--share 0.1`` runs a tenth of the random cases; ``--part killed``
+with ``--share 5`` five times as many, of one part. A part says how long it took: all take 15 minutes at most.
 """
 
 from __future__ import annotations
