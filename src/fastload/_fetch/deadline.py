@@ -80,6 +80,7 @@ class Deadline:
         try:
             while not wait_futures([outcome], self.left_s).done:
                 self.check()
+            thread.join(JOIN_S)  # it has nothing left to do, and counts against a limit of processes
         except BaseException as exc:  # Ctrl-C too
             self._is_in_vain = True
             thread.join(JOIN_S)
