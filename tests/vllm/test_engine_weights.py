@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_mistrals_own_format_goes_before_the_other(llama: Path, tmp_path: Path) 
     """Its config by its ``params.json``, its weights by its own names, and other weights beside them."""
     both = shutil.copytree(llama, tmp_path / "both")
     make_mistral(both)
-    options = {"skip_tokenizer_init": True, "speaks": False}
+    options: dict[str, Any] = {"skip_tokenizer_init": True, "speaks": False}
     ours = outcome(str(both), **options)
     assert ours == outcome(str(both), "auto", **options)
     (both / "consolidated.safetensors").unlink()
