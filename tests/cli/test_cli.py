@@ -320,6 +320,54 @@ def test_reason_is_left_in_the_termination_log(tmp_path: Path, monkeypatch: pyte
     assert json.loads(line)["error"]["type"] == "ModelNotFoundError"
 
 
+_WITH_A_BUG = """
+import sys
+from fastload.cli import command, entry, inspect
+entry._TERMINATION_LOG = sys.argv.pop(1)
+def run(_arguments):
+    raise KeyError("nobody thought of this")
+inspect.run = run
+command()
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--log-format", "json")])
+def test_a_bug_has_an_exit_code_a_traceback_and_a_reason_too(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+    command = [sys.executable, "-c", _WITH_A_BUG, str(log), "inspect", str(tmp_path), *flags]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Traceback" in run.stderr and "line 6, in run" in run.stderr
+    reason = json.loads(log.read_text())
+    assert reason["exit_code"] == 1 and reason["error"]["type"] == "KeyError"
+    assert "nobody thought of this" in reason["error"]["message"] and reason["error"]["where"] == ["<string>:6"]
+    if "--json" in flags:
+        assert json.loads(run.stdout) == {"schema": 1, **reason}
+    if "--log-format" in flags:
+        lines = [json.loads(line) for line in run.stderr.splitlines()]
+        assert "Traceback" in lines[0]["traceback"]
+        assert lines[-1]["exit_code"] == 1
+
+
+def test_an_installation_that_lacks_a_library_says_which_in_the_termination_log(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+    program = """
+import sys
+import fastload.cli.termination
+fastload.cli.termination.TERMINATION_LOG = sys.argv.pop(1)
+sys.modules["blake3"] = None
+fastload.cli.command()
+"""
+    command = [sys.executable, "-c", program, str(log), "inspect", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "blake3" in run.stderr
+    reason = json.loads(log.read_text())
+    assert reason["exit_code"] == 1 and "blake3" in reason["error"]["message"]
+
+
 def test_a_flag_is_written_out(real_model: Path) -> None:
     run = _run("inspect", real_model, "--js")
     assert run.returncode == 2

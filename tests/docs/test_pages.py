@@ -6,6 +6,7 @@ The blocks of one page run in order, in one shell and one Python, on a machine t
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -148,6 +149,38 @@ def test_relative_links_lead_somewhere() -> None:
                 assert os.path.exists(os.path.join(CHECKOUT, os.path.dirname(page), target)), f"{page}: {target}"
 
 
+def _rows(page: str, head: str) -> list[list[str]]:
+    """The cells of the table whose head begins so."""
+    lines = (CHECKOUT / page).read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(head)) + 2
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[first:])
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_every_speed_of_storage_has_a_source_and_its_times_follow() -> None:
+    page = "docs/choosing-storage.md"
+    links = set(re.findall(r"^\[([^]]+)\]: https://\S+$", (CHECKOUT / page).read_text(), re.MULTILINE))
+    rows = _rows(page, "| storage | GB/s")
+    assert len(rows) >= 6
+    for what, speed, *times, source in rows:
+        link = re.search(r"\[(\w+)\]$", source)
+        assert source.startswith("measured here: `") or source == "100 / 8" or (link and link[1] in links), what
+        for nbytes, time in zip((16, 141, 810), times, strict=True):
+            number, unit = time.split()
+            said_s = float(number) * {"s": 1, "min": 60}[unit]
+            assert said_s == pytest.approx(nbytes / float(speed), rel=0.07), (what, time)
+    for what, size, seconds, speed, source in _rows(page, "| load | size"):
+        link = re.search(r"\[(\w+)\]$", source)
+        assert link and link[1] in links, what
+        if speed:
+            assert float(size.split()[0]) / float(seconds) == pytest.approx(float(speed), rel=0.05)
+
+
+def test_every_row_of_the_matrix_says_whose_word_it_is() -> None:
+    for what, *_, source in _rows("docs/choosing-storage.md", "| | hostPath"):
+        assert source or what == "example"
+
+
 def test_every_exit_code_has_a_cure() -> None:
     text = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
     from fastload.cli.entry import EXIT_CODES
@@ -163,3 +196,10 @@ def test_no_command_hides_in_an_indented_block(page: str) -> None:
     command = re.compile(r"    (pip|python|vllm|curl|kubectl|import|with|export)\b")
     indented = [line for before, line in pairwise(lines) if not before and command.match(line)]
     assert not indented
+
+
+def test_the_wheel_that_pages_name_is_the_one_that_is_built() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wheel = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
+    for page in ("README.md", "docs/index.md", "docs/install.md"):
+        assert set(re.findall(r"[\w.-]+\.whl", (CHECKOUT / page).read_text())) == {wheel}

@@ -59,8 +59,8 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-def _work(job: Mapping[str, Any]) -> int:
-    """What the child does once it is let go."""
+def _work(job: Mapping[str, Any], ready: int) -> int:
+    """What the child does once it is let go; closes ``ready`` when there is nothing left to do before that."""
     for number, name in ((1, "out"), (2, "err")):
         opened = os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
@@ -70,6 +70,7 @@ def _work(job: Mapping[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     module, _, function = job["work"].partition(":")
     target = getattr(importlib.import_module(module), function)
+    os.close(ready)
     signal.sigwait({_GO})  # by no call that a fault may be put into
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {_GO})
     before = _descriptors()
@@ -82,10 +83,10 @@ def _work(job: Mapping[str, Any]) -> int:
     return int(code)
 
 
-def _child(job: Mapping[str, Any]) -> None:
+def _child(job: Mapping[str, Any], ready: int) -> None:
     code = 97
     try:
-        code = _work(job)
+        code = _work(job, ready)
     except BaseException:  # noqa: BLE001 - a traceback on stderr is what the test looks for
         traceback.print_exc()
     finally:
@@ -104,9 +105,14 @@ def _attach(pid: int, strace: list[str]) -> None:
 
 
 def _start(job: Mapping[str, Any]) -> int:
+    waits, ready = os.pipe()
     pid = os.fork()
     if not pid:
-        _child(job)
+        os.close(waits)
+        _child(job, ready)
+    os.close(ready)
+    os.read(waits, 1)  # to its end: what comes before the work is not what a fault is put into
+    os.close(waits)
     if job["strace"]:
         _attach(pid, job["strace"])
     os.kill(pid, _GO)

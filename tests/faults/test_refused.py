@@ -35,6 +35,17 @@ def test_some_of_the_calls() -> None:
         fail_calls(place, calls, every=37).check()
 
 
+def test_nothing_can_be_opened_or_listed() -> None:
+    with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
+        fail_calls(place, ("openat", "getdents64"), every=131).check()
+
+
+def test_no_memory_can_be_mapped() -> None:
+    """Also where a thread needs it that is just about to begin."""
+    with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
+        fail_calls(place, ("mmap",), every=3).check()
+
+
 def test_no_descriptor_is_left_to_open() -> None:
     """From the 59th opening on: when what was staged is forgotten."""
     with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:

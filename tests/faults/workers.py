@@ -93,7 +93,7 @@ class Worker:
         self._count = 0
         paths = os.pathsep.join(str(_TESTS / name) for name in _FOLDERS)
         more = {"PYTHONPATH": paths} | ({"LD_PRELOAD": str(preload)} if preload else {})
-        command = [sys.executable, str(_TESTS / "faults/forge.py"), *_COMMAND[:-1], *modules]
+        command = [sys.executable, str(_TESTS / "faults/forge.py"), *_COMMAND, *modules]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(**more))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint
+from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint, layer
 from fastload._format.index import Index
 from fastload.errors import FormatError
 from judges import parse
@@ -44,6 +44,11 @@ def test_what_an_index_does_not_name_is_left_out() -> None:
 def test_a_name_in_two_shards_counts_once_where_the_index_says_which() -> None:
     shards = [shard("1", "a", "tied"), shard("2", "tied")]
     assert names(build_checkpoint(shards, index(a="1", tied="2"))) == [(0, "a"), (1, "tied")]
+
+
+def test_of_shards_in_layers_the_last_one_counts() -> None:
+    shards = [shard("2", "a", "b"), shard("1", "c", "a"), shard("3")]
+    assert names(build_checkpoint(shards, layer(shards))) == [(0, "b"), (1, "c"), (1, "a")]
 
 
 def test_no_tensors_is_a_checkpoint_too() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastload._format.select import ByIndex, ByName, Selection, select_files
+from fastload._format.select import ByIndex, ByName, Selection, by_rule, check_numbers, select_files
 from fastload.errors import FormatError, UsageError
 
 INDEX = "model.safetensors.index.json"
@@ -179,6 +179,18 @@ def test_a_gap_is_seen_where_the_count_has_six_digits() -> None:
     """DeepSeek's ``model-00001-of-000163``: one of them alone is no model."""
     with pytest.raises(FormatError, match="no 2"):
         select(["model-00001-of-000163.safetensors"])
+
+
+def test_a_gap_among_names_that_somebody_else_chose() -> None:
+    check_numbers([*TWO, "model.safetensors", "2.safetensors"], "/m")
+    with pytest.raises(FormatError, match="no 2"):
+        check_numbers(["model.safetensors", TWO[0]], "/m")
+
+
+def test_the_rule_as_one_of_those_who_choose() -> None:
+    names = ["model.safetensors", "model.fp16.safetensors"]
+    assert by_rule()(names, path="/m") == ByName((names[0],))
+    assert by_rule("fp16")(names, path="/m") == ByName((names[1],))
 
 
 def test_several_indexes_are_a_question_that_names_them() -> None:

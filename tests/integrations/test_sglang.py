@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import fastload
 from stored_models import COMMIT, write_cache
 from writing import pack
 
@@ -96,6 +97,20 @@ def test_the_proof_is_finished_even_if_the_model_stops_asking(stand_in: Path, sh
     done = _run(stand_in, _USE.replace("IS_THOROUGH", "False"))
     assert done.returncode != 0
     assert f"IntegrityError: '{shard}'" in done.stderr
+
+
+def test_a_wrong_block_is_mended_from_another_tier(
+    stand_in: Path, shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = shard.read_bytes()
+    write_cache(tmp_path / "shared", "org/name", COMMIT, {"model.safetensors": content})
+    fastload.warm("org/name")
+    shard.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    monkeypatch.setenv("FASTLOAD_SHARED", str(tmp_path / "shared"))
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,shared")
+    done = _run(stand_in, _USE.replace("IS_THOROUGH", "False"))
+    assert done.returncode == 0, done.stderr
+    assert shard.read_bytes() == content
 
 
 def test_another_private_loader_stays(stand_in: Path) -> None:

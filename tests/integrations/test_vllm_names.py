@@ -47,7 +47,7 @@ def test_a_name_stays_one(tmp_path: Path, options: Options) -> None:
 
 
 def test_the_path_that_stands_for_a_name_is_loaded_by_the_name(tmp_path: Path, options: Options) -> None:
-    """So that it is kept and mended, which is never done for a path."""
+    """So that it is kept, which is never done for a path."""
     path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files()))
     assert _find(path, options, {path: REPO}) == Model(REPO)
     assert _find(path, options) == Model(Path(path))
@@ -58,6 +58,16 @@ def test_once_another_rank_has_kept_it_the_name_leads_there(tmp_path: Path, opti
     fastload.warm(REPO, options=options)
     assert fastload.resolve(REPO, options=options).tier == "local"
     assert _find(path, options, {path: REPO}) == Model(REPO)
+
+
+def test_without_mistrals_own_files_a_name_does_not_stand_for_the_path(tmp_path: Path, options: Options) -> None:
+    """From which the config was taken, which is Mistral's too; ``warm`` brings one of the two copies of the weights."""
+    files = {**model_files(), "consolidated.safetensors": model_files()["model-00001-of-00002.safetensors"]}
+    path = str(write_cache(tmp_path / "shared", REPO, COMMIT, files))
+    assert _find(path, options, {path: REPO}) == Model(REPO)
+    brought = fastload.warm(REPO, options=options)
+    assert not Path(brought.path, "consolidated.safetensors").exists()
+    assert _find(path, options, {path: REPO}) == Model(Path(path))
 
 
 def test_a_name_that_means_something_else_by_now_is_not_taken_for_the_path(tmp_path: Path, options: Options) -> None:

@@ -11,7 +11,8 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "k8s"
+CHECKOUT = Path(__file__).parents[2]
+EXAMPLES = CHECKOUT / "examples" / "k8s"
 VARIANTS = ("hostpath", "local-pv", "rwo-pvc", "rwx-pvc", "hybrid", "daemonset", "air-gapped", "bench")
 PRIVILEGED = frozenset({"hostpath", "daemonset"})
 """Those with hostPath volumes."""
@@ -53,6 +54,16 @@ def load_objects(variant: str) -> list[dict[str, Any]]:
 def load_pods(variant: str) -> list[Pod]:
     """What runs there: Jobs come before Deployments."""
     return list(_find_pods(variant))
+
+
+def list_exports(variant: str) -> set[str]:
+    """The claims whose volume is an export of a file server, to which a kubelet applies no fsGroup."""
+    objects = load_objects(variant)
+    exports = {
+        each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolume" and "nfs" in each["spec"]
+    }
+    claims = (each for each in objects if each["kind"] == "PersistentVolumeClaim")
+    return {each["metadata"]["name"] for each in claims if each["spec"].get("volumeName") in exports}
 
 
 def _find_pods(variant: str) -> Iterator[Pod]:

@@ -10,18 +10,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from examples import CHECKOUT, list_exports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from examples import Pod
 
-CHECKOUT = Path(__file__).parents[2]
+_GROUPS = stat.S_ISGID | stat.S_IRWXG
+"""What a folder given to a group has, so that what is made in it is the group's too."""
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 _SETUP = r"""
 set -e
@@ -82,6 +86,14 @@ class Node:
         path.mkdir(exist_ok=True)
         return path
 
+    def export(self, name: str, uid: int = 1000) -> Path:
+        """The volume of a claim that a file server exports, given to ``uid`` there; it is a folder, and no NFS."""
+        path = self.folder / f"export-{name}"
+        if not path.exists():
+            path.mkdir()
+            os.chown(path, uid, uid)
+        return path
+
     def host(self, path: str) -> Path:
         """A folder of the node itself, which an administrator has made for uid 1000, as the README says."""
         there = self.folder / f"host{path.replace('/', '-')}"
@@ -94,7 +106,11 @@ class Node:
         """What lies below one volume of a pod."""
         volume = pod.volumes[name]
         if "persistentVolumeClaim" in volume:
-            return self._give(self.claim(volume["persistentVolumeClaim"]["claimName"]), pod)
+            name = volume["persistentVolumeClaim"]["claimName"]
+            if name in list_exports(pod.variant):
+                return self.export(name)
+            there = self.claim(name)
+            return there if volume["persistentVolumeClaim"].get("readOnly") else self._give(there, pod)
         if "hostPath" in volume:
             return self.host(volume["hostPath"]["path"])  # fsGroup does nothing for it
         there = self.folder / f"{pod.name}-{name}"
@@ -106,13 +122,16 @@ class Node:
 
     @staticmethod
     def _give(folder: Path, pod: Pod) -> Path:
-        """What ``fsGroup`` with ``OnRootMismatch`` does."""
-        group = pod.spec["securityContext"]["fsGroup"]
-        if folder.stat().st_gid != group:
+        """What ``fsGroup`` with ``OnRootMismatch`` does to a block volume, a local one, an emptyDir or a ConfigMap.
+
+        The folders get the group, all its permissions and setgid, so that what is made in them is the group's too.
+        """
+        group, found = pod.spec["securityContext"]["fsGroup"], folder.stat()
+        if found.st_gid != group or found.st_mode & _GROUPS != _GROUPS:
             for path in (folder, *folder.rglob("*")):
                 if not path.is_symlink():
                     os.chown(path, -1, group)
-                    path.chmod(path.stat().st_mode | (0o2770 if path.is_dir() else 0o660))
+                    path.chmod(path.stat().st_mode | (_GROUPS if path.is_dir() else 0o660))
         return folder
 
     def start(self, pod: Pod, name: str, *words: str) -> subprocess.Popen[str]:

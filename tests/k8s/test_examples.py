@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -11,12 +12,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from examples import EXAMPLES, PRIVILEGED, VARIANTS, Pod, load_objects, load_pods
+from examples import CHECKOUT, EXAMPLES, PRIVILEGED, VARIANTS, Pod, load_objects, load_pods
 from fastload import errors
+from fastload.ops.bench.verdict import reckon_start
 
 VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
 PODS = [pod for variant in VARIANTS for pod in load_pods(variant)]
 SERVING = [pod for pod in PODS if pod.kind == "Deployment"]
+_WEIGHT_BYTES = {"8B": 16e9}
+"""In BF16."""
 JOBS = [pod for pod in PODS if pod.kind == "Job"]
 
 
@@ -50,24 +54,71 @@ def test_every_folder_is_tried() -> None:
         assert (EXAMPLES / folder / "README.md").exists() or folder == "hybrid-gds"
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+
+
+def _build(folder: str) -> list[dict[str, Any]]:
+    command = ["kubectl", "kustomize", str(EXAMPLES / folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@needs_kubectl
 @pytest.mark.parametrize("folder", [*VARIANTS, "hybrid-gds"])
 def test_kustomize_builds_it(folder: str) -> None:
-    done = subprocess.run(
-        ["kubectl", "kustomize", EXAMPLES / folder], capture_output=True, text=True, check=True, timeout=60
-    )
-    built = list(yaml.safe_load_all(done.stdout))
-    for each in built:
+    for each in _build(folder):
         kubernetes_validate.validate(each, "1.37", strict=True)
         assert each["kind"] in {"Namespace", "StorageClass", "PersistentVolume"} or (
             each["metadata"]["namespace"] == "models"
         )
-    if folder == "hybrid-gds":
-        (namespace,) = (each for each in built if each["kind"] == "Namespace")
-        assert set(namespace["metadata"]["labels"].values()) >= {"privileged"}
-        (deployment,) = (each for each in built if each["kind"] == "Deployment")
-        mounts = deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
-        assert {"/run/udev", "/models", "/dev/shm"} <= {mount["mountPath"] for mount in mounts}
+
+
+@needs_kubectl
+def test_hybrid_with_gds_is_hybrid_and_what_gds_needs() -> None:
+    built = {each["kind"]: each for each in _build("hybrid-gds")}
+    for version, each in itertools.product(VERSIONS, built.values()):
+        kubernetes_validate.validate(each, version, strict=True)
+    assert set(built["Namespace"]["metadata"]["labels"].values()) >= {"privileged"}
+    (before,) = load_pods("hybrid")
+    owner = built["Deployment"]["spec"]
+    pod = Pod("hybrid-gds", "Deployment", "llama-8b", owner, owner["template"]["spec"])
+    test_a_pod_may_nothing(pod)
+    test_a_pod_says_what_it_takes(pod)
+    added = {"udev": "/run/udev", "nvidia-fs": "/dev/nvidia-fs0"}
+    mounts = {each["name"]: each for each in pod.container("vllm")["volumeMounts"]}
+    assert {name: mounts[name]["mountPath"] for name in added} == added
+    assert [each for name, each in mounts.items() if name not in added] == before.container("vllm")["volumeMounts"]
+    assert pod.container("warm") == before.container("warm")
+    assert {name: pod.volumes[name] for name in before.volumes} == before.volumes
+    assert {pod.volumes[name]["hostPath"]["path"] for name in added} == set(added.values())
+
+
+_LABELS = {
+    "nvidia.com/gpu.present": "the GPU operator sets it",
+    "topology.kubernetes.io/zone": "the cloud provider sets it",
+    "example.com/gpudirect-storage": "the reader sets it, as the component's README says",
+}
+
+
+def test_who_sets_the_labels_by_which_nodes_are_chosen_is_known() -> None:
+    gds = yaml.safe_load((EXAMPLES / "components/gds/serve.yaml").read_text())["spec"]["template"]["spec"]
+    chosen = {key for pod in PODS for key in pod.spec.get("nodeSelector", {})} | set(gds["nodeSelector"])
+    assert chosen == set(_LABELS)
+    assert (
+        "kubectl label node gpu-node-1 example.com/gpudirect-storage=true"
+        in (EXAMPLES / "components/gds/README.md").read_text()
+    )
+
+
+def test_what_shares_a_volume_of_one_node_is_on_that_node() -> None:
+    """Else each could wait for ever for the volume that the other one's node holds."""
+    pods = {pod.name: pod for pod in load_pods("rwo-pvc")}
+    (term,) = pods["download"].spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert term["labelSelector"] == pods["llama-8b"].owner["selector"]
+    for field in ("tolerations", "nodeSelector"):
+        assert pods["download"].spec[field] == pods["llama-8b"].spec[field]
+    assert pods["llama-8b"].containers[0]["name"] == "wait"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -133,6 +184,17 @@ def test_images_are_pinned_and_nothing_is_installed_at_run_time(pod: Pod) -> Non
         assert model is None or re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", model)
 
 
+def test_the_vllm_that_is_pinned_is_the_newest_that_the_tests_run_in() -> None:
+    """And each page that pins it says so, and what has not been run."""
+    (tested,) = re.findall(r"make_venv\.sh \$\(VLLM\) (\d+\.\d+\.\d+)", (CHECKOUT / "Makefile").read_text())
+    for pod in SERVING:
+        tag = pod.container("vllm")["image"].rpartition(":")[2]
+        assert tag.removeprefix("v").partition("-")[0] == tested
+    assert f"FROM vllm/vllm-openai:v{tested}\n" in (CHECKOUT / "examples/docker/vllm.Dockerfile").read_text()
+    for page in ("examples/k8s/README.md", "docs/kubernetes.md"):
+        assert f"vLLM is pinned to {tested}, the newest" in (CHECKOUT / page).read_text()
+
+
 @each_serving
 def test_a_serving_pod_reads_only_and_asks_nobody(pod: Pod) -> None:
     vllm = pod.container("vllm")
@@ -153,6 +215,24 @@ def test_a_serving_pod_reads_only_and_asks_nobody(pod: Pod) -> None:
             assert value.startswith(writable), name
     assert {"startupProbe", "readinessProbe"} <= set(vllm)
     assert any(t["key"] == "nvidia.com/gpu" for t in pod.spec["tolerations"])
+
+
+@each_serving
+def test_the_startup_probe_is_what_bench_would_print(pod: Pod) -> None:
+    """For the size of the model that the manifest names, and the GB/s that it assumes; its README shows the sum."""
+    text = (EXAMPLES / pod.variant / "serve.yaml").read_text()
+    (said,) = re.findall(r"# .*: (3 x (?:(\d+) x )?(\d+) GB / ([\d.]+) GB/s \+ 180 s = (\d+) s), in periods", text)
+    whole, replicas, gigabytes, gb_per_s, seconds = said
+    environment = {each["name"]: each["value"] for each in pod.container("vllm")["env"]}
+    (size,) = re.findall(r"-(\d+B)-", environment["MODEL"])
+    loads = int(replicas or 1)
+    assert float(gigabytes) * 1e9 == _WEIGHT_BYTES[size] and loads == pod.owner["replicas"]
+    start = reckon_start(size, loads * _WEIGHT_BYTES[size], float(gb_per_s) * 1e9)
+    probe = pod.container("vllm")["startupProbe"]
+    assert (probe["failureThreshold"], probe["periodSeconds"]) == (start.failure_threshold, 10)
+    assert 10 * (start.failure_threshold - 1) < int(seconds) <= 10 * start.failure_threshold
+    readme = (EXAMPLES / pod.variant / "README.md").read_text()
+    assert whole in readme and f"`failureThreshold: {probe['failureThreshold']}`" in readme and "bench" in readme
 
 
 @each_serving

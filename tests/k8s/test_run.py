@@ -6,13 +6,14 @@ import json
 import shutil
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from examples import Pod, load_objects, load_pods
+from examples import CHECKOUT, Pod, load_objects, load_pods
 from hub_server import HubServer, Repo
-from kubelet import CHECKOUT, Node, why_not_here
+from kubelet import Node, why_not_here
 from stored_models import model_files, write_cache
 from warming import content
 
@@ -72,6 +73,8 @@ def _check_serves(node: Node, hub: HubServer, pod: Pod, tier: str) -> None:
     proof = json.loads(_ends_well(node.run(pod, "vllm", "python", "-m", "fastload", "verify", "$(MODEL)", "--json")))
     assert proof["evidence"] in {"manifest", "sha256"}
     assert len(hub.requests) == asked
+    doctor = json.loads(_ends_well(node.run(pod, "vllm", "python", "-m", "fastload", "doctor", "$(MODEL)", "--json")))
+    assert doctor["way"]["past"] == [] and doctor["way"]["past_reason"]
     touched = node.run(pod, "vllm", "sh", "-c", "for name in $HOME $TRITON_CACHE_DIR $TMPDIR; do mkdir -p $name; done")
     assert touched.returncode == 0, touched.stderr
     for place in ("/", "/models", "/shared"):
@@ -90,22 +93,73 @@ def test_an_init_container_brings_and_the_server_reads(variant: str, node: Node,
     root = node.volume(pod, "models")
     assert content(_snapshot(root)) == FILES
     assert all(each.lstat().st_uid == 1000 for each in root.rglob("*"))
+    metrics = node.run(pod, "vllm", "cat", "/tmp/fastload.prom").stdout
+    assert f'fastload_last_success{{model="{REPO}@{COMMIT}"}} 1.0' in metrics
     asked = len(hub.requests)
     _ends_well(node.run(pod, "warm"))  # after a restart
     assert len(hub.requests) == asked
     _check_serves(node, hub, pod, "local")
 
 
-def test_a_job_fills_a_volume_of_one_node(node: Node, hub: HubServer) -> None:
+def test_a_job_fills_a_volume_of_one_node_and_the_server_waits_for_it(node: Node, hub: HubServer) -> None:
     pods = _pods("rwo-pvc")
-    _ends_well(node.run(pods["download"], "download"))
+    with node.start(pods["llama-8b"], "wait") as waiting:
+        until_s = time.monotonic() + PATIENCE_S
+        while not node.termination_log.read_text():
+            assert time.monotonic() < until_s and waiting.poll() is None
+            time.sleep(0.1)
+        assert json.loads(node.termination_log.read_text().splitlines()[0])["exit_code"] == 12
+        assert waiting.poll() is None
+        _ends_well(node.run(pods["download"], "download"))
+        out, err = waiting.communicate(timeout=PATIENCE_S)
+    assert (waiting.returncode, out.strip()) == (0, str(_snapshot(type(node.folder)("/models")))), err
+    assert node.termination_log.read_text() == ""
     _check_serves(node, hub, pods["llama-8b"], "local")
+
+
+def test_a_server_that_cannot_be_what_it_waits_for_says_so(node: Node) -> None:
+    """Only what is not there yet is waited for."""
+    pod = _pods("rwo-pvc")["llama-8b"]
+    node.replaced = {**node.replaced, "MODEL": "@"}
+    done = node.run(pod, "wait")
+    assert done.returncode == 2, done.stderr
+    assert json.loads(node.termination_log.read_text())["exit_code"] == 2
+
+
+@pytest.mark.parametrize("variant", ["rwo-pvc", "local-pv"])
+def test_a_volume_is_given_to_the_group_that_the_pod_says(variant: str, node: Node, hub: HubServer) -> None:
+    """By fsGroup alone: the volume is root's, and neither the writer's uid nor the reader's is the other one's."""
+    pods = {name: _as(pod, uid=1234, group=4321) for name, pod in _pods(variant).items()}
+    writer, container = (pods["download"], "download") if variant == "rwo-pvc" else (pods["llama-8b"], "warm")
+    _ends_well(node.run(writer, container))
+    root = node.claim("models")
+    assert (root.stat().st_uid, root.stat().st_gid, root.stat().st_mode & 0o2770) == (0, 4321, 0o2770)
+    below = [path for path in root.rglob("*") if not path.is_symlink()]
+    assert {path.stat().st_gid for path in below} == {4321}
+    assert all(path.stat().st_mode & 0o2000 for path in below if path.is_dir())
+    reader = _as(pods["llama-8b"], uid=5678, group=4321)
+    _check_serves(node, hub, reader, "local")
+
+
+def _as(pod: Pod, uid: int, group: int) -> Pod:
+    """With another uid, whose own group is 1000 as before, and another fsGroup."""
+    context = {**pod.spec["securityContext"], "runAsUser": uid, "fsGroup": group}
+    return replace(pod, spec={**pod.spec, "securityContext": context})
+
+
+def test_an_export_that_is_not_the_pods_is_refused_at_once(node: Node) -> None:
+    """A kubelet applies fsGroup to no NFS volume: it is the file server's to give."""
+    node.export("models-shared", uid=0)
+    pod = _pods("rwx-pvc")["fill"]
+    done = node.run(pod, "fill")
+    assert done.returncode == 15 and 15 in pod.owner["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"]
+    assert json.loads(node.termination_log.read_text())["error"]["type"] == "NotWritableError"
 
 
 def test_a_job_fills_a_shared_volume(node: Node, hub: HubServer) -> None:
     pods = _pods("rwx-pvc")
     _ends_well(node.run(pods["fill"], "fill"))
-    assert content(_snapshot(node.claim("models-shared"))) == FILES
+    assert content(_snapshot(node.export("models-shared"))) == FILES
     _check_serves(node, hub, pods["llama-8b"], "shared:/shared")
 
 
@@ -120,7 +174,7 @@ def test_a_job_without_access_says_why_and_is_not_tried_again(node: Node, hub: H
 
 @pytest.mark.parametrize("variant", ["hybrid", "air-gapped"])
 def test_a_shared_source_and_the_nodes_own_disk(variant: str, node: Node, hub: HubServer) -> None:
-    _fill(node.claim("models-shared"))
+    _fill(node.export("models-shared"))
     pod = _pods(variant)["llama-8b"]
     if variant == "air-gapped":
         package = node.folder / "image"
@@ -138,7 +192,7 @@ def test_a_shared_source_and_the_nodes_own_disk(variant: str, node: Node, hub: H
 
 def test_a_block_that_went_bad_on_the_disk_is_read_from_the_source(node: Node, hub: HubServer) -> None:
     """The server may not write to the disk; what it gets is right all the same."""
-    _fill(node.claim("models-shared"))
+    _fill(node.export("models-shared"))
     pod = _pods("hybrid")["llama-8b"]
     _ends_well(node.run(pod, "warm"))
     blob = (_snapshot(node.volume(pod, "models")) / "model-00001-of-00002.safetensors").resolve()
@@ -152,7 +206,7 @@ def test_a_block_that_went_bad_on_the_disk_is_read_from_the_source(node: Node, h
 
 
 def test_the_resident_warmer_is_ready_and_ends_when_told(node: Node, hub: HubServer) -> None:
-    _fill(node.claim("models-shared"))
+    _fill(node.export("models-shared"))
     pod = _pods("daemonset")["warmer"]
     (config,) = (each for each in load_objects("daemonset") if each["kind"] == "ConfigMap")
     for name, text in config["data"].items():

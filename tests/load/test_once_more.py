@@ -103,6 +103,16 @@ def test_all_damaged_files_come_again_at_once(model: Model) -> None:
     assert [(folder / name).read_bytes() == model.files[name] for name in (SHARD, other)] == [True, True]
 
 
+def test_a_path_into_the_local_tier_comes_again_as_its_name_does(model: Model) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    weights = fastload.load(folder, options=model.options)
+    assert_same(weights, model.tensors)
+    assert f"{SHARD} was wrong on the local tier" in weights.report.evidence_reason
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+
+
 def test_a_path_is_read_again_but_no_other_place_is_asked(model: Model) -> None:
     folder = model.downloaded()
     flip(folder / SHARD, 5 * MIB)

@@ -228,6 +228,58 @@ def test_a_load_leaves_a_shared_tier_as_it_is_and_delivers_what_is_right(model: 
     assert ((mount / SHARD).read_bytes(), (mount / SHARD).stat().st_ino) == (damaged, inode)
 
 
+@pytest.mark.parametrize("part", ["", SHARD, "model.safetensors.index.json"])
+def test_a_path_into_the_local_tier_is_mended_as_its_name_is(model: Model, part: str) -> None:
+    folder = model.warmed()
+    flip(folder / SHARD, 5 * MIB)
+    weights = fastload.load(folder / part, options=model.options)
+    expected = {name: tensor for name, tensor in model.tensors.items() if part != SHARD or name in weights}
+    assert_same(weights, expected)
+    assert (weights.report.tier, weights.report.blocks_repaired) == ("path", 1)
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+    assert fastload.load(folder / part, options=model.options).report.blocks_repaired == 0
+
+
+@pytest.mark.parametrize("place", ["shared", "elsewhere"])
+def test_a_path_into_another_cache_stays_as_it_is_and_what_is_delivered_is_right(
+    model: Model, tmp_path: Path, place: str
+) -> None:
+    model.warmed()
+    folder = write_cache(tmp_path / place / "more", REPO, COMMIT, model.files)
+    assert fastload.verify(folder, record=True).recorded
+    flip(folder / SHARD, 5 * MIB)
+    damaged = (folder / SHARD).read_bytes()
+    options = replace(model.options, shared=str(folder.parents[2])) if place == "shared" else model.options
+    weights = fastload.load(folder, options=options)
+    assert_same(weights, model.tensors)
+    assert weights.report.blocks_repaired == 1
+    assert (folder / SHARD).read_bytes() == damaged
+
+
+def test_a_link_to_a_snapshot_is_proven_and_mended_as_what_it_leads_to(model: Model, tmp_path: Path) -> None:
+    """As ``warm --link`` makes it, so that those who serve need not know of commits."""
+    folder, link = model.warmed(), tmp_path / "link"
+    link.symlink_to(folder)
+    flip(folder / SHARD, 5 * MIB)
+    weights = fastload.load(link, options=model.options)
+    assert_same(weights, model.tensors)
+    assert (weights.report.evidence, weights.report.blocks_repaired) == ("manifest", 1)
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+    assert fastload.load(link / SHARD, options=model.options).report.evidence == "manifest"
+    found = fastload.verify(link, options=model.options)
+    assert (found.evidence, found.path) == ("manifest", str(folder))
+
+
+def test_of_a_path_that_nobody_has_better_the_error_names_it_and_it_is_marked(model: Model) -> None:
+    folder = model.warmed()
+    shutil.rmtree(model.shared)
+    flip(folder / SHARD, 5 * MIB)
+    with pytest.raises(IntegrityError) as caught:
+        fastload.load(folder, options=model.options)
+    assert caught.value.path == str(folder / SHARD)
+    assert [facts.state for facts in fastload.snapshots(options=model.options)] == [f"damaged: {SHARD}"]
+
+
 def test_a_link_that_leads_out_of_the_model_is_not_written_through(model: Model, tmp_path: Path) -> None:
     """Whoever may write to a folder of models must not have files elsewhere replaced by whoever repairs it."""
     model.warmed()

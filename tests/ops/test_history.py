@@ -100,3 +100,14 @@ def test_the_doctor_shows_and_compares_them(tiers: Tiers) -> None:
     assert [load["device"] for load in facts["way"]["past"]] == ["cpu", "cpu"]
     assert any("last time" in finding["what"] for finding in facts["findings"])
     assert tiers.run("doctor", REPO).stdout.count("GB/s to cpu in") == 2
+
+
+def test_the_doctor_says_why_there_is_nothing_to_compare(tiers: Tiers) -> None:
+    """A read-only mount is in tests/k8s, where a serving pod has one."""
+    shared = tiers.run("doctor", REPO).stdout
+    assert "loads" in shared and "leave nothing to compare: reports are kept on the local tier alone" in shared
+    write_cache(tiers.local, "org/foreign", COMMIT, model_files())
+    facts = as_json(tiers.run("doctor", "org/foreign", "--json"))
+    assert facts["way"]["past_reason"].endswith("org--foreign/.fastload cannot be written here")
+    tiers.warm(REPO)
+    assert as_json(tiers.run("doctor", REPO, "--json"))["way"]["past_reason"] == ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import time
 import weakref
 from collections import deque
@@ -163,6 +164,16 @@ class Block(NamedTuple):
     after: tuple[Point, ...]
 
 
+class Pool:
+    """What was allocated while it was in use."""
+
+    def __init__(self) -> None:
+        self.begins: set[int] = set()
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self.begins
+
+
 class Machine(TorchFunctionMode):
     """The device, its streams, its memory, and torch's functions that lead to them."""
 
@@ -180,6 +191,7 @@ class Machine(TorchFunctionMode):
         self._used_by: dict[int, set[Stream]] = {}
         self._memory: list[memoryview] = []
         self.live_bytes = 0
+        self._pools: dict[int, Pool] = {}
         self.plain: dict[int, memoryview] = {}
         self.plain_answers: deque[int] = deque()
 
@@ -231,7 +243,19 @@ class Machine(TorchFunctionMode):
         owner = memoryview((ctypes.c_char * nbytes).from_address(place.begin)).cast("B")
         weakref.finalize(owner, self._release, place, self.current)
         self.live_bytes += nbytes
+        pool = self._pools.get(threading.get_ident())
+        if pool is not None:
+            pool.begins.add(place.begin)
         return torch.frombuffer(owner, dtype=torch.uint8)
+
+    @contextlib.contextmanager
+    def pool(self) -> Iterator[Pool]:
+        """As ``torch.cuda.use_mem_pool`` of torch 2.13: of the current thread's allocations, not of others'."""
+        self._pools[threading.get_ident()] = made = Pool()
+        try:
+            yield made
+        finally:
+            del self._pools[threading.get_ident()]
 
     def _release(self, place: Range, stream: Stream) -> None:
         after = tuple(user.here for user in self._used_by.pop(place.begin, ()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -223,6 +224,35 @@ def test_memory_that_nobody_took_is_given_back_with_the_placer(machine: Machine)
         assert machine.live_bytes == 0
     finally:
         gc.enable()
+
+
+def test_what_a_stream_allocates_stays_out_of_the_callers_pool_and_goes_with_it(machine: Machine) -> None:
+    """VLLM loads inside a pool that its sleep mode discards: what it makes is in there, and nothing of a load is.
+
+    All of it comes from torch's allocator all the same, so that what a caller keeps is its memory like any other.
+    """
+    file = file_of({"a": ("U8", [PAGE]), "none": ("U8", [0]), "b": ("U8", [PAGE])})
+    plan = plan_of(file, SMALL)
+    placer = placer_of(machine, plan, slot_bytes=2 * PAGE)
+
+    def read() -> None:
+        with machine:  # which counts by thread
+            lane = placer.open_lane()
+            for extent in plan.extents:
+                bring(file, extent, lane)
+            lane.close()
+
+    with machine.pool() as pool, ThreadPoolExecutor(1) as reading:
+        parameter = torch.empty(PAGE, dtype=torch.uint8, device=DEVICE)
+        reading.submit(read).result()
+        tensors = [placer.take(number) for number in range(len(plan.placements))]
+        placer.finish()
+        assert pool.has(parameter)
+        assert not any(pool.has(tensor) for tensor in tensors)
+        assert pool.begins == {parameter.data_ptr()}
+    assert (machine.live_bytes, machine.plain) == (3 * PAGE, {})
+    del tensors
+    assert machine.live_bytes == PAGE
 
 
 @pytest.mark.parametrize("ahead", [False, True])

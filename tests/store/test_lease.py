@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -244,6 +245,19 @@ class TestHoldersDie:
             holder.process.kill()
             holder.process.wait()
             assert released(try_hold(str(folder), "x", "testing", FAST))
+
+    def test_one_who_could_not_take_its_record_away_is_noticed_at_once(self, folder: Path) -> None:
+        lease = hold(folder)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            lease.release()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with timed() as seconds, wait(folder, SLOW):
+            pass
+        assert seconds[0] < 2.0
+        assert os.listdir(folder) == []
 
     @pytest.mark.parametrize("lie", LIES)
     def test_where_flock_lies_silence_tells(self, folder: Path, tmp_path: Path, lie: str) -> None:

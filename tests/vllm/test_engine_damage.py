@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -67,14 +68,56 @@ class _Hasty(torch.nn.Module):
         return {next(iter(weights))[0]}
 
 
-def test_the_proof_is_finished_even_if_the_model_stops_asking(tiers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has got is proven only at the end of the file, by the digest of the whole."""
+@pytest.fixture
+def big(tiers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only file of ``org/big``, of which the first tensor has long come when the last byte is read."""
     monkeypatch.setenv("FASTLOAD_TIERS", "local")
     monkeypatch.setenv("FASTLOAD_STAGING_BYTES", "4Mi")
-    big = {"model.safetensors": pack({str(n): ("U8", [1 << 20], bytes(1 << 20)) for n in range(24)})}
-    path = write_cache(tiers / "local", "org/big", COMMIT, big) / "model.safetensors"
-    path.resolve().write_bytes(big["model.safetensors"][:-1] + b"\1")
-    wanted = SimpleNamespace(model="org/big", revision=None, quantization="none", multimodal_config=None, is_moe=False)
+    content = {"model.safetensors": pack({str(n): ("U8", [1 << 20], bytes(1 << 20)) for n in range(24)})}
+    return write_cache(tiers / "local", "org/big", COMMIT, content) / "model.safetensors"
+
+
+BIG = SimpleNamespace(model="org/big", revision=None, quantization="none", multimodal_config=None, is_moe=False)
+
+
+def test_the_proof_is_finished_even_if_the_model_stops_asking(big: Path) -> None:
+    """What it has got is proven only at the end of the file, by the digest of the whole."""
+    _flip(big)
     loader = FastloadLoader(LoadConfig(load_format="fastload"))
     with set_current_vllm_config(VllmConfig()), pytest.raises(fastload.IntegrityError, match=r"model\.safetensors"):
-        loader.load_weights(_Hasty(), wanted)
+        loader.load_weights(_Hasty(), BIG)
+
+
+def _count_threads() -> int:
+    return sum(thread.name.startswith("fastload") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("evidence", ["manifest", "sha256"])
+def test_a_reload_that_stops_early_ends_its_reading_and_says_what_is_not_proven(
+    evidence: str, big: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody comes to finish it: vLLM's reload drops the iterator, and what is raised then is heard by nobody."""
+    if evidence == "manifest":
+        fastload.warm("org/big")
+    _flip(big)
+    before = _count_threads()
+    loader = FastloadLoader(LoadConfig(load_format="fastload"))
+    weights = loader.get_all_weights(BIG, _Hasty())
+    assert next(weights)[0] == "0"
+    assert _count_threads() > before
+    weights.close()
+    assert _count_threads() == before
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    if evidence == "manifest":
+        assert said == []
+    else:
+        assert ["left before the end of a file" in message for message in said] == [True]
+
+
+def test_a_reload_that_goes_on_to_the_end_is_proven(big: Path) -> None:
+    _flip(big)
+    before = _count_threads()
+    loader = FastloadLoader(LoadConfig(load_format="fastload"))
+    with pytest.raises(fastload.IntegrityError, match=r"model\.safetensors"):
+        list(loader.get_all_weights(BIG, _Hasty()))
+    assert _count_threads() == before

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
+from vllm.engine.arg_utils import EngineArgs
 
 import fastload
 from engines import Outcome, digests, engine, generate
@@ -108,6 +110,40 @@ def test_without_fastload_the_same_name_starts_too(
     assert fastload.resolve(REPO).path.startswith(str(hub_cache))
     with engine(REPO, "safetensors") as llm:
         assert (digests(llm), generate(llm)) == (expected.digests, expected.tokens)
+
+
+def test_a_models_config_without_an_engine(llama: Path, files: dict[str, bytes], tiers: Path) -> None:
+    """``vllm launch render`` asks for no more."""
+    folder = write_cache(tiers / "shared", REPO, COMMIT, files)
+    arguments = EngineArgs(REPO, load_format="fastload", dtype="bfloat16")
+    config = arguments.create_model_config()
+    assert (config.model, config.tokenizer, config.served_model_name) == (str(folder), str(folder), REPO)
+    with pytest.raises(LocalEntryNotFoundError):
+        EngineArgs(REPO, load_format="safetensors").create_model_config()
+
+
+def test_the_verifier_that_a_speculator_names(
+    llama: Path, files: dict[str, bytes], tiers: Path, tmp_path: Path
+) -> None:
+    """VLLM takes its name from the speculator's config, when what was typed has been looked up already."""
+    folder = str(write_cache(tiers / "shared", REPO, COMMIT, files))
+    config = {
+        "speculators_model_type": "eagle3",
+        "architectures": ["Eagle3Speculator"],
+        "transformer_layer_config": json.loads(files["config.json"]),
+        "draft_vocab_size": 256,
+        "speculators_config": {
+            "proposal_methods": [{"speculative_tokens": 2}],
+            "verifier": {"name_or_path": REPO},
+        },
+    }
+    speculator = write_folder(tmp_path / "speculator", {"config.json": json.dumps(config).encode()})
+    arguments = EngineArgs(str(speculator), load_format="fastload", dtype="bfloat16", max_model_len=128)
+    made = arguments.create_engine_config()
+    assert (made.model_config.model, made.model_config.tokenizer) == (folder, folder)
+    assert made.model_config.served_model_name == REPO
+    assert made.speculative_config.model == str(speculator)
+    assert made.load_config.model_loader_extra_config == {"names": {folder: REPO}}
 
 
 def test_a_name_that_nobody_has_says_where_it_was_looked_for(tiers: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
 import fastload
 from fastload.integrations.vllm.loader import FastloadLoader
+from hub_server import HubServer, Repo
 from stored_models import COMMIT, write_cache
 from writing import write_index
 
@@ -38,13 +40,79 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _load(loader: DefaultModelLoader, folder: Path, **source: Any) -> dict[str, torch.Tensor]:
+def _load(loader: DefaultModelLoader, folder: Path | str, **source: Any) -> dict[str, torch.Tensor]:
     return dict(loader._get_weights_iterator(DefaultModelLoader.Source(str(folder), None, **source)))
 
 
 def _load_both(folder: Path, **source: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     ours = _load(FastloadLoader(LoadConfig(load_format="fastload")), folder, **source)
-    return ours, _load(DefaultModelLoader(LoadConfig(load_format="hf")), folder, **source)
+    return ours, _load(DefaultModelLoader(LoadConfig(load_format="auto")), folder, **source)
+
+
+INDEX = "model.safetensors.index.json"
+CONSOLIDATED = "consolidated.safetensors"
+_TWO = {"model-00001-of-00002.safetensors": ["a"], "model-00002-of-00002.safetensors": ["b"]}
+FOLDERS: dict[str, dict[str, list[str]]] = {
+    "one file": {"model.safetensors": ["a", "b"]},
+    "shards": _TWO,
+    "shards by their index": {**_TWO, INDEX: ["a", "b"], "other.safetensors": ["a", "c"]},
+    "an index of another name": {**_TWO, "other.safetensors.index.json": ["a"]},
+    "Mistral's file alone": {CONSOLIDATED: ["layers.0"]},
+    "Mistral's file beside one": {CONSOLIDATED: ["layers.0"], "model.safetensors": ["a", "b"]},
+    "Mistral's file beside shards by their index": {CONSOLIDATED: ["layers.0"], **_TWO, INDEX: ["a", "b"]},
+    "Mistral's shards": {"consolidated-1.safetensors": ["a"], "consolidated-2.safetensors": ["b"], **_TWO},
+    "Mistral's shards by their index": {
+        **{f"consolidated-0000{number}-of-00003.safetensors": [f"layers.{number}"] for number in (1, 2, 3)},
+        "consolidated.safetensors.index.json": ["layers.1", "layers.2", "layers.3"],
+        "model.safetensors": ["a"],
+        CONSOLIDATED: ["layers.1"],
+    },
+    "a variant alone": {"model.fp16.safetensors": ["a", "b"]},
+    "a variant beside the whole": {"model.fp16.safetensors": ["a", "b"], "model.safetensors": ["a", "b"]},
+    "a file beside one": {"extra.safetensors": ["c"], "model.safetensors": ["a", "b"]},
+    "a file of diffusers beside another": {"diffusion_pytorch_model.safetensors": ["a"], "other.safetensors": ["b"]},
+    "numbers without zeros, and a name twice": {f"part-{number}.safetensors": ["a", str(number)] for number in (2, 10)},
+    "a hidden file": {".hidden.safetensors": ["c"], "model.safetensors": ["a"]},
+    "torch's own beside it": {"pytorch_model.bin": ["c"], "model.safetensors": ["a"]},
+}
+
+
+def _write(folder: Path, files: dict[str, list[str]]) -> None:
+    """Tensors by file, of the file's own content; indexes by the shards that have what they name."""
+    shards = {name: held for name, held in files.items() if name.endswith(".safetensors")}
+    for number, (name, held) in enumerate(shards.items()):
+        save_file({tensor: torch.full((3,), float(number)) for tensor in held}, folder / name)
+    for name, held in files.items():
+        if name.endswith(".json"):
+            start = name.removesuffix(".safetensors.index.json") + "-"
+            weight_map = {tensor: shard for shard, t in shards.items() if shard.startswith(start) for tensor in t}
+            (folder / name).write_text(
+                json.dumps({"weight_map": {tensor: weight_map.get(tensor, "") for tensor in held}})
+            )
+        elif name.endswith(".bin"):
+            torch.save({tensor: torch.zeros(1) for tensor in held}, folder / name)
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_files_are_those_that_the_default_loader_takes(case: str, tmp_path: Path) -> None:
+    _write(tmp_path, FOLDERS[case])
+    ours, expected = _load_both(tmp_path)
+    assert {name: tensor.tolist() for name, tensor in ours.items()} == {
+        name: tensor.tolist() for name, tensor in expected.items()
+    }
+
+
+def test_a_set_with_a_gap_is_an_error(tmp_path: Path) -> None:
+    """The default loader takes what is there, and of quantised models nobody asks for what is missing."""
+    _write(tmp_path, {"model-00001-of-00002.safetensors": ["a"]})
+    with pytest.raises(fastload.FormatError, match="no 2"):
+        _load(FastloadLoader(LoadConfig(load_format="fastload")), tmp_path)
+
+
+def test_without_safetensors_the_error_says_what_is_there(tmp_path: Path) -> None:
+    _write(tmp_path, {"pytorch_model.bin": ["a"]})
+    with pytest.raises(fastload.FormatError, match=r"pytorch_model\.bin.*safetensors only"):
+        _load(FastloadLoader(LoadConfig(load_format="fastload")), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +177,23 @@ def test_a_secondary_source_stays_on_the_mount_where_the_weights_are_brought_up(
         found = _load(loader, mounted, prefix="head.", allow_patterns_overrides=["head.pt"])
         assert torch.equal(found["head.weight"], _HEAD["weight"])
         assert fastload.resolve("org/headed").tier == "local"
+
+
+def test_a_secondary_source_that_only_the_hub_has_is_brought(
+    folder: Path, tiers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model whose safetensors alone were brought, as ``warm`` does."""
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX, "head.pt")
+    files = {name: (folder / name).read_bytes() for name in names}
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with HubServer({"org/headed": Repo({**files, "tower/tower.pt": files["head.pt"]})}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        loader = FastloadLoader(LoadConfig(load_format="fastload"))
+        assert len(_load(loader, "org/headed")) == 3
+        for source in (
+            {"allow_patterns_overrides": ["head.pt"]},
+            {"allow_patterns_overrides": ["*.safetensors", "*.pt"], "subfolder": "tower"},
+        ):
+            found = _load(loader, "org/headed", **source)
+            assert torch.equal(found["weight"], _HEAD["weight"])

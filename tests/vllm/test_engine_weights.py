@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from engines import digests, engine, generate, outcome
-from tiny_models import make_llama
+from tiny_models import make_llama, make_mistral
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,17 @@ def test_other_weights_are_other_parameters_and_tokens(engines: Engines, llama: 
     expected, other = engines.expected(str(llama)), outcome(str(make_llama(tmp_path / "other", seed=1)))
     assert other.digests != expected.digests
     assert other.tokens != expected.tokens
+
+
+def test_mistrals_own_format_goes_before_the_other(llama: Path, tmp_path: Path) -> None:
+    """Its config by its ``params.json``, its weights by its own names, and other weights beside them."""
+    both = shutil.copytree(llama, tmp_path / "both")
+    make_mistral(both)
+    options: dict[str, Any] = {"skip_tokenizer_init": True, "speaks": False}
+    ours = outcome(str(both), **options)
+    assert ours == outcome(str(both), "auto", **options)
+    (both / "consolidated.safetensors").unlink()
+    assert outcome(str(both), **options) != ours
 
 
 def test_a_reload_takes_the_other_models_weights(engines: Engines, llama: Path, tmp_path: Path) -> None:

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from vllm.lora.request import LoRARequest
 
+from engines import engine
 from hub_server import HubServer, Repo
 from stored_models import COMMIT, write_cache
-from tiny_models import PROMPTS, WORDS
+from tiny_models import PROMPTS, WORDS, make_adapter
+from vllm import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +103,31 @@ def test_a_name_only_on_the_hub_is_served_under_that_name(
     text = log.read_text()
     assert "Loading weights took" in text
     assert "evidence manifest" in text
+
+
+def test_an_adapter_is_served_offline_beside_its_base(
+    engines: Engines, llama: Path, hub_cache: Path, tmp_path: Path
+) -> None:
+    """Both by name, from the hub's cache, where ``fastload warm`` puts them."""
+    adapter = make_adapter(tmp_path / "adapter")
+    for name, folder in ((REPO, llama), ("org/adapter", adapter)):
+        write_cache(hub_cache, name, COMMIT, {path.name: path.read_bytes() for path in folder.iterdir()})
+    log = tmp_path / "serve.log"
+    lora = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", "mine=org/adapter")
+    with serving(REPO, log, *lora) as (server, url):
+        _wait_ready(server, url, log)
+        assert [model["id"] for model in json.loads(_get(f"{url}/v1/models"))["data"]] == [REPO, "mine"]
+        asked = {"prompt": PROMPTS[0], "max_tokens": 8, "temperature": 0, "return_token_ids": True}
+        said = {
+            name: _post(f"{url}/v1/completions", {**asked, "model": name})["choices"][0]["token_ids"]
+            for name in (REPO, "mine")
+        }
+    with engine(str(llama), "safetensors", enable_lora=True, max_lora_rank=8) as llm:
+        request = LoRARequest("mine", 1, str(adapter))
+        sampling = SamplingParams(temperature=0, max_tokens=8)
+        expected = llm.generate(PROMPTS[:1], sampling, use_tqdm=False, lora_request=request)[0].outputs[0].token_ids
+    assert said == {REPO: engines.expected(str(llama)).tokens[0], "mine": list(expected)}
+    assert said[REPO] != said["mine"]
 
 
 def test_a_wrong_byte_ends_the_server_and_names_the_file(

@@ -100,6 +100,19 @@ def test_a_wrong_byte_is_an_error(evidence: str, llama: Path, tiers: Path, monke
         from_pretrained(AutoModelForCausalLM, REPO, dtype="auto")
 
 
+@pytest.mark.parametrize("given", ["its name", "its path"])
+def test_a_wrong_block_is_mended_from_another_tier(given: str, llama: Path, tiers: Path) -> None:
+    files = {path.name: path.read_bytes() for path in llama.iterdir()}
+    write_cache(tiers / "shared", REPO, COMMIT, files)
+    folder = Path(fastload.warm(REPO).path)
+    shard = folder / "model-00003-of-00003.safetensors"
+    with open(shard.resolve(), "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([files[shard.name][-1] ^ 1]))
+    _same(from_pretrained(AutoModelForCausalLM, REPO if given == "its name" else folder, dtype="auto"), llama)
+    assert shard.read_bytes() == files[shard.name]
+
+
 class _Meeting:
     """A class that is loaded in two threads, in which one begins within the other and ends after it."""
 

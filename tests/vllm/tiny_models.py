@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedTokenizerFast
 
@@ -65,6 +66,43 @@ def save_tokenizer(folder: Path) -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     fast.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     fast.save_pretrained(folder)
+
+
+def make_mistral(folder: Path) -> None:
+    """Put a model of a Llama's shape into ``folder``, in the format of Mistral's own: other weights, other names."""
+    torch.manual_seed(3)
+    shapes = {"tok_embeddings": (WORDS + 6, 128), "output": (WORDS + 6, 128), "norm": (128,)}
+    for layer in range(4):
+        of_layer = {
+            **{f"attention.{name}": (128, 128) for name in ("wq", "wo")},
+            **{f"attention.{name}": (64, 128) for name in ("wk", "wv")},
+            **{f"feed_forward.{name}": (256, 128) for name in ("w1", "w3")},
+            "feed_forward.w2": (128, 256),
+            "attention_norm": (128,),
+            "ffn_norm": (128,),
+        }
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in of_layer.items()}
+    weights = {f"{name}.weight": torch.randn(shape).to(torch.bfloat16) for name, shape in shapes.items()}
+    save_file(weights, folder / "consolidated.safetensors")
+    sizes = {"dim": 128, "n_layers": 4, "head_dim": 32, "hidden_dim": 256, "n_heads": 4, "n_kv_heads": 2}
+    more = {"norm_eps": 1e-5, "vocab_size": WORDS + 6, "rope_theta": 10000.0, "max_position_embeddings": 256}
+    (folder / "params.json").write_text(json.dumps(sizes | more))
+
+
+def make_adapter(folder: Path) -> Path:
+    """A LoRA of :func:`make_llama`."""
+    folder.mkdir()
+    torch.manual_seed(5)
+    stem = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    halves = {
+        stem.format(layer, half): torch.randn(shape).to(torch.bfloat16)
+        for layer in range(4)
+        for half, shape in (("A", (8, 128)), ("B", (128, 8)))
+    }
+    save_file(halves, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
 
 
 def edit_config(folder: Path, **changed: Any) -> None:

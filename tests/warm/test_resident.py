@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fastload._fetch.checking import FileVerdict, Finding
 from fastload._fetch.verify import Verification
 from fastload._fetch.warmrequest import WarmRequest
+from fastload._store.wanted import Wish
 from fastload.errors import FormatError, UsageError
 from fastload.ops.metrics.file import MetricsFile
 from fastload.ops.warmer.resident import stay
@@ -23,7 +24,7 @@ from fastload.ops.warmer.upkeep import Round, Upkeep, run_round
 from fastload.ops.warmer.wanted_list import parse_list, read_list
 from fastload.options import Options, decide_settings
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
-from warming import MIB, Tiers, as_json, content, large_shard
+from warming import MIB, Tiers, as_json, content, large_shard, wait_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,6 +170,87 @@ def test_it_prunes_what_its_list_brought_and_nothing_else(tiers: Tiers) -> None:
     for name, seed in (("org/b", 1), ("org/c", 2), ("org/foreign", 5)):
         assert content(tiers.repo(name) / "snapshots" / COMMIT) == model_files(seed)
     assert run_round(upkeep).pruned == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "names nothing"),
+        ("\n# all of them are gone\n", "names nothing"),
+        ("# of this node\norg/b", "midst of a line"),
+        ("org/b\n# of th", "midst of a line"),
+        ("org/b\norg/nowhere\n", "'org/nowhere' failed"),
+    ],
+)
+def test_a_list_that_may_not_be_meant_prunes_nothing_and_says_so(tiers: Tiers, text: str, why: str) -> None:
+    """Such as a ConfigMap that is empty for a moment, or a file that somebody is still writing."""
+    upkeep = _upkeep(tiers, prunes=True)
+    path = _write_list(tiers, "org/a", "org/b")
+    assert run_round(upkeep).is_ready
+    path.write_text(text)
+    done = run_round(upkeep)
+    assert done.pruned == () and done.not_pruned is not None and why in done.not_pruned
+    assert content(tiers.repo("org/a") / "snapshots" / COMMIT) == model_files(0)
+    assert why in done.to_dict()["not_pruned"]
+    path.write_text("org/b\n")
+    done = run_round(upkeep)
+    assert done.pruned == (f"org/a@{COMMIT}",) and done.not_pruned is None
+
+
+def test_a_list_that_changes_while_its_models_come_prunes_nothing_yet(tiers: Tiers) -> None:
+    upkeep = _upkeep(tiers, prunes=True)
+    _write_list(tiers, "org/a", "org/b")
+    assert run_round(upkeep).is_ready
+
+    def request(name: str) -> WarmRequest:
+        _write_list(tiers, "org/a", "org/b", "org/c")  # somebody has second thoughts
+        return WarmRequest(model=name, progress=False)
+
+    _write_list(tiers, "org/b")
+    done = run_round(replace(upkeep, request=request))
+    assert done.pruned == () and done.not_pruned == "the list has changed meanwhile"
+    assert tiers.repo("org/a").exists()
+
+
+def test_the_log_says_that_nothing_was_pruned(tiers: Tiers) -> None:
+    path = _write_list(tiers, "org/a")
+    assert run_round(_upkeep(tiers)).is_ready
+    path.write_text("# none\n")
+    with tiers.start("warm", "--list", path, "--every", "1h", "--prune") as process:
+        assert "the list names nothing" in wait_told(process, "nothing was pruned")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize("who", ["another tool", "another command", "another tool, later"])
+def test_what_it_only_completed_is_not_its_to_prune(tiers: Tiers, who: str) -> None:
+    upkeep = _upkeep(tiers, prunes=True)
+    extra = {"notes.rst": b"of the model"}
+    write_cache(tiers.shared, "org/d", COMMIT, files := {**model_files(4), **extra})
+    _write_list(tiers, "org/d", "org/b")
+    if who == "another tool":
+        write_cache(tiers.local, "org/d", COMMIT, {"config.json": files["config.json"]})
+    if who == "another command":
+        tiers.warm("org/d", "--exclude", "tokenizer*")
+    if who == "another tool, later":
+        assert run_round(upkeep).is_ready
+        write_cache(tiers.local, "org/d", COMMIT, extra, ref=None)
+    whole = replace(upkeep, request=lambda name: WarmRequest(model=name, progress=False, wish=Wish(("*.rst",))))
+    assert run_round(whole if who == "another tool, later" else upkeep).is_ready
+    _write_list(tiers, "org/b")
+    assert run_round(upkeep).pruned == ()
+    there = content(tiers.repo("org/d") / "snapshots" / COMMIT)
+    assert there == (files if who == "another tool, later" else model_files(4))
+
+
+def test_what_it_brought_and_mended_is_still_its_to_prune(tiers: Tiers) -> None:
+    upkeep = _upkeep(tiers, prunes=True)
+    _write_list(tiers, "org/a", "org/b")
+    assert run_round(upkeep).is_ready
+    (tiers.repo("org/a") / "snapshots" / COMMIT / "config.json").unlink()
+    assert run_round(upkeep).is_ready
+    _write_list(tiers, "org/b")
+    assert run_round(upkeep).pruned == (f"org/a@{COMMIT}",)
 
 
 def test_a_commit_that_the_name_means_no_more_is_pruned_too(tiers: Tiers) -> None:

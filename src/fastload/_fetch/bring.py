@@ -58,6 +58,8 @@ class Brought:
     folder: str
     tally: Tally
     files: tuple[OfferedFile, ...]
+    is_new: bool
+    """False: a part of the snapshot was there before, and was completed."""
 
 
 def bring(job: Bringing) -> Brought:
@@ -177,8 +179,10 @@ def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
     commit = job.offer.commit or plain_commit(done)
     # What another tool brought stays that tool's, with a manifest of ours too: "local" is never evicted.
     source = "local" if job.destination.is_foreign(commit) else job.offer.tier
+    is_new = not job.destination.holds(commit)
     manifest = Manifest(repo=job.offer.repo, commit=commit, source=source, files=done)
     folder = job.destination.publish(manifest, tasks, job.wish)
     for task in tasks:
         job.destination.area.forget(_key(job, task.file))
-    return Brought(commit=commit, folder=folder, tally=tally, files=tuple(task.file for task in tasks))
+    files = tuple(task.file for task in tasks)
+    return Brought(commit=commit, folder=folder, tally=tally, files=files, is_new=is_new)

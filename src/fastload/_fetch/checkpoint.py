@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
+from fastload._fetch.at_path import follow, of_tier, stored_at
 from fastload._fetch.deadline import NEVER, Deadline
-from fastload._fetch.evidence import NOTHING, Evidence, no_better, stored_at
+from fastload._fetch.evidence import NOTHING, Evidence
 from fastload._fetch.fetched import Fetched, Source
 from fastload._fetch.folder import fetch_folder
 from fastload._fetch.record import Proof, record_proof
@@ -77,7 +78,7 @@ class _Call:
 
     def part(self, folder: str) -> Part:
         """What is read of a snapshot in ``folder``."""
-        return Part(os.path.join(folder, self.source.subfolder or ""), self.source.variant)
+        return Part(os.path.join(folder, self.source.subfolder or ""), self.source.choose)
 
     def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], bool]:
         """Keeps what a load proves of ``stored``."""
@@ -98,14 +99,23 @@ def _fetch(call: _Call) -> Fetched:
 
 
 def _fetch_path(call: _Call, path: str) -> Fetched:
-    """From where the user said; what proves it may be kept apart, never beside it."""
+    """From where the user said; what proves it may be kept apart, never beside it.
+
+    What is wrong of it comes from other tiers, as of what has a name; on the local tier the file is mended as well.
+    """
+    path = follow(path)
     stored = stored_at(path)
     if stored is None:
         return fetch_folder(call.source, path, "path", NOTHING, ProofTally(), call.deadline.check)
-    evidence = weigh(stored, no_better, call.settings)
-    call.weighed(evidence)
-    fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
-    return replace(fetched, record=call.recorder(stored, evidence))
+    with ExitStack() as undo:
+        repair = Repair(of_tier(stored, tiers_of(call.settings)), call.settings)
+        undo.callback(repair.close)
+        evidence = weigh(stored, repair, call.settings)
+        call.weighed(evidence)
+        fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
+        undo.pop_all()
+    recorder = call.recorder(stored, evidence)
+    return replace(fetched, record=recorder, mend_stored=repair.mend_stored, close=repair.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +238,7 @@ def _fetch_from_hub(call: _Call, hub: HubTier, find: Callable[[], HubFound]) -> 
         found = find()
         offer, revision, settings = found.offer, found.candidate.moving_revision, call.settings
         evidence, tally = weigh_hub(offer, settings), ProofTally()
-        checkpoint = read_checkpoint(
-            offer, subfolder=call.source.subfolder, variant=call.source.variant, prove=evidence.whole_prover(tally)
-        )
+        checkpoint = read_checkpoint(offer, call.source, evidence.whole_prover(tally))
         undo.pop_all()
     fetched = Fetched(
         checkpoint=checkpoint,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastload._format.select import ByIndex, select_files
+from fastload._format.select import ByIndex
 from fastload._read.file import with_blob
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload.errors import FormatError, IntegrityError, UsageError
 
 if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
+    from fastload._format.select import Select
     from fastload._store.directory import CheckpointFiles
     from fastload._store.offer import OfferedFile
 
@@ -67,8 +68,8 @@ def compare(known: OfferedFile, content: ContentHash) -> tuple[str, str] | None:
     return content.find_unsigned()
 
 
-def check_named(evidence: Evidence, files: CheckpointFiles, variant: str | None) -> None:
-    """Check that ``files``, those that would be loaded, are those that the manifest beside them names.
+def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> None:
+    """Check that ``files``, those that ``select`` has chosen, are those that the manifest beside them names.
 
     An index says which shards there are; without one, a shard that is lost or was added changes what is loaded.
 
@@ -81,7 +82,7 @@ def check_named(evidence: Evidence, files: CheckpointFiles, variant: str | None)
         if evidence.find(path) is None:
             hint = "Remove it, if it does not belong there; else remove the manifest: fastload verify NAME --record"
             raise IntegrityError(path, 0, *UNNAMED, hint)
-    lost = None if files.index is not None else _find_lost(evidence, files, variant)
+    lost = None if files.index is not None else _find_lost(evidence, files, select)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)
         size = size_of(evidence.files[lost])
@@ -93,14 +94,14 @@ def size_of(known: OfferedFile) -> str:
     return f"{known.size:,} bytes" if known.size else "a file"  # a signature says of no size
 
 
-def _find_lost(evidence: Evidence, files: CheckpointFiles, variant: str | None) -> str | None:
+def _find_lost(evidence: Evidence, files: CheckpointFiles, select: Select) -> str | None:
     """What would be loaded too, were all files there that are named."""
     prefix = os.path.relpath(os.path.join(files.folder, "x"), evidence.folder)[:-1]
     named = {name.removeprefix(prefix): name for name in evidence.files if name.startswith(prefix)}
     beside = {name: full for name, full in named.items() if "/" not in name}
     there = {name for name, _ in files.shards}
     try:
-        selection = select_files(there | beside.keys(), variant=variant, path=files.folder)
+        selection = select(there | beside.keys(), path=files.folder)
     except (FormatError, UsageError):  # what is there was unambiguous
         return None
     names = (selection.name,) if isinstance(selection, ByIndex) else selection.names

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,8 @@ from fastload._read.file import translate, with_blob
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
 from fastload._store.folder_offer import is_another, offer_stored, offered_file, read_manifest_file
-from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import is_ours_alone
-from fastload._store.root import Stored
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload._verify.path import OURS
 from fastload.errors import IntegrityError
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from fastload._read.tally import ProofTally
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.root import Stored
     from fastload._verify.manifest import Manifest
 
 KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "etag", "listing", "none")
@@ -40,7 +38,6 @@ KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "
 RECORDED_KIND = "manifest (recorded)"
 _log = logging.getLogger("fastload")
 _OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
-_SNAPSHOT = re.compile(r"(?P<repo>.*/(?P<name>models--[^/]+))/snapshots/(?P<commit>[0-9a-f]{40})(?:/.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,21 +238,3 @@ def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> str:
 def _kind_of_blobs(files: Sequence[OfferedFile]) -> str:
     """By what their blobs are called: hubs keep small files in git itself."""
     return "sha256" if all(file.sha256 is not None for file in files) else "git-sha1"
-
-
-def stored_at(path: str) -> Stored | None:
-    """The snapshot that a path which a user gave leads into: one of a hub's cache, or a folder of its own."""
-    folder = path if os.path.isdir(path) else os.path.dirname(path)
-    match = _SNAPSHOT.fullmatch(folder)
-    if match is not None:
-        top = match["repo"] + "/snapshots/" + match["commit"]
-        layout = RepoLayout(match["repo"])
-        repo = find_repo(match["name"]) or match["name"]
-        return _stored(repo, match["commit"], top, layout)
-    return _stored(os.path.basename(folder), None, folder, None) if os.path.isdir(folder) else None
-
-
-def _stored(repo: str, commit: str | None, folder: str, layout: RepoLayout | None) -> Stored:
-    return Stored(
-        tier="path", repo=repo, commit=commit, folder=folder, layout=layout, evidence="structure", missing=()
-    )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.evidence import NOTHING, Evidence
 from fastload._fetch.pace import Pace
+from fastload._format.select import by_rule
 from fastload._read.choose import Choice, choose_reader
 from fastload._read.paced import paced
 from fastload._read.tally import ProofTally
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.through import Copy
     from fastload._format.checkpoint import Checkpoint, Shard
+    from fastload._format.select import Select
     from fastload._read.reader import File, Reader
     from fastload._store.keep.reading import Reading
     from fastload._store.offer import Offer
@@ -34,6 +36,13 @@ class Source:
     subfolder: str | None = None
     variant: str | None = None
     revision: str | None = None
+    select: Select | None = None
+    """Who chooses among the files of a folder; None: our own rule, by ``variant``."""
+
+    @property
+    def choose(self) -> Select:
+        """Chooses among the files of a folder."""
+        return by_rule(self.variant) if self.select is None else self.select
 
     @property
     def name(self) -> str:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import check_named, find_damage
 from fastload._fetch.fetched import Fetched, Source
-from fastload._format.checkpoint import Shard, build_checkpoint
+from fastload._format.checkpoint import Shard, build_checkpoint, layer
 from fastload._read.file import read_ahead, read_header
 from fastload._store.directory import find_files
-from fastload.errors import FormatError
+from fastload.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,12 +32,12 @@ def fetch_folder(
     """
     prove = evidence.prover(tally) if evidence.has_some_blocks else None
     try:
-        files = find_files(
-            path, subfolder=source.subfolder, variant=source.variant, prove=evidence.whole_prover(tally)
-        )  # fmt: skip
+        files = find_files(path, subfolder=source.subfolder, select=source.choose, prove=evidence.whole_prover(tally))
+        if files.is_chosen and source.variant is not None:
+            raise UsageError(f"{path!r} is a file: it has no variant", "Give the folder instead")
         shards = list(_read_shards(files.shards, prove, go_on))
-        check_named(evidence, files, source.variant)
-        checkpoint = build_checkpoint(shards, files.index)
+        check_named(evidence, files, source.choose)
+        checkpoint = build_checkpoint(shards, layer(shards) if files.is_layered else files.index)
     except FormatError as exc:
         damage = find_damage(evidence, exc)
         if damage is not None:

@@ -8,13 +8,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fastload._budget import check_json_room
-from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint
+from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint, layer
 from fastload._format.header import LENGTH_BYTES, parse_header, parse_header_length
 from fastload._format.index import MAX_INDEX_BYTES, parse_index
-from fastload._format.select import ByIndex, select_files
+from fastload._format.select import ByIndex, Layered
 from fastload.errors import FormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from fastload._fetch.fetched import Source
     from fastload._format.header import Header
     from fastload._read.file import ProveWhole
     from fastload._store.offer import Offer, OfferedFile
@@ -23,8 +24,8 @@ _log = logging.getLogger("fastload")
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one request
 
 
-def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None, prove: ProveWhole) -> Checkpoint:
-    """The checkpoint that ``offer`` has; reads headers and the index, which ``prove`` sees before it is believed.
+def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole) -> Checkpoint:
+    """What ``offer`` has of ``source``; reads headers and the index, which ``prove`` sees before it is believed.
 
     Raises:
         FormatError: there are no weights, or what there is is malformed.
@@ -33,12 +34,12 @@ def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None,
         IntegrityError: what ``prove`` raises.
         MemoryBudgetError: to parse them would take more memory than there is.
     """
-    folder = subfolder.strip("/") if subfolder else ""
+    folder = source.subfolder.strip("/") if source.subfolder else ""
     there = {file.path: file for file in offer.files if posixpath.dirname(file.path) == folder}
-    if subfolder and not there:
-        raise ModelNotFoundError(f"{offer.repo}/{subfolder}", (offer.tier,), "Give a folder inside the model")
+    if source.subfolder and not there:
+        raise ModelNotFoundError(f"{offer.repo}/{source.subfolder}", (offer.tier,), "Give a folder inside the model")
     names = {posixpath.basename(path) for path in there}
-    selection = select_files(names, variant=variant, path=offer.repo)
+    selection = source.choose(names, path=offer.repo)
     index = None
     if isinstance(selection, ByIndex):
         path = posixpath.join(folder, selection.name)
@@ -48,7 +49,7 @@ def read_checkpoint(offer: Offer, *, subfolder: str | None, variant: str | None,
         index = parse_index(bytes(raw), path=path)
     wanted = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
     shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name))) for name in wanted]
-    return build_checkpoint(shards, index)
+    return build_checkpoint(shards, layer(shards) if isinstance(selection, Layered) else index)
 
 
 def read_whole(offer: Offer, file: OfferedFile, max_bytes: int) -> bytes:

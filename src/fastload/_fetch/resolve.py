@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._format.select import by_rule
 from fastload._store.directory import find_files
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
@@ -94,5 +95,5 @@ def resolve_path(path: str) -> Snapshot:
     Raises:
         ModelNotFoundError, FormatError, StoreError: there is no checkpoint.
     """
-    files = find_files(path, subfolder=None, variant=None)
+    files = find_files(path, subfolder=None, select=by_rule())
     return Snapshot(path=files.folder, repo=None, commit=None, tier="path", complete=True)

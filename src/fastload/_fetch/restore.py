@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.bring import Bringing, admit, staged
 from fastload._fetch.damage import MEND_HINT, size_of
-from fastload._format.select import ByIndex, select_files
+from fastload._format.select import ByIndex
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.publish import restore_file
 from fastload._store.directory import read_index
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence import Evidence
     from fastload._fetch.repair import Repair
+    from fastload._format.select import Select
     from fastload._read.tally import ProofTally
     from fastload._store.layout import RepoLayout
     from fastload._store.lease.holder import Holder
@@ -51,7 +52,7 @@ class Part:
 
     folder: str
     """Where its files are, absolute."""
-    variant: str | None
+    select: Select
 
 
 def find_gap(evidence: Evidence, file: OfferedFile) -> str | None:
@@ -88,7 +89,7 @@ def _list_read(evidence: Evidence, part: Part) -> Iterator[str]:
     top = "" if top == "." else top
     names = {posixpath.basename(path) for path in evidence.files if posixpath.dirname(path) == top}
     try:
-        selection = select_files(names, variant=part.variant, path=part.folder)
+        selection = part.select(names, path=part.folder)
         if not isinstance(selection, ByIndex):
             yield from (posixpath.join(top, name) for name in selection.names)
             return

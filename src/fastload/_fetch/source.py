@@ -42,35 +42,38 @@ class Meant:
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
 
-    def offers(self, target: str | None) -> Iterator[Offer]:
+    def offers(self, target: str | None, lacks: Callable[[Stored], bool]) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
 
-        ``target`` comes before the hub only where more than the files themselves says that all is there.
+        ``target`` comes before the hub only where more than the files themselves says that all is there. Of a copy
+        that ``lacks`` some, the hub gives all, or nobody does: to go on with the copy would say that there is no more.
         """
         copies = self.find_stored()
         here = next((stored for stored in copies if stored.tier == target), None)
         for stored in copies:
             if stored is not here:
                 yield offer_stored(stored)
-        is_sure = here is not None and here.evidence != "structure"
+        is_lacking = here is not None and lacks(here)
+        is_sure = here is not None and here.evidence != "structure" and not is_lacking
         if here is not None and is_sure:
             yield offer_stored(here)
-        yield from self._hub_offer(here)
-        if here is not None and not is_sure:
-            yield offer_stored(here)
-
-    def _hub_offer(self, here: Stored | None) -> Iterator[Offer]:
-        if self.hub is None or self.commit is None:
-            return
-        try:
-            offer = self.hub.find(self.repo, self.commit)
-        except NetworkError as exc:
-            if here is None:
-                raise
-            _warn(exc, here)
-            return
+        offer = self._find_on_hub(None if is_lacking else here)
         if offer is not None:
             yield offer
+        if here is not None and not is_sure and not (is_lacking and offer is not None):
+            yield offer_stored(here)
+
+    def _find_on_hub(self, instead: Stored | None) -> Offer | None:
+        """The hub's; None where it has none, or cannot be asked and there is something ``instead``."""
+        if self.hub is None or self.commit is None:
+            return None
+        try:
+            return self.hub.find(self.repo, self.commit)
+        except NetworkError as exc:
+            if instead is None:
+                raise
+            _warn(exc, instead)
+            return None
 
 
 def _warn(exc: NetworkError, here: Stored) -> None:

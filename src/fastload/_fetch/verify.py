@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fastload._fetch.at_path import follow, stored_at
 from fastload._fetch.checking import FileCheck, whole
 from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.deadline import Deadline
-from fastload._fetch.evidence import stored_at
 from fastload._fetch.mend_file import FileMender
 from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
@@ -190,7 +190,7 @@ def _find_stored(model: str | os.PathLike[str], revision: str | None, settings: 
     """
     parsed = parse_model(model, revision, settings)
     if isinstance(parsed, str):
-        stored = stored_at(parsed) if os.path.lexists(parsed) else None
+        stored = stored_at(follow(parsed)) if os.path.lexists(parsed) else None
         if stored is None:
             raise ModelNotFoundError(parsed, (parsed,), "Check the path, and that its volume is mounted")
         return stored

@@ -27,10 +27,12 @@ from fastload._fetch.warmtarget import choose_target
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.publish import write_ref
-from fastload._store.admit.stamp import source_is_unchanged
+from fastload._store.admit.stamp import read_wish, source_is_unchanged
 from fastload._store.filesystem import new_id
+from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.client import ClientOffer
 from fastload._store.hub.tier import HubOffer
+from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.ref import Candidate, Name, name_of
 from fastload._store.root import Stored, read_commit
@@ -178,7 +180,14 @@ class _Warming:
 
     def _offers(self) -> Iterator[Offer]:
         """What gives the files, the best first."""
-        return self._meant.offers(None if self._plain is not None else self._target.label)
+        return self._meant.offers(None if self._plain is not None else self._target.label, self._lacks)
+
+    def _lacks(self, here: Stored) -> bool:
+        """True if more is wished for than when the copy on the target was brought."""
+        if here.layout is None or here.commit is None:
+            return False
+        there = (file.path for file in offer_stored(here).files)
+        return not self._request.wish.is_met_by(read_wish(here.layout.stamp(here.commit)), there)
 
     def _first_offer(self) -> Offer:
         for offer in self._offers():
@@ -207,6 +216,8 @@ class _Warming:
                 continue
             learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
             self._report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
+            if self._request.is_listed and brought.is_new and device == "local":
+                mark_listed(self._layout, brought.commit)
             return brought.commit
         raise failure or self._nobody()
 

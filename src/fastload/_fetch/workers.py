@@ -87,7 +87,7 @@ def _join(threads: Iterable[threading.Thread]) -> None:
     """Those that have begun; one that hangs is left behind."""
     until_s = time.monotonic() + JOIN_S
     for thread in threads:
-        if thread.ident is not None:
+        if thread.is_alive():
             thread.join(max(0.0, until_s - time.monotonic()))
 
 

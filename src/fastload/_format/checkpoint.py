@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastload._format.index import Index
 from fastload.errors import FormatError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fastload._format.header import Header, TensorInfo
-    from fastload._format.index import Index
 
 
 class FileIdentity(NamedTuple):
@@ -39,7 +39,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Shards in name order; every tensor name in exactly one of them."""
+    """Shards in the order in which they were chosen; every tensor name counts in exactly one of them."""
 
     shards: tuple[Shard, ...]
     index: Index | None
@@ -63,6 +63,11 @@ def build_checkpoint(shards: Sequence[Shard], index: Index | None) -> Checkpoint
     else:
         _check_index(shards, index)
     return Checkpoint(tuple(shards), index)
+
+
+def layer(shards: Sequence[Shard]) -> Index:
+    """An index by which a tensor that several of ``shards`` have is the last one's."""
+    return Index("", {tensor.name: shard.name for shard in shards for tensor in shard.header.tensors}, {})
 
 
 def _check_names_differ(shards: Sequence[Shard]) -> None:

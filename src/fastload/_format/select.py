@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload.errors import FormatError, UsageError, quoted
@@ -45,7 +46,25 @@ class ByName:
     names: tuple[str, ...]
 
 
-Selection = ByIndex | ByName
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """These shards, no index; of a tensor that several have, the last one's counts."""
+
+    names: tuple[str, ...]
+
+
+Selection = ByIndex | ByName | Layered
+
+
+class Select(Protocol):
+    """Who chooses, of the files ``names`` in a folder ``path``; raises as :func:`select_files`."""
+
+    def __call__(self, names: Collection[str], *, path: str) -> Selection: ...
+
+
+def by_rule(variant: str | None = None) -> Select:
+    """The rule above."""
+    return partial(select_files, variant=variant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,11 @@ def select_files(names: Collection[str], *, variant: str | None, path: str) -> S
             return ByName((alone[0].name,))
     _check_numbers(wanted, path)
     return ByName(tuple(shard.name for shard in wanted))
+
+
+def check_numbers(names: Iterable[str], path: str) -> None:
+    """Raise ``FormatError`` where a numbered set among the shards ``names`` has a gap."""
+    _check_numbers([_take_apart(name, None) for name in names], path)
 
 
 def _find_index(names: Collection[str], variant: str | None, path: str) -> str | None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastload._group.life import BEAT, BEAT_S, KILLED_HINT, Vigil, explain
+from fastload._thread import start_thread
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Control:
         self._wake, self._waker = socket.socketpair()
         # A daemon, as all our threads: nothing of a load keeps the interpreter from ending.
         self._thread = threading.Thread(target=self._listen, name="fastload-group", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     # What the load calls.
 

@@ -14,6 +14,8 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from fastload._fetch.at_path import of_tier, stored_at
+from fastload._fetch.resolve import tiers_of
 from fastload._fetch.verify import Examination, examine
 from fastload.errors import FastloadError, IntegrityError, escaped
 
@@ -67,7 +69,7 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
         found = _look(request, repairs=False)
         if not found.findings:
             return _Cure(request, wrong.format("was wrong when it was read") + ", and is right as it is stored")
-        if found.tier == _LOCAL and _is_mended(_look(request, repairs=True)):
+        if _is_local(found, request.settings) and _is_mended(_look(request, repairs=True)):
             return _Cure(request, wrong.format("was wrong on the local tier") + ", and came again from another")
     except FastloadError as exc:
         raise error from exc
@@ -83,6 +85,12 @@ def _look(request: Request, *, repairs: bool) -> Verification:
     source = request.source
     wish = Examination(source.model, source.revision, repairs=repairs, records=False, include=("*.safetensors",))
     return examine(wish, replace(request.settings, deadline=request.deadline.left_s))
+
+
+def _is_local(found: Verification, settings: Settings) -> bool:
+    """True on the local tier, also where a path leads into it."""
+    there = stored_at(found.path)
+    return found.tier == _LOCAL or (there is not None and of_tier(there, tiers_of(settings)).tier == _LOCAL)
 
 
 def _is_mended(found: Verification) -> bool:

@@ -16,6 +16,7 @@ from fastload._load.proving import NONE
 from fastload._load.summary import describe_rank, summarise
 from fastload._place.tensors import cut_out
 from fastload._read.pread import check_path
+from fastload._thread import start_thread
 from fastload._trace import CALLER_LANE, Span, Trace
 from fastload.errors import FastloadError, UsageError, escaped
 
@@ -268,7 +269,7 @@ class Stream:
         """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
         pipeline.leave()
         self._start(job, pipeline)
-        threading.Thread(target=_serve, args=(job, pipeline), name="fastload-linger", daemon=True).start()
+        start_thread(threading.Thread(target=_serve, args=(job, pipeline), name="fastload-linger", daemon=True))
 
     @contextmanager
     def taking_all(self) -> Iterator[None]:
@@ -293,7 +294,7 @@ class Stream:
             return
         if pipeline.is_worker():
             # The collector runs wherever memory is asked for. A worker cannot wait for itself, and it may hold a lock.
-            threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
+            start_thread(threading.Thread(target=self.close, name="fastload-close", daemon=True))
         else:
             self.close()
 

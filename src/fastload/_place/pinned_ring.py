@@ -14,6 +14,7 @@ import torch
 
 from fastload._place.cuda_memory import PinnedSlot
 from fastload._place.numa import go_near
+from fastload._thread import start_thread
 
 
 class PinnedRing:
@@ -27,8 +28,8 @@ class PinnedRing:
         thread = threading.Thread(
             target=making.run, args=(self._ready, self._stopping), name="fastload-pinning", daemon=True
         )
+        start_thread(thread)
         self._end = weakref.finalize(self, _end, self._ready, self._stopping, thread)
-        thread.start()
 
     def take(self, nbytes: int, room_bytes: int) -> PinnedSlot | None:
         """One that is ready, if it has these sizes. The first taker ends the making: from then on lanes pin at once."""

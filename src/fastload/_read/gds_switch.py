@@ -15,6 +15,7 @@ from fastload._read.cuda_driver import load_driver
 from fastload._read.gds import CuFiles, import_kvikio
 from fastload._read.gds_statistics import load_statistics
 from fastload._read.gds_verdict import Question, Verdict, ask_probe, find_verdict, keep_verdict, verdict_key
+from fastload._thread import start_thread
 from fastload.errors import FastloadError, UnsupportedError, escaped
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Device:
 
 def _begin(work: Callable[[], None]) -> None:
     # A daemon: the interpreter's end must not wait for a probe.
-    threading.Thread(target=work, name="fastload-gds", daemon=True).start()
+    start_thread(threading.Thread(target=work, name="fastload-gds", daemon=True))
 
 
 def _open(file: File, ordinal: int, health: GdsHealth) -> Opened:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from fastload._budget import check_json_room
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
-from fastload._format.select import ByIndex, select_files
+from fastload._format.select import ByIndex, Layered
 from fastload._read.file import check_regular, read_small_file, translate
 from fastload._store.ref import is_spellable
 from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
 
 if TYPE_CHECKING:
+    from fastload._format.select import Select
     from fastload._read.file import ProveWhole
 
 _VARIANT_INDEX = re.compile(r"\.safetensors\.index\.[\w-]+\.json$")
@@ -32,30 +33,36 @@ class CheckpointFiles:
 
     folder: str
     shards: tuple[tuple[str, str], ...]
-    """``(name relative to the folder, absolute path)``, sorted by name."""
+    """``(name relative to the folder, absolute path)``, in the order in which they were chosen."""
     index: Index | None
     is_chosen: bool = False
     """True if the shard or the index was named, instead of a folder."""
+    is_layered: bool = False
+    """True if of a tensor that several shards have the last one's counts."""
 
 
-def find_files(
-    path: str, *, subfolder: str | None, variant: str | None, prove: ProveWhole | None = None
-) -> CheckpointFiles:
+def find_files(path: str, *, subfolder: str | None, select: Select, prove: ProveWhole | None = None) -> CheckpointFiles:
     """The checkpoint at ``path``: a folder, an index, which ``prove`` sees before it is believed, or one shard.
+
+    Args:
+        path: absolute.
+        subfolder: of a folder.
+        select: chooses among the files of a folder.
+        prove: raises where an index is not what it should be.
 
     Raises:
         ModelNotFoundError: nothing is there.
         FormatError: no weights, a malformed index, a missing shard, a link that leads nowhere or out of the folder.
         StoreError: it cannot be read.
-        UsageError: ``subfolder`` or ``variant`` do not fit.
+        UsageError: ``subfolder`` does not fit, or what ``select`` raises.
         IntegrityError: what ``prove`` raises.
         MemoryBudgetError: to parse the index would take more memory than there is.
     """
     status = _look_at(path)
     if stat.S_ISDIR(status.st_mode):
-        return _in_folder(_join(path, subfolder), variant, prove)
-    if subfolder is not None or variant is not None:
-        raise UsageError(f"{path!r} is a file: it has no subfolder and no variant", "Give the folder instead")
+        return _in_folder(_join(path, subfolder), select, prove)
+    if subfolder is not None:
+        raise UsageError(f"{path!r} is a file: it has no subfolder", "Give the folder instead")
     if path.endswith(INDEX_SUFFIX) or _VARIANT_INDEX.search(path):
         return replace(_by_index(os.path.dirname(path), path, prove), is_chosen=True)
     if path.endswith(SHARD_SUFFIX):
@@ -98,15 +105,16 @@ def _name_subfolders(path: str) -> str:
     return f"There is: {', '.join(map(quoted, there))}" if there else "Give a folder inside the model"
 
 
-def _in_folder(folder: str, variant: str | None, prove: ProveWhole | None) -> CheckpointFiles:
+def _in_folder(folder: str, select: Select, prove: ProveWhole | None) -> CheckpointFiles:
     try:
         names = os.listdir(folder)
     except OSError as exc:
         raise translate(folder, exc) from exc
-    selection = select_files(names, variant=variant, path=folder)
+    selection = select(names, path=folder)
     if isinstance(selection, ByIndex):
         return _by_index(folder, contained(os.path.join(folder, selection.name), containment_root(folder)), prove)
-    return CheckpointFiles(folder, _locate(folder, selection.names), None)
+    shards = _locate(folder, selection.names)
+    return CheckpointFiles(folder, shards, None, is_layered=isinstance(selection, Layered))
 
 
 def _by_index(folder: str, path: str, prove: ProveWhole | None) -> CheckpointFiles:

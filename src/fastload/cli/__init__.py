@@ -24,7 +24,20 @@ def command() -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code says how it went (see ``fastload --help``)."""
+    words = sys.argv[1:] if arguments is None else arguments
     with signals_held():
-        from fastload.cli.entry import run  # noqa: PLC0415 - takes a moment, in which signals must be held already
+        try:  # takes a moment, in which signals must be held already
+            from fastload.cli.entry import import_verbs, run  # noqa: PLC0415
 
-        return run(sys.argv[1:] if arguments is None else arguments)
+            verbs = import_verbs(words)
+        except ImportError as error:
+            _leave_reason(error)
+            raise  # Python says the rest, and ends with 1
+        return run(words, verbs)
+
+
+def _leave_reason(error: ImportError) -> None:
+    from fastload.cli.bug import BUG, explain_bug  # noqa: PLC0415 - seldom needed
+    from fastload.cli.termination import TERMINATION_LOG, leave_termination_message  # noqa: PLC0415 - seldom needed
+
+    leave_termination_message({"error": explain_bug(error), "exit_code": BUG}, TERMINATION_LOG)

@@ -108,6 +108,8 @@ def _show_way(seen: Diagnosis) -> Iterator[tuple[str, str]]:
         for load in reversed(way.past[-_PAST_SHOWN:]):
             speed = f"{load.gb_per_s:.2f} GB/s to {load.device} in {load.seconds:.2f} s"
             yield "loaded", f"{load.finished}: {speed}, {load.reader}, bound by {load.bound_by}"
+        if way.past_reason:
+            yield "loads", f"leave nothing to compare: {way.past_reason}; the log of each has its speed"
 
 
 def _show_finding(finding: Finding) -> str:

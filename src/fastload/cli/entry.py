@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import fastload
 from fastload._load.importing import Leaving
 from fastload._store.filesystem import translate_write
-from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure
+from fastload.cli.bug import BUG, explain_bug, show_traceback
+from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure, tell_traceback
 from fastload.cli.several import PartialError
 from fastload.cli.signals import signals_raised
+from fastload.cli.termination import TERMINATION_LOG, leave_termination_message
 from fastload.errors import FastloadError, UsageError
 
 if TYPE_CHECKING:
@@ -27,26 +29,21 @@ _VERBS = ("warm", "load", "verify", "resolve", "inspect", "ls", "rm", "prune", "
 """Each is a module beside this one."""
 _INTERRUPTED = 130
 _TERMINATED = 143
-_TERMINATION_LOG = "/dev/termination-log"
-_TERMINATION_BYTES = 4096
-"""What a kubelet keeps of it."""
-_SHORT = 200
-"""Kubernetes shows what a container leaves in this file as the reason of its end."""
+_TERMINATION_LOG = TERMINATION_LOG
 
 
 class _Terminated(BaseException):
     """SIGTERM: unwinds as Ctrl-C does, so that nothing is left behind."""
 
 
-def run(words: Sequence[str]) -> int:
-    """Run one verb; the exit code says how it went (see ``fastload --help``)."""
+def run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
+    """Run one of the ``verbs``; the exit code says how it went (see ``fastload --help``)."""
     _open_what_is_closed()
-    verbs = _import_verbs(words)
     with logging_as(find_log_format(words)):
         return _run(words, verbs)
 
 
-def _import_verbs(words: Sequence[str] = ()) -> Sequence[ModuleType]:
+def import_verbs(words: Sequence[str] = ()) -> Sequence[ModuleType]:
     """The one that is asked for, else all. Each imports what it needs, and all of that takes a tenth of a second."""
     first = next((word for word in words if not word.startswith("-")), None)
     return [import_module(f"fastload.cli.{name}") for name in ([first] if first in _VERBS else _VERBS)]
@@ -63,6 +60,10 @@ def _run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
     except BrokenPipeError:
         _let_go_of(sys.stdout)  # whoever read us has left, as `head` does: no error
     except (FastloadError, PartialError, OSError, KeyboardInterrupt, _Terminated) as error:
+        return _fail(error, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - nothing goes on after it; but a bug has an exit code and a reason, too
+        with _telling(sys.stderr):
+            tell_traceback(show_traceback(error))
         return _fail(error, as_json=as_json)
     return 0
 
@@ -94,6 +95,8 @@ def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
         return error.to_dict(), error.exit_code
     if isinstance(error, _Terminated):
         return {"type": "Terminated", "message": "terminated"}, _TERMINATED
+    if isinstance(error, Exception):
+        return explain_bug(error), BUG
     return {"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED
 
 
@@ -129,7 +132,7 @@ def build_parser(modules: Sequence[ModuleType] = ()) -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--version", action="version", version=f"fastload {fastload.__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for verb in modules or _import_verbs():
+    for verb in modules or import_verbs():
         name = verb.__name__.rpartition(".")[2]
         own = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, allow_abbrev=False)
         verb.add_arguments(own)
@@ -158,32 +161,5 @@ def _fail(error: BaseException, *, as_json: bool) -> int:
         others = error.facts if isinstance(error, PartialError) else {}
         with _telling(sys.stdout):
             print(json.dumps({"schema": 1, **others, "error": facts, "exit_code": exit_code}))
-    _leave_termination_message({"error": facts, "exit_code": exit_code})
+    leave_termination_message({"error": facts, "exit_code": exit_code}, _TERMINATION_LOG)
     return exit_code
-
-
-def _shorten(reason: dict[str, Any]) -> str:
-    """As JSON of which a kubelet keeps all: it cuts what is longer at its beginning.
-
-    Lists become shorter first, such as what is wrong with thirty files, and then texts.
-    """
-    error = dict(reason["error"])
-    lists = {key: value for key, value in error.items() if isinstance(value, list | tuple)}
-    while len(text := json.dumps({**reason, "error": error})) >= _TERMINATION_BYTES:
-        longest = max(lists, key=lambda key: len(json.dumps(lists[key])), default=None)
-        if longest is None or not lists[longest]:
-            error = {key: value[:_SHORT] if isinstance(value, str) else value for key, value in error.items()}
-            return json.dumps({**reason, "error": error})
-        lists[longest] = lists[longest][: len(lists[longest]) // 2]
-        error |= {**lists, "left_out": True}
-    return text
-
-
-def _leave_termination_message(reason: dict[str, Any]) -> None:
-    if not os.path.isfile(_TERMINATION_LOG):
-        return
-    try:
-        with open(_TERMINATION_LOG, "a", encoding="utf-8") as file:
-            file.write(_shorten(reason) + "\n")
-    except OSError as exc:  # it must not hide the reason itself
-        print(f"fastload: {_TERMINATION_LOG}: {exc.strerror}", file=sys.stderr)

@@ -107,3 +107,11 @@ def tell_failure(message: str, facts: dict[str, Any], exit_code: int) -> None:
         sys.stderr.write_record("error", message, error=facts, exit_code=exit_code)
     else:
         print(f"{_PREFIX}{message}", file=sys.stderr)
+
+
+def tell_traceback(text: str) -> None:
+    """Of a bug: one record, where records are wanted."""
+    if isinstance(sys.stderr, JsonLines):
+        sys.stderr.write_record("error", text.splitlines()[-1], traceback=text)
+    else:
+        print(text, end="", file=sys.stderr)

@@ -54,7 +54,7 @@ def list_models(arguments: argparse.Namespace) -> list[str]:
     if alone and arguments.every is None:
         raise UsageError(f"--{alone[0].replace('_', '-')} is for a resident warmer", "Add --every, such as --every 6h")
     if arguments.every is None:
-        return arguments.models or list(read_list(os.path.abspath(arguments.list)))
+        return arguments.models or list(read_list(os.path.abspath(arguments.list)).names)
     if not arguments.list:
         raise UsageError("--every is for a list", "Write the names into a file: --list FILE")
     if arguments.dry_run or arguments.plain or arguments.link or (arguments.prune and arguments.to != "local"):
@@ -122,6 +122,8 @@ def _print(done: Round) -> None:
             _tell(f"{outcome.model}: {escaped(finding.path)} was wrong at byte {finding.offset}, and was mended")
     for gone in done.pruned:
         _tell(f"removed {gone}, which is listed no more")
+    if done.not_pruned is not None:
+        _tell(f"nothing was pruned: {done.not_pruned}")
     if done.problem is not None:
         _tell(str(done.problem))
 

@@ -13,6 +13,7 @@ from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
 from fastload._store.keep.tidy import make_empty, remove_empty
+from fastload._store.keep.usage import is_brought
 from fastload._verify.manifest import dump_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest
 
-_FOREIGN = "local"
 _LAST = ("config.json", ".index.json")
 
 
@@ -49,6 +49,9 @@ class Destination(Protocol):
 
     def find_existing(self, file: OfferedFile) -> str | None:
         """The path of a file in its place that may be ``file``; its bytes have yet to prove it."""
+
+    def holds(self, commit: str) -> bool:
+        """True if something of that commit is published there, whoever brought it."""
 
     def is_foreign(self, commit: str) -> bool:
         """True if another tool has brought that commit, or a part of it, before."""
@@ -82,10 +85,13 @@ class CacheDestination:
         path = self._layout.blob(digest) if digest else ""
         return path if digest and _may_be(path, file.size) else None
 
-    def is_foreign(self, commit: str) -> bool:
+    def holds(self, commit: str) -> bool:
         """See :class:`Destination`."""
-        manifest = _read_good(self._layout.manifest(commit))
-        return manifest.source == _FOREIGN if manifest else os.path.isdir(self._layout.snapshot(commit))
+        return os.path.isdir(self._layout.snapshot(commit))
+
+    def is_foreign(self, commit: str) -> bool:
+        """See :class:`Destination`: also where a tool has added files to what fastload brought."""
+        return self.holds(commit) and not is_brought(os.path.dirname(self._layout.folder), self._layout, commit)
 
     def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
         """See :class:`Destination`."""
@@ -155,6 +161,10 @@ class PlainDestination:
         """See :class:`Destination`."""
         path = os.path.join(self._folder, file.path)
         return path if (file.sha256 or file.git_sha1) and _may_be(path, file.size) else None
+
+    def holds(self, commit: str) -> bool:
+        """See :class:`Destination`."""
+        return any(manifest.commit == commit for manifest in self._read_manifests())
 
     def is_foreign(self, commit: str) -> bool:
         """See :class:`Destination`. Nothing here is ever evicted."""

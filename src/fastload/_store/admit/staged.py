@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
-_WRITE_BACK_BYTES = 64 << 20  # 64 MiB
 _UNDER_LEASE = re.compile(r"(?:probe|hub|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
 """What only the holder of the lease makes: probes, scratch, files on their way in, what is about to be renamed."""
 
@@ -113,7 +112,6 @@ class StagedFile:
         self._descriptors = Descriptors(area.part(name), self._part, journal)
         self._digests = FileDigests(size, self._read_back)
         self._claims: Claims | None = None
-        self._written_bytes = 0
 
     @property
     def missing_bytes(self) -> int:
@@ -178,10 +176,8 @@ class StagedFile:
             while done < len(block):
                 done += os.pwrite(self._part, block[done:], offset + done)
             os.write(self._journal, dump_line(index, digest))
-        self._written_bytes += len(block)  # a race between threads costs a hint to the kernel, nothing else
-        if self._written_bytes >= _WRITE_BACK_BYTES:
-            self._written_bytes = 0
-            start_writing_back(self._part, 0, 0)
+        # Of this block alone: to look for what else is dirty in the whole file takes longer than copying it there.
+        start_writing_back(self._part, offset, len(block))
 
     def _read_back(self, offset: int, block: memoryview) -> None:
         read_fully(self._part, offset, [block], path=self._area.part(self._name))

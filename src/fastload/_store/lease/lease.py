@@ -110,13 +110,25 @@ class Lease:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()  # its last beat must not come after the record is gone
-        with contextlib.suppress(StoreError):  # what cannot be removed falls silent, which says the same later
-            if self.is_on_record():
-                self._file.remove()
+        is_off_record = self._go_off_record()
         lock, self._lock = self._lock, None
         if lock is not None:
-            self._file.drop_lock(self._record.id)
+            if is_off_record:  # else the free lock shows whoever finds the record that this holder has ended
+                self._file.drop_lock(self._record.id)
             os.close(lock)
+
+    def _go_off_record(self) -> bool:
+        """Remove the record if it is ours; False if ours may still be there, where it falls silent now."""
+        try:
+            found = self._file.read()
+            if found is not None and found.id == self._record.id:
+                self._file.remove()
+        except FormatError:
+            return True  # nobody can tell whose it is
+        except StoreError:  # as where no descriptor is left
+            return False
+        # A mount that has lost it says that nobody holds it.
+        return found is not None or not os.path.lexists(self._file.path)
 
     def _beat(self) -> None:
         while not self._is_lost and not self._ended.wait(self._times.beat_s):

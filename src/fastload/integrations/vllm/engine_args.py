@@ -61,6 +61,9 @@ def wrap(arg_utils: ModuleType) -> None:
         return
     arg_utils.get_model_path = _looking_up(look_up)  # type: ignore[attr-defined] # that is the point
     engine_args.create_engine_config = _creating(create)  # type: ignore[union-attr]
+    create_model = getattr(engine_args, "create_model_config", None)
+    if callable(create_model):  # which the one above calls; some ask for no more
+        engine_args.create_model_config = _creating(create_model)  # type: ignore[union-attr]
 
 
 def _looking_up(look_up: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,10 +84,10 @@ def _looking_up(look_up: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _creating(create: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``create_engine_config`` of vLLM, with folders for names."""
+    """A method of vLLM that makes a config of its arguments, with folders for names."""
 
     @functools.wraps(create)
-    def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def create_config(self: Any, *args: Any, **kwargs: Any) -> Any:
         if str(self.load_format).lower() == _LOAD_FORMAT:
             _use_folders(self)
         for name in ("model", "tokenizer"):
@@ -93,7 +96,7 @@ def _creating(create: Callable[..., Any]) -> Callable[..., Any]:
                 setattr(self, name, given.plain())
         return create(self, *args, **kwargs)
 
-    return create_engine_config
+    return create_config
 
 
 def _use_folders(engine_args: Any) -> None:

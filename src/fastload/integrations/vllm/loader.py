@@ -21,13 +21,15 @@ from vllm.platforms import current_platform
 
 from fastload._fetch.fetched import Source
 from fastload._load import engine
-from fastload._load.api import inspect
 from fastload._load.group.attending import attending
+from fastload._load.inspection import inspect_source
+from fastload._load.proving import NONE
 from fastload._load.request import Request
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.company import Company, Occasion, find_company
-from fastload.integrations.vllm.names import find_folder, find_model, match_files
+from fastload.integrations.vllm.files import select_as_vllm
+from fastload.integrations.vllm.names import bring_matches, find_folder, find_model, match_files
 from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
 from fastload.integrations.vllm.room import Room, fit
 from fastload.integrations.vllm.telling import RankProgress, tell
@@ -99,6 +101,9 @@ class FastloadLoader(DefaultModelLoader):
         if not files and os.path.isdir(source.model_or_path):  # what was brought up from there is weights we read alone
             folder = source.model_or_path
             files = match_files(folder, found.subfolder, patterns)
+        if not files:
+            folder = bring_matches(found, patterns, self._extra.options) or folder
+            files = match_files(folder, found.subfolder, patterns)
         if files and all(str(file.model).endswith(".safetensors") for file in files):
             for file in files:
                 yield from self._read(source, file)
@@ -113,11 +118,11 @@ class FastloadLoader(DefaultModelLoader):
         rank = find_rank()
         company = self._find_company() if rank.count > 1 else Company()
         options = self._extra.options if company.group is not None else share_pages(rank, self._extra.options)
-        inspection = inspect(**found._asdict(), options=options)
         device, room = _target_device(), Room(decide_settings(options, {}))
+        place = Source(found.model, found.subfolder, None, found.revision, select_as_vllm)
+        inspection = inspect_source(place, room.settings)
         if device.type == "cuda":
             room = fit([facts.nbytes for facts in inspection.tensors.values()], room.settings)
-        place = Source(found.model, found.subfolder, None, found.revision)
         wanted = wanted_tensors(self, source, inspection)
         for part in [wanted] if company.group is not None else stagger(rank, inspection, wanted):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
@@ -133,8 +138,7 @@ class FastloadLoader(DefaultModelLoader):
                 )
                 opened = engine.stream(request, device)
             self._streams.append(opened)
-            for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
-                yield tensor
+            yield from _finished(opened) if self._loaded_config is not None else _left(opened)
             tell(opened.report, rank, company.why_alone)
 
     def _find_company(self) -> Company:
@@ -145,6 +149,24 @@ class FastloadLoader(DefaultModelLoader):
             wants_group=self._extra.wants_group,
         )
         return find_company(occasion)
+
+
+def _finished(opened: Stream) -> Tensors:
+    """The tensors of ``opened``, which ``load_weights`` finishes where the model stops asking."""
+    for tensor in opened:  # noqa: UP028 - `yield from` would close it
+        yield tensor
+
+
+def _left(opened: Stream) -> Tensors:
+    """The tensors of ``opened`` in a reload, which drops the iterator: an error that is raised then, nobody hears."""
+    with opened:
+        try:
+            yield from opened
+        except GeneratorExit:
+            opened.close()
+            if opened.report.evidence == NONE:
+                _log.warning("a reload stopped before the end: %s", opened.report.evidence_reason)
+            raise
 
 
 def _target_device() -> torch.device:

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastload._fetch.api import resolve
+from fastload._fetch.api import resolve, warm
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.names import bring, is_name
+from fastload.integrations.vllm.files import is_mistrals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ def with_revision(name: str, revision: str | None) -> str:
 def find_model(given: str, revision: str | None, names: Mapping[str, str], options: Options) -> Model:
     """What to load for ``given``, which is a name, or a path, perhaps the one that stands in ``names`` for a name.
 
-    A name is better than the path it was found at: its load may be kept on the local tier, and mended by other tiers.
+    A name is better than the path it was found at: its load may be kept on the local tier.
     But the config came from that path, so where the name means something else by now, the path is loaded.
     """
     if is_name(given):
@@ -49,7 +50,13 @@ def _leads_to(name: str, path: str, options: Options) -> bool:
         found = resolve(name, options=options)
     except ModelNotFoundError:
         return False
-    return found.path == path or (found.commit is not None and found.commit == os.path.basename(path))
+    is_commit = found.commit is not None and found.commit == os.path.basename(path)
+    return found.path == path or (is_commit and _have_one_format(found.path, path))
+
+
+def _have_one_format(folder: str, other: str) -> bool:
+    """``warm`` leaves Mistral's own files out where the same weights are in others, which have other names."""
+    return is_mistrals(os.listdir(folder)) == is_mistrals(os.listdir(other))
 
 
 def find_folder(found: Model, options: Options) -> str:
@@ -57,6 +64,20 @@ def find_folder(found: Model, options: Options) -> str:
     if isinstance(found.model, Path):
         return str(found.model)
     return resolve(found.model, revision=found.revision, options=options).path
+
+
+def bring_matches(found: Model, patterns: Sequence[str], options: Options) -> str | None:
+    """Bring what ``patterns`` match of a model whose weights alone were brought; the folder, if it is another one now.
+
+    Of the commit that is there already: the name may mean a newer one by now.
+    """
+    if isinstance(found.model, Path):
+        return None
+    there = resolve(found.model, revision=found.revision, options=options)
+    if there.tier != "local" or there.commit is None:
+        return None
+    wanted = [os.path.join(found.subfolder or "", pattern) for pattern in patterns]
+    return warm(f"{there.repo}@{there.commit}", include=wanted, progress=True, options=options).path
 
 
 def match_files(folder: str, subfolder: str | None, patterns: Sequence[str]) -> list[Model]:

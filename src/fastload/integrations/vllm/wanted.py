@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastload.integrations.vllm.files import find_index_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,7 +58,7 @@ def _language_shards(prefixes: tuple[str, ...], mapper: Any, inspection: Inspect
     from vllm.model_executor.model_loader import weight_utils  # noqa: PLC0415 - vLLM is here
 
     paths = {shard.path: shard.name for shard in inspection.shards}
-    index = "model.safetensors.index.json"
+    index = find_index_name([shard.name for shard in inspection.shards])
     kept = weight_utils.filter_mm_encoder_only_safetensors_files(
         list(paths), inspection.path, index, prefixes, weights_mapper=mapper
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastload._fetch.resolve import parse_model, resolve
 from fastload._fetch.verify import Examination, examine
 from fastload._format.index import SHARD_SUFFIX
+from fastload._format.select import by_rule
 from fastload._store.directory import find_files
 from fastload._store.filesystem import translate_write
 from fastload._store.layout import lease_folder
@@ -138,7 +139,7 @@ def _find_weights(wish: Wish, settings: Settings, undo: ExitStack) -> Files:
     if not os.path.exists(path):
         raise ModelNotFoundError(path, (path,), "Name a model, or a folder on the volume to measure")
     if not _is_bare(path):
-        return Files(path, tuple(shard for _, shard in find_files(path, subfolder=None, variant=None).shards))
+        return Files(path, tuple(shard for _, shard in find_files(path, subfolder=None, select=by_rule()).shards))
     _check_space(path, wish.size_bytes)
     # At the root of a tier, tools of the hub would take it for a broken repo.
     folder = lease_folder(path) if path == settings.local else path

@@ -86,11 +86,12 @@ def judge_volume(tables: Sequence[Table], file_system: str) -> Verdict | None:
         return None
     row = "fastload-auto" if "fastload-auto" in speeds else max(speeds, key=lambda each: speeds[each])
     design, why = _choose_design(speeds[row], is_network=file_system.startswith(tuple(NETWORK)))
-    starts = tuple(_start(model, nbytes, speeds[row]) for model, nbytes in _MODELS.items())
+    starts = tuple(reckon_start(model, nbytes, speeds[row]) for model, nbytes in _MODELS.items())
     return Verdict(bytes_per_s=speeds[row], row=row, starts=starts, design=design, why=why)
 
 
-def _start(model: str, nbytes: float, bytes_per_s: float) -> Start:
+def reckon_start(model: str, nbytes: float, bytes_per_s: float) -> Start:
+    """How long ``nbytes`` take, and the startup probe that allows for it."""
     seconds = nbytes / bytes_per_s
     threshold = math.ceil((_MARGIN * seconds + _ENGINE_S) / _PERIOD_S)
     return Start(model=model, nbytes=nbytes, seconds=seconds, failure_threshold=threshold)

@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence import NOTHING, no_better, stored_at
+from fastload._fetch.at_path import follow, stored_at
+from fastload._fetch.evidence import NOTHING, no_better
 from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.source import find_offer, hub_of, patience_within
 from fastload._fetch.weigh import weigh, weigh_hub
+from fastload._format.select import by_rule
 from fastload._read.choose import choose_reader
 from fastload._read.file import identify, open_regular
 from fastload._read.reader import PlainFile
@@ -46,6 +48,8 @@ class Way:
     evidence_reason: str
     past: tuple[PastLoad, ...] = ()
     """The last loads of it, where they are kept."""
+    past_reason: str = ""
+    """Why none are kept."""
 
 
 def find_way(model: str, settings: Settings, silent: Container[str]) -> Way:
@@ -85,6 +89,7 @@ def find_way(model: str, settings: Settings, silent: Container[str]) -> Way:
 
 
 def _way_of_path(model: str, path: str, settings: Settings) -> Way:
+    path = follow(path)
     stored = stored_at(path)
     if stored is not None:
         return _way_of_stored(model, stored, "it is a path", settings)
@@ -116,6 +121,7 @@ def _way_of_stored(model: str, stored: Stored, tier_reason: str, settings: Setti
         evidence=evidence.kind,
         evidence_reason=_explain(evidence),
         past=_find_past(stored),
+        past_reason=_explain_none_kept(stored),
     )
 
 
@@ -125,10 +131,19 @@ def _find_past(stored: Stored) -> tuple[PastLoad, ...]:
     return parse_past(read_reports(stored.layout, stored.commit))
 
 
+def _explain_none_kept(stored: Stored) -> str:
+    """Why a load from here leaves no report that the next one could be compared with; empty: it does."""
+    if stored.tier != "local" or stored.layout is None:
+        return "reports are kept on the local tier alone"
+    if not os.access(stored.layout.ours(), os.W_OK):
+        return f"{escaped(stored.layout.ours())} cannot be written here"
+    return ""
+
+
 def _describe_readers(path: str, settings: Settings) -> tuple[str, str]:
     """The readers of the shards, and the first one's reason."""
     reasons: dict[str, str] = {}
-    for _, shard in find_files(path, subfolder=None, variant=None).shards:
+    for _, shard in find_files(path, subfolder=None, select=by_rule()).shards:
         choice = choose_reader(_plain_file(shard), settings.reader)
         reasons.setdefault(choice.name, choice.reason)
     return "+".join(sorted(reasons)), "; ".join(dict.fromkeys(reasons.values()))

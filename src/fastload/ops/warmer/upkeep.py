@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.verify import Examination, examine
 from fastload._fetch.warm import warm
 from fastload._store.keep.evict import IDLE_S, release
-from fastload._store.keep.listed import is_listed, mark_listed
+from fastload._store.keep.listed import is_listed
 from fastload._store.layout import RepoLayout, repo_folder
-from fastload.errors import FastloadError
+from fastload.errors import FastloadError, quoted
 from fastload.ops.warmer.wanted_list import read_list
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastload._fetch.resolve import Snapshot
     from fastload._fetch.verify import Verification
     from fastload._fetch.warmrequest import WarmRequest
+    from fastload.ops.warmer.wanted_list import Wanted
     from fastload.options import Settings
 
 
@@ -62,6 +63,8 @@ class Round:
     models: tuple[Outcome, ...]
     pruned: tuple[str, ...]
     """``repo@commit`` of each snapshot that went."""
+    not_pruned: str | None = None
+    """Why all stays, where pruning was asked for."""
     problem: FastloadError | None = None
     """What kept the list from being read, or pruning from being done."""
 
@@ -74,30 +77,44 @@ class Round:
         """The facts as JSON types."""
         problem = None if self.problem is None else self.problem.to_dict()
         models = [outcome.to_dict() for outcome in self.models]
-        return {"schema": 1, "ready": self.is_ready, "models": models, "pruned": list(self.pruned), "problem": problem}
+        gone = {"pruned": list(self.pruned), "not_pruned": self.not_pruned}
+        return {"schema": 1, "ready": self.is_ready, "models": models, **gone, "problem": problem}
 
 
 def run_round(upkeep: Upkeep) -> Round:
     """Do all of it; whatever fails is in the result."""
     try:
-        names = read_list(upkeep.list_path)
+        wanted = read_list(upkeep.list_path)
     except FastloadError as exc:
         return Round(models=(), pruned=(), problem=exc)
-    outcomes = tuple(_keep_up(name, upkeep) for name in names)
-    if not upkeep.prunes or any(outcome.snapshot is None for outcome in outcomes):
-        return Round(models=outcomes, pruned=())  # what a name means that failed is not known: nothing may go
+    outcomes = tuple(_keep_up(name, upkeep) for name in wanted.names)
+    if not upkeep.prunes:
+        return Round(models=outcomes, pruned=())
     try:
+        reason = _find_reason_to_keep(wanted, outcomes, upkeep.list_path)
+        if reason is not None:
+            return Round(models=outcomes, pruned=(), not_pruned=reason)
         pruned = _prune([outcome.snapshot for outcome in outcomes if outcome.snapshot is not None], upkeep)
     except FastloadError as exc:
         return Round(models=outcomes, pruned=(), problem=exc)
     return Round(models=outcomes, pruned=tuple(pruned))
 
 
+def _find_reason_to_keep(wanted: Wanted, outcomes: Iterable[Outcome], list_path: str) -> str | None:
+    """Why nothing may go: what is wanted is not known for sure. Too much kept costs room, too much removed a start."""
+    if not wanted.names:
+        return "the list names nothing; to be rid of all that fastload brought: fastload prune --max-bytes 0"
+    if wanted.is_cut:
+        return "the list ends in the midst of a line, so it may be half-written; end its last line"
+    failed = next((outcome.model for outcome in outcomes if outcome.snapshot is None), None)
+    if failed is not None:
+        return f"{quoted(failed)} failed, so it is not known what that name means"
+    return "the list has changed meanwhile" if read_list(list_path) != wanted else None
+
+
 def _keep_up(name: str, upkeep: Upkeep) -> Outcome:
     try:
-        snapshot = warm(upkeep.request(name), upkeep.settings)
-        if snapshot.report is not None:  # it was brought now, and by nobody else
-            _mark(snapshot, upkeep.settings.local)
+        snapshot = warm(replace(upkeep.request(name), is_listed=True), upkeep.settings)
     except FastloadError as exc:
         return Outcome(model=name, snapshot=None, error=exc)
     found: Verification | None = None
@@ -113,11 +130,6 @@ def _keep_up(name: str, upkeep: Upkeep) -> Outcome:
 def _examination(snapshot: Snapshot) -> Examination:
     """Of what was asked for, by its path: by its name another tier may have it, too."""
     return Examination(snapshot.path, None, repairs=True, records=False, include=())
-
-
-def _mark(snapshot: Snapshot, root: str) -> None:
-    if snapshot.tier == "local" and snapshot.repo is not None and snapshot.commit is not None:
-        mark_listed(RepoLayout(repo_folder(root, snapshot.repo)), snapshot.commit)
 
 
 def _prune(wanted: Sequence[Snapshot], upkeep: Upkeep) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from fastload._read.file import read_small_file
 from fastload.errors import FormatError, UsageError
@@ -10,8 +11,18 @@ from fastload.errors import FormatError, UsageError
 _MAX_BYTES = 1 << 20  # 1 MiB
 
 
-def read_list(path: str) -> tuple[str, ...]:
-    """The names, in order, each once.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a list says."""
+
+    names: tuple[str, ...]
+    """In order, each once."""
+    is_cut: bool
+    """It ends in the midst of a line: somebody may still be writing it."""
+
+
+def read_list(path: str) -> Wanted:
+    """What the list says now.
 
     Raises:
         UsageError: there is none.
@@ -20,7 +31,8 @@ def read_list(path: str) -> tuple[str, ...]:
     """
     if not os.path.exists(path):
         raise UsageError(f"there is no list {path!r}", "Write it: one NAME or NAME@commit per line")
-    return parse_list(read_small_file(path, _MAX_BYTES), path)
+    raw = read_small_file(path, _MAX_BYTES)
+    return Wanted(parse_list(raw, path), is_cut=not raw.endswith(b"\n"))
 
 
 def parse_list(raw: bytes, path: str) -> tuple[str, ...]:
