@@ -13,8 +13,11 @@ _OUTSIDE = re.compile(
 )
 _ROLE = re.compile(r":(?:func|meth|class|mod|attr|exc): ?<code>~?([^<]*)</code>")
 """A docstring's way to say that something is a name."""
-_INLINE = re.compile(r"<code>[^<]*</code>")
+_INLINE = re.compile(r"<code>([^<]*)</code>")
 _FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+_JOINT = re.compile(r"(?<=\w)[/_](?=\w)")
+_LONG = 16
+"""What has more characters may break at its joints."""
 _HELP = re.compile(r"^<!-- help: (\w+) -->$", re.MULTILINE)
 
 
@@ -25,15 +28,21 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Names that docstrings mark by a role are shown as other code is; a flag stays in one line."""
+    """Names that docstrings mark by a role are shown as other code is; code breaks where it may, and flags nowhere."""
     html = _ROLE.sub(r"<code>\1</code>", html)
-    return _INLINE.sub(lambda code: _FLAG.sub(r'<span class="flag">\g<0></span>', code[0]), html)
+    return _INLINE.sub(lambda match: _let_break(match[1]), html)
+
+
+def _let_break(code: str) -> str:
+    """Code of one line, for columns that may be narrow. What is copied of it is the same."""
+    if len(code) > _LONG:
+        code = _JOINT.sub(r"\g<0><wbr>", code)
+    return "<code>" + _FLAG.sub(r'<span class="flag">\g<0></span>', code) + "</code>"
 
 
 def _name_file(match: re.Match[str]) -> str:
     label, path = match[1], match[2].removesuffix("/README.md")
-    shown = f"<code>{path.replace('/', '/<wbr>')}</code>"  # in a narrow column it may break there, and nowhere else
-    return shown if label in path else f"{label} ({shown})"
+    return f"`{path}`" if label in path else f"{label} (`{path}`)"
 
 
 def show_help(verb: str) -> str:

@@ -6,6 +6,7 @@ The blocks of one page run in order, in one shell and one Python, on a machine t
 from __future__ import annotations
 
 import ast
+import importlib.util
 import itertools
 import json
 import os
@@ -203,3 +204,30 @@ def test_the_wheel_that_pages_name_is_the_one_that_is_built() -> None:
     wheel = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
     for page in ("README.md", "docs/index.md", "docs/install.md"):
         assert set(re.findall(r"[\w.-]+\.whl", (CHECKOUT / page).read_text())) == {wheel}
+
+
+@pytest.mark.parametrize(
+    ("html", "shown"),
+    [
+        (":func:<code>~fastload.load</code>", "<code>fastload.load</code>"),
+        ("<code>--deadline</code>", '<code><span class="flag">--deadline</span></code>'),
+        ("<code>tests/warm/test_many.py</code>", "<code>tests/<wbr>warm/<wbr>test_<wbr>many.py</code>"),
+        ("<code>a/b_c</code>", "<code>a/b_c</code>"),
+        ("<code><span>a_long_name_in_a_block</span></code>", "<code><span>a_long_name_in_a_block</span></code>"),
+    ],
+)
+def test_what_the_site_makes_of_code(html: str, shown: str) -> None:
+    specification = importlib.util.spec_from_file_location("site_hook", CHECKOUT / "docs" / "site_hook.py")
+    assert specification is not None and specification.loader is not None
+    hook = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(hook)
+    assert hook.on_page_content(html) == shown
+
+
+_COLUMNS = 82
+"""What fits beside the site's navigation on a screen of 1280 pixels; longer lines are cut until one scrolls."""
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.page.startswith("docs/")], ids=_named)
+def test_a_block_fits_beside_the_navigation(block: Block) -> None:
+    assert max(map(len, block.text.splitlines())) <= _COLUMNS

@@ -254,13 +254,13 @@ def test_models_lie_at_the_same_place_for_who_brings_and_who_reads(pod: Pod) -> 
             if mount["name"] in ("models", "shared")
         }
         for container in pod.containers
-        if container["name"] in {"warm", "vllm"}
+        if container["name"] in {"warm", "wait", "vllm"}
     ]
     assert all(place == places[0] for place in places)
     where = [
         {e["name"]: e["value"] for e in c["env"] if e["name"] in ("MODEL", "FASTLOAD_LOCAL")}
         for c in pod.containers
-        if c["name"] in {"warm", "vllm"}
+        if c["name"] in {"warm", "wait", "vllm"}
     ]
     assert all(each == where[0] for each in where)
 
