@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
+from fastload._store.refusal import system_refusals
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -45,14 +46,16 @@ def importing_torch() -> Iterator[None]:
 
     Raises:
         UnsupportedError: there is no torch.
+        StoreError: a module cannot be read, as where no descriptor is left.
     """
-    if find_spec("torch") is None:
-        raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
-    if threading.current_thread() is not threading.main_thread():  # only there do handlers run
-        yield
-        return
-    with _holding(), _insisting():
-        yield
+    with system_refusals():
+        if find_spec("torch") is None:
+            raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
+        if threading.current_thread() is not threading.main_thread():  # only there do handlers run
+            yield
+            return
+        with _holding(), _insisting():
+            yield
 
 
 @contextmanager

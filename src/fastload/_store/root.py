@@ -6,7 +6,6 @@ cannot say is worth an error of its own.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from fastload._store.wanted import Wish
 from fastload.errors import FormatError, StoreError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _MAX_REF_BYTES = 4096
 _MODEL_FILES = (".safetensors", ".gguf", ".bin", "config.json", "model_index.json")
@@ -128,18 +127,21 @@ class Root:
             missing=tuple(missing),
         )
 
-    def list_all(self) -> Iterator[Stored]:
+    def list_all(self, pass_over: Callable[[StoreError], object] = lambda _: None) -> Iterator[Stored]:
         """Every snapshot of every repo in the hub's layout, and every plain folder (``name`` and ``org/name``).
 
-        A repo that cannot be read is passed over: it is no reason not to see the others.
+        Args:
+            pass_over: is told of a repo that cannot be read, which is no reason not to see the others.
 
         Raises:
             StoreError: the root itself cannot be read.
         """
         for name in self.list_names():
             repo = find_repo(name)
-            with contextlib.suppress(StoreError):
+            try:
                 yield from self._list_plain(name) if repo is None else self.list_commits(repo)
+            except StoreError as exc:
+                pass_over(exc)
 
     def list_commits(self, repo: str) -> Iterator[Stored]:
         """Every snapshot of one repo in the hub's layout.
