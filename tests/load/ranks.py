@@ -192,6 +192,20 @@ def want_slowly(name: str) -> bool:
     return True
 
 
+def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[str, Any]) -> dict[str, str]:
+    """In groups of two, which are called so on each rank, and have their place in the store by that name."""
+    from torch.distributed.distributed_c10d import PrefixStore, _get_default_store, _world
+
+    pair = dist.ProcessGroup(PrefixStore(f"{names[rank]}/", _get_default_store()), rank % 2, 2)
+    _world.pg_group_ranks[pair] = {each: each % 2 for each in range(dist.get_world_size()) if each // 2 == rank // 2}
+    return fingerprints(fastload.load(paths[rank // 2], group=pair, **settings))
+
+
+def load_in_a_group_without_a_store(rank: int, path: str) -> None:
+    make: Any = dist.ProcessGroup  # its stubs do not know this form
+    fastload.load(path, group=make(rank, dist.get_world_size()))
+
+
 def stream_by_rank(rank: int, path: str, keywords: list[dict[str, Any]]) -> None:
     """Other keywords on each rank."""
     dict(fastload.stream(path, group=dist.group.WORLD, **keywords[rank]))

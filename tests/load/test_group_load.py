@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,12 +10,11 @@ import pytest
 import fastload
 import ranks
 from crew import Crew, crew_of
-from models import MIB, random_tensor, save_sharded
+from models import MIB, random_tensor, save_large, save_sharded
 from ranks import fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import torch
 
@@ -138,6 +138,27 @@ def test_what_fits_each_rank_must_fit_all_of_a_machine(crew: Crew, model: Path, 
 def test_ranks_that_keep_little_leave_room_for_one_that_keeps_all(crew: Crew, model: Path) -> None:
     got = crew.call(ranks.load_with_memory, str(model), 140 * MIB, 0)
     assert [bool(names) for names in got] == [rank == 0 for rank in range(crew.size)]
+
+
+@pytest.mark.parametrize("names", [["1", "1", "1", "1"], ["1", "2", "3", "4"]], ids=["one name", "a name per rank"])
+def test_groups_meet_whatever_torch_calls_them(tmp_path: Path, names: list[str]) -> None:
+    """Two rows of a mesh load at the same time, each its own model; NCCL has split them off without asking the store.
+
+    All of them had one name in some versions of torch; in others ranks of one group may have other names for it.
+    """
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    for number, path in enumerate(paths):
+        Path(path).mkdir()
+        save_large(Path(path), 3 + number, MIB)
+    expected = [fingerprints(fastload.load(path)) for path in paths]
+    with crew_of(4) as pairs:
+        got = pairs.call(ranks.load_in_pairs, names, paths, {"options": fastload.Options(deadline="20")})
+    assert got == [expected[rank // 2] for rank in range(4)]
+
+
+def test_a_group_without_a_store_cannot_meet(crew: Crew, model: Path) -> None:
+    errors = crew.try_call(ranks.load_in_a_group_without_a_store, str(model))
+    assert all(isinstance(error, fastload.UnsupportedError) and "no store" in str(error) for error in errors)
 
 
 def test_mmap_is_refused(crew: Crew, model: Path) -> None:

@@ -239,6 +239,20 @@ def test_without_a_group_rows_apart_read_only_their_own_blocks(tmp_path: Path) -
     assert weights.report.bytes_read <= 16 * MIB + 4096
 
 
+def test_what_is_cut_away_was_not_delivered(model: Path) -> None:
+    """Columns, of which all is read; rows apart, for which there was room between; nothing at all."""
+    parts = {
+        "columns.weight": _Dealt((3, 0), (4, 1), torch.empty(0)),
+        "rows.weight": _Dealt((1, 0), (4, 1), torch.empty(0)),
+        "short.weight": _Dealt((3, 0), (4, 1), torch.empty(0)),
+    }
+    parts["columns.weight"].placements = (_StridedShard(1, split_factor=2), Shard(1))
+    parts["rows.weight"].placements = (_StridedShard(0, split_factor=2), Shard(0))
+    weights = fastload.load(model, shard=parts)
+    assert not weights["short.weight"].nbytes
+    assert weights.report.bytes == sum(tensor.nbytes for tensor in weights.values())
+
+
 def test_without_a_group_placements_say_nothing(model: Path) -> None:
     with pytest.raises(fastload.UsageError, match="in no group"):
         fastload.load(model, shard={"rows.*": Shard(0)})

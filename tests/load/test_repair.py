@@ -270,6 +270,13 @@ def test_a_link_to_a_snapshot_is_proven_and_mended_as_what_it_leads_to(model: Mo
     assert (found.evidence, found.path) == ("manifest", str(folder))
 
 
+def test_a_path_needs_no_hub_that_can_be_asked(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model.warmed()
+    monkeypatch.setenv("HF_ENDPOINT", "nonsense")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert_same(fastload.load(folder, options=Options(local=str(model.local))), model.tensors)
+
+
 def test_of_a_path_that_nobody_has_better_the_error_names_it_and_it_is_marked(model: Model) -> None:
     folder = model.warmed()
     shutil.rmtree(model.shared)

@@ -86,6 +86,14 @@ def test_the_way_by_a_path_and_from_the_hub(tmp_path: Path) -> None:
     assert not (tmp_path / "local").exists()  # it only looks
 
 
+def test_the_way_by_a_link_is_that_of_the_snapshot(tmp_path: Path) -> None:
+    """As ``warm --link`` makes it."""
+    snapshot = write_cache(tmp_path / "local", REPO, COMMIT, model_files())
+    (tmp_path / "link").symlink_to(snapshot)
+    way = _facts(_doctor(tmp_path, str(tmp_path / "link"), "--json"))["way"]
+    assert (way["tier"], way["evidence"], way["path"]) == ("path", "sha256", str(snapshot))
+
+
 def test_a_manifest_leaves_nothing_to_mend(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "a-model", model_files())
     assert "has no block digests" in _what(_facts(_doctor(tmp_path, str(folder), "--json")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +12,11 @@ import torch
 from safetensors.torch import save_file
 from vllm.config import LoadConfig
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.model_executor.model_loader.weight_utils import _natural_sort_key
 
 import fastload
+from fastload._format.select import ByIndex
+from fastload.integrations.vllm.files import select_as_vllm
 from fastload.integrations.vllm.loader import FastloadLoader
 from hub_server import HubServer, Repo
 from stored_models import COMMIT, write_cache
@@ -100,6 +105,45 @@ def test_files_are_those_that_the_default_loader_takes(case: str, tmp_path: Path
     assert {name: tensor.tolist() for name, tensor in ours.items()} == {
         name: tensor.tolist() for name, tensor in expected.items()
     }
+
+
+_MAY_BE_THERE = [
+    CONSOLIDATED,
+    "consolidated-10.safetensors",
+    "consolidated-9.safetensors",
+    "consolidated.safetensors.index.json",
+    INDEX,
+    "model.safetensors",
+    "model.fp16.safetensors",
+    ".hidden.safetensors",
+    "pytorch_model.bin",
+]
+
+
+@pytest.mark.parametrize("count", range(1, len(_MAY_BE_THERE) + 1))
+def test_no_folder_is_another_one_to_the_default_loader(count: int, tmp_path: Path) -> None:
+    """Of some names or others; by its index where that names what is there."""
+    default, compared = DefaultModelLoader(LoadConfig(load_format="auto")), 0
+    for number, names in enumerate(itertools.combinations(_MAY_BE_THERE, count)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in names:
+            shard = name.removesuffix(".index.json")
+            (folder / name).write_text(json.dumps({"weight_map": {"a": shard}}))
+        try:
+            found = default._prepare_weights(
+                str(folder), None, None, fall_back_to_pt=True, allow_patterns_overrides=None
+            )
+        except (FileNotFoundError, RuntimeError):  # an index without its shard; nothing to load
+            continue
+        expected = [os.path.basename(path) for path in sorted(found[1], key=_natural_sort_key)]
+        if expected == ["pytorch_model.bin"]:  # an error here, also where an index names shards that are lost
+            continue
+        chosen = select_as_vllm(names, path=str(folder))
+        ours = [chosen.name.removesuffix(".index.json")] if isinstance(chosen, ByIndex) else list(chosen.names)
+        assert ours == expected, names
+        compared += 1
+    assert compared > 0
 
 
 def test_a_set_with_a_gap_is_an_error(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastload._read.proof import Wanted
+    from fastload._store.hub.tier import HubTier
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Root, Stored
     from fastload.options import Settings
@@ -54,7 +55,8 @@ class Repair:
     def __init__(self, stored: Stored, settings: Settings) -> None:
         self._stored = stored
         self._tiers = tiers_of(settings)
-        self._hub = hub_of(settings, _SOON)
+        self._settings = settings
+        self._hub: HubTier | None = None
         self._lock = threading.Lock()
         self._sources: list[Offer] | None = None
         self._mended: dict[str, dict[int, bytes]] = {}
@@ -148,9 +150,10 @@ class Repair:
 
     def _ask_the_hub(self) -> Offer | None:
         repo, commit = self._stored.repo, self._stored.commit
-        if self._hub is None or commit is None or "/" not in repo:
+        if commit is None or "/" not in repo:
             return None
-        return self._hub.find(repo, commit)
+        self._hub = hub_of(self._settings, _SOON)  # not before: who needs no repair needs no hub that can be asked
+        return self._hub.find(repo, commit) if self._hub is not None else None
 
     def close(self) -> None:
         """Close what was opened to ask."""

@@ -5,6 +5,7 @@ None of its collectives is ever called.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch.distributed as dist
@@ -14,6 +15,8 @@ from fastload._group.meeting import Seat
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastload._group.board import Store
 
 
@@ -52,10 +55,28 @@ def find_seat(group: object) -> Seat:
 
 
 def _find_store(group: dist.ProcessGroup) -> Any:
-    """The group's own store; in older versions of torch the one of all groups, with the group's name before the key."""
-    if hasattr(group, "get_group_store"):
-        return group.get_group_store()
-    return PrefixStore(f"fastload-{group.group_name}", _get_default_store())
+    """Where the ranks of ``group``, and no others, can leave each other word; by its ranks, and not by its name.
+
+    Groups that were split off another one (the rows of a mesh, with NCCL) had one name for all of them in some versions
+    of torch, and in others ranks of one group may have counted up to different names for it.
+    """
+    if not hasattr(group, "get_group_store"):  # torch was older
+        return PrefixStore(_name_of(dist.get_process_group_ranks(group)), _get_default_store())
+    store = group.get_group_store()
+    if store is None:
+        raise UnsupportedError("this process group has no store", "Make it by torch.distributed.new_group")
+    try:
+        ranks = dist.get_process_group_ranks(group)
+    except KeyError:  # made by hand: torch was not told which ranks they are, and the store is the group's own
+        return store
+    if isinstance(store, PrefixStore):  # the prefix is the group's name
+        store = store.underlying_store
+    return PrefixStore(_name_of(ranks), store)
+
+
+def _name_of(ranks: Sequence[int]) -> str:
+    """Short: there may be thousands."""
+    return f"fastload-{hashlib.sha256(repr(sorted(ranks)).encode()).hexdigest()[:16]}"
 
 
 def _find_host(store: Store | Any) -> str | None:

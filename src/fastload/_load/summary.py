@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import PEERS, Work, judge
 from fastload._load.evidence_note import explain_evidence, find_evidence_kind
+from fastload._place.tensors import torch_layout
+from fastload._plan.ranges import count
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastload._clock import Verdict
+    from fastload._format.header import TensorInfo
     from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
     from fastload._load.sources import Sources
     from fastload._load.stream import Job
+    from fastload._plan.ranges import Ranges
 
 
 def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
@@ -29,7 +36,7 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = _judge(job)
     return Report(
-        bytes=sum(info.nbytes for info in infos),
+        bytes=sum(_count_kept(info, job.cuts.get(info.name)) for info in infos),
         bytes_read=read + headers,
         tensors=taken,
         seconds=sum(job.clock.stages.values()),
@@ -52,6 +59,13 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
     )
+
+
+def _count_kept(info: TensorInfo, kept: Sequence[Ranges] | None) -> int:
+    """As stored; of a tensor that was cut, what is left."""
+    if kept is None or not info.nbytes:
+        return info.nbytes
+    return info.nbytes * math.prod(map(count, kept)) // math.prod(torch_layout(info)[1])
 
 
 def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:
