@@ -143,12 +143,18 @@ class Stream:
                 if self._position < len(job.plan.placements):
                     return self._take(job, pipeline)
                 self._finish(job, pipeline)
+            except StopIteration as exc:  # a callback's, and would pass for the end: see PEP 479
+                self._give_up(job, exc)
+                raise RuntimeError("a callback raised StopIteration") from exc
             except BaseException as exc:
-                if job.party is not None:
-                    job.party.communicator.fail(exc)
-                self.close()
+                self._give_up(job, exc)
                 raise
             raise StopIteration
+
+    def _give_up(self, job: Job, error: BaseException) -> None:
+        if job.party is not None:
+            job.party.communicator.fail(error)
+        self.close()
 
     @contextmanager
     def _taking(self) -> Iterator[None]:
