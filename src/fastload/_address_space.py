@@ -37,8 +37,8 @@ def address_space_refusal(needed_bytes: int) -> MemoryBudgetError:
     if not left:
         hint = _HINT.format("ulimit -v or vm.overcommit_memory")
         return MemoryBudgetError(needed_bytes, 0, "what the kernel still grants this process", hint)
-    left_bytes, limit, command = min(left)
-    return MemoryBudgetError(needed_bytes, left_bytes, limit, _HINT.format(command))
+    left_bytes, what, command = min(left)
+    return MemoryBudgetError(needed_bytes, left_bytes, what, _HINT.format(command))
 
 
 def _used_bytes(field: str) -> int:
