@@ -17,7 +17,7 @@ from fastload.ops.doctor.machine import Machine, judge_machine, look_at_machine
 from fastload.ops.doctor.mount_judge import judge_mount
 from fastload.ops.doctor.mountinfo import Mount, find_mount, parse_mountinfo
 from fastload.ops.doctor.mountstats import NfsStats, parse_mountstats
-from fastload.ops.doctor.volume import Volume, describe_silent, judge_local, judge_shared, look_at
+from fastload.ops.doctor.volume import Volume, describe_no_local, describe_silent, judge_local, judge_shared, look_at
 from fastload.ops.doctor.way import Way, find_way, judge_failure, judge_way
 from fastload.options import Options
 
@@ -86,7 +86,8 @@ def diagnose(settings: Settings, model: str | None) -> Diagnosis:
     tiers = _look_at_tiers(settings)
     silent = {facts.label for facts, problem in tiers if problem is not None}
     machine, gpu, installation = look_at_machine(), look_at_gpu(settings.cufile), look_at_installation(settings)
-    findings = [finding for facts, problem in tiers for finding in _judge_tier(facts, problem, settings)]
+    findings = [] if settings.local else [describe_no_local()]
+    findings += [finding for facts, problem in tiers for finding in _judge_tier(facts, problem, settings)]
     findings += [*judge_machine(machine), *judge_gpu(gpu, has_udev=machine.has_udev)]
     findings += [*judge_owners(installation.owners), *judge_hub(installation, settings)]
     way = None
@@ -120,7 +121,7 @@ def _show(value: object) -> str:
         return ",".join(map(str, value)) or "none"
     if is_dataclass(value) and hasattr(value, "fraction"):
         return f"{value.fraction:.0%}" if value.fraction else f"{getattr(value, 'nbytes', 0)}"
-    return "none" if value is None else str(value)
+    return "none" if value in {None, ""} else str(value)
 
 
 def _look_at_tiers(settings: Settings) -> list[tuple[TierFacts, str | None]]:
