@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from examples import CHECKOUT, Pod, load_objects, load_pods
+from examples import CHECKOUT, VARIANTS, Pod, load_objects, load_pods
 from hub_server import HubServer, Repo
 from kubelet import Node, why_not_here
+from pages import find_blocks
 from stored_models import model_files, write_cache
 from warming import content
 
@@ -26,6 +28,7 @@ REPO = "meta-llama/Llama-3.1-8B-Instruct"
 COMMIT = "0e9e39f249a16976918f6564b8830bc894c89659"
 FILES = model_files(3)
 PATIENCE_S = 60.0
+SERVING = [variant for variant in VARIANTS if any(pod.kind == "Deployment" for pod in load_pods(variant))]
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +214,35 @@ def test_a_block_that_went_bad_on_the_disk_is_read_from_the_source(node: Node, h
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["tier"] == "local" and report["blocks_repaired"] >= 1
+
+
+_LEAVE = """
+import sys
+from pathlib import Path
+from huggingface_hub import snapshot_download
+folder = snapshot_download(sys.argv[1], revision=sys.argv[2])
+print(*sorted(path.name for path in Path(folder).iterdir()))
+"""
+
+
+@pytest.mark.parametrize("variant", SERVING)
+def test_a_server_goes_on_without_fastload_as_docs_leave_says(variant: str, node: Node) -> None:
+    """The hub's own client finds all of the model, by its own words, as the user of the server and on its mounts."""
+    page = (CHECKOUT / "docs" / "leave.md").read_text()
+    (block,) = (yaml.safe_load(each.text) for each in find_blocks("docs/leave.md") if each.language == "yaml")
+    words = dict(zip(block["args"][::2], block["args"][1::2], strict=True))
+    (cache,) = block["env"]
+    if variant == "rwx-pvc":
+        assert "`/shared` in rwx-pvc" in page
+        cache = {**cache, "value": "/shared"}
+    pod = _pods(variant)["llama-8b"]
+    places = {mount["mountPath"]: mount["name"] for mount in pod.container("vllm")["volumeMounts"]}
+    write_cache(node.volume(pod, places[cache["value"]]), REPO, COMMIT, FILES, ref=None)
+    node.replaced = {"HF_ENDPOINT": "http://127.0.0.1:9", cache["name"]: cache["value"]}
+    done = node.run(pod, "vllm", "python", "-c", _LEAVE, words["--model"], words["--revision"])
+    assert (done.returncode, done.stdout.split()) == (0, sorted(FILES)), done.stderr
+    refused = node.run(pod, "vllm", "python", "-c", _LEAVE, "$(MODEL)", words["--revision"])
+    assert "HFValidationError" in refused.stderr
 
 
 def test_the_resident_warmer_is_ready_and_ends_when_told(node: Node, hub: HubServer) -> None:
