@@ -86,7 +86,7 @@ class Deadline:
             return self._work_apart(work, discard)
 
     def _work_apart(self, work: Callable[[], Result], discard: Callable[[Result], object]) -> Result:
-        outcome = begin(work, "fastload-within")
+        outcome, thread = begin(work, "fastload-within")
         try:
             while not wait_futures([outcome], self.left_s).done:
                 self.check()

@@ -216,8 +216,8 @@ class _Warming:
                 continue
             learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
             self._report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
-            if self._request.is_listed and brought.is_new and device == "local":
-                mark_listed(self._layout, brought.commit)
+            if self._request.list_path is not None and brought.is_new and device == "local":
+                mark_listed(self._layout, brought.commit, self._request.list_path)
             return brought.commit
         raise failure or self._nobody()
 
