@@ -209,8 +209,8 @@ class _Warming:
             if failure is not None:
                 self._request.tell(f"{failure}. Now from {offer.tier}")
             try:
-                with self._turns.copying(offer), self._carried(offer) as carried:
-                    brought = bring(self._job(carried, lease))
+                with self._turns.copying(offer, lease) as slot, self._carried(offer) as carried:
+                    brought = bring(self._job(carried, lease, slot))
             except IntegrityError as exc:
                 failure = failure or exc
                 continue
@@ -231,7 +231,7 @@ class _Warming:
         with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
             yield carried
 
-    def _job(self, offer: Offer, lease: Lease | None) -> Bringing:
+    def _job(self, offer: Offer, lease: Lease | None, slot: Lease | None) -> Bringing:
         return Bringing(
             offer=offer,
             destination=self._destination,
@@ -242,6 +242,7 @@ class _Warming:
             check=self._deadline.check,
             progress=self._request.progress,
             lease=lease,
+            slot=slot,
             clock=self._clock,
         )
 
