@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastload._settings.hub import HubSettings
+    from fastload._store.folder_offer import FolderOffer
     from fastload._store.offer import Offer
     from fastload._store.ref import Candidate, Name
     from fastload._store.root import Root, Stored
+    from fastload._store.wanted import Wish
     from fastload.options import Settings
 
 
@@ -42,26 +44,32 @@ class Meant:
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
 
-    def offers(self, target: str | None, lacks: Callable[[Stored], bool]) -> Iterator[Offer]:
+    def offers(self, target: str | None, wish: Wish) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
 
-        ``target`` comes before the hub only where more than the files themselves says that all is there. Of a copy
-        that ``lacks`` some, the hub gives all, or nobody does: to go on with the copy would say that there is no more.
+        ``target`` comes before the hub only where more than the files themselves says that all is there. A copy that
+        may lack some of what is wished for serves where the hub's listing says that it does not, or where there is no
+        hub to ask: to go on with it otherwise would say that there is no more.
         """
         copies = self.find_stored()
         here = next((stored for stored in copies if stored.tier == target), None)
-        for stored in copies:
-            if stored is not here:
-                yield offer_stored(stored)
-        is_lacking = here is not None and lacks(here)
-        is_sure = here is not None and here.evidence != "structure" and not is_lacking
-        if here is not None and is_sure:
-            yield offer_stored(here)
+        doubtful: list[FolderOffer] = []
+        for stored in (*(stored for stored in copies if stored is not here), *([here] if here else [])):
+            copy = offer_stored(stored)
+            if copy.lacks(wish):
+                doubtful.append(copy)
+            elif stored is not here or stored.evidence != "structure":
+                yield copy
+        is_lacking = any(copy.tier == target for copy in doubtful) or (here is None and bool(doubtful))
         offer = self._find_on_hub(None if is_lacking else here)
         if offer is not None:
+            listed = (replace(copy, named=offer.files) for copy in doubtful if copy.tier != target)
+            yield from (copy for copy in listed if not copy.lacks(wish))
             yield offer
-        if here is not None and not is_sure and not (is_lacking and offer is not None):
+        if here is not None and here.evidence == "structure" and not is_lacking:
             yield offer_stored(here)
+        if offer is None:
+            yield from sorted(doubtful, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
         """The hub's; None where it has none, or cannot be asked and there is something ``instead``."""

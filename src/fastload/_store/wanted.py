@@ -56,11 +56,9 @@ class Wish:
 
     def is_met_by(self, earlier: Wish, paths: Iterable[str]) -> bool:
         """True if what ``earlier`` chose, ``paths``, has all that this one would choose of the same files."""
-        there = list(paths)
-        is_included = all(
-            glob in earlier.include or any(matches(path, (glob,)) for path in there) for glob in self.include
-        )
-        return is_included and set(earlier.exclude) <= set(self.exclude)
+        there = set(paths)
+        unknown = [glob for glob in self.include if not any(_covers(wide, glob) for wide in earlier.include)]
+        return set(unknown) <= there and set(earlier.exclude) <= set(self.exclude)
 
     def _wants(self, path: str, indexed: set[str]) -> bool:
         if matches(path, self.exclude):
@@ -91,6 +89,16 @@ def _parse_globs(name: str, globs: str | Sequence[str]) -> tuple[str, ...]:
 def matches(path: str, globs: Iterable[str]) -> bool:
     """True if one of ``globs`` matches the whole of ``path``."""
     return any(fnmatch.fnmatchcase(path, glob) for glob in globs)
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    """True if it is plain that all that the glob ``narrow`` matches, ``wide`` matches too.
+
+    With no wildcard in it but ``*``, ``wide`` matches the text of ``narrow`` only where that one's ``*`` and ``?`` fall
+    to a ``*`` of its own, and so would whatever they stand for. A set in brackets could be torn apart.
+    """
+    is_readable = not any(mark in wide for mark in "?[") and "[" not in narrow
+    return wide == narrow or (is_readable and matches(narrow, (wide,)))
 
 
 def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFile], place: str) -> None:
