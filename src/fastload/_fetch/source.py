@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._store.complete import find_missing_numbers
 from fastload._store.folder_offer import offer_stored, read_manifest
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
-from fastload.errors import AuthError, FormatError, HubError, NetworkError, StoreError
+from fastload._store.wanted import is_weight
+from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastload._settings.hub import HubSettings
     from fastload._store.folder_offer import FolderOffer
@@ -68,8 +70,25 @@ class Meant:
             yield offer
         if here is not None and here.evidence == "structure" and not is_lacking:
             yield offer_stored(here)
-        if offer is None:
-            yield from sorted(doubtful, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
+        if offer is None and doubtful:
+            yield from self._without_gaps(doubtful, wish)
+
+    def _without_gaps(self, copies: Sequence[FolderOffer], wish: Wish) -> Iterator[FolderOffer]:
+        """Those that have most of what is wished for, but not where a set of weights has begun to come.
+
+        Raises:
+            ModelNotFoundError: there are no others.
+        """
+        gaps: list[str] = []
+        whole: list[FolderOffer] = []
+        for copy in copies:
+            missing = [*find_missing_numbers(file.path for file in wish.choose(copy.files) if is_weight(file.path))]
+            gaps += [f"Incomplete in {quoted(copy.folder)} ({each}): the hub has it" for each in missing[:1]]
+            if not missing:
+                whole.append(copy)
+        if not whole:
+            raise ModelNotFoundError(str(self.candidate), tuple(copy.folder for copy in copies), ". ".join(gaps))
+        yield from sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
         """The hub's; None where it has none, or cannot be asked and there is something ``instead``."""

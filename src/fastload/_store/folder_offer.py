@@ -56,7 +56,7 @@ class FolderOffer:
         """See :class:`~fastload._store.offer.Offer`."""
         there = {file.path for file in self.files}
         if self.named is not None:
-            return any(file.path not in there for file in wish.choose(self.named))
+            return wish.chooses_beyond(there, self.named)
         return self.chosen is not None and not self.chosen.meets(wish, there, must_be_sure=True)
 
     def open(self, file: OfferedFile) -> Reader:

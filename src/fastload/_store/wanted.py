@@ -54,6 +54,11 @@ class Wish:
         folders = {posixpath.dirname(file.path) for file in offered if file.path.endswith(INDEX_SUFFIX)}
         return tuple(file for file in offered if self._wants(file.path, folders))
 
+    def chooses_beyond(self, paths: Iterable[str], named: Iterable[OfferedFile]) -> bool:
+        """True if of ``named``, all the files of a commit, it chooses one that is not among ``paths``."""
+        there = set(paths)
+        return any(file.path not in there for file in self.choose(named))
+
     def is_met_by(self, earlier: Wish, paths: Iterable[str]) -> bool:
         """True if what ``earlier`` chose, ``paths``, has all that this one would choose of the same files."""
         there = set(paths)
@@ -103,9 +108,9 @@ def _covers(wide: str, narrow: str) -> bool:
 
 def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFile], place: str) -> None:
     """Raise ``FormatError`` where nothing that is wanted is a weight; it lists what is there instead."""
-    if any(_is_weight(file.path) for file in wanted):
+    if any(is_weight(file.path) for file in wanted):
         return
-    there = [file.path for file in offered if _is_weight(file.path)]
+    there = [file.path for file in offered if is_weight(file.path)]
     if there:
         shown = ", ".join(map(quoted, there[:_SHOWN])) + (", …" if len(there) > _SHOWN else "")
         hint = "Take them with --include, such as --include '*.gguf', or check --exclude"
@@ -114,5 +119,6 @@ def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFi
     raise FormatError(place, f"no weights, but {shown}", "safetensors weights", hint="Check the name of the model")
 
 
-def _is_weight(path: str) -> bool:
+def is_weight(path: str) -> bool:
+    """True if ``path`` is called as weights are, in whatever format."""
     return path.endswith(SHARD_SUFFIX) or matches(path, _OTHER_WEIGHTS)

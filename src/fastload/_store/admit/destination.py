@@ -14,6 +14,7 @@ from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
 from fastload._store.keep.tidy import make_empty, remove_empty
 from fastload._store.keep.usage import is_brought
+from fastload._store.listing import read_tree
 from fastload._verify.manifest import dump_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError
@@ -110,8 +111,11 @@ class CacheDestination:
             return False
         if find_damaged(self._layout, commit):
             return False
-        chosen = read_chosen(self._layout.stamp(commit))
-        return chosen.meets(wish, (file.path for file in manifest.files), must_be_sure=must_be_sure)
+        paths = [file.path for file in manifest.files]
+        named = read_tree(self._layout.tree(commit)) if must_be_sure else None
+        if named is not None:
+            return not wish.chooses_beyond(paths, named)
+        return read_chosen(self._layout.stamp(commit)).meets(wish, paths, must_be_sure=must_be_sure)
 
 
 class PlainDestination:

@@ -57,7 +57,9 @@ def write_stamp(path: str, published: Published, scratch: str) -> None:
         document[file.path] = {**identity._asdict(), "source": [file.size, file.mtime_ns]}
     make_folder(os.path.dirname(path))
     chosen = published.chosen
-    wish = {"include": chosen.wish.include, "exclude": chosen.wish.exclude, "sure": chosen.is_sure}
+    wish: dict[str, object] = {"include": chosen.wish.include, "exclude": chosen.wish.exclude}
+    if not chosen.is_sure:
+        wish["sure"] = False
     content = json.dumps({"schema": 1, "files": document, "wish": wish}, sort_keys=True).encode("utf-8")
     write_whole(path, content, scratch)
 
