@@ -18,8 +18,9 @@ from fastload._clock import Clock
 from fastload._fetch.beside import Beside, find_beside
 from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.deadline import Deadline
+from fastload._fetch.given import meant_by_path
 from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
-from fastload._fetch.source import Meant, find_meant, hub_of, patience_within
+from fastload._fetch.source import find_meant, hub_of, patience_within
 from fastload._fetch.turns import Turns
 from fastload._fetch.warmreport import make_report
 from fastload._fetch.warmrequest import Planned
@@ -33,8 +34,8 @@ from fastload._store.hub.client import ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
-from fastload._store.ref import Candidate, Name, name_of
-from fastload._store.root import Stored, read_commit
+from fastload._store.ref import Name, name_of
+from fastload._store.root import read_commit
 from fastload._store.wanted import check_has_weights
 from fastload.errors import IntegrityError, ModelNotFoundError
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from fastload._fetch.source import Meant
     from fastload._fetch.warmrequest import WarmRequest
     from fastload._store.admit.destination import Destination
     from fastload._store.hub.tier import HubTier
@@ -110,7 +112,7 @@ class _Warming:
     def _find(self, hub: HubTier | None) -> Meant:
         parsed = parse_model(self._request.model, self._request.revision, self._settings)
         if not isinstance(parsed, Name):
-            return _meant_by_path(parsed)
+            return meant_by_path(parsed)
         tiers = tiers_of(self._settings)
         if self._plain is None or self._request.plain is None:
             return find_meant(parsed, tiers, self._target, hub)
@@ -238,15 +240,3 @@ class _Warming:
             lease=lease,
             clock=self._clock,
         )
-
-
-def _meant_by_path(path: str) -> Meant:
-    """A plain folder that was named by its path."""
-    if not os.path.isdir(path):
-        raise ModelNotFoundError(path, (os.path.dirname(path),), "Give the path of a folder with weights")
-    name = os.path.basename(path)
-    stored = Stored(
-        tier="path", repo=name, commit=None, folder=path, layout=None, evidence="structure", missing=()
-    )  # fmt: skip
-    candidate = Candidate(name, None)
-    return Meant(candidate=candidate, repo=name, commit=None, find_stored=lambda: (stored,), hub=None, learnt="path")
