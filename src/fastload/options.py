@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from fastload._settings.values import (
     parse_switch,
     parse_words,
 )
-from fastload.errors import StoreError, UsageError
+from fastload.errors import FastloadError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -212,6 +213,19 @@ def decide_settings(
         measurements=find_measurements(variables),
         origins=origins,
     )
+
+
+def find_deadline(options: object) -> float | None:
+    """The deadline of a call with these ``options``, whatever else is wrong with its settings.
+
+    None where there is none, and where nobody can tell: what is wrong is said where all settings are decided.
+    """
+    stated = options.deadline if isinstance(options, Options) else None
+    with suppress(FastloadError):
+        return decide_settings(Options(deadline=stated), {}).deadline
+    with suppress(FastloadError):
+        return None if stated is None else parse_duration(stated)
+    return None
 
 
 def parse_options(values: Mapping[str, Any], place: str) -> Options:

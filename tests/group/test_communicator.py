@@ -19,10 +19,11 @@ import fastload
 from fastload._fetch.deadline import NEVER, Deadline
 from fastload._group.attendance import Attendance
 from fastload._group.board import _KEY
+from fastload._group.last_words import FAIL
 from fastload._group.life import Lifeline
 from fastload._group.link import Incoming, Outgoing
 from fastload._group.meeting import Seat
-from fastload._group.wire import send_message
+from fastload._group.wire import frame, send_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,3 +232,11 @@ def test_who_waits_for_a_turn_is_let_go_when_it_is_over() -> None:
         thread.join(5)
         assert not thread.is_alive()
     assert not outgoing.sent_bytes
+
+
+def test_what_ends_the_thread_that_listens_ends_the_load_on_all(ranks: list[Communicator]) -> None:
+    """Here a word that nobody can read."""
+    ranks[1]._mesh.control[0].sendall(frame(FAIL, b"no pickle"))
+    for rank in ranks:
+        with pytest.raises(fastload.GroupError, match="rank 0 failed: UnpicklingError"):
+            rank.gather(None)

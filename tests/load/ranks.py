@@ -85,7 +85,7 @@ def interrupt_before_meeting(rank: int, path: str, victim: int, late: int, after
     """On one rank comes Ctrl-C before it has met the others, and one of these is late."""
     if rank == victim:
         time.sleep(0.5)
-        with attending(dist.group.WORLD):
+        with attending(dist.group.WORLD, lambda: None):
             raise KeyboardInterrupt
     come_late(rank, path, late, after_s)
 
@@ -418,3 +418,37 @@ def _local(parameter: Any) -> torch.Tensor:
 def _whole(parameter: Any) -> torch.Tensor:
     whole: torch.Tensor = parameter.full_tensor()
     return whole
+
+
+def load_with_few_files(rank: int, path: str, victim: int, more: int) -> None:
+    """One rank may open only so many more descriptors."""
+    unlimited = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    fillers: list[int] = []
+    try:
+        if rank == victim:
+            while not fillers or fillers[-1] < highest:
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + more, unlimited[1]))
+        load(rank, path, options=Options(deadline="20"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, unlimited)
+        for each in fillers:
+            os.close(each)
+
+
+def load_without_threads(rank: int, path: str, victim: int) -> None:
+    """On one rank there is no memory for a thread from the start."""
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        if rank == victim:
+            resource.setrlimit(resource.RLIMIT_AS, (0, unlimited[1]))
+        load(rank, path, options=Options(deadline="20"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, unlimited)
+
+
+def come_wrong_or_not(rank: int, path: str, wrong: int, options: Options) -> None:
+    """One rank comes, with a wrong keyword; the others never do."""
+    if rank == wrong:
+        load(rank, path, reader="none", options=options)

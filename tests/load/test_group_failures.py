@@ -213,3 +213,30 @@ def test_a_rank_that_closes_early_and_ends_its_process_is_read_for(doomed: Crew,
         outcome = doomed.outcome(rank)
         assert outcome.error is None
         assert outcome.value == expected
+
+
+@pytest.mark.parametrize(("victim", "more"), [(0, 2), (0, 3), (0, 4), (1, 1), (1, 2), (1, 3), (1, 4)])
+def test_a_rank_that_may_open_too_few_descriptors_is_named(crew: Crew, model: Path, victim: int, more: int) -> None:
+    """Whatever it lacks them for: coming, connecting to the others, listening to them."""
+    crew.begin(ranks.load_with_few_files, str(model), victim, more)
+    for rank in range(SIZE):
+        error = crew.outcome(rank, SOON_S).error
+        assert "Too many open files" in str(error)
+        if rank == victim:
+            assert isinstance(error, fastload.FastloadError)
+            assert not isinstance(error, fastload.GroupError)
+        else:
+            assert isinstance(error, fastload.GroupError)
+            assert f"rank {victim} failed: " in str(error)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_may_start_no_thread_says_so_itself(crew: Crew, model: Path, victim: int) -> None:
+    crew.begin(ranks.load_without_threads, str(model), victim)
+    for rank in range(SIZE):
+        error = crew.outcome(rank, SOON_S).error
+        if rank == victim:
+            assert isinstance(error, fastload.MemoryBudgetError | fastload.UnsupportedError)
+        else:
+            assert isinstance(error, fastload.GroupError)
+            assert f"rank {victim} failed: " in str(error)

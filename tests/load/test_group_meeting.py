@@ -116,3 +116,15 @@ def test_an_interrupt_before_the_meeting_waits_for_nobody(crew: Crew, model: str
     assert f"rank {interrupted} failed: KeyboardInterrupt" in group_error(crew, 1 - interrupted, LATE_S)
     if interrupted:  # rank 0's process may have ended
         assert f"rank {interrupted} failed: KeyboardInterrupt" in group_error(crew, LATE, LATE_S + SOON_S)
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+@pytest.mark.parametrize("options", [Options(deadline="1"), Options(deadline="1", gds="perhaps")])
+def test_telling_of_a_wrong_keyword_takes_no_longer_than_the_deadline(
+    crew: Crew, model: str, wrong: int, options: Options
+) -> None:
+    """Also where another setting is wrong as well."""
+    crew.begin(ranks.come_wrong_or_not, model, wrong, options)
+    outcome = crew.outcome(wrong, 8.0)
+    assert isinstance(outcome.error, fastload.UsageError)
+    assert outcome.seconds < 1.0 + SOON_S

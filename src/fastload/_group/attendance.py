@@ -16,7 +16,7 @@ from fastload._group.life import explain
 from fastload._group.meeting import meet
 from fastload._group.patience import Patience
 from fastload._thread import start_thread
-from fastload.errors import GroupError
+from fastload.errors import FastloadError, GroupError
 
 if TYPE_CHECKING:
     from fastload._group.control import Deadline
@@ -33,13 +33,21 @@ class Attendance:
     """Belongs to the caller until :meth:`take`, and must be told what the caller fails by."""
 
     def __init__(self, seat: Seat, patience_s: float) -> None:
-        """Begins to wait for the others."""
+        """Begins to wait for the others.
+
+        Raises:
+            FastloadError: there is no thread for that; those that come in time were told.
+        """
         self.seat = seat
         self._patience = Patience(patience_s)
         self._met: Future[Communicator] = Future()
         self._is_taken = False
         self._thread = threading.Thread(target=self._attend, name="fastload-meeting", daemon=True)
-        start_thread(self._thread)
+        try:
+            start_thread(self._thread)
+        except FastloadError as error:
+            self._tell_alone(error)
+            raise
 
     def shorten(self, seconds: float | None) -> None:
         """Wait for the others only so long from now on."""
@@ -72,12 +80,22 @@ class Attendance:
             return
         if not self._met.done():
             self._wait_told(error)
+        self._conclude_with(error)
+
+    def _conclude_with(self, error: BaseException) -> None:
         why_not = self._met.exception() if self._met.done() else TimeoutError("they have not come")
         if why_not is None:
-            self._thread.join()  # it has met, and may be telling them itself
+            if self._thread.ident is not None:
+                self._thread.join()  # it has met, and may be telling them itself
             self._end(self._met.result(), error)
         elif why_not is not error and why_not is not self._patience.failure:
             error.add_note(f"The other ranks of its group could not be told: {why_not}")
+
+    def _tell_alone(self, error: FastloadError) -> None:
+        """Where the system grants no thread, the meeting is told by the one that has called."""
+        self._patience.give_up(explain(self.seat.rank, error))
+        self._attend()
+        self._conclude_with(error)
 
     def _wait_told(self, error: BaseException) -> None:
         self._patience.give_up(explain(self.seat.rank, error))

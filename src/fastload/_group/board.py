@@ -10,10 +10,11 @@ import json
 import threading
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_futures
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from fastload._thread import start_thread
-from fastload.errors import GroupError
+from fastload.errors import FastloadError, GroupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ class Board:
 
     def _ask(self, work: Callable[[], _Result]) -> _Result:
         answer: Future[_Result] = Future()
-        start_thread(threading.Thread(target=_settle, args=(answer, work), name="fastload-store", daemon=True))
+        self._begin(partial(_settle, answer, work))
         while not wait_futures([answer], timeout=_LEAST_S).done:  # in steps: patience may become less meanwhile
             if self._patience.left_s <= 0:
                 raise GroupError("the store of the process group did not answer in time", _HINT)
@@ -85,6 +86,14 @@ class Board:
         except RuntimeError as exc:  # what torch's stores raise
             said = str(exc).partition("\n")[0]
             raise GroupError(f"the store of the process group cannot be asked ({said})", _HINT) from exc
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        try:
+            start_thread(threading.Thread(target=work, name="fastload-store", daemon=True))
+        except FastloadError:
+            if self._patience.failure is None:
+                raise
+            work()  # this rank comes only to say why it cannot load, which may be just that
 
 
 def _settle(answer: Future[_Result], work: Callable[[], _Result]) -> None:

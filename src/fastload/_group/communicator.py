@@ -25,7 +25,11 @@ class Communicator:
         self._outgoing: dict[int, Outgoing] = {}
         self._is_closed = False
         self._leaves: frozenset[int] = frozenset()
-        self._control = Control(self._mesh, ended=self._end, left=self._drop)
+        try:
+            self._control = Control(self._mesh, ended=self._end, left=self._drop)
+        except BaseException:  # the others were told
+            mesh.close()
+            raise
 
     def hold_to(self, deadline: Deadline) -> None:
         """Let ``deadline`` bound what is waited for."""

@@ -12,11 +12,14 @@ import selectors
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastload._group.last_words import FAIL
 from fastload._group.life import BEAT, BEAT_S, KILLED_HINT, Vigil, explain
+from fastload._group.refusal import opening_connections
+from fastload._group.wire import FRAME_HEAD_BYTES, frame
 from fastload._thread import start_thread
 from fastload.errors import GroupError
 
@@ -26,8 +29,7 @@ if TYPE_CHECKING:
     from fastload._group.meeting import Mesh
 
 _BEAT = BEAT[0]
-_WORD, _FAIL, _LEAVE, _VOUCH, _BYE = b"WFLVB"
-_HEAD_BYTES = 9
+_WORD, _LEAVE, _VOUCH, _BYE = b"WLVB"
 _READ_BYTES = 1 << 20
 
 
@@ -66,10 +68,20 @@ class Control:
         self._gone: set[int] = set()
         self._error: GroupError | None = None
         self._is_closed = False
-        self._wake, self._waker = socket.socketpair()
         # A daemon, as all our threads: nothing of a load keeps the interpreter from ending.
         self._thread = threading.Thread(target=self._listen, name="fastload-group", daemon=True)
-        start_thread(self._thread)
+        try:
+            self._begin()
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def _begin(self) -> None:
+        with ExitStack() as undo, opening_connections():
+            self._selector = undo.enter_context(selectors.DefaultSelector())
+            self._wake, self._waker = map(undo.enter_context, socket.socketpair())
+            start_thread(self._thread)
+            undo.pop_all()
 
     # What the load calls.
 
@@ -171,7 +183,7 @@ class Control:
     def _tell(self, peer: int, kind: int, content: bytes) -> None:
         try:
             with self._sending[peer]:
-                self._mesh.control[peer].sendall(_frame(kind, content))
+                self._mesh.control[peer].sendall(frame(kind, content))
         except OSError:
             return  # its end is noticed by the thread that listens, which knows whether it had said farewell
 
@@ -189,7 +201,13 @@ class Control:
     # Listening, in a thread of its own.
 
     def _listen(self) -> None:
-        with selectors.DefaultSelector() as selector:
+        try:
+            self._hear_all()
+        except BaseException as error:  # noqa: BLE001 - it travels to all ranks: without this thread there is no load
+            self.fail(error)
+
+    def _hear_all(self) -> None:
+        with self._selector as selector:
             selector.register(self._wake, selectors.EVENT_READ, None)
             for peer, connection in self._mesh.control.items():
                 selector.register(connection, selectors.EVENT_READ, peer)
@@ -238,15 +256,15 @@ class Control:
             if received[0] == _BEAT:
                 del received[:1]
                 continue
-            end = _HEAD_BYTES + int.from_bytes(received[1:_HEAD_BYTES], "little")
-            if len(received) < max(end, _HEAD_BYTES):
+            end = FRAME_HEAD_BYTES + int.from_bytes(received[1:FRAME_HEAD_BYTES], "little")
+            if len(received) < max(end, FRAME_HEAD_BYTES):
                 return
-            kind, content = received[0], bytes(received[_HEAD_BYTES:end])
+            kind, content = received[0], bytes(received[FRAME_HEAD_BYTES:end])
             del received[:end]
             self._take(peer, kind, content)
 
     def _take(self, peer: int, kind: int, content: bytes) -> None:
-        if kind == _FAIL:
+        if kind == FAIL:
             self._conclude(pickle.loads(content))  # noqa: S301 - see gather
             return
         with self._changed:
@@ -280,12 +298,8 @@ class Control:
         if not self._sending[peer].acquire(timeout=BEAT_S):
             return
         try:
-            self._mesh.control[peer].send(_frame(_FAIL, content), socket.MSG_DONTWAIT)
+            self._mesh.control[peer].send(frame(FAIL, content), socket.MSG_DONTWAIT)
         except OSError:
             return
         finally:
             self._sending[peer].release()
-
-
-def _frame(kind: int, content: bytes) -> bytes:
-    return bytes([kind]) + len(content).to_bytes(_HEAD_BYTES - 1, "little") + content

@@ -6,6 +6,7 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any
 
+from fastload._group.refusal import opening_connections
 from fastload._group.wire import is_readable, receive_message
 from fastload.errors import GroupError
 
@@ -23,16 +24,18 @@ def listen(host: str) -> socket.socket:
     """A socket to which the others can come.
 
     Raises:
-        GroupError: the system refuses.
+        GroupError: nobody could come to ``host``.
+        UnsupportedError: the system grants no socket.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    with opening_connections():
+        listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.bind((host, 0))
         listener.listen(4096)
     except OSError as exc:
         listener.close()
-        raise GroupError(f"cannot listen on {host} ({exc})", "Check this machine's network and its ulimit -n") from exc
+        raise GroupError(f"cannot listen on {host} ({exc})", "Check this machine's network") from exc
     return listener
 
 
@@ -44,7 +47,8 @@ def accept(
         if not is_readable(listener, min(_LOOK_S, left_s)):
             yield None
             continue
-        connection, _ = listener.accept()
+        with opening_connections():
+            connection, _ = listener.accept()
         rest = _hear(connection, token)
         if rest is None:
             connection.close()

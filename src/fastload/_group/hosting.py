@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastload._group.board import Board
     from fastload._group.patience import Patience
 
-    Ended = Callable[[GroupError], None]
+    Ended = Callable[[BaseException], None]
     """Takes why there will be no load."""
 
 _HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
@@ -44,7 +44,7 @@ def receive_guests(
     except BaseException as error:
         failure = explain(own.rank, error)
         hall.send_away(failure)
-        ended(failure)
+        ended(error)
         hall.turn_away(failure, others)
         raise
     roster = [own, *(hall.badges[rank] for rank in range(1, size))]

@@ -8,7 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from fastload._group.guests import ROSTER, WELCOME, Badge, Met
+from fastload._group.last_words import find_failure
 from fastload._group.life import Lifeline, explain
+from fastload._group.refusal import opening_connections
 from fastload._group.wire import send_message
 from fastload.errors import GroupError
 
@@ -50,7 +52,8 @@ def _reach(rank: int, board: Board, patience: Patience) -> tuple[Lifeline, str]:
 def _knock(notice: Notice, rank: int) -> Lifeline | None:
     """A connection to rank 0, if it is there and says welcome."""
     try:
-        connection = socket.create_connection((notice.host, notice.port), CONNECT_S)
+        with opening_connections():
+            connection = socket.create_connection((notice.host, notice.port), CONNECT_S)
     except OSError:
         return None
     line = Lifeline(connection, 0)
@@ -86,4 +89,6 @@ def _hear_roster(line: Lifeline, own: Badge, patience: Patience) -> list[Badge]:
     kind, *rest = said
     if kind != ROSTER:
         raise GroupError(*rest)
+    if (failure := find_failure(line.unread)) is not None:  # what it said next came with it
+        raise failure
     return [Badge(*fields) for fields in rest[0]]

@@ -105,6 +105,11 @@ class Lifeline:
             raise GroupError(f"rank {self._peer} speaks another language", _LANGUAGE_HINT) from exc
         return message
 
+    @property
+    def unread(self) -> bytes:
+        """What came after the last message."""
+        return bytes(self._received)
+
     def wait(self, wait_s: float) -> list[Any] | None:
         """As :meth:`look`, until it says something, for ``wait_s`` at most."""
         until_s = time.monotonic() + wait_s

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,12 @@ from fastload._group.door import accept, listen
 from fastload._group.guests import Badge, name_ranks
 from fastload._group.hosting import receive_guests
 from fastload._group.joining import CONNECT_S, join
+from fastload._group.last_words import find_last, say_last, wait_last
+from fastload._group.life import explain
 from fastload._group.patience import Patience
-from fastload._group.wire import send_message
-from fastload.errors import GroupError
+from fastload._group.refusal import opening_connections
+from fastload._group.wire import is_readable, send_message
+from fastload.errors import GroupError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,17 +84,36 @@ def meet(seat: Seat, patience: Patience, ended: Ended) -> Mesh:
         GroupError: somebody did not come in time, or failed, this rank included; or the store cannot be asked.
     """
     board = Board(seat.store, patience)
-    with _listen(seat) as (listener, badge):
-        if seat.rank == 0:
-            met = receive_guests(badge, seat.size, listener, board, patience, ended)
-        else:
-            met = join(badge, board, patience)
-        mesh = Mesh(seat.rank, _number_nodes(met), dict(met.control), {})
-        try:
-            _connect_all(mesh, met, listener)
-        except BaseException:
-            mesh.close()
-            raise
+    met = None
+    try:
+        with _listen(seat) as (listener, badge):
+            if seat.rank == 0:
+                met = receive_guests(badge, seat.size, listener, board, patience, ended)
+            else:
+                met = join(badge, board, patience)
+            return _connect(seat, met, listener)
+    except UnsupportedError as error:
+        if seat.rank and met is None:  # what the listener took is free now
+            patience.give_up(explain(seat.rank, error))
+            with suppress(GroupError, UnsupportedError):  # this one's own error is what its caller gets
+                join(Badge(seat.rank, "", 0, ""), board, patience)
+        raise
+
+
+def _connect(seat: Seat, met: Met, listener: socket.socket) -> Mesh:
+    mesh = Mesh(seat.rank, _number_nodes(met), dict(met.control), {})
+    try:
+        _connect_all(mesh, met, listener)
+    except BaseException as error:
+        # Where another rank failed, we may have waited for it in vain.
+        cause = wait_last(mesh.control.values()) if isinstance(error, GroupError) else None
+        failure = explain(seat.rank, cause or error)
+        say_last(mesh.control.values(), failure)
+        mesh.close()
+        _turn_away(listener, failure)
+        if cause is not None:
+            raise cause from error
+        raise
     return mesh
 
 
@@ -120,6 +142,8 @@ def _connect_all(mesh: Mesh, met: Met, listener: socket.socket) -> None:
             connection, (rank, kind) = come
             sockets = mesh.control if kind == "control" else mesh.data
             sockets[rank] = connection
+        elif (cause := find_last(mesh.control.values())) is not None:
+            raise cause
     if not is_complete():
         missing = [rank for rank in above if rank not in mesh.control or rank not in mesh.data]
         raise GroupError(f"{name_ranks(missing)} could not connect to rank {mesh.rank}", _HINT)
@@ -128,16 +152,26 @@ def _connect_all(mesh: Mesh, met: Met, listener: socket.socket) -> None:
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _turn_away(listener: socket.socket, failure: GroupError) -> None:
+    """Tell those that have come and were not let in, for want of descriptors for one."""
+    with suppress(OSError):
+        while is_readable(listener, 0):
+            connection, _ = listener.accept()
+            with connection:
+                say_last([connection], failure)
+
+
 def _connect_below(mesh: Mesh, met: Met) -> None:
     for badge in met.roster[: mesh.rank]:
         for kind, sockets in (("control", mesh.control), ("data", mesh.data)):
             if badge.rank not in sockets:
-                sockets[badge.rank] = _connect(badge, [met.token, mesh.rank, kind])
+                sockets[badge.rank] = _connect_to(badge, [met.token, mesh.rank, kind])
 
 
-def _connect(badge: Badge, hello: list[object]) -> socket.socket:
+def _connect_to(badge: Badge, hello: list[object]) -> socket.socket:
     try:
-        connection = socket.create_connection((badge.host, badge.port), CONNECT_S)
+        with opening_connections():
+            connection = socket.create_connection((badge.host, badge.port), CONNECT_S)
         send_message(connection, json.dumps(hello).encode())
     except OSError as exc:
         what = f"rank {badge.rank} cannot be reached at {badge.host}:{badge.port} ({exc})"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FRAME_HEAD_BYTES = 9
 _LENGTH_BYTES = 8
 _MAX_MESSAGE_BYTES = 256 << 20  # 256 MiB: headers of a checkpoint may be 100 MB
 _IOV_MAX = 1024
@@ -34,6 +35,11 @@ def receive_message(connection: socket.socket) -> bytes:
     content = bytearray(count)
     receive_into(connection, [memoryview(content)])
     return bytes(content)
+
+
+def frame(kind: int, content: bytes) -> bytes:
+    """``content`` with its kind and its length before it."""
+    return bytes([kind]) + len(content).to_bytes(FRAME_HEAD_BYTES - 1, "little") + content
 
 
 def is_readable(connection: socket.socket, wait_s: float) -> bool:

@@ -6,6 +6,7 @@ Nothing here imports torch until a request has been parsed, and ``inspect`` neve
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.fetched import Source
@@ -14,7 +15,7 @@ from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source
 from fastload._load.request import Request
 from fastload.errors import UsageError
-from fastload.options import Options, decide_settings
+from fastload.options import Options, decide_settings, find_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
         GroupError: another rank of the group failed, or the ranks disagree; the group itself stays usable.
     """
-    with attending(group) as attendance:
+    with attending(group, partial(find_deadline, options)) as attendance:
         request = Request(
             _parse_source(model, subfolder, variant, revision),
             tensors,
@@ -119,7 +120,7 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    with attending(group) as attendance:
+    with attending(group, partial(find_deadline, options)) as attendance:
         request = Request(
             _parse_source(model, subfolder, variant, revision),
             tensors,
@@ -177,7 +178,7 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, except DTensor.
         FastloadError: as for :func:`load`.
     """
-    with attending(group) as attendance:
+    with attending(group, partial(find_deadline, options)) as attendance:
         request = Request(
             _parse_source(model, subfolder, variant, revision),
             tensors,

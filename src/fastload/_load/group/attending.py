@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastload._load.importing import importing_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastload._group.attendance import Attendance
 
@@ -20,12 +20,15 @@ _PATIENCE_S = 300.0
 
 
 @contextmanager
-def attending(group: object) -> Iterator[Attendance | None]:
+def attending(group: object, find_deadline_s: Callable[[], float | None]) -> Iterator[Attendance | None]:
     """This rank's attendance, if there is a ``group``; the others are told of an error in the ``with``.
+
+    ``find_deadline_s``: how long the call may take, as far as that can be told before all its settings are known to be
+    right. Telling the others of one that is not takes no longer either.
 
     Raises:
         UsageError: it is no process group, or this rank is not in it.
-        UnsupportedError: there is no torch, or this process may start no thread.
+        UnsupportedError, MemoryBudgetError: there is no torch, or this process may start no thread.
     """
     if group is None:
         yield None
@@ -33,7 +36,8 @@ def attending(group: object) -> Iterator[Attendance | None]:
     with importing_torch():
         from fastload._group.attendance import Attendance  # noqa: PLC0415 - these import torch
         from fastload._group.process_group import find_seat  # noqa: PLC0415
-    attendance = Attendance(find_seat(group), _PATIENCE_S)
+    deadline_s = find_deadline_s()
+    attendance = Attendance(find_seat(group), _PATIENCE_S if deadline_s is None else min(deadline_s, _PATIENCE_S))
     try:
         yield attendance
     except BaseException as error:

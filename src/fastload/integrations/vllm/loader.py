@@ -126,7 +126,7 @@ class FastloadLoader(DefaultModelLoader):
         wanted = wanted_tensors(self, source, inspection)
         for part in [wanted] if company.group is not None else stagger(rank, inspection, wanted):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
-            with attending(company.group) as attendance:
+            with attending(company.group, lambda: room.settings.deadline) as attendance:
                 request = Request(
                     place,
                     part,
