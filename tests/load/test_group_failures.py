@@ -126,7 +126,7 @@ def test_parameters_that_cannot_be_filled_end_the_load_on_all_ranks(crew: Crew, 
     [
         ([{"dtype": "F32"}, {}, {}], "dtype"),
         ([{}, {"verify": "off"}, {}], "verify"),
-        ([{}, {}, {"tensors": "layer.00*"}], "headers"),
+        ([{}, {}, {"tensors": "layer.00*"}], "tensors=: rank 0 has '16 tensors"),
         ([{}, {"options": Options(signature_key="/no/key")}, {}], "key of signature_key"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -84,7 +85,26 @@ def test_a_network_may_be_the_limit() -> None:
     assert estimate(replace(SITE, network_rate=GB), WAYS[2]).limit == "network"
 
 
-@pytest.mark.parametrize("change", [{"gpus": 0}, {"network_rate": 0.0}, {"kept_fraction": 0.0}, {"kept_fraction": 1.5}])
+def test_the_last_node_may_have_fewer_gpus() -> None:
+    """Nine GPUs, of which each keeps an eighth: the ninth has a node of its own, which reads an eighth."""
+    site = replace(SITE, gpus=9, kept_fraction=1 / 8)
+    assert estimate(site, WAYS[1]).storage_bytes == SITE.model_bytes * 9 / 8
+    assert estimate(replace(site, gpus=17), WAYS[1]).storage_bytes == SITE.model_bytes * 17 / 8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gpus": 0},
+        {"gpus": 1.5},
+        {"model_bytes": math.nan},
+        {"network_rate": 0.0},
+        {"network_rate": math.nan},
+        {"kept_fraction": 0.0},
+        {"kept_fraction": 1.5},
+        {"kept_fraction": math.nan},
+    ],
+)
 def test_what_is_no_site(change: dict[str, float]) -> None:
     with pytest.raises(fastload.UsageError):
         replace(SITE, **change)  # type: ignore[arg-type] # one of its fields

@@ -41,17 +41,26 @@ class Site:
     """
 
     def __post_init__(self) -> None:
-        if min(self.model_bytes, self.gpus, self.gpus_per_node) < 1:
-            raise UsageError("a site needs a model, GPUs and nodes", "Give each at least 1")
+        if any(not float(each).is_integer() or each < 1 for each in (self.model_bytes, self.gpus, self.gpus_per_node)):
+            raise UsageError("a site needs a model, GPUs and nodes", "Give each as a whole number, at least 1")
         if not 0 < self.kept_fraction <= 1:
             raise UsageError(f"a rank keeps {self.kept_fraction:g} of the model", "Give more than 0, and 1 at most")
-        if min(self.shared_rate, self.node_rate, self.network_rate, self.exchange_rate, self.device_rate) <= 0:
-            raise UsageError("a rate of 0 lets nothing through", "Give what the thing carries, or a large number")
+        rates = (self.shared_rate, self.node_rate, self.network_rate, self.exchange_rate, self.device_rate)
+        if not all(rate > 0 for rate in rates):  # nor is NaN a rate
+            raise UsageError(
+                "a rate of 0, or none, lets nothing through", "Give what the thing carries, or a large number"
+            )
 
     @property
     def nodes(self) -> int:
         """How many machines that takes."""
         return -(-self.gpus // self.gpus_per_node)
+
+    @property
+    def kept_by_nodes(self) -> float:
+        """How much of the model each node keeps, summed over them; the last one may have fewer GPUs."""
+        full, rest = divmod(self.gpus, self.gpus_per_node)
+        return full * self.kept_by(self.gpus_per_node) + self.kept_by(rest)
 
     @property
     def ranks_per_node(self) -> int:
@@ -92,7 +101,7 @@ def _copies(site: Site, way: str) -> float:
     """How often the model leaves storage."""
     return {
         WAYS[0]: site.gpus * site.kept_fraction,
-        WAYS[1]: site.nodes * site.kept_by(site.ranks_per_node),
+        WAYS[1]: site.kept_by_nodes,
         WAYS[2]: site.kept_by(site.gpus),
     }[way]
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _HINT = "Call fastload with the same arguments and settings on every rank of the group"
 _PLAN_HINT = "They have different code of fastload, or this is a bug: report it"
 _SHOWN = 100
+_NAMES = {"wanted": "tensors="}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Content:
     commit: str | None
     headers: str
     """A digest of what the headers say."""
+    wanted: str
+    """The tensors that ``tensors=`` means: how many, and a digest of their names."""
     sha256: str | None
     """A digest of the shards' digests, where all are known."""
     blocks: str | None
@@ -77,6 +80,7 @@ def check_content(found: Mapping[int, Content]) -> None:
     for name, hint in (
         ("commit", "Name the commit: name@commit"),
         ("headers", "They have different models there: bring up the same one on every machine"),
+        ("wanted", "Give the same tensors= on every rank; a part of them for each is what shard= is for"),
         ("sha256", "They have different weights there: bring up the same ones on every machine"),
         ("blocks", "They have different weights there: bring up the same ones on every machine"),
     ):
@@ -84,7 +88,7 @@ def check_content(found: Mapping[int, Content]) -> None:
         for rank, value in known.items():
             first = next(iter(known))
             if value != known[first]:
-                raise GroupError(_differ(name, first, known[first], rank, value), hint)
+                raise GroupError(_differ(_NAMES.get(name, name), first, known[first], rank, value), hint)
 
 
 def _differ(name: str, first: int, expected: object, rank: int, found: object) -> str:
@@ -129,9 +133,9 @@ def digest_of_plan(division: Division) -> str:
 
 def digest_of(fetched: Fetched, wanted: Sequence[TensorInfo]) -> Content:
     """What ``fetched`` is, and what of it is wanted."""
-    shards = fetched.checkpoint.shards
+    shards, infos = fetched.checkpoint.shards, fetched.checkpoint.tensors()
     lines = [f"{shard.name} {shard.header.file_bytes}" for shard in shards]
-    lines += [f"{info.name} {info.dtype.name} {info.shape} {info.begin} {info.end}" for info in wanted]
+    lines += [f"{info.name} {info.dtype.name} {info.shape} {info.begin} {info.end}" for _, info in infos]
     known = [fetched.evidence.find(shard.path) for shard in shards]
     sha256s = [file.sha256 for file in known if file is not None and file.sha256 is not None]
     blocks = [line for file in known if file is not None and file.blocks is not None for line in file.blocks]
@@ -139,6 +143,7 @@ def digest_of(fetched: Fetched, wanted: Sequence[TensorInfo]) -> Content:
     return Content(
         commit=fetched.commit,
         headers=_digest(lines),
+        wanted=f"{len(wanted):,} tensors, digest {_digest([info.name for info in wanted])[:16]}",
         sha256=_digest(sha256s) if len(sha256s) == len(shards) else None,
         blocks=_digest(blocks) if has_blocks else None,
     )
