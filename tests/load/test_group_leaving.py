@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -124,3 +125,19 @@ def test_whoever_reads_the_rest_digests_the_whole_file(crew: Crew, model: Model)
     for error in errors:
         assert isinstance(error, fastload.IntegrityError | fastload.GroupError)
         assert "model-00001-of-00002" in str(error)
+
+
+@pytest.mark.parametrize("leaver", range(SIZE))
+def test_what_it_repairs_after_it_has_left_is_mended(crew: Crew, tmp_path: Path, leaver: int) -> None:
+    """Nobody else has the right block: the second of each file, which two of the ranks read."""
+    (tmp_path / "warmed").mkdir()
+    model = Model(tmp_path / "warmed")
+    folder = model.warmed()
+    for name in (name for name in model.files if name.endswith(".safetensors")):
+        flip(folder / name, 5 << 20)
+    got = crew.call(leaving.leave, REPO, everything(model), leaver)
+    assert all(got[rank][0] == fingerprints(model.tensors) for rank in range(SIZE) if rank != leaver)
+    deadline_s = time.monotonic() + 5.0
+    while any((folder / name).read_bytes() != content for name, content in model.files.items()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

@@ -348,6 +348,8 @@ def _serve(job: Job, pipeline: Pipeline) -> None:
     """What a rank does for the others after it has left."""
     try:
         pipeline.join(job.deadline)
+        if job.fetched.tally.repaired:
+            job.fetched.mend_stored()  # the others wait for it before they mend what they have found
         if job.party is not None:
             job.party.communicator.vouch()
     except FastloadError as exc:

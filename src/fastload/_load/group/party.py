@@ -184,8 +184,14 @@ class Party:
         return ProvenTogether(files, reason)
 
     def mend_in_turn(self, mend: Callable[[], None], *, is_needed: bool) -> None:
-        """Replace damaged files, one rank after another: each puts its own blocks into a copy of the file."""
+        """Replace damaged files, one rank after another: each puts its own blocks into a copy of the file.
+
+        Those that have left go first, as soon as they have sent their share.
+        """
         words = self.communicator.gather(is_needed)
+        if any(words.values()):
+            for left in set(range(self.communicator.size)) - words.keys():
+                self.communicator.wait_vouched(left)
         for rank in (rank for rank, needs in words.items() if needs):
             if rank == self.rank:
                 mend()
