@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastload._fetch.verify import Verification
-    from fastload.errors import FastloadError
     from fastload.report import Report
 
 HELP = {
@@ -49,9 +48,9 @@ def samples_of_check(model: str, found: Verification) -> Iterator[Sample]:
     yield Sample("fastload_last_repaired_blocks", sum(f.repaired for f in found.findings), {"model": model})
 
 
-def samples_of_failure(model: str, error: FastloadError) -> Iterator[Sample]:
-    """It failed."""
-    yield from samples_of_outcome(model, error.exit_code)
+def samples_of_failure(model: str, error: BaseException, exit_code: int) -> Iterator[Sample]:
+    """It failed, or was ended."""
+    yield from samples_of_outcome(model, exit_code)
     if isinstance(error, IntegrityError):
         yield Sample("fastload_last_verify_failures", max(1, len(error.findings)), {"model": model})
 
