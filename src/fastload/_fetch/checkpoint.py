@@ -88,7 +88,7 @@ class _Call:
     def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], bool]:
         """Keeps what a load proves of ``stored``."""
         manifests = manifests_of(self.settings)
-        return lambda proven: record_proof(stored, evidence, Proof(proven, self.deadline.check), manifests)
+        return lambda proven: record_proof(stored, evidence, Proof(proven, lambda _: self.deadline.check()), manifests)
 
 
 def _fetch(call: _Call) -> Fetched:

@@ -92,7 +92,7 @@ class Fetched:
         pace = Pace(bytes_per_s)
 
         def close() -> None:
-            pace.end()
+            pace.close()
             self.close()
 
         return replace(self, wait=pace.wait, close=close)
