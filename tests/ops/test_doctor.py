@@ -303,3 +303,23 @@ def test_a_foreign_distribution_that_owns_the_name() -> None:
     (finding,) = judge_owners(["fastload", "fastload-llm"])
     assert finding.severity == "fatal"
     assert "pip uninstall -y fastload &&" in finding.cure
+
+
+def test_the_cure_of_a_foreign_distribution_removes_nothing_before_there_is_something_to_install(
+    tmp_path: Path,
+) -> None:
+    """Whoever pastes it as it stands, on a machine that has no wheel, keeps what is there."""
+    (finding,) = judge_owners(["fastload", "fastload-llm"])
+    pip = 'pip() { echo "pip $*"; }'
+
+    def paste(cure: str) -> list[str]:
+        done = subprocess.run(["sh", "-c", f"{pip}\n{cure}"], capture_output=True, text=True, check=False)
+        return done.stdout.splitlines()
+
+    assert paste(finding.cure) == []
+    wheel = tmp_path / "fastload_llm.whl"
+    wheel.touch()
+    assert paste(finding.cure.replace("/path/of/a/wheel/or/clone", str(wheel))) == [
+        "pip uninstall -y fastload",
+        f"pip install --force-reinstall --no-deps {wheel}",
+    ]

@@ -47,7 +47,7 @@ def importing_torch() -> Iterator[None]:
         UnsupportedError: there is no torch.
     """
     if find_spec("torch") is None:
-        raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
+        raise UnsupportedError("torch is not installed", "pip install 'torch>=2.4'")
     if threading.current_thread() is not threading.main_thread():  # only there do handlers run
         yield
         return
