@@ -236,6 +236,7 @@ def test_limits_of_a_machine(tmp_path: Path) -> None:
             "proc/self/status": b"Name:\tpython\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n",
             "proc/meminfo": b"MemTotal: 1000 kB\nMemAvailable: 800 kB\n",
             "proc/self/cgroup": b"0::/\n",
+            "sys/fs/cgroup/cpu.max": b"50000 100000\n",
             "sys/fs/cgroup/memory.max": b"409600\n",
             "sys/fs/cgroup/memory.current": b"102400\n",
             "sys/kernel/mm/transparent_hugepage/enabled": b"always madvise [never]\n",
@@ -246,8 +247,10 @@ def test_limits_of_a_machine(tmp_path: Path) -> None:
     assert (machine.seccomp, machine.no_new_privileges, machine.shm_bytes) == ("a filter", True, None)
     assert (machine.available_bytes, machine.has_udev) == (307200, True)
     assert machine.memory_limit.startswith("the memory limit of cgroup")
-    assert [finding.what for finding in judge_machine(machine)] == ["transparent huge pages are off"]
-    small = replace(machine, huge_pages="madvise", shm_bytes=64 << 20, open_files=256)
+    huge, held = judge_machine(machine)
+    assert huge.what == "transparent huge pages are off"
+    assert held.what == f"of {machine.cpus} CPUs, the CPU quota of cgroup {tmp_path}/sys/fs/cgroup gives 0.5"
+    small = replace(machine, cpu_quota=None, huge_pages="madvise", shm_bytes=64 << 20, open_files=256)
     assert [f.what for f in judge_machine(small)] == ["this process may have 256 files open", "/dev/shm has 64 MiB"]
     assert parse_status("A:\t1\nB:\tx y\n") == {"A": "1", "B": "x y"}
     assert (parse_chosen("always [madvise] never"), parse_chosen("")) == ("madvise", "")

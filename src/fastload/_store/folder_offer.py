@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from fastload._cpus import count_cpus
 from fastload._read.choose import choose_reader
 from fastload._read.dropping import DroppingReader
 from fastload._read.file import identify, read_small_file, translate
@@ -43,7 +44,7 @@ class FolderOffer:
     """What is there too, though the manifest does not name it: what another tool has added."""
     misnamed: tuple[OfferedFile, ...] = ()
     """What is there, by the name of a blob that is not the one of which the manifest speaks."""
-    depth: int = field(default_factory=lambda: min(max(2 * len(os.sched_getaffinity(0)), _DEPTHS[0]), _DEPTHS[-1]))
+    depth: int = field(default_factory=lambda: min(max(2 * count_cpus().usable, _DEPTHS[0]), _DEPTHS[-1]))
 
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`; a file that has changed since is an ``IntegrityError``."""
