@@ -113,7 +113,7 @@ def _fetch_path(call: _Call, path: str) -> Fetched:
     if stored is None:
         return fetch_folder(call.source, path, "path", NOTHING, ProofTally(), call.deadline.check)
     with ExitStack() as undo:
-        repair = Repair(of_tier(stored, tiers_of(call.settings)), call.settings)
+        repair = Repair(of_tier(stored, tiers_of(call.settings)), call.settings, leaves_marks=call.restores)
         undo.callback(repair.close)
         evidence = weigh(stored, repair, call.settings)
         call.weighed(evidence)
@@ -189,7 +189,7 @@ def _fetch_elsewhere(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
 def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     stored, settings, check = serving.stored, call.settings, call.deadline.check
-    repair = Repair(stored, settings)
+    repair = Repair(stored, settings, leaves_marks=call.restores)
     with ExitStack() as undo:
         undo.callback(repair.close)
         evidence, tally = weigh(stored, repair, settings), ProofTally()

@@ -52,8 +52,10 @@ _SOON = Patience(
 class Repair:
     """Asks better sources for the blocks of one stored snapshot; see :data:`fastload._read.proof.Repair`."""
 
-    def __init__(self, stored: Stored, settings: Settings) -> None:
+    def __init__(self, stored: Stored, settings: Settings, *, leaves_marks: bool = True) -> None:
+        """``leaves_marks``: what nobody has right is marked on the local tier; not by who only looks."""
         self._stored = stored
+        self._leaves_marks = leaves_marks
         self._tiers = tiers_of(settings)
         self._settings = settings
         self._hub: HubTier | None = None
@@ -87,7 +89,7 @@ class Repair:
     def mark(self, path: str) -> None:
         """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
         layout, commit = self._stored.layout, self._stored.commit
-        if self._stored.tier != "local" or layout is None or commit is None:
+        if not self._leaves_marks or self._stored.tier != "local" or layout is None or commit is None:
             return
         try:
             with self._lock:

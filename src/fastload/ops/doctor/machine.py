@@ -98,8 +98,8 @@ def judge_machine(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             severity=NOTE,
             what=f"of {machine.cpus} CPUs, {machine.cpu_limit} gives {machine.cpu_quota:g}",
-            why="so many threads copy and digest what is in memory. Reads of storage have as many as it wants, and where "
-            "those use up the quota, all threads stand still for the rest of each tenth of a second",
+            why="so many threads copy and digest what is in memory. Reads of storage have as many as that wants; where "
+            "they use up the quota, all threads stand still for the rest of each tenth of a second",
             cure="resources: {limits: {cpu: 8}}, or requests alone; with Docker: --cpus 8",
         )
     if machine.open_files < _FEW_FILES:
