@@ -93,6 +93,12 @@ class TestOneHolds:
             until(lambda: record(folder).counter >= 3)
             assert (record(folder).done_bytes, record(folder).total_bytes) == (3, 10)
 
+    def test_it_says_what_is_done_now(self, folder: Path) -> None:
+        with hold(folder) as lease:
+            lease.say("waiting for another")
+            until(lambda: record(folder).what == "waiting for another")
+            assert record(folder).done_bytes == 0
+
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
     def test_whatever_ends_the_work_releases(self, folder: Path, error: type[BaseException]) -> None:
         with pytest.raises(error), hold(folder):
@@ -413,6 +419,11 @@ class TestSight:
         assert (sight.silent_s, sight.still_s) == (0.0, 5.0)
         sight = sight.then(replace(holder, counter=2, done_bytes=9), 2.0)
         assert (sight.silent_s, sight.still_s) == (0.0, 0.0)
+
+    def test_one_who_waits_in_turn_moves_as_what_it_waits_for_does(self, tmp_path: Path) -> None:
+        holder = replace(from_elsewhere(tmp_path), what="waiting for pid 7 on b (copying; 1 bytes done)")
+        later = replace(holder, counter=1, what="waiting for pid 7 on b (copying; 2 bytes done)")
+        assert Sight(holder, still_s=200.0).then(later, 1.0).still_s == 0.0
 
     def test_another_holder_begins_anew(self, tmp_path: Path) -> None:
         sight = Sight(from_elsewhere(tmp_path), silent_s=7.0, still_s=200.0).then(from_elsewhere(tmp_path), 1.0)

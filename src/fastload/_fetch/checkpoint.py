@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from fastload._fetch.at_path import follow, of_tier, stored_at
-from fastload._fetch.deadline import NEVER, Deadline
+from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence import NOTHING, Evidence
 from fastload._fetch.fetched import Fetched, Source
 from fastload._fetch.folder import fetch_folder
@@ -48,7 +48,7 @@ _BETTER_SOURCE_S = 10.0
 def fetch(
     source: Source,
     settings: Settings,
-    deadline: Deadline = NEVER,
+    deadline: Deadline | None = None,
     weighed: Callable[[Evidence], object] = lambda _: None,
     *,
     restores: bool = True,
@@ -58,7 +58,7 @@ def fetch(
     Args:
         source: what is wanted.
         settings: all of them.
-        deadline: when to give up.
+        deadline: when to give up; never, where there is none.
         weighed: is told what proves the model where that is known before the headers, which are read then.
         restores: what the local tier has lost is brought back to it; else it is looked for on the next tier, and
             nothing is written.
@@ -67,8 +67,10 @@ def fetch(
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         DeadlineError: ``deadline`` is over.
     """
+    deadline = deadline or Deadline(None, "")
     call = _Call(source, settings, deadline, weighed, restores)
-    return deadline.within(lambda: _fetch(call), lambda fetched: fetched.close())
+    # A Ctrl-C must end it also where the mount hangs under an index or a header.
+    return deadline.apart(lambda: _fetch(call), lambda fetched: fetched.close())
 
 
 @dataclass(frozen=True, slots=True)

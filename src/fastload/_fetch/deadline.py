@@ -57,8 +57,8 @@ class Deadline:
 
     def check(self) -> None:
         """Raise ``DeadlineError`` once it is over, or nobody waits any more."""
-        if self._after_s is not None and (self._is_in_vain or not self.left_s):
-            raise DeadlineError(self._after_s, self._what, self._hint)
+        if self._is_in_vain or self.left_s == 0:
+            raise DeadlineError(self._after_s or 0, self._what, self._hint)
 
     def within(self, work: Callable[[], Result], discard: Callable[[Result], object] = lambda _: None) -> Result:
         """What ``work`` returns or raises, if it does in time.
@@ -74,11 +74,23 @@ class Deadline:
         with system_refusals():
             return work() if self._after_s is None else self._work_apart(work, discard)
 
+    def apart(self, work: Callable[[], Result], discard: Callable[[Result], object] = lambda _: None) -> Result:
+        """The same, on a thread of its own where there is no deadline, too.
+
+        For what would hang on the caller's thread: no Ctrl-C is noticed while that waits for a mount that is dead.
+
+        Raises:
+            DeadlineError, StoreError: as for :meth:`within`.
+        """
+        with system_refusals():
+            return self._work_apart(work, discard)
+
     def _work_apart(self, work: Callable[[], Result], discard: Callable[[Result], object]) -> Result:
-        outcome = begin(work, "fastload-within")
+        outcome, thread = begin(work, "fastload-within")
         try:
             while not wait_futures([outcome], self.left_s).done:
                 self.check()
+            thread.join(JOIN_S)  # it has nothing left to do, and counts against a limit of processes
         except BaseException as exc:  # Ctrl-C too
             self._is_in_vain = True
             wait_futures([outcome], self._grace_s)

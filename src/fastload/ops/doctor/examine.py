@@ -84,7 +84,7 @@ class Diagnosis:
 
 def diagnose(settings: Settings, model: str | None, budget: Deadline) -> Diagnosis:
     """Look at everything; what does not answer, such as a dead mount, costs what is left of ``budget`` at most."""
-    installed = begin(lambda: look_at_installation(settings), "fastload-token")  # which may hang for as long as tiers
+    installed, _ = begin(lambda: look_at_installation(settings), "fastload-token")  # may hang as long as tiers
     tiers = _look_at_tiers(settings, min(_TIERS_PATIENCE_S, budget.left_s or 0.0))
     machine, gpu, installation = look_at_machine(), look_at_gpu(settings.cufile), installed.result()
     findings = [] if settings.local else [describe_no_local()]
