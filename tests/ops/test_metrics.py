@@ -74,6 +74,22 @@ def test_mended_blocks_are_counted(tiers: Tiers) -> None:
     assert report["blocks_repaired"] >= 1
     assert _read(path)["fastload_last_repaired_blocks"] == {(REPO,): report["blocks_repaired"]}
     assert _read(path)["fastload_last_verify_failures"] == {(REPO,): report["blocks_reread"]}
+    size = (snapshot / "model-00001-of-00002.safetensors").stat().st_size
+    by_tier = {
+        (REPO, "local"): report["bytes_read"],
+        (REPO, f"shared:{tiers.shared}"): size * report["blocks_repaired"],
+    }
+    assert _read(path)["fastload_last_read_bytes"] == by_tier
+
+
+def test_what_brings_a_lost_file_back_is_read_from_its_tier(tiers: Tiers) -> None:
+    shard = tiers.warm(REPO) / "model-00001-of-00002.safetensors"
+    size = shard.stat().st_size
+    shard.resolve().unlink()
+    shard.unlink()
+    path = tiers.folder / "fastload.prom"
+    assert tiers.run("load", REPO, "--metrics-file", path).returncode == 0
+    assert _read(path)["fastload_last_read_bytes"][(REPO, f"shared:{tiers.shared}")] == size
 
 
 def test_warm_has_all_names_also_those_that_failed(tiers: Tiers) -> None:

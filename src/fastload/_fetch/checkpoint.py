@@ -122,7 +122,13 @@ def _fetch_path(call: _Call, path: str) -> Fetched:
         fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
         undo.pop_all()
     recorder = call.recorder(stored, evidence)
-    return replace(fetched, record=recorder, mend_stored=repair.mend_stored, close=repair.close)
+    return replace(
+        fetched,
+        record=recorder,
+        mend_stored=repair.mend_stored,
+        read_elsewhere=repair.read_by_tier,
+        close=repair.close,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,7 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
         begin_reading=lambda: Reading(stored),
         record=call.recorder(stored, evidence),
         mend_stored=repair.mend_stored,
+        read_elsewhere=repair.read_by_tier,
         close=repair.close,
     )
     return _kept(fetched, stored) if stored.tier == "local" else _copied(fetched, serving, call)

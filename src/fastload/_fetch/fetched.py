@@ -76,6 +76,8 @@ class Fetched:
     """Is told the digests of files that were proven whole, when all was; True if it left a manifest."""
     mend_stored: Callable[[], None] = lambda: None
     """Replaces, on the local tier, the files in which blocks were mended on the way."""
+    read_elsewhere: Callable[[], Mapping[str, int]] = dict
+    """Bytes that were read from other tiers so far, to mend it, by tier."""
     begin_reading: Callable[[], Reading | None] = lambda: None
     """Shows others that it is being read."""
     keep_report: Callable[[Mapping[str, Any]], None] = lambda _: None

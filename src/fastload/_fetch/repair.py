@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import threading
+from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -62,6 +63,7 @@ class Repair:
         self._lock = threading.Lock()
         self._sources: list[Offer] | None = None
         self._mended: dict[str, dict[int, bytes]] = {}
+        self._read_bytes: Counter[str] = Counter()
 
     def __call__(self, wanted: Wanted) -> bytes | None:
         """The right bytes of a block, from the first other tier that has them."""
@@ -72,6 +74,7 @@ class Repair:
                 continue
             try:
                 block = _fetch(source, file, wanted)
+                self.count(source.tier, wanted.length)
             except FastloadError as exc:
                 _log.info("%s cannot mend %s: %s", source.tier, path, exc)
                 if isinstance(exc, NetworkError):
@@ -85,6 +88,16 @@ class Repair:
                 return block
         self.mark(wanted.file.path)
         return None
+
+    def count(self, tier: str, nbytes: int) -> None:
+        """So many bytes were read from a better source, be they right or not."""
+        with self._lock:
+            self._read_bytes[tier] += nbytes
+
+    def read_by_tier(self) -> dict[str, int]:
+        """Bytes that were read from better sources so far."""
+        with self._lock:
+            return dict(self._read_bytes)
 
     def mark(self, path: str) -> None:
         """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
