@@ -232,7 +232,8 @@ def test_a_server_goes_on_without_fastload_as_docs_leave_says(variant: str, node
     """The hub's own client finds all of the model, by its own words, as the user of the server and on its mounts."""
     page = (CHECKOUT / "docs" / "leave.md").read_text()
     (block,) = (yaml.safe_load(each.text) for each in find_blocks("docs/leave.md") if each.language == "yaml")
-    words = dict(zip(block["args"][::2], block["args"][1::2], strict=True))
+    model, flag, commit, *_ = block["args"]
+    assert flag == "--revision"
     (cache,) = block["env"]
     if variant == "rwx-pvc":
         assert "`/shared` in rwx-pvc" in page
@@ -241,9 +242,9 @@ def test_a_server_goes_on_without_fastload_as_docs_leave_says(variant: str, node
     places = {mount["mountPath"]: mount["name"] for mount in pod.container("vllm")["volumeMounts"]}
     write_cache(node.volume(pod, places[cache["value"]]), REPO, COMMIT, FILES, ref=None)
     node.replaced = {"HF_ENDPOINT": "http://127.0.0.1:9", cache["name"]: cache["value"]}
-    done = node.run(pod, "vllm", "python", "-c", _LEAVE, words["--model"], words["--revision"])
+    done = node.run(pod, "vllm", "python", "-c", _LEAVE, model, commit)
     assert (done.returncode, done.stdout.split()) == (0, sorted(FILES)), done.stderr
-    refused = node.run(pod, "vllm", "python", "-c", _LEAVE, "$(MODEL)", words["--revision"])
+    refused = node.run(pod, "vllm", "python", "-c", _LEAVE, "$(MODEL)", commit)
     assert "HFValidationError" in refused.stderr
 
 
