@@ -25,7 +25,8 @@ def start_thread(thread: threading.Thread) -> None:
         UnsupportedError: the system refuses for another reason, which is a limit of processes.
     """
     own: dict[str, Any] = vars(thread)
-    own |= {"_bootstrap": getattr(thread, "_bootstrap"), "_started": _Birth(own)}  # noqa: B009 - types know no such
+    if hasattr(thread, "_bootstrap") and "_started" in own:  # else a Python that goes about it in another way
+        own |= {"_bootstrap": getattr(thread, "_bootstrap"), "_started": _Birth(own)}  # noqa: B009 - types know none
     try:
         thread.start()
     except RuntimeError as exc:
@@ -33,7 +34,7 @@ def start_thread(thread: threading.Thread) -> None:
         map_private(_stack_bytes() + _GUARD_BYTES).close()
         raise UnsupportedError("the system lets this process start no thread", _HINT) from exc
     except _StillbornError as exc:
-        getattr(threading, "_limbo").pop(thread, None)  # noqa: B009 - else it is held for ever, with all it knows
+        getattr(threading, "_limbo", {}).pop(thread, None)  # else it is held for ever, with all it knows
         raise address_space_refusal(_FIRST_BYTES) from exc
     finally:
         own.pop("_bootstrap", None)

@@ -44,6 +44,16 @@ def in_memory() -> Iterator[Path]:
         yield Path(folder)
 
 
+def most_calls(log: Path, calls: Sequence[str]) -> dict[str, int]:
+    """How often each of these calls was made, by what strace wrote: in that thread that made it most often."""
+    by_thread = Counter(match.groups() for line in log.read_text().splitlines() if (match := _LINE.match(line)))
+    counts = dict.fromkeys(calls, 0)
+    for (_, call), count in by_thread.items():
+        if call in counts:  # strace writes calls that it does not know whatever it was asked
+            counts[call] = max(counts[call], count)
+    return counts
+
+
 @dataclass
 class Arena:
     """One model in a source, and a local tier."""
@@ -67,12 +77,7 @@ class Arena:
         log = self.tiers.folder / "calls"
         assert self.warm(["-o", str(log), "-e", f"trace={','.join(calls)}"]).code == 0
         self.clear()
-        by_thread = Counter(match.groups() for line in log.read_text().splitlines() if (match := _LINE.match(line)))
-        counts = dict.fromkeys(calls, 0)
-        for (_, call), count in by_thread.items():
-            if call in counts:  # strace writes calls that it does not know whatever it was asked
-                counts[call] = max(counts[call], count)
-        return counts
+        return most_calls(log, calls)
 
     def find_partial(self) -> str | None:
         """What is published and is not whole."""

@@ -54,7 +54,7 @@ AT(pwritev, SYS_pwritev2) AT(pwritev64, SYS_pwritev2) AT2(pwritev2, SYS_pwritev2
 FLAT(pread, SYS_pread64, void) FLAT(pread64, SYS_pread64, void)
 FLAT(pwrite, SYS_pwrite64, const void) FLAT(pwrite64, SYS_pwrite64, const void)
 """
-_READERS = ("auto", "direct", "buffered")
+_READERS = ("auto", "direct", "buffered", "mmap")
 
 
 def do_less(worker: Worker, folder: Path) -> Row:

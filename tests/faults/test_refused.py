@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arena import arena, in_memory
+from arena import REPO, arena, in_memory
 from refused import fail_calls
 from workers import Worker
 
@@ -44,6 +44,14 @@ def test_no_memory_can_be_mapped() -> None:
     """Also where a thread needs it that is just about to begin."""
     with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
         fail_calls(place, ("mmap",), every=3).check()
+
+
+def test_a_verb_whose_modules_cannot_be_opened() -> None:
+    with Worker() as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
+        strace = ["-o", "/dev/null", "-e", "inject=openat:error=EMFILE:when=5+"]
+        done = worker.run("load", REPO, environ=place.environ, strace=strace)
+    assert (done.code, done.is_typed) == (15, True), done.err
+    assert ".py': cannot be read (Too many open files)" in done.err
 
 
 def test_no_descriptor_is_left_to_open() -> None:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _TESTS = Path(__file__).parents[1]
+_VERBS = ("warm", "load", "verify", "resolve", "inspect", "ls", "doctor")
 _COMMAND = (
     "fastload.cli.entry",
+    *(f"fastload.cli.{verb}" for verb in _VERBS),
     "fastload._fetch.warm",
     "fastload._store.hub.tier",
     "huggingface_hub",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fastload._load.importing import Leaving, importing_torch
+from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +92,24 @@ def test_an_import_that_fails_by_itself_says_so() -> None:
     signal.signal(signal.SIGINT, Leaving(KeyboardInterrupt))
     with pytest.raises(ImportError), importing_torch():
         raise ImportError
+
+
+def test_a_module_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first load in a process that has used up its descriptors."""
+    (tmp_path / "imported_nowhere_else.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def load_first() -> None:
+        with importing_torch():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            try:
+                import_module("imported_nowhere_else")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    with pytest.raises(StoreError, match="Too many open files"):
+        load_first()
 
 
 def test_signal_that_was_swallowed_at_the_very_end_is_raised_then() -> None:

@@ -157,6 +157,8 @@ def test_tensors_behave_like_any_others(tmp_path: Path) -> None:
     weights = fastload.load(tmp_path)
     torch.save(weights["small"], tmp_path / "saved.pt")
     assert (tmp_path / "saved.pt").stat().st_size < 10_000
+    torch.save(weights, tmp_path / "all.pt")
+    assert_same(torch.load(tmp_path / "all.pt", weights_only=True), content)
     weights["layer.000.weight"].zero_()
     weights["small"].resize_(0)
     with pytest.raises(RuntimeError, match="not resizable"):  # torch's own answer for memory that it did not allocate
@@ -280,13 +282,14 @@ def test_predicate_is_asked_once_per_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("granted", [0, 1, 2])
 def test_system_that_grants_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granted: int) -> None:
+    """So many at once, besides the caller's own."""
     content = save_large(tmp_path)
-    start, left = threading.Thread.start, [granted]
+    start, started = threading.Thread.start, list[threading.Thread]()
 
     def refuse(thread: threading.Thread) -> None:
-        left[0] -= 1
-        if left[0] < 0:
+        if sum(each.is_alive() for each in started) >= granted:
             raise RuntimeError("can't start new thread")
+        started.append(thread)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)

@@ -437,7 +437,7 @@ def test_no_more_threads_digest_a_mapping_than_there_are_cpus(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(threading.Thread, "start", note)
     fastload.load(folder, reader="mmap", verify=verify)
-    assert started == [f"fastload-{number}" for number in range(count)]
+    assert started == ["fastload-within", *(f"fastload-{number}" for number in range(count))]
 
 
 def test_weights_that_git_itself_holds_are_proven_by_its_sha1(model: Model, tmp_path: Path) -> None:

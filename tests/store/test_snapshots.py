@@ -30,7 +30,7 @@ from fastload.options import Options
 from writing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import ModuleType
 
@@ -92,12 +92,12 @@ def test_a_tier_that_hangs_or_cannot_be_read_is_named_and_delays_nothing(
     commit = cache.add("org/a", 1, {"w": 1})
     list_all, never = Root.list_all, threading.Event()
 
-    def misbehave(root: Root) -> Iterator[Any]:
+    def misbehave(root: Root, pass_over: Callable[[StoreError], object]) -> Iterator[Any]:
         if root.path.endswith("hung"):
             never.wait()
         if root.path.endswith("broken"):
             raise StoreError(root.path, "cannot be read (Input/output error)")
-        return list_all(root)
+        return list_all(root, pass_over)
 
     monkeypatch.setattr(Root, "list_all", misbehave)
     mounts = [str(tmp_path / name) for name in ("hung", "broken", "empty")]
@@ -213,7 +213,11 @@ def test_ls_prints_a_table_or_one_object(
         return iter(())
 
     list_all = Root.list_all
-    monkeypatch.setattr(Root, "list_all", lambda root: list_all(root) if root.label == "local" else hang(root))
+
+    def list_or_hang(root: Root, pass_over: Callable[[StoreError], object]) -> Iterator[Any]:
+        return list_all(root, pass_over) if root.label == "local" else hang(root)
+
+    monkeypatch.setattr(Root, "list_all", list_or_hang)
     _run(ls, "--local", str(cache.root), "--shared", str(tmp_path / "mount"), "--json")
     said = capsys.readouterr()
     document = json.loads(said.out)

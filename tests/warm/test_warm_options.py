@@ -6,17 +6,31 @@ import os
 import socket
 import subprocess
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload._store.lease.holder import parse_holder
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 from warming import FASTLOAD, MIB, Tiers, as_json, content, eventually, large_shard, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fastload._store.lease.holder import Holder
+
 REPO = "org/name"
+
+
+def parse_record(path: Path) -> Holder:
+    """What a lease says; it is replaced whole, and never gone while it is held."""
+    return parse_holder(path.read_bytes(), path=str(path))
+
+
+def differs(lease: Path, field: str, before: object) -> bool:
+    """True once it says something else."""
+    return bool(getattr(parse_record(lease), field) != before)
 
 
 @pytest.fixture
@@ -229,6 +243,30 @@ def test_slots_let_so_many_copy_at_once(large: Tiers) -> None:
     assert time.monotonic() - begin_s > 4.0 * 0.95  # 64 MiB one after the other
 
 
+def test_a_slot_says_how_far_its_copy_is_and_so_does_who_waits_for_it(large: Tiers) -> None:
+    """Else those who wait take a copy that is long for one that hangs, and give up."""
+    words = ("warm", REPO, "--slots", "1")
+    other = Tiers(large.folder / "other", more={"FASTLOAD_SHARED": str(large.shared)})
+    copying = large.start(*words, "--max-rate", "2Mi")
+    slot = large.shared / ".locks/fastload/slot-0.lease"
+    eventually(slot.exists)
+    waiting = other.start(*words)
+    bringing = other.local / ".locks/fastload/org--name.lease"
+    eventually(bringing.exists)
+    try:
+        eventually(lambda: parse_record(slot).done_bytes > 0)
+        for _ in range(2):
+            before, said = parse_record(slot).done_bytes, parse_record(bringing).what
+            eventually(partial(differs, slot, "done_bytes", before))
+            eventually(partial(differs, bringing, "what", said))
+            assert f"waiting for pid {copying.pid}" in parse_record(bringing).what
+        assert parse_record(slot).total_bytes > 40 * MIB
+    finally:
+        for process in (copying, waiting):
+            process.kill()
+            process.communicate()
+
+
 def test_slots_on_a_mount_that_cannot_be_written(tiers: Tiers) -> None:
     mount = f"mount --bind {tiers.shared} {tiers.shared} && mount -o remount,bind,ro {tiers.shared}"
     command = f"{mount} && exec {' '.join(FASTLOAD)} warm {REPO} --slots 2"
@@ -276,3 +314,33 @@ def test_a_folder_by_its_path(tiers: Tiers) -> None:
     before = tree(tiers.local)
     assert tiers.warm(f"{folder}/") == snapshot
     assert tree(tiers.local) == before
+
+
+@pytest.mark.parametrize("name", ["my--model", "my model@x", "model@main", "-model", ".model"])
+def test_a_folder_that_no_model_can_be_called_after_is_refused(tiers: Tiers, name: str) -> None:
+    """``models--my--model`` is the repo my/model: its ref would lead to other weights than its own."""
+    write_cache(tiers.local, "my/model", COMMIT, model_files())
+    folder = write_folder(tiers.folder / "given" / name, model_files(7))
+    before = tree(tiers.local)
+    done = tiers.run("warm", folder)
+    assert done.returncode == 2, done.stderr
+    assert str(folder) in done.stderr
+    assert tree(tiers.local) == before
+    (tiers.folder / "a-link").symlink_to(folder)
+    assert content(tiers.warm(tiers.folder / "a-link")) == model_files(7)
+
+
+def test_a_snapshot_by_its_path_is_its_repos(tiers: Tiers) -> None:
+    snapshot = tiers.repo(REPO) / "snapshots" / COMMIT
+    assert tiers.warm(tiers.shared / snapshot.relative_to(tiers.local)) == snapshot
+    assert content(snapshot) == model_files()
+    assert tiers.manifest(REPO, COMMIT).repo == REPO
+    assert not (tiers.repo(REPO) / "refs").exists(), "nobody has said what main is"
+
+
+def test_an_incomplete_snapshot_by_its_path_is_refused(tiers: Tiers) -> None:
+    snapshot = tiers.shared / "models--org--name" / "snapshots" / COMMIT
+    (snapshot / "model-00002-of-00002.safetensors").unlink()
+    done = tiers.run("warm", snapshot)
+    assert done.returncode == 12
+    assert "no 'model-00002-of-00002.safetensors'" in done.stderr

@@ -14,6 +14,7 @@ from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Tas
 from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.probe import probe
 from fastload._store.admit.staged import content_key, open_staged
+from fastload._store.admit.stamp import Chosen
 from fastload._store.keep.evict import Coming, evict
 from fastload._store.keep.room import Limits, reserving
 from fastload._store.wanted import check_has_weights
@@ -47,6 +48,9 @@ class Bringing:
     """Raises when it is time to give up."""
     progress: bool | Callback | None
     lease: Lease | None
+    """The right to bring it; None: somebody else may do so as well."""
+    slot: Lease | None = None
+    """A place among those who copy from the offer's tier at once."""
     clock: Clock = field(default_factory=Clock)
 
 
@@ -160,8 +164,9 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
     def tell(tally: Tally) -> None:
         job.check()
         progress.update(tally.done_bytes)
-        if job.lease is not None:
-            job.lease.update(tally.done_bytes, total_bytes)
+        for lease in (job.lease, job.slot):
+            if lease is not None:
+                lease.update(tally.done_bytes, total_bytes)
 
     # A rate is kept evenly: by blocks, not by whole extents of each thread.
     watch = Watch(tell, Pace(job.settings.max_rate).delay_s, 1 if job.settings.max_rate else EXTENT_BLOCKS)
@@ -181,7 +186,7 @@ def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
     source = "local" if job.destination.is_foreign(commit) else job.offer.tier
     is_new = not job.destination.holds(commit)
     manifest = Manifest(repo=job.offer.repo, commit=commit, source=source, files=done)
-    folder = job.destination.publish(manifest, tasks, job.wish)
+    folder = job.destination.publish(manifest, tasks, Chosen(job.wish, is_sure=not job.offer.lacks(job.wish)))
     for task in tasks:
         job.destination.area.forget(_key(job, task.file))
     files = tuple(task.file for task in tasks)

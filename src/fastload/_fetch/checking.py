@@ -77,6 +77,8 @@ class FileCheck:
             findings = (whole(file, exc.found, size_of(file)),)
         except StoreError as exc:
             findings = (whole(file, exc.reason, size_of(file)),)
+        except OSError as exc:  # in the midst of it
+            findings = (whole(file, f"cannot be read ({exc.strerror or exc})", size_of(file)),)
         return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=findings, reread=bool(healed))
 
     def _choose(self, file: OfferedFile) -> tuple[str, Check]:

@@ -59,7 +59,7 @@ class Listing:
 
     snapshots: tuple[SnapshotFacts, ...]
     unavailable: tuple[tuple[str, str], ...]
-    """Tiers and reasons."""
+    """Tiers and reasons; a tier of which only a part could not be read is among them, with that part."""
 
     def __iter__(self) -> Iterator[SnapshotFacts]:
         return iter(self.snapshots)
@@ -79,23 +79,28 @@ class Listing:
 def list_tiers(settings: Settings) -> Listing:
     """Ask all tiers that are folders. The local one is read first; no mount can delay it."""
     tiers = tiers_of(settings)
-    found: list[SnapshotFacts] = []
-    unavailable: list[tuple[str, str]] = []
+    found: list[Listing] = []
     if tiers.local is not None:
         try:
-            found += _list_root(tiers.local)
+            found.append(_list_root(tiers.local))
         except StoreError as exc:
-            unavailable.append((tiers.local.label, exc.reason))
+            found.append(Listing(snapshots=(), unavailable=((tiers.local.label, exc.reason),)))
     answers = ask_all(tiers.shared, _list_root, patience_s=_PATIENCE_S)
-    for _, facts in answers.replies:
-        found += facts
-    unavailable += [(root.label, reason) for root, reason in answers.silent]
-    return Listing(snapshots=tuple(found), unavailable=tuple(unavailable))
+    found += [listing for _, listing in answers.replies]
+    silent = tuple((root.label, reason) for root, reason in answers.silent)
+    return Listing(
+        snapshots=tuple(facts for listing in found for facts in listing),
+        unavailable=(*(each for listing in found for each in listing.unavailable), *silent),
+    )
 
 
-def _list_root(root: Root) -> list[SnapshotFacts]:
+def _list_root(root: Root) -> Listing:
     now_ns = time.time_ns()
-    return [_describe(stored, root, now_ns) for stored in root.list_all()]
+    unread: list[StoreError] = []
+    found = tuple(_describe(stored, root, now_ns) for stored in root.list_all(unread.append))
+    return Listing(
+        snapshots=found, unavailable=tuple((root.label, f"{error.path}: {error.reason}") for error in unread)
+    )
 
 
 def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:

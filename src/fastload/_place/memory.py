@@ -13,7 +13,7 @@ import mmap
 import os
 import weakref
 
-from fastload._address_space import map_private
+from fastload._address_space import address_space_refusal, map_private
 
 _HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -41,9 +41,15 @@ def map_staging(nbytes: int) -> memoryview:
 
     While O_DIRECT or a device writes to a page, a fork may leave this process with a copy of it that misses what is
     written from then on (open(2), NOTES); nobody would notice.
+
+    Raises:
+        MemoryBudgetError: the kernel has no address space or commit charge left, or no mapping (vm.max_map_count).
     """
     memory = map_anonymous(nbytes)
-    _mapping_of(memory).madvise(mmap.MADV_DONTFORK)
+    try:
+        _mapping_of(memory).madvise(mmap.MADV_DONTFORK)
+    except OSError as exc:  # this splits the mapping, and there is a limit to how many there are
+        raise address_space_refusal(nbytes) from exc
     return memory
 
 
@@ -91,4 +97,9 @@ def free_pages_with(buffer: memoryview) -> None:
     begin = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (at + len(buffer)) // mmap.PAGESIZE * mmap.PAGESIZE
     if begin < end:
-        weakref.finalize(buffer, mapping.madvise, mmap.MADV_DONTNEED, begin, end - begin).atexit = False
+        weakref.finalize(buffer, _give_back, mapping, begin, end - begin).atexit = False
+
+
+def _give_back(mapping: mmap.mmap, begin: int, nbytes: int) -> None:
+    with contextlib.suppress(OSError):  # then they go with the last view
+        mapping.madvise(mmap.MADV_DONTNEED, begin, nbytes)

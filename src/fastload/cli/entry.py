@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import fastload
 from fastload._load.importing import Leaving
+from fastload._read.file import translate
 from fastload._store.filesystem import translate_write
 from fastload.cli.bug import BUG, explain_bug, show_traceback
 from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure, tell_traceback
@@ -86,9 +87,7 @@ def _telling(stream: TextIO) -> Iterator[None]:
 def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
     """The facts and the exit code that an error means."""
     if isinstance(error, OSError) and not isinstance(error, FastloadError):
-        # What the system says of files is ours by the time it gets here; what is left is stdout's.
-        _let_go_of(sys.stdout)
-        error = translate_write("stdout", error)
+        error = _translate(error)
     if isinstance(error, PartialError):
         error = error.first
     if isinstance(error, FastloadError):
@@ -98,6 +97,14 @@ def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
     if isinstance(error, Exception):
         return explain_bug(error), BUG
     return {"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED
+
+
+def _translate(error: OSError) -> FastloadError:
+    """What the system says of files is ours by the time it gets here; what is left is a module's, or stdout's."""
+    if error.filename is not None:
+        return translate(os.fsdecode(error.filename), error)
+    _let_go_of(sys.stdout)
+    return translate_write("stdout", error)
 
 
 def _open_what_is_closed() -> None:

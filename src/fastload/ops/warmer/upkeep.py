@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fastload._fetch.local import local_folder
 from fastload._fetch.verify import Examination, examine
 from fastload._fetch.warm import warm
 from fastload._store.keep.evict import IDLE_S, release
@@ -142,7 +143,7 @@ def _examination(snapshot: Snapshot) -> Examination:
 
 def _prune(wanted: Sequence[Snapshot], upkeep: Upkeep) -> Iterable[str]:
     """Remove what a list brought once, and no list names now; this one speaks for itself alone."""
-    root = upkeep.settings.local
+    root = local_folder(upkeep.settings)
     kept = {(snapshot.repo, snapshot.commit) for snapshot in wanted}
 
     def is_unwanted(repo: str, commit: str) -> bool:
