@@ -272,7 +272,7 @@ def test_the_resident_warmer_is_ready_and_ends_when_told(node: Node, hub: HubSer
     assert f'fastload_last_success{{model="{REPO}@{COMMIT}"}} 1.0' in metrics
 
 
-@pytest.mark.parametrize("variant", ["bench", "hostpath/bench", "rwx-pvc/bench"])
+@pytest.mark.parametrize("variant", ["hostpath/bench", "rwx-pvc/bench"])
 def test_a_bench_job_measures_the_volume_of_its_example(variant: str, node: Node) -> None:
     """With less to read than in a cluster."""
     (pod,) = load_pods(variant)
