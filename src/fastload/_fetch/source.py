@@ -16,6 +16,7 @@ from fastload.errors import AuthError, FormatError, HubError, NetworkError, Stor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastload._fetch.passing import Passing
     from fastload._settings.hub import HubSettings
     from fastload._store.offer import Offer
     from fastload._store.ref import Candidate, Name
@@ -42,41 +43,52 @@ class Meant:
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
 
-    def offers(self, target: str | None, lacks: Callable[[Stored], bool]) -> Iterator[Offer]:
+    def offers(self, target: str | None, lacks: Callable[[Stored], bool], passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
 
         ``target`` comes before the hub only where more than the files themselves says that all is there. Of a copy
         that ``lacks`` some, the hub gives all, or nobody does: to go on with the copy would say that there is no more.
+        ``passing`` is told of those that cannot say what they have.
         """
         copies = self.find_stored()
         here = next((stored for stored in copies if stored.tier == target), None)
         for stored in copies:
             if stored is not here:
-                yield offer_stored(stored)
+                yield from _offer(stored, passing)
         is_lacking = here is not None and lacks(here)
         is_sure = here is not None and here.evidence != "structure" and not is_lacking
         if here is not None and is_sure:
-            yield offer_stored(here)
+            yield from _offer(here, passing)
         offer = self._find_on_hub(None if is_lacking else here)
         if offer is not None:
             yield offer
         if here is not None and not is_sure and not (is_lacking and offer is not None):
-            yield offer_stored(here)
+            yield from _offer(here, passing)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
-        """The hub's; None where it has none, or cannot be asked and there is something ``instead``."""
+        """The hub's; None where it has none, or does not say and there is something ``instead``."""
         if self.hub is None or self.commit is None:
             return None
         try:
             return self.hub.find(self.repo, self.commit)
-        except NetworkError as exc:
+        except HubError as exc:
             if instead is None:
                 raise
             _warn(exc, instead)
             return None
 
 
-def _warn(exc: NetworkError, here: Stored) -> None:
+def _offer(stored: Stored, passing: Passing) -> Iterator[Offer]:
+    """What ``stored`` has; nothing, where what it says of itself cannot be believed."""
+    try:
+        offer = offer_stored(stored)
+    except (FormatError, StoreError) as exc:
+        passing.over(stored.tier, exc)
+    else:
+        yield offer
+
+
+def _warn(exc: HubError, here: Stored) -> None:
     warnings.warn(f"{exc}: taking what {here.tier} has", StaleWarning, stacklevel=3)
 
 

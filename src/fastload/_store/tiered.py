@@ -37,6 +37,11 @@ class Tiers:
         """All of them, in order."""
         return ((self.local,) if self.local else ()) + self.shared
 
+    def without(self, label: str) -> Tiers:
+        """All but the one that is called so."""
+        local = self.local if self.local is None or self.local.label != label else None
+        return Tiers(local=local, shared=tuple(root for root in self.shared if root.label != label))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
