@@ -144,7 +144,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
     if hub is not None and (here is None or here.layout is not None):
         try:
             asked = _ask_hub(candidates, hub, tiers, target)
-        except NetworkError as exc:
+        except HubError as exc:  # a token that has expired takes away nothing that is here
             if here is None:
                 raise
             _warn(exc, here)
