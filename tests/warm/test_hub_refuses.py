@@ -51,7 +51,8 @@ def test_what_is_local_serves_whatever_the_hub_refuses_with(tmp_path: Path, stat
         tiers = Tiers(tmp_path, tiers="local,hub", more={"HF_ENDPOINT": hub.url})
         snapshot = tiers.warm(REPO)
         hub.faults.add(Refuse(status), path="/api/*", times=None)
-        done = tiers.run("warm", REPO, HF_TOKEN="hf_expired")
+        tiers.more |= {"HF_TOKEN": "hf_expired"}
+        done = tiers.run("warm", REPO)
     assert done.returncode == 0 and "taking what local has" in done.stderr, done.stderr
     assert done.stdout.strip() == str(snapshot)
 

@@ -32,7 +32,7 @@ from fastload._store.admit.publish import write_ref
 from fastload._store.admit.stamp import read_wish, source_is_unchanged
 from fastload._store.filesystem import new_id
 from fastload._store.folder_offer import offer_stored
-from fastload._store.hub.client import ClientOffer
+from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
@@ -246,12 +246,15 @@ class _Warming:
     @contextmanager
     def _carried(self, offer: Offer) -> Iterator[Offer]:
         """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it."""
-        if self._settings.transfer != "hub" or not isinstance(offer, HubOffer):
+        if not self._is_by_client(offer) or not isinstance(offer, HubOffer):
             yield offer
             return
         scratch = self._destination.area.part(f"hub.{new_id()}")
         with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
             yield carried
+
+    def _is_by_client(self, offer: Offer) -> bool:
+        return self._settings.transfer == "hub" and offer.tier == "hub"
 
     def _job(self, offer: Offer, lease: Lease | None, slot: Lease | None) -> Bringing:
         return Bringing(
@@ -265,6 +268,7 @@ class _Warming:
             progress=self._request.progress,
             lease=lease,
             slot=slot,
+            scratch_files=SCRATCH_FILES if self._is_by_client(offer) else 0,
             clock=self._clock,
         )
 
