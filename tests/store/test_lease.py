@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload._store.layout import lease_folder
 from fastload._store.lease import wait as waiting
 from fastload._store.lease.file import LeaseFile
 from fastload._store.lease.lock import read_boot_id
@@ -451,13 +452,14 @@ class TestTheFolder:
     def test_a_folder_of_another_user(self, tmp_path: Path) -> None:
         if os.geteuid():
             pytest.skip("only root can become another user")
-        place = os.path.join("/tmp", f"fastload-lease-{os.getpid()}")
-        os.mkdir(place, 0o755)
+        tier = os.path.join("/tmp", f"fastload-lease-{os.getpid()}")
+        place = lease_folder(tier)
+        os.makedirs(place, 0o755)
         try:
             with holder_process(tmp_path / place, "65534") as holder:
                 said = holder.first
         finally:
-            os.rmdir(place)
+            shutil.rmtree(tier)
         assert '"NotWritableError"' in said
         assert "uid 65534" in said and "uid 0" in said and "0755" in said and "chown" in said
 

@@ -22,7 +22,7 @@ from stored_models import (
     write_folder,
     write_tree,
 )
-from writing import INDEX_NAME
+from writing import INDEX_NAME, pack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +143,49 @@ def test_a_listing_says_what_is_missing_that_no_weights_would_tell(mounts: Mount
     assert (found.evidence, found.missing) == ("listing", ("no 'tokenizer.json'",))
     (snapshot / "tokenizer.json").write_bytes(b"{}")
     assert "bytes" in mounts.search("org/name").incomplete[0].missing[0]
+
+
+@pytest.mark.parametrize("without", ["README.md", "LICENSE"])
+def test_what_only_people_read_may_be_missing_of_a_listing(mounts: Mounts, without: str) -> None:
+    """As a server leaves the cache that fetched only what it loads."""
+    files = model_files()
+    write_tree(write_cache(mounts.local, "org/name", COMMIT, files), {**files, without: b"for people"})
+    found = mounts.search("org/name").found
+    assert found is not None
+    assert found.evidence == "structure", "warm brings the rest"
+
+
+def test_weights_that_only_a_listing_names_are_missing(mounts: Mounts) -> None:
+    files = {f"{name}.safetensors": pack({name: ("U8", [4], b"1234")}) for name in ("a", "b")}
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, files)
+    write_tree(snapshot, {**files, "README.md": b"for people"})
+    (snapshot / "b.safetensors").unlink()
+    assert mounts.search("org/name").incomplete[0].missing == ("no 'b.safetensors'",)
+
+
+@pytest.mark.parametrize("suffix", ["gguf", "bin"])
+@pytest.mark.parametrize(("there", "missing"), [((), "weights"), ((1,), "00002-of-00002"), ((1, 2), "")])
+def test_a_listing_does_not_hide_that_other_weights_are_missing(
+    mounts: Mounts, suffix: str, there: tuple[int, ...], missing: str
+) -> None:
+    """``warm`` would take none of them by default, so that by the listing nothing is missing."""
+    weights = [f"m-0000{number}-of-00002.{suffix}" for number in (1, 2)]
+    files = {"config.json": b"{}", **dict.fromkeys(weights, b"GGUF")}
+    kept = {"config.json", *(weights[number - 1] for number in there)}
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, {name: files[name] for name in kept})
+    write_tree(snapshot, files)
+    seen = mounts.search("org/name")
+    assert (seen.found is not None) == (not missing)
+    assert all(missing in stored.missing[0] for stored in seen.incomplete)
+
+
+def test_a_download_under_way_of_other_weights_is_incomplete_whatever_the_listing_says(mounts: Mounts) -> None:
+    files = {"config.json": b"{}", "a.gguf": b"GGUF", "b.gguf": b"GGUF.b"}
+    snapshot = write_cache(mounts.local, "org/name", COMMIT, {name: files[name] for name in ("config.json", "a.gguf")})
+    write_tree(snapshot, files)
+    assert mounts.find("org/name")[0] == "local"
+    (snapshot.parent.parent / "blobs" / f"{'e' * 64}.0123abcd.incomplete").touch()
+    assert "not finished" in mounts.search("org/name").incomplete[0].missing[0]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastload._read.reader import Reader
     from fastload._store.folder_offer import FolderOffer
     from fastload._store.offer import OfferedFile
+    from fastload._store.wanted import Wish
 
 
 class Breaking:
@@ -20,6 +21,10 @@ class Breaking:
         self.tier, self.repo, self.commit = offer.tier, offer.repo, offer.commit
         self.evidence, self.files, self.depth = offer.evidence, offer.files, offer.depth
         self._offer, self._path, self._times = offer, path, times
+
+    def lacks(self, wish: Wish) -> bool:
+        """See Offer."""
+        return self._offer.lacks(wish)
 
     def open(self, file: OfferedFile) -> Reader:
         """See Offer."""

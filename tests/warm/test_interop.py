@@ -117,6 +117,44 @@ def test_an_interrupted_download_is_completed(tmp_path: Path, hub: HubServer) ->
         assert content(tiers.warm(REPO)) == FILES
 
 
+@pytest.mark.parametrize("suffix", ["gguf", "bin"])
+def test_an_interrupted_download_of_other_weights_is_completed(tmp_path: Path, suffix: str) -> None:
+    files = {"config.json": b"{}", **{f"m-0000{n}-of-00002.{suffix}": b"GGUF%d" % n for n in (1, 2)}}
+    with HubServer({REPO: Repo(files)}) as hub:
+        tiers = tiers_of(tmp_path, hub)
+        snapshot_download(REPO, cache_dir=tiers.local, endpoint=hub.url, allow_patterns=["config.json", "*00001-of*"])
+        assert tiers.run("resolve", REPO).returncode == 12
+        assert content(tiers.warm(REPO, "--include", f"*.{suffix}")) == files
+        assert tiers.run("resolve", REPO).returncode == 0
+
+
+def test_beside_weights_that_load_an_interrupted_set_is_completed_or_refused(tmp_path: Path) -> None:
+    """Without it the model loads, so that it is complete by default."""
+    files = {**model_files(), **{f"pytorch_model-0000{n}-of-00002.bin": b"%d" % n for n in (1, 2)}}
+    with HubServer({REPO: Repo(files)}) as hub:
+        tiers = tiers_of(tmp_path, hub)
+        there = snapshot_download(
+            REPO, cache_dir=tiers.local, endpoint=hub.url, ignore_patterns=["*00002-of-00002.bin"]
+        )
+        assert tiers.run("resolve", REPO).returncode == 0
+        done = tiers.run("warm", REPO, "--include", "*.bin", FASTLOAD_TIERS="local")
+        assert done.returncode == 12
+        assert "no 'pytorch_model-00002-of-00002.bin'" in done.stderr and there in done.stderr
+        assert content(tiers.warm(REPO, "--include", "*.bin")) == files
+
+
+def test_a_cache_as_a_server_fills_it_loads_and_warm_brings_the_rest(tmp_path: Path, hub: HubServer) -> None:
+    """VLLM fetches what it loads; the hub's client notes beside it what else there is."""
+    with hub:
+        tiers = tiers_of(tmp_path, hub)
+        for patterns in (["*.safetensors"], ["*.json"]):
+            there = snapshot_download(REPO, cache_dir=tiers.local, endpoint=hub.url, allow_patterns=patterns)
+        assert not (Path(there) / "README.md").exists()
+        for verb in ("resolve", "load", "warm"):
+            assert tiers.run(verb, REPO, FASTLOAD_TIERS="local").returncode == 0, verb
+        assert content(tiers.warm(REPO)) == FILES
+
+
 def test_what_is_there_serves_where_the_hub_is_away(tmp_path: Path, hub: HubServer) -> None:
     with hub:
         tiers = tiers_of(tmp_path, hub)

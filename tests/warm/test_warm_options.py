@@ -314,3 +314,33 @@ def test_a_folder_by_its_path(tiers: Tiers) -> None:
     before = tree(tiers.local)
     assert tiers.warm(f"{folder}/") == snapshot
     assert tree(tiers.local) == before
+
+
+@pytest.mark.parametrize("name", ["my--model", "my model@x", "model@main", "-model", ".model"])
+def test_a_folder_that_no_model_can_be_called_after_is_refused(tiers: Tiers, name: str) -> None:
+    """``models--my--model`` is the repo my/model: its ref would lead to other weights than its own."""
+    write_cache(tiers.local, "my/model", COMMIT, model_files())
+    folder = write_folder(tiers.folder / "given" / name, model_files(7))
+    before = tree(tiers.local)
+    done = tiers.run("warm", folder)
+    assert done.returncode == 2, done.stderr
+    assert str(folder) in done.stderr
+    assert tree(tiers.local) == before
+    (tiers.folder / "a-link").symlink_to(folder)
+    assert content(tiers.warm(tiers.folder / "a-link")) == model_files(7)
+
+
+def test_a_snapshot_by_its_path_is_its_repos(tiers: Tiers) -> None:
+    snapshot = tiers.repo(REPO) / "snapshots" / COMMIT
+    assert tiers.warm(tiers.shared / snapshot.relative_to(tiers.local)) == snapshot
+    assert content(snapshot) == model_files()
+    assert tiers.manifest(REPO, COMMIT).repo == REPO
+    assert not (tiers.repo(REPO) / "refs").exists(), "nobody has said what main is"
+
+
+def test_an_incomplete_snapshot_by_its_path_is_refused(tiers: Tiers) -> None:
+    snapshot = tiers.shared / "models--org--name" / "snapshots" / COMMIT
+    (snapshot / "model-00002-of-00002.safetensors").unlink()
+    done = tiers.run("warm", snapshot)
+    assert done.returncode == 12
+    assert "no 'model-00002-of-00002.safetensors'" in done.stderr

@@ -14,6 +14,7 @@ from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Tas
 from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.probe import probe
 from fastload._store.admit.staged import content_key, open_staged
+from fastload._store.admit.stamp import Chosen
 from fastload._store.keep.evict import Coming, evict
 from fastload._store.keep.room import Limits, reserving
 from fastload._store.wanted import check_has_weights
@@ -192,7 +193,7 @@ def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
     source = "local" if job.destination.is_foreign(commit) else job.offer.tier
     is_new = not job.destination.holds(commit)
     manifest = Manifest(repo=job.offer.repo, commit=commit, source=source, files=done)
-    folder = job.destination.publish(manifest, tasks, job.wish)
+    folder = job.destination.publish(manifest, tasks, Chosen(job.wish, is_sure=not job.offer.lacks(job.wish)))
     for task in tasks:
         job.destination.area.forget(_key(job, task.file))
     files = tuple(task.file for task in tasks)

@@ -7,20 +7,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._store.complete import find_missing_numbers
 from fastload._store.folder_offer import offer_stored, read_manifest
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
-from fastload.errors import AuthError, FormatError, HubError, NetworkError, StoreError
+from fastload._store.wanted import is_weight
+from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastload._fetch.passing import Passing
     from fastload._settings.hub import HubSettings
+    from fastload._store.folder_offer import FolderOffer
     from fastload._store.offer import Offer
     from fastload._store.ref import Candidate, Name
     from fastload._store.root import Root, Stored
+    from fastload._store.wanted import Wish
     from fastload.options import Settings
 
 
@@ -43,27 +47,52 @@ class Meant:
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
 
-    def offers(self, target: str | None, lacks: Callable[[Stored], bool], passing: Passing) -> Iterator[Offer]:
+    def offers(self, target: str | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
 
-        ``target`` comes before the hub only where more than the files themselves says that all is there. Of a copy
-        that ``lacks`` some, the hub gives all, or nobody does: to go on with the copy would say that there is no more.
-        ``passing`` is told of those that cannot say what they have.
+        ``target`` comes before the hub only where more than the files themselves says that all is there. A copy that
+        may lack some of what is wished for serves where the hub's listing says that it does not, or where there is no
+        hub to ask: to go on with it otherwise would say that there is no more. ``passing`` is told of those that cannot
+        say what they have.
         """
         copies = self.find_stored()
         here = next((stored for stored in copies if stored.tier == target), None)
-        for stored in copies:
-            if stored is not here:
-                yield from _offer(stored, passing)
-        is_lacking = here is not None and lacks(here)
-        is_sure = here is not None and here.evidence != "structure" and not is_lacking
-        if here is not None and is_sure:
-            yield from _offer(here, passing)
+        doubtful: list[FolderOffer] = []
+        for stored in (*(stored for stored in copies if stored is not here), *([here] if here else [])):
+            copy = _read_offer(stored, passing)
+            if copy is None:
+                here = None if stored is here else here
+            elif copy.lacks(wish):
+                doubtful.append(copy)
+            elif stored is not here or stored.evidence != "structure":
+                yield copy
+        is_lacking = any(copy.tier == target for copy in doubtful) or (here is None and bool(doubtful))
         offer = self._find_on_hub(None if is_lacking else here)
         if offer is not None:
+            listed = (replace(copy, named=offer.files) for copy in doubtful if copy.tier != target)
+            yield from (copy for copy in listed if not copy.lacks(wish))
             yield offer
-        if here is not None and not is_sure and not (is_lacking and offer is not None):
-            yield from _offer(here, passing)
+        if here is not None and here.evidence == "structure" and not is_lacking:
+            yield offer_stored(here)
+        if offer is None and doubtful:
+            yield from self._without_gaps(doubtful, wish)
+
+    def _without_gaps(self, copies: Sequence[FolderOffer], wish: Wish) -> Iterator[FolderOffer]:
+        """Those that have most of what is wished for, but not where a set of weights has begun to come.
+
+        Raises:
+            ModelNotFoundError: there are no others.
+        """
+        gaps: list[str] = []
+        whole: list[FolderOffer] = []
+        for copy in copies:
+            missing = [*find_missing_numbers(file.path for file in wish.choose(copy.files) if is_weight(file.path))]
+            gaps += [f"Incomplete in {quoted(copy.folder)} ({each}): the hub has it" for each in missing[:1]]
+            if not missing:
+                whole.append(copy)
+        if not whole:
+            raise ModelNotFoundError(str(self.candidate), tuple(copy.folder for copy in copies), ". ".join(gaps))
+        yield from sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
         """The hub's; None where it has none, or does not say and there is something ``instead``."""
@@ -78,14 +107,13 @@ class Meant:
             return None
 
 
-def _offer(stored: Stored, passing: Passing) -> Iterator[Offer]:
-    """What ``stored`` has; nothing, where what it says of itself cannot be believed."""
+def _read_offer(stored: Stored, passing: Passing) -> FolderOffer | None:
+    """What ``stored`` has; None where what it says of itself cannot be believed."""
     try:
-        offer = offer_stored(stored)
+        return offer_stored(stored)
     except (FormatError, StoreError) as exc:
         passing.over(stored.tier, exc)
-    else:
-        yield offer
+        return None
 
 
 def _warn(exc: HubError, here: Stored) -> None:

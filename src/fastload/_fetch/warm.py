@@ -19,9 +19,10 @@ from fastload._clock import Clock
 from fastload._fetch.beside import Beside, find_beside
 from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.deadline import Deadline
+from fastload._fetch.given import meant_by_path
 from fastload._fetch.passing import Passing
 from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
-from fastload._fetch.source import Meant, find_meant, hub_of, patience_within
+from fastload._fetch.source import find_meant, hub_of, patience_within
 from fastload._fetch.turns import Turns
 from fastload._fetch.warmreport import make_report
 from fastload._fetch.warmrequest import Planned
@@ -29,24 +30,24 @@ from fastload._fetch.warmtarget import choose_target
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.publish import write_ref
-from fastload._store.admit.stamp import read_wish, source_is_unchanged
+from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.filesystem import new_id
-from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
-from fastload._store.ref import Candidate, Name, name_of
-from fastload._store.root import Stored, read_commit
+from fastload._store.ref import Name, name_of
+from fastload._store.root import read_commit
 from fastload._store.wanted import check_has_weights
 from fastload._store.watched_offer import WatchedOffer
-from fastload.errors import FastloadError, FormatError, HubError, IntegrityError, ModelNotFoundError
+from fastload.errors import FastloadError, HubError, IntegrityError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from fastload._fetch.bring import Brought
+    from fastload._fetch.source import Meant
     from fastload._fetch.warmrequest import WarmRequest
     from fastload._store.admit.destination import Destination
     from fastload._store.hub.tier import HubTier
@@ -115,11 +116,11 @@ class _Warming:
     def _find(self, hub: HubTier | None) -> Meant:
         parsed = parse_model(self._request.model, self._request.revision, self._settings)
         if not isinstance(parsed, Name):
-            return _meant_by_path(parsed)
+            return meant_by_path(parsed)
         tiers = tiers_of(self._settings)
         if self._plain is None or self._request.plain is None:
             return find_meant(parsed, tiers, self._target, hub)
-        holds = self._plain.find_held(self._request.wish)
+        holds = self._plain.find_held(self._request.wish, must_be_sure=False)
         return find_beside(parsed, Beside(self._request.plain, holds, tiers, self._target), hub)
 
     def run(self) -> Snapshot:
@@ -164,14 +165,16 @@ class _Warming:
 
     def _find_there(self) -> str | None:
         """The commit, if the target has it by a manifest, with all that is wished for."""
+        wish, must_be_sure = self._request.wish, self._meant.hub is not None
         if self._plain is not None:
-            held, meant = self._plain.find_held(self._request.wish), self._meant.commit
+            held, meant = self._plain.find_held(wish, must_be_sure=must_be_sure), self._meant.commit
             commit = held.commit if held is not None else None
             is_it = commit == meant if meant is not None else self._is_unchanged(self._plain.stamp)
             return commit if is_it else None
         commit = self._meant.commit or self._find_plain_commit()
-        is_there = commit is not None and CacheDestination(self._layout).is_met(commit, self._request.wish)
-        return commit if is_there else None
+        if commit is None or not CacheDestination(self._layout).is_met(commit, wish, must_be_sure=must_be_sure):
+            return None
+        return commit
 
     def _find_plain_commit(self) -> str | None:
         """The commit under which a plain folder was brought, if the folder has not changed since."""
@@ -186,21 +189,11 @@ class _Warming:
         """What gives the files, the best first."""
         target = None if self._plain is not None else self._target.label
         try:
-            for offer in self._meant.offers(target, self._lacks, passing):
+            for offer in self._meant.offers(target, self._request.wish, passing):
                 passing.tell(offer.tier)
                 yield offer
         except HubError as exc:  # it is asked last
             passing.over("hub", exc)
-
-    def _lacks(self, here: Stored) -> bool:
-        """True if more is wished for than when the copy on the target was brought."""
-        if here.layout is None or here.commit is None:
-            return False
-        try:
-            there = [file.path for file in offer_stored(here).files]
-        except FormatError:  # nobody can tell
-            return True
-        return not self._request.wish.is_met_by(read_wish(here.layout.stamp(here.commit)), there)
 
     def _first_offer(self) -> Offer:
         passing = Passing()
@@ -226,8 +219,8 @@ class _Warming:
             learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
             report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
             self._report = replace(report, reader_reason=passing.reason or report.reader_reason)
-            if self._request.is_listed and brought.is_new and device == "local":
-                mark_listed(self._layout, brought.commit)
+            if self._request.list_path is not None and brought.is_new and device == "local":
+                mark_listed(self._layout, brought.commit, self._request.list_path)
             return brought.commit
         raise passing.error or self._nobody()
 
@@ -271,15 +264,3 @@ class _Warming:
             scratch_files=SCRATCH_FILES if self._is_by_client(offer) else 0,
             clock=self._clock,
         )
-
-
-def _meant_by_path(path: str) -> Meant:
-    """A plain folder that was named by its path."""
-    if not os.path.isdir(path):
-        raise ModelNotFoundError(path, (os.path.dirname(path),), "Give the path of a folder with weights")
-    name = os.path.basename(path)
-    stored = Stored(
-        tier="path", repo=name, commit=None, folder=path, layout=None, evidence="structure", missing=()
-    )  # fmt: skip
-    candidate = Candidate(name, None)
-    return Meant(candidate=candidate, repo=name, commit=None, find_stored=lambda: (stored,), hub=None, learnt="path")

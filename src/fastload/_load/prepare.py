@@ -91,6 +91,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 device=device,
                 digests=target.digests,
                 device_reads=device_reads,
+                is_cast=request.dtype is not None,
                 cuts=found.cuts,
                 party=party,
                 exchange=open_exchange(found, plan, share, staging.slot_bytes, tee.arriving),

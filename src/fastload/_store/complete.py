@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import read_header
 from fastload._store.directory import contained, containment_root, read_index
+from fastload._store.wanted import is_weight, matches
 from fastload.errors import FormatError, StoreError, quoted
 
 if TYPE_CHECKING:
@@ -20,10 +21,20 @@ if TYPE_CHECKING:
 
     from fastload._store.offer import OfferedFile
 
-_NUMBERED = re.compile(
-    r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<rest>.*\.(?:safetensors|gguf))", re.DOTALL
-)
+_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<rest>.*\.[a-z][\w]*)", re.DOTALL)
 _ANY_INDEX = re.compile(r".+\.safetensors\.index(?:\.[\w-]+)?\.json", re.DOTALL)
+
+
+_NEEDED = (
+    "*.safetensors", "*.safetensors.index*.json", "config.json", "*/config.json", "model_index.json",
+    "tokenizer*", "*/tokenizer*",
+)  # fmt: skip
+"""Of what ``warm`` takes, that without which a model does not load. The rest is read by people, or by few programs."""
+
+
+def needed_of(named: Iterable[OfferedFile]) -> Iterator[OfferedFile]:
+    """Those of ``named`` without which a model does not load."""
+    return (file for file in named if matches(file.path, _NEEDED))
 
 
 def find_missing_of_listing(there: Iterable[OfferedFile], named: Iterable[OfferedFile]) -> Iterator[str]:
@@ -50,7 +61,7 @@ def find_missing_by_structure(folder: str, there: Iterable[OfferedFile]) -> Iter
     for path in sizes:
         if _ANY_INDEX.fullmatch(path):
             yield from _missing_of_index(folder, path, sizes)
-    yield from _missing_numbers([*weights, *foreign])
+    yield from find_missing_numbers([*weights, *foreign])
     root = containment_root(folder)
     for path in weights:
         try:
@@ -70,7 +81,8 @@ def _missing_of_index(folder: str, path: str, sizes: Mapping[str, int]) -> Itera
             yield f"no {quoted(shard)}, which {quoted(path)} names"
 
 
-def _missing_numbers(weights: Iterable[str]) -> Iterator[str]:
+def find_missing_numbers(weights: Iterable[str]) -> Iterator[str]:
+    """What the numbers ``-00001-of-00002`` of weights, of whatever format, say that there should be too."""
     matches = [match for match in map(_NUMBERED.fullmatch, weights) if match]
     sets: dict[tuple[str, str, str], set[int]] = {}
     for match in matches:
@@ -79,6 +91,14 @@ def _missing_numbers(weights: Iterable[str]) -> Iterator[str]:
         missing = next((n for n in range(1, int(count) + 1) if n not in numbers), None)
         if missing is not None:
             yield f"no {quoted(f'{stem}-{missing:05}-of-{count}{rest}')}"
+
+
+def find_missing_of_foreign(there: Iterable[OfferedFile]) -> Iterator[str]:
+    """What weights of other formats, which no listing speaks for, need of each other; without any, that."""
+    weights = [file.path for file in there if is_weight(file.path)]
+    if not weights:
+        yield "no weights"
+    yield from find_missing_numbers(weights)
 
 
 def find_unfinished_blob(blobs: str) -> str | None:

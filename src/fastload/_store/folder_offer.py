@@ -11,6 +11,7 @@ from fastload._read.dropping import DroppingReader
 from fastload._read.file import identify, read_small_file, translate
 from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
+from fastload._store.admit.stamp import read_chosen
 from fastload._store.directory import contained, containment_root
 from fastload._store.listing import list_files, read_download, read_tree, with_digest
 from fastload._store.offer import OfferedFile
@@ -20,8 +21,10 @@ from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
     from fastload._read.reader import Reader
+    from fastload._store.admit.stamp import Chosen
     from fastload._store.layout import RepoLayout
     from fastload._store.root import Stored
+    from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest, ManifestFile
 
 _DEPTHS = range(4, 9)
@@ -43,7 +46,18 @@ class FolderOffer:
     """What is there too, though the manifest does not name it: what another tool has added."""
     misnamed: tuple[OfferedFile, ...] = ()
     """What is there, by the name of a blob that is not the one of which the manifest speaks."""
+    named: tuple[OfferedFile, ...] | None = None
+    """All files of the commit, where a listing of the hub's names them."""
+    chosen: Chosen | None = None
+    """Why just these files are there; None: they are all there is, as in a plain folder."""
     depth: int = field(default_factory=lambda: min(max(2 * len(os.sched_getaffinity(0)), _DEPTHS[0]), _DEPTHS[-1]))
+
+    def lacks(self, wish: Wish) -> bool:
+        """See :class:`~fastload._store.offer.Offer`."""
+        there = {file.path for file in self.files}
+        if self.named is not None:
+            return wish.chooses_beyond(there, self.named)
+        return self.chosen is not None and not self.chosen.meets(wish, there, must_be_sure=True)
 
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`; a file that has changed since is an ``IntegrityError``."""
@@ -75,7 +89,8 @@ def offer_stored(stored: Stored) -> FolderOffer:
     """
     layout = stored.layout
     manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
-    listed = {file.path: file for file in _read_listing(stored)} if manifest is None else {}
+    named = _read_listing(stored)
+    listed = {file.path: file for file in named or ()} if manifest is None else {}
     files = tuple(_as_listed(_with_name(stored, file), listed.get(file.path)) for file in list_files(stored.folder))
     unlisted: tuple[OfferedFile, ...] = ()
     misnamed: tuple[OfferedFile, ...] = ()
@@ -96,6 +111,8 @@ def offer_stored(stored: Stored) -> FolderOffer:
         files=files,
         unlisted=unlisted,
         misnamed=misnamed,
+        named=named,
+        chosen=_read_chosen(stored),
     )
 
 
@@ -135,11 +152,17 @@ def is_another(named: OfferedFile, listed: ManifestFile | None) -> bool:
     )
 
 
-def _read_listing(stored: Stored) -> tuple[OfferedFile, ...]:
+def _read_listing(stored: Stored) -> tuple[OfferedFile, ...] | None:
     """What the hub's client has noted of the commit, if it has."""
     if stored.layout is None or stored.commit is None:
-        return ()
-    return read_tree(stored.layout.tree(stored.commit)) or ()
+        return None
+    return read_tree(stored.layout.tree(stored.commit))
+
+
+def _read_chosen(stored: Stored) -> Chosen | None:
+    if stored.layout is None or stored.commit is None:
+        return None
+    return read_chosen(stored.layout.stamp(stored.commit))
 
 
 def _as_listed(file: OfferedFile, listed: OfferedFile | None) -> OfferedFile:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from fastload._read.reader import Reader
+    from fastload._store.wanted import Wish
     from fastload._verify.statement import SignedFile
 
 
@@ -54,6 +55,9 @@ class Offer(Protocol):
     @property
     def depth(self) -> int:
         """Reads in flight that suit it."""
+
+    def lacks(self, wish: Wish) -> bool:
+        """True if the commit may have more that ``wish`` wants than is offered here."""
 
     def open(self, file: OfferedFile) -> Reader:
         """A reader for ``file``; several threads may read from it at once.

@@ -10,8 +10,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import read_small_file
-from fastload._store.complete import find_missing_by_structure, find_missing_of_listing, find_unfinished_blob
+from fastload._store.complete import (
+    find_missing_by_structure,
+    find_missing_of_foreign,
+    find_missing_of_listing,
+    find_unfinished_blob,
+    needed_of,
+)
 from fastload._store.layout import RepoLayout, find_repo, repo_folder
 from fastload._store.listing import find_unfinished, list_files, read_download, read_tree
 from fastload._store.ref import DEFAULT_REVISION, Candidate, is_commit
@@ -203,14 +210,22 @@ def _judge(layout: RepoLayout, commit: str) -> tuple[str, tuple[str, ...]]:
         return "manifest", ()
     folder = layout.snapshot(commit)
     files = list_files(folder)
-    named = read_tree(layout.tree(commit))
-    if named is not None:
-        return "listing", tuple(find_missing_of_listing(files, Wish().choose(named)))
-    missing = [*find_missing_by_structure(folder, files)]
+    wanted = Wish().choose(read_tree(layout.tree(commit)) or ())
+    if wanted and not [*find_missing_of_listing(files, wanted)]:
+        if any(file.path.endswith(SHARD_SUFFIX) for file in files):
+            return "listing", ()
+        # By default warm takes no weights of other formats, so that the listing says nothing of them.
+        return "listing", (*find_missing_of_foreign(files), *_find_unfinished_blobs(layout))
+    missing = tuple(find_missing_of_listing(files, needed_of(wanted)))
+    if missing:
+        return "listing", missing
+    return "structure", (*find_missing_by_structure(folder, files), *_find_unfinished_blobs(layout))
+
+
+def _find_unfinished_blobs(layout: RepoLayout) -> Iterator[str]:
     unfinished = find_unfinished_blob(layout.blobs)
     if unfinished is not None:
-        missing.append(f"a download that was not finished ({quoted(unfinished)})")
-    return "structure", tuple(missing)
+        yield f"a download that was not finished ({quoted(unfinished)})"
 
 
 def _is_folder(path: str) -> bool:

@@ -54,13 +54,16 @@ class Wish:
         folders = {posixpath.dirname(file.path) for file in offered if file.path.endswith(INDEX_SUFFIX)}
         return tuple(file for file in offered if self._wants(file.path, folders))
 
+    def chooses_beyond(self, paths: Iterable[str], named: Iterable[OfferedFile]) -> bool:
+        """True if of ``named``, all the files of a commit, it chooses one that is not among ``paths``."""
+        there = set(paths)
+        return any(file.path not in there for file in self.choose(named))
+
     def is_met_by(self, earlier: Wish, paths: Iterable[str]) -> bool:
         """True if what ``earlier`` chose, ``paths``, has all that this one would choose of the same files."""
-        there = list(paths)
-        is_included = all(
-            glob in earlier.include or any(matches(path, (glob,)) for path in there) for glob in self.include
-        )
-        return is_included and set(earlier.exclude) <= set(self.exclude)
+        there = set(paths)
+        unknown = [glob for glob in self.include if not any(_covers(wide, glob) for wide in earlier.include)]
+        return set(unknown) <= there and set(earlier.exclude) <= set(self.exclude)
 
     def _wants(self, path: str, indexed: set[str]) -> bool:
         if matches(path, self.exclude):
@@ -93,11 +96,21 @@ def matches(path: str, globs: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(path, glob) for glob in globs)
 
 
+def _covers(wide: str, narrow: str) -> bool:
+    """True if it is plain that all that the glob ``narrow`` matches, ``wide`` matches too.
+
+    With no wildcard in it but ``*``, ``wide`` matches the text of ``narrow`` only where that one's ``*`` and ``?`` fall
+    to a ``*`` of its own, and so would whatever they stand for. A set in brackets could be torn apart.
+    """
+    is_readable = not any(mark in wide for mark in "?[") and "[" not in narrow
+    return wide == narrow or (is_readable and matches(narrow, (wide,)))
+
+
 def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFile], place: str) -> None:
     """Raise ``FormatError`` where nothing that is wanted is a weight; it lists what is there instead."""
-    if any(_is_weight(file.path) for file in wanted):
+    if any(is_weight(file.path) for file in wanted):
         return
-    there = [file.path for file in offered if _is_weight(file.path)]
+    there = [file.path for file in offered if is_weight(file.path)]
     if there:
         shown = ", ".join(map(quoted, there[:_SHOWN])) + (", …" if len(there) > _SHOWN else "")
         hint = "Take them with --include, such as --include '*.gguf', or check --exclude"
@@ -106,5 +119,6 @@ def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFi
     raise FormatError(place, f"no weights, but {shown}", "safetensors weights", hint="Check the name of the model")
 
 
-def _is_weight(path: str) -> bool:
+def is_weight(path: str) -> bool:
+    """True if ``path`` is called as weights are, in whatever format."""
     return path.endswith(SHARD_SUFFIX) or matches(path, _OTHER_WEIGHTS)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fastload._read.reader import Reader
     from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.wanted import Wish
 
 _OF_A_TARGET = (NoSpaceError, NotWritableError)
 """Where the hub's own client brings the files, it writes them too."""
@@ -33,6 +34,10 @@ class WatchedOffer:
     def has_failed_by(self, error: BaseException) -> bool:
         """True if it was the offer that raised ``error``; several threads may have met one each."""
         return any(error is failure for failure in self._failures)
+
+    def lacks(self, wish: Wish) -> bool:
+        """See :class:`~fastload._store.offer.Offer`."""
+        return self._offer.lacks(wish)
 
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`."""

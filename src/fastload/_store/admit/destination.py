@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastload._store.admit.publish import publish_snapshot
 from fastload._store.admit.staged import StagingArea
-from fastload._store.admit.stamp import Published, read_wish, write_stamp
+from fastload._store.admit.stamp import Chosen, Published, read_chosen, write_stamp
 from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder, write_whole
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
 from fastload._store.keep.tidy import make_empty, remove_empty
 from fastload._store.keep.usage import is_brought
+from fastload._store.listing import read_tree
 from fastload._verify.manifest import dump_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError
@@ -56,8 +57,8 @@ class Destination(Protocol):
     def is_foreign(self, commit: str) -> bool:
         """True if another tool has brought that commit, or a part of it, before."""
 
-    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
-        """Make the snapshot, chosen by ``wish``, visible in an order that no crash can spoil; its folder."""
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], chosen: Chosen) -> str:
+        """Make the snapshot of the ``chosen`` files visible in an order that no crash can spoil; its folder."""
 
 
 class CacheDestination:
@@ -93,23 +94,28 @@ class CacheDestination:
         """See :class:`Destination`: also where a tool has added files to what fastload brought."""
         return self.holds(commit) and not is_brought(os.path.dirname(self._layout.folder), self._layout, commit)
 
-    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], chosen: Chosen) -> str:
         """See :class:`Destination`."""
-        folder = publish_snapshot(self._layout, manifest, tasks, wish)
+        folder = publish_snapshot(self._layout, manifest, tasks, chosen)
         clear_marks(self._layout, manifest.commit)
         return folder
 
-    def is_met(self, commit: str, wish: Wish) -> bool:
+    def is_met(self, commit: str, wish: Wish, *, must_be_sure: bool) -> bool:
         """True if the snapshot has a manifest and all that it says, each file at its size, and what ``wish`` wants.
 
-        Not where a file of it was found damaged.
+        Not where a file of it was found damaged; nor, if it ``must_be_sure``, where it came from a copy that may have
+        lacked some of what was wished for.
         """
         manifest = _read_good(self._layout.manifest(commit))
         if manifest is None or not _is_whole(self._layout.snapshot(commit), manifest):
             return False
         if find_damaged(self._layout, commit):
             return False
-        return wish.is_met_by(read_wish(self._layout.stamp(commit)), (file.path for file in manifest.files))
+        paths = [file.path for file in manifest.files]
+        named = read_tree(self._layout.tree(commit)) if must_be_sure else None
+        if named is not None:
+            return not wish.chooses_beyond(paths, named)
+        return read_chosen(self._layout.stamp(commit)).meets(wish, paths, must_be_sure=must_be_sure)
 
 
 class PlainDestination:
@@ -129,12 +135,13 @@ class PlainDestination:
     def _manifests(self) -> str:
         return os.path.join(self._folder, OURS, "manifests")
 
-    def find_held(self, wish: Wish) -> Manifest | None:
+    def find_held(self, wish: Wish, *, must_be_sure: bool) -> Manifest | None:
         """What is in the folder, if all its files are there, each at its size, and all that is wanted."""
         manifests = self._read_manifests()
         if len(manifests) != 1 or not _is_whole(self._folder, manifests[0]):
             return None
-        is_met = wish.is_met_by(read_wish(self.stamp), (file.path for file in manifests[0].files))
+        paths = (file.path for file in manifests[0].files)
+        is_met = read_chosen(self.stamp).meets(wish, paths, must_be_sure=must_be_sure)
         return manifests[0] if is_met else None
 
     @property
@@ -170,7 +177,7 @@ class PlainDestination:
         """See :class:`Destination`. Nothing here is ever evicted."""
         return False
 
-    def publish(self, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+    def publish(self, manifest: Manifest, tasks: Sequence[Task], chosen: Chosen) -> str:
         """See :class:`Destination`."""
         before = self._read_manifests()
         self._forget_manifests()
@@ -182,7 +189,7 @@ class PlainDestination:
         make_folder(self._manifests)
         path = os.path.join(self._manifests, f"{manifest.commit}.json")
         write_whole(path, dump_manifest(manifest), self.area.parts)
-        published = Published(tuple((task.file, self._place(task.file.path)) for task in tasks), wish)
+        published = Published(tuple((task.file, self._place(task.file.path)) for task in tasks), chosen)
         write_stamp(self.stamp, published, self.area.parts)
         kept = {file.path for file in manifest.files}
         for stale in {file.path for old in before for file in old.files} - kept:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fastload._store.admit.admission import Task
+    from fastload._store.admit.stamp import Chosen
     from fastload._store.layout import RepoLayout
-    from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest, ManifestFile
 
 _LAST = ("config.json", ".index.json")
@@ -38,7 +38,7 @@ def blob_name(file: ManifestFile) -> str:
     return file.git_sha1 or file.sha256
 
 
-def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Task], wish: Wish) -> str:
+def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Task], chosen: Chosen) -> str:
     """Make the snapshot of ``manifest`` visible; all ``tasks`` are done. Returns its folder.
 
     The refs that shall lead to it come after: :func:`write_ref`.
@@ -51,7 +51,7 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     blobs = {task.file.path: _publish_blob(layout, task) for task in tasks}
     sync_folder(layout.blobs)
     links = {path: _link_to(path, name) for path, name in blobs.items()}
-    published = Published(tuple((task.file, layout.blob(blobs[task.file.path])) for task in tasks), wish)
+    published = Published(tuple((task.file, layout.blob(blobs[task.file.path])) for task in tasks), chosen)
     # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
     if os.path.isdir(layout.snapshot(manifest.commit)):
         folder = _publish_folder(layout, manifest.commit, links)

@@ -29,7 +29,20 @@ class Published:
     """What was published, where each file is now, and why just these files."""
 
     files: tuple[tuple[OfferedFile, str], ...]
+    chosen: Chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Why just these files of a commit are there."""
+
     wish: Wish
+    is_sure: bool = True
+    """False: they came from a copy that may have lacked some of it, since nobody else could be asked."""
+
+    def meets(self, wish: Wish, paths: Iterable[str], *, must_be_sure: bool) -> bool:
+        """True if these files, ``paths``, are all that ``wish`` would choose of the commit."""
+        return (self.is_sure or not must_be_sure) and wish.is_met_by(self.wish, paths)
 
 
 def write_stamp(path: str, published: Published, scratch: str) -> None:
@@ -43,7 +56,10 @@ def write_stamp(path: str, published: Published, scratch: str) -> None:
         identity = identify(os.stat(place))
         document[file.path] = {**identity._asdict(), "source": [file.size, file.mtime_ns]}
     make_folder(os.path.dirname(path))
-    wish = {"include": published.wish.include, "exclude": published.wish.exclude}
+    chosen = published.chosen
+    wish: dict[str, object] = {"include": chosen.wish.include, "exclude": chosen.wish.exclude}
+    if not chosen.is_sure:
+        wish["sure"] = False
     content = json.dumps({"schema": 1, "files": document, "wish": wish}, sort_keys=True).encode("utf-8")
     write_whole(path, content, scratch)
 
@@ -55,10 +71,11 @@ def source_is_unchanged(path: str, files: Iterable[OfferedFile]) -> bool:
     return noted == {file.path: [file.size, file.mtime_ns] for file in files}
 
 
-def read_wish(path: str) -> Wish:
-    """The wish that chose the files of the stamp at ``path``; the default one where it does not say."""
+def read_chosen(path: str) -> Chosen:
+    """By which wish the files of the stamp at ``path`` were chosen; by the default one where it does not say."""
     wish = _read(path, "wish")
-    return Wish(_globs(wish.get("include")), _globs(wish.get("exclude")))
+    is_sure = wish.get("sure") is not False
+    return Chosen(Wish(_globs(wish.get("include")), _globs(wish.get("exclude"))), is_sure)
 
 
 def _globs(value: Any) -> tuple[str, ...]:

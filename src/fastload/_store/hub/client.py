@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastload._read.reader import Reader
     from fastload._store.hub.tier import HubOffer
     from fastload._store.offer import OfferedFile
+    from fastload._store.wanted import Wish
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -47,9 +48,14 @@ class ClientOffer:
         self.commit = offer.commit
         self.evidence = offer.evidence
         self.files = offer.files
+        self._offer = offer
         self._endpoint = endpoint
         self._scratch = scratch
         self._lock = threading.Lock()  # one file at a time: the client itself asks for it in pieces
+
+    def lacks(self, wish: Wish) -> bool:
+        """See :class:`~fastload._store.offer.Offer`."""
+        return self._offer.lacks(wish)
 
     def open(self, file: OfferedFile) -> Reader:
         """Bring ``file`` whole, and read it from where it lies.

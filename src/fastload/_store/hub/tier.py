@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from fastload._store.hub.wire import Answer
     from fastload._store.offer import OfferedFile
+    from fastload._store.wanted import Wish
 
 __all__ = ["HubAccess", "HubOffer", "HubTier", "Patience"]
 
@@ -46,6 +47,10 @@ class HubOffer:
     tier: str = "hub"
     evidence: str = "listing"
     depth: int = _DEPTH
+
+    def lacks(self, wish: Wish) -> bool:
+        """See :class:`~fastload._store.offer.Offer`: the hub has all there is, whatever is wanted of it."""
+        return False
 
     def open(self, file: OfferedFile) -> HubReader:
         """See :class:`~fastload._store.offer.Offer`; nothing is asked before the first read."""
