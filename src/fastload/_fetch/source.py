@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 
+_PATIENCE_BESIDE_S = 1.0
+"""With mounts that may have something newer, or know more of it, where the target has it whole: it need not wait."""
+
+
 class StaleWarning(UserWarning):
     """The hub could not say whether there is something newer; what is there serves."""
 
@@ -200,7 +204,8 @@ def _find_origin(seen: Search, tiers: Tiers, target: Root) -> Stored | None:
     moving = tuple(candidate for candidate in seen.name.candidates if not candidate.is_pinned)
     if here is None or not origins or not moving:
         return None
-    found = search(replace(seen.name, candidates=moving), Tiers(local=None, shared=origins))
+    tiers = Tiers(local=None, shared=origins)
+    found = search(replace(seen.name, candidates=moving), tiers, patience_s=_PATIENCE_BESIDE_S)
     for label, reason in found.silent:
         warnings.warn(f"{label} could not be asked ({reason}): taking what {here.tier} has", StaleWarning, stacklevel=4)
     return found.found
@@ -250,8 +255,10 @@ def _copies(repo: str, commit: str | None, tiers: Tiers, target: Root) -> tuple[
     if commit is None:
         return ()
     mounts = tuple(root for root in tiers.roots if root.path != target.path)
-    asked = ask_all(mounts, lambda root: root.find_commit(repo, commit), patience_s=PATIENCE_S)
-    found = (target.find_commit(repo, commit), *(stored for _, stored in asked.replies))
+    here = target.find_commit(repo, commit)
+    patience_s = _PATIENCE_BESIDE_S if here is not None and here.is_complete else PATIENCE_S
+    asked = ask_all(mounts, lambda root: root.find_commit(repo, commit), patience_s=patience_s)
+    found = (here, *(stored for _, stored in asked.replies))
     return tuple(stored for stored in found if stored is not None and stored.is_complete)
 
 

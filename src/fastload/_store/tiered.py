@@ -102,8 +102,8 @@ class Search:
             yield f"Nearest: {', '.join(map(quoted, sorted(near)))}"
 
 
-def search(name: Name, tiers: Tiers) -> Search:
-    """Ask the tiers for ``name``; reads only."""
+def search(name: Name, tiers: Tiers, *, patience_s: float = PATIENCE_S) -> Search:
+    """Ask the tiers for ``name``, mounts for ``patience_s`` at most; reads only."""
     incomplete: list[Stored] = []
     silent: list[tuple[str, str]] = []
     if tiers.local is not None:
@@ -117,7 +117,7 @@ def search(name: Name, tiers: Tiers) -> Search:
     answers = ask_all(
         tiers.shared,
         lambda root: _find(name, root),
-        patience_s=PATIENCE_S,
+        patience_s=patience_s,
         is_enough=lambda found: any(stored.is_complete for stored in found),
     )
     silent += [(root.label, reason) for root, reason in answers.silent]
