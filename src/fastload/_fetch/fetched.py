@@ -70,6 +70,8 @@ class Fetched:
     evidence: Evidence = NOTHING
     tally: ProofTally = field(default_factory=ProofTally)
     """What proving the headers did; the load goes on counting."""
+    passed_over: str = ""
+    """Which tiers before this one could not give it, and why; empty: there are none."""
     begin_copy: Callable[[], Copy | None] = lambda: None
     """Begins the copy on the local tier, if there shall be one of what is loaded."""
     record: Callable[[Mapping[str, ManifestFile]], bool] = lambda _: False
@@ -106,6 +108,8 @@ class Fetched:
             UnsupportedError: one that was asked for by name, for bytes that no file system has.
         """
         choice = self._choose(shard, wanted)
+        if self.passed_over:
+            choice = replace(choice, reason=f"{choice.reason}; {self.passed_over}")
         return choice if self.wait is None else paced(choice, self.wait)
 
     def _choose(self, shard: Shard, wanted: str) -> Choice:
