@@ -261,6 +261,23 @@ def test_a_name_that_nobody_has_is_answered_with_the_nearest(mounts: Mounts) -> 
     assert error.exit_code == 12
 
 
+@pytest.mark.parametrize(
+    ("wanted", "nearest"),
+    [
+        ("meta/Llama-4", "'meta/Llama-3'"),
+        ("Llama-3", "'llama', 'meta/Llama-3'"),
+        ("other/Llama-3", "'meta/Llama-3'"),
+        ("llamas", "'llama'"),
+        ("org/abd", "'org/abc'"),
+    ],
+)
+def test_the_nearest_may_be_a_plain_folder_or_an_alias(mounts: Mounts, wanted: str, nearest: str) -> None:
+    write_folder(mounts.a / "meta" / "Llama-3", model_files())
+    (mounts.a / "meta" / ".hidden").mkdir()
+    write_cache(mounts.local, "org/abc", COMMIT, model_files())
+    assert f"Nearest: {nearest}" in mounts.search(wanted).miss().hint
+
+
 @pytest.mark.parametrize("wanted", ["org/name", f"org/name@{'0' * 40}"])
 def test_what_is_there_at_another_commit_than_was_meant_is_named(mounts: Mounts, wanted: str) -> None:
     """No ref leads to what was brought by its commit, nor to what stays when the one that a ref meant is evicted."""

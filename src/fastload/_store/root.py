@@ -167,6 +167,29 @@ class Root:
                 if not below.startswith("."):
                     yield from self._list_plain(f"{name}/{below}")
 
+    def list_models(self) -> Iterator[str]:
+        """What there seems to be, by names alone: repos, and folders with weights or a config at their top.
+
+        Raises:
+            StoreError: the root itself cannot be read.
+        """
+        for name in self.list_names():
+            repo = find_repo(name)
+            yield from self._list_plain_models(name) if repo is None else (repo,)
+
+    def _list_plain_models(self, name: str) -> Iterator[str]:
+        try:
+            inside = _list_folder(os.path.join(self.path, name))
+        except StoreError:
+            yield name  # whatever it is: who looks for it should hear that it is there
+            return
+        if any(each.endswith(_MODEL_FILES) for each in inside):
+            yield name
+        elif "/" not in name:
+            for below in inside:
+                if not below.startswith("."):
+                    yield from self._list_plain_models(f"{name}/{below}")
+
     def list_names(self) -> list[str]:
         """The names of the folders at the top; none where there is no root."""
         return [name for name in _list_folder(self.path) if not name.startswith(".")]
