@@ -29,4 +29,9 @@ def main(model: str, device: str = "cpu") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except fastload.FastloadError as error:
+        sys.exit(f"{error}")

@@ -181,9 +181,9 @@ class FuseMount:
     def close(self) -> None:
         """Whoever still waits gets an error, and it is gone."""
         self._is_over.set()
-        _LIBC.umount2(bytes(self.path), _FORCE | _DETACH)
-        os.close(self._device)
+        _LIBC.umount2(bytes(self.path), _FORCE | _DETACH)  # it may be detached already
         self._thread.join(10)
+        os.close(self._device)
 
 
 def _check(result: int) -> None:

@@ -414,6 +414,14 @@ def test_the_local_tier_is_where_the_hubs_own_tools_keep_things(
     assert places.decide(local="/mine").local == "/mine"
 
 
+def test_a_home_that_nobody_has_is_no_folder(places: Places) -> None:
+    places.environment |= {"HF_HOME": "~nobody-of-this-name/hf", "FASTLOAD_TIERS": "local,shared"}
+    settings = places.decide()
+    assert (settings.local, settings.hub.home, settings.tiers) == ("", "", ("shared",))
+    settings = places.decide(local="/mine")
+    assert (settings.local, settings.tiers) == ("/mine", ("local", "shared"))
+
+
 def test_what_the_hubs_tools_are_told_is_understood(places: Places) -> None:
     places.environment |= {
         "HF_ENDPOINT": "http://mirror/",

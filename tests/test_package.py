@@ -88,6 +88,26 @@ def test_only_the_command_line_prints_or_exits() -> None:
         assert not calls & {"print", "exit", "sys.exit", "os._exit"}, path
 
 
+@pytest.mark.parametrize(
+    "error", ["ImportError('undefined symbol: x')", "OSError('libcublas.so.12: cannot open shared object file')"]
+)
+def test_a_broken_torch_is_said_plainly(tmp_path: Path, error: str) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(f"raise {error}")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import fastload
+try:
+    fastload.load({str(tmp_path)!r})
+except fastload.UnsupportedError as exc:
+    print(exc)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "cannot be imported: " in said
+    assert "python -c 'import torch'" in said
+
+
 def test_torch_missing_is_said_plainly(tmp_path: Path) -> None:
     """As in an init container, which has no torch."""
     code = """

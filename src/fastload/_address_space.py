@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import mmap
-import os
 import resource
 
 from fastload.errors import MemoryBudgetError
 
-_HINT = "Raise ulimit -v or vm.overcommit_memory, or load fewer tensors (tensors=)"
+_HINT = "Raise {}, or load fewer tensors (tensors=)"
+_LIMITS = (
+    (resource.RLIMIT_AS, "VmSize", "its address space", "ulimit -v"),
+    (resource.RLIMIT_DATA, "VmData", "its private memory", "ulimit -d"),
+)
+"""What bounds it, what /proc/self/status counts against that, and how both are called."""
 
 
 def map_private(nbytes: int, *, slack_bytes: int = 0) -> mmap.mmap:
@@ -25,13 +29,18 @@ def map_private(nbytes: int, *, slack_bytes: int = 0) -> mmap.mmap:
 
 def address_space_refusal(needed_bytes: int) -> MemoryBudgetError:
     """Our error for a mapping of ``needed_bytes`` that was refused by ENOMEM."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return MemoryBudgetError(needed_bytes, 0, "what the kernel still grants this process", _HINT)
-    left = max(0, limit - _mapped_bytes())
-    return MemoryBudgetError(needed_bytes, left, f"the limit of its address space, {limit:,} bytes,", _HINT)
+    left = [
+        (max(0, limit - _used_bytes(field)), f"the limit of {name}, {limit:,} bytes,", command)
+        for number, field, name, command in _LIMITS
+        if (limit := resource.getrlimit(number)[0]) != resource.RLIM_INFINITY
+    ]
+    if not left:
+        hint = _HINT.format("ulimit -v or vm.overcommit_memory")
+        return MemoryBudgetError(needed_bytes, 0, "what the kernel still grants this process", hint)
+    left_bytes, what, command = min(left)
+    return MemoryBudgetError(needed_bytes, left_bytes, what, _HINT.format(command))
 
 
-def _mapped_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+def _used_bytes(field: str) -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(f"{field}:"))

@@ -21,6 +21,8 @@ TURN = "turn"
 """Waiting for one's turn to digest, where a digest of a whole file is taken in order: a report counts it as waiting."""
 PEERS = "peers"
 """Waiting for what other ranks send, or for one's turn to send: a report counts it as exchanging with them."""
+CAST = "cast"
+"""Casting on the thread that takes the tensors: a report counts it as copying."""
 _NO_FACTS: Mapping[str, object] = {}
 
 
@@ -45,11 +47,11 @@ class Busy:
     """Thread time by activity; any thread may add to it."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys((*ACTIVITIES, TURN, EXCHANGE, PEERS), 0.0)
+        self.seconds = dict.fromkeys((*ACTIVITIES, TURN, EXCHANGE, PEERS, CAST), 0.0)
         self.trace: Trace | None = None
         """Is told what is measured from now on."""
         self.last_s = 0.0
-        """When the last of what was measured so far ended."""
+        """When the last of what workers did so far ended."""
         self._lock = threading.Lock()
         self._inner = threading.local()
 
@@ -59,7 +61,8 @@ class Busy:
         exchange_s = self.seconds[EXCHANGE] + self.seconds[PEERS]
         exchange = {EXCHANGE: exchange_s} if exchange_s else {}
         alone = {name: self.seconds[name] for name in ACTIVITIES}
-        return alone | {"wait": self.seconds["wait"] + self.seconds[TURN]} | exchange
+        wait_s, copy_s = self.seconds["wait"] + self.seconds[TURN], self.seconds["copy"] + self.seconds[CAST]
+        return alone | {"wait": wait_s, "copy": copy_s} | exchange
 
     def measure(self, activity: str, name: str = "", facts: Facts = dict) -> Measurement:
         """Count the block's time as ``activity``, without what is measured inside of it: that is another's.
@@ -78,7 +81,8 @@ class Busy:
         """Add to ``activity``, what ended just now."""
         with self._lock:
             self.seconds[activity] += seconds
-            self.last_s = max(self.last_s, end_s)
+            if activity != CAST:
+                self.last_s = max(self.last_s, end_s)
 
 
 class Measurement:
@@ -148,6 +152,9 @@ def judge(work: Work) -> Verdict:
         whole_s = sum(work.stages.values())
         return Verdict(stage, f"{_STAGE_WORDS[stage]}: {work.stages[stage] / whole_s:.0%} of {whole_s:.2f} s")
     stream_s = work.stages[stage]
+    cast_s = work.busy_s.get(CAST, 0.0)
+    if cast_s > stream_s / 2:
+        return Verdict("copy", f"casting, which the caller's thread does: {cast_s / stream_s:.0%} of {stream_s:.2f} s")
     spent_s = _sum_up(work)
     activity = max(spent_s, key=lambda name: spent_s[name])
     share = f"{spent_s[activity] / sum(spent_s.values()):.0%} of the workers' time"
@@ -167,6 +174,7 @@ def judge(work: Work) -> Verdict:
 def _sum_up(work: Work) -> dict[str, float]:
     """Seconds by what was waited for: who waits for a turn to digest waits for digests; who is done, for the caller."""
     spent_s = dict(work.busy_s)
+    spent_s.pop(CAST, None)  # no worker's
     if PEERS in spent_s:
         spent_s[EXCHANGE] = spent_s.get(EXCHANGE, 0.0) + spent_s.pop(PEERS)
     spent_s["hash"] = spent_s.get("hash", 0.0) + spent_s.pop(TURN, 0.0)

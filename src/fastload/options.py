@@ -90,6 +90,7 @@ class Settings:
     """Every setting, decided."""
 
     local: str
+    """Empty: nobody named it, and there is no home where it could be by default; then ``tiers`` lacks it too."""
     shared: tuple[str, ...]
     tiers: tuple[str, ...]
     manifests: str | None
@@ -201,6 +202,8 @@ def decide_settings(
                 decided[name] = _parse(name, value, place)
                 origins[name] = place
     decided["local"] = decided["local"] or hub.cache
+    if not decided["local"]:
+        decided["tiers"] = tuple(tier for tier in decided["tiers"] if tier != "local")
     return Settings(
         **decided,
         aliases=aliases,

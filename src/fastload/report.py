@@ -52,7 +52,7 @@ class Report:
     """The facts of one load."""
 
     bytes: int
-    """Delivered: the wanted tensors, as stored."""
+    """Delivered: the wanted tensors, as they were handed out."""
     bytes_read: int
     """Read from storage by this process: whole blocks, so a little more."""
     tensors: int

@@ -55,7 +55,10 @@ def _runs(page: str, language: str) -> list[Block]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Where the pages' models are: a mount, a local tier and a hub, all by the names that the pages use."""
+    """Where the pages' models are: a mount, the local tier and a hub, by the names that the pages use.
+
+    Of the settings only the mount is made: a reader's own are the defaults as well.
+    """
     folder = tmp_path_factory.mktemp("place")
     files = {**model_files(), "config.json": b"{}"}
     files = {name: content for name, content in files.items() if "safetensors" not in name}
@@ -63,15 +66,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     for name in ("my-model", "Llama-3.1-70B-Instruct", "Llama-3.1-8B-Instruct"):
         write_folder(folder / "mount" / name, files)
     write_folder(folder / "work" / "folder", files)
+    local = folder / "home" / ".cache" / "huggingface" / "hub"
     for name in ("org/model", "org/name"):
-        write_cache(folder / "home" / "models", name, COMMIT, files)
-        (folder / "home" / "models" / f"models--{name.replace('/', '--')}" / "refs" / "revision").write_text(COMMIT)
+        write_cache(local, name, COMMIT, files)
+        (local / f"models--{name.replace('/', '--')}" / "refs" / "revision").write_text(COMMIT)
     with HubServer({"org/model": Repo(files), "org/name": Repo(files)}) as hub:
         yield {
             "HOME": str(folder / "home"),
             "WORK": str(folder / "work"),
-            "FASTLOAD_LOCAL": str(folder / "home" / "models"),
-            "HF_HUB_CACHE": str(folder / "home" / "models"),
             "FASTLOAD_SHARED": str(folder / "mount"),
             "HF_ENDPOINT": hub.url,
             **_ONLY_RANK,

@@ -33,7 +33,13 @@ def test_a_valid_index_says_where_each_tensor_is() -> None:
 
 @pytest.mark.parametrize("metadata", ["", '"metadata":null,', '"metadata":[],', '"metadata":{},', '"x":[[]],'])
 def test_metadata_is_nobodys_business(metadata: str) -> None:
-    assert parse_index(f'{{{metadata}"weight_map":{{}}}}'.encode(), path=PATH).metadata == {}
+    spelled = f'{{{metadata}"weight_map":{{"a":"a.safetensors"}}}}'
+    assert parse_index(spelled.encode(), path=PATH).metadata == {}
+
+
+def test_an_index_of_nothing_is_no_model() -> None:
+    with pytest.raises(FormatError, match="names no tensor"):
+        parse_index(b'{"weight_map":{}}', path=PATH)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +156,8 @@ def test_a_tensor_that_is_named_twice_is_told_by_its_name() -> None:
 
 @pytest.mark.parametrize(("depth", "is_fine"), [(126, True), (127, False), (300, False)])
 def test_metadata_is_nested_as_deep_as_in_a_header_and_no_deeper(depth: int, is_fine: bool) -> None:  # noqa: FBT001
-    raw = f'{{"metadata":{"[" * depth}{"]" * depth},"weight_map":{{}}}}'.encode()
+    raw = f'{{"metadata":{"[" * depth}{"]" * depth},"weight_map":{{"a":"a.safetensors"}}}}'.encode()
     if is_fine:
-        assert parse_index(raw, path=PATH).shards == ()
+        assert parse_index(raw, path=PATH).shards == ("a.safetensors",)
     else:
         assert "127 levels" in refusal(raw).found

@@ -125,6 +125,11 @@ CHOSEN: dict[str, tuple[list[str], str | None, Selection]] = {
         "fp16",
         ByName(("model.fp16.safetensors",)),
     ),
+    "what macOS leaves beside a file": (
+        ["._model.safetensors", "._x.safetensors.index.json", "a.safetensors", "._a.safetensors"],
+        None,
+        ByName(("a.safetensors",)),
+    ),
     "hidden": ([".safetensors"], None, ByName((".safetensors",))),
     "one shard of one": (["model-00001-of-00001.safetensors"], None, ByName(("model-00001-of-00001.safetensors",))),
     "consolidated beside shards without an index": (

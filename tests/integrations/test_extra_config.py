@@ -9,6 +9,7 @@ import pytest
 
 from fastload import Options, UsageError
 from fastload.integrations.extra_config import parse_extra_config
+from fastload.options import decide_settings
 
 _VALUES: dict[str, Any] = {
     "local": "/local",
@@ -66,3 +67,9 @@ def test_ranks_load_together_unless_they_shall_not() -> None:
 def test_the_download_folder_is_the_local_tier_unless_another_is_named() -> None:
     assert parse_extra_config({}, "/models").options.local == "/models"
     assert parse_extra_config({"local": "/nvme"}, "/models").options.local == "/nvme"
+
+
+def test_a_download_dir_in_a_home_that_nobody_has_is_refused() -> None:
+    options = parse_extra_config({}, "~nobody-of-this-name/models").options
+    with pytest.raises(UsageError, match="no absolute path"):
+        decide_settings(options, {})

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 EXAMPLES = CHECKOUT / "examples" / "k8s"
-VARIANTS = ("hostpath", "local-pv", "rwo-pvc", "rwx-pvc", "hybrid", "daemonset", "air-gapped", "bench")
+VARIANTS = (
+    *("hostpath", "local-pv", "rwo-pvc", "rwx-pvc", "hybrid", "daemonset", "air-gapped", "fill", "bench"),
+    *("hostpath/bench", "rwo-pvc/bench", "rwx-pvc/bench", "hybrid/bench"),
+)
 PRIVILEGED = frozenset({"hostpath", "daemonset"})
 """Those with hostPath volumes."""
 
@@ -45,10 +48,33 @@ class Pod:
 
 
 def load_objects(variant: str) -> list[dict[str, Any]]:
-    """The objects that the folder's kustomization names, in its order."""
+    """The objects that the folder's kustomization names, in its order, those of other folders among them."""
     folder = EXAMPLES / variant
-    names = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    return [found for name in names for found in yaml.safe_load_all((folder / name).read_text())]
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    objects = [found for name in kustomization["resources"] for found in _load(folder / name)]
+    for patch in kustomization.get("patches", []):
+        (target,) = (each for each in objects if each["kind"] == patch["target"]["kind"])
+        for operation in yaml.safe_load(patch["patch"]):
+            _put(target, operation["path"].split("/")[1:], operation["value"])
+    return objects
+
+
+def _load(path: Path) -> list[dict[str, Any]]:
+    if path.is_dir():
+        return load_objects(path.resolve().relative_to(EXAMPLES).as_posix())
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def _put(target: Any, steps: list[str], value: object) -> None:
+    """What ``add`` and ``replace`` of a JSON patch do to a mapping, or to an item that is there."""
+    for step in steps[:-1]:
+        target = target[int(step) if isinstance(target, list) else step]
+    target[int(steps[-1]) if isinstance(target, list) else steps[-1]] = value
+
+
+def find_namespace(variant: str) -> dict[str, Any] | None:
+    """The Namespace that it makes; None: it goes into one that is there."""
+    return next((each for each in load_objects(variant) if each["kind"] == "Namespace"), None)
 
 
 def load_pods(variant: str) -> list[Pod]:
@@ -56,9 +82,14 @@ def load_pods(variant: str) -> list[Pod]:
     return list(_find_pods(variant))
 
 
+def find_owner(variant: str) -> str:
+    """The example in whose namespace it runs, and whose claims it mounts: for ``hybrid/bench``, ``hybrid``."""
+    return variant.partition("/")[0]
+
+
 def list_exports(variant: str) -> set[str]:
     """The claims whose volume is an export of a file server, to which a kubelet applies no fsGroup."""
-    objects = load_objects(variant)
+    objects = load_objects(find_owner(variant))
     exports = {
         each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolume" and "nfs" in each["spec"]
     }

@@ -12,11 +12,25 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from examples import CHECKOUT, EXAMPLES, PRIVILEGED, VARIANTS, Pod, load_objects, load_pods
+from examples import (
+    CHECKOUT,
+    EXAMPLES,
+    PRIVILEGED,
+    VARIANTS,
+    Pod,
+    find_namespace,
+    find_owner,
+    load_objects,
+    load_pods,
+)
 from fastload import errors
 from fastload.ops.bench.verdict import reckon_start
+from pages import find_blocks
 
 VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
+GUESTS = {variant for variant in VARIANTS if variant in {"fill", "bench"} or variant.endswith("/bench")}
+"""They go into a namespace that another one makes."""
+OWNERS = {"Job", "Deployment", "DaemonSet"}
 PODS = [pod for variant in VARIANTS for pod in load_pods(variant)]
 SERVING = [pod for pod in PODS if pod.kind == "Deployment"]
 _WEIGHT_BYTES = {"8B": 16e9}
@@ -30,6 +44,7 @@ def _name(pod: Pod) -> str:
 
 each_pod = pytest.mark.parametrize("pod", PODS, ids=_name)
 each_serving = pytest.mark.parametrize("pod", SERVING, ids=_name)
+each_host = pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant not in GUESTS])
 each_job = pytest.mark.parametrize("pod", JOBS, ids=_name)
 
 
@@ -39,6 +54,10 @@ def test_every_object_fits_the_schema(version: str) -> None:
     objects = {yaml.safe_dump(each): each for variant in VARIANTS for each in load_objects(variant)}
     for each in objects.values():
         kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_only_what_runs_beside_an_example_makes_no_namespace() -> None:
+    assert {variant for variant in VARIANTS if find_namespace(variant) is None} == GUESTS
 
 
 def test_the_schema_would_notice() -> None:
@@ -51,7 +70,7 @@ def test_every_folder_is_tried() -> None:
     folders = {path.parent.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("kustomization.yaml")}
     assert folders == {*VARIANTS, "hybrid-gds", "components/gds"}
     for folder in folders:
-        assert (EXAMPLES / folder / "README.md").exists() or folder == "hybrid-gds"
+        assert any((path / "README.md").exists() for path in (EXAMPLES / folder, (EXAMPLES / folder).parent))
 
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
@@ -74,12 +93,20 @@ def test_kustomize_builds_it(folder: str) -> None:
 
 
 @needs_kubectl
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_kustomize_builds_the_pods_that_are_tested(variant: str) -> None:
+    """Patches and folders of others among them."""
+    built = {each["metadata"]["name"]: each["spec"] for each in _build(variant) if each["kind"] in OWNERS}
+    assert built == {pod.name: pod.owner for pod in load_pods(variant)}
+
+
+@needs_kubectl
 def test_hybrid_with_gds_is_hybrid_and_what_gds_needs() -> None:
     built = {each["kind"]: each for each in _build("hybrid-gds")}
     for version, each in itertools.product(VERSIONS, built.values()):
         kubernetes_validate.validate(each, version, strict=True)
     assert set(built["Namespace"]["metadata"]["labels"].values()) >= {"privileged"}
-    (before,) = load_pods("hybrid")
+    before = next(pod for pod in load_pods("hybrid") if pod.kind == "Deployment")
     owner = built["Deployment"]["spec"]
     pod = Pod("hybrid-gds", "Deployment", "llama-8b", owner, owner["template"]["spec"])
     test_a_pod_may_nothing(pod)
@@ -88,7 +115,7 @@ def test_hybrid_with_gds_is_hybrid_and_what_gds_needs() -> None:
     mounts = {each["name"]: each for each in pod.container("vllm")["volumeMounts"]}
     assert {name: mounts[name]["mountPath"] for name in added} == added
     assert [each for name, each in mounts.items() if name not in added] == before.container("vllm")["volumeMounts"]
-    assert pod.container("warm") == before.container("warm")
+    assert pod.containers[:-1] == before.containers[:-1]
     assert {name: pod.volumes[name] for name in before.volumes} == before.volumes
     assert {pod.volumes[name]["hostPath"]["path"] for name in added} == set(added.values())
 
@@ -116,21 +143,107 @@ def test_what_shares_a_volume_of_one_node_is_on_that_node() -> None:
     (term,) = pods["download"].spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert term["topologyKey"] == "kubernetes.io/hostname"
     assert term["labelSelector"] == pods["llama-8b"].owner["selector"]
+    (bench,) = load_pods("rwo-pvc/bench")
     for field in ("tolerations", "nodeSelector"):
-        assert pods["download"].spec[field] == pods["llama-8b"].spec[field]
+        assert pods["download"].spec[field] == pods["llama-8b"].spec[field] == bench.spec[field]
     assert pods["llama-8b"].containers[0]["name"] == "wait"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_namespace_has_the_level_that_holds(variant: str) -> None:
     """Both other levels, baseline and restricted, forbid hostPath; nothing else here is forbidden."""
-    (namespace,) = (each for each in load_objects(variant) if each["kind"] == "Namespace")
-    level = "privileged" if variant in PRIVILEGED else "restricted"
-    labels = namespace["metadata"]["labels"]
-    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {level}
+    level = "privileged" if find_owner(variant) in PRIVILEGED else "restricted"
+    if variant not in GUESTS:
+        namespace = find_namespace(variant)
+        assert namespace is not None
+        labels = namespace["metadata"]["labels"]
+        assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {level}
     kinds = {kind for pod in load_pods(variant) for volume in pod.spec["volumes"] for kind in volume if kind != "name"}
     assert ("hostPath" in kinds) == (level == "privileged")
     assert kinds <= {"hostPath", "persistentVolumeClaim", "emptyDir", "configMap"}
+
+
+def _named_beside(folder: str) -> set[str]:
+    """The other examples that the README of one leads to: what a reader may well apply beside it."""
+    readme = (EXAMPLES / find_owner(folder) / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#:]+)\)", readme)
+    there = {(EXAMPLES / find_owner(folder) / link.removesuffix("README.md")).resolve() for link in links}
+    return {path.relative_to(EXAMPLES).as_posix() for path in there if path.is_relative_to(EXAMPLES)} & set(VARIANTS)
+
+
+@each_host
+def test_what_a_readme_puts_together_agrees_on_the_namespace(variant: str) -> None:
+    """Whoever is applied last gives the namespace its labels, and the pods of the other may be refused from then on."""
+    for other in _named_beside(variant):
+        assert find_namespace(other) in (None, find_namespace(variant)), other
+
+
+@each_pod
+def test_a_claim_that_is_mounted_is_made_or_said_to_be_the_readers(pod: Pod) -> None:
+    """Else the pod is Pending for ever."""
+    objects = load_objects(find_owner(pod.variant))
+    made = {each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolumeClaim"}
+    claims = [volume["persistentVolumeClaim"] for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume]
+    readme = EXAMPLES / find_owner(pod.variant) / "README.md"
+    for claim in claims:
+        assert claim["claimName"] in made or f"claim `{claim['claimName']}`" in readme.read_text()
+
+
+def _commands(variant: str) -> list[str]:
+    """What its README has the reader type, line by line, in order."""
+    blocks = find_blocks(f"examples/k8s/{find_owner(variant)}/README.md")
+    return [line for block in blocks if block.language == "sh" for line in block.text.splitlines()]
+
+
+@each_host
+def test_the_namespace_is_there_before_something_is_put_into_it(variant: str) -> None:
+    """``kubectl create`` into one that is not there fails: namespaces "models" not found."""
+    commands = _commands(variant)
+    applied = min(commands.index(each) for each in _applies(variant) if each in commands)
+    assert applied < min(_positions(commands, r"kubectl (-n|--namespace) "), default=len(commands))
+
+
+@each_host
+def test_a_secret_is_there_before_what_asks_for_it(variant: str) -> None:
+    commands = _commands(variant)
+    whole = commands.index(f"kubectl apply -k examples/k8s/{variant}")
+    assert max(_positions(commands, "create secret"), default=-1) < whole
+
+
+def _applies(variant: str) -> tuple[str, str]:
+    """Each makes the namespace."""
+    there = f"examples/k8s/{variant}"
+    return f"kubectl apply -f {there}/namespace.yaml", f"kubectl apply -k {there}"
+
+
+def _positions(commands: list[str], pattern: str) -> list[int]:
+    return [number for number, line in enumerate(commands) if re.search(pattern, line)]
+
+
+@each_host
+def test_a_secret_that_is_asked_for_is_made(variant: str) -> None:
+    """By the README, since no file has it."""
+    asked = {
+        (each["valueFrom"]["secretKeyRef"]["name"], each["valueFrom"]["secretKeyRef"]["key"])
+        for pod in load_pods(variant)
+        for container in pod.containers
+        for each in container.get("env", [])
+        if "secretKeyRef" in each.get("valueFrom", {})
+    }
+    created = [line for line in _commands(variant) if "create secret" in line]
+    made = {re.sub(r".* generic ([\w-]+) --from-literal=(\w+)=.*", r"\1 \2", line) for line in created}
+    assert made == {" ".join(each) for each in asked}
+
+
+@each_serving
+def test_who_reads_what_a_job_brings_waits_for_it(pod: Pod) -> None:
+    """Else each replica, and its GPU, fails again and again until the Job is done."""
+    jobs = [each for each in load_pods(pod.variant) if each.kind == "Job"]
+    first = pod.containers[0]
+    assert (first["name"] == "wait") == bool(jobs)
+    if jobs:
+        assert "fastload resolve" in first["args"][0]
+        assert all(mount.get("readOnly") or mount["name"] == "tmp" for mount in first["volumeMounts"])
 
 
 @each_pod
@@ -167,6 +280,12 @@ def test_a_node_with_gpus_may_run_it(pod: Pod) -> None:
     assert any(each["key"] == "nvidia.com/gpu" for each in pod.spec["tolerations"])
 
 
+@each_pod
+def test_a_file_that_a_readme_names_is_there(pod: Pod) -> None:
+    for path in re.findall(r"kubectl apply -[fk] (\S+)", "\n".join(_commands(pod.variant))):
+        assert (CHECKOUT / path).exists()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_images_that_are_named_to_be_changed_are_those_that_run(variant: str) -> None:
     named = yaml.safe_load((EXAMPLES / variant / "kustomization.yaml").read_text()).get("images", [])
@@ -200,7 +319,7 @@ def test_a_serving_pod_reads_only_and_asks_nobody(pod: Pod) -> None:
     vllm = pod.container("vllm")
     environment = {each["name"]: each["value"] for each in vllm["env"]}
     assert environment["HF_HUB_OFFLINE"] == "1"
-    assert set(environment["FASTLOAD_TIERS"].split(",")) <= {"local", "shared"}
+    assert environment["FASTLOAD_TIERS"] == "local,shared"
     assert "HF_TOKEN" not in environment
     assert "--load-format" in vllm["args"] and "fastload" in vllm["args"]
     kinds = {name: volume for name, volume in pod.volumes.items() if "emptyDir" not in volume or name == "plugin"}

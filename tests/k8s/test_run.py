@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from examples import CHECKOUT, Pod, load_objects, load_pods
+from examples import CHECKOUT, VARIANTS, Pod, load_objects, load_pods
 from hub_server import HubServer, Repo
 from kubelet import Node, why_not_here
+from pages import find_blocks
 from stored_models import model_files, write_cache
 from warming import content
 
@@ -26,6 +28,7 @@ REPO = "meta-llama/Llama-3.1-8B-Instruct"
 COMMIT = "0e9e39f249a16976918f6564b8830bc894c89659"
 FILES = model_files(3)
 PATIENCE_S = 60.0
+SERVING = [variant for variant in VARIANTS if any(pod.kind == "Deployment" for pod in load_pods(variant))]
 
 
 @pytest.fixture(autouse=True)
@@ -101,20 +104,35 @@ def test_an_init_container_brings_and_the_server_reads(variant: str, node: Node,
     _check_serves(node, hub, pod, "local")
 
 
-def test_a_job_fills_a_volume_of_one_node_and_the_server_waits_for_it(node: Node, hub: HubServer) -> None:
-    pods = _pods("rwo-pvc")
-    with node.start(pods["llama-8b"], "wait") as waiting:
+@pytest.mark.parametrize(
+    ("variant", "job", "tier"),
+    [
+        ("rwo-pvc", "download", "local:/models"),
+        ("rwx-pvc", "fill", "shared:/shared"),
+        ("hybrid", "fill", "shared:/shared"),
+    ],
+)
+def test_a_server_waits_for_the_job_that_fills_its_volume(
+    variant: str, job: str, tier: str, node: Node, hub: HubServer
+) -> None:
+    pods = _pods(variant)
+    server = pods["llama-8b"]
+    with node.start(server, "wait") as waiting:
         until_s = time.monotonic() + PATIENCE_S
         while not node.termination_log.read_text():
             assert time.monotonic() < until_s and waiting.poll() is None
             time.sleep(0.1)
         assert json.loads(node.termination_log.read_text().splitlines()[0])["exit_code"] == 12
         assert waiting.poll() is None
-        _ends_well(node.run(pods["download"], "download"))
+        _ends_well(node.run(pods[job], job))
         out, err = waiting.communicate(timeout=PATIENCE_S)
-    assert (waiting.returncode, out.strip()) == (0, str(_snapshot(type(node.folder)("/models")))), err
+    there = _snapshot(type(node.folder)(tier.partition(":")[2]))
+    assert (waiting.returncode, out.strip()) == (0, str(there)), err
     assert node.termination_log.read_text() == ""
-    _check_serves(node, hub, pods["llama-8b"], "local")
+    if variant == "hybrid":
+        _ends_well(node.run(server, "warm"))
+        tier = "local:/models"
+    _check_serves(node, hub, server, tier.removesuffix(":/models"))
 
 
 def test_a_server_that_cannot_be_what_it_waits_for_says_so(node: Node) -> None:
@@ -154,13 +172,6 @@ def test_an_export_that_is_not_the_pods_is_refused_at_once(node: Node) -> None:
     done = node.run(pod, "fill")
     assert done.returncode == 15 and 15 in pod.owner["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"]
     assert json.loads(node.termination_log.read_text())["error"]["type"] == "NotWritableError"
-
-
-def test_a_job_fills_a_shared_volume(node: Node, hub: HubServer) -> None:
-    pods = _pods("rwx-pvc")
-    _ends_well(node.run(pods["fill"], "fill"))
-    assert content(_snapshot(node.export("models-shared"))) == FILES
-    _check_serves(node, hub, pods["llama-8b"], "shared:/shared")
 
 
 def test_a_job_without_access_says_why_and_is_not_tried_again(node: Node, hub: HubServer) -> None:
@@ -205,6 +216,35 @@ def test_a_block_that_went_bad_on_the_disk_is_read_from_the_source(node: Node, h
     assert report["tier"] == "local" and report["blocks_repaired"] >= 1
 
 
+_LEAVE = """
+import sys
+from pathlib import Path
+from huggingface_hub import snapshot_download
+folder = snapshot_download(sys.argv[1], revision=sys.argv[2])
+print(*sorted(path.name for path in Path(folder).iterdir()))
+"""
+
+
+@pytest.mark.parametrize("variant", SERVING)
+def test_a_server_goes_on_without_fastload_as_docs_leave_says(variant: str, node: Node) -> None:
+    """The hub's own client finds all of the model, by its own words, as the user of the server and on its mounts."""
+    page = (CHECKOUT / "docs" / "leave.md").read_text()
+    (block,) = (yaml.safe_load(each.text) for each in find_blocks("docs/leave.md") if each.language == "yaml")
+    words = dict(zip(block["args"][::2], block["args"][1::2], strict=True))
+    (cache,) = block["env"]
+    if variant == "rwx-pvc":
+        assert "`/shared` in rwx-pvc" in page
+        cache = {**cache, "value": "/shared"}
+    pod = _pods(variant)["llama-8b"]
+    places = {mount["mountPath"]: mount["name"] for mount in pod.container("vllm")["volumeMounts"]}
+    write_cache(node.volume(pod, places[cache["value"]]), REPO, COMMIT, FILES, ref=None)
+    node.replaced = {"HF_ENDPOINT": "http://127.0.0.1:9", cache["name"]: cache["value"]}
+    done = node.run(pod, "vllm", "python", "-c", _LEAVE, words["--model"], words["--revision"])
+    assert (done.returncode, done.stdout.split()) == (0, sorted(FILES)), done.stderr
+    refused = node.run(pod, "vllm", "python", "-c", _LEAVE, "$(MODEL)", words["--revision"])
+    assert "HFValidationError" in refused.stderr
+
+
 def test_the_resident_warmer_is_ready_and_ends_when_told(node: Node, hub: HubServer) -> None:
     _fill(node.export("models-shared"))
     pod = _pods("daemonset")["warmer"]
@@ -229,10 +269,12 @@ def test_the_resident_warmer_is_ready_and_ends_when_told(node: Node, hub: HubSer
     assert f'fastload_last_success{{model="{REPO}@{COMMIT}"}} 1.0' in metrics
 
 
-def test_a_bench_job_prints_its_numbers(node: Node) -> None:
+@pytest.mark.parametrize("variant", ["bench", "hostpath/bench", "rwx-pvc/bench"])
+def test_a_bench_job_measures_the_volume_of_its_example(variant: str, node: Node) -> None:
     """With less to read than in a cluster."""
-    pod = _pods("bench")["bench"]
+    (pod,) = load_pods(variant)
     container: dict[str, Any] = pod.container("bench")
     words = [word if word != "8Gi" else "4Mi" for word in (*container["command"], *container["args"])]
     found = json.loads(_ends_well(node.run(pod, "bench", *words, "--rounds", "1")))
     assert found["schema"] == 1
+    assert list(node.volume(pod, "models").rglob("*.safetensors")) == []

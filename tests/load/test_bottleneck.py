@@ -67,6 +67,16 @@ def test_a_caller_who_takes_his_time_is_what_holds_up_a_stream(tmp_path: Path) -
     assert stream.report.bound_by == "caller", stream.report.bottleneck
 
 
+def test_a_cast_is_named_and_is_no_waiting(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 8, 8 * MIB)
+    report = fastload.load(tmp_path, reader="buffered", dtype="F64").report
+    assert (report.bound_by, report.bottleneck.split(",")[0]) == ("copy", "casting"), report.bottleneck
+    assert report.busy_s["copy"] > 0
+    assert report.bytes == sum(
+        tensor.numel() * 8 if tensor.is_floating_point() else tensor.nbytes for tensor in content.values()
+    )
+
+
 def test_what_is_left_to_do_when_all_is_read_is_the_callers(tmp_path: Path) -> None:
     """Thousands of tensors in no bytes to speak of: they are made on the caller's thread."""
     save_large(tmp_path, 20_000, 2)

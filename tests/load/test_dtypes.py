@@ -109,6 +109,16 @@ def test_model_with_a_quantization_config_is_not_cast(tmp_path: Path) -> None:
     assert list(fastload.load(tmp_path)) == ["a"]
 
 
+def test_config_elsewhere_is_not_opened(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    save_file({"a": torch.ones(3)}, model / "model.safetensors")
+    (tmp_path / "other.json").write_text("{}")
+    (model / "config.json").symlink_to("../other.json")
+    with pytest.raises(fastload.FormatError, match=r"config\.json.*found a link"):
+        fastload.load(model, dtype="BF16")
+
+
 def test_config_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
     """Else a quantised model whose config is a broken link would be cast."""
     save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")

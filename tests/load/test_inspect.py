@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
 import fastload
 from models import save_sharded
+from stored_models import COMMIT, write_cache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +40,22 @@ def test_shards(tmp_path: Path) -> None:
         ("model-2.safetensors", 1),
     ]
     assert found.tensors["b"].shard == "model-2.safetensors"
+
+
+def test_digests_and_who_says_so(tmp_path: Path) -> None:
+    content = save({"a": torch.ones(2)})
+    digest = hashlib.sha256(content).hexdigest()
+    cache = write_cache(tmp_path / "hub", "org/name", COMMIT, {"model.safetensors": content})
+    (shard,) = fastload.inspect(cache).shards
+    assert (shard.evidence, shard.digest) == ("sha256", f"sha256:{digest}")
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(content)
+    (shard,) = fastload.inspect(folder).shards
+    assert (shard.evidence, shard.digest) == ("none", None)
+    fastload.verify(folder, record=True)
+    (shard,) = fastload.inspect(folder).shards
+    assert (shard.evidence, shard.digest) == ("manifest (recorded)", f"sha256:{digest}")
 
 
 def test_torch_is_not_needed(real_model: Path) -> None:

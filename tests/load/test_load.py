@@ -157,6 +157,8 @@ def test_tensors_behave_like_any_others(tmp_path: Path) -> None:
     weights = fastload.load(tmp_path)
     torch.save(weights["small"], tmp_path / "saved.pt")
     assert (tmp_path / "saved.pt").stat().st_size < 10_000
+    torch.save(weights, tmp_path / "all.pt")
+    assert_same(torch.load(tmp_path / "all.pt", weights_only=True), content)
     weights["layer.000.weight"].zero_()
     weights["small"].resize_(0)
     with pytest.raises(RuntimeError, match="not resizable"):  # torch's own answer for memory that it did not allocate

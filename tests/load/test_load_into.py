@@ -414,6 +414,13 @@ def test_every_mismatch_is_in_one_error(tmp_path: Path) -> None:
     assert_same(module.state_dict(), before)
 
 
+def test_of_what_strict_cannot_mend_the_hint_does_not_speak(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(3, 2), "bias": torch.ones(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(fastload.UsageError, match="shape") as caught:
+        fastload.load_into(torch.nn.Linear(2, 4), tmp_path, strict=False)
+    assert "strict" not in caught.value.hint
+
+
 def test_not_strict_leaves_out_what_has_no_counterpart(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(3, 3), "extra": torch.ones(1)}, tmp_path / "model.safetensors")
     module = nn.Linear(3, 3)

@@ -27,8 +27,8 @@ def test_interrupt_before_a_thread_has_started(tmp_path: Path, monkeypatch: pyte
         started.append(thread)
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
     stream = fastload.stream(tmp_path, reader="buffered")
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     assert not any(thread.is_alive() for thread in started)

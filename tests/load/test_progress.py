@@ -18,6 +18,7 @@ from fastload import _progress as module
 from models import save_large
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -41,6 +42,15 @@ def test_what_a_callback_raises_ends_the_load(tmp_path: Path) -> None:
 
     with pytest.raises(LookupError, match="enough"):
         fastload.load(tmp_path, progress=fail)
+
+
+@pytest.mark.parametrize("take_all", [fastload.load, lambda *args, **more: dict(fastload.stream(*args, **more))])
+def test_a_callback_cannot_pass_for_the_end(tmp_path: Path, take_all: Callable[..., object]) -> None:
+    """As within a generator: what it raises, a spent iterator's StopIteration, is no end of the tensors."""
+    save_large(tmp_path)
+    spent = iter(())
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        take_all(tmp_path, progress=lambda _done, _total: next(spent))
 
 
 def test_log_gets_plain_lines(

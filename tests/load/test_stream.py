@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -241,3 +242,19 @@ def test_closing_in_another_thread_ends_who_waits(tmp_path: Path, monkeypatch: p
     waiting.join(10)
     assert "closed" in str(errors[0])
     assert stream.report.tensors == 0
+
+
+def test_a_large_tensor_dies_without_running_python(tmp_path: Path) -> None:
+    """Where it did, Ctrl-C was lost: what a signal's handler raises within a finaliser is only printed."""
+    save_large(tmp_path, 8, 2 * MIB)
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_qualname)
+
+    for _name, tensor in fastload.stream(tmp_path, reader="buffered"):
+        sys.setprofile(note)
+        del tensor
+        sys.setprofile(None)
+    assert called == []

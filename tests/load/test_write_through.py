@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import fastload
 from fastload import Options
+from fastload._store.lease.holder import parse_holder
 from fastload._verify.manifest import parse_manifest
 from hub_faults import WrongBytes
 from hub_server import HubServer, Repo
@@ -158,6 +160,31 @@ def test_a_disk_that_fails_meanwhile_ends_the_copy_alone(
     assert sum(tensor.nbytes for tensor in weights.values()) == 12 * MIB
     assert "no space left" in caplog.text
     assert not list((place.local / "models--org--large/snapshots").iterdir())
+
+
+@pytest.mark.parametrize("has_blob", [False, True])
+def test_its_lease_says_how_far_the_load_is(place: Place, *, has_blob: bool) -> None:
+    """Else a ``warm`` that waits for it takes a load that is long for one that hangs."""
+    save_large(place.model, tensors=8)
+    content = (place.model / "model.safetensors").read_bytes()
+    write_cache(place.shared, "org/large", COMMIT, {"model.safetensors": content})
+    snapshot = place.local / "models--org--large/snapshots" / COMMIT
+    if has_blob:  # of which nothing is copied, and all is read
+        write_cache(place.local, "org/large", COMMIT, {"model.safetensors": content})
+        (snapshot / "model.safetensors").unlink()
+    told: list[tuple[int, int]] = []
+    record = place.local / ".locks/fastload/org--large.lease"
+
+    def look(_: int, __: int) -> None:
+        if record.exists():
+            holder = parse_holder(record.read_bytes(), path=str(record))
+            told.append((holder.done_bytes, holder.total_bytes))
+
+    options = replace(place.options, max_rate="8Mi")
+    fastload.load("org/large", options=options, progress=look)
+    assert len({done for done, _ in told}) > 2, told
+    assert told[-1][1] >= 32 * MIB
+    assert (snapshot / "model.safetensors").exists()
 
 
 @pytest.mark.usefixtures("leaks_nothing")

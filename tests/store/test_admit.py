@@ -21,8 +21,9 @@ from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.manifest import ManifestFile
 from fastload.errors import DeadlineError, FormatError, IntegrityError
-from fastload.options import decide_settings
+from fastload.options import Options, decide_settings
 from stored_models import COMMIT, model_files, write_cache, write_folder
+from warming import large_shard
 from warming_sources import Breaking
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ def test_all_is_read_once(tmp_path: Path) -> None:
     brought = bring(job(stored_offer(tmp_path / "shared"), tmp_path / "local"))
     assert brought.tally.read_bytes == brought.tally.done_bytes == sum(map(len, files.values()))
     assert brought.tally.refetched_files == []
+
+
+def test_what_is_done_is_told_by_blocks_where_a_line_is_slow(tmp_path: Path) -> None:
+    """Those who wait go by it: an extent at a time, it would stand still for minutes."""
+    write_folder(tmp_path / "plain", {"model.safetensors": large_shard(11 << 20, 0)})  # one extent of three blocks
+    told: list[int] = []
+    settings = decide_settings(Options(max_rate="20Mi"), {})
+    made = job(offer_folder(tmp_path / "plain"), tmp_path / "local", settings=settings)
+    bring(replace(made, progress=lambda done, _: told.append(done)))
+    assert {BLOCK_BYTES, 2 * BLOCK_BYTES} <= set(told)
 
 
 def test_a_file_that_came_wrong_once_is_brought_again(tmp_path: Path, leaks_nothing: None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload._store.layout import lease_folder
 from fastload._store.lease import wait as waiting
 from fastload._store.lease.file import LeaseFile
 from fastload._store.lease.lock import read_boot_id
@@ -91,6 +92,12 @@ class TestOneHolds:
             lease.update(3, 10)
             until(lambda: record(folder).counter >= 3)
             assert (record(folder).done_bytes, record(folder).total_bytes) == (3, 10)
+
+    def test_it_says_what_is_done_now(self, folder: Path) -> None:
+        with hold(folder) as lease:
+            lease.say("waiting for another")
+            until(lambda: record(folder).what == "waiting for another")
+            assert record(folder).done_bytes == 0
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
     def test_whatever_ends_the_work_releases(self, folder: Path, error: type[BaseException]) -> None:
@@ -413,6 +420,11 @@ class TestSight:
         sight = sight.then(replace(holder, counter=2, done_bytes=9), 2.0)
         assert (sight.silent_s, sight.still_s) == (0.0, 0.0)
 
+    def test_one_who_waits_in_turn_moves_as_what_it_waits_for_does(self, tmp_path: Path) -> None:
+        holder = replace(from_elsewhere(tmp_path), what="waiting for pid 7 on b (copying; 1 bytes done)")
+        later = replace(holder, counter=1, what="waiting for pid 7 on b (copying; 2 bytes done)")
+        assert Sight(holder, still_s=200.0).then(later, 1.0).still_s == 0.0
+
     def test_another_holder_begins_anew(self, tmp_path: Path) -> None:
         sight = Sight(from_elsewhere(tmp_path), silent_s=7.0, still_s=200.0).then(from_elsewhere(tmp_path), 1.0)
         assert (sight.silent_s, sight.still_s) == (0.0, 0.0)
@@ -440,13 +452,14 @@ class TestTheFolder:
     def test_a_folder_of_another_user(self, tmp_path: Path) -> None:
         if os.geteuid():
             pytest.skip("only root can become another user")
-        place = os.path.join("/tmp", f"fastload-lease-{os.getpid()}")
-        os.mkdir(place, 0o755)
+        tier = os.path.join("/tmp", f"fastload-lease-{os.getpid()}")
+        place = lease_folder(tier)
+        os.makedirs(place, 0o755)
         try:
             with holder_process(tmp_path / place, "65534") as holder:
                 said = holder.first
         finally:
-            os.rmdir(place)
+            shutil.rmtree(tier)
         assert '"NotWritableError"' in said
         assert "uid 65534" in said and "uid 0" in said and "0755" in said and "chown" in said
 

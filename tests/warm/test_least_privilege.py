@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 
 REPO = "org/name"
 NOBODY = 65534
-DROPPED = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--bounding-set", "-all"]
-_AS_NOBODY = ["sh", "-c", 'umask 077; exec "$@"', "sh", *DROPPED]
+UNKNOWN = 54321
+"""Of whom /etc/passwd says nothing, as of the users whom clusters choose."""
+
+
+def dropped(uid: int) -> list[str]:
+    """What runs a command as ``uid``, without capabilities."""
+    return ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--bounding-set", "-all"]
+
+
+DROPPED = dropped(NOBODY)
+_UMASK = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
 _PATH = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 pytestmark = [
@@ -44,20 +53,33 @@ def tiers() -> Iterator[Tiers]:
 
 def as_nobody(tiers: Tiers, *words: object) -> subprocess.CompletedProcess[str]:
     """``fastload`` as uid 65534, without capabilities and HOME, under umask 077."""
+    home = {"HOME", "USER", "LOGNAME"}
+    return _as_user(NOBODY, {name: text for name, text in tiers.environment.items() if name not in home}, *words)
+
+
+def as_unknown(tiers: Tiers, *words: object, folder: str = "/", **more: str) -> subprocess.CompletedProcess[str]:
+    """``fastload`` in ``folder`` as a user whom the system does not know, who names no local tier."""
+    left_out = {"HOME", "USER", "LOGNAME", "FASTLOAD_LOCAL"}
+    return _as_user(
+        UNKNOWN, {n: text for n, text in tiers.environment.items() if n not in left_out} | more, *words, folder=folder
+    )
+
+
+def _as_user(uid: int, environ: dict[str, str], *words: object, folder: str = "/") -> subprocess.CompletedProcess[str]:
     python = _find_python()
     if python is None:
         pytest.skip("nobody may not run this Python, and the system has no other one of its version")
-    command = [*_AS_NOBODY, python, "-m", "fastload", *map(str, words)]
-    home = {"HOME", "USER", "LOGNAME"}
-    environment = {name: text for name, text in tiers.environment.items() if name not in home} | _PATH
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/", timeout=60)
+    command = [*_UMASK, *dropped(uid), python, "-m", "fastload", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environ | _PATH, cwd=folder, timeout=60
+    )
 
 
 @cache
 def _find_python() -> str | None:
     """This one; where it lies in root's home, the system's own, which takes the packages of this one."""
     for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
-        command = [*_AS_NOBODY, python, "-c", "import fastload"]
+        command = [*_UMASK, *DROPPED, python, "-c", "import fastload"]
         if subprocess.run(command, check=False, env=_PATH, cwd="/", stderr=subprocess.DEVNULL).returncode == 0:
             return python
     return None
@@ -95,9 +117,46 @@ def test_warm_writes_below_its_tier_only(tiers: Tiers) -> None:
 def test_a_target_that_cannot_be_written_says_whose_it_is_and_what_cures_it(tiers: Tiers) -> None:
     done = as_nobody(tiers, "warm", REPO)
     assert done.returncode == 15
-    for part in ("uid 65534", "owned by uid 0, gid 0, mode 0755", f"chown -R 65534:65534 {tiers.folder}", "fsGroup"):
+    cure = f"mkdir -p {tiers.local} && chown 65534:65534 {tiers.local}"
+    for part in ("uid 65534", "owned by uid 0, gid 0, mode 0755", cure, "fsGroup"):
         assert part in done.stderr, done.stderr
+    assert "chown -R" not in done.stderr  # of the folder that happens to be there, which is not ours
     assert not tiers.local.exists()
+
+
+@pytest.mark.parametrize("words", [("warm", REPO), ("doctor",)])
+def test_no_cure_gives_away_what_lies_above_the_tier(tiers: Tiers, words: tuple[str, ...]) -> None:
+    """In a container whose user has ``/`` for a home, the nearest folder that is there is that."""
+    done = as_unknown(tiers, *words, HOME=str(tiers.folder))
+    hub = tiers.folder / ".cache" / "huggingface" / "hub"
+    said = done.stdout + done.stderr
+    assert f"mkdir -p {hub} && chown {UNKNOWN}:{UNKNOWN} {hub}" in said, said
+    assert said.count("chown") == 1 and "FASTLOAD_LOCAL" in said
+
+
+def test_a_tier_of_somebody_else_is_what_the_cure_gives_away(tiers: Tiers) -> None:
+    tiers.local.mkdir()
+    for words in (("warm", REPO), ("doctor",)):
+        done = as_nobody(tiers, *words)
+        assert f"chown -R {NOBODY}:{NOBODY} {tiers.local} " in done.stdout + done.stderr
+
+
+def test_without_a_home_there_is_no_local_tier(tiers: Tiers) -> None:
+    """And no folder that is called ``~``; what needs none goes on."""
+    inside = tiers.folder / "inside"
+    inside.mkdir(mode=0o777)
+    inside.chmod(0o777)
+    done = as_unknown(tiers, "warm", REPO, folder=str(inside))
+    assert done.returncode == 2, done.stderr
+    assert "HOME is not set" in done.stderr and "FASTLOAD_LOCAL" in done.stderr
+    assert not list(inside.iterdir())
+    assert as_unknown(tiers, "load", REPO, folder=str(inside)).returncode == 0
+    for words in (("ls",), ("bench",), ("pin", REPO), ("prune",)):
+        done = as_unknown(tiers, *words, folder=str(inside))
+        assert done.returncode == (0 if words == ("ls",) else 2), done.stderr
+    done = as_unknown(tiers, "doctor", REPO, folder=str(inside))
+    assert done.returncode == 0 and "warning: there is no local tier" in done.stdout, done.stdout
+    assert not list(inside.iterdir())
 
 
 def test_a_repo_of_somebody_else_in_a_tier_of_ours(tiers: Tiers) -> None:

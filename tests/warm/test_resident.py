@@ -172,6 +172,37 @@ def test_it_prunes_what_its_list_brought_and_nothing_else(tiers: Tiers) -> None:
     assert run_round(upkeep).pruned == ()
 
 
+def test_two_lists_of_one_tier_keep_to_what_each_of_them_named(tiers: Tiers) -> None:
+    first = _upkeep(tiers, prunes=True)
+    second = replace(first, list_path=str(tiers.folder / "other"))
+    _write_list(tiers, "org/a", "org/b")
+    (tiers.folder / "other").write_text("org/b\norg/c\n")
+    for upkeep in (first, second, first, second):
+        done = run_round(upkeep)
+        assert done.is_ready and done.pruned == ()
+    _write_list(tiers, "org/a")
+    assert run_round(first).pruned == ()  # it brought org/b, which the other one names too
+    assert run_round(second).pruned == ()
+    assert content(tiers.repo("org/b") / "snapshots" / COMMIT) == model_files(1)
+    (tiers.folder / "other").write_text("org/c\n")
+    assert run_round(first).pruned == ()
+    assert run_round(second).pruned == (f"org/b@{COMMIT}",)
+    assert sorted(path.name for path in tiers.local.glob("models--*")) == ["models--org--a", "models--org--c"]
+
+
+def test_nothing_is_left_of_the_lists_that_named_what_is_removed(tiers: Tiers) -> None:
+    upkeep = _upkeep(tiers)
+    _write_list(tiers, "org/a")
+    write_cache(tiers.shared, "org/a", OTHER_COMMIT, model_files(8), ref="v2")
+    assert run_round(upkeep).is_ready
+    assert run_round(replace(upkeep, request=lambda name: WarmRequest(model=f"{name}@v2", progress=False))).is_ready
+    listed = tiers.repo("org/a") / ".fastload" / "listed"
+    assert {path.name.partition(".")[0] for path in listed.iterdir()} == {COMMIT, OTHER_COMMIT}
+    assert {path.read_text() for path in listed.iterdir()} == {f"{upkeep.list_path}\n"}
+    assert tiers.run("rm", f"org/a@{COMMIT}").returncode == 0
+    assert {path.name.partition(".")[0] for path in listed.iterdir()} == {OTHER_COMMIT}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -6,17 +6,31 @@ import os
 import socket
 import subprocess
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload._store.lease.holder import parse_holder
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 from warming import FASTLOAD, MIB, Tiers, as_json, content, eventually, large_shard, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fastload._store.lease.holder import Holder
+
 REPO = "org/name"
+
+
+def parse_record(path: Path) -> Holder:
+    """What a lease says; it is replaced whole, and never gone while it is held."""
+    return parse_holder(path.read_bytes(), path=str(path))
+
+
+def differs(lease: Path, field: str, before: object) -> bool:
+    """True once it says something else."""
+    return bool(getattr(parse_record(lease), field) != before)
 
 
 @pytest.fixture
@@ -227,6 +241,30 @@ def test_slots_let_so_many_copy_at_once(large: Tiers) -> None:
     first.communicate()
     assert "waiting for pid" in told and "copying org/name" in told
     assert time.monotonic() - begin_s > 4.0 * 0.95  # 64 MiB one after the other
+
+
+def test_a_slot_says_how_far_its_copy_is_and_so_does_who_waits_for_it(large: Tiers) -> None:
+    """Else those who wait take a copy that is long for one that hangs, and give up."""
+    words = ("warm", REPO, "--slots", "1")
+    other = Tiers(large.folder / "other", more={"FASTLOAD_SHARED": str(large.shared)})
+    copying = large.start(*words, "--max-rate", "2Mi")
+    slot = large.shared / ".locks/fastload/slot-0.lease"
+    eventually(slot.exists)
+    waiting = other.start(*words)
+    bringing = other.local / ".locks/fastload/org--name.lease"
+    eventually(bringing.exists)
+    try:
+        eventually(lambda: parse_record(slot).done_bytes > 0)
+        for _ in range(2):
+            before, said = parse_record(slot).done_bytes, parse_record(bringing).what
+            eventually(partial(differs, slot, "done_bytes", before))
+            eventually(partial(differs, bringing, "what", said))
+            assert f"waiting for pid {copying.pid}" in parse_record(bringing).what
+        assert parse_record(slot).total_bytes > 40 * MIB
+    finally:
+        for process in (copying, waiting):
+            process.kill()
+            process.communicate()
 
 
 def test_slots_on_a_mount_that_cannot_be_written(tiers: Tiers) -> None:

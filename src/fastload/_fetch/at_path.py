@@ -37,7 +37,9 @@ def stored_at(path: str) -> Stored | None:
         layout = RepoLayout(match["repo"])
         repo = find_repo(match["name"]) or match["name"]
         return _stored(repo, match["commit"], top, layout)
-    return _stored(os.path.basename(folder), None, folder, None) if os.path.isdir(folder) else None
+    if not os.path.lexists(path) or not os.path.isdir(folder):  # what lies beside a mistyped name is another model
+        return None
+    return _stored(os.path.basename(folder), None, folder, None)
 
 
 def of_tier(stored: Stored, tiers: Tiers) -> Stored:

@@ -48,6 +48,9 @@ class Bringing:
     """Raises when it is time to give up."""
     progress: bool | Callback | None
     lease: Lease | None
+    """The right to bring it; None: somebody else may do so as well."""
+    slot: Lease | None = None
+    """A place among those who copy from the offer's tier at once."""
     clock: Clock = field(default_factory=Clock)
 
 
@@ -161,8 +164,9 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
     def tell(tally: Tally) -> None:
         job.check()
         progress.update(tally.done_bytes)
-        if job.lease is not None:
-            job.lease.update(tally.done_bytes, total_bytes)
+        for lease in (job.lease, job.slot):
+            if lease is not None:
+                lease.update(tally.done_bytes, total_bytes)
 
     # A rate is kept evenly: by blocks, not by whole extents of each thread.
     watch = Watch(tell, Pace(job.settings.max_rate).delay_s, 1 if job.settings.max_rate else EXTENT_BLOCKS)

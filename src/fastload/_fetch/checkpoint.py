@@ -50,6 +50,8 @@ def fetch(
     settings: Settings,
     deadline: Deadline | None = None,
     weighed: Callable[[Evidence], object] = lambda _: None,
+    *,
+    restores: bool = True,
 ) -> Fetched:
     """The checkpoint that ``source`` means; reads headers and the index only.
 
@@ -58,13 +60,15 @@ def fetch(
         settings: all of them.
         deadline: when to give up; never, where there is none.
         weighed: is told what proves the model where that is known before the headers, which are read then.
+        restores: what the local tier has lost is brought back to it; else it is looked for on the next tier, and
+            nothing is written.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         DeadlineError: ``deadline`` is over.
     """
     deadline = deadline or Deadline(None, "")
-    call = _Call(source, settings, deadline, weighed)
+    call = _Call(source, settings, deadline, weighed, restores)
     # A Ctrl-C must end it also where the mount hangs under an index or a header.
     return deadline.apart(lambda: _fetch(call), lambda fetched: fetched.close())
 
@@ -77,6 +81,7 @@ class _Call:
     settings: Settings
     deadline: Deadline
     weighed: Callable[[Evidence], object]
+    restores: bool
 
     def part(self, folder: str) -> Part:
         """What is read of a snapshot in ``folder``."""
@@ -171,7 +176,8 @@ def _fetch_elsewhere(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
         FastloadError: none has it, or only some of it too.
     """
     stored, settings = serving.stored, call.settings
-    others = replace(tiers, shared=tuple(root for root in tiers.shared if root.label != stored.tier))
+    local = None if stored.tier == "local" else tiers.local
+    others = Tiers(local=local, shared=tuple(root for root in tiers.shared if root.label != stored.tier))
     name = Name(serving.name.text, (Candidate(stored.repo, stored.commit),), is_alias=False)
     found = search(name, others)
     hub = hub_of(settings, patience_within(min(settings.deadline or _BETTER_SOURCE_S, _BETTER_SOURCE_S)))
@@ -189,7 +195,7 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
     with ExitStack() as undo:
         undo.callback(repair.close)
         evidence, tally = weigh(stored, repair, settings), ProofTally()
-        if stored.tier == "local":  # alone may be written by a load
+        if stored.tier == "local" and call.restores:  # it alone may be written by a load
             call.weighed(evidence)
             restoring = Restoring(stored, repair, settings, check)
             fill_gaps(evidence, call.part(stored.folder), lambda file: restoring.require(evidence, file, tally))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.remote import read_whole
 from fastload._read.file import read_small_file
+from fastload._store.directory import contained, containment_root
 from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def is_quantised(fetched: Fetched, subfolder: str | None) -> bool:
     """True if a config says that the weights are quantised: the one beside them, or that of the whole model.
 
     Raises:
-        FormatError: a config is there but is no JSON object.
+        FormatError: a config is there but is no JSON object, or a link that leads elsewhere.
         IntegrityError: a config is known, and is lost or another one.
     """
     return any(_says_quantised(_parse(raw, path)) for path, raw in _read_configs(fetched, subfolder))
@@ -59,6 +60,7 @@ def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str
         if known is not None and not os.path.isfile(path):  # lost, it would say that nothing is quantised
             raise IntegrityError(path, 0, "no file", size_of(known), MEND_HINT)
         if os.path.lexists(path):
+            path = contained(path, containment_root(top))
             yield path, read_small_file(path, _MAX_CONFIG_BYTES, fetched.evidence.whole_prover(fetched.tally))
 
 

@@ -6,20 +6,18 @@ hang in one step, as any look at a dead mount may, is done on a thread that is l
 
 from __future__ import annotations
 
-import threading
 import time
-from concurrent.futures import Future
 from concurrent.futures import wait as wait_futures
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fastload._fetch.workers import JOIN_S, settle
+from fastload._fetch.workers import JOIN_S, begin
 from fastload._store.refusal import system_refusals
-from fastload._thread import start_thread
 from fastload.errors import DeadlineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 Result = TypeVar("Result")
 
@@ -27,11 +25,26 @@ Result = TypeVar("Result")
 class Deadline:
     """The moment at which to give up, counted from when this is made."""
 
-    def __init__(self, after_s: float | None, what: str, hint: str = "Give it longer: raise the deadline") -> None:
-        """None: never. ``what`` is under way, and what to do when it did not end is the ``hint``."""
+    def __init__(
+        self,
+        after_s: float | None,
+        what: str,
+        hint: str = "Give it longer: raise the deadline",
+        *,
+        grace_s: float = JOIN_S,
+    ) -> None:
+        """When to give up, and what that means.
+
+        Args:
+            after_s: seconds from now; None: never.
+            what: is under way.
+            hint: what to do when it did not end.
+            grace_s: for work that does not hang to end by itself when it is over; none where it holds nothing.
+        """
         self._after_s = after_s
         self._what = what
         self._hint = hint
+        self._grace_s = grace_s
         self._begin_s = time.monotonic()
         self._is_in_vain = False
 
@@ -73,17 +86,14 @@ class Deadline:
             return self._work_apart(work, discard)
 
     def _work_apart(self, work: Callable[[], Result], discard: Callable[[Result], object]) -> Result:
-        outcome: Future[Result] = Future()
-        # A daemon, because a look at a dead mount must not keep the interpreter from ending.
-        thread = threading.Thread(target=settle, args=(outcome, work), name="fastload-within", daemon=True)
-        start_thread(thread)
+        outcome, thread = begin(work, "fastload-within")
         try:
             while not wait_futures([outcome], self.left_s).done:
                 self.check()
             thread.join(JOIN_S)  # it has nothing left to do, and counts against a limit of processes
         except BaseException as exc:  # Ctrl-C too
             self._is_in_vain = True
-            thread.join(JOIN_S)
+            wait_futures([outcome], self._grace_s)
             if not (isinstance(exc, DeadlineError) and outcome.done()):
                 outcome.add_done_callback(partial(_discard, discard))
                 raise

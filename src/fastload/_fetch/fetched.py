@@ -109,8 +109,13 @@ class Fetched:
     def _choose(self, shard: Shard, wanted: str) -> Choice:
         if self.remote is None:
             return choose_reader(shard, wanted)
-        if wanted == "auto":
-            return Choice(partial(_open_offered, self.remote), "hub", "it is on no mount", self.remote.depth)
+        check_hub_reader(wanted)
+        return Choice(partial(_open_offered, self.remote), "hub", "it is on no mount", self.remote.depth)
+
+
+def check_hub_reader(wanted: str) -> None:
+    """Raise ``UnsupportedError`` for one that was asked for by name, and reads files of a file system."""
+    if wanted != "auto":
         hint = 'Use reader="auto", or bring the model up first: fastload warm'
         raise UnsupportedError(f'reader="{wanted}" cannot read from the hub', hint)
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 
+NOWHERE = "there is no local tier: nobody named it, and this user has no home (HOME is not set)"
+
+
 @dataclass(frozen=True, slots=True)
 class Local:
     """One snapshot on the local tier, in the hub's layout."""
@@ -29,15 +32,27 @@ class Local:
         return f"{self.repo}@{self.commit}"
 
 
+def local_folder(settings: Settings) -> str:
+    """Where the local tier is, whether it may be asked or not.
+
+    Raises:
+        UsageError: nowhere.
+    """
+    if not settings.local:
+        raise UsageError(NOWHERE, "Set FASTLOAD_LOCAL to a folder that this user may write, or HOME")
+    return settings.local
+
+
 def local_root(settings: Settings) -> str:
     """The local tier's folder.
 
     Raises:
-        UsageError: the settings do not allow it.
+        UsageError: it is nowhere, or the settings do not allow it.
     """
+    folder = local_folder(settings)
     if "local" not in settings.tiers:
         raise UsageError("the local tier may not be asked (tiers)", "Add local to the setting tiers")
-    return settings.local
+    return folder
 
 
 def find_local(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Local:

@@ -60,6 +60,11 @@ class Copy:
         self._fed.add(path)
         return TeeReader(reader, task.incoming, task.file.size, Tell(writing, self._drop))
 
+    def update(self, done_bytes: int, total_bytes: int) -> None:
+        """Say to those who wait how far the load is, whatever of it is copied; see :meth:`Lease.update`."""
+        if self._job.lease is not None:
+            self._job.lease.update(done_bytes, total_bytes)
+
     def _drop(self, why: StoreError) -> None:
         self._dropped = self._dropped or why
 

@@ -33,30 +33,52 @@ class Turns:
     @contextmanager
     def bringing(self, folder: str, meant: Meant, is_done: Callable[[], bool]) -> Iterator[Lease | None]:
         """The right to be the one who brings it, by a lease in ``folder``; None once ``is_done``."""
-        lease = self._wait(folder, [meant.repo.replace("/", "--")], f"warming {meant.candidate}", is_done)
+        lease = self._wait(folder, [meant.repo.replace("/", "--")], f"warming {meant.candidate}", is_done, _tell_nobody)
         with lease or nullcontext():
             yield lease
 
     @contextmanager
-    def copying(self, offer: Offer) -> Iterator[None]:
-        """One of the few places of those who copy from a shared tier at once."""
+    def copying(self, offer: Offer, bringing: Lease | None) -> Iterator[Lease | None]:
+        """One of the few places of those who copy from a shared tier at once; None: nobody counts them.
+
+        Whoever waits for ``bringing`` sees by it, too, that the place that this waits for comes nearer.
+        """
         if self._request.slots is None or not offer.tier.startswith("shared:"):
-            yield
+            yield None
             return
         folder = lease_folder(offer.tier.removeprefix("shared:"))
         names = [f"slot-{number}" for number in range(self._request.slots)]
-        lease = self._wait(folder, names, f"copying {offer.repo}", lambda: False)
+        with _saying(bringing) as say:
+            lease = self._wait(folder, names, f"copying {offer.repo}", lambda: False, say)
         with lease or nullcontext():
-            yield
+            yield lease
 
-    def _wait(self, folder: str, names: list[str], what: str, is_done: Callable[[], bool]) -> Lease | None:
+    def _wait(
+        self, folder: str, names: list[str], what: str, is_done: Callable[[], bool], say: Callable[[str], None]
+    ) -> Lease | None:
         told: dict[str, float] = {}
 
         def tell(holder: Holder) -> None:
             self._check()
+            say(f"waiting for {holder}")
             now_s = time.monotonic()
             if now_s - told.get(holder.id, float("-inf")) >= _TELL_EVERY_S:
                 told[holder.id] = now_s
                 self._request.tell(f"waiting for {holder}")
 
         return wait_hold(folder, names, what, LeaseTimes(), is_done=is_done, tell=tell)
+
+
+@contextmanager
+def _saying(lease: Lease | None) -> Iterator[Callable[[str], None]]:
+    """What is said by ``lease`` meanwhile; afterwards it says again what it did before."""
+    if lease is None:
+        yield _tell_nobody
+        return
+    before = lease.record.what
+    yield lease.say
+    lease.say(before)
+
+
+def _tell_nobody(_: str) -> None:
+    """Nobody waits for one who holds nothing yet."""

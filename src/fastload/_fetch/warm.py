@@ -205,15 +205,15 @@ class _Warming:
             if failure is not None:
                 self._request.tell(f"{failure}. Now from {offer.tier}")
             try:
-                with self._turns.copying(offer), self._carried(offer) as carried:
-                    brought = bring(self._job(carried, lease))
+                with self._turns.copying(offer, lease) as slot, self._carried(offer) as carried:
+                    brought = bring(self._job(carried, lease, slot))
             except IntegrityError as exc:
                 failure = failure or exc
                 continue
             learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
             self._report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
-            if self._request.is_listed and brought.is_new and device == "local":
-                mark_listed(self._layout, brought.commit)
+            if self._request.list_path is not None and brought.is_new and device == "local":
+                mark_listed(self._layout, brought.commit, self._request.list_path)
             return brought.commit
         raise failure or self._nobody()
 
@@ -227,7 +227,7 @@ class _Warming:
         with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
             yield carried
 
-    def _job(self, offer: Offer, lease: Lease | None) -> Bringing:
+    def _job(self, offer: Offer, lease: Lease | None, slot: Lease | None) -> Bringing:
         return Bringing(
             offer=offer,
             destination=self._destination,
@@ -238,5 +238,6 @@ class _Warming:
             check=self._deadline.check,
             progress=self._request.progress,
             lease=lease,
+            slot=slot,
             clock=self._clock,
         )

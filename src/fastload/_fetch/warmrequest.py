@@ -30,8 +30,8 @@ class WarmRequest:
     slots: int | None = None
     """How many may copy from a shared tier at once."""
     jitter_s: float = 0.0
-    is_listed: bool = False
-    """A resident warmer's list asks: what comes new to the local tier is its to take away again."""
+    list_path: str | None = None
+    """A resident warmer's list, which asks: what comes new to the local tier is its to take away again."""
     progress: bool | Callback | None = None
     tell: Callable[[str], None] = lambda _: None
     """Is told in a sentence what the work waits for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fastload._fetch.local import local_folder
 from fastload._store.root import Root
 from fastload.errors import UsageError
 
@@ -30,7 +31,7 @@ def choose_target(request: WarmRequest, settings: Settings) -> Root:
 
 def _target_of(request: WarmRequest, settings: Settings) -> Root:
     if request.to == "local":
-        return Root(settings.local, label="local")
+        return Root(local_folder(settings), label="local")
     if request.to == "shared":
         if not settings.shared:
             raise UsageError("there is no shared tier", "Set FASTLOAD_SHARED, or name a folder: --to /mnt/models")
@@ -45,7 +46,7 @@ def _check_request(request: WarmRequest, settings: Settings, target: Root) -> No
     if request.slots is not None and request.slots < 1:
         raise UsageError(f"--slots {request.slots} lets nobody copy", "Give at least 1")
     if request.plain is not None:
-        _check_plain(request.plain, (settings.local, target.path, *settings.shared))
+        _check_plain(request.plain, filter(None, (settings.local, target.path, *settings.shared)))
         if os.path.isdir(request.model) and _nested(request.plain, os.fspath(request.model)):
             raise UsageError(f"--plain {request.plain!r} and its source lie in each other", _OWN_FOLDER)
 

@@ -33,6 +33,14 @@ def settle(outcome: Future[Result], work: Callable[[], Result]) -> None:
         outcome.set_exception(error)
 
 
+def begin(work: Callable[[], Result], name: str) -> tuple[Future[Result], threading.Thread]:
+    """Do ``work`` on a thread called ``name``: a daemon, for a look at a dead mount must not keep the process alive."""
+    outcome: Future[Result] = Future()
+    thread = threading.Thread(target=settle, args=(outcome, work), name=name, daemon=True)
+    start_thread(thread)
+    return outcome, thread
+
+
 class Workers:
     """Does something with each of many items, on a few threads."""
 

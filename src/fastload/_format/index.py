@@ -46,6 +46,8 @@ def parse_index(raw: bytes, *, path: str) -> Index:
     weight_map = document.get("weight_map")
     if type(weight_map) is not dict:
         raise FormatError(path, "no weight_map that is an object", '{"weight_map": {tensor: file}}')
+    if not weight_map:
+        raise FormatError(path, "a weight_map that names no tensor", "the shards of a model")
     for tensor, name in weight_map.items():
         if type(name) is not str:
             raise FormatError(path, "a shard name that is no string", "a file name", tensor=tensor)

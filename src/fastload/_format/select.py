@@ -85,6 +85,7 @@ def select_files(names: Collection[str], *, variant: str | None, path: str) -> S
         FormatError: no safetensors weights (says what is there instead), or a numbered set has a gap.
         UsageError: several candidates, or no such variant; names them.
     """
+    names = [name for name in names if not name.startswith("._")]  # what macOS leaves beside each file it has copied
     index = _find_index(names, variant, path)
     if index is not None:
         return ByIndex(index)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
+from fastload._progress import choose_progress
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import Shard
     from fastload._load.device_reads import DeviceReads
     from fastload._load.group.party import Party
+    from fastload._progress import Progress, Wish
     from fastload._read.choose import Choice
     from fastload._read.reader import File, Reader
     from fastload._store.keep.reading import Reading
@@ -49,6 +52,11 @@ class Held:
     def _begin(cls, fetched: Fetched, *, keeps_copy: bool) -> Held:
         return cls(fetched.begin_reading(), fetched.begin_copy() if keeps_copy else None)
 
+    def telling(self, wish: Wish, total_bytes: int) -> Progress:
+        """Whom the load tells how far it is: the caller as he wishes, and by the lease those who wait for the copy."""
+        progress = choose_progress(wish, total_bytes)
+        return progress if self.copy is None else _Shared(progress, self.copy, total_bytes)
+
     def close(self) -> None:
         """Let go of both."""
         for each in (self.copy, self.reading):
@@ -61,6 +69,24 @@ class Held:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
             self.close()
+
+
+class _Shared:
+    """See :meth:`Held.telling`."""
+
+    def __init__(self, progress: Progress, copy: Copy, total_bytes: int) -> None:
+        self._progress = progress
+        self._copy = copy
+        self._total_bytes = total_bytes
+
+    def update(self, done_bytes: int) -> None:
+        """See :class:`~fastload._progress.Progress`."""
+        self._copy.update(done_bytes, self._total_bytes)
+        self._progress.update(done_bytes)
+
+    def close(self) -> None:
+        """See :class:`~fastload._progress.Progress`."""
+        self._progress.close()
 
 
 class Tee:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _INSISTS_EVERY_S = 0.1
+_BROKEN = "See that python -c 'import torch' works. As a rule its CUDA libraries are missing, or of another version"
 
 
 class Leaving:
@@ -45,17 +46,28 @@ def importing_torch() -> Iterator[None]:
     imported again in this process.
 
     Raises:
-        UnsupportedError: there is no torch.
+        UnsupportedError: there is no torch, or a broken one.
         StoreError: a module cannot be read, as where no descriptor is left.
     """
     with system_refusals():
-        if find_spec("torch") is None:
-            raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
         if threading.current_thread() is not threading.main_thread():  # only there do handlers run
+            _import_torch()
             yield
             return
         with _holding(), _insisting():
+            _import_torch()
             yield
+
+
+def _import_torch() -> None:
+    if find_spec("torch") is None:
+        raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
+    try:
+        import torch  # noqa: F401, PLC0415
+    except (ImportError, OSError, RuntimeError) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:
+            raise  # the system's, of any file; what ctypes says of a library that it cannot open has no number
+        raise UnsupportedError(f"torch is installed, but cannot be imported: {exc}", _BROKEN) from exc
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from fastload._fetch.checkpoint import fetch
 from fastload._fetch.deadline import Deadline
@@ -13,7 +13,9 @@ from fastload.strict_json import collector_paused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fastload._fetch.evidence import Evidence
     from fastload._fetch.fetched import Fetched, Source
+    from fastload._format.checkpoint import Shard
     from fastload.options import Settings
 
 
@@ -37,6 +39,10 @@ class ShardFacts:
     nbytes: int
     tensors: int
     metadata: Mapping[str, str]
+    evidence: str
+    """What a load would prove it by, as its report calls it; nothing was proven here."""
+    digest: str | None
+    """What that says of the whole file: ``sha256:…`` or ``git-sha1:…``; None where nobody has said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,28 @@ def _describe(fetched: Fetched) -> Inspection:
     for shard in reversed(shards):
         metadata.update(shard.header.metadata)
     facts = tuple(
-        ShardFacts(shard.name, shard.path, shard.header.file_bytes, counts[shard.name], shard.header.metadata)
+        ShardFacts(
+            name=shard.name,
+            path=shard.path,
+            nbytes=shard.header.file_bytes,
+            tensors=counts[shard.name],
+            metadata=shard.header.metadata,
+            **_known_of(shard, fetched.evidence),
+        )
         for shard in shards
     )
     return Inspection(fetched.folder, tensors, metadata, facts)
+
+
+class _Known(TypedDict):
+    evidence: str
+    digest: str | None
+
+
+def _known_of(shard: Shard, evidence: Evidence) -> _Known:
+    known = evidence.find(shard.path)
+    if known is None:
+        return {"evidence": "none", "digest": None}
+    digests = {"sha256": known.sha256, "git-sha1": known.git_sha1}
+    digest = next((f"{name}:{value}" for name, value in digests.items() if value is not None), None)
+    return {"evidence": evidence.kind_of(known), "digest": digest}

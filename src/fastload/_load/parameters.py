@@ -105,6 +105,9 @@ def match(
     """
     stored = {info.name: info for info in infos}
     problems = list(_shape_problems(own, stored)) + list(_dtype_problems(own, stored, dtype))
+    hint = "Make the module as its config says"
+    if strict and not problems:
+        hint += "; strict=False leaves out what has no counterpart"
     if strict:
         problems += [f"missing: {quoted(name)}" for name in _unfilled(own, stored)]
         problems += [f"unexpected: {quoted(name)}" for name in stored if name not in own]
@@ -112,7 +115,6 @@ def match(
         shown = "; ".join(problems[:_SHOWN]) + (
             f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         )
-        hint = "Make the module as its config says; strict=False leaves out what has no counterpart"
         raise UsageError(f"module and checkpoint do not match ({len(problems)}): {shown}", hint)
     return [name for name, info in stored.items() if name in own and own[name].dtype != torch_layout(info)[0]]
 

@@ -17,7 +17,6 @@ from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.staging import Staging, divide_staging
 from fastload._load.stream import Job, Stream
-from fastload._progress import choose_progress
 from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
@@ -92,12 +91,13 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 device=device,
                 digests=target.digests,
                 device_reads=device_reads,
+                is_cast=request.dtype is not None,
                 cuts=found.cuts,
                 party=party,
                 exchange=open_exchange(found, plan, share, staging.slot_bytes, tee.arriving),
                 clock=clock,
                 busy=busy,
-                progress=choose_progress(request.progress, schedule.kept_bytes),
+                progress=held.telling(request.progress, schedule.kept_bytes),
             )
         )
         undo.pop_all()

@@ -97,8 +97,13 @@ def prove(
 def require(proving: Proving, checkpoint: Checkpoint, why: str) -> None:
     """Raise ``IntegrityError`` where a load that must be proven is not."""
     if proving.evidence == NONE:
-        path = checkpoint.shards[0].path if checkpoint.shards else ""
-        raise IntegrityError(path, 0, proving.reason or "no shard", f"evidence, since {why}", _HINT)
+        raise refuse_unproven(checkpoint, proving.reason or "no shard", why)
+
+
+def refuse_unproven(checkpoint: Checkpoint, reason: str, why: str) -> IntegrityError:
+    """The error for weights that must be proven and, by ``reason``, are not."""
+    path = checkpoint.shards[0].path if checkpoint.shards else ""
+    return IntegrityError(path, 0, reason, f"evidence, since {why}", _HINT)
 
 
 def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: ProofTell) -> Choice:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from collections import OrderedDict
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from fastload._clock import CAST
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.proving import NONE
-from fastload._load.summary import describe_rank, summarise
+from fastload._load.summary import Delivered, describe_rank, summarise
 from fastload._place.tensors import cut_out
 from fastload._read.pread import check_path
 from fastload._thread import start_thread
@@ -51,6 +53,10 @@ class Weights(dict[str, "torch.Tensor"]):
 
     report: Report
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As an ordered dict without the report: ``torch.load`` opens no class that it does not know."""
+        return OrderedDict, (), None, None, iter(self.items())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -71,6 +77,8 @@ class Job:
     digests: DeviceDigests | None
     device_reads: DeviceReads | None
     """The way past the host; None where there is no device."""
+    is_cast: bool
+    """True if tensors are cast as they are taken, by the thread that takes them."""
     cuts: Mapping[str, tuple[Ranges, ...]]
     """What stays, by name, in each dimension of tensors of which more was brought."""
     party: Party | None
@@ -101,7 +109,7 @@ class Stream:
         self._turn = threading.RLock()
         self._is_taking = False
         self._is_started = False
-        self._position = 0
+        self._position = self._delivered_bytes = 0
         self._waited_for = -1
         self._report: Report | None = None
         self._is_finished = self._has_left_manifest = False
@@ -143,12 +151,18 @@ class Stream:
                 if self._position < len(job.plan.placements):
                     return self._take(job, pipeline)
                 self._finish(job, pipeline)
+            except StopIteration as exc:  # a callback's, and would pass for the end: see PEP 479
+                self._give_up(job, exc)
+                raise RuntimeError("a callback raised StopIteration") from exc
             except BaseException as exc:
-                if job.party is not None:
-                    job.party.communicator.fail(exc)
-                self.close()
+                self._give_up(job, exc)
                 raise
             raise StopIteration
+
+    def _give_up(self, job: Job, error: BaseException) -> None:
+        if job.party is not None:
+            job.party.communicator.fail(error)
+        self.close()
 
     @contextmanager
     def _taking(self) -> Iterator[None]:
@@ -179,11 +193,13 @@ class Stream:
                 job.busy.trace.add(Span(CALLER_LANE, "wait for bytes", "wait", begin_s, time.perf_counter(), {}))
             job.placer.catch_up()
             self._waited_for = needed
-        tensor = job.placer.take(number)
+        with job.busy.measure(CAST) if job.is_cast else nullcontext():
+            tensor = job.placer.take(number)
         self._position += 1
         name = job.plan.placements[number].info.name
         if name in job.cuts:
             tensor = cut_out(tensor, job.cuts[name])
+        self._delivered_bytes += tensor.nbytes
         return name, tensor
 
     def _start(self, job: Job, pipeline: Pipeline) -> None:
@@ -260,7 +276,9 @@ class Stream:
             has_left_manifest=self._has_left_manifest,
             hash_s=job.busy.seconds["hash"],
         )
-        self._report = replace(summarise(job, self._position, outcome), group=self._group_report)
+        self._report = replace(
+            summarise(job, Delivered(self._position, self._delivered_bytes), outcome), group=self._group_report
+        )
 
     def _goes_on(self, job: Job) -> bool:
         return job.party is not None and not self._is_finished and job.party.communicator.is_whole

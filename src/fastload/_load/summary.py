@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._clock import PEERS, Work, judge
 from fastload._load.evidence_note import explain_evidence, find_evidence_kind
-from fastload._place.tensors import torch_layout
-from fastload._plan.ranges import count
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fastload._clock import Verdict
-    from fastload._format.header import TensorInfo
     from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
     from fastload._load.sources import Sources
     from fastload._load.stream import Job
-    from fastload._plan.ranges import Ranges
 
 
-def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
-    """The facts of ``job``, of which the first ``taken`` tensors were handed out."""
-    infos = [placement.info for placement in job.plan.placements[:taken]]
+class Delivered(NamedTuple):
+    """What was handed out."""
+
+    tensors: int
+    nbytes: int
+
+
+def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
+    """The facts of ``job``, of which so much was ``delivered``."""
     has_read = job.party is None or job.party.reads
     headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards) if has_read else 0
     reader, reason = describe_readers(job.sources, job.device_reads)
@@ -36,9 +35,9 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = _judge(job)
     return Report(
-        bytes=sum(_count_kept(info, job.cuts.get(info.name)) for info in infos),
+        bytes=delivered.nbytes,
         bytes_read=read + headers,
-        tensors=taken,
+        tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
         busy_s=job.busy.by_activity,
@@ -59,13 +58,6 @@ def summarise(job: Job, taken: int, outcome: Outcome) -> Report:
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
     )
-
-
-def _count_kept(info: TensorInfo, kept: Sequence[Ranges] | None) -> int:
-    """As stored; of a tensor that was cut, what is left."""
-    if kept is None or not info.nbytes:
-        return info.nbytes
-    return info.nbytes * math.prod(map(count, kept)) // math.prod(torch_layout(info)[1])
 
 
 def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:

@@ -13,7 +13,7 @@ from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes, shares_memory
 from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
-from fastload._place.host import HostPlacer
+from fastload._place.host import GIVES_PAGES_BACK_BYTES, HostPlacer
 from fastload._place.mapped import MappedPlacer
 from fastload._place.memory import map_anonymous
 from fastload._place.pinned_ring import PinnedRing
@@ -46,8 +46,11 @@ _CUDA_HINT = "Load fewer tensors (tensors=), stream them, free device memory, or
 
 _WHOLE_SHARDS = LayoutRules(start_alignment=64, tensor_alignment=1, arena_bytes=None, own_bytes=None)
 """One huge-page mapping per shard: nothing is lost between tensors, and a read goes straight into place."""
-_PIECES = LayoutRules(start_alignment=64, tensor_alignment=1, arena_bytes=_ARENA_BYTES, own_bytes=_ARENA_BYTES)
-"""For tensors that are let go one after another."""
+_PIECES = LayoutRules(
+    start_alignment=64, tensor_alignment=1, arena_bytes=_ARENA_BYTES, own_bytes=GIVES_PAGES_BACK_BYTES
+)
+"""For tensors that are let go one after another. The pages of a large one go with its mapping: what gives back those of
+a shared one runs in Python, where Ctrl-C is lost."""
 _ON_DEVICE = LayoutRules(start_alignment=256, tensor_alignment=16, arena_bytes=_ARENA_BYTES, own_bytes=1 << 20)
 
 

@@ -24,7 +24,7 @@ class HubSettings:
     http_proxy: str | None = field(default=None, repr=False)
     no_proxy: str = ""
     cache: str = ""
-    """Where the hub's own tools keep what they downloaded."""
+    """Where the hub's own tools keep what they downloaded; empty where only a home could say, and there is none."""
     home: str = ""
     """HF_HOME, where it is set: there they keep the token, and by default the cache."""
     is_cache_named: bool = False
@@ -46,7 +46,7 @@ def hub_settings(variables: Mapping[str, str]) -> HubSettings:
         http_proxy=first("HTTP_PROXY", "ALL_PROXY"),
         no_proxy=first("NO_PROXY") or "",
         cache=_find_cache(variables),
-        home=os.path.abspath(os.path.expanduser(variables["HF_HOME"])) if variables.get("HF_HOME") else "",
+        home=_absolute(variables["HF_HOME"]) if variables.get("HF_HOME") else "",
         is_cache_named=bool(variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")),
     )
 
@@ -61,4 +61,13 @@ def _find_home(variables: Mapping[str, str]) -> str:
 
 def _find_cache(variables: Mapping[str, str]) -> str:
     named = variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")
-    return os.path.abspath(os.path.expanduser(named or os.path.join(_find_home(variables), "hub")))
+    return _absolute(named or os.path.join(_find_home(variables), "hub"))
+
+
+def _absolute(path: str) -> str:
+    """Empty for a ``~`` that stands for nothing, as for a user without HOME and without a line in /etc/passwd.
+
+    The hub's own tools take it for a folder of that name, in whatever folder they are run.
+    """
+    expanded = os.path.expanduser(path)
+    return "" if expanded.startswith("~") else os.path.abspath(expanded)

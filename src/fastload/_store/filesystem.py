@@ -9,6 +9,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from fastload._store.ownership import cure_path
 from fastload.errors import NoSpaceError, NotWritableError, StoreError
 
 if TYPE_CHECKING:
@@ -44,22 +45,22 @@ def is_no_space(exc: OSError) -> bool:
     return exc.errno in _NO_SPACE
 
 
-def translate_write(path: str, exc: OSError) -> StoreError:
-    """Our error for what the system said about writing to ``path``."""
+def translate_write(path: str, exc: OSError, *, is_folder: bool = False) -> StoreError:
+    """Our error for what the system said about writing to ``path``, or about making it as a folder."""
     if is_no_space(exc):
         return NoSpaceError(path, f"no space left ({exc.strerror})", "Free some, or make the volume larger")
     if exc.errno in _NOT_WRITABLE:
-        return _not_writable(path, exc)
+        return _not_writable(path, exc, is_folder=is_folder)
     return StoreError(path, f"cannot be written ({exc.strerror})", "Check the storage, then try again")
 
 
-def _not_writable(path: str, exc: OSError) -> NotWritableError:
+def _not_writable(path: str, exc: OSError, *, is_folder: bool) -> NotWritableError:
     """Says who asked, whose the nearest folder is, and the command that cures it."""
     uid, gid = os.geteuid(), os.getegid()
     if exc.errno == errno.EROFS:
         hint = "It is mounted read-only: mount it writable, or warm into another place"
         return NotWritableError(path, "cannot be written (read-only file system)", hint)
-    there = os.path.abspath(path)
+    there = whole = os.path.abspath(path)
     while not os.path.lexists(there) and there != "/":
         there = os.path.dirname(there)
     try:
@@ -70,7 +71,7 @@ def _not_writable(path: str, exc: OSError) -> NotWritableError:
         f"cannot be written ({exc.strerror}): this is uid {uid}, gid {gid}, and {there!r} is owned by uid "
         f"{status.st_uid}, gid {status.st_gid}, mode {status.st_mode & 0o7777:04o}"
     )
-    return NotWritableError(path, reason, f"Run: chown -R {uid}:{gid} {there} (in Kubernetes: set fsGroup: {gid})")
+    return NotWritableError(path, reason, cure_path(whole, there, is_folder=is_folder))
 
 
 def has_size(path: str, size: int) -> bool:
@@ -84,8 +85,10 @@ def make_folder(path: str) -> None:
     Raises:
         StoreError: as :func:`writing` says.
     """
-    with writing(path):
+    try:
         os.makedirs(path, exist_ok=True)
+    except OSError as exc:
+        raise translate_write(path, exc, is_folder=True) from exc
 
 
 def sync_folder(path: str) -> None:

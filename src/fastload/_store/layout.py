@@ -97,9 +97,9 @@ class RepoLayout:
         """The file that keeps one commit from being evicted."""
         return self.ours("pins", commit)
 
-    def listed(self, commit: str) -> str:
-        """The file that says that a resident warmer brought one commit, by its list."""
-        return self.ours("listed", commit)
+    def listed(self, commit: str, list_id: str) -> str:
+        """The file that says that a resident warmer's list names one commit."""
+        return self.ours("listed", f"{commit}.{list_id}")
 
     def reports(self, commit: str) -> str:
         """What the last loads of one commit reported."""

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 HELP = "say which tier, reader and evidence a load would use and why, and what to mend; ends with 22 if it would fail"
 _PAST_SHOWN = 5
-_PATIENCE_S = 3.0
+_PATIENCE_S = 4.2
+"""For all that is looked at, together: with Python's start and what is printed, a dead mount costs five seconds."""
+_SETTINGS_PATIENCE_S = 3.0
 _HINT = "HOME, XDG_CONFIG_HOME or FASTLOAD_CONFIG lead to storage that does not answer"
 _MOUNT_OPTIONS = ("ro", "vers", "proto", "nconnect", "rsize", "wsize", "hard", "soft", "local_lock")
 """Those that decide how fast and how safely a model is read."""
@@ -39,9 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print what was seen and found; fail if something fatal was."""
     # As keywords, so that the origin of a flag is "the call".
-    reading = Deadline(_PATIENCE_S, "reading the settings", _HINT)
+    budget = Deadline(_PATIENCE_S, "looking at this machine")
+    reading = Deadline(_SETTINGS_PATIENCE_S, "reading the settings", _HINT, grace_s=0.0)
     settings = reading.within(lambda: decide_settings(None, asdict(parse_settings(arguments))))
-    seen = diagnose(settings, arguments.model)
+    seen = diagnose(settings, arguments.model, budget)
     if not arguments.as_json:
         print(_show(seen))
     if seen.fatal:

@@ -13,7 +13,7 @@ from fastload.errors import escaped
 if TYPE_CHECKING:
     import argparse
 
-HELP = "list tensors, dtypes, shapes and shards; reads headers only"
+HELP = "list tensors, dtypes, shapes, shards and their digests; reads headers only"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +40,10 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     print(show_table([("tensor", "dtype", "shape", "bytes", "shard"), *rows]))
     print()
-    shards = [(escaped(s.name), str(s.tensors), show_bytes(s.nbytes)) for s in found.shards]
-    print(show_table([("shard", "tensors", "bytes"), *shards]))
+    shards = [
+        (escaped(s.name), str(s.tensors), show_bytes(s.nbytes), s.evidence, s.digest or "-") for s in found.shards
+    ]
+    print(show_table([("shard", "tensors", "bytes", "evidence", "digest"), *shards]))
     print()
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in found.dtypes.items()) or "no tensors"
     print(f"{len(found.tensors)} tensors ({dtypes}), {show_bytes(found.nbytes)}")

@@ -49,5 +49,6 @@ def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
     settings = {key: value for key, value in config.items() if key not in _OF_HOST | {NAMES, GROUP}}
     options = parse_options(settings, PLACE)
     if download_dir is not None and options.local is None:
-        options = replace(options, local=os.path.abspath(os.path.expanduser(download_dir)))
+        folder = os.path.expanduser(download_dir)  # a ~ that stands for nothing is refused as it is
+        options = replace(options, local=folder if folder.startswith("~") else os.path.abspath(folder))
     return ExtraConfig(options=options, names=names, of_host=of_host, wants_group=wants_group)

@@ -213,6 +213,8 @@ class Admission:
         hashing = partial(busy.measure, "hash")
         with busy.measure("write"):
             missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
+        with self._changed:
+            self.tally.done_bytes += sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
         for begin, end in _runs(missing, self._watch.step_blocks):
             run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
             if self._is_stopped_within(self._watch.pace(len(run))):
@@ -224,8 +226,7 @@ class Admission:
                     task.incoming.put(first + at, blocks[at], hashing)
             with self._changed:
                 self.tally.read_bytes += len(run)
-        with self._changed:
-            self.tally.done_bytes += sum(map(len, blocks))
+                self.tally.done_bytes += len(run)  # by runs: an extent of a slow line takes minutes
         return True
 
     def _is_stopped_within(self, seconds: float) -> bool:

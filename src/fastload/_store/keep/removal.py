@@ -23,6 +23,7 @@ from fastload._read.file import read_small_file
 from fastload._store.filesystem import remove_file, sync_folder, translate_write, writing
 from fastload._store.keep.disk import count_disk_bytes, list_folder
 from fastload._store.keep.grave import Grave, dig, is_grave, take_over
+from fastload._store.keep.listed import forget_lists
 from fastload._store.keep.tidy import remove_empty
 from fastload._store.keep.usage import find_named_links, find_needed_blobs, list_snapshots
 from fastload._store.root import list_refs, read_commit
@@ -96,8 +97,9 @@ def _remove_ref(layout: RepoLayout, revision: str, commit: str) -> None:
 
 def _remove_what_tells_of(layout: RepoLayout, grave: Grave) -> None:
     _move(layout.manifest(grave.commit), grave.manifest)
-    for name in (layout.stamp, layout.mark, layout.pin, layout.listed, layout.reports, layout.tree):
+    for name in (layout.stamp, layout.mark, layout.pin, layout.reports, layout.tree):
         remove_file(name(grave.commit))
+    forget_lists(layout, grave.commit)
     shutil.rmtree(os.path.join(layout.folder, ".no_exist", grave.commit), ignore_errors=True)
 
 

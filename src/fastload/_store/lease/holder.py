@@ -42,9 +42,19 @@ class Holder:
         """What differs between any two records."""
         return self.id, self.counter
 
+    @property
+    def standing(self) -> tuple[str, int]:
+        """What stays the same where nothing moves. One who waits in turn says in ``what`` how far that one is."""
+        return self.what, self.done_bytes
+
     def __str__(self) -> str:
         known = f" of {self.total_bytes:,}" if self.total_bytes else ""
         return f"pid {self.pid} on {escaped(self.host)} ({escaped(self.what)}; {self.done_bytes:,}{known} bytes done)"
+
+
+def short_text(text: str) -> str:
+    """``text`` for people, as a record can hold it."""
+    return escaped(text)[:_MAX_TEXT_CHARS]
 
 
 def this_process(what: str, folder: str) -> Holder:
@@ -52,11 +62,11 @@ def this_process(what: str, folder: str) -> Holder:
     return Holder(
         id=os.urandom(16).hex(),
         counter=0,
-        host=escaped(os.uname().nodename)[:_MAX_TEXT_CHARS],
+        host=short_text(os.uname().nodename),
         pid=os.getpid(),
         boot_id=read_boot_id(),
         device=os.stat(folder).st_dev,
-        what=escaped(what)[:_MAX_TEXT_CHARS],
+        what=short_text(what),
         done_bytes=0,
         total_bytes=0,
     )

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from fastload._store.lease.holder import Holder, this_process
+from fastload._store.lease.holder import Holder, short_text, this_process
 from fastload._thread import start_thread
 from fastload.errors import FormatError, StoreError
 
@@ -57,6 +57,7 @@ class Lease:
         self._file = file
         self._times = times
         self._record = this_process(what, file.folder)
+        self._what = self._record.what
         self._progress = (0, 0)
         self._is_lost = False
         self._ended = threading.Event()
@@ -86,11 +87,15 @@ class Lease:
     def record(self) -> Holder:
         """What the next beat tells."""
         done_bytes, total_bytes = self._progress
-        return replace(self._record, done_bytes=done_bytes, total_bytes=total_bytes)
+        return replace(self._record, what=self._what, done_bytes=done_bytes, total_bytes=total_bytes)
 
     def update(self, done_bytes: int, total_bytes: int) -> None:
         """Say how far the work is; those who wait give up when that does not move. Cheap, and for any thread."""
         self._progress = (done_bytes, total_bytes)
+
+    def say(self, what: str) -> None:
+        """Say what is done now, as where one waits in turn for somebody else. Cheap, and for any thread."""
+        self._what = short_text(what)
 
     def start(self) -> None:
         """Beat from now on."""

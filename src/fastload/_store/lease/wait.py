@@ -30,7 +30,7 @@ class Sight:
     silent_s: float = 0.0
     """Without a beat."""
     still_s: float = 0.0
-    """With beats or without, but no nearer to the end."""
+    """With beats or without, but no nearer to the end, nor is whom it waits for."""
 
     def then(self, holder: Holder | None, passed_s: float) -> Sight:
         """What it has seen when it looks again ``passed_s`` later and finds ``holder``."""
@@ -40,7 +40,7 @@ class Sight:
         return Sight(
             holder,
             silent_s=self.silent_s + passed_s if holder.beat == self.holder.beat else 0.0,
-            still_s=self.still_s + passed_s if holder.done_bytes == self.holder.done_bytes else 0.0,
+            still_s=self.still_s + passed_s if holder.standing == self.holder.standing else 0.0,
         )
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from fastload._fetch.local import local_folder
 from fastload._fetch.resolve import parse_model, resolve
 from fastload._fetch.verify import Examination, examine
 from fastload._format.index import SHARD_SUFFIX
@@ -132,8 +133,9 @@ def _fit(trials: Mapping[str, Trial], state: str) -> dict[str, Trial]:
 
 def _find_weights(wish: Wish, settings: Settings, undo: ExitStack) -> Files:
     """Those of the model; on a bare volume those of one that is made there, until ``undo``."""
-    path = settings.local
-    if wish.model is not None:
+    if wish.model is None:
+        path = local_folder(settings)
+    else:
         parsed = parse_model(wish.model, None, settings)
         path = parsed if isinstance(parsed, str) else resolve(wish.model, None, settings).path
     if not os.path.exists(path):

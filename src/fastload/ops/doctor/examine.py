@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.resolve import tiers_of
+from fastload._fetch.workers import begin
 from fastload._store.patience import ask_all
-from fastload.errors import FastloadError, StoreError
+from fastload.errors import DeadlineError, FastloadError, StoreError
 from fastload.ops.doctor.finding import FATAL, SEVERITIES, Finding
 from fastload.ops.doctor.gpu import Gpu, judge_gpu, look_at_gpu
 from fastload.ops.doctor.installation import Installation, judge_hub, judge_owners, look_at_installation
@@ -17,20 +17,22 @@ from fastload.ops.doctor.machine import Machine, judge_machine, look_at_machine
 from fastload.ops.doctor.mount_judge import judge_mount
 from fastload.ops.doctor.mountinfo import Mount, find_mount, parse_mountinfo
 from fastload.ops.doctor.mountstats import NfsStats, parse_mountstats
-from fastload.ops.doctor.volume import Volume, describe_silent, judge_local, judge_shared, look_at
-from fastload.ops.doctor.way import Way, find_way, judge_failure, judge_way
+from fastload.ops.doctor.volume import Volume, describe_no_local, describe_silent, judge_local, judge_shared, look_at
+from fastload.ops.doctor.way import Way, find_way, judge_failure, judge_slow, judge_way
 from fastload.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
+    from fastload._fetch.evidence import Evidence
     from fastload._store.root import Root
     from fastload.options import Settings
 
 _TIERS_PATIENCE_S = 3.0
-_PATIENCE_S = 4.5
 _LEAST_S = 0.5
 """For the model, however long the tiers took."""
+_OF_HUB = 0.8
+"""Of the time for the model: what the hub did not say in it is the hub's error, and no unknown one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,24 +82,20 @@ class Diagnosis:
         return {"schema": 1, **asdict(self)}
 
 
-def diagnose(settings: Settings, model: str | None) -> Diagnosis:
-    """Look at everything; a mount that does not answer costs five seconds, for all of them together."""
-    begin_s = time.monotonic()
-    tiers = _look_at_tiers(settings)
-    silent = {facts.label for facts, problem in tiers if problem is not None}
-    machine, gpu, installation = look_at_machine(), look_at_gpu(settings.cufile), look_at_installation(settings)
-    findings = [finding for facts, problem in tiers for finding in _judge_tier(facts, problem, settings)]
+def diagnose(settings: Settings, model: str | None, budget: Deadline) -> Diagnosis:
+    """Look at everything; what does not answer, such as a dead mount, costs what is left of ``budget`` at most."""
+    installed, _ = begin(lambda: look_at_installation(settings), "fastload-token")  # may hang as long as tiers
+    tiers = _look_at_tiers(settings, min(_TIERS_PATIENCE_S, budget.left_s or 0.0))
+    machine, gpu, installation = look_at_machine(), look_at_gpu(settings.cufile), installed.result()
+    findings = [] if settings.local else [describe_no_local()]
+    findings += [finding for facts, problem in tiers for finding in _judge_tier(facts, problem, settings)]
     findings += [*judge_machine(machine), *judge_gpu(gpu, has_udev=machine.has_udev)]
     findings += [*judge_owners(installation.owners), *judge_hub(installation, settings)]
     way = None
     if model is not None:
-        left_s = max(_LEAST_S, _PATIENCE_S - (time.monotonic() - begin_s))
-        try:
-            way = Deadline(left_s, f"looking for {model}").within(lambda: find_way(model, settings, silent))
-        except FastloadError as exc:
-            findings.append(judge_failure(model, exc))
-        else:
-            findings += judge_way(way)
+        heard = _without(settings, {facts.label for facts, problem in tiers if problem is not None})
+        way, found = _look_at_way(model, heard, gpu, max(_LEAST_S, budget.left_s or 0.0))
+        findings += found
     return Diagnosis(
         settings=tuple(_describe_settings(settings)),
         tiers=tuple(facts for facts, _ in tiers),
@@ -107,6 +105,29 @@ def diagnose(settings: Settings, model: str | None) -> Diagnosis:
         way=way,
         findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
     )
+
+
+def _without(settings: Settings, silent: Container[str]) -> Settings:
+    """Without those tiers that did not answer before: each would be waited for again."""
+    return replace(
+        settings,
+        tiers=tuple(tier for tier in settings.tiers if tier not in silent),
+        shared=tuple(path for path in settings.shared if f"shared:{path}" not in silent),
+    )
+
+
+def _look_at_way(model: str, settings: Settings, gpu: Gpu, patience_s: float) -> tuple[Way | None, list[Finding]]:
+    """The way of a load, and what there is to say of it; None: it would fail, or takes longer to find out."""
+    weighed: list[Evidence] = []
+    patient = replace(settings, deadline=_OF_HUB * patience_s)
+    looking = Deadline(patience_s, f"looking for {model}", grace_s=0.0)
+    try:
+        way = looking.within(lambda: find_way(model, patient, gpu, weighed=weighed.append))
+    except DeadlineError as exc:
+        return None, [judge_slow(model, patience_s) if weighed else judge_failure(model, exc)]
+    except FastloadError as exc:
+        return None, [judge_failure(model, exc)]
+    return way, list(judge_way(way))
 
 
 def _describe_settings(settings: Settings) -> Iterator[SettingFacts]:
@@ -120,13 +141,13 @@ def _show(value: object) -> str:
         return ",".join(map(str, value)) or "none"
     if is_dataclass(value) and hasattr(value, "fraction"):
         return f"{value.fraction:.0%}" if value.fraction else f"{getattr(value, 'nbytes', 0)}"
-    return "none" if value is None else str(value)
+    return "none" if value in {None, ""} else str(value)
 
 
-def _look_at_tiers(settings: Settings) -> list[tuple[TierFacts, str | None]]:
+def _look_at_tiers(settings: Settings, patience_s: float) -> list[tuple[TierFacts, str | None]]:
     """Each tier that may be asked, in order, and why it did not answer."""
     roots = tiers_of(settings).roots
-    asked = ask_all(roots, _look_at_root, patience_s=_TIERS_PATIENCE_S)
+    asked = ask_all(roots, _look_at_root, patience_s=patience_s)
     volumes = {root.label: volume for root, volume in asked.replies}
     problems = {root.label: reason for root, reason in asked.silent}
     mounts, stats = parse_mountinfo(_read("/proc/self/mountinfo")), parse_mountstats(_read("/proc/self/mountstats"))

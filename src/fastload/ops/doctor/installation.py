@@ -36,7 +36,7 @@ def look_at_installation(settings: Settings) -> Installation:
     owners = tuple(sorted(set(metadata.packages_distributions().get("fastload", ()))))
     if "hub" not in settings.tiers or settings.hub.is_offline:
         return Installation(owners=owners, has_token=None)
-    looking = Deadline(_PATIENCE_S, "looking for a token of the hub")
+    looking = Deadline(_PATIENCE_S, "looking for a token of the hub", grace_s=0.0)
     try:
         return Installation(owners=owners, has_token=bool(looking.within(lambda: find_token(settings.hub.endpoint))))
     except HubError as exc:

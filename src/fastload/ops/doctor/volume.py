@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._fetch.local import NOWHERE
+from fastload._store.ownership import cure_folder
 from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
 
 if TYPE_CHECKING:
@@ -60,6 +62,16 @@ def look_at(path: str) -> Volume:
     )
 
 
+def describe_no_local() -> Finding:
+    """Nobody said where it is, and there is no home where it could be."""
+    return Finding(
+        severity=WARNING,
+        what=NOWHERE,
+        why="shared tiers and paths serve; nothing can be brought, kept or pinned: warm ends with 2",
+        cure="export FASTLOAD_LOCAL=/a/folder/that/this/user/may/write, or HOME",
+    )
+
+
 def judge_local(volume: Volume, min_free: Share) -> Iterator[Finding]:
     """Whether models can be brought to the local tier."""
     if volume.is_read_only:
@@ -76,8 +88,7 @@ def judge_local(volume: Volume, min_free: Share) -> Iterator[Finding]:
             severity=WARNING,
             what=f"{volume.path} cannot be written by uid {uid}, gid {gid} (it belongs to {volume.owner})",
             why="what is there serves; nothing can be brought, mended or evicted: warm ends with 15",
-            cure=f"chown -R {uid}:{gid} {volume.real_path}; in Kubernetes: securityContext: {{fsGroup: {gid}, "
-            "fsGroupChangePolicy: OnRootMismatch}",
+            cure=cure_folder(volume.real_path if volume.exists else volume.path),
         )
     wanted_bytes = min_free.of(volume.total_bytes)
     if volume.is_writable and volume.free_bytes < wanted_bytes:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.at_path import follow, stored_at
-from fastload._fetch.evidence import NOTHING, no_better
-from fastload._fetch.resolve import parse_model, require, tiers_of
+from fastload._fetch.at_path import stored_at
+from fastload._fetch.checkpoint import fetch
+from fastload._fetch.fetched import Source, check_hub_reader
+from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.source import find_offer, hub_of, patience_within
-from fastload._fetch.weigh import weigh, weigh_hub
-from fastload._format.select import by_rule
-from fastload._read.choose import choose_reader
-from fastload._read.file import identify, open_regular
-from fastload._read.reader import PlainFile
-from fastload._store.directory import find_files
+from fastload._fetch.weigh import weigh_hub
 from fastload._store.keep.reports import read_reports
-from fastload._store.tiered import Tiers, search
+from fastload._store.ref import Name
+from fastload._store.tiered import search
 from fastload.errors import FastloadError, escaped
-from fastload.ops.doctor.finding import FATAL, NOTE, Finding
+from fastload.ops.doctor.demands import check_demanded, find_reader
+from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
 from fastload.ops.doctor.history import PastLoad, judge_history, parse_past
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Iterator
 
     from fastload._fetch.evidence import Evidence
+    from fastload._store.offer import Offer
     from fastload._store.root import Stored
+    from fastload.ops.doctor.gpu import Gpu
     from fastload.options import Settings
-
-_PATIENCE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,109 +51,81 @@ class Way:
     """Why none are kept."""
 
 
-def find_way(model: str, settings: Settings, silent: Container[str]) -> Way:
-    """Look for ``model`` as a load would, without those tiers that did not answer before.
+def find_way(model: str, settings: Settings, gpu: Gpu, *, weighed: Callable[[Evidence], object]) -> Way:
+    """Look for ``model`` as a load would: headers are read, weights are not, and nothing is written.
+
+    Args:
+        model: a name or a path.
+        settings: those of the load; ``deadline`` is the hub's.
+        gpu: what there is of a way to one.
+        weighed: is told what proves the model, as soon as a folder has answered, and before its headers are read.
 
     Raises:
         FastloadError: what the load would raise.
     """
     parsed = parse_model(model, None, settings)
-    if isinstance(parsed, str):
-        return _way_of_path(model, parsed, settings)
-    tiers = tiers_of(settings)
-    heard = Tiers(
-        local=tiers.local if tiers.local is not None and tiers.local.label not in silent else None,
-        shared=tuple(root for root in tiers.shared if root.label not in silent),
-    )
-    found = search(parsed, heard)
-    hub = hub_of(settings, patience_within(_PATIENCE_S))
-    if found.found is None and hub is not None:
-        with hub:
-            offer = find_offer(parsed, hub, found).offer
-            evidence = weigh_hub(offer, settings)
+    if isinstance(parsed, Name):
+        found, hub = search(parsed, tiers_of(settings)), hub_of(settings, patience_within(settings.deadline))
+        if found.found is None and hub is not None:
+            with hub:
+                return _find_on_hub(find_offer(parsed, hub, found).offer, model, settings)
+    with closing(fetch(Source(model), settings, weighed=weighed, restores=False)) as fetched:
+        check_demanded(fetched, settings)
+        reader, why = find_reader(fetched, settings, gpu)
+        stored = stored_at(fetched.root) if fetched.remote is None else None
         return Way(
             model=model,
-            tier="hub",
-            tier_reason=f"no folder has it complete, and {settings.hub.endpoint} has",
-            path=f"{offer.repo}@{offer.commit}",
-            commit=offer.commit,
-            reader="hub",
-            reader_reason="it is on no mount",
-            evidence=evidence.kind,
-            evidence_reason=_explain(evidence),
+            tier=fetched.tier,
+            tier_reason=_explain_tier(fetched.tier, settings),
+            path=fetched.folder,
+            commit=fetched.commit or (None if stored is None else stored.commit),
+            reader=reader,
+            reader_reason=why,
+            evidence=fetched.evidence.kind,
+            evidence_reason=_explain(fetched.evidence),
+            past=_find_past(stored),
+            past_reason="" if stored is None else _explain_none_kept(fetched.tier, stored),
         )
-    stored = require(found)
-    reason = f"the first of {', '.join(settings.tiers)} that has it complete, by its {stored.evidence}"
-    return _way_of_stored(model, stored, reason, settings)
 
 
-def _way_of_path(model: str, path: str, settings: Settings) -> Way:
-    path = follow(path)
-    stored = stored_at(path)
-    if stored is not None:
-        return _way_of_stored(model, stored, "it is a path", settings)
-    reader, why = _describe_readers(path, settings)
+def _find_on_hub(offer: Offer, model: str, settings: Settings) -> Way:
+    """By the hub's listing alone: headers are a request for each shard."""
+    check_hub_reader(settings.reader)
+    evidence = weigh_hub(offer, settings)
     return Way(
         model=model,
-        tier="path",
-        tier_reason="it is a path",
-        path=path,
-        commit=None,
-        reader=reader,
-        reader_reason=why,
-        evidence=NOTHING.kind,
-        evidence_reason=_explain(NOTHING),
-    )
-
-
-def _way_of_stored(model: str, stored: Stored, tier_reason: str, settings: Settings) -> Way:
-    evidence = weigh(stored, no_better, settings)
-    reader, why = _describe_readers(stored.folder, settings)
-    return Way(
-        model=model,
-        tier=stored.tier,
-        tier_reason=tier_reason,
-        path=stored.folder,
-        commit=stored.commit,
-        reader=reader,
-        reader_reason=why,
+        tier="hub",
+        tier_reason=_explain_tier("hub", settings),
+        path=f"{offer.repo}@{offer.commit}",
+        commit=offer.commit,
+        reader="hub",
+        reader_reason="it is on no mount",
         evidence=evidence.kind,
         evidence_reason=_explain(evidence),
-        past=_find_past(stored),
-        past_reason=_explain_none_kept(stored),
     )
 
 
-def _find_past(stored: Stored) -> tuple[PastLoad, ...]:
-    if stored.layout is None or stored.commit is None:
+def _explain_tier(tier: str, settings: Settings) -> str:
+    if tier == "path":
+        return "it is a path"
+    if tier == "hub":
+        return f"no folder has it complete, and {settings.hub.endpoint} has"
+    return f"the first of {', '.join(settings.tiers)} that has it complete"
+
+
+def _find_past(stored: Stored | None) -> tuple[PastLoad, ...]:
+    if stored is None or stored.layout is None or stored.commit is None:
         return ()
     return parse_past(read_reports(stored.layout, stored.commit))
 
 
-def _explain_none_kept(stored: Stored) -> str:
+def _explain_none_kept(tier: str, stored: Stored) -> str:
     """Why a load from here leaves no report that the next one could be compared with; empty: it does."""
-    if stored.tier != "local" or stored.layout is None:
+    if tier != "local" or stored.layout is None:
         return "reports are kept on the local tier alone"
     if not os.access(stored.layout.ours(), os.W_OK):
         return f"{escaped(stored.layout.ours())} cannot be written here"
     return ""
-
-
-def _describe_readers(path: str, settings: Settings) -> tuple[str, str]:
-    """The readers of the shards, and the first one's reason."""
-    reasons: dict[str, str] = {}
-    for _, shard in find_files(path, subfolder=None, select=by_rule()).shards:
-        choice = choose_reader(_plain_file(shard), settings.reader)
-        reasons.setdefault(choice.name, choice.reason)
-    return "+".join(sorted(reasons)), "; ".join(dict.fromkeys(reasons.values()))
-
-
-def _plain_file(path: str) -> PlainFile:
-    descriptor = open_regular(path)
-    try:
-        return PlainFile(path, identify(os.fstat(descriptor)))
-    finally:
-        os.close(descriptor)
 
 
 def _explain(evidence: Evidence) -> str:
@@ -190,4 +161,14 @@ def judge_failure(model: str, error: FastloadError) -> Finding:
         what=f"a load of {escaped(model)} would fail: {error}",
         why=f"{type(error).__name__}, exit code {error.exit_code}",
         cure=hint,
+    )
+
+
+def judge_slow(model: str, patience_s: float) -> Finding:
+    """Storage that answers, and takes longer than the doctor waits."""
+    return Finding(
+        severity=WARNING,
+        what=f"the headers of {escaped(model)} could not be read within {patience_s:.1f} s",
+        why="what else a load would do here is not known; one that reads hundreds of shards begins as slowly",
+        cure=f"fastload inspect {escaped(model)} waits for it",
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fastload._fetch.local import local_folder
 from fastload._fetch.verify import Examination, examine
 from fastload._fetch.warm import warm
 from fastload._store.keep.evict import IDLE_S, release
-from fastload._store.keep.listed import is_listed
+from fastload._store.keep.listed import let_go, mark_if_listed
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload.errors import FastloadError, quoted
 from fastload.ops.warmer.wanted_list import read_list
@@ -114,7 +115,8 @@ def _find_reason_to_keep(wanted: Wanted, outcomes: Iterable[Outcome], list_path:
 
 def _keep_up(name: str, upkeep: Upkeep) -> Outcome:
     try:
-        snapshot = warm(replace(upkeep.request(name), is_listed=True), upkeep.settings)
+        snapshot = warm(replace(upkeep.request(name), list_path=upkeep.list_path), upkeep.settings)
+        _claim(snapshot, upkeep)
     except FastloadError as exc:
         return Outcome(model=name, snapshot=None, error=exc)
     found: Verification | None = None
@@ -127,17 +129,24 @@ def _keep_up(name: str, upkeep: Upkeep) -> Outcome:
     return Outcome(model=name, snapshot=snapshot, error=None, found=found)
 
 
+def _claim(snapshot: Snapshot, upkeep: Upkeep) -> None:
+    """So that another list, which brought it, does not take it away."""
+    if snapshot.tier == "local" and snapshot.repo is not None and snapshot.commit is not None:
+        layout = RepoLayout(repo_folder(upkeep.settings.local, snapshot.repo))
+        mark_if_listed(layout, snapshot.commit, upkeep.list_path)
+
+
 def _examination(snapshot: Snapshot) -> Examination:
     """Of what was asked for, by its path: by its name another tier may have it, too."""
     return Examination(snapshot.path, None, repairs=True, records=False, include=())
 
 
 def _prune(wanted: Sequence[Snapshot], upkeep: Upkeep) -> Iterable[str]:
-    """Remove what a list brought once, and no list names now."""
-    root = upkeep.settings.local
+    """Remove what a list brought once, and no list names now; this one speaks for itself alone."""
+    root = local_folder(upkeep.settings)
     kept = {(snapshot.repo, snapshot.commit) for snapshot in wanted}
 
     def is_unwanted(repo: str, commit: str) -> bool:
-        return (repo, commit) not in kept and is_listed(RepoLayout(repo_folder(root, repo)), commit)
+        return (repo, commit) not in kept and let_go(RepoLayout(repo_folder(root, repo)), commit, upkeep.list_path)
 
     return [f"{each.repo}@{each.commit}" for each in release(root, is_unwanted, idle_s=upkeep.idle_s)]

@@ -1,0 +1,45 @@
+"""The command that lets this user write to a place, and gives away nothing that is not fastload's.
+
+Whoever follows it may be root: ``chown -R`` of the nearest folder that happens to exist could be one of ``/``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+_IN_A_TIER = re.compile(r"(?P<folder>/.+?)/(?:models--[^/]+|\.locks|\.fastload)(?:/.*)?", re.DOTALL)
+
+
+def own_folder(path: str) -> str | None:
+    """The folder of the tier, or of the plain model, that ``path`` lies in; None: by its name alone, in none."""
+    match = _IN_A_TIER.fullmatch(path)
+    return match["folder"] if match else None
+
+
+def cure_folder(folder: str) -> str:
+    """How this user gets to write in a folder that is fastload's own, be it there or not yet."""
+    uid, gid, quoted = os.geteuid(), os.getegid(), shlex.quote(folder)
+    other = f"ame a folder that uid {uid} may write (for the local tier: FASTLOAD_LOCAL)"
+    if folder == "/":
+        return f"N{other}"
+    if os.path.lexists(folder):
+        command = f"chown -R {uid}:{gid} {quoted}"
+    else:
+        command = f"mkdir -p {quoted} && chown {uid}:{gid} {quoted}"
+    return f"As root: {command} (in Kubernetes: securityContext: {{fsGroup: {gid}}}); or n{other}"
+
+
+def cure_path(path: str, nearest: str, *, is_folder: bool) -> str:
+    """How this user gets to write ``path``, of which ``nearest`` is there.
+
+    Args:
+        path: absolute; by its name in a tier, or in a plain model, or neither.
+        nearest: itself, or what above it exists.
+        is_folder: it was to be made, as a folder of ours.
+    """
+    own = own_folder(path) or (path if is_folder else None)
+    if own is None:
+        return f"Let uid {os.geteuid()} write in {nearest!r}, or name another place"
+    return cure_folder(nearest if nearest.startswith(own + "/") else own)
