@@ -124,12 +124,15 @@ def test_an_interrupted_download_is_completed(tmp_path: Path, hub: HubServer) ->
 
 def test_offline_the_client_finds_all_that_warms_patterns_name(tmp_path: Path, hub: HubServer) -> None:
     """Where it has cached a listing, it says what is missing; by the same patterns, nothing is."""
-    patterns = {"allow_patterns": list(TAKEN), "ignore_patterns": list(NOT_TAKEN)}
+    taken, left_out = list(TAKEN), list(NOT_TAKEN)
     with hub:
         tiers = tiers_of(tmp_path, hub)
         snapshot = tiers.warm(REPO)
-        snapshot_download(REPO, cache_dir=tiers.local, endpoint=hub.url, **patterns)
-    assert snapshot_download(REPO, cache_dir=tiers.local, local_files_only=True, **patterns) == str(snapshot)
+        snapshot_download(REPO, cache_dir=tiers.local, endpoint=hub.url, allow_patterns=taken, ignore_patterns=left_out)
+    found = snapshot_download(
+        REPO, cache_dir=tiers.local, local_files_only=True, allow_patterns=taken, ignore_patterns=left_out
+    )
+    assert Path(found) == snapshot
     assert content(snapshot) == FILES
 
 

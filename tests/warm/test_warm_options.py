@@ -358,3 +358,17 @@ def test_a_folder_by_its_path_that_is_half_there_is_refused(tiers: Tiers, mark: 
     assert (done.returncode, done.stdout) == (12, ""), done.stderr
     assert shard.name in done.stderr
     assert not tiers.local.exists() or not list(tiers.local.glob("models--*"))
+
+
+@pytest.mark.parametrize("to", ["local", "shared"])
+def test_a_plain_folder_on_the_target_itself_is_there_already(tiers: Tiers, to: str) -> None:
+    """A copy beside it would take its room twice."""
+    folder = write_folder(tiers.folder / to / "mine", model_files(7))
+    before = tree(tiers.folder)
+    assert tiers.warm("mine", "--to", to) == folder
+    planned = as_json(tiers.run("warm", "mine", "--to", to, "--dry-run", "--json"))["models"][0]
+    assert planned["files"] == []
+    assert tree(tiers.folder) == before
+    link = tiers.folder / "current"
+    assert tiers.warm("mine", "--to", to, "--link", link) == folder
+    assert link.resolve() == folder

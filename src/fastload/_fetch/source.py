@@ -45,6 +45,8 @@ class Meant:
     """Gives it where no folder does; None: must not be asked, or could not be."""
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
+    in_place: Stored | None = None
+    """The plain folder on the target itself that it is; brought up, it would take its room twice."""
 
     def offers(self, target: str | None, wish: Wish) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
@@ -176,6 +178,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
         learnt="name" if candidate.is_pinned else here.tier,
+        in_place=here if here.layout is None and here.tier == target.label else None,
     )
 
 
