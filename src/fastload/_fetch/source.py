@@ -73,24 +73,11 @@ class Meant:
         if here is not None and here.evidence == "structure" and not is_lacking:
             yield offer_stored(here)
         if offer is None and doubtful:
-            yield from self._without_gaps(doubtful, wish)
-
-    def _without_gaps(self, copies: Sequence[FolderOffer], wish: Wish) -> Iterator[FolderOffer]:
-        """Those that have most of what is wished for, but not where a set of weights has begun to come.
-
-        Raises:
-            ModelNotFoundError: there are no others.
-        """
-        gaps: list[str] = []
-        whole: list[FolderOffer] = []
-        for copy in copies:
-            missing = [*find_missing_numbers(file.path for file in wish.choose(copy.files) if is_weight(file.path))]
-            gaps += [f"Incomplete in {quoted(copy.folder)} ({each}): the hub has it" for each in missing[:1]]
-            if not missing:
-                whole.append(copy)
-        if not whole:
-            raise ModelNotFoundError(str(self.candidate), tuple(copy.folder for copy in copies), ". ".join(gaps))
-        yield from sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
+            whole, gaps = _split_by_gaps(doubtful, wish)
+            yield from whole
+            if len(gaps) == len(copies):
+                hint = f"{'. '.join(gaps)}. Finish the download, or let the hub be asked"
+                raise ModelNotFoundError(str(self.candidate), tuple(stored.folder for stored in copies), hint)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
         """The hub's; None where it has none, or cannot be asked and there is something ``instead``."""
@@ -103,6 +90,20 @@ class Meant:
                 raise
             _warn(exc, instead)
             return None
+
+
+def _split_by_gaps(copies: Sequence[FolderOffer], wish: Wish) -> tuple[list[FolderOffer], list[str]]:
+    """The copies in which no set of wished weights is half there, the fullest first; and what is missing of others."""
+    whole: list[FolderOffer] = []
+    gaps: list[str] = []
+    for copy in copies:
+        weights = (file.path for file in wish.choose(copy.files) if is_weight(file.path))
+        missing = next(find_missing_numbers(weights), None)
+        if missing is None:
+            whole.append(copy)
+        else:
+            gaps.append(f"Incomplete in {quoted(copy.folder)} ({missing})")
+    return sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True), gaps
 
 
 def _warn(exc: NetworkError, here: Stored) -> None:
