@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastload._store.offer import OfferedFile
 from fastload._store.wanted import Wish, matches
 
 GLOBS = st.text("ab*?[]!", min_size=1, max_size=5)
@@ -31,3 +32,8 @@ def test_a_glob_is_not_met_by_what_it_happens_to_match() -> None:
 @pytest.mark.parametrize(("narrow", "wide"), [("*", "?"), ("[ab]b", "*b]b"), ("?", "[!a]")])
 def test_a_glob_whose_text_happens_to_match_is_not_met(narrow: str, wide: str) -> None:
     assert not Wish(include=(narrow,)).is_met_by(Wish(include=(wide,)), [])
+
+
+@pytest.mark.parametrize("path", ["tokenizer.model.v3", "bpe.codes", "text_encoder/tokenizer.model.v7m1"])
+def test_a_tokenizer_is_taken_however_it_is_called(path: str) -> None:
+    assert [file.path for file in Wish().choose([OfferedFile(path=path, size=1)])] == [path]
