@@ -83,6 +83,17 @@ def test_the_copy_is_what_warm_would_have_made(place: Place, tmp_path: Path) -> 
     assert not os.listdir(place.local / "models--org--name/.fastload/staging")
 
 
+def test_a_component_whose_weights_are_torchs_is_in_the_copy(place: Place) -> None:
+    """A host that finds the copy reads them itself, or goes on without them where they are not there."""
+    dense = {"2_Dense/config.json": b"{}", "2_Dense/pytorch_model.bin": b"pickled"}
+    place.files |= {**dense, "modules.json": b"[]", "mask_embedding.pt": b"pickled"}
+    place.share()
+    fastload.load(REPO, options=place.options)
+    found = fastload.resolve(REPO, options=place.options)
+    assert found.tier == "local"
+    assert {name for name in place.files if os.path.exists(os.path.join(found.path, name))} == place.files.keys()
+
+
 @pytest.mark.parametrize("reader", ["direct", "buffered", "mmap"])
 def test_every_reader_feeds_the_copy(place: Place, reader: str) -> None:
     place.share()
