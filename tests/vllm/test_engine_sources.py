@@ -61,6 +61,11 @@ FOLDERS: dict[str, dict[str, list[str]]] = {
     "one file": {"model.safetensors": ["a", "b"]},
     "shards": _TWO,
     "shards by their index": {**_TWO, INDEX: ["a", "b"], "other.safetensors": ["a", "c"]},
+    "an index that does not name all": {
+        **_TWO,
+        "model-00001-of-00002.safetensors": ["a", "a_scale"],
+        INDEX: ["a", "b"],
+    },
     "an index of another name": {**_TWO, "other.safetensors.index.json": ["a"]},
     "Mistral's file alone": {CONSOLIDATED: ["layers.0"]},
     "Mistral's file beside one": {CONSOLIDATED: ["layers.0"], "model.safetensors": ["a", "b"]},
