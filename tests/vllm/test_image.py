@@ -44,15 +44,10 @@ def image(tmp_path: Path) -> Path:
 
 
 def _run_line(dockerfile: Path) -> str:
-<<<<<<< HEAD
-    (line,) = re.finditer(r"^RUN (.*)$", dockerfile.read_text().replace("\\\n", ""), re.MULTILINE)
-    return line[1]
-=======
     text = dockerfile.read_text().replace("\\\n", "")
     lines: list[str] = re.findall(r"^RUN (.*)$", text, re.MULTILINE)
     (line,) = lines
     return line
->>>>>>> wb
 
 
 def _run(line: str, python: Path, wheel: Path) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastload._settings.child import child_environment
@@ -100,5 +101,7 @@ def _converse(child: subprocess.Popen[str], get_ready: Callable[[], None]) -> st
             child.stdin.write("go\n")
             child.stdin.flush()
         except BrokenPipeError:  # it is gone; why, it says elsewhere
+            with suppress(BrokenPipeError):  # tries once more to tell it, and would so when the process is left
+                child.stdin.close()
             break
     return line
