@@ -91,7 +91,7 @@ class _Call:
     def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], bool]:
         """Keeps what a load proves of ``stored``."""
         manifests = manifests_of(self.settings)
-        return lambda proven: record_proof(stored, evidence, Proof(proven, self.deadline.check), manifests)
+        return lambda proven: record_proof(stored, evidence, Proof(proven, lambda _: self.deadline.check()), manifests)
 
 
 def _fetch(call: _Call) -> Fetched:
@@ -116,14 +116,20 @@ def _fetch_path(call: _Call, path: str) -> Fetched:
     if stored is None:
         return fetch_folder(call.source, path, "path", NOTHING, ProofTally(), call.deadline.check)
     with ExitStack() as undo:
-        repair = Repair(of_tier(stored, tiers_of(call.settings)), call.settings)
+        repair = Repair(of_tier(stored, tiers_of(call.settings)), call.settings, leaves_marks=call.restores)
         undo.callback(repair.close)
         evidence = weigh(stored, repair, call.settings)
         call.weighed(evidence)
         fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
         undo.pop_all()
     recorder = call.recorder(stored, evidence)
-    return replace(fetched, record=recorder, mend_stored=repair.mend_stored, close=repair.close)
+    return replace(
+        fetched,
+        record=recorder,
+        mend_stored=repair.mend_stored,
+        read_elsewhere=repair.read_by_tier,
+        close=repair.close,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,7 @@ def _fetch_elsewhere(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
 def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     stored, settings, check = serving.stored, call.settings, call.deadline.check
-    repair = Repair(stored, settings)
+    repair = Repair(stored, settings, leaves_marks=call.restores)
     with ExitStack() as undo:
         undo.callback(repair.close)
         with _passed_over_where_unusable(stored, FormatError, StoreError):
@@ -216,6 +222,7 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
         begin_reading=lambda: Reading(stored),
         record=call.recorder(stored, evidence),
         mend_stored=repair.mend_stored,
+        read_elsewhere=repair.read_by_tier,
         close=repair.close,
     )
     return _kept(fetched, stored) if stored.tier == "local" else _copied(fetched, serving, call)

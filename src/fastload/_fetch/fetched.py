@@ -78,6 +78,8 @@ class Fetched:
     """Is told the digests of files that were proven whole, when all was; True if it left a manifest."""
     mend_stored: Callable[[], None] = lambda: None
     """Replaces, on the local tier, the files in which blocks were mended on the way."""
+    read_elsewhere: Callable[[], Mapping[str, int]] = dict
+    """Bytes that were read from other tiers so far, to mend it, by tier."""
     begin_reading: Callable[[], Reading | None] = lambda: None
     """Shows others that it is being read."""
     keep_report: Callable[[Mapping[str, Any]], None] = lambda _: None
@@ -94,7 +96,7 @@ class Fetched:
         pace = Pace(bytes_per_s)
 
         def close() -> None:
-            pace.end()
+            pace.close()
             self.close()
 
         return replace(self, wait=pace.wait, close=close)
