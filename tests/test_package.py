@@ -78,7 +78,7 @@ def test_package_is_typed() -> None:
 def test_only_one_module_reads_the_environment() -> None:
     reading = re.compile(r"\benvironb?\b|\bgetenvb?\b")
     readers = [path.name for path in _ROOT.rglob("*.py") if reading.search(path.read_text())]
-    assert readers == ["options.py"]
+    assert readers == ["environment.py"]
 
 
 def test_only_the_command_line_prints_or_exits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import time
@@ -11,7 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload import Options
+from fastload._fetch.warm import warm
+from fastload._fetch.warmrequest import WarmRequest
 from fastload._store.lease.holder import parse_holder
+from fastload.options import decide_settings
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 from warming import FASTLOAD, MIB, Tiers, as_json, content, eventually, large_shard, tree
 
@@ -225,8 +230,14 @@ def test_second_copies_of_the_weights_are_left_out(tiers: Tiers) -> None:
     assert content(snapshot).keys() == {*model_files(), "original/params.json", "w.pth"}
 
 
-def test_jitter_waits_a_while(tiers: Tiers) -> None:
-    tiers.warm(REPO, "--jitter", "0.2s")
+def test_jitter_waits_a_while(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of it, which is random: here, all."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: high - low)
+    options = Options(local=str(tiers.local), shared=(str(tiers.shared),), tiers=("local", "shared"))
+    begin_s = time.monotonic()
+    warm(WarmRequest(model=REPO, jitter_s=0.7), decide_settings(options, {}))
+    assert time.monotonic() - begin_s >= 0.7
+    assert tiers.run("warm", REPO, "--jitter", "0.2s").returncode == 0
 
 
 def test_slots_let_so_many_copy_at_once(large: Tiers) -> None:

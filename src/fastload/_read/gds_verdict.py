@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._read.measured import boot_id
-from fastload._settings.child import child_environment
+from fastload._settings.environment import child_environment
 
 if TYPE_CHECKING:
     from fastload._read.measured import Measured

@@ -17,7 +17,7 @@ from itertools import chain, count
 from math import prod
 from typing import TYPE_CHECKING
 
-from fastload._settings.child import child_environment
+from fastload._settings.environment import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

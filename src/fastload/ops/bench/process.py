@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fastload._settings.child import child_environment
+from fastload._settings.environment import child_environment
 from fastload.ops.bench.checkpoint import GIB
 from fastload.ops.bench.contestants import BOUNDS
 from fastload.ops.bench.free_memory import make_free_memory

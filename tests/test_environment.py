@@ -13,7 +13,7 @@ import pytest
 import fastload
 from fastload._read import gds_verdict
 from fastload._read.gds_verdict import Question, ask_probe
-from fastload._settings.child import child_environment
+from fastload._settings.environment import child_environment
 from fastload.ops.bench.checkpoint import list_tiny, write_checkpoint
 from fastload.ops.bench.files import Trial, list_files
 from fastload.ops.bench.measure import Job
