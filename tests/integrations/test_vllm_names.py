@@ -11,7 +11,7 @@ import pytest
 import fastload
 from fastload import Options
 from fastload.integrations.names import bring, is_name
-from fastload.integrations.vllm.names import Model, find_folder, find_model, match_files
+from fastload.integrations.vllm.names import Model, bring_matches, find_folder, find_model, match_files
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 
 if TYPE_CHECKING:
@@ -92,3 +92,22 @@ def test_files_are_those_of_the_first_pattern_that_matches_any(tmp_path: Path, o
     assert match_files(str(folder), "sub", ["*.pt"]) == [Model(folder / "sub" / "c.pt")]
     assert match_files(str(folder), None, ["*.bin"]) == []
     assert find_folder(Model(folder), options) == str(folder)
+
+
+def test_what_a_copy_of_a_plain_folder_lacks_is_found_in_that_folder_at_every_start(
+    tmp_path: Path, options: Options
+) -> None:
+    """Its commit is known on the local tier alone, so that by it nobody is found who has the rest."""
+    folder = write_folder(tmp_path / "shared" / "Headed", {**model_files(), "head.pt": b"pickled"})
+    fastload.load("Headed", options=options)
+    for _ in range(2):
+        assert fastload.resolve("Headed", options=options).tier == "local"
+        assert bring_matches(Model("Headed"), ["head.pt"], options) == str(folder)
+
+
+@pytest.mark.parametrize("changed", ["config.json", "added.json"])
+def test_but_not_in_one_that_is_another_model_by_now(tmp_path: Path, options: Options, changed: str) -> None:
+    folder = write_folder(tmp_path / "shared" / "Headed", {**model_files(), "head.pt": b"pickled"})
+    brought = fastload.warm("Headed", options=options)
+    (folder / changed).write_text("{}")
+    assert bring_matches(Model("Headed"), ["head.pt"], options) == brought.path

@@ -169,6 +169,43 @@ def test_what_comes_from_a_mount_is_kept_once(crew: Crew, model: Model) -> None:
     assert fingerprints(kept) == fingerprints(model.tensors)
 
 
+def on_unlike_tiers(model: Model, tmp_path: Path) -> list[dict[str, object]]:
+    """Rank 0 has a manifest; the others have the model from where nothing is known of it, and where it is damaged."""
+    known, bare = tmp_path / "known", tmp_path / "bare"
+    fastload.verify(write_folder(known / "mymodel", model.files), record=True)
+    flip(write_folder(bare / "mymodel", model.files) / "model-00002-of-00002.safetensors", 5 << 20)
+    common = Options(local=str(model.local), tiers=("local", "shared"), write_through="on")
+    places = [known, *[bare] * (SIZE - 1)]
+    return [{"options": replace(common, shared=str(place))} for place in places]
+
+
+def test_what_one_rank_reads_unproven_is_unproven_on_all(crew: Crew, model: Model, tmp_path: Path) -> None:
+    """Each proves what it reads by what its own tier knows, and hands it to the others."""
+    loaded = crew.call(ranks.load_by_rank, "mymodel", on_unlike_tiers(model, tmp_path))
+    assert [got == fingerprints(model.tensors) for got, _ in loaded] == [False] * SIZE
+    assert [report.evidence for _, report in loaded] == ["none"] * SIZE
+    assert "rank 1: nothing is known of the bytes" in loaded[0][1].evidence_reason
+    with pytest.raises(fastload.ModelNotFoundError):  # it was not kept as if it were proven
+        fastload.resolve("mymodel", options=Options(local=str(model.local), tiers=("local",)))
+
+
+def test_what_one_rank_would_read_unproven_is_refused_where_proof_is_required(
+    crew: Crew, model: Model, tmp_path: Path
+) -> None:
+    keywords = [{**each, "verify": "require"} for each in on_unlike_tiers(model, tmp_path)]
+    first, *others = crew.try_call(ranks.load_by_rank, "mymodel", keywords)
+    assert isinstance(first, fastload.GroupError)
+    assert "nothing is known of the bytes" in str(first)
+    assert any(isinstance(error, fastload.IntegrityError) for error in others)
+
+
+def test_what_nothing_proves_is_kept_as_one_rank_alone_would(crew: Crew, model: Model, tmp_path: Path) -> None:
+    write_folder(model.shared / "mymodel", model.files)
+    options = replace(model.options, write_through="on")
+    crew.call(ranks.load_with, "mymodel", {"options": options})
+    assert fastload.resolve("mymodel", options=Options(local=str(model.local), tiers=("local",))).tier == "local"
+
+
 def test_a_stream_that_must_be_proven(crew: Crew, model: Model) -> None:
     write_folder(model.local.parent / "plain", model.files)
     model.cached()

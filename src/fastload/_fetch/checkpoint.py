@@ -28,7 +28,7 @@ from fastload._store.keep.reading import Reading
 from fastload._store.keep.reports import keep_report
 from fastload._store.ref import Candidate, Name
 from fastload._store.tiered import Tiers, search
-from fastload.errors import DeadlineError, FastloadError, FormatError, StoreError
+from fastload.errors import DeadlineError, FastloadError, FormatError, StoreError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("fastload")
 
+_SHOWN = 8
 _BETTER_SOURCE_S = 10.0
 """A hub that cannot be reached within that is no better source than a mount."""
 
@@ -71,7 +72,22 @@ def fetch(
     deadline = deadline or Deadline(None, "")
     call = _Call(source, settings, deadline, weighed, restores)
     # A Ctrl-C must end it also where the mount hangs under an index or a header.
-    return deadline.apart(lambda: _fetch(call), lambda fetched: fetched.close())
+    fetched = deadline.apart(lambda: _fetch(call), lambda late: late.close())
+    _warn_of_unnamed(fetched)
+    return fetched
+
+
+def _warn_of_unnamed(fetched: Fetched) -> None:
+    """Of tensors that an index does not name, which are left out: a scale among them makes garbage of a weight."""
+    unnamed = list(fetched.checkpoint.find_unnamed())
+    if unnamed:
+        shown = ", ".join(map(quoted, unnamed[:_SHOWN])) + (", …" if len(unnamed) > _SHOWN else "")
+        tensors = (
+            "tensor that its index does not name is"
+            if len(unnamed) == 1
+            else "tensors that its index does not name are"
+        )
+        _log.warning("%s: %d %s left out: %s", quoted(fetched.folder), len(unnamed), tensors, shown)
 
 
 @dataclass(frozen=True, slots=True)

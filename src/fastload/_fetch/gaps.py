@@ -1,4 +1,4 @@
-"""Copies of which nobody can say whether they lack something: those that lack it for certain are told from the others."""
+"""Copies of which nobody can say whether they lack something: those that surely do are told from the others."""
 
 from __future__ import annotations
 

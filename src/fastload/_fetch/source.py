@@ -79,20 +79,22 @@ class Meant:
             yield offer
         if here is not None and here.evidence == "structure" and not is_lacking:
             yield offer_stored(here)
-        if offer is None:
-            yield from self._doubtful(doubtful, wish, of=copies)
+        if offer is None and doubtful:
+            yield from self._without_hub(doubtful, copies, wish)
 
-    def _doubtful(self, doubtful: Sequence[FolderOffer], wish: Wish, *, of: Sequence[Stored]) -> Iterator[FolderOffer]:
-        """Those that serve where nobody can say whether they lack something.
+    def _without_hub(
+        self, doubtful: Sequence[FolderOffer], copies: Sequence[Stored], wish: Wish
+    ) -> Iterator[FolderOffer]:
+        """Those of the ``doubtful`` that may be all there is.
 
         Raises:
-            ModelNotFoundError: all ``of`` the copies are half there.
+            ModelNotFoundError: of none of the ``copies`` that can be.
         """
         whole, gaps = split_by_gaps(doubtful, wish)
         yield from whole
-        if gaps and len(gaps) == len(of):
+        if len(gaps) == len(copies):
             hint = f"{'. '.join(gaps)}. Finish the download, or let the hub be asked"
-            raise ModelNotFoundError(str(self.candidate), tuple(stored.folder for stored in of), hint)
+            raise ModelNotFoundError(str(self.candidate), tuple(stored.folder for stored in copies), hint)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
         """The hub's; None where it has none, or does not say and there is something ``instead``."""

@@ -66,7 +66,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         busy = Busy()
         tell = _tell(found.fetched, busy, schedule)
         proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell, here=lambda: schedule.extents_here)
-        proving = _judge(proving if party is None else party.share_proof(proving), checkpoint, settings)
+        proving = _judge(_share_proof(proving, found, settings), checkpoint, settings)
         device_reads = None
         if party is None:  # what others wait for passes through the host
             device_reads = deadline.within(
@@ -116,6 +116,15 @@ def _journey(found: Found, plan: Plan, proving: Proving, target: Target, staging
         digests=target.digests,
         check_room=lambda: _check(target.find_rooms(plan, staging._replace(landing_slots=1))),
     )
+
+
+def _share_proof(proving: Proving, found: Found, settings: Settings) -> Proving:
+    """In a group, what proves the bytes wherever they are read. Whose own is not enough says so itself, and before."""
+    if found.party is None:
+        return proving
+    if found.party.reads:
+        _judge(proving, found.fetched.checkpoint, settings)
+    return found.party.share_proof(proving, found.fetched.root)
 
 
 def _judge(proving: Proving, checkpoint: Checkpoint, settings: Settings) -> Proving:

@@ -51,6 +51,8 @@ class Proving:
     """The shards whose bytes the CPU must see, for a digest of the whole."""
     proven: dict[str, ManifestFile]
     """The digests of files that were proven whole, by path; filled while they are read."""
+    may_be_kept: bool = True
+    """False where other ranks of a group read some of it unproven: a copy would pass for what it may not be."""
 
 
 def prove(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastload._clock import Busy, Clock
     from fastload._fetch.deadline import Deadline
     from fastload._fetch.fetched import Fetched
+    from fastload._fetch.through import Copy
     from fastload._load.device_reads import DeviceReads
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
@@ -241,8 +242,15 @@ class Stream:
         if job.is_whole and (job.held.copy is not None or proven):
             job.clock.enter("publish")
             if job.held.copy is not None:
-                job.held.copy.publish()
+                self._keep_copy(job, job.held.copy)
             self._has_left_manifest = job.fetched.record(proven)
+
+    def _keep_copy(self, job: Job, copy: Copy) -> None:
+        if job.proving.may_be_kept and not self._doubt:
+            copy.publish()
+            return
+        why = escaped(self._doubt or job.proving.reason)
+        _log.warning("%s was loaded, but not kept on the local tier: unproven, %s", escaped(job.fetched.name), why)
 
     def close(self) -> None:
         """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from fastload._load.group.agree import (
@@ -16,6 +16,7 @@ from fastload._load.group.agree import (
 from fastload._load.group.dividing import Common, Wish, find_pool
 from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
+from fastload._load.group.reader_proof import ReaderProof, share_proof
 from fastload._load.group.room import check_rooms, claims_of
 from fastload._plan.division import Member, find_sources
 from fastload._plan.share import Share, share_of
@@ -190,15 +191,12 @@ class Party:
                 mend()
             self.communicator.gather(None)
 
-    def share_proof(self, proving: Proving) -> Proving:
-        """``proving``; on a machine that reads nothing, what proves the bytes where they are read."""
-        if all(self._reads.values()):
-            return proving
-        words = self.communicator.gather((proving.evidence, proving.reason, proving.is_serial))
-        if self.reads:
-            return proving
-        evidence, reason, is_serial = words[min(rank for rank in words if self._reads[rank])]
-        return replace(proving, evidence=evidence, reason=reason, is_serial=is_serial)
+    def share_proof(self, proving: Proving, root: str) -> Proving:
+        """``proving``, as far as it goes for what the other ranks read as well."""
+        place = f"{self.communicator.nodes[self.rank]}:{root}"
+        words = self.communicator.gather(ReaderProof(proving.evidence, proving.reason, proving.is_serial, place))
+        readers = {member.rank: words[member.rank] for member in self._pool if member.reads and member.rank in words}
+        return share_proof(proving, readers, self.rank)
 
     def end_together(self, own: RankReport) -> GroupReport:
         """Wait until all are done; rank 0 learns what each did."""

@@ -1,0 +1,52 @@
+"""What proves a load whose bytes several ranks read: what proves them where they are proven least.
+
+Ranks may have the model from tiers of their own, with other evidence, and each proves what it reads by its own. What
+one of them reads unproven goes to all the others as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.evidence import KINDS
+from fastload._load.proving import NONE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastload._load.proving import Proving
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderProof:
+    """How one rank proves what it reads."""
+
+    evidence: str
+    """See :class:`~fastload._load.proving.Proving`, this and the next two."""
+    reason: str
+    is_serial: bool
+    place: str
+    """From where it reads: its machine, and the snapshot's folder."""
+
+
+def share_proof(proving: Proving, readers: Mapping[int, ReaderProof], rank: int) -> Proving:
+    """The ``proving`` of ``rank``, as far as that of the ``readers``, by their numbers, goes.
+
+    Where nothing is known of the bytes of one place, a copy is a copy of that place, and says so by its digests. One
+    that is put together of several would be a copy of none of them; and where somebody knows better, it is not written
+    against that.
+    """
+    if not readers:
+        return proving
+    weakest = max(readers, key=lambda each: (KINDS.index(readers[each].evidence), each != rank))
+    found = readers[weakest]
+    reason = found.reason if weakest == rank or not found.reason else f"rank {weakest}: {found.reason}"
+    is_one_place = len({(each.place, each.evidence) for each in readers.values()}) == 1
+    return replace(
+        proving,
+        evidence=found.evidence,
+        reason=reason,
+        is_serial=any(each.is_serial for each in readers.values()),
+        may_be_kept=found.evidence != NONE or is_one_place,
+    )
