@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._store.complete import find_missing_numbers
+from fastload._fetch.gaps import split_by_gaps
 from fastload._store.folder_offer import offer_stored, read_manifest
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
-from fastload._store.wanted import is_weight
-from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError, quoted
+from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,7 +90,7 @@ class Meant:
         Raises:
             ModelNotFoundError: of none of the ``copies`` that can be.
         """
-        whole, gaps = _split_by_gaps(doubtful, wish)
+        whole, gaps = split_by_gaps(doubtful, wish)
         yield from whole
         if len(gaps) == len(copies):
             hint = f"{'. '.join(gaps)}. Finish the download, or let the hub be asked"
@@ -117,20 +116,6 @@ def _read_offer(stored: Stored, passing: Passing) -> FolderOffer | None:
     except (FormatError, StoreError) as exc:
         passing.over(stored.tier, exc)
         return None
-
-
-def _split_by_gaps(copies: Sequence[FolderOffer], wish: Wish) -> tuple[list[FolderOffer], list[str]]:
-    """The copies in which no set of wished weights is half there, the fullest first; and what is missing of others."""
-    whole: list[FolderOffer] = []
-    gaps: list[str] = []
-    for copy in copies:
-        weights = (file.path for file in wish.choose(copy.files) if is_weight(file.path))
-        missing = next(find_missing_numbers(weights), None)
-        if missing is None:
-            whole.append(copy)
-        else:
-            gaps.append(f"Incomplete in {quoted(copy.folder)} ({missing})")
-    return sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True), gaps
 
 
 def _warn(exc: HubError, here: Stored) -> None:
