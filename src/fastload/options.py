@@ -70,7 +70,7 @@ class Options:
     min_free: int | str | None = None
     """What must stay free on the local tier's file system, such as ``5%`` or ``50Gi``."""
     max_rate: int | str | None = None
-    """Bytes a second that are read from a lower tier at most."""
+    """Bytes a second that are read at most: from lower tiers, and by a check from any, since nobody waits for it."""
     deadline: float | str | None = None
     """When to give up, such as ``15m``."""
     require_pinned: bool | str | None = None

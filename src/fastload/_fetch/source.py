@@ -18,6 +18,7 @@ from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from fastload._fetch.passing import Passing
     from fastload._settings.hub import HubSettings
     from fastload._store.folder_offer import FolderOffer
     from fastload._store.offer import Offer
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from fastload._store.root import Root, Stored
     from fastload._store.wanted import Wish
     from fastload.options import Settings
+
+
+_PATIENCE_BESIDE_S = 1.0
+"""With mounts that may have something newer, or know more of it, where the target has it whole: it need not wait."""
 
 
 class StaleWarning(UserWarning):
@@ -46,19 +51,22 @@ class Meant:
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
 
-    def offers(self, target: str | None, wish: Wish) -> Iterator[Offer]:
+    def offers(self, target: str | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
 
         ``target`` comes before the hub only where more than the files themselves says that all is there. A copy that
         may lack some of what is wished for serves where the hub's listing says that it does not, or where there is no
-        hub to ask: to go on with it otherwise would say that there is no more.
+        hub to ask: to go on with it otherwise would say that there is no more. ``passing`` is told of those that cannot
+        say what they have.
         """
         copies = self.find_stored()
         here = next((stored for stored in copies if stored.tier == target), None)
         doubtful: list[FolderOffer] = []
         for stored in (*(stored for stored in copies if stored is not here), *([here] if here else [])):
-            copy = offer_stored(stored)
-            if copy.lacks(wish):
+            copy = _read_offer(stored, passing)
+            if copy is None:
+                here = None if stored is here else here
+            elif copy.lacks(wish):
                 doubtful.append(copy)
             elif stored is not here or stored.evidence != "structure":
                 yield copy
@@ -91,19 +99,28 @@ class Meant:
         yield from sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
-        """The hub's; None where it has none, or cannot be asked and there is something ``instead``."""
+        """The hub's; None where it has none, or does not say and there is something ``instead``."""
         if self.hub is None or self.commit is None:
             return None
         try:
             return self.hub.find(self.repo, self.commit)
-        except NetworkError as exc:
+        except HubError as exc:
             if instead is None:
                 raise
             _warn(exc, instead)
             return None
 
 
-def _warn(exc: NetworkError, here: Stored) -> None:
+def _read_offer(stored: Stored, passing: Passing) -> FolderOffer | None:
+    """What ``stored`` has; None where what it says of itself cannot be believed."""
+    try:
+        return offer_stored(stored)
+    except (FormatError, StoreError) as exc:
+        passing.over(stored.tier, exc)
+        return None
+
+
+def _warn(exc: HubError, here: Stored) -> None:
     warnings.warn(f"{exc}: taking what {here.tier} has", StaleWarning, stacklevel=3)
 
 
@@ -159,7 +176,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
     if hub is not None and (here is None or here.layout is not None):
         try:
             asked = _ask_hub(candidates, hub, tiers, target)
-        except NetworkError as exc:
+        except HubError as exc:  # a token that has expired takes away nothing that is here
             if here is None:
                 raise
             _warn(exc, here)
@@ -187,7 +204,8 @@ def _find_origin(seen: Search, tiers: Tiers, target: Root) -> Stored | None:
     moving = tuple(candidate for candidate in seen.name.candidates if not candidate.is_pinned)
     if here is None or not origins or not moving:
         return None
-    found = search(replace(seen.name, candidates=moving), Tiers(local=None, shared=origins))
+    tiers = Tiers(local=None, shared=origins)
+    found = search(replace(seen.name, candidates=moving), tiers, patience_s=_PATIENCE_BESIDE_S)
     for label, reason in found.silent:
         warnings.warn(f"{label} could not be asked ({reason}): taking what {here.tier} has", StaleWarning, stacklevel=4)
     return found.found
@@ -237,8 +255,10 @@ def _copies(repo: str, commit: str | None, tiers: Tiers, target: Root) -> tuple[
     if commit is None:
         return ()
     mounts = tuple(root for root in tiers.roots if root.path != target.path)
-    asked = ask_all(mounts, lambda root: root.find_commit(repo, commit), patience_s=PATIENCE_S)
-    found = (target.find_commit(repo, commit), *(stored for _, stored in asked.replies))
+    here = target.find_commit(repo, commit)
+    patience_s = _PATIENCE_BESIDE_S if here is not None and here.is_complete else PATIENCE_S
+    asked = ask_all(mounts, lambda root: root.find_commit(repo, commit), patience_s=patience_s)
+    found = (here, *(stored for _, stored in asked.replies))
     return tuple(stored for stored in found if stored is not None and stored.is_complete)
 
 

@@ -37,6 +37,11 @@ class Tiers:
         """All of them, in order."""
         return ((self.local,) if self.local else ()) + self.shared
 
+    def without(self, label: str) -> Tiers:
+        """All but the one that is called so."""
+        local = self.local if self.local is None or self.local.label != label else None
+        return Tiers(local=local, shared=tuple(root for root in self.shared if root.label != label))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
@@ -97,8 +102,8 @@ class Search:
             yield f"Nearest: {', '.join(map(quoted, sorted(near)))}"
 
 
-def search(name: Name, tiers: Tiers) -> Search:
-    """Ask the tiers for ``name``; reads only."""
+def search(name: Name, tiers: Tiers, *, patience_s: float = PATIENCE_S) -> Search:
+    """Ask the tiers for ``name``, mounts for ``patience_s`` at most; reads only."""
     incomplete: list[Stored] = []
     silent: list[tuple[str, str]] = []
     if tiers.local is not None:
@@ -112,7 +117,7 @@ def search(name: Name, tiers: Tiers) -> Search:
     answers = ask_all(
         tiers.shared,
         lambda root: _find(name, root),
-        patience_s=PATIENCE_S,
+        patience_s=patience_s,
         is_enough=lambda found: any(stored.is_complete for stored in found),
     )
     silent += [(root.label, reason) for root, reason in answers.silent]

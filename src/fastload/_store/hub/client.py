@@ -2,7 +2,7 @@
 
 For hubs whose storage only their own client speaks to. It costs a second write of every byte: a file comes whole into
 a scratch folder, and is read from there as from a mount. What was read is removed, so that the scratch is never larger
-than the few files under way.
+than :data:`SCRATCH_FILES`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ if TYPE_CHECKING:
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+SCRATCH_FILES = 2
+"""The one under way, and one before it of which the end is still read: those who read it are as many."""
+
+
 class ClientOffer:
     """What ``offer`` has, brought by the hub's own client; see :class:`~fastload._store.offer.Offer`."""
 
-    depth = 8
+    depth = 2
 
     def __init__(self, offer: HubOffer, endpoint: str, scratch: str) -> None:
         """``scratch`` is made when the first file is asked for; :meth:`close` removes it."""

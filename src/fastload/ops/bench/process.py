@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from fastload._settings.child import child_environment
 from fastload.ops.bench.checkpoint import GIB
 from fastload.ops.bench.contestants import BOUNDS
 from fastload.ops.bench.free_memory import make_free_memory
@@ -39,7 +40,7 @@ def run_job(
         job: what to load, and how often.
         prepare: is given the paths before each load.
         timeout_s: for all of it.
-        variables: the environment; None: this one.
+        variables: the environment, of which it gets all but tokens; None: this one.
 
     Raises:
         LoadError: it failed, or took too long.
@@ -52,7 +53,9 @@ def run_job(
 
     command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables) as child:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=child_environment(variables)
+    ) as child:
         limit = threading.Timer(timeout_s or threading.TIMEOUT_MAX, child.kill)
         limit.daemon = True
         limit.start()
