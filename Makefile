@@ -110,7 +110,7 @@ oldest:
 	build/oldest/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints-oldest.txt \
 		--editable . pytest pytest-timeout hypothesis
 	build/oldest/bin/python -m pytest -q tests/store/test_hub.py tests/store/test_hub_server.py \
-		tests/store/test_transfer.py tests/store/test_offer_contract.py
+		tests/store/test_transfer.py tests/store/test_offer_contract.py tests/warm/test_interop.py
 
 # The GPU's kernels in Triton's interpreter, in a venv of its own: the CPU build of torch comes without Triton.
 kernels:

@@ -1,4 +1,4 @@
-"""Tries the wheel, not the tree: in a venv without torch, as an init container has none, and beside it. By `make package`."""
+"""Tries the wheel, not the tree: in a venv without torch, as in an init container, and beside it. By `make package`."""
 
 from __future__ import annotations
 

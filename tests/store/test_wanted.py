@@ -61,3 +61,8 @@ def test_a_component_of_torchs_can_be_excluded() -> None:
     names = TOP | DENSE | {"modules.json"}
     chosen = Wish(exclude=("*.bin",)).choose(OfferedFile(path=name, size=1) for name in names)
     assert "2_Dense/pytorch_model.bin" not in {file.path for file in chosen}
+
+
+@pytest.mark.parametrize("path", ["tokenizer.model.v3", "bpe.codes", "text_encoder/tokenizer.model.v7m1"])
+def test_a_tokenizer_is_taken_however_it_is_called(path: str) -> None:
+    assert [file.path for file in Wish().choose([OfferedFile(path=path, size=1)])] == [path]

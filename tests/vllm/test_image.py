@@ -44,8 +44,8 @@ def image(tmp_path: Path) -> Path:
 
 
 def _run_line(dockerfile: Path) -> str:
-    (line,) = re.findall(r"^RUN (.*)$", dockerfile.read_text().replace("\\\n", ""), re.MULTILINE)
-    return line
+    (line,) = re.finditer(r"^RUN (.*)$", dockerfile.read_text().replace("\\\n", ""), re.MULTILINE)
+    return line[1]
 
 
 def _run(line: str, python: Path, wheel: Path) -> subprocess.CompletedProcess[str]:
@@ -61,7 +61,7 @@ def test_it_adds_fastload_and_changes_nothing(image: Path, wheel: Path) -> None:
     done = _run(_run_line(_CHECKOUT / "examples/docker/vllm.Dockerfile"), image, wheel)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not wheel.exists()  # the line tidies up
-    command = [image, "-c", "import fastload; print(fastload.__file__)"]
+    command = [str(image), "-c", "import fastload; print(fastload.__file__)"]
     where = subprocess.run(command, capture_output=True, text=True, check=True, env=_BARE)
     assert Path(where.stdout.strip()).is_relative_to(image.parents[1])
 

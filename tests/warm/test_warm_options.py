@@ -344,3 +344,31 @@ def test_an_incomplete_snapshot_by_its_path_is_refused(tiers: Tiers) -> None:
     done = tiers.run("warm", snapshot)
     assert done.returncode == 12
     assert "no 'model-00002-of-00002.safetensors'" in done.stderr
+
+
+@pytest.mark.parametrize("mark", ["", ".aria2"])
+def test_a_folder_by_its_path_that_is_half_there_is_refused(tiers: Tiers, mark: str) -> None:
+    folder = write_folder(tiers.folder / "given" / "half", model_files(7))
+    shard = folder / "model-00002-of-00002.safetensors"
+    if mark:
+        (folder / f"{shard.name}{mark}").touch()
+    else:
+        os.truncate(shard, shard.stat().st_size - 1)
+    done = tiers.run("warm", folder)
+    assert (done.returncode, done.stdout) == (12, ""), done.stderr
+    assert shard.name in done.stderr
+    assert not tiers.local.exists() or not list(tiers.local.glob("models--*"))
+
+
+@pytest.mark.parametrize("to", ["local", "shared"])
+def test_a_plain_folder_on_the_target_itself_is_there_already(tiers: Tiers, to: str) -> None:
+    """A copy beside it would take its room twice."""
+    folder = write_folder(tiers.folder / to / "mine", model_files(7))
+    before = tree(tiers.folder)
+    assert tiers.warm("mine", "--to", to) == folder
+    planned = as_json(tiers.run("warm", "mine", "--to", to, "--dry-run", "--json"))["models"][0]
+    assert planned["files"] == []
+    assert tree(tiers.folder) == before
+    link = tiers.folder / "current"
+    assert tiers.warm("mine", "--to", to, "--link", link) == folder
+    assert link.resolve() == folder

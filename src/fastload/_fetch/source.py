@@ -50,6 +50,8 @@ class Meant:
     """Gives it where no folder does; None: must not be asked, or could not be."""
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
+    in_place: Stored | None = None
+    """The plain folder on the target itself that it is; brought up, it would take its room twice."""
 
     def offers(self, target: str | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
@@ -79,24 +81,21 @@ class Meant:
         if here is not None and here.evidence == "structure" and not is_lacking:
             yield offer_stored(here)
         if offer is None and doubtful:
-            yield from self._without_gaps(doubtful, wish)
+            yield from self._without_hub(doubtful, copies, wish)
 
-    def _without_gaps(self, copies: Sequence[FolderOffer], wish: Wish) -> Iterator[FolderOffer]:
-        """Those that have most of what is wished for, but not where a set of weights has begun to come.
+    def _without_hub(
+        self, doubtful: Sequence[FolderOffer], copies: Sequence[Stored], wish: Wish
+    ) -> Iterator[FolderOffer]:
+        """Those of the ``doubtful`` that may be all there is.
 
         Raises:
-            ModelNotFoundError: there are no others.
+            ModelNotFoundError: of none of the ``copies`` that can be.
         """
-        gaps: list[str] = []
-        whole: list[FolderOffer] = []
-        for copy in copies:
-            missing = [*find_missing_numbers(file.path for file in wish.choose(copy.files) if is_weight(file.path))]
-            gaps += [f"Incomplete in {quoted(copy.folder)} ({each}): the hub has it" for each in missing[:1]]
-            if not missing:
-                whole.append(copy)
-        if not whole:
-            raise ModelNotFoundError(str(self.candidate), tuple(copy.folder for copy in copies), ". ".join(gaps))
-        yield from sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
+        whole, gaps = _split_by_gaps(doubtful, wish)
+        yield from whole
+        if len(gaps) == len(copies):
+            hint = f"{'. '.join(gaps)}. Finish the download, or let the hub be asked"
+            raise ModelNotFoundError(str(self.candidate), tuple(stored.folder for stored in copies), hint)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
         """The hub's; None where it has none, or does not say and there is something ``instead``."""
@@ -118,6 +117,20 @@ def _read_offer(stored: Stored, passing: Passing) -> FolderOffer | None:
     except (FormatError, StoreError) as exc:
         passing.over(stored.tier, exc)
         return None
+
+
+def _split_by_gaps(copies: Sequence[FolderOffer], wish: Wish) -> tuple[list[FolderOffer], list[str]]:
+    """The copies in which no set of wished weights is half there, the fullest first; and what is missing of others."""
+    whole: list[FolderOffer] = []
+    gaps: list[str] = []
+    for copy in copies:
+        weights = (file.path for file in wish.choose(copy.files) if is_weight(file.path))
+        missing = next(find_missing_numbers(weights), None)
+        if missing is None:
+            whole.append(copy)
+        else:
+            gaps.append(f"Incomplete in {quoted(copy.folder)} ({missing})")
+    return sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True), gaps
 
 
 def _warn(exc: HubError, here: Stored) -> None:
@@ -193,6 +206,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
         learnt="name" if candidate.is_pinned else here.tier,
+        in_place=here if here.layout is None and here.tier == target.label else None,
     )
 
 

@@ -21,7 +21,7 @@ from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.given import meant_by_path
 from fastload._fetch.passing import Passing
-from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
+from fastload._fetch.resolve import Snapshot, parse_model, snapshot_of, tiers_of
 from fastload._fetch.source import find_meant, hub_of, patience_within
 from fastload._fetch.turns import Turns
 from fastload._fetch.warmreport import make_report
@@ -125,6 +125,14 @@ class _Warming:
 
     def run(self) -> Snapshot:
         """Bring it, unless it is there."""
+        in_place = self._meant.in_place if self._plain is None else None
+        snapshot = self._snapshot(self._bring_up()) if in_place is None else snapshot_of(in_place)
+        if self._request.link is not None:
+            point_link(self._request.link, snapshot.path)
+        return snapshot
+
+    def _bring_up(self) -> str:
+        """The commit that the target has now, and its ref leads to."""
         commit = self._find_there()
         if commit is None:
             with self._lease() as lease:
@@ -132,10 +140,7 @@ class _Warming:
         revision = self._meant.candidate.moving_revision
         if revision is not None and self._plain is None:
             write_ref(self._layout, revision, commit)  # also where the snapshot was there before
-        snapshot = self._snapshot(commit)
-        if self._request.link is not None:
-            point_link(self._request.link, snapshot.path)
-        return snapshot
+        return commit
 
     def _snapshot(self, commit: str) -> Snapshot:
         path, tier = self._layout.snapshot(commit), self._target.label
@@ -148,7 +153,8 @@ class _Warming:
     def plan(self) -> Planned:
         """What would be brought."""
         meant, to = self._meant, self._request.plain or self._target.path
-        if self._find_there() is not None:
+        is_in_place = meant.in_place is not None and self._plain is None
+        if is_in_place or self._find_there() is not None:
             return Planned(meant.repo, meant.commit, "none", to, ())
         offer = self._first_offer()
         wanted = self._request.wish.choose(offer.files)
