@@ -10,6 +10,7 @@ import pytest
 
 import fastload
 from fastload.integrations.vllm.engine_args import wrap
+from hub_server import HubServer, Repo
 from stored_models import COMMIT, model_files, write_cache
 
 if TYPE_CHECKING:
@@ -199,3 +200,18 @@ def test_what_the_caller_wrote_stays_as_it_is(arg_utils: ModuleType, mount: Path
     written = {"model": "org/draft"}
     assert _create(arg_utils, "org/name", speculative_config=written).speculative_config != written
     assert written == {"model": "org/draft"}
+
+
+def test_the_token_of_hf_token_is_sent(arg_utils: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what only the hub has, which the workers find on the local tier then."""
+    monkeypatch.setenv("FASTLOAD_LOCAL", str(tmp_path / "local"))
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    good = "hf_good"
+    with HubServer({"org/gated": Repo(model_files(), is_gated=True)}, tokens={good: frozenset({"org/gated"})}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        made = arg_utils.EngineArgs("org/gated")
+        with pytest.raises(fastload.AuthError):
+            made.create_engine_config()
+        made.hf_token = good
+        assert made.create_engine_config().model.startswith(str(tmp_path / "local"))

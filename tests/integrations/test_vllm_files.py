@@ -102,7 +102,7 @@ def test_elsewhere_an_index_counts_and_what_it_leaves_out_is_warned_of(
 ) -> None:
     folder = _write_with_index(tmp_path, {ONE: ["a", "a_scale"]}, {"a": ONE})
     assert fastload.load(folder).keys() == {"a"}
-    assert f"{str(folder)!r}: 1 tensor that its index does not name is left out: 'a_scale'" in caplog.text
+    assert f"{str(folder)!r}: left out, since the index does not name it: 1 tensor ('a_scale')" in caplog.text
     caplog.clear()
     fastload.load(folder / ONE)
     assert "left out" not in caplog.text

@@ -21,6 +21,7 @@ from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.restore import Part, Restoring, explain_gap, fill_gaps
 from fastload._fetch.source import HubFound, find_offer, hub_of, patience_within
 from fastload._fetch.through import begin_copy
+from fastload._fetch.unnamed import warn_of_unnamed
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
 from fastload._read.tally import ProofTally
 from fastload._store.folder_offer import offer_stored
@@ -28,7 +29,7 @@ from fastload._store.keep.reading import Reading
 from fastload._store.keep.reports import keep_report
 from fastload._store.ref import Candidate, Name
 from fastload._store.tiered import Tiers, search
-from fastload.errors import DeadlineError, FastloadError, FormatError, StoreError, quoted
+from fastload.errors import DeadlineError, FastloadError, FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("fastload")
 
-_SHOWN = 8
 _BETTER_SOURCE_S = 10.0
 """A hub that cannot be reached within that is no better source than a mount."""
 
@@ -73,21 +73,8 @@ def fetch(
     call = _Call(source, settings, deadline, weighed, restores)
     # A Ctrl-C must end it also where the mount hangs under an index or a header.
     fetched = deadline.apart(lambda: _fetch(call), lambda late: late.close())
-    _warn_of_unnamed(fetched)
+    warn_of_unnamed(fetched.checkpoint, fetched.folder)
     return fetched
-
-
-def _warn_of_unnamed(fetched: Fetched) -> None:
-    """Of tensors that an index does not name, which are left out: a scale among them makes garbage of a weight."""
-    unnamed = list(fetched.checkpoint.find_unnamed())
-    if unnamed:
-        shown = ", ".join(map(quoted, unnamed[:_SHOWN])) + (", …" if len(unnamed) > _SHOWN else "")
-        tensors = (
-            "tensor that its index does not name is"
-            if len(unnamed) == 1
-            else "tensors that its index does not name are"
-        )
-        _log.warning("%s: %d %s left out: %s", quoted(fetched.folder), len(unnamed), tensors, shown)
 
 
 @dataclass(frozen=True, slots=True)

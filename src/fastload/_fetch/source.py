@@ -146,6 +146,7 @@ def patience_within(longest_s: float | None) -> Patience:
 def _access(hub: HubSettings) -> HubAccess:
     return HubAccess(
         endpoint=hub.endpoint,
+        token=hub.token,
         ca_file=hub.ca_file,
         http_proxy=hub.http_proxy,
         https_proxy=hub.https_proxy,

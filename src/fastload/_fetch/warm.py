@@ -249,7 +249,7 @@ class _Warming:
             yield offer
             return
         scratch = self._destination.area.part(f"hub.{new_id()}")
-        with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
+        with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch, self._settings.hub.token)) as carried:
             yield carried
 
     def _is_by_client(self, offer: Offer) -> bool:

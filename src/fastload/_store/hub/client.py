@@ -41,8 +41,11 @@ class ClientOffer:
 
     depth = 2
 
-    def __init__(self, offer: HubOffer, endpoint: str, scratch: str) -> None:
-        """``scratch`` is made when the first file is asked for; :meth:`close` removes it."""
+    def __init__(self, offer: HubOffer, endpoint: str, scratch: str, token: str | None = None) -> None:
+        """``scratch`` is made when the first file is asked for; :meth:`close` removes it.
+
+        ``token`` is as :class:`~fastload._store.hub.access.HubAccess` has it.
+        """
         self.tier = offer.tier
         self.repo = offer.repo
         self.commit = offer.commit
@@ -50,6 +53,7 @@ class ClientOffer:
         self.files = offer.files
         self._offer = offer
         self._endpoint = endpoint
+        self._token = token
         self._scratch = scratch
         self._lock = threading.Lock()  # one file at a time: the client itself asks for it in pieces
 
@@ -81,7 +85,7 @@ class ClientOffer:
                 revision=self.commit,
                 local_dir=self._scratch,
                 endpoint=self._endpoint,
-                token=find_token(self._endpoint) or False,
+                token=(find_token(self._endpoint) if self._token is None else self._token) or False,
             )
         except GatedRepoError as exc:
             hint = f"Accept its terms at {self._endpoint}/{self.repo}, with the account of the token"

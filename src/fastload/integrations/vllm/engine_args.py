@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
+    from fastload._fetch.resolve import Snapshot
     from fastload.options import Options
+
+    Bring = Callable[[str, str | None], Snapshot]
 
 _LOAD_FORMAT = "fastload"
 _DRAFT_LOAD, _EXTRA = "draft_load_config", "model_loader_extra_config"
@@ -110,9 +113,9 @@ def _use_folders(engine_args: Any) -> None:
     if _is_ours(engine_args.load_format):
         extra = parse_extra_config(engine_args.model_loader_extra_config, engine_args.download_dir)
         names = dict(extra.names)
-        _use_folder_of_model(engine_args, extra.options, names)
+        _use_folder_of_model(engine_args, _bringing(engine_args, extra.options), names)
         if draft_load is None:
-            _use_folder_of_draft(engine_args, extra.options, names)
+            _use_folder_of_draft(engine_args, _bringing(engine_args, extra.options), names)
         if names:
             engine_args.model_loader_extra_config = {**engine_args.model_loader_extra_config, NAMES: names}
     if draft_load is not None and _is_ours(_field(draft_load, "load_format", "auto")):
@@ -123,24 +126,24 @@ def _is_ours(load_format: Any) -> bool:
     return str(load_format).lower() == _LOAD_FORMAT
 
 
-def _use_folder_of_model(engine_args: Any, options: Options, names: dict[str, str]) -> None:
+def _use_folder_of_model(engine_args: Any, bringing: Bring, names: dict[str, str]) -> None:
     """Of its tokenizer, too."""
     typed = getattr(engine_args.model, "typed", engine_args.model)
     if is_name(typed):
-        engine_args.model = _folder_of(typed, engine_args.revision, options, names)
+        engine_args.model = _folder_of(typed, engine_args.revision, bringing, names)
         engine_args.served_model_name = engine_args.served_model_name or typed
         if getattr(engine_args.tokenizer, "typed", engine_args.tokenizer) == typed:
             engine_args.tokenizer = engine_args.model
 
 
-def _use_folder_of_draft(engine_args: Any, options: Options, names: dict[str, str]) -> None:
+def _use_folder_of_draft(engine_args: Any, bringing: Bring, names: dict[str, str]) -> None:
     speculative = engine_args.speculative_config
     if isinstance(speculative, dict) and _names_draft(speculative):
-        folder = _folder_of(speculative["model"], speculative.get("revision"), options, names)
+        folder = _folder_of(speculative["model"], speculative.get("revision"), bringing, names)
         engine_args.speculative_config = {**speculative, "model": folder}  # theirs stays as they wrote it
     draft = vars(engine_args).get("spec_model")
     if isinstance(draft, str) and draft not in _WITHOUT_DRAFT and is_name(draft):
-        engine_args.spec_model = _folder_of(draft, (speculative or {}).get("revision"), options, names)
+        engine_args.spec_model = _folder_of(draft, (speculative or {}).get("revision"), bringing, names)
 
 
 def _use_own_loader_of_draft(engine_args: Any, load: Any) -> None:
@@ -148,7 +151,7 @@ def _use_own_loader_of_draft(engine_args: Any, load: Any) -> None:
     own = _field(load, _EXTRA, {})
     extra = parse_extra_config(own, _field(load, "download_dir", None))
     names = dict(extra.names)
-    _use_folder_of_draft(engine_args, extra.options, names)
+    _use_folder_of_draft(engine_args, _bringing(engine_args, extra.options), names)
     if isinstance(load, dict):
         told: Any = {**load, _EXTRA: {**own, NAMES: names}}
     else:
@@ -171,8 +174,13 @@ def _names_draft(speculative: Mapping[str, Any]) -> bool:
     return is_name(draft) and not is_class
 
 
-def _folder_of(name: str, revision: str | None, options: Options, names: dict[str, str]) -> str:
-    found = bring(name, revision, options)
+def _bringing(engine_args: Any, options: Options) -> Bring:
+    """With the token of ``--hf-token``."""
+    return functools.partial(bring, options=options, token=getattr(engine_args, "hf_token", None))
+
+
+def _folder_of(name: str, revision: str | None, bringing: Bring, names: dict[str, str]) -> str:
+    found = bringing(name, revision)
     names[found.path] = with_revision(name, revision)
     _log.info("%s is in %s (%s)", names[found.path], found.path, found.tier)
     return found.path
