@@ -91,7 +91,7 @@ coverage: $(VENV)/.test
 	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan,fastload._verify,fastload.strict_json -m pytest -q tests/format tests/plan tests/verify
 	$(BIN)/coverage report --fail-under=100 --show-missing
 
-# What is uploaded is tried: the wheel, built of the sdist, in a venv of its own, without torch; then what images hold.
+# What is uploaded is tried: the wheel, built of the sdist, in a venv of its own, without torch, and beside torch; then what images hold.
 package: $(VENV)/.test model
 	rm -rf build/wheel build/sdist
 	$(BIN)/python -m hatchling build --target sdist --directory build/sdist
@@ -100,6 +100,8 @@ package: $(VENV)/.test model
 	build/wheel/venv/bin/python -m pip --quiet install build/wheel/*.whl
 	build/wheel/venv/bin/python -m pip --quiet check
 	build/wheel/venv/bin/python tests/try_wheel.py $(MODEL)
+	$(PIP) --quiet install --no-deps --target build/wheel/alone build/wheel/*.whl
+	PYTHONPATH=build/wheel/alone $(BIN)/python tests/try_wheel.py $(MODEL)
 	build/wheel/venv/bin/python tests/try_images.py $(MODEL)
 
 # vLLM asks for huggingface_hub 1.31 or later, so that is what an image may have.
@@ -108,7 +110,7 @@ oldest:
 	build/oldest/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints-oldest.txt \
 		--editable . pytest pytest-timeout hypothesis
 	build/oldest/bin/python -m pytest -q tests/store/test_hub.py tests/store/test_hub_server.py \
-		tests/store/test_transfer.py tests/store/test_offer_contract.py
+		tests/store/test_transfer.py tests/store/test_offer_contract.py tests/warm/test_interop.py
 
 # The GPU's kernels in Triton's interpreter, in a venv of its own: the CPU build of torch comes without Triton.
 kernels:

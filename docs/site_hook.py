@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import Any
 
+import fastload
 from fastload.cli import entry
 
 _OUTSIDE = re.compile(
@@ -27,10 +28,29 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return _HELP.sub(lambda match: f"```text\n{show_help(match[1])}```", markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Names that docstrings mark by a role are shown as other code is; code breaks where it may, and flags nowhere."""
+def on_page_content(html: str, page: Any = None, **_: Any) -> str:
+    """Names that docstrings mark by a role are shown as other code is; code breaks where it may, and flags nowhere.
+
+    Raises:
+        PluginError: the reference lacks a public name.
+    """
+    if page is not None and page.file.src_uri == "api.md":
+        _check_reference(html)
     html = _ROLE.sub(r"<code>\1</code>", html)
     return _INLINE.sub(lambda match: _let_break(match[1]), html)
+
+
+def find_missing(html: str) -> list[str]:
+    """The public names that have no anchor on the page."""
+    return [name for name in fastload.__all__ if f'id="fastload.{name}"' not in html]
+
+
+def _check_reference(html: str) -> None:
+    from mkdocs.exceptions import PluginError  # tests read this without it
+
+    missing = find_missing(html)
+    if missing:
+        raise PluginError(f"docs/api.md has no {', '.join(missing)}")
 
 
 def _let_break(code: str) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_package_is_typed() -> None:
 def test_only_one_module_reads_the_environment() -> None:
     reading = re.compile(r"\benvironb?\b|\bgetenvb?\b")
     readers = [path.name for path in _ROOT.rglob("*.py") if reading.search(path.read_text())]
-    assert readers == ["options.py"]
+    assert readers == ["environment.py"]
 
 
 def test_only_the_command_line_prints_or_exits() -> None:
@@ -112,6 +113,7 @@ def test_torch_missing_is_said_plainly(tmp_path: Path) -> None:
     """As in an init container, which has no torch."""
     code = """
 import sys
+import tomllib
 sys.modules["torch"] = None
 import fastload
 try:
@@ -120,4 +122,16 @@ except fastload.UnsupportedError as error:
     print(error)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "pip install 'fastload-llm[torch]'" in run.stdout
+    assert f"pip install '{_wanted_by('torch')}'" in run.stdout
+
+
+def _wanted_by(extra: str) -> str:
+    """What an extra installs: a command with it runs whether fastload-llm is on an index or not."""
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    (wanted,) = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"][extra]
+    return str(wanted)
+
+
+def test_what_a_signature_needs_is_what_its_extra_installs() -> None:
+    source = (_ROOT / "_verify" / "dsse.py").read_text()
+    assert f"pip install '{_wanted_by('signing')}'" in source

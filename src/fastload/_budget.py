@@ -6,10 +6,13 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastload._cgroup import own_cgroups, read_lines
 from fastload.errors import MemoryBudgetError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+
+    from fastload._cgroup import Cgroup
 
 _MEMORY_PER_JSON_BYTE = 17
 """Measured of tests/format/large.py at 30 and 99 MB: 11 for a header of usual names, at most 17, valid or not."""
@@ -72,13 +75,13 @@ def check_json_room(json_bytes: int, path: str) -> None:
 
 
 def _host_limits(root: str) -> Iterator[Headroom]:
-    fields = dict(line.split(":", 1) for line in _read_lines(f"{root}/proc/meminfo"))
+    fields = dict(line.split(":", 1) for line in read_lines(f"{root}/proc/meminfo"))
     if "MemAvailable" in fields:
         yield Headroom("the machine's RAM", int(fields["MemAvailable"].split()[0]) << 10, _RAM)
     else:
         yield Headroom("the machine's RAM", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE"), _RAM)
-    for folder, names in _own_cgroups(root):
-        headroom = _cgroup_headroom(folder, *names)
+    for cgroup in own_cgroups("memory", root=root):
+        headroom = _cgroup_headroom(cgroup)
         if headroom is not None:
             yield headroom
 
@@ -88,27 +91,12 @@ _V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
 
 
-def _own_cgroups(root: str) -> Iterator[tuple[str, tuple[str, str, tuple[str, ...]]]]:
-    """The folders of this process's memory cgroup and of those above it; each may have a limit.
-
-    In a container the path may be the host's, and only the root of the mount is visible: folders that are not there are
-    skipped.
-    """
-    for line in _read_lines(f"{root}/proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        if controllers not in {"", "memory"}:
-            continue
-        base, names = (f"{root}/sys/fs/cgroup/memory", _V1) if controllers else (f"{root}/sys/fs/cgroup", _V2)
-        parts = [part for part in path.split("/") if part]
-        for depth in range(len(parts), -1, -1):
-            yield os.path.join(base, *parts[:depth]), names
-
-
-def _cgroup_headroom(folder: str, limit: str, usage: str, cached: Iterable[str]) -> Headroom | None:
-    ceiling, used = (next(_read_lines(f"{folder}/{name}"), "") for name in (limit, usage))
+def _cgroup_headroom(cgroup: Cgroup) -> Headroom | None:
+    limit, usage, cached = _V2 if cgroup.is_unified else _V1
+    folder, ceiling, used = cgroup.folder, cgroup.read(limit), cgroup.read(usage)
     if not ceiling.isdigit() or not used.isdigit():  # "max", or not there. (v1 says no limit by a number near 2^63.)
         return None
-    stat = dict(line.split(" ", 1) for line in _read_lines(f"{folder}/memory.stat"))
+    stat = dict(line.split(" ", 1) for line in read_lines(f"{folder}/memory.stat"))
     reclaimable = sum(int(stat.get(name, 0)) for name in cached)
     available_bytes = int(ceiling) - int(used) + reclaimable
     return Headroom(f"the memory limit of cgroup {folder}", available_bytes, _name_cgroup(folder))
@@ -120,11 +108,3 @@ def _name_cgroup(folder: str) -> str:
         return f"cgroup {os.stat(folder).st_ino}"
     except OSError:  # gone by now, and with it all processes that it held
         return ""
-
-
-def _read_lines(path: str) -> Iterator[str]:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            yield from (line.rstrip("\n") for line in file)
-    except OSError:  # not this kernel's, or not visible in this container: then it limits nothing we could know of
-        return

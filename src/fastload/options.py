@@ -1,4 +1,4 @@
-"""The settings table, and the only reader of the environment.
+"""The settings table, and the one place where they are decided.
 
 One setting has one name in five places: the field of :class:`Options`, the key in a TOML file, ``FASTLOAD_<NAME>``,
 ``--<name>`` (with ``-`` for ``_``), and the key in vLLM's ``--model-loader-extra-config``. Weakest to strongest: the
@@ -10,7 +10,6 @@ default, ``/etc/fastload/config.toml``, ``~/.config/fastload/config.toml``, ``$F
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fastload._read.choose import READERS
 from fastload._read.file import translate
 from fastload._settings.cufile import CufileSettings, cufile_settings, find_measurements
+from fastload._settings.environment import own_environment
 from fastload._settings.hub import HubSettings, hub_settings
 from fastload._settings.values import (
     Share,
@@ -71,7 +71,7 @@ class Options:
     min_free: int | str | None = None
     """What must stay free on the local tier's file system, such as ``5%`` or ``50Gi``."""
     max_rate: int | str | None = None
-    """Bytes a second that are read from a lower tier at most."""
+    """Bytes a second that are read at most: from lower tiers, and by a check from any, since nobody waits for it."""
     deadline: float | str | None = None
     """When to give up, such as ``15m``."""
     require_pinned: bool | str | None = None
@@ -187,7 +187,7 @@ def decide_settings(
     Raises:
         UsageError: a value or a name that does not exist; names the place.
     """
-    variables = os.environ if environment is None else environment
+    variables = own_environment() if environment is None else environment
     hub = hub_settings(variables)
     decided = dict(_DEFAULTS)
     aliases: dict[str, tuple[str, ...]] = dict(_DEFAULT_ALIASES)

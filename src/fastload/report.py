@@ -55,6 +55,8 @@ class Report:
     """Delivered: the wanted tensors, as they were handed out."""
     bytes_read: int
     """Read from storage by this process: whole blocks, so a little more."""
+    bytes_by_tier: dict[str, int]
+    """The same, and what was read from other tiers to mend it, by tier."""
     tensors: int
     seconds: float
     stages: dict[str, float]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+import fastload
 from hub_server import HubServer, Repo
 from pages import ALL, CHECKOUT, NEEDS, Block, find_blocks, list_pages
 from stored_models import COMMIT, model_files, write_cache, write_folder
@@ -29,6 +30,7 @@ from writing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 _COVERED_ELSEWHERE = {"docs/upgrade-and-rollback.md"}
 """By tests/warm/test_upgrade_docs.py, which checks what they lead to as well."""
@@ -219,11 +221,29 @@ def test_the_wheel_that_pages_name_is_the_one_that_is_built() -> None:
     ],
 )
 def test_what_the_site_makes_of_code(html: str, shown: str) -> None:
+    assert _load_hook().on_page_content(html) == shown
+
+
+def _load_hook() -> ModuleType:
     specification = importlib.util.spec_from_file_location("site_hook", CHECKOUT / "docs" / "site_hook.py")
     assert specification is not None and specification.loader is not None
     hook = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(hook)
-    assert hook.on_page_content(html) == shown
+    return hook
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """By the name that users import it by; the build fails where one has no anchor (docs/site_hook.py)."""
+    named = re.findall(r"^::: fastload\.(\w+)$", (CHECKOUT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert set(named) - {"errors"} == set(fastload.__all__)
+
+
+def test_a_reference_that_lacks_a_name_is_not_built() -> None:
+    hook = _load_hook()
+    whole = "".join(f'<h3 id="fastload.{name}">' for name in fastload.__all__)
+    assert hook.find_missing(whole) == []
+    assert hook.find_missing(whole.replace('id="fastload.prune"', "")) == ["prune"]
 
 
 _COLUMNS = 82

@@ -51,6 +51,24 @@ def test_of_shards_in_layers_the_last_one_counts() -> None:
     assert names(build_checkpoint(shards, layer(shards))) == [(0, "b"), (1, "c"), (1, "a")]
 
 
+def test_an_index_that_only_chose_the_shards_need_not_be_right_in_them() -> None:
+    shards = [shard("1", "a", "a.scale"), shard("2", "b")]
+    assert names(build_checkpoint(shards, layer(shards, index(a="2", b="1")))) == [(0, "a"), (0, "a.scale"), (1, "b")]
+
+
+def test_but_what_it_names_must_be_in_one_of_them() -> None:
+    with pytest.raises(FormatError, match="no shard") as caught:
+        layer([shard("1", "a")], index(a="1", gone="1"))
+    assert (caught.value.tensor, caught.value.path) == ("gone", "/m/index.json")
+
+
+def test_what_is_left_out_can_be_listed() -> None:
+    shards = [shard("1", "a", "spare"), shard("2", "a", "b")]
+    assert list(build_checkpoint(shards, index(a="1", b="2")).find_unnamed()) == ["spare"]
+    assert list(build_checkpoint(shards, layer(shards)).find_unnamed()) == []
+    assert list(build_checkpoint(shards[:1], None).find_unnamed()) == []
+
+
 def test_no_tensors_is_a_checkpoint_too() -> None:
     assert names(build_checkpoint([shard("1")], None)) == []
     assert names(build_checkpoint([], index())) == []

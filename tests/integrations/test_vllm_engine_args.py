@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import fastload
 from fastload.integrations.vllm.engine_args import wrap
+from hub_server import HubServer, Repo
 from stored_models import COMMIT, model_files, write_cache
 
 if TYPE_CHECKING:
@@ -104,6 +105,49 @@ def test_a_draft_model_too(arg_utils: ModuleType, mount: Path, is_flag: bool) ->
     assert created.model_loader_extra_config["names"] == {target: "org/name", draft: "org/draft"}
 
 
+@pytest.mark.parametrize("draft", [{"load_format": "auto"}, {}, SimpleNamespace(load_format="auto")])
+def test_a_draft_model_that_is_loaded_otherwise_is_left_to_vllm(arg_utils: ModuleType, mount: Path, draft: Any) -> None:
+    """Its weights may be such as fastload cannot load, and it need not be where fastload looks."""
+    target = str(write_cache(mount, "org/name", COMMIT, model_files()))
+    write_cache(mount, "org/draft", COMMIT, {"config.json": b"{}", "pytorch_model.bin": b"pickled"})
+    speculative = {"model": "org/draft", "draft_load_config": draft}
+    created = _create(arg_utils, "org/name", speculative_config=speculative)
+    assert (created.model, created.speculative_config) == (target, speculative)
+
+
+@pytest.mark.parametrize("is_flag", [True, False])
+@pytest.mark.parametrize("target_format", ["auto", "fastload"])
+def test_a_draft_model_alone_by_fastload(
+    arg_utils: ModuleType,
+    mount: Path,
+    target_format: str,
+    is_flag: bool,  # noqa: FBT001
+) -> None:
+    """By settings of its own, which tell its loader the name, too."""
+    draft = str(write_cache(mount, "org/draft", COMMIT, model_files(seed=1)))
+    load = {"load_format": "fastload", "model_loader_extra_config": {"reader": "buffered"}}
+    written = {"draft_load_config": load} | ({} if is_flag else {"model": "org/draft"})
+    keywords = {"spec_model": "org/draft"} if is_flag else {}
+    made = arg_utils.EngineArgs(str(mount), load_format=target_format, speculative_config=written, **keywords)
+    created = made.create_engine_config()
+    assert created.speculative_config["draft_load_config"] == {
+        "load_format": "fastload",
+        "model_loader_extra_config": {"reader": "buffered", "names": {draft: "org/draft"}},
+    }
+    assert (created.spec_model if is_flag else created.speculative_config["model"]) == draft
+    assert created.model_loader_extra_config == {}
+    assert load["model_loader_extra_config"] == {"reader": "buffered"}
+
+
+def test_a_draft_models_config_may_be_an_object(arg_utils: ModuleType, mount: Path) -> None:
+    draft = str(write_cache(mount, "org/draft", COMMIT, model_files(seed=1)))
+    load = SimpleNamespace(load_format="fastload", model_loader_extra_config={}, download_dir=None)
+    speculative = {"model": "org/draft", "draft_load_config": load}
+    created = arg_utils.EngineArgs(str(mount), "auto", speculative_config=speculative).create_engine_config()
+    assert created.speculative_config["draft_load_config"].model_loader_extra_config == {"names": {draft: "org/draft"}}
+    assert load.model_loader_extra_config == {}
+
+
 def test_with_another_load_format_the_error_is_the_one_without_fastload(arg_utils: ModuleType, mount: Path) -> None:
     write_cache(mount, "org/name", COMMIT, model_files())
     with pytest.raises(OfflineError):
@@ -156,3 +200,18 @@ def test_what_the_caller_wrote_stays_as_it_is(arg_utils: ModuleType, mount: Path
     written = {"model": "org/draft"}
     assert _create(arg_utils, "org/name", speculative_config=written).speculative_config != written
     assert written == {"model": "org/draft"}
+
+
+def test_the_token_of_hf_token_is_sent(arg_utils: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what only the hub has, which the workers find on the local tier then."""
+    monkeypatch.setenv("FASTLOAD_LOCAL", str(tmp_path / "local"))
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    good = "hf_good"
+    with HubServer({"org/gated": Repo(model_files(), is_gated=True)}, tokens={good: frozenset({"org/gated"})}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        made = arg_utils.EngineArgs("org/gated")
+        with pytest.raises(fastload.AuthError):
+            made.create_engine_config()
+        made.hf_token = good
+        assert made.create_engine_config().model.startswith(str(tmp_path / "local"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import pytest
 import fastload
 from fastload import Options
 from fastload.integrations.names import bring, is_name
-from fastload.integrations.vllm.names import Model, find_folder, find_model, match_files
+from fastload.integrations.vllm.names import Model, bring_matches, find_folder, find_model, match_files
+from hub_server import HubServer, Repo
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 
 if TYPE_CHECKING:
@@ -92,3 +94,44 @@ def test_files_are_those_of_the_first_pattern_that_matches_any(tmp_path: Path, o
     assert match_files(str(folder), "sub", ["*.pt"]) == [Model(folder / "sub" / "c.pt")]
     assert match_files(str(folder), None, ["*.bin"]) == []
     assert find_folder(Model(folder), options) == str(folder)
+
+
+def test_what_a_copy_of_a_plain_folder_lacks_is_found_in_that_folder_at_every_start(
+    tmp_path: Path, options: Options
+) -> None:
+    """Its commit is known on the local tier alone, so that by it nobody is found who has the rest."""
+    folder = write_folder(tmp_path / "shared" / "Headed", {**model_files(), "head.pt": b"pickled"})
+    fastload.load("Headed", options=options)
+    for _ in range(2):
+        assert fastload.resolve("Headed", options=options).tier == "local"
+        assert bring_matches(Model("Headed"), ["head.pt"], options) == str(folder)
+
+
+@pytest.mark.parametrize("changed", ["config.json", "added.json"])
+def test_but_not_in_one_that_is_another_model_by_now(tmp_path: Path, options: Options, changed: str) -> None:
+    folder = write_folder(tmp_path / "shared" / "Headed", {**model_files(), "head.pt": b"pickled"})
+    brought = fastload.warm("Headed", options=options)
+    (folder / changed).write_text("{}")
+    assert bring_matches(Model("Headed"), ["head.pt"], options) == brought.path
+
+
+@pytest.mark.parametrize("transfer", ["ranged", "hub"])
+def test_a_token_that_the_host_was_given_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transfer: str
+) -> None:
+    """As ``from_pretrained(…, token=)`` and ``--hf-token``; true and false mean what they mean to the hub's tools."""
+    options = Options(local=str(tmp_path / "local"), tiers="local,hub", transfer=transfer)
+    repo, good = Repo(model_files(), is_gated=True), "hf_good"
+    with HubServer({REPO: repo}, tokens={good: frozenset({REPO}), "hf_own": frozenset({REPO})}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        with pytest.raises(fastload.AuthError, match="gated"):
+            bring(REPO, None, options)
+        monkeypatch.setenv("HF_TOKEN", "hf_own")
+        with pytest.raises(fastload.AuthError, match="gated"):
+            bring(REPO, None, options, token=False)
+        monkeypatch.setenv("HF_TOKEN", "hf_bad")
+        assert bring(REPO, None, options, token=good).tier == "local"
+        options = replace(options, local=str(tmp_path / "other"))
+        monkeypatch.setenv("HF_TOKEN", "hf_own")
+        assert bring(REPO, None, options, token=True).tier == "local"

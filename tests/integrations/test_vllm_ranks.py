@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ import pytest
 
 import fastload
 from fastload import Options
-from fastload.integrations.vllm.ranks import Rank, find_rank, share_pages, stagger
+from fastload.integrations.vllm.ranks import Rank, find_rank, leave_copy, share_pages, stagger
 from fastload.integrations.vllm.telling import RankProgress, tell
 from fastload.integrations.vllm.wanted import wanted_tensors
+from fastload.options import decide_settings
+from stored_models import COMMIT, write_cache
 from writing import write_index, write_shards
 
 if TYPE_CHECKING:
@@ -55,6 +58,25 @@ def test_each_rank_begins_at_another_shard_and_reads_all(folder: Path, inspectio
 def test_the_first_rank_loads_all_in_one_pass(inspection: Inspection) -> None:
     """Only such a load leaves a copy on the local tier, or a manifest."""
     assert stagger(Rank(0, 4), inspection, None) == [None]
+
+
+@pytest.mark.parametrize(("rank", "tier"), [(1, "local"), (None, "shared")])
+def test_a_rank_that_loads_in_parts_leaves_the_copy_to_the_first(
+    rank: int | None, tier: str, folder: Path, inspection: Inspection, tmp_path: Path
+) -> None:
+    """Which would find that another load makes it, and that one cannot."""
+    write_cache(tmp_path / "shared", "org/name", COMMIT, {path.name: path.read_bytes() for path in folder.glob("*.*")})
+    options = Options(local=str(tmp_path / "local"), shared=str(tmp_path / "shared"), tiers="local,shared")
+    parts = stagger(Rank(1, 2), inspection, None)
+    settings = decide_settings(options, {})
+    kept = leave_copy(parts, settings) if rank is not None else settings
+    with fastload.stream(
+        "org/name", tensors=parts[0], options=replace(options, write_through=kept.write_through)
+    ) as of:
+        next(of)
+        fastload.load("org/name", options=options)
+    assert fastload.resolve("org/name", options=options).tier.partition(":")[0] == tier
+    assert leave_copy([None], settings) == settings
 
 
 def test_ranks_share_the_page_cache_unless_a_reader_was_named() -> None:

@@ -56,3 +56,34 @@ print(vars(vllm.engine.arg_utils).keys() - {"EngineArgs"} - {name for name in di
     assert "give paths" in done.stderr
     assert "could not be set up; other load formats are not affected" in done.stderr
     assert "get_model_path" not in done.stdout
+
+
+_LOGS = """
+import logging
+from fastload.integrations.vllm import register
+register()
+import vllm
+shown = logging.getLogger("vllm")
+shown.addHandler(logging.StreamHandler(sys.stdout))
+shown.setLevel("INFO")
+shown.propagate = False
+{}
+import vllm.engine.arg_utils, vllm.model_executor.model_loader
+own = logging.getLogger("fastload")
+own.debug("detail")
+own.info("summary")
+own.warning("warned")
+"""
+
+
+def test_what_fastload_logs_is_in_the_log_of_vllm_once(tmp_path: Path) -> None:
+    """Python's last resort shows warnings alone, without a time or the name of the process."""
+    _write(tmp_path, {"engine/arg_utils.py": "class EngineArgs: pass\n", "model_executor/model_loader/x.py": ""})
+    lines = _run(_LOGS.format(""), path=tmp_path).stdout.splitlines()
+    assert [line for line in lines if line in {"detail", "summary", "warned"}] == ["summary", "warned"]
+
+
+def test_but_not_where_somebody_has_set_up_a_log_of_its_own(tmp_path: Path) -> None:
+    _write(tmp_path, {"engine/arg_utils.py": "class EngineArgs: pass\n", "model_executor/model_loader/x.py": ""})
+    done = _run(_LOGS.format('logging.getLogger("fastload").addHandler(logging.NullHandler())'), path=tmp_path)
+    assert "warned" not in done.stdout

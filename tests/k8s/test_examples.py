@@ -401,6 +401,11 @@ def test_a_job_ends(pod: Pod) -> None:
         assert kind.exit_code in codes
     for other in (errors.FormatError, errors.SignatureError, errors.UnsupportedError, errors.NotWritableError):
         assert other.exit_code in codes
+    page = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
+    again = {int(code): last for code, last in re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", page, re.MULTILINE)}
+    assert {code for code, last in again.items() if last == "no"} - {130, 143} <= codes
+    assert not codes & {code for code, last in again.items() if last == "yes"}
+    assert fail["onExitCodes"]["values"] == sorted(codes)  # as the API server asks for
 
 
 def test_a_deadline_of_ours_comes_before_the_jobs() -> None:

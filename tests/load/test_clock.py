@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from fastload._clock import TURN, Busy, Clock, Work, judge
+from fastload._clock import CAST, TURN, Busy, Clock, Work, judge
 
 
 def test_stages_partition_the_time() -> None:
@@ -47,6 +47,12 @@ def test_verdict() -> None:
 def test_who_waits_for_a_turn_to_digest_waits_for_digests() -> None:
     verdict = judge(work({"read": 1.0, "hash": 2.0, TURN: 5.0}))
     assert verdict == ("hash", "digesting: 88% of the workers' time, at 1.00 GB/s overall")
+
+
+def test_a_cast_on_the_callers_thread_is_named() -> None:
+    verdict = judge(work({"read": 1.0, "wait": 6.0, CAST: 1.5}))
+    assert verdict == ("copy", "casting, which the caller's thread does: 75% of 2.00 s")
+    assert judge(work({"read": 1.0, "wait": 6.0, CAST: 0.5})).bound_by == "caller"
 
 
 def test_workers_that_are_done_early_wait_for_the_caller() -> None:

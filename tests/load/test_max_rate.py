@@ -11,9 +11,12 @@ import pytest
 
 import fastload
 from fastload import DeadlineError, Options
+from fastload._fetch.verify import Examination, examine
+from fastload.options import decide_settings
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model
+from stored_models import write_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +71,43 @@ def test_what_waits_for_its_turn_ends_with_the_load(model: Model, leaks_nothing:
     for thread in threading.enumerate():
         if thread.name.startswith("fastload-"):
             thread.join(10)  # it would take hours
+
+
+@pytest.mark.parametrize("place", ["local", "path"])
+def test_a_check_is_held_back_wherever_it_reads(model: Model, place: str) -> None:
+    """Nobody waits for it, and others may for the disk."""
+    snapshot = model.warmed()
+    options = Options(local=str(model.local), tiers="local", max_rate=RATE)
+    begin_s = time.monotonic()
+    assert fastload.verify(REPO if place == "local" else snapshot, options=options).findings == ()
+    assert time.monotonic() - begin_s >= LEAST_S
+
+
+def test_a_record_is_held_back(model: Model) -> None:
+    """All is read twice then: to check it, and to digest its blocks."""
+    folder = write_folder(model.local.parent / "plain", model.files)
+    options = Options(local=str(model.local), tiers="local", max_rate=2 * RATE)
+    begin_s = time.monotonic()
+    assert fastload.verify(folder, record=True, options=options).recorded
+    assert time.monotonic() - begin_s >= LEAST_S / 2
+
+
+def test_a_check_that_waits_for_its_turn_ends_with_its_deadline(model: Model) -> None:
+    model.warmed()
+    options = Options(local=str(model.local), tiers="local", max_rate="1Ki", deadline="1s")
+    with pytest.raises(DeadlineError):
+        fastload.verify(REPO, options=options)
+    for thread in threading.enumerate():
+        if thread.name.startswith("fastload-"):
+            thread.join(10)  # it would take hours
+            assert not thread.is_alive()
+
+
+def test_a_load_that_looks_again_at_the_local_tier_is_not_held_back(model: Model) -> None:
+    """As it was not while it read: somebody waits for it."""
+    snapshot = model.warmed()
+    settings = decide_settings(Options(local=str(model.local), tiers="local", max_rate=RATE), {})
+    begin_s = time.monotonic()
+    wish = Examination(REPO, None, repairs=False, records=False, include=(), paces_local=False)
+    assert examine(wish, settings).path == str(snapshot)
+    assert time.monotonic() - begin_s < LEAST_S

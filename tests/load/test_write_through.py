@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import fastload
 from fastload import Options
@@ -83,6 +84,17 @@ def test_the_copy_is_what_warm_would_have_made(place: Place, tmp_path: Path) -> 
     assert not os.listdir(place.local / "models--org--name/.fastload/staging")
 
 
+def test_a_component_whose_weights_are_torchs_is_in_the_copy(place: Place) -> None:
+    """A host that finds the copy reads them itself, or goes on without them where they are not there."""
+    dense = {"2_Dense/config.json": b"{}", "2_Dense/pytorch_model.bin": b"pickled"}
+    place.files |= {**dense, "modules.json": b"[]", "mask_embedding.pt": b"pickled"}
+    place.share()
+    fastload.load(REPO, options=place.options)
+    found = fastload.resolve(REPO, options=place.options)
+    assert found.tier == "local"
+    assert {name for name in place.files if os.path.exists(os.path.join(found.path, name))} == place.files.keys()
+
+
 @pytest.mark.parametrize("reader", ["direct", "buffered", "mmap"])
 def test_every_reader_feeds_the_copy(place: Place, reader: str) -> None:
     place.share()
@@ -108,6 +120,23 @@ def test_a_part_of_a_model_is_never_published_but_not_read_again_either(place: P
     assert journals
     fastload.load(REPO, options=place.options)
     assert place.published() == place.files.keys()
+
+
+def test_a_few_weights_in_a_folder_of_their_own_are_brought_with_the_rest(place: Place) -> None:
+    """As of the dense layer of a sentence-transformers model, which vLLM reads past the loader."""
+    dense = place.model / "dense.safetensors"
+    save_file({"linear.weight": torch.zeros(MIB // 4)}, dense)
+    place.files["2_Dense/model.safetensors"] = dense.read_bytes()
+    place.share()
+    fastload.load(REPO, options=place.options)
+    assert place.published() == {name.partition("/")[0] for name in place.files}
+
+
+def test_a_component_does_not_bring_the_others(place: Place) -> None:
+    place.files |= {f"tower/{name}": content for name, content in place.files.items()}
+    place.share()
+    fastload.load(REPO, subfolder="tower", options=place.options)
+    assert place.published() == set()
 
 
 def test_nothing_is_kept_of_a_path_nor_where_local_was_not_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,6 +236,7 @@ def test_limits_of_a_machine(tmp_path: Path) -> None:
             "proc/self/status": b"Name:\tpython\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n",
             "proc/meminfo": b"MemTotal: 1000 kB\nMemAvailable: 800 kB\n",
             "proc/self/cgroup": b"0::/\n",
+            "sys/fs/cgroup/cpu.max": b"50000 100000\n",
             "sys/fs/cgroup/memory.max": b"409600\n",
             "sys/fs/cgroup/memory.current": b"102400\n",
             "sys/kernel/mm/transparent_hugepage/enabled": b"always madvise [never]\n",
@@ -246,8 +247,10 @@ def test_limits_of_a_machine(tmp_path: Path) -> None:
     assert (machine.seccomp, machine.no_new_privileges, machine.shm_bytes) == ("a filter", True, None)
     assert (machine.available_bytes, machine.has_udev) == (307200, True)
     assert machine.memory_limit.startswith("the memory limit of cgroup")
-    assert [finding.what for finding in judge_machine(machine)] == ["transparent huge pages are off"]
-    small = replace(machine, huge_pages="madvise", shm_bytes=64 << 20, open_files=256)
+    huge, held = judge_machine(machine)
+    assert huge.what == "transparent huge pages are off"
+    assert held.what == f"of {machine.cpus} CPUs, the CPU quota of cgroup {tmp_path}/sys/fs/cgroup gives 0.5"
+    small = replace(machine, cpu_quota=None, huge_pages="madvise", shm_bytes=64 << 20, open_files=256)
     assert [f.what for f in judge_machine(small)] == ["this process may have 256 files open", "/dev/shm has 64 MiB"]
     assert parse_status("A:\t1\nB:\tx y\n") == {"A": "1", "B": "x y"}
     assert (parse_chosen("always [madvise] never"), parse_chosen("")) == ("madvise", "")
@@ -303,3 +306,23 @@ def test_a_foreign_distribution_that_owns_the_name() -> None:
     (finding,) = judge_owners(["fastload", "fastload-llm"])
     assert finding.severity == "fatal"
     assert "pip uninstall -y fastload &&" in finding.cure
+
+
+def test_the_cure_of_a_foreign_distribution_removes_nothing_before_there_is_something_to_install(
+    tmp_path: Path,
+) -> None:
+    """Whoever pastes it as it stands, on a machine that has no wheel, keeps what is there."""
+    (finding,) = judge_owners(["fastload", "fastload-llm"])
+    pip = 'pip() { echo "pip $*"; }'
+
+    def paste(cure: str) -> list[str]:
+        done = subprocess.run(["sh", "-c", f"{pip}\n{cure}"], capture_output=True, text=True, check=False)
+        return done.stdout.splitlines()
+
+    assert paste(finding.cure) == []
+    wheel = tmp_path / "fastload_llm.whl"
+    wheel.touch()
+    assert paste(finding.cure.replace("/path/of/a/wheel/or/clone", str(wheel))) == [
+        "pip uninstall -y fastload",
+        f"pip install --force-reinstall --no-deps {wheel}",
+    ]

@@ -1,7 +1,8 @@
-"""What the doctor reads out of /proc, and what it makes of each kind of mount. The fixtures are as kernels write."""
+"""What the doctor reads out of /proc, and what it makes of each kind of mount. Whose texts: fixtures/README.md."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from fastload.ops.doctor.mountinfo import Mount, find_mount, parse_mountinfo
 from fastload.ops.doctor.mountstats import parse_mountstats
 
 FIXTURES = Path(__file__).parent / "fixtures"
-MOUNTS = parse_mountinfo((FIXTURES / "mountinfo.txt").read_text())
-STATS = parse_mountstats((FIXTURES / "mountstats.txt").read_text())
+MOUNTS = parse_mountinfo((FIXTURES / "made-up-mountinfo.txt").read_text())
+FOUND = parse_mountinfo((FIXTURES / "mountinfo.txt").read_text())
 
 
 def _mount(path: str) -> Mount:
@@ -25,7 +26,7 @@ def _mount(path: str) -> Mount:
 
 def _findings(path: str, *, is_local: bool = False) -> list[str]:
     mount = _mount(path)
-    return [f"{f.severity}: {f.what}" for f in judge_mount(mount, STATS.get(mount.point), is_local=is_local)]
+    return [f"{f.severity}: {f.what}" for f in judge_mount(mount, None, is_local=is_local)]
 
 
 @pytest.mark.parametrize(
@@ -62,12 +63,54 @@ def test_the_mounts_of_this_machine_are_understood() -> None:
     assert found.kind == "proc"
 
 
-def test_statistics_of_nfs_mounts() -> None:
-    assert set(STATS) == {"/mnt/fast", "/mnt/many"}
-    fast, many = STATS["/mnt/fast"], STATS["/mnt/many"]
-    assert (fast.transport, fast.connections, fast.reads, fast.read_bytes) == ("rdma", 1, 1200, 1258291200)
-    assert fast.ms_per_read == pytest.approx(1.2)
-    assert (many.transport, many.connections, many.ms_per_read) == ("tcp", 2, None)
+def test_the_mounts_of_a_host_that_others_have_shown() -> None:
+    assert len(FOUND) == len((FIXTURES / "mountinfo.txt").read_text().splitlines())
+    home, red = find_mount(FOUND, "/home/akutz/2/x"), find_mount(FOUND, "/home/akutz/red/models--a--b")
+    assert home is not None and (home.point, home.kind, home.source) == ("/home/akutz/2", "xfs", "/dev/mapper/cl-home")
+    assert red is not None and (red.kind, red.options["vers"], red.number("rsize", 0)) == ("nfs4", "4.1", 524288)
+    said = [(mount.point, finding.what) for mount in FOUND for finding in judge_mount(mount, None, is_local=False)]
+    old = "/var/lib/rexray/volumes/vol01"
+    assert said == [
+        ("/home/akutz/red", "/home/akutz/red uses one TCP connection"),
+        ("/var/lib/rexray/volumes/s3fsvol01", "/var/lib/rexray/volumes/s3fsvol01 is fuse.s3fs"),
+        (old, f"{old} was negotiated to rsize=131072 (up to 1048576 is possible)"),
+        (old, f"{old} uses one TCP connection"),
+        (old, f"{old} speaks NFS 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "transport", "connections", "reads", "ms_per_read"),
+    [
+        ("nfs3-rdma", "rdma", 16, 2654501510, 11.8),
+        ("nfs41", "tcp", 1, 34096, 13.6),
+        ("nfs40", "tcp", 1, 1298, 61.2),
+    ],
+)
+def test_statistics_of_nfs_mounts(name: str, transport: str, connections: int, reads: int, ms_per_read: float) -> None:
+    """What answers to READ took on the wire is a little more than what the kernel counts as read from the server."""
+    text = (FIXTURES / f"mountstats-{name}.txt").read_text()
+    (stats,) = parse_mountstats(text).values()
+    assert (stats.transport, stats.connections, stats.reads) == (transport, connections, reads)
+    assert stats.ms_per_read == pytest.approx(ms_per_read, abs=0.1)
+    from_server = int(text.partition("bytes:")[2].split()[4])
+    assert from_server < stats.read_bytes < 1.01 * from_server
+    asked = re.search(r"nconnect=(\d+)", text)
+    assert connections == (int(asked[1]) if asked else 1)
+
+
+def test_a_mount_before_its_first_read() -> None:
+    head, _, _ = (FIXTURES / "mountstats-nfs41.txt").read_text().partition("\tper-op statistics")
+    (stats,) = parse_mountstats(head).values()
+    assert (stats.transport, stats.reads, stats.ms_per_read) == ("tcp", 0, None)
+
+
+def test_connections_that_the_statistics_show_count() -> None:
+    """Where the options name none."""
+    mount = find_mount(FOUND, "/home/akutz/red")
+    (stats,) = parse_mountstats((FIXTURES / "mountstats-nfs3-rdma.txt").read_text()).values()
+    assert mount is not None
+    assert list(judge_mount(mount, stats, is_local=False)) == []
 
 
 def test_what_is_wrong_with_a_mount() -> None:

@@ -133,6 +133,21 @@ class TestALostFile:
         _agrees(capsys, REPO, 13)
 
 
+def test_a_damaged_header_is_not_marked_by_who_only_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cache(tmp_path / "local", REPO, COMMIT, model_files())
+    assert main(["verify", REPO, "--record"]) == 0
+    snapshot = tmp_path / "local" / "models--org--a" / "snapshots" / COMMIT
+    blob = next(iter(sorted(snapshot.glob("*.safetensors")))).resolve()
+    raw = bytearray(blob.read_bytes())
+    raw[20] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(raw)
+    before = tree(tmp_path)
+    assert _doctor(capsys, REPO)[0] == 22
+    assert tree(tmp_path) == before
+    _agrees(capsys, REPO, 13)
+
+
 class TestDeadMounts:
     """All tiers, the token and the manifests together cost no more than one of them."""
 

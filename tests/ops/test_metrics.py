@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from fastload.cli.metrics import measured, written_at_end
+from fastload.ops.metrics.file import MetricsFile
 from fastload.ops.metrics.gauges import HELP
 from fastload.ops.metrics.text import Sample, render
 from stored_models import COMMIT, model_files, write_cache
-from warming import Tiers
+from warming import MIB, Tiers, large_shard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +74,22 @@ def test_mended_blocks_are_counted(tiers: Tiers) -> None:
     assert report["blocks_repaired"] >= 1
     assert _read(path)["fastload_last_repaired_blocks"] == {(REPO,): report["blocks_repaired"]}
     assert _read(path)["fastload_last_verify_failures"] == {(REPO,): report["blocks_reread"]}
+    size = (snapshot / "model-00001-of-00002.safetensors").stat().st_size
+    by_tier = {
+        (REPO, "local"): report["bytes_read"],
+        (REPO, f"shared:{tiers.shared}"): size * report["blocks_repaired"],
+    }
+    assert _read(path)["fastload_last_read_bytes"] == by_tier
+
+
+def test_what_brings_a_lost_file_back_is_read_from_its_tier(tiers: Tiers) -> None:
+    shard = tiers.warm(REPO) / "model-00001-of-00002.safetensors"
+    size = shard.stat().st_size
+    shard.resolve().unlink()
+    shard.unlink()
+    path = tiers.folder / "fastload.prom"
+    assert tiers.run("load", REPO, "--metrics-file", path).returncode == 0
+    assert _read(path)["fastload_last_read_bytes"][(REPO, f"shared:{tiers.shared}")] == size
 
 
 def test_warm_has_all_names_also_those_that_failed(tiers: Tiers) -> None:
@@ -94,6 +113,33 @@ def test_a_load_that_fails_says_so(tiers: Tiers) -> None:
     assert found["fastload_last_exit_code"] == {(REPO,): 13.0}
     assert found["fastload_last_verify_failures"][(REPO,)] >= 1
     assert "fastload_last_load_seconds" not in found
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("verb", ["warm", "load"])
+def test_an_attempt_that_a_signal_ended_did_not_succeed(
+    tiers: Tiers, number: signal.Signals, code: int, verb: str
+) -> None:
+    """In the middle of a transfer; else nothing would say that the model did not come."""
+    large = "org/large"
+    write_cache(tiers.shared, large, COMMIT, {"model.safetensors": large_shard(24 * MIB, 1)})
+    path = tiers.folder / "fastload.prom"
+    tiers.run("load", REPO, "--metrics-file", path)
+    running = tiers.start(verb, large, "--metrics-file", path, "--max-rate", "4Mi", FASTLOAD_WRITE_THROUGH="on")
+    tiers.wait_staged(large)
+    running.send_signal(number)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == code, said
+    assert _read(path)["fastload_last_success"] == {(large,): 0.0}
+    assert _read(path)["fastload_last_exit_code"] == {(large,): float(code)}
+
+
+def test_a_bug_is_a_failure(tmp_path: Path) -> None:
+    path = tmp_path / "fastload.prom"
+    metrics = MetricsFile(str(path), None)
+    with pytest.raises(ZeroDivisionError), written_at_end(metrics), measured(metrics, REPO):
+        _ = 1 / 0
+    assert _read(path)["fastload_last_exit_code"] == {(REPO,): 1.0}
 
 
 def test_a_file_that_cannot_be_written_costs_no_load(tiers: Tiers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,11 @@ def test_the_page_cache_is_prepared_before_each_load(tiny: Files) -> None:
     samples = run_job(Job("read-buffered-1", Trial(tiny), None, repeats=3), prepared.append, timeout_s=60)
     assert [sample.nbytes for sample in samples] == [tiny.nbytes] * 3
     assert prepared == [tiny.paths] * 3
+
+
+def test_one_that_is_gone_when_it_is_answered_took_too_long(tiny: Files) -> None:
+    with pytest.raises(LoadError, match="took more than 3 s"):
+        run_job(Job("read-buffered-1", Trial(tiny), None), lambda _: time.sleep(4), timeout_s=3)
 
 
 def test_one_that_takes_too_long_is_ended(tiny: Files) -> None:

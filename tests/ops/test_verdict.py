@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -63,7 +64,9 @@ def test_times_and_probe_follow_from_the_speed() -> None:
     assert verdict.row == "fastload-auto"
     assert verdict.bytes_per_s == pytest.approx(2e9)
     assert [start.seconds for start in verdict.starts] == pytest.approx([8.0, 70.5, 405.0])
-    probe = yaml.safe_load(verdict.probe)["startupProbe"]
+    probe = verdict.probe
+    assert yaml.safe_load(verdict.probe_text) == {"startupProbe": probe}
+    assert probe["httpGet"] == {"path": "/health", "port": "http"}
     allowed_s = probe["periodSeconds"] * probe["failureThreshold"]
     assert 3 * 70.5 + 180 <= allowed_s < 3 * 70.5 + 190
 
@@ -84,8 +87,12 @@ def test_text_json_and_chart_have_it(tmp_path: Path) -> None:
         pytest.skip(f"no cold state here: {text}")
     assert "verdict: " in text and "startupProbe:" in text
     assert "GB/s cold" in chart.read_text()
-    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run([*command, "--json", "--chart", "-"], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
     assert [start["model"] for start in found["verdict"]["starts"]] == ["8B", "70B", "405B"]
+    assert found["verdict"]["probe"]["failureThreshold"] == found["verdict"]["starts"][1]["failure_threshold"]
+    assert "verdict: " in done.stderr and "startupProbe:" in done.stderr  # for who reads the log
+    assert ET.fromstring(done.stderr[done.stderr.index("<svg") :]).tag.endswith("svg")  # noqa: S314 - our own drawing
     held = json.loads(
         subprocess.run([*command, "--json", "--max-rate", "50Mi"], capture_output=True, text=True, check=True).stdout
     )

@@ -217,4 +217,20 @@ def test_what_is_in_memory_is_copied_by_as_many_threads_as_there_are_cpus(
     shard: Shard, monkeypatch: pytest.MonkeyPatch, cpus: int, depth: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
+    monkeypatch.setattr("fastload._cgroup._MEMBERSHIP", os.devnull)  # no quota, whatever this machine has
     assert choose_reader(shard, "auto").depth == depth
+
+
+@pytest.mark.parametrize(("quota", "depth"), [("150000", 2), ("50000", 1), ("800000", 8)])
+def test_what_is_in_memory_is_copied_by_no_more_threads_than_a_quota_has_cpus(
+    shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, depth: int
+) -> None:
+    """They would use it up at once, and then all of them would stand still."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    folder = tmp_path / "cgroup"
+    folder.mkdir()
+    (folder / "cpu.max").write_text(f"{quota} 100000\n")
+    (tmp_path / "membership").write_text(f"0::/../../..{folder}\n")
+    monkeypatch.setattr("fastload._cgroup._MEMBERSHIP", str(tmp_path / "membership"))
+    assert choose_reader(shard, "auto").depth == depth
+    assert choose_reader(shard, "mmap").digesting_depth == depth

@@ -107,3 +107,18 @@ def test_what_cannot_be_opened_is_an_error_for_all_and_needs_no_closing() -> Non
         with pytest.raises(StoreError), pool.reader_for(0):
             pass
     pool.close()
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_an_extent_that_need_not_be_read_keeps_no_reader_open(*, is_last: bool) -> None:
+    opened = Opened()
+    pool = ReaderPool(lambda _: opened, {0: 2})
+    if not is_last:
+        pool.forgo(0)
+    with pool.reader_for(0):
+        assert opened.closed == 0
+    if is_last:
+        pool.forgo(0)
+    assert opened.closed == 1
+    pool.close()
+    assert opened.closed == 1

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastload._store.hub.listing import parse_tree
+from fastload._store.hub.retry import find_asked_pause
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload.errors import AuthError, FastloadError, FormatError, HubError, NetworkError, UsageError
 from hub_clients import CONTENT, HURRIED, TOKEN, find, hub_with, tier_of
@@ -294,6 +295,17 @@ class TestWhatPasses:
             start = time.monotonic()
             find(tier)
         assert 1.0 <= time.monotonic() - start < 15.0
+
+    def test_a_date_counts_by_the_clock_that_wrote_it(self) -> None:
+        """Ours may be hours off; without the server's a date says nothing."""
+        date = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2015 07:30:00 GMT"}
+        assert find_asked_pause(date) == 120.0
+        assert find_asked_pause({**date, "Retry-After": "Wed, 21 Oct 2015 07:00:00 GMT"}) == 0.0
+        assert find_asked_pause({**date, "Retry-After": "Wed, 21 Oct 2015 07:30:00"}) == 120.0, "of no zone: of theirs"
+        for text in ("soon", "Wed, 21 Oct 99999999999999999999 07:30:00 GMT"):
+            assert find_asked_pause({**date, "Retry-After": text}) is None
+            assert find_asked_pause({**date, "Date": text}) is None
+        assert find_asked_pause({"Retry-After": date["Retry-After"]}) is None
 
     def test_but_not_longer_than_its_patience(self, hub: HubServer, tier: HubTier) -> None:
         hub.faults.add(too_many_requests(3600))

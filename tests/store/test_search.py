@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -222,12 +223,59 @@ def test_an_unfinished_download_into_a_plain_folder_is_incomplete(mounts: Mounts
     assert mounts.search("Meta-Llama-3").found is None
 
 
+@pytest.mark.parametrize("mark", [".aria2", ".part", ".crdownload"])
+def test_weights_that_a_tool_has_not_finished_are_incomplete(mounts: Mounts, mark: str) -> None:
+    """aria2 gives a file its full length first, so that its header says nothing."""
+    folder = write_folder(mounts.a / "Meta-Llama-3", model_files())
+    (folder / f"{SHARD}{mark}").touch()
+    assert f"{SHARD}{mark}" in mounts.search("Meta-Llama-3").incomplete[0].missing[0]
+
+
+def test_a_gguf_file_that_was_cut_is_incomplete(mounts: Mounts) -> None:
+    tensor = struct.pack("<Q1sIQIQ", 1, b"w", 1, 1000, 0, 0)  # 1000 floats
+    whole = (b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + tensor).ljust(64, b"\0") + bytes(4000)
+    folder = write_folder(mounts.a / "Meta-Llama-3", {"m.gguf": whole, "config.json": b"{}"})
+    assert mounts.find("Meta-Llama-3")[0] == "shared"
+    for length in (len(whole) - 1, 30):
+        os.truncate(folder / "m.gguf", length)
+        assert f"has {length:,} of at least" in mounts.search("Meta-Llama-3").incomplete[0].missing[0]
+
+
+def test_a_pipeline_without_a_component_that_its_index_names_is_incomplete(mounts: Mounts) -> None:
+    index = {"_class_name": "P", "vae": ["diffusers", "A"], "unet": ["diffusers", "U"], "other": [None, None]}
+    weights = pack({"a": ("U8", [4], b"abcd")})
+    files = {"model_index.json": json.dumps(index).encode(), "vae/config.json": b"{}", "vae/model.safetensors": weights}
+    folder = write_folder(mounts.a / "sd", files)
+    assert mounts.search("sd").incomplete[0].missing == ("no 'unet', which 'model_index.json' names",)
+    write_folder(folder, {"unet/config.json": b"{}"})
+    assert mounts.search("sd").incomplete[0].missing == ("no weights in 'unet'",)
+    write_folder(folder, {"unet/model.safetensors": weights})
+    assert mounts.find("sd")[0] == "shared"
+
+
 def test_a_name_that_nobody_has_is_answered_with_the_nearest(mounts: Mounts) -> None:
     write_cache(mounts.local, "meta-llama/Llama-3.1-8B", COMMIT, model_files())
     error = mounts.search("meta-llama/Llama-3.1-8").miss("https://hub")
     assert "meta-llama/Llama-3.1-8B" in error.hint
     assert error.searched == (str(mounts.local), str(mounts.a), str(mounts.b), "https://hub")
     assert error.exit_code == 12
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nearest"),
+    [
+        ("meta/Llama-4", "'meta/Llama-3'"),
+        ("Llama-3", "'llama', 'meta/Llama-3'"),
+        ("other/Llama-3", "'meta/Llama-3'"),
+        ("llamas", "'llama'"),
+        ("org/abd", "'org/abc'"),
+    ],
+)
+def test_the_nearest_may_be_a_plain_folder_or_an_alias(mounts: Mounts, wanted: str, nearest: str) -> None:
+    write_folder(mounts.a / "meta" / "Llama-3", model_files())
+    (mounts.a / "meta" / ".hidden").mkdir()
+    write_cache(mounts.local, "org/abc", COMMIT, model_files())
+    assert f"Nearest: {nearest}" in mounts.search(wanted).miss().hint
 
 
 @pytest.mark.parametrize("wanted", ["org/name", f"org/name@{'0' * 40}"])

@@ -168,7 +168,7 @@ class TestTheLink:
         assert [request.status for request in hub.asked("cdn")] == [206, 403, 206]
         assert len(hub.asked("hub", "/resolve/")) == 2
 
-    @pytest.mark.parametrize("status", [401, 403, 404, 410])
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
     def test_however_its_host_says_so(self, hub: HubServer, reader: HubReader, status: int) -> None:
         read(reader, 0, 1)
         hub.faults.add(Refuse(status), host="cdn")

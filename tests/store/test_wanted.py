@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastload._store.offer import OfferedFile
 from fastload._store.wanted import Wish, matches
 
 GLOBS = st.text("ab*?[]!", min_size=1, max_size=5)
@@ -31,3 +32,37 @@ def test_a_glob_is_not_met_by_what_it_happens_to_match() -> None:
 @pytest.mark.parametrize(("narrow", "wide"), [("*", "?"), ("[ab]b", "*b]b"), ("?", "[!a]")])
 def test_a_glob_whose_text_happens_to_match_is_not_met(narrow: str, wide: str) -> None:
     assert not Wish(include=(narrow,)).is_met_by(Wish(include=(wide,)), [])
+
+
+@pytest.mark.parametrize("path", ["tokenizer.model.v3", "bpe.codes", "text_encoder/tokenizer.model.v7m1"])
+def test_a_tokenizer_is_taken_however_it_is_called(path: str) -> None:
+    assert [file.path for file in Wish().choose([OfferedFile(path=path, size=1)])] == [path]
+
+
+TOP = {"config.json", "model.safetensors"}
+DENSE = {"2_Dense/config.json", "2_Dense/pytorch_model.bin"}
+
+
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [
+        (TOP | DENSE | {"modules.json"}, set()),
+        (TOP | DENSE | {"modules.json", "2_Dense/model.safetensors"}, {"2_Dense/pytorch_model.bin"}),
+        (TOP | DENSE | {"modules.json", "pytorch_model.bin"}, {"pytorch_model.bin"}),
+        (TOP | {"modules.json", "openvino/openvino_model.bin"}, {"openvino/openvino_model.bin"}),
+        (TOP | {"model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.bin"}, set()),
+        (TOP | DENSE, {"2_Dense/pytorch_model.bin"}),
+        (DENSE | {"modules.json", "pytorch_model.bin"}, {"2_Dense/pytorch_model.bin", "pytorch_model.bin"}),
+        (TOP | {"mask_embedding.pt", "sparse_linear.pt", "training_args.bin"}, {"training_args.bin"}),
+        (TOP | {"modules.json", "original/config.json", "original/c.pth"}, {"original/config.json", "original/c.pth"}),
+    ],
+)
+def test_torchs_weights_are_taken_where_no_safetensors_stand_for_them(names: set[str], left_out: set[str]) -> None:
+    chosen = Wish().choose(OfferedFile(path=name, size=1) for name in names)
+    assert names - {file.path for file in chosen} == left_out
+
+
+def test_a_component_of_torchs_can_be_excluded() -> None:
+    names = TOP | DENSE | {"modules.json"}
+    chosen = Wish(exclude=("*.bin",)).choose(OfferedFile(path=name, size=1) for name in names)
+    assert "2_Dense/pytorch_model.bin" not in {file.path for file in chosen}

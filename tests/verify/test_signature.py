@@ -33,9 +33,7 @@ from signing import (
     statement_of,
 )
 
-pytest.importorskip(
-    "cryptography", reason="signatures are verified by cryptography: pip install 'fastload-llm[signing]'"
-)
+pytest.importorskip("cryptography", reason="signatures are verified by cryptography: pip install 'cryptography>=42'")
 
 GOLDEN = Path(__file__).parent / "golden" / "oms"
 MODEL = GOLDEN / "model"
@@ -365,7 +363,7 @@ def test_without_cryptography_it_says_what_to_install(monkeypatch: pytest.Monkey
     raw, pem = (GOLDEN / "files-sha256-p256.sig").read_bytes(), (GOLDEN / "p256.pub.pem").read_bytes()
     monkeypatch.setitem(sys.modules, "cryptography", None)
     error = refusal(raw, pem)
-    assert isinstance(error, UnsupportedError) and error.hint == "pip install 'fastload-llm[signing]'"
+    assert isinstance(error, UnsupportedError) and error.hint == "pip install 'cryptography>=42'"
     assert isinstance(refusal((GOLDEN / "certificate.sig").read_bytes(), pem), UnsupportedError)
 
 

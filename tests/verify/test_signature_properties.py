@@ -22,9 +22,7 @@ from signing import PATH, bundle_document, bundle_of, files_of, key_of, pem_of, 
 if TYPE_CHECKING:
     import random
 
-pytest.importorskip(
-    "cryptography", reason="signatures are verified by cryptography: pip install 'fastload-llm[signing]'"
-)
+pytest.importorskip("cryptography", reason="signatures are verified by cryptography: pip install 'cryptography>=42'")
 
 GOLDEN = Path(__file__).parent / "golden" / "oms"
 REAL = sorted(GOLDEN.glob("*-p*.sig"))

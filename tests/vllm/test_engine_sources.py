@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from vllm.config import LoadConfig
+from vllm.config import LoadConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.model_loader.weight_utils import _natural_sort_key
 
@@ -61,6 +62,11 @@ FOLDERS: dict[str, dict[str, list[str]]] = {
     "one file": {"model.safetensors": ["a", "b"]},
     "shards": _TWO,
     "shards by their index": {**_TWO, INDEX: ["a", "b"], "other.safetensors": ["a", "c"]},
+    "an index that does not name all": {
+        **_TWO,
+        "model-00001-of-00002.safetensors": ["a", "a_scale"],
+        INDEX: ["a", "b"],
+    },
     "an index of another name": {**_TWO, "other.safetensors.index.json": ["a"]},
     "Mistral's file alone": {CONSOLIDATED: ["layers.0"]},
     "Mistral's file beside one": {CONSOLIDATED: ["layers.0"], "model.safetensors": ["a", "b"]},
@@ -221,6 +227,37 @@ def test_a_secondary_source_stays_on_the_mount_where_the_weights_are_brought_up(
         found = _load(loader, mounted, prefix="head.", allow_patterns_overrides=["head.pt"])
         assert torch.equal(found["head.weight"], _HEAD["weight"])
         assert fastload.resolve("org/headed").tier == "local"
+
+
+class _Hasty(torch.nn.Module):
+    """Takes the first tensor, and asks for no more."""
+
+    def load_weights(self, weights: Any) -> set[str]:
+        return {next(iter(weights))[0]}
+
+
+class _Whole(torch.nn.Module):
+    """Takes all."""
+
+    def load_weights(self, weights: Any) -> set[str]:
+        return {name for name, _ in weights}
+
+
+@pytest.mark.parametrize("model", [_Hasty(), _Whole()])
+def test_what_was_done_is_said_once_wherever_the_model_stops_asking(
+    model: torch.nn.Module, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = SimpleNamespace(
+        model=str(folder),
+        revision=None,
+        quantization="none",
+        multimodal_config=None,
+        is_moe=False,
+        runner_type="generate",
+    )
+    with set_current_vllm_config(VllmConfig()), caplog.at_level("INFO", "vllm.fastload"):
+        FastloadLoader(LoadConfig(load_format="fastload")).load_weights(model, config)
+    assert sum("GB from path" in line for line in caplog.messages) == 1
 
 
 def test_a_secondary_source_that_only_the_hub_has_is_brought(

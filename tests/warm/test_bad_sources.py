@@ -82,6 +82,48 @@ def test_the_next_tier_serves_where_the_first_is_damaged(tiers: Tiers, files: di
     assert content(tiers.repo(REPO) / "snapshots" / COMMIT) == files
 
 
+@pytest.fixture
+def garbled(tmp_path: Path) -> Tiers:
+    """A mount whose manifest is no manifest any more, and one behind it."""
+    tiers = Tiers(tmp_path)
+    write_cache(tiers.shared, REPO, COMMIT, model_files())
+    tiers.warm(REPO, "--to", tiers.folder / "garbled")
+    (manifest,) = (tiers.folder / "garbled/models--org--name/.fastload/manifests").iterdir()
+    manifest.write_bytes(b'{"sch')
+    return Tiers(tiers.folder, more={"FASTLOAD_SHARED": f"{tiers.folder / 'garbled'}:{tiers.shared}"})
+
+
+@pytest.mark.parametrize("verb", ["warm", "load"])
+def test_the_next_tier_serves_where_a_manifest_is_garbled(garbled: Tiers, verb: str) -> None:
+    done = garbled.run(verb, REPO, "--json")
+    assert done.returncode == 0, done.stderr
+    said = f"shared:{garbled.folder / 'garbled'} was passed over"
+    assert said in done.stderr and f"Now from shared:{garbled.shared}" in done.stderr
+    document = as_json(done)
+    report = document["models"][0]["report"] if verb == "warm" else document
+    assert report["tier"] == f"shared:{garbled.shared}"
+    assert said in report["reader_reason"] and "invalid JSON" in report["reader_reason"]
+    if verb == "warm":
+        assert content(garbled.repo(REPO) / "snapshots" / COMMIT) == model_files()
+
+
+@pytest.mark.parametrize("verb", ["warm", "load"])
+def test_a_garbled_manifest_is_an_error_where_nobody_else_has_it(garbled: Tiers, verb: str) -> None:
+    done = garbled.run(verb, REPO, FASTLOAD_SHARED=str(garbled.folder / "garbled"))
+    assert done.returncode == 17 and "invalid JSON" in done.stderr
+
+
+def test_a_garbled_manifest_of_the_local_tier_is_passed_over_too(tmp_path: Path) -> None:
+    tiers = Tiers(tmp_path)
+    write_cache(tiers.shared, REPO, COMMIT, model_files())
+    tiers.warm(REPO)
+    (tiers.repo(REPO) / ".fastload/manifests" / f"{COMMIT}.json").write_bytes(b"{}")
+    loaded = tiers.run("load", REPO, "--json")
+    assert loaded.returncode == 0 and "local was passed over" in loaded.stderr, loaded.stderr
+    tiers.warm(REPO)
+    assert as_json(tiers.run("load", REPO, "--json"))["tier"] == "local"
+
+
 def test_a_wrong_blob_in_the_target_is_replaced(tiers: Tiers, files: dict[str, bytes]) -> None:
     blobs = tiers.repo(REPO) / "blobs"
     blobs.mkdir(parents=True)

@@ -6,15 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
+from fastload._store.wanted import WARM_IGNORES as NOT_TAKEN
+from fastload._store.wanted import WARM_PATTERNS as TAKEN
 from hub_server import HubServer, Repo
 from stored_models import model_files
 from warming import MIB, Tiers, content, environment, large_shard, tree
 
+USE = "load" if find_spec("torch") is not None else "inspect"
+"""`make oldest` runs these tests too, with the hub's oldest client and without torch."""
 HF = Path(sys.executable).with_name("hf")
 REPO = "org/name"
 FILES = {**model_files(), "model-00001-of-00002.safetensors": large_shard(9 * MIB, 0), "README.md": b"# A model\n"}
@@ -102,7 +107,7 @@ def test_what_the_hubs_client_downloaded_is_complete_and_not_brought_again(tmp_p
         asked, before = len(hub.requests), tree(tiers.folder)
         assert tiers.warm(pinned) == there
         assert (len(hub.requests), tree(tiers.folder)) == (asked, before)
-        assert tiers.run("load", REPO).returncode == 0
+        assert tiers.run(USE, REPO).returncode == 0
         (tiers.repo(REPO) / f".fastload/manifests/{commit}.json").unlink()
     assert tiers.warm(pinned) == there, "complete by its listing, so nobody is asked"
 
@@ -115,6 +120,20 @@ def test_an_interrupted_download_is_completed(tmp_path: Path, hub: HubServer) ->
         (blobs / f"{'a' * 64}.0123abcd.incomplete").write_bytes(b"half of it")
         assert tiers.run("resolve", REPO).returncode == 12
         assert content(tiers.warm(REPO)) == FILES
+
+
+def test_offline_the_client_finds_all_that_warms_patterns_name(tmp_path: Path, hub: HubServer) -> None:
+    """Where it has cached a listing, it says what is missing; by the same patterns, nothing is."""
+    taken, left_out = list(TAKEN), list(NOT_TAKEN)
+    with hub:
+        tiers = tiers_of(tmp_path, hub)
+        snapshot = tiers.warm(REPO)
+        snapshot_download(REPO, cache_dir=tiers.local, endpoint=hub.url, allow_patterns=taken, ignore_patterns=left_out)
+    found = snapshot_download(
+        REPO, cache_dir=tiers.local, local_files_only=True, allow_patterns=taken, ignore_patterns=left_out
+    )
+    assert Path(found) == snapshot
+    assert content(snapshot) == FILES
 
 
 @pytest.mark.parametrize("suffix", ["gguf", "bin"])
@@ -150,7 +169,7 @@ def test_a_cache_as_a_server_fills_it_loads_and_warm_brings_the_rest(tmp_path: P
         for patterns in (["*.safetensors"], ["*.json"]):
             there = snapshot_download(REPO, cache_dir=tiers.local, endpoint=hub.url, allow_patterns=patterns)
         assert not (Path(there) / "README.md").exists()
-        for verb in ("resolve", "load", "warm"):
+        for verb in ("resolve", USE, "warm"):
             assert tiers.run(verb, REPO, FASTLOAD_TIERS="local").returncode == 0, verb
         assert content(tiers.warm(REPO)) == FILES
 

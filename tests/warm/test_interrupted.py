@@ -134,15 +134,18 @@ def test_sigterm_as_the_first_process(tmp_path: Path, files: dict[str, bytes]) -
     command = ["unshare", "--pid", "--fork", "--kill-child", *FASTLOAD, "warm", REPO, "--max-rate", "2Mi"]
     if subprocess.run([*command[:4], "true"], check=False, capture_output=True).returncode:
         pytest.skip("may not make a namespace of processes here")
-    warming = subprocess.Popen(command, env=tiers.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    tiers.wait_staged(REPO)
-    (child,) = children(warming.pid)
-    begin_s = time.monotonic()
-    os.kill(child, signal.SIGTERM)
-    warming.communicate(timeout=30)
-    assert warming.returncode == 143
-    assert time.monotonic() - begin_s < 6, "2 s are promised; it would take 18 to the end, and the machine may be busy"
-    assert check_cache(tiers.local, files) == 0
+    taken_s: list[float] = []
+    while len(taken_s) < 3 and min(taken_s, default=2.0) >= 2.0:  # again where the machine was busy
+        warming = subprocess.Popen(command, env=tiers.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        tiers.wait_staged(REPO)
+        (child,) = children(warming.pid)
+        begin_s = time.monotonic()
+        os.kill(child, signal.SIGTERM)
+        warming.communicate(timeout=30)
+        taken_s.append(time.monotonic() - begin_s)
+        assert warming.returncode == 143
+        assert check_cache(tiers.local, files) == 0
+    assert min(taken_s) < 2.0, "as promised; to the end it would take 18"
     tiers.warm(REPO)
     assert tiers.staged(REPO) == []
 

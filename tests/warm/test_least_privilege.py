@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stored_models import COMMIT, model_files, write_cache
+from stored_models import COMMIT, blob_name, model_files, write_cache
 from warming import Tiers, content, tree
 
 if TYPE_CHECKING:
@@ -112,6 +112,23 @@ def test_warm_writes_below_its_tier_only(tiers: Tiers) -> None:
     assert tree(tiers.shared) == before and sorted(os.listdir(tiers.folder)) == ["local", "shared"]
     assert all(path.lstat().st_uid == NOBODY for path in tiers.local.rglob("*"))
     assert (snapshot / "config.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("verb", ["warm", "load"])
+def test_the_next_mount_serves_where_one_cannot_be_read(tiers: Tiers, verb: str) -> None:
+    first = tiers.folder / "first"
+    tiers.warm(REPO, "--to", first)  # with a manifest, by which it is complete and need not be looked into
+    shard = "model-00001-of-00002.safetensors"
+    (first / "models--org--name/blobs" / blob_name(shard, model_files()[shard])).chmod(0)
+    tiers.local.mkdir()
+    os.chown(tiers.local, NOBODY, NOBODY)
+    tiers.more = {"FASTLOAD_SHARED": f"{first}:{tiers.shared}"}
+    done = as_nobody(tiers, verb, REPO)
+    assert done.returncode == 0, done.stderr
+    assert f"shared:{first} was passed over" in done.stderr and f"Now from shared:{tiers.shared}" in done.stderr
+    tiers.more = {"FASTLOAD_SHARED": str(first)}
+    done = as_nobody(tiers, verb, REPO, "--local", tiers.local / "other")
+    assert done.returncode == 15 and "Permission denied" in done.stderr, done.stderr
 
 
 def test_a_target_that_cannot_be_written_says_whose_it_is_and_what_cures_it(tiers: Tiers) -> None:

@@ -112,7 +112,7 @@ def test_a_second_run_of_a_pinned_model_writes_nothing(tiers: Tiers, files: dict
     whole_s = min(_time(lambda: tiers.warm(pinned)) for _ in range(3))
     assert tree(tiers.folder) == before
     beyond_s = whole_s - min(_time(lambda: tiers.run("warm", "--help")) for _ in range(3))
-    assert beyond_s < 0.6, f"{beyond_s:.3f} s beyond start-up"
+    assert beyond_s <= 0.3, f"{beyond_s:.3f} s beyond start-up"
 
 
 def _time(work: Callable[[], object]) -> float:

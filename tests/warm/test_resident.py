@@ -321,6 +321,17 @@ def test_it_rechecks_and_mends(tiers: Tiers) -> None:
     assert content(tiers.repo("org/a") / "snapshots" / COMMIT) == model_files(0)
 
 
+def test_a_recheck_is_held_to_the_rate(tiers: Tiers) -> None:
+    """It shares the disk with those who serve."""
+    write_cache(tiers.shared, "org/large", COMMIT, {"model.safetensors": large_shard(8 * MIB, 1)})
+    _write_list(tiers, "org/large")
+    assert run_round(_upkeep(tiers)).is_ready
+    upkeep = _upkeep(tiers, rechecks=True)
+    begin_s = time.monotonic()
+    assert run_round(replace(upkeep, settings=replace(upkeep.settings, max_rate=8 * MIB))).is_ready
+    assert time.monotonic() - begin_s >= 0.8
+
+
 def test_it_rechecks_what_it_was_told_to_bring(tiers: Tiers) -> None:
     """Elsewhere than on the local tier, which has the model too."""
     other = tiers.folder / "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import time
@@ -11,7 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload import Options
+from fastload._fetch.warm import warm
+from fastload._fetch.warmrequest import WarmRequest
 from fastload._store.lease.holder import parse_holder
+from fastload.options import decide_settings
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 from warming import FASTLOAD, MIB, Tiers, as_json, content, eventually, large_shard, tree
 
@@ -225,8 +230,14 @@ def test_second_copies_of_the_weights_are_left_out(tiers: Tiers) -> None:
     assert content(snapshot).keys() == {*model_files(), "original/params.json", "w.pth"}
 
 
-def test_jitter_waits_a_while(tiers: Tiers) -> None:
-    tiers.warm(REPO, "--jitter", "0.2s")
+def test_jitter_waits_a_while(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of it, which is random: here, all."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: high - low)
+    options = Options(local=str(tiers.local), shared=(str(tiers.shared),), tiers=("local", "shared"))
+    begin_s = time.monotonic()
+    warm(WarmRequest(model=REPO, jitter_s=0.7), decide_settings(options, {}))
+    assert time.monotonic() - begin_s >= 0.7
+    assert tiers.run("warm", REPO, "--jitter", "0.2s").returncode == 0
 
 
 def test_slots_let_so_many_copy_at_once(large: Tiers) -> None:
@@ -344,3 +355,31 @@ def test_an_incomplete_snapshot_by_its_path_is_refused(tiers: Tiers) -> None:
     done = tiers.run("warm", snapshot)
     assert done.returncode == 12
     assert "no 'model-00002-of-00002.safetensors'" in done.stderr
+
+
+@pytest.mark.parametrize("mark", ["", ".aria2"])
+def test_a_folder_by_its_path_that_is_half_there_is_refused(tiers: Tiers, mark: str) -> None:
+    folder = write_folder(tiers.folder / "given" / "half", model_files(7))
+    shard = folder / "model-00002-of-00002.safetensors"
+    if mark:
+        (folder / f"{shard.name}{mark}").touch()
+    else:
+        os.truncate(shard, shard.stat().st_size - 1)
+    done = tiers.run("warm", folder)
+    assert (done.returncode, done.stdout) == (12, ""), done.stderr
+    assert shard.name in done.stderr
+    assert not tiers.local.exists() or not list(tiers.local.glob("models--*"))
+
+
+@pytest.mark.parametrize("to", ["local", "shared"])
+def test_a_plain_folder_on_the_target_itself_is_there_already(tiers: Tiers, to: str) -> None:
+    """A copy beside it would take its room twice."""
+    folder = write_folder(tiers.folder / to / "mine", model_files(7))
+    before = tree(tiers.folder)
+    assert tiers.warm("mine", "--to", to) == folder
+    planned = as_json(tiers.run("warm", "mine", "--to", to, "--dry-run", "--json"))["models"][0]
+    assert planned["files"] == []
+    assert tree(tiers.folder) == before
+    link = tiers.folder / "current"
+    assert tiers.warm("mine", "--to", to, "--link", link) == folder
+    assert link.resolve() == folder

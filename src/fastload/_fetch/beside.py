@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.source import Meant, StaleWarning, find_meant
 from fastload._store.ref import DEFAULT_REVISION
 from fastload._store.tiered import Tiers, search
-from fastload.errors import ModelNotFoundError, NetworkError, UsageError
+from fastload.errors import HubError, ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from fastload._store.hub.tier import HubTier
@@ -50,7 +50,7 @@ def find_beside(name: Name, place: Beside, hub: HubTier | None) -> Meant:
     )
     try:
         return find_meant(name, others, place.target.without(place.folder), hub)
-    except (ModelNotFoundError, NetworkError) as exc:
+    except (HubError, ModelNotFoundError) as exc:
         candidate = _find_itself(name, place)
         if candidate is None:
             raise
@@ -58,7 +58,7 @@ def find_beside(name: Name, place: Beside, hub: HubTier | None) -> Meant:
             what = f"--plain {place.folder!r} is {name.text} itself, not known to be whole, and nobody else gives it"
             hint = f"Give a folder of its own; or record what it holds: fastload verify {place.folder} --record"
             raise UsageError(f"{what} ({exc})", hint) from exc
-        if isinstance(exc, NetworkError):
+        if isinstance(exc, HubError):
             warnings.warn(f"{exc}: taking what {place.folder} has", StaleWarning, stacklevel=2)
         return Meant(
             candidate=candidate,

@@ -51,6 +51,8 @@ class Bringing:
     """The right to bring it; None: somebody else may do so as well."""
     slot: Lease | None = None
     """A place among those who copy from the offer's tier at once."""
+    scratch_files: int = 0
+    """How many files at once the offer writes beside, where it cannot be read piece by piece."""
     clock: Clock = field(default_factory=Clock)
 
 
@@ -136,7 +138,7 @@ def _key(job: Bringing, file: OfferedFile) -> str:
 
 
 def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
-    needed_bytes = sum(task.incoming.missing_bytes for task in tasks)
+    needed_bytes = sum(task.incoming.missing_bytes for task in tasks) + _scratch_bytes(job, tasks)
     max_bytes = job.settings.local_max_bytes if job.evicts else None
 
     def free(shortfall_bytes: int) -> int:
@@ -146,6 +148,11 @@ def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
     with reserving(job.root, needed_bytes, limits, free if job.evicts else None):
         for task in tasks:
             task.incoming.reserve()
+
+
+def _scratch_bytes(job: Bringing, tasks: Sequence[Task]) -> int:
+    brought = sorted(task.file.size for task in tasks if not isinstance(task.incoming, KeptFile))
+    return sum(brought[len(brought) - min(job.scratch_files, len(brought)) :])
 
 
 def _coming(job: Bringing, tasks: Sequence[Task]) -> Coming | None:

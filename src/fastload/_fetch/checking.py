@@ -57,11 +57,11 @@ class FileVerdict:
 class FileCheck:
     """Checks files; each by the best that is known of it."""
 
-    def __init__(self, evidence: Evidence, mending: Repair | None, go_on: Callable[[], None]) -> None:
-        """``go_on`` raises when it is time to give up."""
+    def __init__(self, evidence: Evidence, mending: Repair | None, take_turn: Callable[[int], None]) -> None:
+        """``take_turn`` returns when so many bytes may be read, and raises when it is time to give up."""
         self._evidence = evidence
         self._mending = mending
-        self._go_on = go_on
+        self._take_turn = take_turn
 
     def check_file(self, file: OfferedFile) -> FileVerdict:
         """All that is wrong with one file."""
@@ -106,9 +106,9 @@ class FileCheck:
                 return
             buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
             for index, digest in enumerate(file.blocks or ()):
-                self._go_on()
                 offset = index * BLOCK_BYTES
                 block = buffer[: min(BLOCK_BYTES, file.size - offset)]
+                self._take_turn(len(block))
                 read_fully(descriptor, offset, [block], path=path)
                 found = block_digest(block)
                 if found != digest:
@@ -136,7 +136,7 @@ class FileCheck:
             yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
             return
         try:
-            digest_file(path, file, self._go_on)
+            digest_file(path, file, self._take_turn)
         except IntegrityError as exc:
             if self._is_whole_past_cache(PlainFile(path, identity), file):
                 healed.append(0)
@@ -147,8 +147,9 @@ class FileCheck:
         """True if the storage has the file right; then the pages that have it wrong are let go."""
         content = ContentHash(file.size, file.signed)
         for offset in range(0, file.size, BLOCK_BYTES):
-            self._go_on()
-            block = read_again(stored, offset, min(BLOCK_BYTES, file.size - offset))
+            length = min(BLOCK_BYTES, file.size - offset)
+            self._take_turn(length)
+            block = read_again(stored, offset, length)
             if block is None:
                 return False
             content.update(block)

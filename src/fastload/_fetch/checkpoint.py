@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,6 +13,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence import NOTHING, Evidence
 from fastload._fetch.fetched import Fetched, Source
 from fastload._fetch.folder import fetch_folder
+from fastload._fetch.passing import Passing
 from fastload._fetch.record import Proof, record_proof
 from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
@@ -20,6 +21,7 @@ from fastload._fetch.resolve import parse_model, require, tiers_of
 from fastload._fetch.restore import Part, Restoring, explain_gap, fill_gaps
 from fastload._fetch.source import HubFound, find_offer, hub_of, patience_within
 from fastload._fetch.through import begin_copy
+from fastload._fetch.unnamed import warn_of_unnamed
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
 from fastload._read.tally import ProofTally
 from fastload._store.folder_offer import offer_stored
@@ -27,10 +29,10 @@ from fastload._store.keep.reading import Reading
 from fastload._store.keep.reports import keep_report
 from fastload._store.ref import Candidate, Name
 from fastload._store.tiered import Tiers, search
-from fastload.errors import DeadlineError, FastloadError, IntegrityError
+from fastload.errors import DeadlineError, FastloadError, FormatError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from fastload._fetch.through import Copy
     from fastload._store.hub.tier import HubTier
@@ -70,7 +72,9 @@ def fetch(
     deadline = deadline or Deadline(None, "")
     call = _Call(source, settings, deadline, weighed, restores)
     # A Ctrl-C must end it also where the mount hangs under an index or a header.
-    return deadline.apart(lambda: _fetch(call), lambda fetched: fetched.close())
+    fetched = deadline.apart(lambda: _fetch(call), lambda late: late.close())
+    warn_of_unnamed(fetched.checkpoint, fetched.folder)
+    return fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class _Call:
     def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], bool]:
         """Keeps what a load proves of ``stored``."""
         manifests = manifests_of(self.settings)
-        return lambda proven: record_proof(stored, evidence, Proof(proven, self.deadline.check), manifests)
+        return lambda proven: record_proof(stored, evidence, Proof(proven, lambda _: self.deadline.check()), manifests)
 
 
 def _fetch(call: _Call) -> Fetched:
@@ -115,14 +119,20 @@ def _fetch_path(call: _Call, path: str) -> Fetched:
     if stored is None:
         return fetch_folder(call.source, path, "path", NOTHING, ProofTally(), call.deadline.check)
     with ExitStack() as undo:
-        repair = Repair(of_tier(stored, tiers_of(call.settings)), call.settings)
+        repair = Repair(of_tier(stored, tiers_of(call.settings)), call.settings, leaves_marks=call.restores)
         undo.callback(repair.close)
         evidence = weigh(stored, repair, call.settings)
         call.weighed(evidence)
         fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
         undo.pop_all()
     recorder = call.recorder(stored, evidence)
-    return replace(fetched, record=recorder, mend_stored=repair.mend_stored, close=repair.close)
+    return replace(
+        fetched,
+        record=recorder,
+        mend_stored=repair.mend_stored,
+        read_elsewhere=repair.read_by_tier,
+        close=repair.close,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +155,15 @@ class _Serving:
 
 
 class _LostError(Exception):
-    """A copy that is not to be mended has lost a file, so that none of it serves."""
+    """A copy has lost a file and is not to be mended, or cannot be read or believed: none of it serves."""
 
-    def __init__(self, error: IntegrityError) -> None:
+    def __init__(self, error: FastloadError) -> None:
         super().__init__(error)
         self.error = error
 
 
 def _fetch_whole(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
-    """From the copy that serves; from the next tier, where a mount's has lost a file."""
+    """From the copy that serves; from the next tier, where that one cannot give it."""
     try:
         return _fetch_stored(call, serving)
     except _LostError as exc:
@@ -165,8 +175,10 @@ def _fetch_whole(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
     except FastloadError as exc:
         _log.info("no other tier has %s whole: %s", serving.stored.repo, exc)
         raise lost from exc
-    _log.warning("%s: found %s; loading from %s instead", lost.path, lost.found, fetched.tier)
-    return fetched
+    passing = Passing()
+    passing.over(serving.stored.tier, lost)
+    passing.tell(fetched.tier)
+    return replace(fetched, passed_over="; ".join(filter(None, (passing.reason, fetched.passed_over))))
 
 
 def _fetch_elsewhere(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
@@ -176,8 +188,7 @@ def _fetch_elsewhere(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
         FastloadError: none has it, or only some of it too.
     """
     stored, settings = serving.stored, call.settings
-    local = None if stored.tier == "local" else tiers.local
-    others = Tiers(local=local, shared=tuple(root for root in tiers.shared if root.label != stored.tier))
+    others = tiers.without(stored.tier)
     name = Name(serving.name.text, (Candidate(stored.repo, stored.commit),), is_alias=False)
     found = search(name, others)
     hub = hub_of(settings, patience_within(min(settings.deadline or _BETTER_SOURCE_S, _BETTER_SOURCE_S)))
@@ -191,10 +202,11 @@ def _fetch_elsewhere(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
 def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
     """From a folder of a tier; what comes from a shared one may be kept on the local one."""
     stored, settings, check = serving.stored, call.settings, call.deadline.check
-    repair = Repair(stored, settings)
+    repair = Repair(stored, settings, leaves_marks=call.restores)
     with ExitStack() as undo:
         undo.callback(repair.close)
-        evidence, tally = weigh(stored, repair, settings), ProofTally()
+        with _passed_over_where_unusable(stored, FormatError, StoreError):
+            evidence, tally = weigh(stored, repair, settings), ProofTally()
         if stored.tier == "local" and call.restores:  # it alone may be written by a load
             call.weighed(evidence)
             restoring = Restoring(stored, repair, settings, check)
@@ -203,7 +215,8 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
             if stored.commit is not None:  # else nobody can say what would be the same
                 fill_gaps(evidence, call.part(stored.folder), lambda file: _refuse(evidence, file))
             call.weighed(evidence)
-        fetched = fetch_folder(call.source, stored.folder, stored.tier, evidence, tally, check)
+        with _passed_over_where_unusable(stored, StoreError):
+            fetched = fetch_folder(call.source, stored.folder, stored.tier, evidence, tally, check)
         undo.pop_all()
     fetched = replace(
         fetched,
@@ -212,9 +225,21 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
         begin_reading=lambda: Reading(stored),
         record=call.recorder(stored, evidence),
         mend_stored=repair.mend_stored,
+        read_elsewhere=repair.read_by_tier,
         close=repair.close,
     )
     return _kept(fetched, stored) if stored.tier == "local" else _copied(fetched, serving, call)
+
+
+@contextmanager
+def _passed_over_where_unusable(stored: Stored, *kinds: type[FastloadError]) -> Iterator[None]:
+    """Where one of ``kinds`` is raised, the same commit may be had elsewhere; of a plain folder nobody can say."""
+    try:
+        yield
+    except kinds as exc:
+        if stored.commit is None:
+            raise
+        raise _LostError(exc) from exc
 
 
 def _refuse(evidence: Evidence, file: OfferedFile) -> NoReturn:

@@ -70,12 +70,16 @@ class Fetched:
     evidence: Evidence = NOTHING
     tally: ProofTally = field(default_factory=ProofTally)
     """What proving the headers did; the load goes on counting."""
+    passed_over: str = ""
+    """Which tiers before this one could not give it, and why; empty: there are none."""
     begin_copy: Callable[[], Copy | None] = lambda: None
     """Begins the copy on the local tier, if there shall be one of what is loaded."""
     record: Callable[[Mapping[str, ManifestFile]], bool] = lambda _: False
     """Is told the digests of files that were proven whole, when all was; True if it left a manifest."""
     mend_stored: Callable[[], None] = lambda: None
     """Replaces, on the local tier, the files in which blocks were mended on the way."""
+    read_elsewhere: Callable[[], Mapping[str, int]] = dict
+    """Bytes that were read from other tiers so far, to mend it, by tier."""
     begin_reading: Callable[[], Reading | None] = lambda: None
     """Shows others that it is being read."""
     keep_report: Callable[[Mapping[str, Any]], None] = lambda _: None
@@ -92,7 +96,7 @@ class Fetched:
         pace = Pace(bytes_per_s)
 
         def close() -> None:
-            pace.end()
+            pace.close()
             self.close()
 
         return replace(self, wait=pace.wait, close=close)
@@ -104,6 +108,8 @@ class Fetched:
             UnsupportedError: one that was asked for by name, for bytes that no file system has.
         """
         choice = self._choose(shard, wanted)
+        if self.passed_over:
+            choice = replace(choice, reason=f"{choice.reason}; {self.passed_over}")
         return choice if self.wait is None else paced(choice, self.wait)
 
     def _choose(self, shard: Shard, wanted: str) -> Choice:

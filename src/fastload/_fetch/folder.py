@@ -37,7 +37,7 @@ def fetch_folder(
             raise UsageError(f"{path!r} is a file: it has no variant", "Give the folder instead")
         shards = list(_read_shards(files.shards, prove, go_on))
         check_named(evidence, files, source.choose)
-        checkpoint = build_checkpoint(shards, layer(shards) if files.is_layered else files.index)
+        checkpoint = build_checkpoint(shards, layer(shards, files.index) if files.is_layered else files.index)
     except FormatError as exc:
         damage = find_damage(evidence, exc)
         if damage is not None:

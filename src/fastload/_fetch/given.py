@@ -6,6 +6,9 @@ import os
 
 from fastload._fetch.at_path import stored_at
 from fastload._fetch.source import Meant
+from fastload._format.index import SHARD_SUFFIX
+from fastload._store.complete import find_missing_of_plain
+from fastload._store.listing import list_files
 from fastload._store.ref import Candidate, parse_candidate
 from fastload._store.root import Root, Stored
 from fastload.errors import ModelNotFoundError, UsageError
@@ -15,7 +18,7 @@ def meant_by_path(path: str) -> Meant:
     """What is at ``path``.
 
     Raises:
-        ModelNotFoundError: nothing is, or a snapshot that is not complete.
+        ModelNotFoundError: nothing is, or what is not complete.
         UsageError: no model could be called as the folder is.
     """
     stored = stored_at(path) if os.path.isdir(path) else None
@@ -25,6 +28,7 @@ def meant_by_path(path: str) -> Meant:
         return _meant(_judged(stored, os.path.dirname(stored.layout.folder), stored.commit))
     name = os.path.basename(path)
     _check_name(name, path)
+    _check_whole(path)
     return _meant(Stored(
         tier="path", repo=name, commit=None, folder=path, layout=None, evidence="structure", missing=()
     ))  # fmt: skip
@@ -33,10 +37,23 @@ def meant_by_path(path: str) -> Meant:
 def _judged(snapshot: Stored, root: str, commit: str) -> Stored:
     found = Root(root, label="path").find_commit(snapshot.repo, commit)
     if found is None or not found.is_complete:
-        missing = "; ".join(found.missing[:3]) if found is not None else "no files"
-        hint = f"It is incomplete ({missing}): fastload warm {snapshot.repo}@{commit} completes it"
-        raise ModelNotFoundError(snapshot.folder, (root,), hint)
+        missing = found.missing if found is not None else ("no files",)
+        cure = f"fastload warm {snapshot.repo}@{commit} completes it"
+        raise _incomplete(snapshot.folder, missing, cure)
     return found
+
+
+def _check_whole(path: str) -> None:
+    """An interrupted download has no manifest to earn. Weights of which only names are known are judged by nothing."""
+    files = list_files(path)
+    if any(file.path.endswith((SHARD_SUFFIX, ".gguf")) for file in files):
+        missing = tuple(find_missing_of_plain(path, files))
+        if missing:
+            raise _incomplete(path, missing, "finish the download, or copy it again")
+
+
+def _incomplete(path: str, missing: tuple[str, ...], cure: str) -> ModelNotFoundError:
+    return ModelNotFoundError(path, (os.path.dirname(path),), f"It is incomplete ({'; '.join(missing[:3])}): {cure}")
 
 
 def _check_name(name: str, path: str) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LONGEST_BURST_S = 0.1
+_LOOK_S = 0.5
 
 
 class Pace:
@@ -26,10 +31,16 @@ class Pace:
             self._free_at_s = max(self._free_at_s, now_s - _LONGEST_BURST_S) + nbytes / self._bytes_per_s
             return max(0.0, self._free_at_s - now_s)
 
-    def wait(self, nbytes: int) -> None:
-        """Return when ``nbytes`` may be read, or when nobody wants them any more."""
-        self._is_over.wait(self.delay_s(nbytes))
+    def wait(self, nbytes: int, go_on: Callable[[], None] = lambda: None) -> None:
+        """Return when ``nbytes`` may be read, or when nobody wants them any more.
 
-    def end(self) -> None:
+        Meanwhile ``go_on`` is asked now and then, which raises when it is time to give up: a block may take hours.
+        """
+        until_s = time.monotonic() + self.delay_s(nbytes)
+        go_on()
+        while (left_s := until_s - time.monotonic()) > 0 and not self._is_over.wait(min(left_s, _LOOK_S)):
+            go_on()
+
+    def close(self) -> None:
         """Let go whoever waits."""
         self._is_over.set()

@@ -40,10 +40,10 @@ _log = logging.getLogger("fastload")
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a load has proven whole, by path, and how long it may go on to read what it did not: ``go_on`` raises."""
+    """What has been proven whole, by path, and whether what was not may be read: ``take_turn`` waits, or raises."""
 
     files: Mapping[str, ManifestFile]
-    go_on: Callable[[], None] = lambda: None
+    take_turn: Callable[[int], None] = lambda _: None
 
 
 def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
@@ -105,7 +105,9 @@ def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
     return Manifest(repo=stored.repo, commit=plain_commit(files), source=RECORDED, files=files)
 
 
-def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | None, go_on: Callable[[], None]) -> bool:
+def record_all(
+    stored: Stored, evidence: Evidence, manifests: ManifestFolder | None, take_turn: Callable[[int], None]
+) -> bool:
     """Write a manifest of all files of ``stored``, read for that; True if there is one now.
 
     Beside them, or in ``manifests`` where that cannot be, or where a signature proves them. For a plain folder it says
@@ -118,7 +120,7 @@ def record_all(stored: Stored, evidence: Evidence, manifests: ManifestFolder | N
     apart = manifests if evidence.kind == "signature" else None
     if not evidence.files or not evidence.may_have_blocks or (apart is None and _has_manifest(stored)):
         return False
-    files = tuple(_complete(evidence, file, Proof({}, go_on)) for _, file in sorted(evidence.files.items()))
+    files = tuple(_complete(evidence, file, Proof({}, take_turn)) for _, file in sorted(evidence.files.items()))
     manifest = _manifest_of(stored, files)
     if apart is None:
         apart = _write_beside(stored, manifest, manifests)
@@ -166,12 +168,12 @@ def _complete(evidence: Evidence, file: OfferedFile, proof: Proof) -> ManifestFi
     done = proof.files.get(file.path)
     if done is None:
         path = contained(os.path.join(evidence.folder, file.path), containment_root(evidence.folder))
-        done = digest_file(path, file, proof.go_on)
+        done = digest_file(path, file, proof.take_turn)
     return done if file.git_sha1 is not None else replace(done, git_sha1=None)
 
 
-def digest_file(path: str, file: OfferedFile, go_on: Callable[[], None] = lambda: None) -> ManifestFile:
-    """All digests of the file at ``path``; ``go_on`` is asked before each block, and raises when that is over.
+def digest_file(path: str, file: OfferedFile, take_turn: Callable[[int], None] = lambda _: None) -> ManifestFile:
+    """All digests of the file at ``path``; ``take_turn`` returns when so many bytes may be read, or raises.
 
     Raises:
         IntegrityError: it is not what is known of it.
@@ -182,8 +184,8 @@ def digest_file(path: str, file: OfferedFile, go_on: Callable[[], None] = lambda
     descriptor = open_regular(path)
     try:
         for offset in range(0, file.size, BLOCK_BYTES):
-            go_on()
             block = buffer[: min(BLOCK_BYTES, file.size - offset)]
+            take_turn(len(block))
             read_fully(descriptor, offset, [block], path=path)
             content.update(block)
             blocks.append(block_digest(block))

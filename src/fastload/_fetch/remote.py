@@ -11,10 +11,12 @@ from fastload._budget import check_json_room
 from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint, layer
 from fastload._format.header import LENGTH_BYTES, parse_header, parse_header_length
 from fastload._format.index import MAX_INDEX_BYTES, parse_index
-from fastload._format.select import ByIndex, Layered
+from fastload._format.select import ByIndex, Layered, LayeredByIndex, order_by_numbers
 from fastload.errors import FormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastload._fetch.fetched import Source
     from fastload._format.header import Header
     from fastload._read.file import ProveWhole
@@ -47,9 +49,11 @@ def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole) -> Checkpoi
         prove(path, _identity(len(raw)), memoryview(raw))
         check_json_room(len(raw), path)
         index = parse_index(bytes(raw), path=path)
-    wanted = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
+    wanted: Sequence[str] = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
+    is_layered = isinstance(selection, Layered | LayeredByIndex)
+    wanted = order_by_numbers(wanted) if is_layered else wanted
     shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name))) for name in wanted]
-    return build_checkpoint(shards, layer(shards) if isinstance(selection, Layered) else index)
+    return build_checkpoint(shards, layer(shards, index) if is_layered else index)
 
 
 def read_whole(offer: Offer, file: OfferedFile, max_bytes: int) -> bytes:

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import threading
+from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -52,14 +53,17 @@ _SOON = Patience(
 class Repair:
     """Asks better sources for the blocks of one stored snapshot; see :data:`fastload._read.proof.Repair`."""
 
-    def __init__(self, stored: Stored, settings: Settings) -> None:
+    def __init__(self, stored: Stored, settings: Settings, *, leaves_marks: bool = True) -> None:
+        """``leaves_marks``: what nobody has right is marked on the local tier; not by who only looks."""
         self._stored = stored
+        self._leaves_marks = leaves_marks
         self._tiers = tiers_of(settings)
         self._settings = settings
         self._hub: HubTier | None = None
         self._lock = threading.Lock()
         self._sources: list[Offer] | None = None
         self._mended: dict[str, dict[int, bytes]] = {}
+        self._read_bytes: Counter[str] = Counter()
 
     def __call__(self, wanted: Wanted) -> bytes | None:
         """The right bytes of a block, from the first other tier that has them."""
@@ -70,6 +74,7 @@ class Repair:
                 continue
             try:
                 block = _fetch(source, file, wanted)
+                self.count(source.tier, wanted.length)
             except FastloadError as exc:
                 _log.info("%s cannot mend %s: %s", source.tier, path, exc)
                 if isinstance(exc, NetworkError):
@@ -84,10 +89,20 @@ class Repair:
         self.mark(wanted.file.path)
         return None
 
+    def count(self, tier: str, nbytes: int) -> None:
+        """So many bytes were read from a better source, be they right or not."""
+        with self._lock:
+            self._read_bytes[tier] += nbytes
+
+    def read_by_tier(self) -> dict[str, int]:
+        """Bytes that were read from better sources so far."""
+        with self._lock:
+            return dict(self._read_bytes)
+
     def mark(self, path: str) -> None:
         """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
         layout, commit = self._stored.layout, self._stored.commit
-        if self._stored.tier != "local" or layout is None or commit is None:
+        if not self._leaves_marks or self._stored.tier != "local" or layout is None or commit is None:
             return
         try:
             with self._lock:

@@ -181,7 +181,7 @@ class Restoring:
         )
         # Read by somebody, it is not what goes where its own file needs room.
         with closing(Reading(self._stored)), staged(job, [file]) as tasks:
-            admit(job, tasks)
+            self._repair.count(offer.tier, admit(job, tasks).read_bytes)
             restore_file(layout, os.path.basename(self._stored.folder), tasks[0])
 
     def _tell(self, holder: Holder) -> None:

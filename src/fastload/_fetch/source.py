@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._store.complete import find_missing_numbers
+from fastload._fetch.gaps import split_by_gaps
 from fastload._store.folder_offer import offer_stored, read_manifest
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
-from fastload._store.wanted import is_weight
-from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError, quoted
+from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from fastload._fetch.passing import Passing
     from fastload._settings.hub import HubSettings
     from fastload._store.folder_offer import FolderOffer
     from fastload._store.offer import Offer
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from fastload._store.root import Root, Stored
     from fastload._store.wanted import Wish
     from fastload.options import Settings
+
+
+_PATIENCE_BESIDE_S = 1.0
+"""With mounts that may have something newer, or know more of it, where the target has it whole: it need not wait."""
 
 
 class StaleWarning(UserWarning):
@@ -45,20 +49,25 @@ class Meant:
     """Gives it where no folder does; None: must not be asked, or could not be."""
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
+    in_place: Stored | None = None
+    """The plain folder on the target itself that it is; brought up, it would take its room twice."""
 
-    def offers(self, target: str | None, wish: Wish) -> Iterator[Offer]:
+    def offers(self, target: str | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
 
         ``target`` comes before the hub only where more than the files themselves says that all is there. A copy that
         may lack some of what is wished for serves where the hub's listing says that it does not, or where there is no
-        hub to ask: to go on with it otherwise would say that there is no more.
+        hub to ask: to go on with it otherwise would say that there is no more. ``passing`` is told of those that cannot
+        say what they have.
         """
         copies = self.find_stored()
         here = next((stored for stored in copies if stored.tier == target), None)
         doubtful: list[FolderOffer] = []
         for stored in (*(stored for stored in copies if stored is not here), *([here] if here else [])):
-            copy = offer_stored(stored)
-            if copy.lacks(wish):
+            copy = _read_offer(stored, passing)
+            if copy is None:
+                here = None if stored is here else here
+            elif copy.lacks(wish):
                 doubtful.append(copy)
             elif stored is not here or stored.evidence != "structure":
                 yield copy
@@ -71,39 +80,45 @@ class Meant:
         if here is not None and here.evidence == "structure" and not is_lacking:
             yield offer_stored(here)
         if offer is None and doubtful:
-            yield from self._without_gaps(doubtful, wish)
+            yield from self._without_hub(doubtful, copies, wish)
 
-    def _without_gaps(self, copies: Sequence[FolderOffer], wish: Wish) -> Iterator[FolderOffer]:
-        """Those that have most of what is wished for, but not where a set of weights has begun to come.
+    def _without_hub(
+        self, doubtful: Sequence[FolderOffer], copies: Sequence[Stored], wish: Wish
+    ) -> Iterator[FolderOffer]:
+        """Those of the ``doubtful`` that may be all there is.
 
         Raises:
-            ModelNotFoundError: there are no others.
+            ModelNotFoundError: of none of the ``copies`` that can be.
         """
-        gaps: list[str] = []
-        whole: list[FolderOffer] = []
-        for copy in copies:
-            missing = [*find_missing_numbers(file.path for file in wish.choose(copy.files) if is_weight(file.path))]
-            gaps += [f"Incomplete in {quoted(copy.folder)} ({each}): the hub has it" for each in missing[:1]]
-            if not missing:
-                whole.append(copy)
-        if not whole:
-            raise ModelNotFoundError(str(self.candidate), tuple(copy.folder for copy in copies), ". ".join(gaps))
-        yield from sorted(whole, key=lambda copy: len(wish.choose(copy.files)), reverse=True)
+        whole, gaps = split_by_gaps(doubtful, wish)
+        yield from whole
+        if len(gaps) == len(copies):
+            hint = f"{'. '.join(gaps)}. Finish the download, or let the hub be asked"
+            raise ModelNotFoundError(str(self.candidate), tuple(stored.folder for stored in copies), hint)
 
     def _find_on_hub(self, instead: Stored | None) -> Offer | None:
-        """The hub's; None where it has none, or cannot be asked and there is something ``instead``."""
+        """The hub's; None where it has none, or does not say and there is something ``instead``."""
         if self.hub is None or self.commit is None:
             return None
         try:
             return self.hub.find(self.repo, self.commit)
-        except NetworkError as exc:
+        except HubError as exc:
             if instead is None:
                 raise
             _warn(exc, instead)
             return None
 
 
-def _warn(exc: NetworkError, here: Stored) -> None:
+def _read_offer(stored: Stored, passing: Passing) -> FolderOffer | None:
+    """What ``stored`` has; None where what it says of itself cannot be believed."""
+    try:
+        return offer_stored(stored)
+    except (FormatError, StoreError) as exc:
+        passing.over(stored.tier, exc)
+        return None
+
+
+def _warn(exc: HubError, here: Stored) -> None:
     warnings.warn(f"{exc}: taking what {here.tier} has", StaleWarning, stacklevel=3)
 
 
@@ -131,6 +146,7 @@ def patience_within(longest_s: float | None) -> Patience:
 def _access(hub: HubSettings) -> HubAccess:
     return HubAccess(
         endpoint=hub.endpoint,
+        token=hub.token,
         ca_file=hub.ca_file,
         http_proxy=hub.http_proxy,
         https_proxy=hub.https_proxy,
@@ -159,7 +175,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
     if hub is not None and (here is None or here.layout is not None):
         try:
             asked = _ask_hub(candidates, hub, tiers, target)
-        except NetworkError as exc:
+        except HubError as exc:  # a token that has expired takes away nothing that is here
             if here is None:
                 raise
             _warn(exc, here)
@@ -176,6 +192,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
         learnt="name" if candidate.is_pinned else here.tier,
+        in_place=here if here.layout is None and here.tier == target.label else None,
     )
 
 
@@ -187,7 +204,8 @@ def _find_origin(seen: Search, tiers: Tiers, target: Root) -> Stored | None:
     moving = tuple(candidate for candidate in seen.name.candidates if not candidate.is_pinned)
     if here is None or not origins or not moving:
         return None
-    found = search(replace(seen.name, candidates=moving), Tiers(local=None, shared=origins))
+    tiers = Tiers(local=None, shared=origins)
+    found = search(replace(seen.name, candidates=moving), tiers, patience_s=_PATIENCE_BESIDE_S)
     for label, reason in found.silent:
         warnings.warn(f"{label} could not be asked ({reason}): taking what {here.tier} has", StaleWarning, stacklevel=4)
     return found.found
@@ -237,8 +255,10 @@ def _copies(repo: str, commit: str | None, tiers: Tiers, target: Root) -> tuple[
     if commit is None:
         return ()
     mounts = tuple(root for root in tiers.roots if root.path != target.path)
-    asked = ask_all(mounts, lambda root: root.find_commit(repo, commit), patience_s=PATIENCE_S)
-    found = (target.find_commit(repo, commit), *(stored for _, stored in asked.replies))
+    here = target.find_commit(repo, commit)
+    patience_s = _PATIENCE_BESIDE_S if here is not None and here.is_complete else PATIENCE_S
+    asked = ask_all(mounts, lambda root: root.find_commit(repo, commit), patience_s=patience_s)
+    found = (here, *(stored for _, stored in asked.replies))
     return tuple(stored for stored in found if stored is not None and stored.is_complete)
 
 

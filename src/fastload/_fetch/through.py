@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("fastload")
 
+_FEW = 8
+"""Weights that were left out are few where they have at most one in so many of the bytes that were loaded."""
+
 
 class Copy:
     """A snapshot on its way to the local tier, fed by a load."""
@@ -71,7 +74,8 @@ class Copy:
     def publish(self) -> None:
         """All that the load reads was read: bring the rest, and make the snapshot visible.
 
-        Not where weights were left out, such as another variant's: to bring these takes as long as a load.
+        Not where weights were left out, such as another variant's: to bring these takes as long as a load. A few do not
+        count: a dense layer in a folder of its own, which vLLM reads past the loader.
         """
         if self._leaves_weights_out():
             _log.info("%s is not kept on the local tier: only a part of it was loaded", self._job.offer.repo)
@@ -87,8 +91,13 @@ class Copy:
             _log.warning("%s was loaded, but not kept on the local tier: %s", self._job.offer.repo, exc)
 
     def _leaves_weights_out(self) -> bool:
-        unread = [task for path, task in self._tasks.items() if path not in self._fed]
-        return any(task.file.path.endswith(SHARD_SUFFIX) and not isinstance(task.incoming, KeptFile) for task in unread)
+        unread_bytes = sum(
+            task.file.size
+            for path, task in self._tasks.items()
+            if path not in self._fed and path.endswith(SHARD_SUFFIX) and not isinstance(task.incoming, KeptFile)
+        )
+        fed_bytes = sum(self._tasks[path].file.size for path in self._fed)
+        return unread_bytes * _FEW > fed_bytes
 
     def close(self) -> None:
         """Let go. What was staged and not published waits in the journals."""
@@ -114,7 +123,8 @@ def begin_copy(
             layout = RepoLayout(repo_folder(settings.local, offer.repo))
             lease = try_hold(lease_folder(settings.local), offer.repo.replace("/", "--"), "loading", LeaseTimes())
             if lease is None:
-                return None  # somebody brings it already
+                _log.info("%s: this load keeps no copy on the local tier, since another one does", offer.repo)
+                return None
             resources.enter_context(lease)
             job = Bringing(
                 offer=offer,

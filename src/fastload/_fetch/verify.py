@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.at_path import follow, stored_at
@@ -12,6 +13,7 @@ from fastload._fetch.checking import FileCheck, whole
 from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.mend_file import FileMender
+from fastload._fetch.pace import Pace
 from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
@@ -111,6 +113,8 @@ class Examination:
     records: bool
     include: tuple[str, ...]
     """Globs of paths; all of them where there is none."""
+    paces_local: bool = True
+    """False: ``max_rate`` holds back what is read from lower tiers only, as in a load that waits for it."""
 
 
 def examine(wish: Examination, settings: Settings) -> Verification:
@@ -121,34 +125,41 @@ def examine(wish: Examination, settings: Settings) -> Verification:
 
 def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -> Verification:
     stored = _find_stored(wish.model, wish.revision, settings)
-    mending = Repair(stored, settings)
-    with closing(mending):
+    with closing(Repair(stored, settings)) as mending, closing(_pace(wish, stored, settings)) as pace:
         evidence = weigh_all(stored, mending, settings)
-        if settings.verify == "require" and evidence.kind == "none" and not wish.records:
-            hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
-            raise IntegrityError(
-                stored.folder, 0, "weights that nothing proves", "evidence, since verify is require", hint
-            )
+        _check_known(wish, stored, evidence, settings)
         files = _choose_files(stored, evidence, wish)
         restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
         workers = Workers(_THREADS, go_on)
-        check = FileCheck(evidence, mending if wish.repairs else None, workers.go_on)
+        check = FileCheck(evidence, mending if wish.repairs else None, partial(pace.wait, go_on=workers.go_on))
         checked = workers.map_all(check.check_file, files)
         if wish.repairs:
             mender = FileMender(stored, evidence, mending, workers.go_on)
             checked = workers.map_all(mender.mend_verdict, checked)
         verdicts = tuple(_with_lost(verdict, restored) for verdict in checked)
         mending.mend_all()
-    is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
-    may_record = wish.records and is_right and not evidence.has_blocks
-    return Verification(
-        path=stored.folder,
-        tier=stored.tier,
-        commit=stored.commit,
-        evidence=evidence.kind,
-        files=verdicts,
-        recorded=may_record and record_all(stored, evidence, manifests_of(settings), go_on),
-    )
+        is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
+        may_record = wish.records and is_right and not evidence.has_blocks
+        take_turn = partial(pace.wait, go_on=go_on)
+        return Verification(
+            path=stored.folder,
+            tier=stored.tier,
+            commit=stored.commit,
+            evidence=evidence.kind,
+            files=verdicts,
+            recorded=may_record and record_all(stored, evidence, manifests_of(settings), take_turn),
+        )
+
+
+def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:
+    if settings.verify == "require" and evidence.kind == "none" and not wish.records:
+        hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
+        raise IntegrityError(stored.folder, 0, "weights that nothing proves", "evidence, since verify is require", hint)
+
+
+def _pace(wish: Examination, stored: Stored, settings: Settings) -> Pace:
+    is_held = wish.paces_local or stored.tier.startswith("shared:")
+    return Pace(settings.max_rate if is_held else None)
 
 
 def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list[OfferedFile]:

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
@@ -19,7 +20,8 @@ from fastload._fetch.beside import Beside, find_beside
 from fastload._fetch.bring import Bringing, bring
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.given import meant_by_path
-from fastload._fetch.resolve import Snapshot, parse_model, tiers_of
+from fastload._fetch.passing import Passing
+from fastload._fetch.resolve import Snapshot, parse_model, snapshot_of, tiers_of
 from fastload._fetch.source import find_meant, hub_of, patience_within
 from fastload._fetch.turns import Turns
 from fastload._fetch.warmreport import make_report
@@ -30,19 +32,21 @@ from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.publish import write_ref
 from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.filesystem import new_id
-from fastload._store.hub.client import ClientOffer
+from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.ref import Name, name_of
 from fastload._store.root import read_commit
 from fastload._store.wanted import check_has_weights
-from fastload.errors import IntegrityError, ModelNotFoundError
+from fastload._store.watched_offer import WatchedOffer
+from fastload.errors import FastloadError, HubError, IntegrityError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from fastload._fetch.bring import Brought
     from fastload._fetch.source import Meant
     from fastload._fetch.warmrequest import WarmRequest
     from fastload._store.admit.destination import Destination
@@ -121,6 +125,14 @@ class _Warming:
 
     def run(self) -> Snapshot:
         """Bring it, unless it is there."""
+        in_place = self._meant.in_place if self._plain is None else None
+        snapshot = self._snapshot(self._bring_up()) if in_place is None else snapshot_of(in_place)
+        if self._request.link is not None:
+            point_link(self._request.link, snapshot.path)
+        return snapshot
+
+    def _bring_up(self) -> str:
+        """The commit that the target has now, and its ref leads to."""
         commit = self._find_there()
         if commit is None:
             with self._lease() as lease:
@@ -128,10 +140,7 @@ class _Warming:
         revision = self._meant.candidate.moving_revision
         if revision is not None and self._plain is None:
             write_ref(self._layout, revision, commit)  # also where the snapshot was there before
-        snapshot = self._snapshot(commit)
-        if self._request.link is not None:
-            point_link(self._request.link, snapshot.path)
-        return snapshot
+        return commit
 
     def _snapshot(self, commit: str) -> Snapshot:
         path, tier = self._layout.snapshot(commit), self._target.label
@@ -144,7 +153,8 @@ class _Warming:
     def plan(self) -> Planned:
         """What would be brought."""
         meant, to = self._meant, self._request.plain or self._target.path
-        if self._find_there() is not None:
+        is_in_place = meant.in_place is not None and self._plain is None
+        if is_in_place or self._find_there() is not None:
             return Planned(meant.repo, meant.commit, "none", to, ())
         offer = self._first_offer()
         wanted = self._request.wish.choose(offer.files)
@@ -181,14 +191,21 @@ class _Warming:
         """True if the plain folder is as it was when it was brought."""
         return source_is_unchanged(stamp, self._request.wish.choose(self._first_offer().files))
 
-    def _offers(self) -> Iterator[Offer]:
+    def _offers(self, passing: Passing) -> Iterator[Offer]:
         """What gives the files, the best first."""
-        return self._meant.offers(None if self._plain is not None else self._target.label, self._request.wish)
+        target = None if self._plain is not None else self._target.label
+        try:
+            for offer in self._meant.offers(target, self._request.wish, passing):
+                passing.tell(offer.tier)
+                yield offer
+        except HubError as exc:  # it is asked last
+            passing.over("hub", exc)
 
     def _first_offer(self) -> Offer:
-        for offer in self._offers():
+        passing = Passing()
+        for offer in self._offers(passing):
             return offer
-        raise self._nobody()
+        raise passing.error or self._nobody()
 
     def _nobody(self) -> ModelNotFoundError:
         return ModelNotFoundError(str(self._meant.candidate), (self._target.path,), "Check the name")
@@ -199,33 +216,44 @@ class _Warming:
         return self._turns.bringing(folder, self._meant, lambda: self._find_there() is not None)
 
     def _bring(self, lease: Lease | None) -> str:
-        """Bring it from the first that has the right bytes; what is good of it need not be brought again."""
-        failure: IntegrityError | None = None
-        for offer in self._offers():
-            if failure is not None:
-                self._request.tell(f"{failure}. Now from {offer.tier}")
-            try:
-                with self._turns.copying(offer, lease) as slot, self._carried(offer) as carried:
-                    brought = bring(self._job(carried, lease, slot))
-            except IntegrityError as exc:
-                failure = failure or exc
+        """Bring it from the first that can give the right bytes; what came well of it is not brought again."""
+        passing = Passing()
+        for offer in self._offers(passing):
+            brought = self._bring_from(offer, lease, passing)
+            if brought is None:
                 continue
             learnt, device = self._meant.learnt, self._snapshot(brought.commit).tier
-            self._report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
+            report = make_report(offer, brought, self._clock, learnt=learnt, device=device)
+            self._report = replace(report, reader_reason=passing.reason or report.reader_reason)
             if self._request.list_path is not None and brought.is_new and device == "local":
                 mark_listed(self._layout, brought.commit, self._request.list_path)
             return brought.commit
-        raise failure or self._nobody()
+        raise passing.error or self._nobody()
+
+    def _bring_from(self, offer: Offer, lease: Lease | None, passing: Passing) -> Brought | None:
+        """What was brought; None where it is ``offer`` that cannot give it."""
+        with self._turns.copying(offer, lease) as slot, self._carried(offer) as carried:
+            watched = WatchedOffer(carried)
+            try:
+                return bring(self._job(watched, lease, slot))
+            except FastloadError as exc:
+                if not isinstance(exc, IntegrityError) and not watched.has_failed_by(exc):
+                    raise
+                passing.over(offer.tier, exc)
+                return None
 
     @contextmanager
     def _carried(self, offer: Offer) -> Iterator[Offer]:
         """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it."""
-        if self._settings.transfer != "hub" or not isinstance(offer, HubOffer):
+        if not self._is_by_client(offer) or not isinstance(offer, HubOffer):
             yield offer
             return
         scratch = self._destination.area.part(f"hub.{new_id()}")
-        with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch)) as carried:
+        with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch, self._settings.hub.token)) as carried:
             yield carried
+
+    def _is_by_client(self, offer: Offer) -> bool:
+        return self._settings.transfer == "hub" and offer.tier == "hub"
 
     def _job(self, offer: Offer, lease: Lease | None, slot: Lease | None) -> Bringing:
         return Bringing(
@@ -239,5 +267,6 @@ class _Warming:
             progress=self._request.progress,
             lease=lease,
             slot=slot,
+            scratch_files=SCRATCH_FILES if self._is_by_client(offer) else 0,
             clock=self._clock,
         )

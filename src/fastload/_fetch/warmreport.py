@@ -43,6 +43,7 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
     return Report(
         bytes=sum(file.size for file in brought.files),
         bytes_read=tally.read_bytes,
+        bytes_by_tier={offer.tier: tally.read_bytes},
         tensors=0,
         seconds=sum(clock.stages.values()),
         stages=dict(clock.stages),

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._fetch.local import local_folder
+from fastload._store.patience import ask_all
 from fastload._store.root import Root
 from fastload.errors import UsageError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fastload._fetch.warmrequest import WarmRequest
     from fastload.options import Settings
 
+_PATIENCE_S = 0.5
 _OWN_FOLDER = "Give a folder of its own"
 
 
@@ -46,14 +48,22 @@ def _check_request(request: WarmRequest, settings: Settings, target: Root) -> No
     if request.slots is not None and request.slots < 1:
         raise UsageError(f"--slots {request.slots} lets nobody copy", "Give at least 1")
     if request.plain is not None:
-        _check_plain(request.plain, filter(None, (settings.local, target.path, *settings.shared)))
+        _check_plain(request.plain, _real_roots(settings, target))
         if os.path.isdir(request.model) and _nested(request.plain, os.fspath(request.model)):
             raise UsageError(f"--plain {request.plain!r} and its source lie in each other", _OWN_FOLDER)
 
 
+def _real_roots(settings: Settings, target: Root) -> list[str]:
+    """Without links; of a mount that does not answer, as it was written."""
+    near = [os.path.realpath(path) for path in (settings.local, target.path) if path]
+    shared = [Root(path, label=f"shared:{path}") for path in settings.shared if path != target.path]
+    asked = ask_all(shared, lambda root: os.path.realpath(root.path), patience_s=_PATIENCE_S)
+    return [*near, *(real for _, real in asked.replies), *(root.path for root, _ in asked.silent)]
+
+
 def _check_plain(folder: str, roots: Iterable[str]) -> None:
     """A folder of its own below a root is a model of that tier; a root, or a part of a repo, is not to be one."""
-    for root in map(os.path.realpath, roots):
+    for root in roots:
         below = os.path.relpath(os.path.realpath(folder), root)
         is_above = os.path.commonpath([os.path.realpath(folder), root]) == os.path.realpath(folder)
         if is_above or (below.startswith(("models--", ".")) and not below.startswith("..")):

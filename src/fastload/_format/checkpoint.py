@@ -51,6 +51,12 @@ class Checkpoint:
                 if self.index is None or self.index.shard_of.get(tensor.name) == shard.name:
                     yield number, tensor
 
+    def find_unnamed(self) -> Iterator[str]:
+        """The tensors that no entry of an index names: they are left out."""
+        if self.index is not None:
+            held = (tensor.name for shard in self.shards for tensor in shard.header.tensors)
+            yield from (name for name in held if name not in self.index.shard_of)
+
 
 def build_checkpoint(shards: Sequence[Shard], index: Index | None) -> Checkpoint:
     """The checkpoint of ``shards``.
@@ -65,9 +71,18 @@ def build_checkpoint(shards: Sequence[Shard], index: Index | None) -> Checkpoint
     return Checkpoint(tuple(shards), index)
 
 
-def layer(shards: Sequence[Shard]) -> Index:
-    """An index by which a tensor that several of ``shards`` have is the last one's."""
-    return Index("", {tensor.name: shard.name for shard in shards for tensor in shard.header.tensors}, {})
+def layer(shards: Sequence[Shard], chosen_by: Index | None = None) -> Index:
+    """An index by which a tensor that several of ``shards`` have is the last one's.
+
+    Raises:
+        FormatError: ``chosen_by``, which named the shards, names a tensor that none of them holds.
+    """
+    shard_of = {tensor.name: shard.name for shard in shards for tensor in shard.header.tensors}
+    if chosen_by is not None:
+        lost = next((tensor for tensor in chosen_by.shard_of if tensor not in shard_of), None)
+        if lost is not None:
+            raise _misplaced(chosen_by.path, lost, "it in no shard", chosen_by.shard_of[lost])
+    return Index("", shard_of, {})
 
 
 def _check_names_differ(shards: Sequence[Shard]) -> None:
@@ -90,5 +105,9 @@ def _check_index(shards: Sequence[Shard], index: Index) -> None:
             continue
         elsewhere = sorted(other for other, names in held.items() if tensor in names)
         found = f"it in {quoted(elsewhere[0])}" if elsewhere else "it in no shard"
-        hint = "Index and shards are of different revisions: fetch the model again"
-        raise FormatError(index.path, found, f"it in {quoted(name)}", tensor=tensor, hint=hint)
+        raise _misplaced(index.path, tensor, found, name)
+
+
+def _misplaced(path: str, tensor: str, found: str, named: str) -> FormatError:
+    hint = "Index and shards are of different revisions: fetch the model again"
+    return FormatError(path, found, f"it in {quoted(named)}", tensor=tensor, hint=hint)

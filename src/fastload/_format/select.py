@@ -53,6 +53,14 @@ class Layered:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LayeredByIndex(ByIndex):
+    """The shards are those that this index file names, in the order of the numbers in their names.
+
+    All of their tensors count, whatever it says of these; of one that several have, the last one's does.
+    """
+
+
 Selection = ByIndex | ByName | Layered
 
 
@@ -101,6 +109,15 @@ def select_files(names: Collection[str], *, variant: str | None, path: str) -> S
             return ByName((alone[0].name,))
     _check_numbers(wanted, path)
     return ByName(tuple(shard.name for shard in wanted))
+
+
+def order_by_numbers(names: Iterable[str]) -> list[str]:
+    """``names``, with ``part-9`` before ``part-10``."""
+    return sorted(names, key=_by_numbers)
+
+
+def _by_numbers(name: str) -> list[int | str]:
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def check_numbers(names: Iterable[str], path: str) -> None:

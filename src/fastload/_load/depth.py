@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._cpus import count_cpus
 from fastload._read.depth import GatedReader, open_gate
 from fastload._read.measured import Measured, boot_id
 
@@ -44,7 +45,7 @@ def _gate_for(device: int, measured: Measured) -> DepthGate:
     known = facts.get("reads")
     if isinstance(known, int) and 1 <= known <= _DEEPEST:
         return open_gate((known,), lambda _: None)
-    tried = _TRIED if len(os.sched_getaffinity(0)) >= _MANY_CPUS else _ON_FEW_CPUS
+    tried = _TRIED if count_cpus().usable >= _MANY_CPUS else _ON_FEW_CPUS
     return open_gate(tried, lambda found: measured.keep(_KIND, key, {"reads": found}))
 
 

@@ -61,7 +61,7 @@ def importing_torch() -> Iterator[None]:
 
 def _import_torch() -> None:
     if find_spec("torch") is None:
-        raise UnsupportedError("torch is not installed", "pip install 'fastload-llm[torch]'")
+        raise UnsupportedError("torch is not installed", "pip install 'torch>=2.4'")
     try:
         import torch  # noqa: F401, PLC0415
     except (ImportError, OSError, RuntimeError) as exc:

@@ -83,7 +83,9 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
 def _look(request: Request, *, repairs: bool) -> Verification:
     """At the content of all shards, past the page cache where that has it wrong."""
     source = request.source
-    wish = Examination(source.model, source.revision, repairs=repairs, records=False, include=("*.safetensors",))
+    wish = Examination(
+        source.model, source.revision, repairs=repairs, records=False, include=("*.safetensors",), paces_local=False
+    )
     return examine(wish, replace(request.settings, deadline=request.deadline.left_s))
 
 

@@ -46,7 +46,7 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     workers = Workers(_FILES_AT_ONCE, deadline.check)
 
     def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
-        return digest_file(each[0].path, each[1], workers.go_on)
+        return digest_file(each[0].path, each[1], lambda _: workers.go_on())
 
     made = {file.path: file for file in deadline.within(lambda: workers.map_all(digest, serial))}
     fetched.record(made)

@@ -10,6 +10,8 @@ from fastload._load.evidence_note import explain_evidence, find_evidence_kind
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastload._clock import Verdict
     from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
@@ -37,6 +39,7 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     return Report(
         bytes=delivered.nbytes,
         bytes_read=read + headers,
+        bytes_by_tier=_add(job.fetched.tier, read + headers, job.fetched.read_elsewhere()),
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
@@ -58,6 +61,11 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
     )
+
+
+def _add(tier: str, nbytes: int, elsewhere: Mapping[str, int]) -> dict[str, int]:
+    """With the tier that served first; it may have mended itself, as where only a link was lost."""
+    return {tier: nbytes + elsewhere.get(tier, 0), **{other: n for other, n in elsewhere.items() if other != tier}}
 
 
 def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:

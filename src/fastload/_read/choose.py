@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._cpus import count_cpus
 from fastload._read.fallback import FallbackReader
 from fastload._read.file import open_regular, translate
 from fastload._read.kernel import LOCAL, MEMORY, NETWORK, cached_fraction, direct_alignment, file_system
@@ -50,25 +51,27 @@ def choose_reader(file: File, wanted: str) -> Choice:
     Raises:
         StoreError: the file cannot be looked at.
     """
-    by_name = {
-        "direct": Choice(DirectReader, "direct", "asked for by name", _LOCAL_DEPTH),
-        "buffered": Choice(BufferedReader, "buffered", "asked for by name", _LOCAL_DEPTH),
-        "mmap": Choice(PopulatingReader, "mmap", "asked for by name", memory_depth(), None, _cpu_count()),
-    }
-    return by_name[wanted] if wanted in by_name else _choose(file)
+    why = "asked for by name"
+    if wanted == "direct":
+        return Choice(DirectReader, "direct", why, _LOCAL_DEPTH)
+    if wanted == "buffered":
+        return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH)
+    if wanted == "mmap":
+        # Threads that digest have no fresh pages to wait for: more of them push each other out of the caches.
+        digesting_depth = min(count_cpus().usable, _MEMORY_DEPTHS[-1])
+        return Choice(PopulatingReader, "mmap", why, memory_depth(), None, digesting_depth)
+    return _choose(file)
 
 
 def memory_depth() -> int:
     """Threads that copy from memory to memory.
 
-    In a bare loop beside an H200 eight brought 25 GB/s, twelve 36, sixteen 42.
+    In a bare loop beside an H200 eight brought 25 GB/s, twelve 36, sixteen 42. Where a quota holds them, more threads
+    than it has CPUs are stopped together.
     """
-    return min(max(_cpu_count(), _MEMORY_DEPTHS[0]), _MEMORY_DEPTHS[-1])
-
-
-def _cpu_count() -> int:
-    """Threads that digest, with no fresh pages to wait for: more of them push each other out of the caches."""
-    return min(len(os.sched_getaffinity(0)), _MEMORY_DEPTHS[-1])
+    cpus = count_cpus()
+    least = _MEMORY_DEPTHS[0] if cpus.quota is None else 1
+    return min(max(cpus.usable, least), _MEMORY_DEPTHS[-1])
 
 
 def is_memory(path: str) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._read.measured import boot_id
+from fastload._settings.environment import child_environment
 
 if TYPE_CHECKING:
     from fastload._read.measured import Measured
@@ -75,6 +76,7 @@ def ask_probe(question: Question) -> Verdict:
             done = subprocess.run(  # noqa: S603 - this Python, and a path that it was given
                 command,
                 cwd=folder,
+                env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=question.limit_s,

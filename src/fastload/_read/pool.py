@@ -71,6 +71,12 @@ class ReaderPool(Generic[Opened]):
         """
         return Loan(self, number)
 
+    def forgo(self, number: int) -> None:
+        """One extent of the file need not be read; its reader is closed if that was the last one."""
+        with self._lock:
+            self._left[number] -= 1
+            self._close_idle()
+
     def lend(self, number: int) -> Opened:
         """The reader of a file, until it is given back."""
         with self._lock:

@@ -15,9 +15,11 @@ _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSettings:
-    """How the hub is reached. Not the token: huggingface_hub finds it, and may have to renew it."""
+    """How the hub is reached. Not the environment's token: huggingface_hub finds it, and may have to renew it."""
 
     endpoint: str = _ENDPOINT
+    token: str | None = field(default=None, repr=False)
+    """What a caller gave: empty, and none is sent. None: the one that huggingface_hub finds."""
     is_offline: bool = False
     ca_file: str | None = None
     https_proxy: str | None = field(default=None, repr=False)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import read_header
 from fastload._store.directory import contained, containment_root, read_index
+from fastload._store.interrupted import find_cut_gguf, find_missing_components, find_under_way
+from fastload._store.listing import find_unfinished
 from fastload._store.wanted import is_weight, matches
 from fastload.errors import FormatError, StoreError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fastload._store.offer import OfferedFile
 
@@ -47,11 +49,12 @@ def find_missing_of_listing(there: Iterable[OfferedFile], named: Iterable[Offere
             yield f"{quoted(file.path)} has {sizes[file.path]:,} of {file.size:,} bytes"
 
 
-def find_missing_by_structure(folder: str, there: Iterable[OfferedFile]) -> Iterator[str]:
+def find_missing_by_structure(folder: str, there: Sequence[OfferedFile]) -> Iterator[str]:
     """What the weights in ``folder`` need that is not there; without any weights, that.
 
-    An index must have its shards, a numbered set all its numbers, and each shard the length that its header says. GGUF
-    is no format of ours, but ``warm`` brings it where it is asked to.
+    An index must have its shards, a numbered set all its numbers, a pipeline its components, and each shard the length
+    that its header says; and no tool says of one that it is under way. GGUF is no format of ours, but ``warm`` brings
+    it where it is asked to.
     """
     sizes = {file.path: file.size for file in there}
     weights = [path for path in sizes if path.endswith(SHARD_SUFFIX)]
@@ -68,6 +71,17 @@ def find_missing_by_structure(folder: str, there: Iterable[OfferedFile]) -> Iter
             read_header(contained(os.path.join(folder, path), root))
         except FormatError as exc:
             yield f"{quoted(path)}: {exc.found}, expected {exc.expected}"
+    yield from find_cut_gguf(folder, there)
+    yield from find_missing_components(folder, there)
+    yield from find_under_way(there)
+
+
+def find_missing_of_plain(folder: str, there: Sequence[OfferedFile]) -> Iterator[str]:
+    """The same of a plain folder, into which the hub's own client may be downloading."""
+    yield from find_missing_by_structure(folder, there)
+    unfinished = find_unfinished(folder)
+    if unfinished is not None:
+        yield f"a download that was not finished ({quoted(unfinished)})"
 
 
 def _missing_of_index(folder: str, path: str, sizes: Mapping[str, int]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastload._budget import check_json_room
 from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
-from fastload._format.select import ByIndex, Layered
+from fastload._format.select import ByIndex, Layered, LayeredByIndex, order_by_numbers
 from fastload._read.file import check_regular, read_small_file, translate
 from fastload._store.ref import is_spellable
 from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
@@ -112,7 +112,8 @@ def _in_folder(folder: str, select: Select, prove: ProveWhole | None) -> Checkpo
         raise translate(folder, exc) from exc
     selection = select(names, path=folder)
     if isinstance(selection, ByIndex):
-        return _by_index(folder, contained(os.path.join(folder, selection.name), containment_root(folder)), prove)
+        files = _by_index(folder, contained(os.path.join(folder, selection.name), containment_root(folder)), prove)
+        return _in_layers(files) if isinstance(selection, LayeredByIndex) else files
     shards = _locate(folder, selection.names)
     return CheckpointFiles(folder, shards, None, is_layered=isinstance(selection, Layered))
 
@@ -120,6 +121,12 @@ def _in_folder(folder: str, select: Select, prove: ProveWhole | None) -> Checkpo
 def _by_index(folder: str, path: str, prove: ProveWhole | None) -> CheckpointFiles:
     index = read_index(path, prove)
     return CheckpointFiles(folder, _locate(folder, index.shards), index)
+
+
+def _in_layers(files: CheckpointFiles) -> CheckpointFiles:
+    paths = dict(files.shards)
+    shards = tuple((name, paths[name]) for name in order_by_numbers(paths))
+    return replace(files, shards=shards, is_layered=True)
 
 
 def read_index(path: str, prove: ProveWhole | None = None) -> Index:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from fastload._cpus import count_cpus
 from fastload._read.choose import choose_reader
 from fastload._read.dropping import DroppingReader
 from fastload._read.file import identify, read_small_file, translate
@@ -50,7 +51,7 @@ class FolderOffer:
     """All files of the commit, where a listing of the hub's names them."""
     chosen: Chosen | None = None
     """Why just these files are there; None: they are all there is, as in a plain folder."""
-    depth: int = field(default_factory=lambda: min(max(2 * len(os.sched_getaffinity(0)), _DEPTHS[0]), _DEPTHS[-1]))
+    depth: int = field(default_factory=lambda: min(max(2 * count_cpus().usable, _DEPTHS[0]), _DEPTHS[-1]))
 
     def lacks(self, wish: Wish) -> bool:
         """See :class:`~fastload._store.offer.Offer`."""

@@ -58,6 +58,8 @@ class Name:
     text: str
     candidates: tuple[Candidate, ...]
     is_alias: bool
+    aliases: tuple[str, ...] = ()
+    """All that there are: one of them may have been meant."""
 
 
 def is_spellable(text: object) -> TypeGuard[str]:
@@ -107,8 +109,8 @@ def _parse_name(text: str, revision: str | None, aliases: Mapping[str, tuple[str
         )
     if candidate.repo in aliases:
         stands_for = tuple(parse_candidate(item, candidate.revision) for item in aliases[candidate.repo])
-        return Name(text, stands_for, is_alias=True)
-    return Name(text, (candidate,), is_alias=False)
+        return Name(text, stands_for, is_alias=True, aliases=tuple(aliases))
+    return Name(text, (candidate,), is_alias=False, aliases=tuple(aliases))
 
 
 def parse_candidate(text: str, revision: str | None = None) -> Candidate:

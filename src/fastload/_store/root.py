@@ -16,11 +16,12 @@ from fastload._store.complete import (
     find_missing_by_structure,
     find_missing_of_foreign,
     find_missing_of_listing,
+    find_missing_of_plain,
     find_unfinished_blob,
     needed_of,
 )
 from fastload._store.layout import RepoLayout, find_repo, repo_folder
-from fastload._store.listing import find_unfinished, list_files, read_download, read_tree
+from fastload._store.listing import list_files, read_download, read_tree
 from fastload._store.ref import DEFAULT_REVISION, Candidate, is_commit
 from fastload._store.wanted import Wish
 from fastload.errors import FormatError, StoreError, quoted
@@ -120,10 +121,6 @@ class Root:
         commit = commits.pop() if len(commits) == 1 else None
         if (must_say or candidate.revision is not None) and (commit is None or commit != candidate.revision):
             return None
-        missing = [*find_missing_by_structure(folder, files)]
-        unfinished = find_unfinished(folder)
-        if unfinished is not None:
-            missing.append(f"a download that was not finished ({quoted(unfinished)})")
         return Stored(
             tier=self.label,
             repo=candidate.repo if must_say else os.path.relpath(folder, self.path),
@@ -131,7 +128,7 @@ class Root:
             folder=folder,
             layout=None,
             evidence="structure",
-            missing=tuple(missing),
+            missing=tuple(find_missing_of_plain(folder, files)),
         )
 
     def list_all(self, pass_over: Callable[[StoreError], object] = lambda _: None) -> Iterator[Stored]:
@@ -169,6 +166,29 @@ class Root:
             for below in _list_folder(os.path.join(self.path, name)):
                 if not below.startswith("."):
                     yield from self._list_plain(f"{name}/{below}")
+
+    def list_models(self) -> Iterator[str]:
+        """What there seems to be, by names alone: repos, and folders with weights or a config at their top.
+
+        Raises:
+            StoreError: the root itself cannot be read.
+        """
+        for name in self.list_names():
+            repo = find_repo(name)
+            yield from self._list_plain_models(name) if repo is None else (repo,)
+
+    def _list_plain_models(self, name: str) -> Iterator[str]:
+        try:
+            inside = _list_folder(os.path.join(self.path, name))
+        except StoreError:
+            yield name  # whatever it is: who looks for it should hear that it is there
+            return
+        if any(each.endswith(_MODEL_FILES) for each in inside):
+            yield name
+        elif "/" not in name:
+            for below in inside:
+                if not below.startswith("."):
+                    yield from self._list_plain_models(f"{name}/{below}")
 
     def list_names(self) -> list[str]:
         """The names of the folders at the top; none where there is no root."""

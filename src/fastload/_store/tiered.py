@@ -10,7 +10,6 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._store.layout import find_repo
 from fastload._store.patience import ask_all
 from fastload.errors import ModelNotFoundError, StoreError, quoted
 
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 PATIENCE_S = 4.0
 """For all mounts together; what is asked of them must be over within 5 s."""
 _NAMES_PATIENCE_S = 0.5
+_NEAR_COUNT = 3
+_ALIKE = 0.5
+_ALIKE_AT_THE_END = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,11 @@ class Tiers:
     def roots(self) -> tuple[Root, ...]:
         """All of them, in order."""
         return ((self.local,) if self.local else ()) + self.shared
+
+    def without(self, label: str) -> Tiers:
+        """All but the one that is called so."""
+        local = self.local if self.local is None or self.local.label != label else None
+        return Tiers(local=local, shared=tuple(root for root in self.shared if root.label != label))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +95,16 @@ class Search:
         return [stored for repo in repos for stored in root.list_commits(repo) if stored.is_complete]
 
     def _describe_near(self) -> Iterable[str]:
-        asked = ask_all(self._answering, _list_models, patience_s=_NAMES_PATIENCE_S)
-        known = sorted({model for _, models in asked.replies for model in models})
+        asked = ask_all(self._answering, lambda root: [*root.list_models()], patience_s=_NAMES_PATIENCE_S)
+        known = sorted({*self.name.aliases, *(model for _, models in asked.replies for model in models)})
         wanted = {candidate.repo for candidate in self.name.candidates}
-        near = {match for name in wanted for match in difflib.get_close_matches(name, known, n=3, cutoff=0.5)}
-        near -= wanted
+        near = {match for name in wanted for match in _find_near(name, known)} - wanted
         if near:
             yield f"Nearest: {', '.join(map(quoted, sorted(near)))}"
 
 
-def search(name: Name, tiers: Tiers) -> Search:
-    """Ask the tiers for ``name``; reads only."""
+def search(name: Name, tiers: Tiers, *, patience_s: float = PATIENCE_S) -> Search:
+    """Ask the tiers for ``name``, mounts for ``patience_s`` at most; reads only."""
     incomplete: list[Stored] = []
     silent: list[tuple[str, str]] = []
     if tiers.local is not None:
@@ -112,7 +118,7 @@ def search(name: Name, tiers: Tiers) -> Search:
     answers = ask_all(
         tiers.shared,
         lambda root: _find(name, root),
-        patience_s=PATIENCE_S,
+        patience_s=patience_s,
         is_enough=lambda found: any(stored.is_complete for stored in found),
     )
     silent += [(root.label, reason) for root, reason in answers.silent]
@@ -140,5 +146,11 @@ def _pick(found: Sequence[Stored], incomplete: list[Stored]) -> Stored | None:
     return next((stored for stored in found if stored.is_complete), None)
 
 
-def _list_models(root: Root) -> list[str]:
-    return [find_repo(name) or name for name in root.list_names()]
+def _find_near(name: str, known: Sequence[str]) -> Iterable[str]:
+    """Names that are spelled nearly so, and those of other organisations, or of none, that end nearly so."""
+    yield from difflib.get_close_matches(name, known, n=_NEAR_COUNT, cutoff=_ALIKE)
+    by_end: dict[str, list[str]] = {}
+    for model in known:
+        by_end.setdefault(model.rpartition("/")[2], []).append(model)
+    for end in difflib.get_close_matches(name.rpartition("/")[2], by_end, n=_NEAR_COUNT, cutoff=_ALIKE_AT_THE_END):
+        yield from by_end[end][:_NEAR_COUNT]

@@ -20,11 +20,13 @@ WARM_PATTERNS = (
     "*.json",
     "*.txt",
     "*.model",
+    "*tokenizer.model.*",
     "*.jinja",
     "*.py",
     "*.tiktoken",
     "*.spm",
     "*.bpe",
+    "*.codes",
     "*.vocab",
     "*.yaml",
     "*.yml",
@@ -32,12 +34,18 @@ WARM_PATTERNS = (
     "LICENSE*",
     "NOTICE*",
     "model.sig",
+    "mask_embedding.pt",
+    "colbert_linear.pt",
+    "sparse_linear.pt",
 )
 """What ``warm`` takes, as globs of the whole path: the hub's ``allow_patterns``, with these ``ignore_patterns``:"""
 WARM_IGNORES = ("original/*", "*/original/*", "*.bin.index.json")
 _OTHER_WEIGHTS = (
     "*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.npz", "*.tflite",
 )  # fmt: skip
+_TORCHS_WEIGHTS = ("*.bin", "*.pt", "*.pth")
+_LISTS_OF_COMPONENTS = ("modules.json", "model_index.json")
+"""Of sentence-transformers, and of diffusers, at the top of a model."""
 _SHOWN = 8
 
 
@@ -51,8 +59,9 @@ class Wish:
     def choose(self, files: Iterable[OfferedFile]) -> tuple[OfferedFile, ...]:
         """The wanted ones of ``files``."""
         offered = list(files)
-        folders = {posixpath.dirname(file.path) for file in offered if file.path.endswith(INDEX_SUFFIX)}
-        return tuple(file for file in offered if self._wants(file.path, folders))
+        paths = {file.path for file in offered}
+        indexed, torchs = _folders_with(paths, INDEX_SUFFIX), _find_torchs_components(paths)
+        return tuple(file for file in offered if self._wants(file.path, indexed, torchs))
 
     def chooses_beyond(self, paths: Iterable[str], named: Iterable[OfferedFile]) -> bool:
         """True if of ``named``, all the files of a commit, it chooses one that is not among ``paths``."""
@@ -65,14 +74,16 @@ class Wish:
         unknown = [glob for glob in self.include if not any(_covers(wide, glob) for wide in earlier.include)]
         return set(unknown) <= there and set(earlier.exclude) <= set(self.exclude)
 
-    def _wants(self, path: str, indexed: set[str]) -> bool:
+    def _wants(self, path: str, indexed: set[str], torchs: set[str]) -> bool:
         if matches(path, self.exclude):
             return False
         if matches(path, self.include):
             return True
         folder, name = posixpath.split(path)
         is_second_copy = folder in indexed and name.startswith("consolidated") and name.endswith(SHARD_SUFFIX)
-        return matches(path, WARM_PATTERNS) and not matches(path, WARM_IGNORES) and not is_second_copy
+        is_component = folder in torchs and matches(name, _TORCHS_WEIGHTS)
+        is_taken = is_component or (matches(path, WARM_PATTERNS) and not is_second_copy)
+        return is_taken and not matches(path, WARM_IGNORES)
 
 
 def parse_wish(include: str | Sequence[str], exclude: str | Sequence[str]) -> Wish:
@@ -89,6 +100,22 @@ def _parse_globs(name: str, globs: str | Sequence[str]) -> tuple[str, ...]:
     if not all(listed):
         raise UsageError(f"{name}={globs!r}", "Give globs, such as '*.gguf'")
     return listed
+
+
+def _find_torchs_components(paths: set[str]) -> set[str]:
+    """The folders of components whose only weights are torch's, in a model whose others are safetensors.
+
+    Hosts read them past the loader, and where they are not there, some go on without: a sentence-transformers model
+    then has other dimensions. Elsewhere torch's files are a second copy, or the state of a training.
+    """
+    with_safetensors = _folders_with(paths, SHARD_SUFFIX)
+    if not with_safetensors or paths.isdisjoint(_LISTS_OF_COMPONENTS):
+        return set()
+    return _folders_with(paths, "/config.json") - with_safetensors
+
+
+def _folders_with(paths: Iterable[str], suffix: str) -> set[str]:
+    return {posixpath.dirname(path) for path in paths if path.endswith(suffix)}
 
 
 def matches(path: str, globs: Iterable[str]) -> bool:

@@ -124,9 +124,8 @@ def _parse_key(key_pem: bytes) -> EllipticCurvePublicKey:
         from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: PLC0415
         from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
     except ImportError as exc:
-        raise UnsupportedError(
-            "verifying a signature needs the package cryptography", "pip install 'fastload-llm[signing]'"
-        ) from exc
+        what = "verifying a signature needs the package cryptography"
+        raise UnsupportedError(what, "pip install 'cryptography>=42'") from exc
     if key_pem.count(b"-----BEGIN ") != 1:  # of several, the first alone would count
         raise _no_key()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 HELP = "measure storage, fastload's readers and other loaders, in turns"
 _SIZE = "2Gi"
+_BESIDE = "-"
+"""Where the text goes, and not into a file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="with --gpus: a second, of storage shared by all machines",
     )
-    parser.add_argument("--chart", metavar="FILE", help="write the tables as bars, in SVG")
+    parser.add_argument("--chart", metavar="FILE", help="write the tables as bars, in SVG; -: beside the text")
     add_settings(parser)
 
 
@@ -80,16 +83,18 @@ def run(arguments: argparse.Namespace) -> None:
         only=arguments.only,
         options={name: value for name, value in asdict(options).items() if value is not None},
     )
-    if arguments.chart is not None:
+    if arguments.chart not in {None, _BESIDE}:
         _write(arguments.chart, "")  # a wrong path shall not cost the run
     found = run_bench(wish, decide_settings(options, {}))
-    if arguments.chart is not None:
-        _write(arguments.chart, draw_chart(found.tables, found.verdict.sentence if found.verdict else ""))
+    chart = draw_chart(found.tables, found.verdict.sentence if found.verdict else "") if arguments.chart else ""
+    if arguments.chart not in {None, _BESIDE}:
+        _write(arguments.chart, chart)
     reckoned = _reckon(arguments, found)
+    text = "\n".join([_show(found), *reckoned, *([chart] if arguments.chart == _BESIDE else [])])
+    # With --json whoever reads a log has both: a program takes stdout, a person the rest.
+    print(text, file=sys.stderr if arguments.as_json else sys.stdout)
     if arguments.as_json:
         print(json.dumps({**found.to_dict(), **({"reckoned": reckoned} if reckoned else {})}))
-    else:
-        print("\n".join([_show(found), *reckoned]))
 
 
 def _reckon(arguments: argparse.Namespace, found: Outcome) -> list[str]:
@@ -124,4 +129,4 @@ def _show_verdict(verdict: Verdict | None) -> Iterator[str]:
     yield f"\nverdict: {verdict.sentence}: {verdict.why}"
     for start in verdict.starts:
         yield f"  {start.model:>4} in BF16, {start.nbytes / 1e9:.0f} GB: {start.seconds:,.0f} s"
-    yield f"\n{verdict.probe}"
+    yield f"\n{verdict.probe_text}"

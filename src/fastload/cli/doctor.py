@@ -86,7 +86,8 @@ def _show_machine(seen: Diagnosis) -> Iterator[tuple[str, str]]:
     machine, gpu = seen.machine, seen.gpu
     memlock = "unlimited" if machine.memlock_bytes is None else show_bytes(machine.memlock_bytes)
     shm = "none" if machine.shm_bytes is None else show_bytes(machine.shm_bytes)
-    yield "cpu", f"{machine.cpus}, {machine.open_files} open files, memlock {memlock}, /dev/shm {shm}"
+    cpus = f"{machine.cpus}" if machine.cpu_quota is None else f"{machine.cpu_quota:g} of {machine.cpus}"
+    yield "cpu", f"{cpus}, {machine.open_files} open files, memlock {memlock}, /dev/shm {shm}"
     yield "memory", f"{show_bytes(max(0, machine.available_bytes))} ({machine.memory_limit})"
     yield "kernel", f"seccomp {machine.seccomp}, transparent huge pages {machine.huge_pages or 'not known'}"
     torch = f"torch {gpu.torch or 'not installed'}" + (f" for CUDA {gpu.torch_cuda}" if gpu.torch_cuda else "")

@@ -15,7 +15,8 @@ import fastload
 from fastload._load.importing import Leaving
 from fastload._read.file import translate
 from fastload._store.filesystem import translate_write
-from fastload.cli.bug import BUG, explain_bug, show_traceback
+from fastload.cli.bug import explain_bug, show_traceback
+from fastload.cli.ending import Terminated, exit_code_of
 from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure, tell_traceback
 from fastload.cli.several import PartialError
 from fastload.cli.signals import signals_raised
@@ -28,13 +29,7 @@ if TYPE_CHECKING:
 
 _VERBS = ("warm", "load", "verify", "resolve", "inspect", "ls", "rm", "prune", "pin", "unpin", "doctor", "bench")
 """Each is a module beside this one."""
-_INTERRUPTED = 130
-_TERMINATED = 143
 _TERMINATION_LOG = TERMINATION_LOG
-
-
-class _Terminated(BaseException):
-    """SIGTERM: unwinds as Ctrl-C does, so that nothing is left behind."""
 
 
 def run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
@@ -53,14 +48,14 @@ def import_verbs(words: Sequence[str] = ()) -> Sequence[ModuleType]:
 def _run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
     as_json = "--json" in words
     try:
-        with signals_raised(Leaving(KeyboardInterrupt), Leaving(_Terminated)):
+        with signals_raised(Leaving(KeyboardInterrupt), Leaving(Terminated)):
             _make_printable()
             parsed = build_parser(verbs).parse_args(words)
             parsed.run(parsed)
             sys.stdout.flush()
     except BrokenPipeError:
         _let_go_of(sys.stdout)  # whoever read us has left, as `head` does: no error
-    except (FastloadError, PartialError, OSError, KeyboardInterrupt, _Terminated) as error:
+    except (FastloadError, PartialError, OSError, KeyboardInterrupt, Terminated) as error:
         return _fail(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - nothing goes on after it; but a bug has an exit code and a reason, too
         with _telling(sys.stderr):
@@ -91,12 +86,12 @@ def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
     if isinstance(error, PartialError):
         error = error.first
     if isinstance(error, FastloadError):
-        return error.to_dict(), error.exit_code
-    if isinstance(error, _Terminated):
-        return {"type": "Terminated", "message": "terminated"}, _TERMINATED
+        return error.to_dict(), exit_code_of(error)
+    if isinstance(error, Terminated):
+        return {"type": "Terminated", "message": "terminated"}, exit_code_of(error)
     if isinstance(error, Exception):
-        return explain_bug(error), BUG
-    return {"type": "Interrupted", "message": "interrupted"}, _INTERRUPTED
+        return explain_bug(error), exit_code_of(error)
+    return {"type": "Interrupted", "message": "interrupted"}, exit_code_of(error)
 
 
 def _translate(error: OSError) -> FastloadError:

@@ -7,7 +7,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fastload.errors import FastloadError, StoreError
+from fastload.cli.ending import exit_code_of
+from fastload.errors import StoreError
 from fastload.ops.metrics.file import MetricsFile
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ def parse_metrics(arguments: argparse.Namespace, settings: Settings) -> MetricsF
 
 @contextmanager
 def measured(metrics: MetricsFile, model: str) -> Iterator[None]:
-    """What fails inside is told to ``metrics``, and raised; what succeeds tells of itself."""
+    """What ends inside by an error, a signal too, is told to ``metrics``, and raised; what succeeds tells of itself."""
     try:
         yield
-    except FastloadError as exc:
-        metrics.tell_failed(model, exc)
+    except BaseException as exc:
+        metrics.tell_failed(model, exc, exit_code_of(exc))
         raise
 
 

@@ -21,7 +21,7 @@ _SETTINGS = {
     "transfer": "ranged, or hub to let huggingface_hub bring the files",
     "local_max_bytes": "what may be kept on the local tier, such as 500Gi",
     "min_free": "what must stay free there, such as 5%% or 50Gi",
-    "max_rate": "bytes a second to read from a lower tier, such as 500M",
+    "max_rate": "bytes a second to read from a lower tier, or from any to verify it, such as 500M",
     "deadline": "when to give up, such as 15m",
     "require_pinned": "on: refuse names without a commit",
     "reader": "auto, gds, direct, buffered or mmap",

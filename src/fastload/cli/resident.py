@@ -94,7 +94,7 @@ def _measure(done: Round, metrics: MetricsFile) -> None:
     """The last word on each name that is listed; that it cannot be written ends no warmer."""
     for outcome in done.models:
         if outcome.error is not None:
-            metrics.tell_failed(outcome.model, outcome.error)
+            metrics.tell_failed(outcome.model, outcome.error, outcome.error.exit_code)
         elif outcome.snapshot is not None:
             metrics.tell_done(outcome.model, outcome.snapshot.report)
             if outcome.found is not None:

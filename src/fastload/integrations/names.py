@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.api import resolve, warm
+from fastload._fetch.api import resolve
+from fastload._fetch.warm import warm
+from fastload._fetch.warmrequest import WarmRequest
 from fastload.errors import ModelNotFoundError
+from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     from fastload._fetch.resolve import Snapshot
-    from fastload.options import Options
+    from fastload.options import Options, Settings
 
 _CLOUD = ("s3://", "gs://", "az://")
 
@@ -20,8 +24,11 @@ def is_name(model: str | os.PathLike[str]) -> bool:
     return isinstance(model, str) and not os.path.exists(model) and not model.startswith(_CLOUD)
 
 
-def bring(name: str, revision: str | None, options: Options | None) -> Snapshot:
+def bring(name: str, revision: str | None, options: Options | None, *, token: str | bool | None = None) -> Snapshot:
     """Where ``name`` is; what only the hub has is brought to the local tier first, by one process for all.
+
+    ``token`` is the hub's, and means what it means to its own tools: false, and none is sent; true or None, and it is
+    the one that they find.
 
     Raises:
         FastloadError: as :func:`fastload.warm` says; ``ModelNotFoundError`` where nobody has it.
@@ -29,4 +36,11 @@ def bring(name: str, revision: str | None, options: Options | None) -> Snapshot:
     try:
         return resolve(name, revision=revision, options=options)
     except ModelNotFoundError:
-        return warm(name, revision=revision, progress=True, options=options)
+        request = WarmRequest(model=name, revision=revision, progress=True)
+        return warm(request, _with_token(decide_settings(options, {}), token=token))
+
+
+def _with_token(settings: Settings, *, token: str | bool | None) -> Settings:
+    if token is None or token is True:
+        return settings
+    return replace(settings, hub=replace(settings.hub, token=token or ""))

@@ -47,6 +47,7 @@ def from_pretrained(cls: Any, model: str | os.PathLike[str], *, options: Options
             brought to the local tier first.
         options: settings.
         keywords: as ``cls.from_pretrained`` takes them. ``subfolder`` is a component, as in a diffusers pipeline.
+            ``token`` is the hub's, for what only the hub has.
 
     Raises:
         FastloadError: as :func:`fastload.load` says; when this returns, every byte in the model is proven. Not so if
@@ -54,7 +55,7 @@ def from_pretrained(cls: Any, model: str | os.PathLike[str], *, options: Options
     """
     folder: Any = model
     if isinstance(model, str) and is_name(model):
-        folder = bring(model, keywords.pop("revision", None), options).path
+        folder = bring(model, keywords.pop("revision", None), options, token=keywords.get("token")).path
     with _reading(_Use(os.path.abspath(folder), options)) as use:
         made = cls.from_pretrained(folder, **keywords)
     if not use.opened:

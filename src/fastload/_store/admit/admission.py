@@ -40,6 +40,8 @@ _EXTENT_BYTES = EXTENT_BLOCKS * BLOCK_BYTES
 PEAK_STAGING_BYTES = _EXTENT_BYTES
 """Memory of one thread."""
 _FILES_AT_ONCE = 4
+_THREADS_PER_FILE = 2
+"""While one reads, another digests."""
 _JOIN_S = 0.8
 _LOOK_S = 0.1
 _ATTEMPTS = 2
@@ -125,8 +127,9 @@ class Admission:
         self._unsettled = 0
         self._error: BaseException | None = None
         self._is_stopped = False
-        for first in range(0, len(tasks), _FILES_AT_ONCE):
-            self._enqueue(range(first, min(first + _FILES_AT_ONCE, len(tasks))))
+        at_once = min(_FILES_AT_ONCE, max(1, offer.depth // _THREADS_PER_FILE))
+        for first in range(0, len(tasks), at_once):
+            self._enqueue(range(first, min(first + at_once, len(tasks))))
         extents = Counter(number for number, _ in self._queue)
         self._readers = ReaderPool(lambda number: offer.open(tasks[number].file), extents)
 
@@ -215,18 +218,22 @@ class Admission:
             missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
         with self._changed:
             self.tally.done_bytes += sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
-        for begin, end in _runs(missing, self._watch.step_blocks):
-            run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
-            if self._is_stopped_within(self._watch.pace(len(run))):
-                return False
-            with self._readers.reader_for(number) as reader, busy.measure("read"):
-                _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
-            with busy.measure("write"):
-                for at in range(begin, end):
-                    task.incoming.put(first + at, blocks[at], hashing)
-            with self._changed:
-                self.tally.read_bytes += len(run)
-                self.tally.done_bytes += len(run)  # by runs: an extent of a slow line takes minutes
+        if not missing:
+            self._readers.forgo(number)
+            return True
+        with self._readers.reader_for(number) as reader:  # once: opened again, a file may be downloaded again
+            for begin, end in _runs(missing, self._watch.step_blocks):
+                run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
+                if self._is_stopped_within(self._watch.pace(len(run))):
+                    return False
+                with busy.measure("read"):
+                    _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
+                with busy.measure("write"):
+                    for at in range(begin, end):
+                        task.incoming.put(first + at, blocks[at], hashing)
+                with self._changed:
+                    self.tally.read_bytes += len(run)
+                    self.tally.done_bytes += len(run)  # by runs: an extent of a slow line takes minutes
         return True
 
     def _is_stopped_within(self, seconds: float) -> bool:

@@ -2,7 +2,7 @@
 
 For hubs whose storage only their own client speaks to. It costs a second write of every byte: a file comes whole into
 a scratch folder, and is read from there as from a mount. What was read is removed, so that the scratch is never larger
-than the few files under way.
+than :data:`SCRATCH_FILES`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,20 @@ if TYPE_CHECKING:
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+SCRATCH_FILES = 2
+"""The one under way, and one before it of which the end is still read: those who read it are as many."""
+
+
 class ClientOffer:
     """What ``offer`` has, brought by the hub's own client; see :class:`~fastload._store.offer.Offer`."""
 
-    depth = 8
+    depth = 2
 
-    def __init__(self, offer: HubOffer, endpoint: str, scratch: str) -> None:
-        """``scratch`` is made when the first file is asked for; :meth:`close` removes it."""
+    def __init__(self, offer: HubOffer, endpoint: str, scratch: str, token: str | None = None) -> None:
+        """``scratch`` is made when the first file is asked for; :meth:`close` removes it.
+
+        ``token`` is as :class:`~fastload._store.hub.access.HubAccess` has it.
+        """
         self.tier = offer.tier
         self.repo = offer.repo
         self.commit = offer.commit
@@ -46,6 +53,7 @@ class ClientOffer:
         self.files = offer.files
         self._offer = offer
         self._endpoint = endpoint
+        self._token = token
         self._scratch = scratch
         self._lock = threading.Lock()  # one file at a time: the client itself asks for it in pieces
 
@@ -77,7 +85,7 @@ class ClientOffer:
                 revision=self.commit,
                 local_dir=self._scratch,
                 endpoint=self._endpoint,
-                token=find_token(self._endpoint) or False,
+                token=(find_token(self._endpoint) if self._token is None else self._token) or False,
             )
         except GatedRepoError as exc:
             hint = f"Accept its terms at {self._endpoint}/{self.repo}, with the account of the token"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from fastload._store.hub.wire import Answer, Wire
 
-_EXPIRED = frozenset({401, 403, 404, 410})
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
+"""How storages refuse a signed link that was good once; S3 calls an ExpiredToken a bad request."""
 _PARTIAL, _NOT_SATISFIABLE = 206, 416
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,19})-(?P<last>\d{1,19})/(?P<size>\d{1,19}|\*)")
 _OTHER_FILE = "The file there is not the one that the hub lists: try again, or check the mirror (HF_ENDPOINT)"

@@ -7,6 +7,8 @@ import re
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from fastload.errors import NetworkError
@@ -82,12 +84,18 @@ def persist(patience: Patience, attempt: Callable[[], _T]) -> _T:
 
 
 def find_asked_pause(headers: Mapping[str, str]) -> float | None:
-    """How long a server asks to wait: by ``Retry-After``, or by the hub's ``RateLimit: "api";r=0;t=55``.
-
-    A date is not understood, on purpose: clocks differ.
-    """
+    """How long a server asks to wait: by ``Retry-After``, or by the hub's ``RateLimit: "api";r=0;t=55``."""
     after = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(after):
         return float(after)
     limit = _RATE_LIMIT.search(headers.get("RateLimit", ""))
-    return float(limit["seconds"]) if limit else None
+    return float(limit["seconds"]) if limit else _until(after, headers.get("Date", ""))
+
+
+def _until(date: str, now: str) -> float | None:
+    """How long it is to ``date`` from ``now``, both by the server's clock: ours may be another."""
+    try:
+        then_s, now_s = (parsedate_to_datetime(text).replace(tzinfo=UTC).timestamp() for text in (date, now))
+    except (ValueError, OverflowError):  # no date, or one of no calendar
+        return None
+    return max(then_s - now_s, 0.0)

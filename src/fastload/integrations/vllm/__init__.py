@@ -39,12 +39,19 @@ def _hook() -> None:
 
 
 def _add_loader(module: ModuleType) -> None:
+    _show_log()
     loader = import_module("fastload.integrations.vllm.loader")
     module.register_model_loader(LOAD_FORMAT)(loader.FastloadLoader)
 
 
 def _wrap_names(module: ModuleType) -> None:
+    _show_log()
     import_module("fastload.integrations.vllm.engine_args").wrap(module)
+
+
+def _show_log() -> None:
+    """Now that vLLM is imported, which sets up its own log."""
+    import_module("fastload.integrations.vllm.log").forward(logging.getLogger("fastload"), _log)
 
 
 def _guarded(act: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ so that is where they are wrapped. With another load format, vLLM does and says 
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import re
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
+    from fastload._fetch.resolve import Snapshot
     from fastload.options import Options
 
+    Bring = Callable[[str, str | None], Snapshot]
+
 _LOAD_FORMAT = "fastload"
+_DRAFT_LOAD, _EXTRA = "draft_load_config", "model_loader_extra_config"
 _WITHOUT_DRAFT = frozenset({"ngram", "[ngram]", "ngram_gpu", "suffix", "extract_hidden_states", "custom_class"})
 """Ways to speculate for which ``model`` names no model (vLLM 0.27 to 0.33, ``config/speculative.py``)."""
 _log = logging.getLogger("vllm.fastload")
@@ -88,8 +93,7 @@ def _creating(create: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(create)
     def create_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if str(self.load_format).lower() == _LOAD_FORMAT:
-            _use_folders(self)
+        _use_folders(self)
         for name in ("model", "tokenizer"):
             given = getattr(self, name)
             if isinstance(given, Typed):
@@ -100,24 +104,65 @@ def _creating(create: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _use_folders(engine_args: Any) -> None:
-    """Put the folder where a name was found in its place, for the model, its tokenizer and a draft model."""
-    extra = parse_extra_config(engine_args.model_loader_extra_config, engine_args.download_dir)
-    names = dict(extra.names)
+    """Put the folder where a name was found in its place, for what fastload is to load.
+
+    A draft model has a load format of its own, and settings, where ``draft_load_config`` is given.
+    """
+    speculative = getattr(engine_args, "speculative_config", None)
+    draft_load = speculative.get(_DRAFT_LOAD) if isinstance(speculative, dict) else None
+    if _is_ours(engine_args.load_format):
+        extra = parse_extra_config(engine_args.model_loader_extra_config, engine_args.download_dir)
+        names = dict(extra.names)
+        _use_folder_of_model(engine_args, _bringing(engine_args, extra.options), names)
+        if draft_load is None:
+            _use_folder_of_draft(engine_args, _bringing(engine_args, extra.options), names)
+        if names:
+            engine_args.model_loader_extra_config = {**engine_args.model_loader_extra_config, NAMES: names}
+    if draft_load is not None and _is_ours(_field(draft_load, "load_format", "auto")):
+        _use_own_loader_of_draft(engine_args, draft_load)
+
+
+def _is_ours(load_format: Any) -> bool:
+    return str(load_format).lower() == _LOAD_FORMAT
+
+
+def _use_folder_of_model(engine_args: Any, bringing: Bring, names: dict[str, str]) -> None:
+    """Of its tokenizer, too."""
     typed = getattr(engine_args.model, "typed", engine_args.model)
     if is_name(typed):
-        engine_args.model = _folder_of(typed, engine_args.revision, extra.options, names)
+        engine_args.model = _folder_of(typed, engine_args.revision, bringing, names)
         engine_args.served_model_name = engine_args.served_model_name or typed
         if getattr(engine_args.tokenizer, "typed", engine_args.tokenizer) == typed:
             engine_args.tokenizer = engine_args.model
+
+
+def _use_folder_of_draft(engine_args: Any, bringing: Bring, names: dict[str, str]) -> None:
     speculative = engine_args.speculative_config
     if isinstance(speculative, dict) and _names_draft(speculative):
-        folder = _folder_of(speculative["model"], speculative.get("revision"), extra.options, names)
+        folder = _folder_of(speculative["model"], speculative.get("revision"), bringing, names)
         engine_args.speculative_config = {**speculative, "model": folder}  # theirs stays as they wrote it
     draft = vars(engine_args).get("spec_model")
     if isinstance(draft, str) and draft not in _WITHOUT_DRAFT and is_name(draft):
-        engine_args.spec_model = _folder_of(draft, (speculative or {}).get("revision"), extra.options, names)
+        engine_args.spec_model = _folder_of(draft, (speculative or {}).get("revision"), bringing, names)
+
+
+def _use_own_loader_of_draft(engine_args: Any, load: Any) -> None:
+    """By the settings of ``load``, a table or vLLM's object; its loader is told the name there."""
+    own = _field(load, _EXTRA, {})
+    extra = parse_extra_config(own, _field(load, "download_dir", None))
+    names = dict(extra.names)
+    _use_folder_of_draft(engine_args, _bringing(engine_args, extra.options), names)
+    if isinstance(load, dict):
+        told: Any = {**load, _EXTRA: {**own, NAMES: names}}
+    else:
+        told = copy.copy(load)
+        setattr(told, _EXTRA, {**own, NAMES: names})
     if names:
-        engine_args.model_loader_extra_config = {**engine_args.model_loader_extra_config, NAMES: names}
+        engine_args.speculative_config = {**engine_args.speculative_config, _DRAFT_LOAD: told}
+
+
+def _field(load: Any, name: str, default: Any) -> Any:
+    return load.get(name, default) if isinstance(load, dict) else getattr(load, name, default)
 
 
 def _names_draft(speculative: Mapping[str, Any]) -> bool:
@@ -129,8 +174,13 @@ def _names_draft(speculative: Mapping[str, Any]) -> bool:
     return is_name(draft) and not is_class
 
 
-def _folder_of(name: str, revision: str | None, options: Options, names: dict[str, str]) -> str:
-    found = bring(name, revision, options)
+def _bringing(engine_args: Any, options: Options) -> Bring:
+    """With the token of ``--hf-token``."""
+    return functools.partial(bring, options=options, token=getattr(engine_args, "hf_token", None))
+
+
+def _folder_of(name: str, revision: str | None, bringing: Bring, names: dict[str, str]) -> str:
+    found = bringing(name, revision)
     names[found.path] = with_revision(name, revision)
     _log.info("%s is in %s (%s)", names[found.path], found.path, found.tier)
     return found.path

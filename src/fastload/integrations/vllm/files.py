@@ -1,17 +1,17 @@
 """Which files of a folder vLLM loads with ``--load-format auto``: here they are the same, and so is what they make.
 
 Mistral's own files go first, as they do where vLLM looks for the config. There is no rule for variants, nor for a
-``model.safetensors`` that others lie beside: without an index vLLM reads all files, in the order of the numbers in
-their names, and what comes last stays (vLLM 0.27 to 0.33, ``DefaultModelLoader._prepare_weights``).
+``model.safetensors`` that others lie beside: vLLM reads all files, or those that an index names, in the order of the
+numbers in their names, and what comes last stays; what the index says of their tensors, it does not ask
+(vLLM 0.27 to 0.33, ``DefaultModelLoader._prepare_weights``).
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
-from fastload._format.select import ByIndex, Layered, check_numbers, select_files
+from fastload._format.select import Layered, LayeredByIndex, check_numbers, order_by_numbers, select_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,14 +28,14 @@ def select_as_vllm(names: Collection[str], *, path: str) -> Selection:
         FormatError: no safetensors weights, or a numbered set without an index has a gap, which vLLM would pass over.
     """
     shards = [name for name in names if name.endswith(SHARD_SUFFIX) and not name.startswith(".")]
-    if not shards:
-        return select_files(names, variant=None, path=path)
     index = find_index_name(shards)
     if index in names:
-        return ByIndex(index)
+        return LayeredByIndex(index)
+    if not shards:
+        return select_files(names, variant=None, path=path)
     taken = [name for name in shards if name.startswith(_MISTRAL)] or shards
     check_numbers(taken, path)
-    return Layered(tuple(sorted(taken, key=_by_numbers)))
+    return Layered(tuple(order_by_numbers(taken)))
 
 
 def is_mistrals(names: Collection[str]) -> bool:
@@ -46,7 +46,3 @@ def is_mistrals(names: Collection[str]) -> bool:
 def find_index_name(names: Collection[str]) -> str:
     """What the index would be called by which vLLM chooses among ``names``."""
     return (_MISTRAL if is_mistrals(names) else _MODEL) + INDEX_SUFFIX
-
-
-def _by_numbers(name: str) -> list[int | str]:
-    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"(\d+)", name))]

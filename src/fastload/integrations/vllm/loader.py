@@ -13,6 +13,7 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,14 +31,14 @@ from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.company import Company, Occasion, find_company
 from fastload.integrations.vllm.files import select_as_vllm
 from fastload.integrations.vllm.names import bring_matches, find_folder, find_model, match_files
-from fastload.integrations.vllm.ranks import find_rank, share_pages, stagger
+from fastload.integrations.vllm.ranks import Rank, find_rank, leave_copy, share_pages, stagger
 from fastload.integrations.vllm.room import Room, fit
 from fastload.integrations.vllm.telling import RankProgress, tell
 from fastload.integrations.vllm.wanted import wanted_tensors
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastload._load.stream import Stream
     from fastload.integrations.vllm.names import Model
@@ -57,6 +58,7 @@ class FastloadLoader(DefaultModelLoader):
         own.model_loader_extra_config = dict(self._extra.of_host)
         super().__init__(own)
         self._streams: list[Stream] = []
+        self._ends: list[Callable[[], None]] = []
         self._loaded_config: Any | None = None
 
     def download_model(self, model_config: Any) -> None:
@@ -72,14 +74,14 @@ class FastloadLoader(DefaultModelLoader):
             closing.callback(self._close)
             self._loaded_config = model_config
             super().load_weights(model, model_config)
-            for opened in self._streams:
-                for _ in opened:
-                    pass
+            for end in self._ends:
+                end()
 
     def _close(self) -> None:
         for opened in self._streams:
             opened.close()
         self._streams.clear()
+        self._ends.clear()
         self._loaded_config = None
 
     def _get_weights_iterator(self, source: Any) -> Tensors:
@@ -124,7 +126,9 @@ class FastloadLoader(DefaultModelLoader):
         if device.type == "cuda":
             room = fit([facts.nbytes for facts in inspection.tensors.values()], room.settings)
         wanted = wanted_tensors(self, source, inspection)
-        for part in [wanted] if company.group is not None else stagger(rank, inspection, wanted):
+        parts = [wanted] if company.group is not None else stagger(rank, inspection, wanted)
+        settings = leave_copy(parts, room.settings)
+        for part in parts:
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
             with attending(company.group, lambda: room.settings.deadline) as attendance:
                 request = Request(
@@ -132,14 +136,19 @@ class FastloadLoader(DefaultModelLoader):
                     part,
                     None,
                     progress,
-                    room.settings,
+                    settings,
                     group=attendance,
                     host_above_bytes=room.host_above_bytes,
                 )
                 opened = engine.stream(request, device)
             self._streams.append(opened)
-            yield from _finished(opened) if self._loaded_config is not None else _left(opened)
-            tell(opened.report, rank, company.why_alone)
+            end = partial(_end, opened, rank, company.why_alone)
+            if self._loaded_config is not None:
+                self._ends.append(end)
+                yield from _finished(opened)
+            else:
+                yield from _left(opened)
+                end()
 
     def _find_company(self) -> Company:
         occasion = Occasion(
@@ -155,6 +164,13 @@ def _finished(opened: Stream) -> Tensors:
     """The tensors of ``opened``, which ``load_weights`` finishes where the model stops asking."""
     for tensor in opened:  # noqa: UP028 - `yield from` would close it
         yield tensor
+
+
+def _end(opened: Stream, rank: Rank, why_alone: str | None) -> None:
+    """Prove what the model did not ask for, and say what was done."""
+    for _ in opened:
+        pass
+    tell(opened.report, rank, why_alone)
 
 
 def _left(opened: Stream) -> Tensors:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._fetch.api import resolve, warm
+from fastload._fetch.origin import find_origin
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.names import bring, is_name
 from fastload.integrations.vllm.files import is_mistrals
+from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,13 +71,17 @@ def find_folder(found: Model, options: Options) -> str:
 def bring_matches(found: Model, patterns: Sequence[str], options: Options) -> str | None:
     """Bring what ``patterns`` match of a model whose weights alone were brought; the folder, if it is another one now.
 
-    Of the commit that is there already: the name may mean a newer one by now.
+    Of the commit that is there already: the name may mean a newer one by now. Of a plain folder on a mount nothing need
+    be brought: it is there as long as it is what the copy was made of.
     """
     if isinstance(found.model, Path):
         return None
     there = resolve(found.model, revision=found.revision, options=options)
     if there.tier != "local" or there.commit is None:
         return None
+    origin = find_origin(found.model, found.revision, decide_settings(options, {}))
+    if origin is not None:
+        return origin
     wanted = [os.path.join(found.subfolder or "", pattern) for pattern in patterns]
     return warm(f"{there.repo}@{there.commit}", include=wanted, progress=True, options=options).path
 

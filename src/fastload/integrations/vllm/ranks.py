@@ -11,10 +11,10 @@ from fastload._budget import host_headroom
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastload._load.inspection import Inspection
-    from fastload.options import Options
+    from fastload.options import Options, Settings
 
     Wanted = Callable[[str], bool]
 
@@ -53,6 +53,14 @@ def stagger(rank: Rank, inspection: Inspection, wanted: Wanted | None) -> list[W
     if first == 0 or total_bytes > host_headroom().available_bytes // 2:
         return [wanted]
     return [_only_of(frozenset(part), inspection, wanted) for part in (names[first:], names[:first])]
+
+
+def leave_copy(parts: Sequence[Wanted | None], settings: Settings) -> Settings:
+    """``settings`` by which a rank that loads in ``parts`` leaves the copy on the local tier to the rank that does not.
+
+    No load of a part can publish a copy, but while it lasts, nobody else may begin one.
+    """
+    return replace(settings, write_through="off") if len(parts) > 1 else settings
 
 
 def _only_of(shards: frozenset[str], inspection: Inspection, wanted: Wanted | None) -> Wanted:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from fastload._cpus import count_cpus
 from fastload._fetch.pace import Pace
 from fastload._place.memory import address_of, map_anonymous, map_staging
 from fastload._read.file import identify
@@ -129,7 +130,7 @@ def get_memcpy_ready(files: Files) -> Load:
             for target, source in zip(targets, sources, strict=True)
             for at in range(0, len(source), _COPY_BYTES)
         ]
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(count_cpus().usable) as pool:
             list(pool.map(lambda job: ctypes.memmove(*job), jobs))
         return {str(number): torch.frombuffer(target, dtype=torch.uint8) for number, target in enumerate(targets)}
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import random
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from itertools import chain, count
 from math import prod
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
+
+from fastload._settings.environment import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,8 +119,8 @@ def write_checkpoint(folder: str, weights: Sequence[Weight], *, shards: int, pro
     if processes == 1:
         list(map(_write_shard, todo))
     else:
-        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            list(pool.map(_write_shard, todo))
+        with ThreadPoolExecutor(processes) as pool:
+            list(pool.map(_write_apart, todo))
     if len(parts) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         _write_durably(os.path.join(folder, "model.safetensors.index.json"), [json.dumps(index, indent=2).encode()])
@@ -136,6 +139,22 @@ def _split(weights: Sequence[Weight], shards: int) -> list[list[Weight]]:
         parts[begin * shards // total].append(weight)
         begin += weight.nbytes
     return [sorted(part, key=lambda weight: weight.name) for part in parts if part]
+
+
+def _write_apart(shard: _Shard) -> None:
+    """In a process of its own, started by us: a pool's would have this one's environment."""
+    command = [sys.executable, "-m", "fastload.ops.bench.checkpoint"]
+    asked = json.dumps(asdict(shard))
+    done = subprocess.run(command, input=asked, stderr=subprocess.PIPE, text=True, check=False, env=child_environment())
+    if done.returncode:
+        raise OSError(f"{shard.path}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+
+
+def main() -> None:
+    """Write the shard that stdin tells of."""
+    facts = json.load(sys.stdin)
+    weights = [Weight(weight["name"], tuple(weight["shape"])) for weight in facts.pop("weights")]
+    _write_shard(_Shard(weights=weights, **facts))
 
 
 def _write_shard(shard: _Shard) -> None:
@@ -174,3 +193,7 @@ def _take(noise: Iterator[memoryview], nbytes: int) -> Iterator[memoryview]:
         block = next(noise)[:nbytes]
         nbytes -= len(block)
         yield block
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,8 @@ import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
 
+from fastload._cpus import count_cpus
+
 _PACKAGES = ("fastload-llm", "torch", "safetensors", "runai-model-streamer", "fastsafetensors", "instanttensor")
 _QUIET_CPUS = 0.1
 
@@ -14,9 +16,10 @@ _QUIET_CPUS = 0.1
 def describe_machine(folder: str) -> dict[str, str]:
     """Facts for the head of a table."""
     cpu = next((line.split(":")[1].strip() for line in _read_lines("/proc/cpuinfo") if "model name" in line), "unknown")
+    cpus = count_cpus()
     memory = int(_read_lines("/proc/meminfo")[0].split()[1]) / (1 << 20)
     return {
-        "cpu": f"{len(os.sched_getaffinity(0))} x {cpu}",
+        "cpu": f"{cpus.allowed} x {cpu}" + (f", of which {cpus.limit} gives {cpus.quota:g}" if cpus.quota else ""),
         "memory": f"{memory:.1f} GiB, huge pages: {_read_huge_pages()}",
         "storage": _find_file_system(folder),
         "kernel": platform.release(),

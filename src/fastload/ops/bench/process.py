@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from fastload._settings.environment import child_environment
 from fastload.ops.bench.checkpoint import GIB
 from fastload.ops.bench.contestants import BOUNDS
 from fastload.ops.bench.free_memory import make_free_memory
@@ -39,7 +41,7 @@ def run_job(
         job: what to load, and how often.
         prepare: is given the paths before each load.
         timeout_s: for all of it.
-        variables: the environment; None: this one.
+        variables: the environment, of which it gets all but tokens; None: this one.
 
     Raises:
         LoadError: it failed, or took too long.
@@ -52,7 +54,9 @@ def run_job(
 
     command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables) as child:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=child_environment(variables)
+    ) as child:
         limit = threading.Timer(timeout_s or threading.TIMEOUT_MAX, child.kill)
         limit.daemon = True
         limit.start()
@@ -97,5 +101,7 @@ def _converse(child: subprocess.Popen[str], get_ready: Callable[[], None]) -> st
             child.stdin.write("go\n")
             child.stdin.flush()
         except BrokenPipeError:  # it is gone; why, it says elsewhere
+            with suppress(BrokenPipeError):  # tries once more to tell it, and would so when the process is left
+                child.stdin.close()
             break
     return line

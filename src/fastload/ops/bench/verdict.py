@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastload._read.kernel import MEMORY, NETWORK
 from fastload.ops.bench.contestants import READINGS
@@ -56,15 +56,25 @@ class Verdict:
         return f"{speed}: {times}; fits {self.design}"
 
     @property
-    def probe(self) -> str:
-        """A startup probe for the middle size, to paste."""
-        others = ", ".join(f"{start.model}: {start.failure_threshold}" for start in self.starts)
+    def probe(self) -> dict[str, Any]:
+        """A startup probe for the middle size, as Kubernetes takes it."""
         middle = self.starts[len(self.starts) // 2]
+        return {
+            "httpGet": {"path": "/health", "port": "http"},
+            "periodSeconds": _PERIOD_S,
+            "failureThreshold": middle.failure_threshold,
+        }
+
+    @property
+    def probe_text(self) -> str:
+        """The same in YAML, to paste."""
+        others = ", ".join(f"{start.model}: {start.failure_threshold}" for start in self.starts)
+        get = ", ".join(f"{name}: {value}" for name, value in self.probe["httpGet"].items())
         return (
             f"startupProbe:  # {self.bytes_per_s / 1e9:.2f} GB/s; failureThreshold by model: {others}\n"
-            f"  httpGet: {{path: /health, port: http}}\n"
-            f"  periodSeconds: {_PERIOD_S}\n"
-            f"  failureThreshold: {middle.failure_threshold}\n"
+            f"  httpGet: {{{get}}}\n"
+            f"  periodSeconds: {self.probe['periodSeconds']}\n"
+            f"  failureThreshold: {self.probe['failureThreshold']}\n"
         )
 
 

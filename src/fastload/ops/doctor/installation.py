@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 _OURS = "fastload-llm"
+_REPLACE = (
+    'test -e "$from" && pip uninstall -y {} && pip install --force-reinstall --no-deps "$from"'
+    "  # docs/install.md: how to get one of fastload-llm"
+)
+"""What is to be installed comes first: the other's removal takes files of ours with it."""
 _PATIENCE_S = 1.0
 
 
@@ -54,7 +59,7 @@ def judge_owners(owners: Sequence[str]) -> Iterator[Finding]:
             severity=FATAL,
             what=f"the package fastload belongs to {', '.join(owners)}",
             why="the distribution fastload on PyPI is another project: each overwrites files of the other",
-            cure=f"pip uninstall -y {' '.join(foreign)} && pip install --force-reinstall --no-deps {_OURS}",
+            cure=f"from=/path/of/a/wheel/or/clone; {_REPLACE.format(' '.join(foreign))}",
         )
 
 

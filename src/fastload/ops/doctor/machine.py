@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._budget import host_headroom
+from fastload._cpus import count_cpus
 from fastload.ops.doctor.finding import NOTE, WARNING, Finding
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class Machine:
 
     cpus: int
     """That it may run on."""
+    cpu_quota: float | None
+    """How many of them it may keep busy; None: all."""
+    cpu_limit: str
+    """What sets that quota; empty: nothing."""
     available_bytes: int
     memory_limit: str
     """What sets that bound."""
@@ -50,11 +55,13 @@ def look_at_machine(*, root: str = "") -> Machine:
     Args:
         root: where /proc, /sys, /dev and /run are; another one in tests.
     """
-    headroom = host_headroom(root=root)
+    headroom, cpus = host_headroom(root=root), count_cpus(root=root)
     status = parse_status(_read(f"{root}/proc/self/status"))
     memlock = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     return Machine(
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=cpus.allowed,
+        cpu_quota=cpus.quota,
+        cpu_limit=cpus.limit,
         available_bytes=headroom.available_bytes,
         memory_limit=headroom.limit,
         memlock_bytes=None if memlock == resource.RLIM_INFINITY else memlock,
@@ -86,6 +93,14 @@ def judge_machine(machine: Machine) -> Iterator[Finding]:
             what="transparent huge pages are off",
             why="fresh memory comes in 4 KiB pages, which takes several times as long as filling it",
             cure="On the node: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+        )
+    if machine.cpu_quota is not None:
+        yield Finding(
+            severity=NOTE,
+            what=f"of {machine.cpus} CPUs, {machine.cpu_limit} gives {machine.cpu_quota:g}",
+            why="so many threads copy and digest what is in memory. Reads of storage have as many as that wants; where "
+            "they use up the quota, all threads stand still for the rest of each tenth of a second",
+            cure="resources: {limits: {cpu: 8}}, or requests alone; with Docker: --cpus 8",
         )
     if machine.open_files < _FEW_FILES:
         yield Finding(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from fastload._fetch.verify import Verification
-    from fastload.errors import FastloadError
     from fastload.report import Report
 
 
@@ -44,9 +43,9 @@ class MetricsFile:
         """What is there was proven again."""
         self._take(model, samples_of_check(model, found))
 
-    def tell_failed(self, model: str, error: FastloadError) -> None:
-        """It failed."""
-        self._take(model, samples_of_failure(model, error))
+    def tell_failed(self, model: str, error: BaseException, exit_code: int) -> None:
+        """It failed, or was ended."""
+        self._take(model, samples_of_failure(model, error, exit_code))
 
     def _take(self, model: str, samples: Iterable[Sample]) -> None:
         of_model = self._samples.setdefault(model, {})

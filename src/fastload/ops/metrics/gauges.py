@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastload._fetch.verify import Verification
-    from fastload.errors import FastloadError
     from fastload.report import Report
 
 HELP = {
@@ -22,7 +21,7 @@ HELP = {
     "fastload_last_load_seconds": "How long it took, the sum of its stages.",
     "fastload_last_stage_seconds": "How long each stage took; they follow one another.",
     "fastload_last_bytes": "Bytes delivered.",
-    "fastload_last_read_bytes": "Bytes read from the tier.",
+    "fastload_last_read_bytes": "Bytes read from the tier, to mend what another one had wrong, too.",
     "fastload_last_verify_failures": "Blocks that were wrong when they were read, mended ones included.",
     "fastload_last_repaired_blocks": "Blocks that were mended from another tier.",
     "fastload_last_store_bytes": "What fastload keeps on the local tier.",
@@ -37,7 +36,8 @@ def samples_of(model: str, report: Report) -> Iterator[Sample]:
     for stage, seconds in report.stages.items():
         yield Sample("fastload_last_stage_seconds", seconds, {**of_model, "stage": stage})
     yield Sample("fastload_last_bytes", report.bytes, of_model)
-    yield Sample("fastload_last_read_bytes", report.bytes_read, {**of_model, "tier": report.tier})
+    for tier, nbytes in report.bytes_by_tier.items():
+        yield Sample("fastload_last_read_bytes", nbytes, {**of_model, "tier": tier})
     yield Sample("fastload_last_verify_failures", report.blocks_reread, of_model)
     yield Sample("fastload_last_repaired_blocks", report.blocks_repaired, of_model)
 
@@ -49,9 +49,9 @@ def samples_of_check(model: str, found: Verification) -> Iterator[Sample]:
     yield Sample("fastload_last_repaired_blocks", sum(f.repaired for f in found.findings), {"model": model})
 
 
-def samples_of_failure(model: str, error: FastloadError) -> Iterator[Sample]:
-    """It failed."""
-    yield from samples_of_outcome(model, error.exit_code)
+def samples_of_failure(model: str, error: BaseException, exit_code: int) -> Iterator[Sample]:
+    """It failed, or was ended."""
+    yield from samples_of_outcome(model, exit_code)
     if isinstance(error, IntegrityError):
         yield Sample("fastload_last_verify_failures", max(1, len(error.findings)), {"model": model})
 

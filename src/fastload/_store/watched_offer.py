@@ -1,0 +1,86 @@
+"""An offer that knows its own failures, so that they can be told from those of the place that its bytes go to."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fastload.errors import FormatError, HubError, NoSpaceError, NotWritableError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fastload._read.reader import Reader
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.wanted import Wish
+
+_OF_A_TARGET = (NoSpaceError, NotWritableError)
+"""Where the hub's own client brings the files, it writes them too."""
+
+
+class WatchedOffer:
+    """See :class:`~fastload._store.offer.Offer`: a wrapper with its protocol."""
+
+    def __init__(self, offer: Offer) -> None:
+        self.tier = offer.tier
+        self.repo = offer.repo
+        self.commit = offer.commit
+        self.evidence = offer.evidence
+        self.files = offer.files
+        self.depth = offer.depth
+        self._offer = offer
+        self._failures: list[BaseException] = []
+
+    def has_failed_by(self, error: BaseException) -> bool:
+        """True if it was the offer that raised ``error``; several threads may have met one each."""
+        return any(error is failure for failure in self._failures)
+
+    def lacks(self, wish: Wish) -> bool:
+        """See :class:`~fastload._store.offer.Offer`."""
+        return self._offer.lacks(wish)
+
+    def open(self, file: OfferedFile) -> Reader:
+        """See :class:`~fastload._store.offer.Offer`."""
+        with self.watching():
+            return _WatchedReader(self._offer.open(file), self)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """What is raised inside is the offer's failure."""
+        try:
+            yield
+        except (FormatError, HubError, StoreError) as exc:
+            if not isinstance(exc, _OF_A_TARGET):
+                self._failures.append(exc)
+            raise
+
+
+class _WatchedReader:
+    """A wrapper with the reader's own protocol; see :class:`~fastload._read.reader.Reader`."""
+
+    def __init__(self, reader: Reader, offer: WatchedOffer) -> None:
+        self._reader = reader
+        self._offer = offer
+
+    @property
+    def name(self) -> str:
+        """Another one once the reader below falls back."""
+        return self._reader.name
+
+    @property
+    def alignment_bytes(self) -> int:
+        """As ``name``."""
+        return self._reader.alignment_bytes
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        with self._offer.watching():
+            self._reader.read_into(offset, buffers)
+
+    def check_path(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.check_path()
+
+    def close(self) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        self._reader.close()
