@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastload._format.select import ByIndex, ByName, Selection, by_rule, check_numbers, select_files
+from fastload._format.select import ByIndex, ByName, Selection, by_rule, check_numbers, order_by_numbers, select_files
 from fastload.errors import FormatError, UsageError
 
 INDEX = "model.safetensors.index.json"
@@ -235,3 +235,7 @@ def test_names_from_the_folder_reach_no_message_as_they_are() -> None:
         with pytest.raises(FormatError) as caught:
             select(names)
         assert str(caught.value).isprintable()
+
+
+def test_numbers_are_ordered_as_numbers() -> None:
+    assert order_by_numbers(["part-10", "part-9", "a", "²1"]) == ["a", "part-9", "part-10", "²1"]
