@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REPO = "org/name"
+_A_REF = re.compile(r"staging/main\.[0-9a-f]{16}")
+"""Forty bytes that were about to be renamed. Anybody may write a ref, with no lease, so they go only when a day old."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, files: dic
                 options=Options(local=str(tiers.local), shared=str(tmp_path / "shared"), tiers=("local", "shared")),
             )
         assert check_cache(tiers.local, files) == 1
-        assert tiers.staged(REPO) == []
+        assert [name for name in tiers.staged(REPO) if not _A_REF.fullmatch(name)] == []
         shutil.rmtree(tiers.folder)
 
 
