@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fastload._read.around import ReaderAround
 from fastload._read.file import open_regular
 
 if TYPE_CHECKING:
@@ -13,33 +14,19 @@ if TYPE_CHECKING:
     from fastload._read.reader import File, Reader
 
 
-class DroppingReader:
+class DroppingReader(ReaderAround):
     """Tells the kernel after each read that these bytes are not wanted again: a wrapper with the reader's protocol."""
 
     def __init__(self, reader: Reader, file: File) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._descriptor = open_regular(file.path)
-
-    @property
-    def name(self) -> str:
-        """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.name
-
-    @property
-    def alignment_bytes(self) -> int:
-        """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.alignment_bytes
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         self._reader.read_into(offset, buffers)
         os.posix_fadvise(self._descriptor, offset, sum(map(len, buffers)), os.POSIX_FADV_DONTNEED)
 
-    def check_path(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
-
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.close()
+        super().close()
         os.close(self._descriptor)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._read.around import ReaderAround
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -26,33 +28,15 @@ def paced(choice: Choice, wait: Wait) -> Choice:
     )  # fmt: skip
 
 
-class PacedReader:
+class PacedReader(ReaderAround):
     """A wrapper with the reader's own protocol; see :class:`~fastload._read.reader.Reader`."""
 
     def __init__(self, reader: Reader, file_bytes: int, wait: Wait) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._file_bytes = file_bytes
         self._wait = wait
-
-    @property
-    def name(self) -> str:
-        """Another one once the reader below falls back."""
-        return self._reader.name
-
-    @property
-    def alignment_bytes(self) -> int:
-        """As ``name``."""
-        return self._reader.alignment_bytes
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         self._wait(min(sum(map(len, buffers)), self._file_bytes - offset))
         self._reader.read_into(offset, buffers)
-
-    def check_path(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
-
-    def close(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastload._read.around import ReaderAround
 from fastload.errors import FormatError, HubError, NoSpaceError, NotWritableError, StoreError
 
 if TYPE_CHECKING:
@@ -55,32 +56,14 @@ class WatchedOffer:
             raise
 
 
-class _WatchedReader:
+class _WatchedReader(ReaderAround):
     """A wrapper with the reader's own protocol; see :class:`~fastload._read.reader.Reader`."""
 
     def __init__(self, reader: Reader, offer: WatchedOffer) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._offer = offer
-
-    @property
-    def name(self) -> str:
-        """Another one once the reader below falls back."""
-        return self._reader.name
-
-    @property
-    def alignment_bytes(self) -> int:
-        """As ``name``."""
-        return self._reader.alignment_bytes
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         with self._offer.watching():
             self._reader.read_into(offset, buffers)
-
-    def check_path(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
-
-    def close(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.close()
