@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,3 +64,16 @@ def test_of_version_1_the_controller_of_cpus_counts(tmp_path: Path, quota_us: st
 
 def test_without_cgroups_the_affinity_counts(tmp_path: Path) -> None:
     assert count_cpus(root=str(tmp_path)) == Cpus(64)
+
+
+_WITHOUT_CODECS = """
+import encodings
+from fastload._cpus import count_cpus
+encodings.__path__.clear()
+assert count_cpus().usable >= 1
+"""
+
+
+def test_no_codec_is_imported_to_read_what_the_kernel_says() -> None:
+    """A disk that fails by then has no codec to give: "unknown encoding: ascii" left a ``warm``."""
+    subprocess.run([sys.executable, "-c", _WITHOUT_CODECS], check=True)

@@ -42,5 +42,5 @@ def address_space_refusal(needed_bytes: int) -> MemoryBudgetError:
 
 
 def _used_bytes(field: str) -> int:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith(f"{field}:"))

@@ -48,7 +48,8 @@ def own_cgroups(controller: str, *, root: str = "") -> Iterator[Cgroup]:
 def read_lines(path: str) -> Iterator[str]:
     """The lines of a file of the kernel's; none where it is not this kernel's, or hidden in this container."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        # Of all codecs, utf-8 alone is no module that would have to be read now, from a disk that may be failing.
+        with open(path, encoding="utf-8", errors="replace") as file:
             yield from (line.rstrip("\n") for line in file)
     except OSError:  # then it limits nothing we could know of
         return

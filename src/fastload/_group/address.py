@@ -39,7 +39,7 @@ def _find_source(host: str) -> str | None:
 def find_node() -> str:
     """What tells this machine from others: containers on one machine have different tiers, and names of their own."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             boot = file.read().strip()
     except OSError:
         boot = ""

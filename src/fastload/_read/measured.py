@@ -58,7 +58,7 @@ class Measured:
 def boot_id() -> str:
     """The machine's present boot: what drivers and mounts are like may change with the next one."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read(64).strip()
     except OSError:
         return ""

@@ -24,6 +24,6 @@ def make_free_memory(nbytes: int) -> int:
 
 
 def _read_free_bytes() -> int:
-    with open("/proc/meminfo", encoding="ascii") as meminfo:
+    with open("/proc/meminfo", encoding="utf-8") as meminfo:
         fields = dict(line.split(":", 1) for line in meminfo)
     return int(fields["MemFree"].split()[0]) * 1024

@@ -211,7 +211,7 @@ def _measure_once(job: Job, load: Load, place: _Place) -> Sample:
 
 def _read_peak_rss() -> int:
     """VmHWM. Not ``ru_maxrss``: that one survives exec and begins at what the parent had."""
-    with open("/proc/self/status", encoding="ascii") as status:
+    with open("/proc/self/status", encoding="utf-8") as status:
         fields = dict(line.split(":", 1) for line in status)
     return int(fields["VmHWM"].split()[0]) * 1024
 

@@ -56,7 +56,7 @@ def evict(paths: Sequence[str], *, may_drop_all: bool) -> str:
     if not may_drop_all:
         raise PageCacheError(f"{measure_residency(paths):.1%} of the files stay in the page cache")
     try:
-        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as switch:
+        with open("/proc/sys/vm/drop_caches", "w", encoding="utf-8") as switch:
             switch.write("3")
     except OSError as exc:
         raise PageCacheError(f"the files stay in the page cache and drop_caches is not permitted: {exc}") from exc

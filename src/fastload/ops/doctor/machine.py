@@ -121,7 +121,7 @@ def judge_machine(machine: Machine) -> Iterator[Finding]:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:  # not this kernel's, or hidden in this container: then nothing is said of it
         return ""
