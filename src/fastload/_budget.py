@@ -93,8 +93,11 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file",
 
 def _cgroup_headroom(cgroup: Cgroup) -> Headroom | None:
     limit, usage, cached = _V2 if cgroup.is_unified else _V1
-    folder, ceiling, used = cgroup.folder, cgroup.read(limit), cgroup.read(usage)
-    if not ceiling.isdigit() or not used.isdigit():  # "max", or not there. (v1 says no limit by a number near 2^63.)
+    folder, ceiling = cgroup.folder, cgroup.read(limit)
+    if not ceiling.isdigit():  # "max", or not there. (v1 says no limit by a number near 2^63.)
+        return None
+    used = cgroup.read(usage)
+    if not used.isdigit():
         return None
     stat = dict(line.split(" ", 1) for line in read_lines(f"{folder}/memory.stat"))
     reclaimable = sum(int(stat.get(name, 0)) for name in cached)

@@ -37,6 +37,7 @@ def test_an_unknown_disk_is_tried(
     monkeypatch.setattr("fastload._cgroup._MEMBERSHIP", os.devnull)  # no quota, whatever this machine has
     choice = tune({0: TUNABLE}, [shard], Measured(str(tmp_path)))[0]
     assert choice.depth == depth
+    assert choice.digesting_depth == 2 * depth, "while the CPU digests, the disk must not wait for it"
     reader = choice.open(shard)
     assert isinstance(reader, GatedReader)
     assert reader.name == "buffered"

@@ -12,7 +12,7 @@ from fastload._load.depth import tune
 from fastload._load.group.planning import open_exchange, plan_load
 from fastload._load.held import Held, Tee
 from fastload._load.past_host import Journey, open_device_reads
-from fastload._load.proving import OFF, is_whole, prove, require
+from fastload._load.proving import OFF, prove, require
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.staging import Staging, divide_staging
@@ -48,7 +48,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, settings, deadline, party = found.fetched.checkpoint, request.settings, request.deadline, found.party
     choices = deadline.within(lambda: _choose_readers(found, settings))
-    digests = found.fetched.evidence.has_blocks
+    digests = found.fetched.evidence.has_blocks and device.type == "cpu"
     depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
     sources = 0 if party is None else len(party.sources)
     wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
@@ -82,7 +82,6 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 plan=plan,
                 proving=proving,
                 held=held,
-                is_whole=is_whole(checkpoint, plan),
                 sources=Sources(checkpoint.shards, tee.choices(proving.choices), schedule.extents_here),
                 schedule=schedule,
                 placer=placer,
@@ -160,7 +159,7 @@ def _check(rooms: Sequence[Room]) -> None:
 
 
 def _find_depth(choice: Choice, digests: bool) -> int:  # noqa: FBT001 - a fact of the load
-    """How many workers a reader wants."""
+    """How many workers a reader wants; a device takes the digests itself."""
     return choice.digesting_depth if digests and choice.digesting_depth else choice.depth
 
 

@@ -51,6 +51,8 @@ class Proving:
     """The shards whose bytes the CPU must see, for a digest of the whole."""
     proven: dict[str, ManifestFile]
     """The digests of files that were proven whole, by path; filled while they are read."""
+    is_whole: bool
+    """True if no tensor that the checkpoint names is left out, nor a part of one."""
     may_be_kept: bool = True
     """False where other ranks of a group read some of it unproven: a copy would pass for what it may not be."""
 
@@ -93,7 +95,7 @@ def prove(
             unplanned = partial(_unplanned_blocks, here, number, shard.identity.size)
             wrapped[number] = _as_a_whole(choice, known.path, proof, unplanned, tell, proven)
     kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
-    return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven)
+    return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven, is_whole=not incomplete)
 
 
 def require(proving: Proving, checkpoint: Checkpoint, why: str) -> None:
@@ -148,11 +150,6 @@ def _unplanned_blocks(here: Callable[[], Iterable[Extent]], shard: int, file_byt
         if extent.shard == shard:
             planned.update(range(extent.offset // BLOCK_BYTES, count_blocks(extent.end)))
     return frozenset(range(count_blocks(file_bytes))) - planned
-
-
-def is_whole(checkpoint: Checkpoint, plan: Plan) -> bool:
-    """True if nothing that the checkpoint names is left out."""
-    return not _partial_shards(checkpoint, plan)
 
 
 def _partial_shards(checkpoint: Checkpoint, plan: Plan) -> set[int]:

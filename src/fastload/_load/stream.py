@@ -67,8 +67,6 @@ class Job:
     plan: Plan
     proving: Proving
     held: Held
-    is_whole: bool
-    """True if no tensor of the checkpoint is left out: only then is the copy whole, too."""
     sources: Sources
     schedule: Schedule
     placer: Placer
@@ -239,7 +237,8 @@ class Stream:
         elif job.fetched.tally.repaired:
             job.clock.enter("publish")
             job.fetched.mend_stored()
-        if job.is_whole and (job.held.copy is not None or proven):
+        # Only of a whole checkpoint is the copy whole, too.
+        if job.proving.is_whole and (job.held.copy is not None or proven):
             job.clock.enter("publish")
             if job.held.copy is not None:
                 self._keep_copy(job, job.held.copy)
