@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastload import options as room
-from fastload._settings.values import Share, parse_size
+from fastload._settings.values import Share, parse_duration, parse_size
 from fastload.errors import FastloadError, StoreError, UsageError
 from fastload.options import Options, Settings, decide_settings
 
@@ -434,3 +434,31 @@ def test_what_the_hubs_tools_are_told_is_understood(places: Places) -> None:
     assert (hub.endpoint, hub.is_offline, hub.no_proxy, hub.ca_file) == ("http://mirror", True, "internal", "/ca.pem")
     assert hub.https_proxy == "http://user:secret@proxy:3128"
     assert "secret" not in repr(hub)
+
+
+@pytest.mark.parametrize("name", room._PARSERS)
+@pytest.mark.parametrize(
+    "value", ["0x" + "f" * 5000, "[0x" + "f" * 5000 + "]", '"~\\u0000x"', '"\\u0000"', "nan", "1979-05-27"]
+)
+def test_no_value_in_a_file_leaves_as_anything_but_a_usage_error(places: Places, name: str, value: str) -> None:
+    places.system.write_text(f"{name} = {value}\n")
+    with pytest.raises(UsageError) as refusal:
+        places.decide()
+    assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Options)])
+@pytest.mark.parametrize(
+    "value", [10**5000, "/tmp/\ud800", "~\0", "9" * 5000], ids=["number", "surrogate", "nul", "digits"]
+)
+def test_no_option_leaves_as_anything_but_a_usage_error(places: Places, name: str, value: Any) -> None:
+    with pytest.raises(UsageError):
+        places.decide(Options(**{name: value}))
+
+
+@pytest.mark.parametrize("value", ["999999999d", "36501d", "120000d"])
+def test_a_deadline_beyond_what_a_timer_takes_is_refused(places: Places, value: str) -> None:
+    places.environment["FASTLOAD_DEADLINE"] = value
+    with pytest.raises(UsageError, match="36500d"):
+        places.decide()
+    assert parse_duration("36500d") == 36500 * 86400

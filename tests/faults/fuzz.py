@@ -10,14 +10,17 @@ import hashlib
 import itertools
 import json
 import random
+import re
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fastload
+from fastload._store.admit.journal import dump_head, dump_line
+from fastload._store.keep.leftovers import reclaim_leftovers
 from fastload.errors import FastloadError
 from fastload.options import decide_settings
 from hub_faults import Body
@@ -35,15 +38,17 @@ _TOKENS = (
     b"\0", b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"/../", b"/etc/passwd", b"null", b"true", b"NaN", b"1e999",
     b"-1", b"9" * 5000, b"18446744073709551616", b"[" * 2000, b'{"a":' * 500, b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800",
     b"..", b"\x1b[2J", b"\n", b"%00", b'""', b"0", b"='", b"\xef\xbb\xbf",
+    b"[" * 4000, b"0x" + b"f" * 5000, b"\\u0000", b"~\\u0000x", b"99999999d",
 )  # fmt: skip
+_SETTINGS = ("0x" + "f" * 5000, "[0x" + "f" * 5000 + "]", '"~\\u0000x"', '"999999999d"')
+_WORD = re.compile(rb"[\w.-]+")
 
 
 def spoil(raw: bytes, rng: random.Random) -> bytes:
     """One to four changes."""
     spoiled = bytearray(raw)
     for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(spoiled) + 1)
-        end = min(len(spoiled), at + rng.choice((1, 1, 2, 8, 64)))
+        at, end = _choose_place(bytes(spoiled), rng)
         token = rng.choice(_TOKENS)
         spoiled[at:end] = rng.choice(
             (token, token + spoiled[at:end], b"", spoiled[at:end] * 3, bytes(byte ^ 1 for byte in spoiled[at:end]))
@@ -51,6 +56,15 @@ def spoil(raw: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.05:
             del spoiled[at:]
     return bytes(spoiled)
+
+
+def _choose_place(raw: bytes, rng: random.Random) -> tuple[int, int]:
+    """A word, so that what holds it stays well-formed; or any place."""
+    words = list(_WORD.finditer(raw)) if rng.random() < 0.5 else []
+    if words:
+        return rng.choice(words).span()
+    at = rng.randrange(len(raw) + 1)
+    return at, min(len(raw), at + rng.choice((1, 1, 2, 8, 64)))
 
 
 @dataclass(frozen=True)
@@ -61,14 +75,16 @@ class Door:
     valid: bytes
     enter: Callable[[bytes], object]
     """Puts an input in its place and does what reads it."""
+    corpus: tuple[bytes, ...] = ()
+    """Inputs that come first: those that chance would hardly find."""
 
 
-def _file_door(what: str, path: Path, act: Callable[[], object]) -> Door:
+def _file_door(what: str, path: Path, act: Callable[[], object], *corpus: bytes) -> Door:
     def enter(spoiled: bytes) -> None:
         path.write_bytes(spoiled)
         act()
 
-    return Door(what, path.read_bytes(), enter)
+    return Door(what, path.read_bytes(), enter, (*_TOKENS, *corpus))
 
 
 def doors(folder: Path) -> Iterator[Door]:
@@ -84,6 +100,7 @@ def doors(folder: Path) -> Iterator[Door]:
     yield _manifest_door(write_folder(folder / "manifest", files))
     yield from _signature_doors(write_folder(folder / "signed", {"model.safetensors": one_tensor()}))
     yield from _cache_doors(folder / "hub", files)
+    yield from _own_doors(folder / "own")
     yield _settings_door(folder)
 
 
@@ -126,10 +143,53 @@ def _cache_doors(root: Path, files: Mapping[str, bytes]) -> Iterator[Door]:
     yield _file_door("ref", repo / "refs/main", load)
 
 
+def _own_doors(folder: Path) -> Iterator[Door]:
+    """What fastload itself keeps on a tier, where others may write too."""
+    content = one_tensor()
+    write_cache(folder / "mount", "org/name", COMMIT, {"model.safetensors": content})
+    local = folder / "local"
+    options = fastload.Options(local=str(local), shared=str(folder / "mount"), tiers=("local", "shared"))
+    fastload.load("org/name", options=replace(options, write_through="on"))
+    ours = local / "models--org--name/.fastload"
+
+    def look() -> None:
+        fastload.snapshots(options=options)
+        fastload.warm("org/name", options=options)
+        fastload.load("org/name", options=options)
+
+    (ours / "marks").mkdir(exist_ok=True)
+    (ours / "marks" / f"{COMMIT}.json").write_text('{"schema": 1, "files": {"model.safetensors": [1, 2, 3]}}')
+    for what in ("marks", "stamps", "reports"):
+        (path,) = (ours / what).iterdir()
+        yield _file_door(
+            f"what fastload keeps: {what}", path, look, b'{"schema":1,"files":{"a\\u0000b":[1,2,3],"x":null}}'
+        )
+    yield _journal_door(local, hashlib.sha256(content).hexdigest(), look)
+
+
+def _journal_door(local: Path, key: str, look: Callable[[], None]) -> Door:
+    repo = local / "models--org--name"
+
+    def enter(spoiled: bytes) -> None:
+        shutil.rmtree(repo)
+        for where, content in (("journals", spoiled), ("staging", b"x")):
+            (repo / ".fastload" / where).mkdir(parents=True)
+            (repo / ".fastload" / where / f"{key}.0123456789abcdef").write_bytes(content)
+        (repo / "snapshots").mkdir()
+        reclaim_leftovers(str(local))
+        look()
+
+    return Door("what fastload keeps: journals", dump_head(1, 1) + dump_line(0, "a" * 64), enter, _TOKENS)
+
+
 def _settings_door(folder: Path) -> Door:
     path = folder / "config.toml"
-    path.write_text('verify = "auto"\nstaging_bytes = "64Mi"\nmin_free = "5%"\n[aliases]\nx = ["org/name", "y"]\n')
-    return _file_door("settings", path, lambda: decide_settings(None, {}, {"FASTLOAD_CONFIG": str(path)}))
+    path.write_text(
+        'verify = "auto"\nstaging_bytes = "64Mi"\nmin_free = "5%"\ndeadline = "90s"\nlocal = "~/hub"\n'
+        'shared = ["/mnt"]\ntiers = ["local"]\nrequire_pinned = false\n[aliases]\nx = ["org/name", "y"]\n'
+    )
+    corpus = [f"{field.name} = {value}".encode() for field in fields(fastload.Options) for value in _SETTINGS]
+    return _file_door("settings", path, lambda: decide_settings(None, {}, {"FASTLOAD_CONFIG": str(path)}), *corpus)
 
 
 @contextmanager
@@ -164,11 +224,10 @@ def _hub_door(hub: HubServer, folder: Path, what: str, path: str, valid: bytes) 
 
 
 def fuzz(door: Door, count: int, seed: int = 9) -> Row:
-    """``count`` spoiled inputs; only errors of ours may leave."""
+    """The corpus, then ``count`` spoiled inputs; only errors of ours may leave."""
     row, rng = Row(f"hostile input: {door.what}"), random.Random(seed)  # noqa: S311 - inputs, no secrets
     door.enter(door.valid)
-    for number in range(count):
-        spoiled = spoil(door.valid, rng)
+    for number, spoiled in enumerate((*door.corpus, *(spoil(door.valid, rng) for _ in range(count)))):
         try:
             door.enter(spoiled)
         except FastloadError as error:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def test_files(tmp_path: Path) -> None:
     for door in doors(tmp_path):
-        fuzz(door, 60).check()
+        fuzz(door, 30).check()
 
 
 def test_answers_of_a_hub(tmp_path: Path) -> None:

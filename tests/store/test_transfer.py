@@ -520,6 +520,14 @@ class TestNetworks:
             assert len(proxy.requests) == 2 and all(line.startswith("CONNECT 127.0.0.") for line in proxy.requests)
             assert TOKEN not in "".join(proxy.heads)
 
+    @pytest.mark.parametrize(
+        "proxy", ["http://[::", "http://[", "http://a:x", "http://a:99999", "ftp://a", "http://", "x y"]
+    )
+    def test_a_proxy_that_is_no_address(self, hub: HubServer, proxy: str) -> None:
+        access = HubAccess(endpoint=hub.url, token="", http_proxy=proxy, patience=HURRIED)
+        with HubTier(access) as tier, pytest.raises(UsageError, match="the proxy is no http or https address"):
+            find(tier)
+
     def test_http_goes_through_a_proxy(self, hub: HubServer) -> None:
         with Proxy() as proxy:
             access = HubAccess(endpoint=hub.url, token="", http_proxy=proxy.address, patience=HURRIED)

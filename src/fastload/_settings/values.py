@@ -21,6 +21,9 @@ _DURATION = re.compile(r"(?P<count>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>s|m|min|h|d
 _SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _PERCENT = re.compile(r"(?P<percent>\d{1,3}(?:\.\d{1,9})?)\s*%", re.ASCII)
 _ALL_PERCENT = 100
+_LONGEST_S = 100 * 365 * 86400.0
+"""What no timer of the system takes is some hundred years away."""
+_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +38,32 @@ class Share:
         return max(self.nbytes, int(self.fraction * total_bytes))
 
 
+def _written(value: Any) -> str:
+    """As a person writes it; empty for a number of so many digits that Python does not write it (4300)."""
+    try:
+        return str(value).strip()
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _shown(value: Any) -> str:
+    """As a message shows it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "a value that is too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def parse_size(value: int | str) -> int:
     """Bytes from ``1048576``, ``"500Gi"``, ``"1.5GB"``.
 
     Raises:
         UsageError: it is none of these.
     """
-    match = _SIZE.fullmatch(str(value).strip())
+    match = _SIZE.fullmatch(_written(value))
     if match is None:
-        raise UsageError(f"{value!r} is no size", "Write bytes or a unit, such as 268435456 or 256Mi")
+        raise UsageError(f"{_shown(value)} is no size", "Write bytes or a unit, such as 268435456 or 256Mi")
     unit, fraction = match["unit"], match["fraction"] or "0"
     power = _UNITS.index(unit.lower()) + 1 if unit else 0
     scale = int((1024 if match["binary"] else 1000) ** power)
@@ -68,12 +88,12 @@ def parse_share(value: int | str) -> Share:
     Raises:
         UsageError: it is neither.
     """
-    match = _PERCENT.fullmatch(str(value).strip())
+    match = _PERCENT.fullmatch(_written(value))
     if match is None:
         return Share(nbytes=parse_size(value))
     percent = float(match["percent"])
     if percent > _ALL_PERCENT:
-        raise UsageError(f"{value!r} is more than all", "Write at most 100%")
+        raise UsageError(f"{_shown(value)} is more than all", "Write at most 100%")
     return Share(fraction=percent / _ALL_PERCENT)
 
 
@@ -81,12 +101,15 @@ def parse_duration(value: float | str) -> float:
     """Seconds from ``90``, ``"90s"``, ``"15m"``, ``"6h"``.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is none of these, or more than a hundred years.
     """
-    match = _DURATION.fullmatch(str(value).strip())
+    match = _DURATION.fullmatch(_written(value))
     if match is None:
-        raise UsageError(f"{value!r} is no duration", "Write seconds or a unit, such as 90, 15m or 6h")
-    return float(match["count"]) * _SECONDS[match["unit"]]
+        raise UsageError(f"{_shown(value)} is no duration", "Write seconds or a unit, such as 90, 15m or 6h")
+    seconds = float(match["count"]) * _SECONDS[match["unit"]]
+    if seconds > _LONGEST_S:
+        raise UsageError(f"{_shown(value)} is more than a hundred years", "Write at most 36500d, or leave it out")
+    return seconds
 
 
 def one_of(what: str, *allowed: str) -> Callable[[Any], str]:
@@ -94,7 +117,7 @@ def one_of(what: str, *allowed: str) -> Callable[[Any], str]:
 
     def parse(value: Any) -> str:
         if value not in allowed:
-            raise UsageError(f"no {what} {value!r}", f"Use one of {', '.join(allowed)}")
+            raise UsageError(f"no {what} {_shown(value)}", f"Use one of {', '.join(allowed)}")
         return str(value)
 
     return parse
@@ -107,9 +130,9 @@ def parse_switch(value: bool | str) -> bool:  # noqa: FBT001 - TOML's own boolea
         UsageError: it is none of these.
     """
     switch = {"true": True, "on": True, "1": True, "yes": True, "false": False, "off": False, "0": False, "no": False}
-    word = str(value).strip().lower()
+    word = _written(value).lower()
     if word not in switch:
-        raise UsageError(f"{value!r} is neither on nor off", "Write on or off")
+        raise UsageError(f"{_shown(value)} is neither on nor off", "Write on or off")
     return switch[word]
 
 
@@ -120,7 +143,7 @@ def parse_words(what: str, *allowed: str) -> Callable[[Any], tuple[str, ...]]:
     def parse(value: Any) -> tuple[str, ...]:
         words = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
         if not isinstance(words, (list, tuple)) or not words:
-            raise UsageError(f"{value!r} is no list of {what}s", f"Use some of {', '.join(allowed)}")
+            raise UsageError(f"{_shown(value)} is no list of {what}s", f"Use some of {', '.join(allowed)}")
         return tuple(map(parse_word, words))
 
     return parse
@@ -134,10 +157,11 @@ def parse_folder(value: Any) -> str:
     """
     try:
         path = os.path.expanduser(os.fspath(value))
-    except TypeError:
+        os.fsencode(path)
+    except (TypeError, ValueError):  # no path; a NUL in a user's name, or what no file system can spell
         path = ""
     if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
-        raise UsageError(f"{value!r} is no absolute path", "Write it from / on")
+        raise UsageError(f"{_shown(value)} is no absolute path", "Write it from / on")
     return os.path.normpath(path)
 
 
@@ -149,7 +173,7 @@ def parse_folders(value: Any) -> tuple[str, ...]:
     """
     parts: Sequence[Any] = [part for part in value.split(":") if part] if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
-        raise UsageError(f"{value!r} is no list of folders", "Separate them by colons")
+        raise UsageError(f"{_shown(value)} is no list of folders", "Separate them by colons")
     return tuple(dict.fromkeys(map(parse_folder, parts)))
 
 

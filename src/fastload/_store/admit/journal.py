@@ -13,14 +13,16 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastload._store.lease.lock import read_boot_id
+from fastload.strict_json import JsonError, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _LIMIT_BYTES = 64 << 20  # 64 MiB
+_MAX_HEAD_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -45,18 +47,33 @@ def dump_line(index: int, digest: str) -> bytes:
 def parse_journal(journal: int, size: int) -> tuple[bool, dict[int, str]]:
     """Whether it was begun under this kernel and mount, and the digests; what is odd or torn counts as not written."""
     raw = os.pread(journal, _LIMIT_BYTES, 0)
-    first, _, rest = raw.partition(b"\n")
-    try:
-        head = json.loads(first)
-    except ValueError:
-        return False, {}
-    if not isinstance(head, dict) or head.get("size") != size:
+    head = _parse_head(raw)
+    if head.get("size") != size:
         return False, {}
     boot_id = read_boot_id()
     here = (boot_id, os.fstat(journal).st_dev)
     # A kernel that does not say which boot it is may be any machine's.
     is_ours = bool(boot_id) and (head.get("boot_id"), head.get("device")) == here
-    return is_ours, dict(_parse_lines(rest.split(b"\n")[:-1]))
+    return is_ours, dict(_parse_lines(raw.split(b"\n")[1:-1]))
+
+
+def read_boot(journal: int) -> Any:
+    """The boot in which it was begun; None where it does not say.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _parse_head(os.pread(journal, _MAX_HEAD_BYTES, 0)).get("boot_id")
+
+
+def _parse_head(raw: bytes) -> Mapping[str, Any]:
+    """The first line; empty where it is no head: whoever can write to a tier can write anything there."""
+    first, end, _ = raw[:_MAX_HEAD_BYTES].partition(b"\n")
+    try:
+        head = parse_json(first) if end else None
+    except JsonError:
+        return {}
+    return head if isinstance(head, dict) else {}
 
 
 def _parse_lines(lines: list[bytes]) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from fastload._store.hub.waiting import Waiting, watch
 from fastload.errors import UsageError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CONNECTIONS_PER_HOST = 32
 CA_HINT = "Set SSL_CERT_FILE to the certificates that this network uses"
+_NO_PROXY = "the proxy is no http or https address"
 PROXY_HINT = "Check HTTPS_PROXY and NO_PROXY"
 
 
@@ -65,9 +66,7 @@ def _make_pool(access: HubAccess, proxy: str | None) -> urllib3.PoolManager:
     context = _tls_context(access.ca_file)
     if proxy is None:
         return urllib3.PoolManager(maxsize=_CONNECTIONS_PER_HOST, timeout=timeout, ssl_context=context)
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError("the proxy is no http or https address", PROXY_HINT)
+    parts = _split_proxy(proxy)
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     basic_auth = f"{unquote(user)}:{unquote(password)}" if user else None
     return urllib3.ProxyManager(
@@ -78,6 +77,20 @@ def _make_pool(access: HubAccess, proxy: str | None) -> urllib3.PoolManager:
         timeout=timeout,
         ssl_context=context,
     )
+
+
+def _split_proxy(proxy: str) -> SplitResult:
+    from urllib3.util import parse_url  # noqa: PLC0415
+
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and parse_url(url).host is not None
+    except ValueError as exc:  # half of an IPv6 address, a port that is no number; LocationParseError is one too
+        raise UsageError(_NO_PROXY, PROXY_HINT) from exc
+    if not is_address:
+        raise UsageError(_NO_PROXY, PROXY_HINT)
+    return parts
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:

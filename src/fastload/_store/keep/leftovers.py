@@ -8,7 +8,6 @@ touched it for a day.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._store.admit.journal import read_boot
 from fastload._store.admit.staged import StagingArea
 from fastload._store.keep.disk import count_disk_bytes, find_mtime_ns, list_folder
 from fastload._store.keep.grave import is_grave
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _ABANDONED_S = 24 * 3600.0
 _NS = 1_000_000_000
-_MAX_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +119,10 @@ def _is_leftover(layout: RepoLayout, area: StagingArea, name: str, age: _Age) ->
 def _read_boot(journal: int) -> str | None:
     """The boot in which the journal was begun."""
     try:
-        head = json.loads(os.pread(journal, _MAX_HEAD_BYTES, 0).partition(b"\n")[0])
-    except (OSError, ValueError):
+        boot_id = read_boot(journal)
+    except OSError:
         return None
-    return head.get("boot_id") if isinstance(head, dict) else None
+    return boot_id if isinstance(boot_id, str) else None
 
 
 def _reclaim_headless(layout: RepoLayout, age: _Age) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastload._format.header import parse_object
 from fastload._read.file import read_small_file
 from fastload._store.filesystem import make_folder, remove_file, write_whole
+from fastload._verify.path import PathError, check_path_in_snapshot
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def clear_marks(layout: RepoLayout, commit: str) -> None:
 
 def _look(layout: RepoLayout, commit: str, path: str) -> list[int] | None:
     try:
+        check_path_in_snapshot(path)
         status = os.stat(os.path.join(layout.snapshot(commit), path))
-    except OSError:
+    except (OSError, PathError):  # no such file; or none that can be in a snapshot
         return None
     return [status.st_ino, status.st_size, status.st_mtime_ns]
 
@@ -61,7 +63,7 @@ def _look(layout: RepoLayout, commit: str, path: str) -> list[int] | None:
 def _read_valid(layout: RepoLayout, commit: str) -> dict[str, list[int]]:
     found: Any = _read(layout.mark(commit)).get("files")
     marks = found if isinstance(found, dict) else {}
-    return {path: seen for path, seen in marks.items() if seen == _look(layout, commit, path)}
+    return {path: seen for path, seen in marks.items() if seen and seen == _look(layout, commit, path)}
 
 
 def _read(path: str) -> Mapping[str, Any]:
