@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -462,3 +463,9 @@ def test_a_deadline_beyond_what_a_timer_takes_is_refused(places: Places, value: 
     with pytest.raises(UsageError, match="36500d"):
         places.decide()
     assert parse_duration("36500d") == 36500 * 86400
+
+
+def test_a_named_pipe_holds_no_settings(places: Places) -> None:
+    os.mkfifo(places.system)
+    with pytest.raises(StoreError, match="named pipe"):
+        places.decide()

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from fastload._read.choose import READERS
-from fastload._read.file import translate
+from fastload._read.file import regular_only, translate
 from fastload._settings.cufile import CufileSettings, cufile_settings, find_measurements
 from fastload._settings.environment import own_environment
 from fastload._settings.hub import HubSettings, hub_settings
@@ -33,7 +33,7 @@ from fastload._settings.values import (
     parse_switch,
     parse_words,
 )
-from fastload.errors import FastloadError, StoreError, UsageError
+from fastload.errors import FastloadError, FormatError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -292,7 +292,7 @@ def _config_files(
 
 def _read_toml(path: str, *, must_exist: bool) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_only) as file:
             return tomllib.load(file)
     except (FileNotFoundError, NotADirectoryError):
         if must_exist:
@@ -306,5 +306,7 @@ def _read_toml(path: str, *, must_exist: bool) -> dict[str, Any]:
         return {}  # another user's home, as under `sudo -u`: not ours to obey
     except (ValueError, RecursionError) as exc:  # bad TOML or UTF-8, thousands of digits or of brackets
         raise UsageError(f"{path!r} is no TOML: {exc}", "Mend the line it names") from exc
+    except FormatError as exc:
+        raise StoreError(path, f"cannot be read: it is {exc.found}", "Put a TOML file there, or remove it") from exc
     except OSError as exc:
         raise translate(path, exc) from exc

@@ -26,6 +26,7 @@ import leaks
 import memory_group
 import mounted
 import network
+import piped
 import preload
 import refused_load
 import roots
@@ -184,6 +185,11 @@ def _astray(_share: float) -> Iterator[Row]:
         yield roots.lead_astray(worker, folder)
 
 
+def _piped(_share: float) -> Iterator[Row]:
+    with Worker((*TORCH, *piped.IMPORTED)) as worker, in_memory() as folder:
+        yield piped.put_pipes(worker, folder)
+
+
 _PARTS = {
     "networked": _networked,
     "powerless": _powerless,
@@ -198,6 +204,7 @@ _PARTS = {
     "leaking": _leaking,
     "fuzzed": _fuzzed,
     "astray": _astray,
+    "piped": _piped,
     "halved": _halved,
 }
 """Those that take longest come first."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._format.select import ByIndex
-from fastload._read.file import with_blob
+from fastload._read.file import regular_only, with_blob
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload.errors import FormatError, IntegrityError, UsageError
 
@@ -50,11 +50,11 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
     if known is None or not os.path.isfile(path):
         return None
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_only) as file:
             content = ContentHash(os.fstat(file.fileno()).st_size, known.signed)
             while piece := file.read(BLOCK_BYTES):
                 content.update(piece)
-    except OSError:  # what cannot be read explains nothing
+    except (OSError, FormatError):  # what cannot be read explains nothing
         return None
     return compare(known, content)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from fastload._fetch.resolve import tiers_of
 from fastload._fetch.source import hub_of
 from fastload._read.blocks import read_block
+from fastload._read.file import regular_only
 from fastload._store.directory import contained_target, containment_root
 from fastload._store.filesystem import make_folder, replacing
 from fastload._store.folder_offer import offer_stored
@@ -230,7 +231,7 @@ def _replace(path: str, blocks: dict[int, bytes], scratch: str) -> None:
     """A copy of the file with these blocks takes its name."""
     make_folder(scratch)
     with replacing(path, scratch) as file:
-        with open(path, "rb") as damaged:
+        with open(path, "rb", opener=regular_only) as damaged:
             shutil.copyfileobj(damaged, file, BLOCK_BYTES)
         for index, block in blocks.items():
             file.seek(index * BLOCK_BYTES)

@@ -79,13 +79,23 @@ def open_regular(path: str, flags: int = 0) -> int:
         StoreError: it cannot be read.
     """
     try:
-        check_regular(path, os.stat(path))
-        # O_NONBLOCK in case a FIFO took its place since: a plain open would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | flags)
+        return regular_only(path, flags)
     except OSError as exc:
         if flags and exc.errno in {errno.EINVAL, errno.EOPNOTSUPP}:
             raise  # these flags are refused here; the caller knows what that means
         raise translate(path, exc) from exc
+
+
+def regular_only(path: str, flags: int) -> int:
+    """A descriptor of ``path``; also an ``opener`` for :func:`open`, which waits for nobody then.
+
+    Raises:
+        FormatError: it is no regular file.
+        OSError: as the system says.
+    """
+    check_regular(path, os.stat(path))
+    # O_NONBLOCK in case a FIFO took its place since: a plain open would wait for a writer for ever.
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     try:
         check_regular(path, os.fstat(descriptor))
     except BaseException:

@@ -11,8 +11,9 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from fastload._read.file import open_regular, translate
+from fastload._read.file import open_regular, regular_only, translate
 from fastload._read.kernel import cached_fraction, direct_alignment, file_system
+from fastload.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,7 @@ def _number(text: str) -> int:
 def _text(path: str) -> str:
     """What a file of the system says; empty where it is not there, or not for us."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=regular_only) as file:
             return file.read(_MAX_CONFIG_BYTES)
-    except OSError:
+    except (OSError, FormatError):
         return ""

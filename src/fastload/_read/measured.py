@@ -13,6 +13,9 @@ import os
 import tempfile
 from typing import Any
 
+from fastload._read.file import regular_only
+from fastload.errors import FormatError
+
 _MAX_BYTES = 64 << 10  # 64 KiB
 
 
@@ -26,9 +29,9 @@ class Measured:
         """What was measured of ``kind`` for ``key``."""
         path = self._path(kind, key)
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=regular_only) as file:
                 facts = json.loads(file.read(_MAX_BYTES))
-        except (OSError, ValueError, RecursionError):
+        except (OSError, FormatError, ValueError, RecursionError):
             return None
         # The key is in the file too: a digest cut short may meet another one.
         return facts if isinstance(facts, dict) and facts.get("key") == key else None

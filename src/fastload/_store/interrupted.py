@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._format.gguf import CutError, measure_gguf
 from fastload._format.header import parse_object
-from fastload._read.file import read_small_file, translate
+from fastload._read.file import read_small_file, regular_only, translate
 from fastload._store.directory import contained, containment_root
 from fastload._store.wanted import is_weight
 from fastload.errors import FormatError, quoted
@@ -55,7 +55,7 @@ def _least_bytes(path: str, size: int) -> int:
     """What the header of a GGUF file says; 0 where it says nothing that is understood."""
     for nbytes in _GGUF_STARTS:
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=regular_only) as file:
                 start = file.read(nbytes)
         except OSError as exc:
             raise translate(path, exc) from exc

@@ -19,14 +19,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._read.file import read_fully
+from fastload._read.file import read_fully, regular_only
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
 from fastload._store.admit.journal import Claims, dump_head, dump_line, parse_journal
 from fastload._store.filesystem import make_folder, new_id, remove_file, reserve, start_writing_back, writing
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
 from fastload._verify.digest import BLOCK_BYTES, block_digest
-from fastload.errors import StoreError
+from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from fastload._read.filedigests import Hashing
@@ -264,8 +264,8 @@ def _begin(area: StagingArea, name: str, size: int) -> StagedFile:
 def _take_over(area: StagingArea, name: str, size: int) -> StagedFile | None:
     """The file ``name`` as our own, if its writer is provably dead."""
     try:
-        journal = os.open(area.journal(name), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except OSError:
+        journal = regular_only(area.journal(name), os.O_RDWR | os.O_APPEND)
+    except (OSError, FormatError):
         return None
     is_ours, digests = parse_journal(journal, size)
     is_dead = is_ours and flock_is_truthful(area.journal(name)) and try_exclusive(journal)
@@ -283,13 +283,13 @@ def _take_over(area: StagingArea, name: str, size: int) -> StagedFile | None:
 
 def _read_claims(area: StagingArea, name: str, size: int) -> Claims | None:
     try:
-        journal = os.open(area.journal(name), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        journal = regular_only(area.journal(name), os.O_RDONLY)
+    except (OSError, FormatError):
         return None
     try:
         _, digests = parse_journal(journal, size)
-        return Claims(os.open(area.part(name), os.O_RDONLY | os.O_CLOEXEC), digests) if digests else None
-    except OSError:
+        return Claims(regular_only(area.part(name), os.O_RDONLY), digests) if digests else None
+    except (OSError, FormatError):
         return None
     finally:
         os.close(journal)

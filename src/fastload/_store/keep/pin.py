@@ -27,7 +27,7 @@ def pin(layout: RepoLayout, commit: str) -> None:
         return
     make_folder(os.path.dirname(path))
     with writing(path):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
     sync_folder(os.path.dirname(path))
 
 

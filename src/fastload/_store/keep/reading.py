@@ -6,8 +6,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from fastload._read.file import open_regular
 from fastload._store.keep.usage import touch_used
 from fastload._store.lease.lock import hold_shared
+from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from fastload._store.root import Stored
@@ -30,8 +32,8 @@ class Reading:
         if stored.layout is None or stored.commit is None:
             return
         try:
-            self._descriptor = os.open(stored.layout.manifest(stored.commit), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            self._descriptor = open_regular(stored.layout.manifest(stored.commit))
+        except (FormatError, StoreError):
             return
         # Whoever looks whether somebody reads holds the manifest alone for a moment.
         for _ in range(_ATTEMPTS):

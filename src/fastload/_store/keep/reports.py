@@ -11,8 +11,9 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from fastload._read.file import regular_only
 from fastload._store.filesystem import make_folder, new_id
-from fastload.errors import StoreError
+from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,9 +44,9 @@ def keep_report(layout: RepoLayout, commit: str, facts: Mapping[str, Any]) -> No
 def read_reports(layout: RepoLayout, commit: str) -> list[dict[str, Any]]:
     """The reports that are there, the oldest first."""
     try:
-        with open(layout.reports(commit), encoding="utf-8", errors="replace") as file:
+        with open(layout.reports(commit), encoding="utf-8", errors="replace", opener=regular_only) as file:
             lines = file.read(_MAX_BYTES).splitlines()
-    except OSError:  # none yet, or not for this user
+    except (OSError, FormatError):  # none yet, or not for this user
         return []
     reports = (_parse(line) for line in lines)
     return [report for report in reports if report is not None]

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._read.file import regular_only
 from fastload._store.folder_offer import read_manifest
 from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
 from fastload._store.layout import RepoLayout, find_repo
@@ -187,10 +188,10 @@ def _read_source(manifest: str) -> str | None:
     A manifest is canonical JSON, so the source is its end; that of a large model has megabytes before it.
     """
     try:
-        with open(manifest, "rb") as file:
+        with open(manifest, "rb", opener=regular_only) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             match = _SOURCE.search(file.read(_TAIL_BYTES))
-    except OSError:
+    except (OSError, FormatError):
         return None
     return match["source"].decode("utf-8", errors="replace") if match else None
 
