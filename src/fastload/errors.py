@@ -258,7 +258,8 @@ class HubError(FastloadError):
     hint: str = ""
 
     def __str__(self) -> str:
-        return _sentence(f"{self.url}: {self.reason}", self.hint)
+        # Both may hold what a server wrote: a redirect says where it leads.
+        return _sentence(f"{escaped(self.url)}: {escaped(self.reason)}", self.hint)
 
 
 @dataclass(eq=False)

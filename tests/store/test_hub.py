@@ -190,6 +190,15 @@ class TestWhoMayNot:
             assert "authorization" not in other.requests[0].headers
 
 
+    @pytest.mark.parametrize("name", ["\x7f", "\x85", "\x9b2J", "a\x7fb?signed=1"])
+    def test_where_a_redirect_leads_is_shown_escaped(self, hub: HubServer, name: str) -> None:
+        hub.faults.add(Redirect(f"http://127.0.0.1:1/{name}"), times=None)
+        with tier_of(hub) as tier, pytest.raises(NetworkError) as refusal:
+            tier.find_commit("org/name", None)
+        assert str(refusal.value).isprintable()
+        assert "127.0.0.1:1/" in str(refusal.value)
+
+
 class TestTheTokenThatHuggingfaceFinds:
     """``token=None``."""
 
