@@ -182,7 +182,8 @@ def _modelled(share: float) -> Iterator[Row]:
 
 def _astray(_share: float) -> Iterator[Row]:
     with Worker(TORCH) as worker, in_memory() as folder:
-        yield roots.lead_astray(worker, folder)
+        yield roots.lead_astray(worker, folder / "read")
+        yield roots.write_astray(worker, folder / "written")
 
 
 def _piped(_share: float) -> Iterator[Row]:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from arena import in_memory
-from roots import lead_astray
+from roots import lead_astray, write_astray
 from workers import TORCH, Worker
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -18,3 +18,10 @@ def test_names_that_lead_out_lead_nowhere() -> None:
         row = lead_astray(worker, folder)
         row.check()
         assert row.ends
+
+
+def test_nothing_is_written_where_links_lead() -> None:
+    with Worker(TORCH) as worker, in_memory() as folder:
+        row = write_astray(worker, folder)
+        row.check()
+        assert row.ends["exit 15"]

@@ -189,7 +189,6 @@ class TestWhoMayNot:
             assert "authorization" in hub.requests[0].headers
             assert "authorization" not in other.requests[0].headers
 
-
     @pytest.mark.parametrize("name", ["\x7f", "\x85", "\x9b2J", "a\x7fb?signed=1"])
     def test_where_a_redirect_leads_is_shown_escaped(self, hub: HubServer, name: str) -> None:
         hub.faults.add(Redirect(f"http://127.0.0.1:1/{name}"), times=None)

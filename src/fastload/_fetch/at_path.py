@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._store.containment import check_snapshot
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.root import Stored
 
@@ -29,12 +30,17 @@ def follow(path: str) -> str:
 
 
 def stored_at(path: str) -> Stored | None:
-    """The snapshot that a path which a user gave leads into: one of a hub's cache, or a folder of its own."""
+    """The snapshot that a path which a user gave leads into: one of a hub's cache, or a folder of its own.
+
+    Raises:
+        StoreError: a link of the repo leads out of the cache.
+    """
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     match = _SNAPSHOT.fullmatch(folder)
     if match is not None:
         top = match["repo"] + "/snapshots/" + match["commit"]
         layout = RepoLayout(match["repo"])
+        check_snapshot(layout, match["commit"])
         repo = find_repo(match["name"]) or match["name"]
         return _stored(repo, match["commit"], top, layout)
     if not os.path.lexists(path) or not os.path.isdir(folder):  # what lies beside a mistyped name is another model

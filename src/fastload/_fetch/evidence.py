@@ -15,6 +15,7 @@ from fastload._fetch.damage import MEND_HINT, compare
 from fastload._read.file import translate, with_blob
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
+from fastload._store.containment import leads_out
 from fastload._store.folder_offer import is_another, offer_stored, offered_file, read_manifest_file
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import is_ours_alone
@@ -209,6 +210,8 @@ def _is_outdated(recorded: Manifest, stored: Stored) -> bool:
 def _find_recorded(folder: str) -> Manifest | None:
     """The manifest in a plain folder, if nobody but us or root can have written it."""
     manifests = os.path.join(folder, OURS, "manifests")
+    if leads_out(manifests, folder):
+        return None
     try:
         names = os.listdir(manifests)
     except (FileNotFoundError, NotADirectoryError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from fastload._fetch.at_path import stored_at
 from fastload._fetch.source import Meant
@@ -12,6 +13,9 @@ from fastload._store.listing import list_files
 from fastload._store.ref import Candidate, parse_candidate
 from fastload._store.root import Root, Stored
 from fastload.errors import ModelNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from fastload._store.layout import RepoLayout
 
 
 def meant_by_path(path: str) -> Meant:
@@ -25,7 +29,7 @@ def meant_by_path(path: str) -> Meant:
     if stored is None:
         raise ModelNotFoundError(path, (os.path.dirname(path),), "Give the path of a folder with weights")
     if stored.layout is not None and stored.commit is not None and stored.folder == path:
-        return _meant(_judged(stored, os.path.dirname(stored.layout.folder), stored.commit))
+        return _meant(_judged(stored, stored.layout, stored.commit))
     name = os.path.basename(path)
     _check_name(name, path)
     _check_whole(path)
@@ -34,8 +38,8 @@ def meant_by_path(path: str) -> Meant:
     ))  # fmt: skip
 
 
-def _judged(snapshot: Stored, root: str, commit: str) -> Stored:
-    found = Root(root, label="path").find_commit(snapshot.repo, commit)
+def _judged(snapshot: Stored, layout: RepoLayout, commit: str) -> Stored:
+    found = Root(os.path.dirname(layout.folder), label="path").judge(layout, snapshot.repo, commit)
     if found is None or not found.is_complete:
         missing = found.missing if found is not None else ("no files",)
         cure = f"fastload warm {snapshot.repo}@{commit} completes it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._store.containment import check_inside, check_repo
 from fastload._store.keep.usage import list_snapshots
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.ref import Name, parse_ref
@@ -69,6 +70,8 @@ def find_local(model: str | os.PathLike[str], revision: str | None, settings: Se
         raise UsageError(f"{name!r} is a path", "Give the name of a model, as 'fastload ls' shows it")
     for candidate in name.candidates:
         layout = RepoLayout(repo_folder(root.path, candidate.repo))
+        check_inside(layout.folder, root.path)
+        check_repo(layout)
         commit = read_commit(layout, candidate.revision)
         if commit is not None and commit in list_snapshots(layout):
             return Local(candidate.repo, commit, layout)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.damage import MEND_HINT, compare
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
+from fastload._store.containment import check_own_folders
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, remove_file, writing
 from fastload._store.manifest_folder import make_own_folder, write_own
@@ -153,6 +154,7 @@ def _write_beside(stored: Stored, manifest: Manifest, manifests: ManifestFolder 
 
 def _write_in_folder(ours: str, manifest: Manifest) -> None:
     place = os.path.join(ours, "manifests")
+    check_own_folders(os.path.dirname(ours))
     make_own_folder(place)
     make_folder(os.path.join(ours, "staging"))
     made = os.path.join(place, f"{manifest.commit}.json")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._format.header import parse_object
 from fastload._read.file import read_small_file, translate
+from fastload._store.containment import leads_out
 from fastload._store.offer import OfferedFile
 from fastload._store.ref import is_commit
 from fastload._verify.path import OURS
@@ -98,7 +99,7 @@ def _parse_entry(name: str, entry: Any) -> OfferedFile | None:
 def read_download(folder: str, file: OfferedFile) -> tuple[str, OfferedFile] | None:
     """What ``hf download --local-dir`` noted of ``file``: its commit, and the file with the digest that is its etag."""
     path = os.path.join(folder, DOWNLOADS, f"{file.path}.metadata")
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) or leads_out(path, folder):
         return None
     try:
         lines = read_small_file(path, _MAX_METADATA_BYTES).decode("ascii").splitlines()
@@ -119,6 +120,8 @@ def with_digest(file: OfferedFile, name: str) -> OfferedFile:
 def find_unfinished(folder: str) -> str | None:
     """The name of a download below a plain ``folder`` that was not finished, if there is one."""
     top = os.path.join(folder, DOWNLOADS)
+    if leads_out(top, folder):
+        return None
     for _, _, names in os.walk(top):
         for name in names:
             if name.endswith(".incomplete"):

@@ -20,6 +20,7 @@ from fastload._store.complete import (
     find_unfinished_blob,
     needed_of,
 )
+from fastload._store.containment import check_inside, check_repo, check_snapshot, leads_out
 from fastload._store.layout import RepoLayout, find_repo, repo_folder
 from fastload._store.listing import list_files, read_download, read_tree
 from fastload._store.ref import DEFAULT_REVISION, Candidate, is_commit
@@ -74,12 +75,15 @@ class Root:
         Raises:
             StoreError: it cannot be read.
         """
-        found = [stored for stored in self._look_for(candidate, is_alias=is_alias) if stored is not None]
-        return next((stored for stored in found if stored.is_complete), found[0] if found else None)
+        incomplete: list[Stored] = []
+        for stored in self._look_for(candidate, is_alias=is_alias):
+            if stored is not None and stored.is_complete:
+                return stored  # whatever else is called so is not even looked at
+            incomplete += [stored] if stored is not None else []
+        return incomplete[0] if incomplete else None
 
     def _look_for(self, candidate: Candidate, *, is_alias: bool) -> Iterator[Stored | None]:
-        layout = RepoLayout(repo_folder(self.path, candidate.repo))
-        commit = read_commit(layout, candidate.revision)
+        commit = read_commit(self._enter(candidate.repo), candidate.revision)
         if commit is not None:
             yield self.find_commit(candidate.repo, commit)
         names = [candidate.repo]
@@ -91,8 +95,22 @@ class Root:
             yield self._find_plain(candidate, os.path.join(self.path, name), must_say=must_say)
 
     def find_commit(self, repo: str, commit: str) -> Stored | None:
-        """The snapshot of ``commit`` in the hub's layout, if there is anything of it."""
+        """The snapshot of ``commit`` in the hub's layout, if there is anything of it.
+
+        Raises:
+            StoreError: it cannot be read, or a link leads out of the tier.
+        """
+        return self.judge(self._enter(repo), repo, commit)
+
+    def _enter(self, repo: str) -> RepoLayout:
         layout = RepoLayout(repo_folder(self.path, repo))
+        check_inside(layout.folder, self.path)
+        check_repo(layout)
+        return layout
+
+    def judge(self, layout: RepoLayout, repo: str, commit: str) -> Stored | None:
+        """The same of a repo that may lie anywhere, since a user gave its path."""
+        check_snapshot(layout, commit)
         folder = layout.snapshot(commit)
         if not _is_folder(folder):
             return None
@@ -112,6 +130,8 @@ class Root:
         return self._find_plain(Candidate(name, None), os.path.join(self.path, name), must_say=False)
 
     def _find_plain(self, candidate: Candidate, folder: str, *, must_say: bool) -> Stored | None:
+        if os.path.isdir(folder):
+            check_inside(folder, self.path)
         if not _is_folder(folder) or (self._hidden is not None and os.path.realpath(folder) == self._hidden):
             return None
         files = list_files(folder)
@@ -153,7 +173,7 @@ class Root:
         Raises:
             StoreError: it cannot be read.
         """
-        for commit in _list_folder(RepoLayout(repo_folder(self.path, repo)).snapshots):
+        for commit in _list_folder(self._enter(repo).snapshots):
             found = self.find_commit(repo, commit) if is_commit(commit) else None
             if found is not None:
                 yield found
@@ -198,13 +218,15 @@ class Root:
 def read_commit(layout: RepoLayout, revision: str | None) -> str | None:
     """The commit that ``revision`` means, by itself or by the repo's ``refs/``; None where they do not say.
 
+    What a link out of the cache leads to says nothing.
+
     Raises:
         StoreError: the ref cannot be read.
     """
     if revision is not None and is_commit(revision):
         return revision
     path = layout.ref(revision or DEFAULT_REVISION)
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) or leads_out(path, os.path.dirname(os.path.realpath(layout.folder))):
         return None
     try:
         text = read_small_file(path, _MAX_REF_BYTES).decode("ascii", errors="replace").strip()

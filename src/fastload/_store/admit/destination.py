@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from fastload._store.admit.publish import publish_snapshot
 from fastload._store.admit.staged import StagingArea
 from fastload._store.admit.stamp import Chosen, Published, read_chosen, write_stamp
+from fastload._store.containment import check_inside, check_own_folders, check_repo
 from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder, write_whole
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
@@ -71,7 +72,13 @@ class CacheDestination:
         self.area = StagingArea(layout.ours())
 
     def make(self) -> None:
-        """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo."""
+        """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo.
+
+        Raises:
+            StoreError: a link there leads out of the tier, where nothing is to be written.
+        """
+        check_inside(self._layout.folder, os.path.dirname(self._layout.folder))
+        check_repo(self._layout)
         make_empty(self._layout)
         self.area.make()
         finish_removals(self._layout)
@@ -159,6 +166,7 @@ class PlainDestination:
 
     def make(self) -> None:
         """See :class:`Destination`."""
+        check_own_folders(self._folder)
         self.area.make()
 
     def tidy(self) -> None:
@@ -183,6 +191,7 @@ class PlainDestination:
         self._forget_manifests()
         for task in sorted(tasks, key=lambda task: task.file.path.endswith(_LAST)):
             path = self._place(task.file.path)
+            check_inside(os.path.dirname(path), self._folder)
             make_folder(os.path.dirname(path))
             task.incoming.publish(path)
             sync_folder(os.path.dirname(path))

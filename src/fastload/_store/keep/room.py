@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._store.filesystem import make_folder, writing
+from fastload._store.filesystem import writing
 from fastload._store.keep.usage import count_kept_bytes
 from fastload._store.layout import lease_folder
+from fastload._store.lease.file import make_lease_folder
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
 from fastload.errors import NoSpaceError, StoreError
 
@@ -142,7 +143,7 @@ def reserving(root: str, needed_bytes: int, limits: Limits, evict: Callable[[int
 def _one_at_a_time(root: str) -> Iterator[None]:
     """Hold the tier's room if it can be had within a few seconds; else go on without."""
     path = os.path.join(lease_folder(root), "room.lock")
-    make_folder(lease_folder(root))
+    make_lease_folder(lease_folder(root))
     with writing(path):
         fd = _open_lock(path)
     try:

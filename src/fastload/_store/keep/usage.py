@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._read.file import regular_only
+from fastload._store.containment import check_repo, leads_out
 from fastload._store.folder_offer import read_manifest
 from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
 from fastload._store.layout import RepoLayout, find_repo
@@ -68,7 +69,18 @@ def list_repos(root: str) -> list[tuple[str, RepoLayout]]:
         StoreError: it cannot be read.
     """
     found = [(find_repo(name), RepoLayout(os.path.join(root, name))) for name in list_folder(root)]
-    return [(repo, layout) for repo, layout in found if repo is not None and os.path.isdir(layout.folder)]
+    return [(repo, layout) for repo, layout in found if repo is not None and _is_here(root, layout)]
+
+
+def _is_here(root: str, layout: RepoLayout) -> bool:
+    """True if it is a folder of this tier: what lies where a link leads out of it is not to be counted or evicted."""
+    if not os.path.isdir(layout.folder) or leads_out(layout.folder, root):
+        return False
+    try:
+        check_repo(layout)
+    except StoreError:
+        return False
+    return True
 
 
 def scan_root(root: str) -> list[RepoUsage]:
@@ -205,6 +217,6 @@ def read_used_ns(layout: RepoLayout, commit: str) -> int | None:
 def touch_used(layout: RepoLayout, commit: str) -> None:
     """Note that the snapshot is used now. Where nothing may be written, nothing is."""
     try:
-        os.utime(layout.stamp(commit))
+        os.utime(layout.stamp(commit), follow_symlinks=False)
     except OSError:
         return

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._store.filesystem import writing
+from fastload._store.containment import check_inside
+from fastload._store.filesystem import make_folder, writing
 from fastload._store.lease.holder import MAX_RECORD_BYTES, Holder, dump_holder, parse_holder
 from fastload._store.lease.lock import flock_is_truthful, open_lock, read_boot_id, try_exclusive
 from fastload.errors import StoreError
@@ -163,6 +164,16 @@ class LeaseFile:
                 match = leftover.fullmatch(name)
                 if match and match["id"] != holder_id:
                     os.unlink(os.path.join(self.folder, name))
+
+
+def make_lease_folder(folder: str) -> None:
+    """Make ``folder``: ``<root>/.locks/fastload`` of a tier, ``<folder>/.fastload/leases`` of a plain folder.
+
+    Raises:
+        StoreError: it cannot be made, or a link leads out of the tier or the plain folder.
+    """
+    check_inside(folder, os.path.dirname(os.path.dirname(folder)))
+    make_folder(folder)
 
 
 def _write_new(path: str, holder: Holder) -> None:

@@ -10,8 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._store.filesystem import make_folder
-from fastload._store.lease.file import LeaseFile
+from fastload._store.lease.file import LeaseFile, make_lease_folder
 from fastload._store.lease.lease import Lease, LeaseTimes, create_lease, take_over
 from fastload.errors import FormatError, LockTimeoutError
 
@@ -102,7 +101,7 @@ def try_hold(folder: str, name: str, what: str, times: LeaseTimes) -> Lease | No
     Raises:
         StoreError: the folder cannot be made or written.
     """
-    make_folder(folder)
+    make_lease_folder(folder)
     return _Slot(LeaseFile(folder, name), what, times).attempt()
 
 
@@ -129,7 +128,7 @@ def wait_hold(
         LockTimeoutError: all holders live, and none has got any further for ``stuck_after_s``.
         NotWritableError, NoSpaceError, StoreError: the folder cannot be made or written.
     """
-    make_folder(folder)
+    make_lease_folder(folder)
     slots = [_Slot(LeaseFile(folder, name), what, times) for name in names]
     while not is_done():
         for slot in slots:
