@@ -29,7 +29,11 @@ class RankReport:
     share_s: float
     """After so many seconds of streaming it had read all of its share."""
     seconds: float
+    """Until it had all that it wanted, or left."""
     bottleneck: str
+    left_early: bool = False
+    """True if its stream was closed before the end; what it then read and sent for the others is counted as well, as
+    far as its process lived to say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,9 @@ class GroupReport:
     """Whose report this is."""
     size: int
     ranks: tuple[RankReport, ...]
-    """All of them on rank 0, elsewhere its own; without those that left early."""
+    """All of them on rank 0, elsewhere its own."""
     slowest: int
-    """The rank that had its share last."""
+    """The rank that had its share last; those that left early are counted on rank 0 alone."""
     reason: str
     """When, and why so late."""
 

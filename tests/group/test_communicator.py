@@ -104,6 +104,24 @@ def test_whoever_has_left_is_not_waited_for(ranks: list[Communicator]) -> None:
     assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
 
 
+def test_of_whoever_has_left_counts_what_it_said_last(ranks: list[Communicator]) -> None:
+    ranks[2].leave("some")
+    assert ranks[0].had_left(2)
+    later = threading.Timer(0.2, ranks[2].vouch, ["all"])
+    later.start()
+    assert ranks[0].find_account(2) == "all"
+    later.join()
+
+
+def test_nobody_waits_long_for_what_one_that_has_left_may_say(ranks: list[Communicator]) -> None:
+    ranks[2].leave("some")
+    begin_s = time.monotonic()
+    assert [ranks[0].find_account(peer) for peer in (1, 2)] == [None, "some"]
+    assert time.monotonic() - begin_s < 5.0
+    ranks[2].close()
+    assert ranks[1].find_account(2) == "some"
+
+
 @pytest.mark.parametrize("wait", [lambda each: each.gather(None), lambda each: each.wait_vouched(1)])
 def test_words_are_waited_for_until_the_deadline(
     store: HashStore, leaks_nothing: None, wait: Callable[[Communicator], object]

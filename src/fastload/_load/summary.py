@@ -79,6 +79,7 @@ def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: fl
         share_s=max(0.0, job.schedule.read_at_s - begun_s) if job.schedule.read_bytes else 0.0,
         seconds=sum(job.clock.stages.values()),
         bottleneck=_judge_share(job).bottleneck,
+        left_early=job.schedule.has_left(),
     )
 
 
