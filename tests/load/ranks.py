@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,19 @@ def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[
     pair = dist.ProcessGroup(PrefixStore(f"{names[rank]}/", _get_default_store()), rank % 2, 2)
     _world.pg_group_ranks[pair] = {each: each % 2 for each in range(dist.get_world_size()) if each // 2 == rank // 2}
     return fingerprints(fastload.load(paths[rank // 2], group=pair, **settings))
+
+
+def load_two_at_once(rank: int, paths: list[str], lead_s: float) -> list[dict[str, str]]:
+    """Two groups of all ranks load a model each, from a thread each; every second rank begins with the other one."""
+    groups = [dist.new_group(list(range(dist.get_world_size()))) for _ in paths]
+    turns = [(number + rank) % len(paths) for number in range(len(paths))]
+
+    def load_in(number: int) -> dict[str, str]:
+        time.sleep(lead_s * turns.index(number))
+        return fingerprints(fastload.load(paths[number], group=groups[number], options=Options(deadline="20")))
+
+    with ThreadPoolExecutor(len(paths)) as pool:
+        return list(pool.map(load_in, range(len(paths))))
 
 
 def load_in_a_group_without_a_store(rank: int, path: str) -> None:

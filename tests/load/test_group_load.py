@@ -156,6 +156,18 @@ def test_groups_meet_whatever_torch_calls_them(tmp_path: Path, names: list[str])
     assert got == [expected[rank // 2] for rank in range(4)]
 
 
+@pytest.mark.parametrize("lead_s", [0.0, 0.3])
+def test_two_groups_of_the_same_ranks_load_at_the_same_time(crew: Crew, tmp_path: Path, lead_s: float) -> None:
+    """Each its own model; all began with one of them, or every second rank with the other."""
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    for number, path in enumerate(paths):
+        Path(path).mkdir()
+        save_large(Path(path), 3 + number, MIB)
+    expected = [fingerprints(fastload.load(path)) for path in paths]
+    for _ in range(2):
+        assert crew.call(ranks.load_two_at_once, paths, lead_s) == [expected] * crew.size
+
+
 def test_a_group_without_a_store_cannot_meet(crew: Crew, model: Path) -> None:
     errors = crew.try_call(ranks.load_in_a_group_without_a_store, str(model))
     assert all(isinstance(error, fastload.UnsupportedError) and "no store" in str(error) for error in errors)

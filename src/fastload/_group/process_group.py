@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
+from torch.distributed.distributed_c10d import PrefixStore, _get_default_store, _world
 
 from fastload._group.meeting import Seat
 from fastload.errors import UnsupportedError, UsageError
@@ -61,7 +61,7 @@ def _find_store(group: dist.ProcessGroup) -> Any:
     of torch, and in others ranks of one group may have counted up to different names for it.
     """
     if not hasattr(group, "get_group_store"):  # torch was older
-        return PrefixStore(_name_of(dist.get_process_group_ranks(group)), _get_default_store())
+        return PrefixStore(_name_of(group, dist.get_process_group_ranks(group)), _get_default_store())
     store = group.get_group_store()
     if store is None:
         raise UnsupportedError("this process group has no store", "Make it by torch.distributed.new_group")
@@ -71,12 +71,18 @@ def _find_store(group: dist.ProcessGroup) -> Any:
         return store
     if isinstance(store, PrefixStore):  # the prefix is the group's name
         store = store.underlying_store
-    return PrefixStore(_name_of(ranks), store)
+    return PrefixStore(_name_of(group, ranks), store)
 
 
-def _name_of(ranks: Sequence[int]) -> str:
-    """Short: there may be thousands."""
-    return f"fastload-{hashlib.sha256(repr(sorted(ranks)).encode()).hexdigest()[:16]}"
+def _name_of(group: dist.ProcessGroup, ranks: Sequence[int]) -> str:
+    """A digest of the ``ranks``, of which there may be thousands, and which of their groups this is.
+
+    Two groups of the same ranks may load at the same time. All ranks make their groups in one order (torch demands it),
+    and those of the same ranks are the same ones everywhere, whatever other groups a rank is in.
+    """
+    members = set(ranks)
+    alike = [each for each, known in _world.pg_group_ranks.items() if known.keys() == members]
+    return f"fastload-{hashlib.sha256(repr(sorted(ranks)).encode()).hexdigest()[:16]}-{alike.index(group)}"
 
 
 def _find_host(store: Store | Any) -> str | None:
