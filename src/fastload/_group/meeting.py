@@ -8,7 +8,7 @@
     waits until all are there (hosting) waits to be told who is there
                      everybody connects to the ranks below
 
-A rank that has failed by then goes the same way, to say so.
+A rank that has failed by then goes the same way, to say so; one that may open no socket, by the store alone (notes).
 Nothing is counted in the store, so that a rank which missed an earlier meeting cannot be out of step. From the welcome
 on both ends give signs of life, and whoever fails says so: the others end with the cause, those who come late too.
 """
