@@ -164,6 +164,15 @@ def test_rank_0_reports_on_one_that_has_left_too(crew: Crew, tmp_path: Path, lea
     assert [each.rank for each in got[3 - leaver][1].group.ranks] == [3 - leaver]
 
 
+def test_one_that_leaves_before_its_first_tensor_is_reported_on(crew: Crew, model: Model) -> None:
+    leaver = 1
+    group = crew.call(leaving.leave_at_once, REPO, everything(model), leaver)[0].group
+    assert group.ranks[leaver].left_early
+    assert group.ranks[leaver].bytes_read > 4 * MIB
+    assert group.ranks[leaver].share_s > 0
+    assert "GB/s overall" in group.ranks[leaver].bottleneck
+
+
 def test_what_is_known_of_one_that_left_and_ended_is_what_it_said_as_it_left(crew: Crew, model: Model) -> None:
     leaver = 1
     crew.begin(leaving.leave_and_end, REPO, everything(model), leaver)
