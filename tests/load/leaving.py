@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,19 @@ def leave_at_once(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: i
         for _ in tensors if rank != leaver else ():
             pass
     return tensors.report
+
+
+def leave_without_threads(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: int) -> None:
+    """When one rank closes its stream, the system grants it no thread that could go on for the others."""
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        with fastload.stream(ref, group=dist.group.WORLD, **keywords[rank]) as tensors:
+            for _ in tensors:
+                if rank == leaver:
+                    resource.setrlimit(resource.RLIMIT_AS, (0, unlimited[1]))
+                    break
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, unlimited)
 
 
 def leave_and_end(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: int) -> tuple[dict[str, str], Report]:

@@ -173,6 +173,16 @@ def test_one_that_leaves_before_its_first_tensor_is_reported_on(crew: Crew, mode
     assert "GB/s overall" in group.ranks[leaver].bottleneck
 
 
+def test_one_that_cannot_go_on_for_the_others_says_so(crew: Crew, model: Model) -> None:
+    leaver = 1
+    crew.begin(leaving.leave_without_threads, REPO, everything(model), leaver)
+    assert isinstance(crew.outcome(leaver, within_s=10).error, fastload.UnsupportedError | fastload.MemoryBudgetError)
+    for rank in (0, 2):
+        error = crew.outcome(rank, within_s=10).error
+        assert isinstance(error, fastload.GroupError)
+        assert f"rank {leaver} failed: " in str(error)
+
+
 def test_what_is_known_of_one_that_left_and_ended_is_what_it_said_as_it_left(crew: Crew, model: Model) -> None:
     leaver = 1
     crew.begin(leaving.leave_and_end, REPO, everything(model), leaver)

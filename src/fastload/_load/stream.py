@@ -293,12 +293,18 @@ class Stream:
 
     def _linger(self, job: Job, pipeline: Pipeline) -> None:
         """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
-        pipeline.leave()
-        self._start(job, pipeline)
-        service = partial(_serve, job, pipeline, self._begun_s)
-        if job.party is not None:
-            job.party.communicator.leave(describe_rank(job, job.party, job.exchange, self._begun_s))
-        start_thread(threading.Thread(target=service, name="fastload-linger", daemon=True))
+        try:
+            pipeline.leave()
+            self._start(job, pipeline)
+            if job.party is not None:
+                job.party.communicator.leave(describe_rank(job, job.party, job.exchange, self._begun_s))
+            service = partial(_serve, job, pipeline, self._begun_s)
+            start_thread(threading.Thread(target=service, name="fastload-linger", daemon=True))
+        except BaseException as error:
+            if job.party is not None:
+                job.party.communicator.fail(error)
+            _let_go(job, pipeline)
+            raise
 
     @contextmanager
     def taking_all(self) -> Iterator[None]:
