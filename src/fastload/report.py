@@ -22,7 +22,7 @@ class RankReport:
     node: int
     """Which machine it is on; equal numbers are one machine."""
     bytes_read: int
-    """From storage."""
+    """From storage: its share, and what it proved of each file for the header."""
     bytes_sent: int
     """To other ranks."""
     bytes_received: int
@@ -58,7 +58,7 @@ class Report:
     bytes: int
     """Delivered: the wanted tensors, as they were handed out."""
     bytes_read: int
-    """Read from storage by this process: whole blocks, so a little more."""
+    """Read from storage by this process: whole blocks, so a little more; those of headers once more before."""
     bytes_by_tier: dict[str, int]
     """The same, and what was read from other tiers to mend it, by tier."""
     tensors: int

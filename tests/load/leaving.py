@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 
 import fastload
-from fastload._load import stream
+from fastload._load import stream, summary
 from models import MIB
 from ranks import fingerprints
 
@@ -94,7 +94,7 @@ def take_until_it_fails(rank: int, ref: str, keywords: list[dict[str, Any]]) -> 
 
 def _rest_before_describing() -> None:
     """So long that something was read."""
-    describe = stream.describe_rank
+    describe = summary.describe_rank
 
     def rest(*args: Any) -> RankReport:
         time.sleep(_REST_S / 2)

@@ -30,16 +30,14 @@ class Delivered(NamedTuple):
 
 def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
-    has_read = job.party is None or job.party.reads
-    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards) if has_read else 0
     reader, reason = describe_readers(job.sources, job.device_reads)
-    read = job.schedule.read_bytes
+    read_bytes = _count_read(job)
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = _judge(job)
     return Report(
         bytes=delivered.nbytes,
-        bytes_read=read + headers,
-        bytes_by_tier=_add(job.fetched.tier, read + headers, job.fetched.read_elsewhere()),
+        bytes_read=read_bytes,
+        bytes_by_tier=_add(job.fetched.tier, read_bytes, job.fetched.read_elsewhere()),
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
@@ -75,7 +73,7 @@ def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: fl
     return RankReport(
         rank=party.rank,
         node=party.communicator.nodes[party.rank],
-        bytes_read=work.bytes_read,
+        bytes_read=_count_read(job),
         bytes_sent=exchange.sent_bytes if exchange is not None else 0,
         bytes_received=exchange.received_bytes if exchange is not None else 0,
         share_s=share_s,
@@ -83,6 +81,11 @@ def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: fl
         bottleneck=_judge_share(work, share_s).bottleneck,
         left_early=job.schedule.has_left(),
     )
+
+
+def _count_read(job: Job) -> int:
+    """From storage, by this process."""
+    return job.fetched.tally.ahead_bytes + job.schedule.read_bytes
 
 
 def _judge(job: Job) -> Verdict:
