@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from fastload._verify.manifest import ManifestFile
 
 EXTENT_BLOCKS = 4
-_EXTENT_BYTES = EXTENT_BLOCKS * BLOCK_BYTES
-PEAK_STAGING_BYTES = _EXTENT_BYTES
-"""Memory of one thread."""
+"""A request for less makes a far hub slow."""
 _FILES_AT_ONCE = 4
 _THREADS_PER_FILE = 2
 """While one reads, another digests."""
@@ -97,6 +95,8 @@ class Tally:
     """Staged, recalled bytes included."""
     read_bytes: int = 0
     """Read from the offer."""
+    staging_bytes: int = 0
+    """Memory that they take for it."""
     refetched_files: list[str] = field(default_factory=list)
     busy: Busy = field(default_factory=Busy)
 
@@ -108,8 +108,8 @@ class Watch:
     tell: Callable[[Tally], None]
     pace: Callable[[int], float]
     """Asked by a worker before it reads so many bytes: how many seconds to wait."""
-    step_blocks: int = EXTENT_BLOCKS
-    """How many blocks are read at once at most."""
+    extent_blocks: int = EXTENT_BLOCKS
+    """How many blocks a worker takes at once."""
 
 
 class Admission:
@@ -121,6 +121,7 @@ class Admission:
         self._tasks = tasks
         self._restage = restage
         self._watch = watch
+        self._extent_bytes = watch.extent_blocks * BLOCK_BYTES
         self.tally = Tally()
         self._changed = threading.Condition()
         self._queue: deque[tuple[int, int]] = deque()
@@ -137,7 +138,7 @@ class Admission:
         """Queue the extents of these files in turns: one file's sha256 is one core's work, several files' are more."""
         columns: list[list[tuple[int, int]]] = []
         for number in numbers:
-            offsets = range(0, max(1, self._tasks[number].file.size), _EXTENT_BYTES)
+            offsets = range(0, max(1, self._tasks[number].file.size), self._extent_bytes)
             self._tasks[number].unread = len(offsets)
             columns.append([(number, offset) for offset in offsets])
         self._queue.extend(extent for row in zip_longest(*columns) for extent in row if extent is not None)
@@ -154,6 +155,7 @@ class Admission:
             threading.Thread(target=self._work, name=f"fastload-admit-{number}", daemon=True)
             for number in range(min(self._offer.depth, len(self._queue)))
         ]
+        self.tally.staging_bytes = len(threads) * self._extent_bytes
         try:
             for thread in threads:
                 start_thread(thread)
@@ -187,7 +189,7 @@ class Admission:
 
     def _work(self) -> None:
         try:
-            buffer = memoryview(map_private(_EXTENT_BYTES))
+            buffer = memoryview(map_private(self._extent_bytes))
             while (extent := self._next()) is not None:
                 number, offset = extent
                 if self._bring(number, offset, buffer):
@@ -210,7 +212,7 @@ class Admission:
         first = offset // BLOCK_BYTES
         blocks = [
             buffer[at : min(at + BLOCK_BYTES, task.file.size - offset)]
-            for at in range(0, min(_EXTENT_BYTES, task.file.size - offset), BLOCK_BYTES)
+            for at in range(0, min(self._extent_bytes, task.file.size - offset), BLOCK_BYTES)
         ]
         busy = self.tally.busy
         hashing = partial(busy.measure, "hash")
@@ -222,7 +224,7 @@ class Admission:
             self._readers.forgo(number)
             return True
         with self._readers.reader_for(number) as reader:  # once: opened again, a file may be downloaded again
-            for begin, end in _runs(missing, self._watch.step_blocks):
+            for begin, end in _runs(missing):
                 run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
                 if self._is_stopped_within(self._watch.pace(len(run))):
                     return False
@@ -305,10 +307,10 @@ def _read(reader: Reader, offset: int, run: memoryview, room: memoryview) -> Non
     reader.read_into(offset, [room[:aligned]])
 
 
-def _runs(numbers: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
+def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Half-open runs of adjacent numbers."""
     begin = 0
     for at in range(1, len(numbers) + 1):
-        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1 or at - begin == longest:
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
             yield numbers[begin], numbers[at - 1] + 1
             begin = at
