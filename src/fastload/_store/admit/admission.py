@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Protocol
 from fastload._address_space import map_private
 from fastload._clock import Busy
 from fastload._read.pool import ReaderPool
+from fastload._read.reader import GradualReader
 from fastload._thread import start_thread
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from fastload._read.filedigests import Hashing
     from fastload._read.reader import Reader
@@ -214,9 +215,8 @@ class Admission:
             buffer[at : min(at + BLOCK_BYTES, task.file.size - offset)]
             for at in range(0, min(self._extent_bytes, task.file.size - offset), BLOCK_BYTES)
         ]
-        busy = self.tally.busy
-        hashing = partial(busy.measure, "hash")
-        with busy.measure("write"):
+        hashing = partial(self.tally.busy.measure, "hash")
+        with self.tally.busy.measure("write"):
             missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
         with self._changed:
             self.tally.done_bytes += sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
@@ -225,18 +225,23 @@ class Admission:
             return True
         with self._readers.reader_for(number) as reader:  # once: opened again, a file may be downloaded again
             for begin, end in _runs(missing):
-                run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
-                if self._is_stopped_within(self._watch.pace(len(run))):
+                run = blocks[begin:end]
+                if self._is_stopped_within(self._watch.pace(sum(map(len, run)))):
                     return False
-                with busy.measure("read"):
-                    _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
-                with busy.measure("write"):
-                    for at in range(begin, end):
-                        task.incoming.put(first + at, blocks[at], hashing)
-                with self._changed:
-                    self.tally.read_bytes += len(run)
-                    self.tally.done_bytes += len(run)  # by runs: an extent of a slow line takes minutes
+                arriving = _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
+                with closing(arriving):
+                    self._stage(task.incoming, first + begin, run, arriving)
         return True
+
+    def _stage(self, incoming: Incoming, first: int, blocks: Sequence[memoryview], arriving: Iterator[int]) -> None:
+        """Put each of ``blocks``, from block ``first`` of the file on, when its number is ``arriving``."""
+        busy = self.tally.busy
+        for at in _measured(arriving, partial(busy.measure, "read")):
+            with busy.measure("write"):
+                incoming.put(first + at, blocks[at], partial(busy.measure, "hash"))
+            with self._changed:
+                self.tally.read_bytes += len(blocks[at])
+                self.tally.done_bytes += len(blocks[at])
 
     def _is_stopped_within(self, seconds: float) -> bool:
         if seconds <= 0:
@@ -301,10 +306,28 @@ def find_difference(expected: OfferedFile, found: ManifestFile) -> Difference | 
     return None
 
 
-def _read(reader: Reader, offset: int, run: memoryview, room: memoryview) -> None:
-    """Fill ``run``, the beginning of ``room``; a reader that must be aligned may ask for a little more than that."""
-    aligned = -(-len(run) // reader.alignment_bytes) * reader.alignment_bytes
-    reader.read_into(offset, [room[:aligned]])
+def _read(reader: Reader, offset: int, blocks: Sequence[memoryview], room: memoryview) -> Generator[int, None, None]:
+    """Fill ``blocks``, the beginning of ``room``, and give the number of each that is there.
+
+    What a slow line has brought is staged before the rest of the extent comes: an extent may take minutes, and who is
+    killed meanwhile would fetch all of it again. A reader that must be aligned may ask for a little more room.
+    """
+    if isinstance(reader, GradualReader):
+        yield from reader.read_each(offset, blocks)
+        return
+    nbytes = sum(map(len, blocks))
+    reader.read_into(offset, [room[: -(-nbytes // reader.alignment_bytes) * reader.alignment_bytes]])
+    yield from range(len(blocks))
+
+
+def _measured(numbers: Iterator[int], measuring: Hashing) -> Iterator[int]:
+    """``numbers``, each of which is waited for in ``measuring()``."""
+    while True:
+        with measuring():
+            number = next(numbers, None)
+        if number is None:
+            return
+        yield number
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
