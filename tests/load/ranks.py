@@ -20,6 +20,7 @@ import fastload
 from fastload._budget import Headroom
 from fastload._load.group.attending import attending
 from fastload.options import Options
+from kernel_account import read_so_far
 from models import MIB
 
 if TYPE_CHECKING:
@@ -196,17 +197,11 @@ def want_slowly(name: str) -> bool:
 def stream_and_watch(rank: int, path: str, keywords: dict[str, Any]) -> tuple[Report, int]:
     """What it did; and how many bytes this process has read from files meanwhile, by the kernel's account."""
     fastload.load(path, group=dist.group.WORLD, **keywords)  # what is imported for it is read from files, too
-    before = _read_so_far()
+    before = read_so_far()
     tensors = fastload.stream(path, group=dist.group.WORLD, **keywords)
     for _ in tensors:
         pass
-    return tensors.report, _read_so_far() - before
-
-
-def _read_so_far() -> int:
-    """What comes from sockets is not in it: they are not read by read(2)."""
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
+    return tensors.report, read_so_far() - before
 
 
 def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[str, Any]) -> dict[str, str]:

@@ -17,8 +17,8 @@ import safetensors.torch
 
 import fastload
 import ranks
-from fastload._verify.digest import BLOCK_BYTES
 from crew import CABLE, Crew, crew_of
+from fastload._verify.digest import BLOCK_BYTES
 from models import MIB, random_tensor
 from proven_models import REPO, Model
 from ranks import fingerprints
