@@ -24,6 +24,7 @@ from fastload._group.life import Lifeline
 from fastload._group.link import Incoming, Outgoing
 from fastload._group.meeting import Seat
 from fastload._group.wire import frame, send_message
+from meetings import wait_meetings_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,13 +57,6 @@ def ranks(store: HashStore, leaks_nothing: None) -> Iterator[list[Communicator]]
         for each in met:
             undo.callback(each.close)
         yield met
-
-
-def wait_meetings_over() -> None:
-    """Rank 0 stays at the door until the last one has heard, which is a moment longer than that one."""
-    for thread in threading.enumerate():
-        if thread.name == "fastload-meeting":
-            thread.join(5.0)
 
 
 def on_all(ranks: list[Communicator], work: Callable[[Communicator], object]) -> list[object]:

@@ -17,19 +17,23 @@ from fastload._group.board import _KEY, Board
 from fastload._group.meeting import Seat
 from fastload._group.notes import tell_first, tell_others
 from fastload._group.patience import Patience
-from fastload.errors import GroupError
+from fastload.errors import GroupError, MemoryBudgetError, UnsupportedError
+from meetings import wait_meetings_over
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
     from fastload._group.communicator import Communicator
 
-pytestmark = pytest.mark.usefixtures("leaks_nothing")
 WHY = GroupError("rank has no socket", "Give it one")
 SOON_S = 3.0
 
 
 @pytest.fixture
-def store() -> HashStore:
-    return HashStore()
+def store(leaks_nothing: None) -> Iterator[HashStore]:
+    yield HashStore()
+    wait_meetings_over()
 
 
 def sit(store: HashStore, rank: int, size: int = 3, patience_s: float = 10.0) -> Communicator:
@@ -42,7 +46,7 @@ def tell(store: HashStore, rank: int, patience_s: float = 10.0) -> bool:
     if rank:
         tell_first(Board(store, patience), WHY, rank, patience)
     else:
-        tell_others(Board(store, patience), WHY, (1, 2), patience, lambda: None)
+        tell_others(Board(store, patience), WHY, {1, 2}, patience, lambda: None)
     return patience.is_told
 
 
@@ -80,6 +84,23 @@ def test_one_that_cannot_come_when_it_is_over_is_heard_too(store: HashStore) -> 
         assert pool.submit(tell, store, 1).result(SOON_S)
         assert tell(store, 2)
         first_error.result(SOON_S)
+
+
+@pytest.mark.parametrize("kind", [fastload.UnsupportedError, fastload.MemoryBudgetError])
+def test_rank_0_without_a_thread_to_look_for_them_says_so(
+    store: HashStore, monkeypatch: pytest.MonkeyPatch, kind: type[fastload.FastloadError]
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise UnsupportedError("no thread", "") if kind is UnsupportedError else MemoryBudgetError(1, 0, "none")
+
+    monkeypatch.setattr("fastload._group.letterbox.start_thread", refuse)
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = [pool.submit(sit, store, rank) for rank in range(3)]
+        with pytest.raises(kind):
+            first.result(SOON_S)
+        for each in others:
+            with pytest.raises(GroupError, match=f"rank 0 failed: {kind.__name__}"):
+                each.result(SOON_S)
 
 
 def test_what_an_earlier_meeting_left_is_not_believed(store: HashStore) -> None:

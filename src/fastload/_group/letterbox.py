@@ -28,22 +28,22 @@ class Letterbox:
         self._token = token
         self.ranks = ranks
         self._patience = patience
-        self._failure: GroupError | None = None
+        self._failure: FastloadError | None = None
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="fastload-letterbox", daemon=True)
 
     def check(self) -> None:
-        """Raise the first ``GroupError`` that was found."""
+        """Raise the first ``GroupError`` that was found; or why nobody looks."""
         if self._failure is not None:
             raise self._failure
 
     def __enter__(self) -> Self:
         try:
             start_thread(self._thread)
-        except FastloadError:
-            if self._patience.failure is None:
-                raise
-            self._is_closed.set()  # this rank comes only to say why it cannot load, which may be just that
+        except FastloadError as error:
+            self._is_closed.set()
+            if self._patience.failure is None:  # else this rank comes only to say why it cannot load
+                self._failure = error
         return self
 
     def __exit__(self, *_: object) -> None:

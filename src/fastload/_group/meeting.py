@@ -93,7 +93,7 @@ def _host(seat: Seat, board: Board, patience: Patience, ended: Ended) -> Mesh:
     except UnsupportedError as error:
         failure = explain(seat.rank, error)
         patience.give_up(failure)
-        tell_others(board, failure, range(1, seat.size), patience, partial(ended, error))
+        tell_others(board, failure, set(range(1, seat.size)), patience, partial(ended, error))
         raise
     with listener:
         return _connect(seat, receive_guests(badge, seat.size, listener, board, patience, ended), listener)

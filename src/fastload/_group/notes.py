@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fastload._group.board import Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from fastload._group.board import Board
     from fastload._group.patience import Patience
@@ -60,16 +60,18 @@ class Question:
 
 
 def tell_others(
-    board: Board, failure: GroupError, ranks: Iterable[int], patience: Patience, ended: Callable[[], None]
+    board: Board, failure: GroupError, late: set[int], patience: Patience, ended: Callable[[], None]
 ) -> None:
-    """Rank 0 tells ``ranks`` why there is no load, as they come; ``ended`` is called when those that are there know.
+    """Rank 0 tells those that are ``late`` why there is no load, as they come; who knows it is taken out.
+
+    ``ended`` is called when those that are there know.
 
     Raises:
         GroupError: the store cannot be asked.
     """
     notice = Notice("", 0, secrets.token_hex(16), (failure.what, failure.hint))
     board.leave(notice)
-    late, grace_until_s = set(ranks), time.monotonic() + _GRACE_S
+    grace_until_s = time.monotonic() + _GRACE_S
     while late and patience.left_s > 0:
         for rank in sorted(late):
             number = board.read(_asked_key(notice.token, rank))
