@@ -190,5 +190,5 @@ def test_what_is_known_of_one_that_left_and_ended_is_what_it_said_as_it_left(cre
     assert outcome.error is None
     group = outcome.value[1].group
     assert [each.left_early for each in group.ranks] == [False, True, False]
-    assert group.ranks[leaver].bytes_read <= 4 * MIB
+    assert group.ranks[leaver].bytes_read <= 4 * MIB + 4096  # the first block, and headers
     assert group.ranks[leaver].seconds < 20
