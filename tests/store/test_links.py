@@ -69,7 +69,7 @@ def test_a_repo_that_is_linked_on_purpose_says_what_to_do_and_that_helps(tmp_pat
     write_cache(disk, NAME, COMMIT, model_files())
     mount.mkdir()
     (mount / REPO).symlink_to(disk / REPO)
-    with pytest.raises(ModelNotFoundError, match="leads out of .* make the folder above it a tier too") as refusal:
+    with pytest.raises(ModelNotFoundError, match=r"leads out of .* make the folder above it a tier too") as refusal:
         load(NAME, mount, tmp_path)
     assert str(disk / REPO) in str(refusal.value)
     both = fastload.Options(local=str(tmp_path / "local"), shared=(str(mount), str(disk)), tiers=("local", "shared"))

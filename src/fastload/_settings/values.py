@@ -21,8 +21,8 @@ _DURATION = re.compile(r"(?P<count>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>s|m|min|h|d
 _SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _PERCENT = re.compile(r"(?P<percent>\d{1,3}(?:\.\d{1,9})?)\s*%", re.ASCII)
 _ALL_PERCENT = 100
-_LONGEST_S = 100 * 365 * 86400.0
-"""What no timer of the system takes is some hundred years away."""
+_LONGEST_S = 200 * 365 * 86400.0
+"""No timer of the system takes three hundred years."""
 _SHOWN = 100
 
 
@@ -101,14 +101,14 @@ def parse_duration(value: float | str) -> float:
     """Seconds from ``90``, ``"90s"``, ``"15m"``, ``"6h"``.
 
     Raises:
-        UsageError: it is none of these, or more than a hundred years.
+        UsageError: it is none of these, or more than two hundred years.
     """
     match = _DURATION.fullmatch(_written(value))
     if match is None:
         raise UsageError(f"{_shown(value)} is no duration", "Write seconds or a unit, such as 90, 15m or 6h")
     seconds = float(match["count"]) * _SECONDS[match["unit"]]
     if seconds > _LONGEST_S:
-        raise UsageError(f"{_shown(value)} is more than a hundred years", "Write at most 36500d, or leave it out")
+        raise UsageError(f"{_shown(value)} is more than two hundred years", "Write at most 73000d, or leave it out")
     return seconds
 
 
