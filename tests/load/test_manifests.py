@@ -67,8 +67,7 @@ class Apart(Model):
 
         stored = stored_at(str(folder))
         assert stored is not None
-        files = {file.path: file for file in offer_stored(stored).files}
-        ManifestFolder(str(self.manifests)).keep(stored, manifest, files)
+        ManifestFolder(str(self.manifests)).keep(stored, manifest, offer_stored(stored).files)
 
     def rewrite(self, path: Path, manifest: Manifest) -> None:
         """Another manifest in its place, with a stamp that names it."""

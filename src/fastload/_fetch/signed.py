@@ -15,6 +15,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.evidence import LOADED
 from fastload._fetch.remote import read_whole
 from fastload._read.file import read_small_file
 from fastload._store.listing import list_files
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from fastload._verify.manifest import ManifestFile
     from fastload._verify.signature import SignedDigests
 
-_LOADED = (".safetensors", ".safetensors.index.json")
-"""What changes a load where it is signed and not there; a snapshot fetched in part may lack all else."""
 _MAX_KEY_BYTES = 64 << 10  # 64 KiB
 _HINT = "Sign it with the key (model_signing sign), set the right signature_key, or unset it"
 
@@ -60,7 +59,8 @@ def by_signature(
     files = {name: _expect(name, file, signed) for name, file in evidence.files.items()}
     if kept is not None:
         files = {name: _with_blocks(file, kept.manifest.find(name)) for name, file in files.items()}
-    missing = [OfferedFile(path=name, size=0) for name in find_missing(signed, files) if name.endswith(_LOADED)]
+    # A snapshot fetched in part may lack all else.
+    missing = [OfferedFile(path=name, size=0) for name in find_missing(signed, files) if name.endswith(LOADED)]
     files |= {file.path: _expect(file.path, file, signed) for file in Wish().choose(missing)}
     hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
     return replace(evidence, kind="signature", files=files, is_closed=remote is None, hints=hints, misnamed={})

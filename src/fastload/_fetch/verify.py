@@ -15,6 +15,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.mend_file import FileMender
 from fastload._fetch.pace import Pace
 from fastload._fetch.record import record_all
+from fastload._fetch.recorded import accept_changes
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.restore import Restoring, find_gap
@@ -83,7 +84,8 @@ def verify(
         model: as for :func:`fastload.resolve`; what is incomplete can be checked too.
         revision: as for :func:`fastload.resolve`.
         repair: mend what is wrong, from other tiers: by block where blocks are known, else by file.
-        record: write a manifest where there is none, so that loads prove blocks in parallel.
+        record: write a manifest where there is none, so that loads prove blocks in parallel; of a recorded folder that
+            was changed on purpose, a new one.
         include: globs of paths; only these are checked.
         options: settings.
 
@@ -127,6 +129,8 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
     stored = _find_stored(wish.model, wish.revision, settings)
     with closing(Repair(stored, settings)) as mending, closing(_pace(wish, stored, settings)) as pace:
         evidence = weigh_all(stored, mending, settings)
+        if wish.records and not wish.repairs:
+            evidence = accept_changes(evidence, stored)
         _check_known(wish, stored, evidence, settings)
         files = _choose_files(stored, evidence, wish)
         restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
@@ -139,7 +143,7 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         verdicts = tuple(_with_lost(verdict, restored) for verdict in checked)
         mending.mend_all()
         is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
-        may_record = wish.records and is_right and not evidence.has_blocks
+        may_record = wish.records and is_right and (bool(evidence.outdated) or not evidence.has_blocks)
         take_turn = partial(pace.wait, go_on=go_on)
         return Verification(
             path=stored.folder,
