@@ -214,10 +214,11 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     if contradiction is not None:
         _log.warning(OUTDATED, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
         return found
-    listed = {file.path: offered_file(file) for file in kept.manifest.files}
+    seen = {path: file.mtime_ns for path, file in found.files.items()}
+    listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
     weights = [file for name, file in found.files.items() if name in listed and name.endswith(".safetensors")]
     kind = "manifest" if all(file.sha256 or file.git_sha1 for file in weights) else RECORDED_KIND
-    return replace(found, kind=kind, by_block=kind, files={**found.files, **listed}, otherwise=found.kind)
+    return replace(found, kind=kind, by_block=kind, files={**found.files, **listed})
 
 
 def may_be_known(stored: Stored) -> bool:

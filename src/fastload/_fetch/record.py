@@ -90,15 +90,28 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
 
 
 def _keep(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder) -> None:
-    """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them."""
+    """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them.
+
+    What the manifest that was kept so far knows of others stays: one load reads one component, the next another.
+    """
+    known = {name: kept for name, file in evidence.files.items() if (kept := _as_kept(file)) is not None}
     seen = {
         name: file
         for name, file in evidence.files.items()
-        if name in proof.files or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
+        if name in known
+        or name in proof.files
+        or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
     }
-    before = _look(stored, seen)
-    files = tuple(_complete(evidence, file, proof) for _, file in sorted(seen.items()))
-    manifests.keep(stored, _manifest_of(stored, files), before)
+    whole = Proof({**known, **proof.files}, proof.take_turn)
+    files = tuple(_complete(evidence, file, whole) for _, file in sorted(seen.items()))
+    manifests.keep(stored, _manifest_of(stored, files), seen.values())
+
+
+def _as_kept(file: OfferedFile) -> ManifestFile | None:
+    """What a manifest knows of it already."""
+    if file.blocks is None or file.sha256 is None:
+        return None
+    return ManifestFile(file.path, file.size, file.sha256, file.git_sha1, file.blocks)
 
 
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
