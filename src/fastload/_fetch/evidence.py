@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
     from fastload._read.tally import ProofTally
+    from fastload._store.folder_offer import FolderOffer
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Stored
@@ -171,19 +172,32 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
         FormatError: its manifest is malformed.
     """
     recorded = find_recorded(stored) if stored.layout is None else None
-    if recorded is not None:
-        return _by_record(recorded, stored, repair)
+    found = _by_record(recorded, stored, repair) if recorded is not None else _by_offer(stored, repair)
+    if manifests is None or found.has_blocks:
+        return found
+    return _with_kept(found, stored, manifests)
+
+
+def _by_offer(stored: Stored, repair: Repair) -> Evidence:
     offer = offer_stored(stored)
     warn_of_rewritten(stored, offer.files)
-    kind = _kind_of(stored, offer.files)
-    files = {file.path: file for file in offer.files}
-    one_by_one = "etag" if stored.layout is None else "sha256"
-    found = Evidence(kind=kind, folder=stored.folder, files=files, otherwise=one_by_one, repair=repair)
-    if kind == "manifest":
-        unlisted = {file.path: file for file in offer.unlisted}
-        misnamed = {file.path: blob_name(file) for file in offer.misnamed}
-        return replace(found, files={**unlisted, **files}, is_closed=True, misnamed=misnamed)
-    return found if manifests is None else _with_kept(found, stored, manifests)
+    found = Evidence(
+        kind=_kind_of(stored, offer.files),
+        folder=stored.folder,
+        files={file.path: file for file in offer.files},
+        otherwise="etag" if stored.layout is None else "sha256",
+        repair=repair,
+    )
+    return _with_unlisted(found, stored, offer) if offer.evidence == "manifest" else found
+
+
+def _with_unlisted(found: Evidence, stored: Stored, offer: FolderOffer) -> Evidence:
+    """``found`` by a manifest, with what another tool has added; all weights, where somebody warmed none."""
+    unlisted = {file.path: file for file in offer.unlisted}
+    misnamed = {file.path: blob_name(file) for file in offer.misnamed}
+    is_closed = found.kind == "manifest"
+    kind = found.kind if is_closed else _kind_of(stored, offer.unlisted)
+    return replace(found, kind=kind, files={**unlisted, **found.files}, is_closed=is_closed, misnamed=misnamed)
 
 
 def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
@@ -217,7 +231,8 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     seen = {path: file.mtime_ns for path, file in found.files.items()}
     listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
     weights = [file for name, file in found.files.items() if name in listed and name.endswith(".safetensors")]
-    kind = "manifest" if all(file.sha256 or file.git_sha1 for file in weights) else RECORDED_KIND
+    is_known = all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
+    kind = "manifest" if is_known else RECORDED_KIND
     return replace(found, kind=kind, by_block=kind, files={**found.files, **listed})
 
 

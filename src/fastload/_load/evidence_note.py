@@ -55,7 +55,8 @@ def _cure(proving: Proving, fetched: Fetched) -> str:
     """What makes the next load prove blocks; nothing where it was not asked to prove any."""
     if proving.reason == OFF:
         return ""
-    name = escaped(shlex.quote(fetched.name))
+    # Of several mounts the name leads to the first, which may have been passed over.
+    name = escaped(shlex.quote(fetched.root if fetched.tier.startswith("shared:") else fetched.name))
     if not fetched.evidence.may_have_blocks:
         return "; to hash in parallel: sign whole files by sha256, as model_signing sign does unless told otherwise"
     if fetched.remote is not None:
