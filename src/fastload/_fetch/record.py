@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
 
+_MAX_UNREAD_BYTES = 64 << 20  # 64 MiB
+"""What a load reads for the sake of the next one: configs, tokenizers; not the weights that it left out."""
 _log = logging.getLogger("fastload")
 
 
@@ -50,38 +52,59 @@ class Proof:
     take_turn: Callable[[int], None] = lambda _: None
 
 
-def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
-    """Leave a manifest of ``stored``, some of whose files a load has just proven; True if there is one now.
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a load has left for the next one."""
+
+    has_manifest: bool = False
+    """True if the next load finds one."""
+    read_bytes: int = 0
+    """What was read for it alone."""
+
+
+def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> Left:
+    """Leave a manifest of ``stored``, some of whose files a load has just proven.
 
     Whatever keeps it from being written is no error of the load's.
     """
     if not proof.files or not evidence.may_have_blocks:
-        return False
+        return Left()
+    read: list[int] = []
+
+    def count(nbytes: int) -> None:
+        proof.take_turn(nbytes)
+        read.append(nbytes)
+
     try:
-        if (
-            stored.tier == "local"
-            and stored.layout is not None
-            and _write_first(stored.layout, stored, evidence, proof)
-        ):
-            return True
-        if manifests is None:
-            return False
-        _keep(stored, evidence, proof, manifests)
+        has_manifest = _leave(stored, evidence, replace(proof, take_turn=count), manifests)
     except FastloadError as exc:
         _log.info("%s was proven, but no manifest was left: %s", stored.repo, exc)
-        return False
-    return True
+        has_manifest = False
+    return Left(has_manifest, sum(read))
+
+
+def _leave(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
+    """True if there is one now that serves the next load."""
+    layout = stored.layout if stored.tier == "local" else None
+    if layout is not None and _write_first(layout, stored, evidence, proof):
+        return True
+    if manifests is not None:
+        _keep(stored, evidence, proof, manifests)
+    return manifests is not None
 
 
 def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: Proof) -> bool:
     """A manifest beside the blobs, where there is none; whether one is there that serves the next load.
 
     It would not serve a load that a signature proves. One that is there says where the bytes came from. What no load
-    reads (``original/``, ``*.bin``) stays out of it: to read that now might cost more than the load did.
+    reads (``original/``, ``*.bin``) stays out of it. It speaks for all the rest: where this load has left much of that
+    out, such as other components, there is none, since to read it now might cost more than the load did.
     """
     if stored.commit is None or evidence.kind == "signature" or os.path.isfile(layout.manifest(stored.commit)):
         return False
     wanted = {file.path for file in Wish().choose(evidence.files.values())} | proof.files.keys()
+    if sum(evidence.files[name].size for name in wanted - proof.files.keys()) > _MAX_UNREAD_BYTES:
+        return False
     files = tuple(_complete(evidence, evidence.files[name], proof) for name in sorted(wanted))
     try:
         make_folder(layout.ours("staging"))
