@@ -141,13 +141,14 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
         may_record = wish.records and is_right and not evidence.has_blocks
         take_turn = partial(pace.wait, go_on=go_on)
+        known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
         return Verification(
             path=stored.folder,
             tier=stored.tier,
             commit=stored.commit,
             evidence=evidence.kind,
             files=verdicts,
-            recorded=may_record and record_all(stored, evidence, manifests_of(settings), take_turn),
+            recorded=may_record and record_all(stored, known, manifests_of(settings), take_turn),
         )
 
 
