@@ -176,3 +176,22 @@ def test_the_second_try_has_the_time_that_is_left(model: Model, monkeypatch: pyt
     assert_same(tensors, model.tensors)
     assert given[0] is not None
     assert 0 < given[0] < 60.0
+
+
+def test_a_damaged_copy_that_may_not_be_written_gives_way_to_the_next_tier(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    blob, real = str((folder / SHARD).resolve()), os.replace
+
+    def refuse(made: str, path: str) -> None:
+        if path == blob:
+            raise PermissionError(13, "Permission denied")
+        real(made, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    tensors, reason = load(model, replace(model.options, write_through="off"))
+    assert_same(tensors, model.tensors)
+    assert "so that others were asked" in reason

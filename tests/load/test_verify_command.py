@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from fastload import Finding, IntegrityError, ModelNotFoundError, NotWritableErr
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip
-from stored_models import COMMIT, write_folder
+from stored_models import COMMIT, write_cache, write_folder
 from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
@@ -107,6 +108,48 @@ def test_what_may_not_be_written_is_not_called_repaired(model: Model, monkeypatc
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(NotWritableError):
         fastload.verify(REPO, repair=True, options=model.options)
+
+
+@pytest.mark.parametrize("kind", ["blocks", "sha256"])
+def test_what_was_found_is_printed_and_told_though_it_cannot_be_written(
+    model: Model, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused, mended = SHARD, "model-00002-of-00002.safetensors"
+    folder = model.warmed() if kind == "blocks" else model.cached()
+    write_cache(model.shared, REPO, COMMIT, {} if kind == "blocks" else model.files)
+    for name in (refused, mended):
+        flip(folder / name, 5 * MIB)
+    blob, real = str((folder / refused).resolve()), os.replace
+
+    def refuse(made: str, path: str) -> None:
+        if path == blob:
+            raise PermissionError(13, "Permission denied")
+        real(made, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    command = ["verify", REPO, "--repair", "--local", str(model.local)]
+    command += ["--shared", str(model.shared), "--tiers", "local,shared"]
+    assert main(command) == NotWritableError.exit_code
+    printed = capsys.readouterr()
+    assert main([*command, "--json"]) == NotWritableError.exit_code
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert printed.out.count(kind) >= len(model.files) - 1
+    assert (printed.out.count(" ok"), printed.out.count("DAMAGED")) == (len(model.files) - 2, 1)
+    assert printed.out.count("  found  ") == 2
+    assert blob in printed.err
+    assert [(finding["path"], finding["repaired"]) for finding in told["findings"]] == [(refused, False)]
+    assert (folder / mended).read_bytes() == model.files[mended]
+
+
+def test_what_was_found_is_printed_though_no_manifest_can_be_written(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model.cached()
+    (folder.parents[1] / ".fastload").write_text("in the way")
+    assert main(["verify", str(folder), "--record"]) == NotWritableError.exit_code
+    printed = capsys.readouterr().out
+    assert printed.count(" ok") == len(model.files)
+    assert "recorded" not in printed
 
 
 def test_record_makes_a_manifest_of_what_another_tool_brought(model: Model) -> None:

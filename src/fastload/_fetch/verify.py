@@ -12,7 +12,7 @@ from fastload._fetch.at_path import follow, stored_at
 from fastload._fetch.checking import FileCheck, whole
 from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.deadline import Deadline
-from fastload._fetch.mend_file import FileMender
+from fastload._fetch.mending import Mended, Mending
 from fastload._fetch.pace import Pace
 from fastload._fetch.record import record_all
 from fastload._fetch.repair import Repair
@@ -25,7 +25,7 @@ from fastload._store.listing import list_files
 from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
-from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
+from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ class Verification:
     files: tuple[FileVerdict, ...]
     recorded: bool
     """True if a manifest was written."""
+    failure: FastloadError | None = None
+    """Why a manifest, or what a better source has right, could not be written."""
+
+    @property
+    def is_right(self) -> bool:
+        """True if nothing was wrong, or all of it was mended."""
+        return self.failure is None and all(finding.repaired for finding in self.findings)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -58,14 +65,20 @@ class Verification:
         return tuple(finding for file in self.files for finding in file.findings)
 
     def check(self) -> None:
-        """Raise ``IntegrityError`` if something is wrong and was not mended."""
+        """Raise ``failure``, with the findings, or ``IntegrityError`` if something is wrong and was not mended."""
+        if isinstance(self.failure, StoreError):
+            self.failure.findings = self.findings
+        if self.failure is not None:
+            raise self.failure
         bad = [finding for finding in self.findings if not finding.repaired]
         if bad:
             raise _failure(self.path, bad)
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON types, with the number of their schema."""
-        return {"schema": 1, **asdict(self)}
+        facts = asdict(replace(self, failure=None))
+        del facts["failure"]  # an error of its own, which :meth:`check` raises
+        return {"schema": 1, **facts}
 
 
 def verify(
@@ -92,7 +105,7 @@ def verify(
             setting ``verify`` is ``require``, and nothing is known of what is there.
         ModelNotFoundError: no folder has anything of it.
         SignatureError: ``signature_key`` is set, and its holder has not signed what is there.
-        StoreError: it cannot be read, or a manifest cannot be written.
+        StoreError: it cannot be read; or a manifest, or what was mended, cannot be written, with ``.findings`` too.
         UsageError: a glob matches nothing, or a part shall be recorded.
         DeadlineError: the setting ``deadline`` is over.
     """
@@ -118,7 +131,7 @@ class Examination:
 
 
 def examine(wish: Examination, settings: Settings) -> Verification:
-    """What is found; the verdict is the caller's. Raises: as :func:`verify`, but for ``IntegrityError``."""
+    """What is found; the verdict is the caller's (:meth:`Verification.check`). Raises: else as :func:`verify`."""
     deadline = Deadline(settings.deadline, f"verifying {name_of(wish.model)}")
     return deadline.within(lambda: _examine(wish, settings, deadline.check))
 
@@ -133,23 +146,30 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         workers = Workers(_THREADS, go_on)
         check = FileCheck(evidence, mending if wish.repairs else None, partial(pace.wait, go_on=workers.go_on))
         checked = workers.map_all(check.check_file, files)
-        if wish.repairs:
-            mender = FileMender(stored, evidence, mending, workers.go_on)
-            checked = workers.map_all(mender.mend_verdict, checked)
-        verdicts = tuple(_with_lost(verdict, restored) for verdict in checked)
-        mending.mend_all()
-        is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
-        may_record = wish.records and is_right and not evidence.has_blocks
-        take_turn = partial(pace.wait, go_on=go_on)
-        known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
-        return Verification(
+        mended = Mending(stored, evidence, mending).mend(checked, workers) if wish.repairs else Mended(tuple(checked))
+        found = Verification(
             path=stored.folder,
             tier=stored.tier,
             commit=stored.commit,
             evidence=evidence.kind,
-            files=verdicts,
-            recorded=may_record and record_all(stored, known, manifests_of(settings), take_turn),
+            files=tuple(_with_lost(verdict, restored) for verdict in mended.verdicts),
+            recorded=False,
+            failure=mended.failure,
         )
+        if not wish.records or not found.is_right or evidence.has_blocks:
+            return found
+        known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
+        return _record(found, stored, known, settings, partial(pace.wait, go_on=go_on))
+
+
+def _record(
+    found: Verification, stored: Stored, evidence: Evidence, settings: Settings, take_turn: Callable[[int], None]
+) -> Verification:
+    """``found``, of files that are right, with a manifest of them where there was none."""
+    try:
+        return replace(found, recorded=record_all(stored, evidence, manifests_of(settings), take_turn))
+    except StoreError as exc:
+        return replace(found, failure=exc)
 
 
 def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:

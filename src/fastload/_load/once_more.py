@@ -96,7 +96,7 @@ def _is_local(found: Verification, settings: Settings) -> bool:
 
 
 def _is_mended(found: Verification) -> bool:
-    return all(finding.repaired for finding in found.findings)
+    return found.is_right
 
 
 def _without(request: Request, found: Verification) -> Settings | None:
