@@ -290,3 +290,25 @@ def test_a_signed_file_that_nobody_wanted_there_is_not_lost(tmp_path: Path) -> N
     (snapshot / "config.json").unlink()
     with pytest.raises(IntegrityError, match="config"):
         fastload.verify("model", options=signed)
+
+
+@pytest.mark.parametrize("what", ["nothing", "a folder", "far too long"])
+def test_a_key_that_is_no_file_of_a_key_is_a_wrong_setting_and_not_a_malformed_model(
+    model: Path, tmp_path: Path, what: str
+) -> None:
+    path = tmp_path / "key.pem"
+    if what == "a folder":
+        path.mkdir()
+    elif what == "far too long":
+        path.write_bytes(bytes(1 << 20))
+    for run in (fastload.load, fastload.verify):
+        with pytest.raises(UsageError, match=r"signature_key.*key\.pem") as caught:
+            run(model, options=Options(signature_key=str(path)))
+        assert "incomplete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [".git", ".cache"])
+def test_weights_in_a_hidden_folder_are_not_signed_either(model: Path, hidden: str) -> None:
+    write_folder(model / hidden / "x", {"model.safetensors": one_tensor()})
+    with pytest.raises(SignatureError, match="leaves out"):
+        fastload.load(model, subfolder=f"{hidden}/x", options=key())

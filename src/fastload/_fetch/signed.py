@@ -23,7 +23,7 @@ from fastload._store.wanted import Wish
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
 from fastload._verify.signature import SIGNATURE_NAME, find_unsigned, is_vital, verify_bundle
 from fastload._verify.statement import WholeFile
-from fastload.errors import SignatureError, quoted
+from fastload.errors import FormatError, SignatureError, UsageError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -90,10 +90,14 @@ def read_key(path: str) -> bytes:
     """What ``signature_key`` names.
 
     Raises:
-        FormatError: it is far larger than a key, or no regular file.
+        UsageError: no file, no regular one, or one far larger than a key: the setting is wrong, and not the model.
         StoreError: it cannot be read.
     """
-    return read_small_file(path, _MAX_KEY_BYTES)
+    try:
+        return read_small_file(path, _MAX_KEY_BYTES)
+    except FormatError as exc:
+        what = f"signature_key is {path!r}: found {exc.found}; expected the signer's public key, a file in PEM"
+        raise UsageError(what, "Give the path of that file, and check that its volume is mounted") from exc
 
 
 def _with_blocks(file: OfferedFile, kept: ManifestFile | None) -> OfferedFile:
