@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
     from fastload._fetch.repair import Repair
     from fastload._fetch.workers import Workers
+    from fastload._read.tally import ProofTally
     from fastload._store.root import Stored
 
 
@@ -40,10 +41,11 @@ class Mending:
     evidence: Evidence
     repair: Repair
     """Has the blocks that were brought while the files were checked."""
+    tally: ProofTally
 
     def mend(self, checked: Sequence[FileVerdict], workers: Workers) -> Mended:
         """Whole files first, then blocks; of those that cannot be written nothing is called repaired."""
-        mender = FileMender(self.stored, self.evidence, self.repair, workers.go_on)
+        mender = FileMender(self.stored, self.evidence, self.repair, self.tally, workers.go_on)
 
         def mend_verdict(verdict: FileVerdict) -> Mended:
             try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.at_path import follow, stored_at
@@ -21,10 +20,12 @@ from fastload._fetch.restore import Restoring, find_gap
 from fastload._fetch.weigh import manifests_of, weigh_all
 from fastload._fetch.workers import Workers
 from fastload._read.file import with_blob
+from fastload._read.tally import ProofTally
 from fastload._store.listing import list_files
 from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
+from fastload._verify.digest import count_blocks
 from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options, decide_settings
 
@@ -51,6 +52,12 @@ class Verification:
     files: tuple[FileVerdict, ...]
     recorded: bool
     """True if a manifest was written."""
+    blocks_reread: int = 0
+    """Read a second time, past the page cache."""
+    blocks_repaired: int = 0
+    """Brought from another tier, which has them right."""
+    bytes_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """What was read to check and to mend."""
     failure: FastloadError | None = None
     """Why a manifest, or what a better source has right, could not be written."""
 
@@ -142,11 +149,19 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         evidence = weigh_all(stored, mending, settings)
         _check_known(wish, stored, evidence, settings)
         files = _choose_files(stored, evidence, wish)
-        restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
-        workers = Workers(_THREADS, go_on)
-        check = FileCheck(evidence, mending if wish.repairs else None, partial(pace.wait, go_on=workers.go_on))
+        tally, workers = ProofTally(), Workers(_THREADS, go_on)
+
+        def take_turn(nbytes: int) -> None:
+            pace.wait(nbytes, workers.go_on)
+            mending.count(stored.tier, nbytes)
+
+        restoring = Restoring(stored, mending, settings, go_on)
+        restored = _restore(evidence, files, restoring, tally) if wish.repairs else {}
+        check = FileCheck(evidence, mending if wish.repairs else None, tally, take_turn)
         checked = workers.map_all(check.check_file, files)
-        mended = Mending(stored, evidence, mending).mend(checked, workers) if wish.repairs else Mended(tuple(checked))
+        mended = Mended(tuple(checked))
+        if wish.repairs:
+            mended = Mending(stored, evidence, mending, tally).mend(checked, workers)
         found = Verification(
             path=stored.folder,
             tier=stored.tier,
@@ -154,12 +169,15 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
             evidence=evidence.kind,
             files=tuple(_with_lost(verdict, restored) for verdict in mended.verdicts),
             recorded=False,
+            blocks_reread=tally.reread,
+            blocks_repaired=tally.repaired,
+            bytes_by_tier=mending.read_by_tier(),
             failure=mended.failure,
         )
         if not wish.records or not found.is_right or evidence.has_blocks:
             return found
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
-        return _record(found, stored, known, settings, partial(pace.wait, go_on=go_on))
+        return _record(found, stored, known, settings, take_turn)
 
 
 def _record(
@@ -199,14 +217,14 @@ def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list
     return [file for name, file in sorted(files.items()) if not wish.include or matches(name, wish.include)]
 
 
-def _restore(evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring) -> dict[str, Finding]:
+def _restore(
+    evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring, tally: ProofTally
+) -> dict[str, Finding]:
     """Put back what is missing or has another length: what was found of each file that is in its place again."""
     gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
-    return {
-        path: replace(whole(file, gap, size_of(file)), repaired=True)
-        for path, (file, gap) in gaps.items()
-        if restoring.restore(evidence, file)
-    }
+    filled = {path: (file, gap) for path, (file, gap) in gaps.items() if restoring.restore(evidence, file)}
+    tally.count(repaired=sum(count_blocks(file.size) for file, _ in filled.values()))
+    return {path: replace(whole(file, gap, size_of(file)), repaired=True) for path, (file, gap) in filled.items()}
 
 
 def _with_lost(verdict: FileVerdict, restored: Mapping[str, Finding]) -> FileVerdict:
