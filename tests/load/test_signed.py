@@ -171,6 +171,7 @@ def test_a_manifest_beside_signed_weights_proves_nothing_and_one_apart_does(tmp_
     right = {entry.name: hashlib.sha256(entry.read_bytes()).hexdigest() for entry in evil.glob("*.safetensors")}
     files = tuple(replace(file, sha256=right[file.path], git_sha1=None) for file in lie.files)
     path.write_bytes(dump_manifest(replace(lie, files=files)))
+    shutil.rmtree(evil / ".fastload/stamps")  # which would tell that it was written since
     (evil / "model.safetensors").write_bytes(one_tensor("a", b"\4\5\6\7"))
     assert fastload.load(evil).report.evidence.startswith("manifest")
     options = Options(signature_key=str(tmp_path / "key.pem"), manifests=str(tmp_path / "manifests"))

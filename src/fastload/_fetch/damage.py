@@ -36,7 +36,7 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
     known = evidence.find(error.path)
     if known is not None and not os.path.isfile(error.path):
         return IntegrityError(error.path, 0, error.found, size_of(known), "fastload warm NAME brings it again")
-    others = (os.path.join(evidence.folder, name) for name in evidence.files)
+    others = (os.path.join(evidence.folder, name) for name in (*evidence.files, *evidence.outdated))
     for path in dict.fromkeys((error.path, *others)):
         damage = _find_difference(evidence, path)
         if damage is not None:
@@ -45,8 +45,8 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
 
 
 def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
-    """Found and expected, where the file at ``path`` does not have the digest that is known of it."""
-    known = evidence.find(path)
+    """Found and expected, where the file at ``path`` does not have the digest that is known of it, or was."""
+    known = evidence.find(path) or evidence.outdated.get(os.path.relpath(path, evidence.folder))
     if known is None or not os.path.isfile(path):
         return None
     try:
@@ -84,7 +84,7 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
             if evidence.kind == "signature":
                 expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
                 raise SignatureError(path, "weights that the signature leaves out", expected, hint)
-            hint = "Remove it, if it does not belong there; else remove the manifest: fastload verify NAME --record"
+            hint = "Remove it, if it does not belong there; else record the folder again: fastload verify NAME --record"
             raise IntegrityError(path, 0, *UNNAMED, hint)
     lost = None if files.index is not None else _find_lost(evidence, files, select)
     if lost is not None:

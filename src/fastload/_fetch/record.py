@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
+from fastload._fetch.recorded import SOURCE
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, remove_file, writing
+from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
+from fastload._store.listing import list_files
 from fastload._store.manifest_folder import make_own_folder, write_own
 from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
@@ -25,7 +28,7 @@ from fastload._verify.path import OURS
 from fastload.errors import FastloadError, IntegrityError, NotWritableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from fastload._fetch.evidence import Evidence
     from fastload._store.layout import RepoLayout
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
 
-RECORDED = "recorded"
-"""The source of a manifest that says what a folder's files were when somebody had them recorded."""
 _log = logging.getLogger("fastload")
 
 
@@ -89,20 +90,34 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
 
 
 def _keep(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder) -> None:
-    """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them."""
+    """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them.
+
+    What the manifest that was kept so far knows of others stays: one load reads one component, the next another.
+    """
+    known = {name: kept for name, file in evidence.files.items() if (kept := _as_kept(file)) is not None}
     seen = {
         name: file
         for name, file in evidence.files.items()
-        if name in proof.files or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
+        if name in known
+        or name in proof.files
+        or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
     }
-    files = tuple(_complete(evidence, file, proof) for _, file in sorted(seen.items()))
-    manifests.keep(stored, _manifest_of(stored, files), seen)
+    whole = Proof({**known, **proof.files}, proof.take_turn)
+    files = tuple(_complete(evidence, file, whole) for _, file in sorted(seen.items()))
+    manifests.keep(stored, _manifest_of(stored, files), seen.values())
+
+
+def _as_kept(file: OfferedFile) -> ManifestFile | None:
+    """What a manifest knows of it already."""
+    if file.blocks is None or file.sha256 is None:
+        return None
+    return ManifestFile(file.path, file.size, file.sha256, file.git_sha1, file.blocks)
 
 
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
     if stored.layout is not None and stored.commit is not None:
         return Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files)
-    return Manifest(repo=stored.repo, commit=plain_commit(files), source=RECORDED, files=files)
+    return Manifest(repo=stored.repo, commit=plain_commit(files), source=SOURCE, files=files)
 
 
 def record_all(
@@ -120,13 +135,19 @@ def record_all(
     apart = manifests if evidence.kind == "signature" else None
     if not evidence.files or not evidence.may_have_blocks or (apart is None and _has_manifest(stored)):
         return False
+    before = _look(stored, evidence.files)
     files = tuple(_complete(evidence, file, Proof({}, take_turn)) for _, file in sorted(evidence.files.items()))
     manifest = _manifest_of(stored, files)
     if apart is None:
-        apart = _write_beside(stored, manifest, manifests)
+        apart = _write_beside(stored, manifest, before, manifests)
     if apart is not None:
-        apart.keep(stored, manifest, evidence.files)
+        apart.keep(stored, manifest, before)
     return True
+
+
+def _look(stored: Stored, names: Container[str]) -> tuple[OfferedFile, ...]:
+    """What those files look like that ``names`` has; what a manifest knows of them says nothing of mtimes."""
+    return tuple(file for file in list_files(stored.folder) if file.path in names)
 
 
 def _has_manifest(stored: Stored) -> bool:
@@ -135,14 +156,16 @@ def _has_manifest(stored: Stored) -> bool:
     return layout is not None and commit is not None and os.path.isfile(layout.manifest(commit))
 
 
-def _write_beside(stored: Stored, manifest: Manifest, manifests: ManifestFolder | None) -> ManifestFolder | None:
+def _write_beside(
+    stored: Stored, manifest: Manifest, before: Sequence[OfferedFile], manifests: ManifestFolder | None
+) -> ManifestFolder | None:
     """Write it; or where it shall go instead, because the snapshot's tier cannot be written."""
     try:
         if stored.layout is not None and stored.commit is not None:
             make_folder(stored.layout.ours("staging"))
             write_manifest(stored.layout, manifest)
         else:
-            _write_in_folder(os.path.join(stored.folder, OURS), manifest)
+            _write_in_folder(stored.folder, manifest, before)
     except NotWritableError as exc:
         if manifests is None:
             hint = "Set manifests to a folder that this user may write: --manifests /PATH"
@@ -151,10 +174,12 @@ def _write_beside(stored: Stored, manifest: Manifest, manifests: ManifestFolder 
     return None
 
 
-def _write_in_folder(ours: str, manifest: Manifest) -> None:
+def _write_in_folder(folder: str, manifest: Manifest, before: Sequence[OfferedFile]) -> None:
+    ours = os.path.join(folder, OURS)
     place = os.path.join(ours, "manifests")
     make_own_folder(place)
     make_folder(os.path.join(ours, "staging"))
+    write_folder_stamp(folder, manifest.commit, before)
     made = os.path.join(place, f"{manifest.commit}.json")
     write_own(made, dump_manifest(manifest), os.path.join(ours, "staging"))
     with writing(place):
@@ -162,6 +187,7 @@ def _write_in_folder(ours: str, manifest: Manifest) -> None:
     for path in others:  # of what was there before, and not believed: of two, neither would be
         if path.endswith(".json"):
             remove_file(path)
+    remove_folder_stamps(folder, kept=manifest.commit)
 
 
 def _complete(evidence: Evidence, file: OfferedFile, proof: Proof) -> ManifestFile:

@@ -14,6 +14,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.mending import Mended, Mending
 from fastload._fetch.pace import Pace
 from fastload._fetch.record import record_all
+from fastload._fetch.recorded import accept_changes
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.restore import Restoring, find_gap
@@ -103,7 +104,8 @@ def verify(
         model: as for :func:`fastload.resolve`; what is incomplete can be checked too.
         revision: as for :func:`fastload.resolve`.
         repair: mend what is wrong, from other tiers: by block where blocks are known, else by file.
-        record: write a manifest where there is none, so that loads prove blocks in parallel.
+        record: write a manifest where there is none, so that loads prove blocks in parallel; of a recorded folder that
+            was changed on purpose, a new one.
         include: globs of paths; only these are checked.
         options: settings.
 
@@ -147,6 +149,8 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
     stored = _find_stored(wish.model, wish.revision, settings)
     with closing(Repair(stored, settings)) as mending, closing(_pace(wish, stored, settings)) as pace:
         evidence = weigh_all(stored, mending, settings)
+        if wish.records and not wish.repairs:
+            evidence = accept_changes(evidence, stored)
         _check_known(wish, stored, evidence, settings)
         files = _choose_files(stored, evidence, wish)
         tally, workers = ProofTally(), Workers(_THREADS, go_on)
@@ -174,7 +178,7 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
             bytes_by_tier=mending.read_by_tier(),
             failure=mended.failure,
         )
-        if not wish.records or not found.is_right or evidence.has_blocks:
+        if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
             return found
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
         return _record(found, stored, known, settings, take_turn)

@@ -14,7 +14,7 @@ from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.admit.stamp import read_chosen
 from fastload._store.directory import contained, containment_root
-from fastload._store.listing import list_files, read_download, read_tree, with_digest
+from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
 from fastload._store.offer import OfferedFile
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
@@ -185,7 +185,9 @@ def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:
     if stored.layout is not None:
         return _with_blob_name(stored.folder, file)
     known = read_download(stored.folder, file)
-    return file if known is None else known[1]
+    if known is None or (stored.commit is None and is_rewritten(stored.folder, file)):
+        return file  # a folder that stands for a commit is held to it all the same
+    return known[1]
 
 
 def _with_blob_name(folder: str, file: OfferedFile) -> OfferedFile:

@@ -84,7 +84,7 @@ class ManifestFolder:
                 return _read(path, stored)
         return None
 
-    def keep(self, stored: Stored, manifest: Manifest, files: Mapping[str, OfferedFile]) -> None:
+    def keep(self, stored: Stored, manifest: Manifest, files: Iterable[OfferedFile]) -> None:
         """Keep ``manifest``, of ``files`` as they were before they were read.
 
         Raises:
@@ -97,7 +97,7 @@ class ManifestFolder:
             "schema": 1,
             "folder": _real(stored),
             "manifest": blake3(content).hexdigest(),
-            "files": {file.path: [file.size, file.mtime_ns] for file in files.values()},
+            "files": {file.path: [file.size, file.mtime_ns] for file in files},
         }
         write_own(_stamp_of(path), json.dumps(stamp, sort_keys=True).encode("utf-8"), os.path.dirname(path))
         write_own(path, content, os.path.dirname(path))

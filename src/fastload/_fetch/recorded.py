@@ -1,0 +1,106 @@
+"""The manifest in a plain folder: what its files were when somebody brought them, or had them recorded.
+
+A folder is its owner's: what he has written since it was recorded is another file, of which nothing is known, and no
+damage. What changed under the same mtime is damage.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._read.file import translate
+from fastload._store.folder_offer import is_another, offer_stored, read_manifest_file
+from fastload._store.folder_stamp import find_rewritten
+from fastload._store.listing import DOWNLOADS, is_rewritten, list_files
+from fastload._store.manifest_folder import is_ours_alone
+from fastload._verify.path import OURS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastload._fetch.evidence import Evidence
+    from fastload._store.offer import OfferedFile
+    from fastload._store.root import Stored
+    from fastload._verify.manifest import Manifest
+
+SOURCE = "recorded"
+"""The source of a manifest that says what a folder's files were when somebody had them recorded."""
+OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
+_REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
+_log = logging.getLogger("fastload")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A manifest that only we or root can have written, and what it says no more."""
+
+    manifest: Manifest
+    rewritten: tuple[str, ...]
+    """The files that were written since."""
+
+
+def find_recorded(stored: Stored) -> Recorded | None:
+    """The manifest in a plain folder, if it may be believed; warns of what it may not be believed of.
+
+    Raises:
+        FormatError, StoreError: it is malformed or cannot be read.
+    """
+    manifest = _find_manifest(stored.folder)
+    if manifest is None or _is_outdated(manifest, stored):
+        return None
+    rewritten = find_rewritten(stored.folder, manifest) if manifest.source == SOURCE else ()
+    _warn(stored, rewritten, "recorded")
+    return Recorded(manifest, rewritten)
+
+
+def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
+    """Say of which of ``files`` a note of their download knows nothing any more."""
+    if stored.layout is None and stored.commit is None:
+        unknown = (file for file in files if not (file.sha256 or file.git_sha1))
+        _warn(stored, [file.path for file in unknown if is_rewritten(stored.folder, file)], "downloaded")
+
+
+def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
+    """``evidence`` of a recorded folder that shall be recorded again: what has come or gone is meant so."""
+    if stored.layout is not None or not evidence.is_recorded or evidence.kind == "signature":
+        return evidence
+    there = {file.path: file for file in list_files(stored.folder)}
+    gone = {path: file for path, file in evidence.files.items() if path not in there}
+    for path in gone:
+        _log.warning("%s is gone, and is recorded no more", os.path.join(stored.folder, path))
+    files = {path: evidence.files.get(path, file) for path, file in there.items()}
+    return replace(evidence, files=files, is_closed=False, outdated={**evidence.outdated, **gone})
+
+
+def _warn(stored: Stored, paths: Iterable[str], since: str) -> None:
+    for path in paths:
+        _log.warning(_REWRITTEN, os.path.join(stored.folder, path), since, shlex.quote(stored.folder))
+
+
+def _is_outdated(manifest: Manifest, stored: Stored) -> bool:
+    """True if notes of a download name other content than the manifest in the folder: one that came later."""
+    folder = stored.folder
+    files = offer_stored(stored).files if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
+    changed = next((file.path for file in files if is_another(file, manifest.find(file.path))), None)
+    if changed is not None:
+        _log.warning(OUTDATED, os.path.join(folder, changed), "the manifest beside it", folder)
+    return changed is not None
+
+
+def _find_manifest(folder: str) -> Manifest | None:
+    """The one in a plain folder, if nobody but us or root can have written it."""
+    manifests = os.path.join(folder, OURS, "manifests")
+    try:
+        names = os.listdir(manifests)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise translate(manifests, exc) from exc
+    paths = [os.path.join(manifests, name) for name in names if name.endswith(".json")]
+    if len(paths) != 1 or not all(map(is_ours_alone, (manifests, *paths))):
+        return None
+    return read_manifest_file(paths[0])
