@@ -15,7 +15,7 @@ from fastload import Finding, IntegrityError, ModelNotFoundError, NotWritableErr
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip
-from stored_models import COMMIT, write_cache, write_folder
+from stored_models import COMMIT, write_cache, write_download_metadata, write_folder
 from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
@@ -274,3 +274,48 @@ def test_globs_that_match_nothing_and_a_part_that_shall_be_recorded_are_mistakes
     with pytest.raises(UsageError, match="record"):
         fastload.verify(folder, include="*.json", record=True)
     assert main(["verify", str(folder), "--include", "modle-*"]) == 2
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "pytorch_model.bin"])
+@pytest.mark.parametrize(("place", "proof"), [("cache", "git-sha1"), ("plain", "none"), ("downloaded", "etag")])
+def test_weights_that_are_no_safetensors_are_evidence_too(model: Model, name: str, place: str, proof: str) -> None:
+    files = {name: b"GGUF" + bytes(range(256)) * 4096, "config.json": b"{}"}
+    if place == "cache":
+        folder = write_cache(model.local, REPO, COMMIT, files)
+    else:
+        folder = write_folder(model.local.parent / "plain", files)
+    if place == "downloaded":
+        write_download_metadata(folder, COMMIT, files)
+    required = Options(verify="require")
+    assert fastload.verify(folder).evidence == proof
+    if proof == "none":
+        with pytest.raises(IntegrityError, match="nothing proves"):
+            fastload.verify(folder, options=required)
+    assert fastload.verify(folder, record=True).recorded
+    recorded = "manifest" if place == "cache" else "manifest (recorded)"
+    assert fastload.verify(folder, options=required).evidence == recorded
+    flip(folder / name, 9)
+    with pytest.raises(IntegrityError, match="BLAKE3"):
+        fastload.verify(folder, options=required)
+
+
+def test_what_is_warmed_as_gguf_is_evidence(model: Model) -> None:
+    write_folder(model.shared / "org/name", {"q.gguf": b"GGUF" + bytes(1 << 10), "config.json": b"{}"})
+    fastload.warm(REPO, include="*.gguf", options=model.options)
+    assert fastload.verify(REPO, options=replace(model.options, tiers="local", verify="require")).evidence == "manifest"
+
+
+@pytest.mark.parametrize("which", ["all", "one"])
+def test_what_nobody_knew_in_a_cache_is_called_recorded(model: Model, which: str) -> None:
+    """Real files, where the hub's client would have left links to blobs."""
+    folder = model.cached()
+    for path in sorted(folder.glob("model-0000*")) if which == "all" else [folder / SHARD]:
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    assert fastload.load(folder).report.evidence == "none"
+    assert fastload.verify(folder, record=True).recorded
+    assert fastload.verify(folder).evidence == "manifest (recorded)"
+    assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
+    of_other = fastload.load(folder, tensors="2.*").report.evidence
+    assert of_other == ("manifest (recorded)" if which == "all" else "manifest")

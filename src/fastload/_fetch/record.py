@@ -18,6 +18,7 @@ from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, remove_file, writing
+from fastload._store.folder_offer import MADE_HERE
 from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
 from fastload._store.listing import list_files
 from fastload._store.manifest_folder import make_own_folder, write_own
@@ -82,7 +83,7 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
     files = tuple(_complete(evidence, evidence.files[name], proof) for name in sorted(wanted))
     try:
         make_folder(layout.ours("staging"))
-        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files))
+        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files))
     except NotWritableError as exc:
         _log.info("%s cannot hold its manifest: %s", stored.repo, exc)
         return False
@@ -116,7 +117,7 @@ def _as_kept(file: OfferedFile) -> ManifestFile | None:
 
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
     if stored.layout is not None and stored.commit is not None:
-        return Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files)
+        return Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files)
     return Manifest(repo=stored.repo, commit=plain_commit(files), source=SOURCE, files=files)
 
 
