@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._fetch.recorded import OUTDATED, SOURCE, find_recorded, warn_of_rewritten
+from fastload._fetch.recorded import OUTDATED, SOURCE, Recorded, find_recorded, warn_of_rewritten
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import with_blob
 from fastload._read.proof import Wanted, mend_block
@@ -22,12 +22,11 @@ from fastload._store.listing import DOWNLOADS
 from fastload._store.wanted import is_weight
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload._verify.path import OURS
-from fastload.errors import IntegrityError
+from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from fastload._fetch.recorded import Recorded
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
     from fastload._read.tally import ProofTally
@@ -56,6 +55,8 @@ class Evidence:
     """True if these are all the files that there should be, as a manifest beside them says."""
     otherwise: str = "none"
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
+    passed_over: str = ""
+    """A manifest that is there and not believed, and why."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
     misnamed: Mapping[str, str] = field(default_factory=dict)
@@ -89,6 +90,10 @@ class Evidence:
     def may_have_blocks(self) -> bool:
         """False where no manifest could help: it has the sha256 of a file, and something else was signed."""
         return all(file.signed is None for file in self.files.values())
+
+    def explain_unknown(self, what: str) -> str:
+        """``what`` is missing, and why, where something is there that could be taken for it."""
+        return f"{what} ({escaped(self.passed_over)})" if self.passed_over else what
 
     def kind_of(self, file: OfferedFile) -> str:
         """What proves one file."""
@@ -174,14 +179,21 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
         FormatError: its manifest is malformed.
     """
     recorded = find_recorded(stored) if stored.layout is None else None
-    if recorded is not None:
+    if isinstance(recorded, Recorded):
         return _by_record(recorded, stored, repair)
     offer = offer_stored(stored)
     warn_of_rewritten(stored, offer.files)
     kind = _kind_of(stored, offer.files)
     files = {file.path: file for file in offer.files}
     one_by_one = "etag" if stored.layout is None else "sha256"
-    found = Evidence(kind=kind, folder=stored.folder, files=files, otherwise=one_by_one, repair=repair)
+    found = Evidence(
+        kind=kind,
+        folder=stored.folder,
+        files=files,
+        otherwise=one_by_one,
+        repair=repair,
+        passed_over="" if recorded is None else str(recorded),
+    )
     if kind == "manifest":
         unlisted = {file.path: file for file in offer.unlisted}
         misnamed = {file.path: blob_name(file) for file in offer.misnamed}

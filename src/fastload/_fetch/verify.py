@@ -197,7 +197,8 @@ def _record(
 def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:
     if settings.verify == "require" and evidence.kind == "none" and not wish.records:
         hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
-        raise IntegrityError(stored.folder, 0, "weights that nothing proves", "evidence, since verify is require", hint)
+        found = evidence.explain_unknown("weights that nothing proves")
+        raise IntegrityError(stored.folder, 0, found, "evidence, since verify is require", hint)
 
 
 def _pace(wish: Examination, stored: Stored, settings: Settings) -> Pace:
