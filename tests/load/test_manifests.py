@@ -223,6 +223,13 @@ def test_a_recorded_folder_is_known_by_the_manifest_apart(model: Apart) -> None:
     assert [(finding.path, finding.block) for finding in caught.value.findings] == [(SHARD, 1)]
 
 
+def test_a_recorded_folder_of_other_weights_is_no_more_than_recorded(model: Apart) -> None:
+    model.files = {"model.gguf": b"GGUF" + bytes(1 << 20), "config.json": b"{}"}
+    folder = model.bare()
+    model.record(folder)
+    assert fastload.verify(folder, options=model.options).evidence == "manifest (recorded)"
+
+
 def test_a_folder_that_was_changed_on_purpose_is_unknown_again(model: Apart, caplog: pytest.LogCaptureFixture) -> None:
     folder = model.bare()
     model.record(folder)

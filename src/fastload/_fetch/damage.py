@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastload._format.select import ByIndex
 from fastload._read.file import with_blob
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
-from fastload.errors import FormatError, IntegrityError, UsageError
+from fastload.errors import FormatError, IntegrityError, SignatureError, UsageError
 
 if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
@@ -75,11 +75,15 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
 
     Raises:
         IntegrityError: one is missing, or one is not named.
+        SignatureError: one is not signed; of hidden folders (``.git``, ``.cache``) that is not known before.
     """
     if not evidence.is_closed or files.is_chosen:
         return
     for _, path in files.shards:
         if evidence.find(path) is None:
+            if evidence.kind == "signature":
+                expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
+                raise SignatureError(path, "weights that the signature leaves out", expected, hint)
             hint = "Remove it, if it does not belong there; else record the folder again: fastload verify NAME --record"
             raise IntegrityError(path, 0, *UNNAMED, hint)
     lost = None if files.index is not None else _find_lost(evidence, files, select)

@@ -12,20 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._fetch.recorded import OUTDATED, SOURCE, find_recorded, warn_of_rewritten
+from fastload._fetch.recorded import OUTDATED, SOURCE, Recorded, find_recorded, warn_of_rewritten
+from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import with_blob
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
 from fastload._store.folder_offer import offer_stored, offered_file
 from fastload._store.listing import DOWNLOADS
+from fastload._store.wanted import is_weight
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload._verify.path import OURS
-from fastload.errors import IntegrityError
+from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from fastload._fetch.recorded import Recorded
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
     from fastload._read.tally import ProofTally
@@ -55,6 +56,8 @@ class Evidence:
     """True if these are all the files that there should be, as a manifest beside them says."""
     otherwise: str = "none"
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
+    passed_over: str = ""
+    """A manifest that is there and not believed, and why."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
     misnamed: Mapping[str, str] = field(default_factory=dict)
@@ -64,14 +67,15 @@ class Evidence:
     told from it."""
     by_block: str = "manifest"
     """The kind of files with blocks, where the others are known by less."""
+    as_found: frozenset[str] = frozenset()
+    """Files in a hub's cache of which nobody knew anything when their blocks were recorded."""
     hints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Block digests, by path, that prove nothing: they may tell which blocks of a damaged file are still right."""
 
     @property
     def has_blocks(self) -> bool:
         """True if every block is known, of weights at least."""
-        weights = [file for name, file in self.files.items() if name.endswith(".safetensors")]
-        return bool(self.files) and all(file.blocks is not None for file in weights or self.files.values())
+        return bool(self.files) and all(file.blocks is not None for file in _weights_of(self.files.values()))
 
     @property
     def is_recorded(self) -> bool:
@@ -88,12 +92,16 @@ class Evidence:
         """False where no manifest could help: it has the sha256 of a file, and something else was signed."""
         return all(file.signed is None for file in self.files.values())
 
+    def explain_unknown(self, what: str) -> str:
+        """``what`` is missing, and why, where something is there that could be taken for it."""
+        return f"{what} ({escaped(self.passed_over)})" if self.passed_over else what
+
     def kind_of(self, file: OfferedFile) -> str:
         """What proves one file."""
         if not self.kind.startswith(("manifest", "none")):
             return self.kind
         if file.blocks is not None:
-            return self.by_block
+            return RECORDED_KIND if file.path in self.as_found else self.by_block
         return self.otherwise if self.otherwise != "sha256" else _kind_of_blobs([file])
 
     def find(self, path: str) -> OfferedFile | None:
@@ -172,7 +180,10 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
         FormatError: its manifest is malformed.
     """
     recorded = find_recorded(stored) if stored.layout is None else None
-    found = _by_record(recorded, stored, repair) if recorded is not None else _by_offer(stored, repair)
+    if isinstance(recorded, Recorded):
+        found = _by_record(recorded, stored, repair)
+    else:
+        found = replace(_by_offer(stored, repair), passed_over="" if recorded is None else str(recorded))
     if manifests is None or found.has_blocks:
         return found
     return _with_kept(found, stored, manifests)
@@ -188,16 +199,21 @@ def _by_offer(stored: Stored, repair: Repair) -> Evidence:
         otherwise="etag" if stored.layout is None else "sha256",
         repair=repair,
     )
-    return _with_unlisted(found, stored, offer) if offer.evidence == "manifest" else found
+    return _with_unlisted(found, offer) if offer.evidence == "manifest" else found
 
 
-def _with_unlisted(found: Evidence, stored: Stored, offer: FolderOffer) -> Evidence:
-    """``found`` by a manifest, with what another tool has added; all weights, where somebody warmed none."""
+def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
+    """``found`` by a manifest, with what another tool has added."""
     unlisted = {file.path: file for file in offer.unlisted}
-    misnamed = {file.path: blob_name(file) for file in offer.misnamed}
-    is_closed = found.kind == "manifest"
-    kind = found.kind if is_closed else _kind_of(stored, offer.unlisted)
-    return replace(found, kind=kind, files={**unlisted, **found.files}, is_closed=is_closed, misnamed=misnamed)
+    is_as_found = any(file.path in offer.as_found for file in _weights_of(offer.files))
+    return replace(
+        found,
+        kind=RECORDED_KIND if is_as_found else found.kind,
+        files={**unlisted, **found.files},
+        is_closed=True,
+        misnamed={file.path: blob_name(file) for file in offer.misnamed},
+        as_found=offer.as_found,
+    )
 
 
 def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
@@ -230,7 +246,7 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
         return found
     seen = {path: file.mtime_ns for path, file in found.files.items()}
     listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
-    weights = [file for name, file in found.files.items() if name in listed and name.endswith(".safetensors")]
+    weights = _weights_of([file for name, file in found.files.items() if name in listed])
     is_known = all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
     kind = "manifest" if is_known else RECORDED_KIND
     return replace(found, kind=kind, by_block=kind, files={**found.files, **listed})
@@ -249,12 +265,18 @@ def evidence_of_hub(offer: Offer) -> Evidence:
 
 
 def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> str:
-    weights = [file for file in files if file.path.endswith(".safetensors")]
+    weights = _weights_of(files)
     if weights and all(file.blocks is not None for file in weights):
         return "manifest"
     if not weights or not all(file.sha256 or file.git_sha1 for file in weights):
         return "none"
     return _kind_of_blobs(weights) if stored.layout is not None else "etag"
+
+
+def _weights_of(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
+    """The ones that decide: safetensors, which loads read; without any, other weights; without these, all there is."""
+    safetensors = [file for file in files if file.path.endswith(SHARD_SUFFIX)]
+    return safetensors or [file for file in files if is_weight(file.path)] or list(files)
 
 
 def _kind_of_blobs(files: Sequence[OfferedFile]) -> str:

@@ -19,15 +19,14 @@ from fastload._fetch.recorded import SOURCE
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.directory import contained, containment_root
-from fastload._store.filesystem import make_folder, remove_file, writing
-from fastload._store.folder_offer import read_manifest
+from fastload._store.filesystem import make_folder
+from fastload._store.folder_manifest import write_folder_manifest
+from fastload._store.folder_offer import MADE_HERE, read_manifest
 from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
 from fastload._store.listing import list_files
-from fastload._store.manifest_folder import make_own_folder, write_own
 from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
-from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest, plain_commit
-from fastload._verify.path import OURS
+from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
 from fastload.errors import FastloadError, IntegrityError, NotWritableError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
     files = tuple(_complete(evidence, evidence.files[name], proof) for name in sorted(wanted))
     try:
         make_folder(layout.ours("staging"))
-        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files))
+        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files))
     except NotWritableError as exc:
         _log.info("%s cannot hold its manifest: %s", stored.repo, exc)
         return False
@@ -149,7 +148,7 @@ def _list_known(kept: KeptManifest | None, evidence: Evidence) -> dict[str, Mani
 
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
     if stored.layout is not None and stored.commit is not None:
-        return Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files)
+        return Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files)
     return Manifest(repo=stored.repo, commit=plain_commit(files), source=SOURCE, files=files)
 
 
@@ -216,18 +215,8 @@ def _write_beside(
 
 
 def _write_in_folder(folder: str, manifest: Manifest, before: Sequence[OfferedFile]) -> None:
-    ours = os.path.join(folder, OURS)
-    place = os.path.join(ours, "manifests")
-    make_own_folder(place)
-    make_folder(os.path.join(ours, "staging"))
     write_folder_stamp(folder, manifest.commit, before)
-    made = os.path.join(place, f"{manifest.commit}.json")
-    write_own(made, dump_manifest(manifest), os.path.join(ours, "staging"))
-    with writing(place):
-        others = [path for name in os.listdir(place) if (path := os.path.join(place, name)) != made]
-    for path in others:  # of what was there before, and not believed: of two, neither would be
-        if path.endswith(".json"):
-            remove_file(path)
+    write_folder_manifest(folder, manifest)
     remove_folder_stamps(folder, kept=manifest.commit)
 
 

@@ -12,12 +12,10 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._read.file import translate
-from fastload._store.folder_offer import is_another, offer_stored, read_manifest_file
+from fastload._store.folder_manifest import PassedOver, find_folder_manifest
+from fastload._store.folder_offer import is_another, offer_stored
 from fastload._store.folder_stamp import find_rewritten
 from fastload._store.listing import DOWNLOADS, is_rewritten, list_files
-from fastload._store.manifest_folder import is_ours_alone
-from fastload._verify.path import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +29,7 @@ SOURCE = "recorded"
 """The source of a manifest that says what a folder's files were when somebody had them recorded."""
 OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 _REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
+_PASSED_OVER = "%s: it is passed over, and proves nothing. To make a new one: fastload verify %s --record"
 _log = logging.getLogger("fastload")
 
 
@@ -43,13 +42,16 @@ class Recorded:
     """The files that were written since."""
 
 
-def find_recorded(stored: Stored) -> Recorded | None:
+def find_recorded(stored: Stored) -> Recorded | PassedOver | None:
     """The manifest in a plain folder, if it may be believed; warns of what it may not be believed of.
 
     Raises:
         FormatError, StoreError: it is malformed or cannot be read.
     """
-    manifest = _find_manifest(stored.folder)
+    manifest = find_folder_manifest(stored.folder)
+    if isinstance(manifest, PassedOver):
+        _log.warning(_PASSED_OVER, manifest, shlex.quote(stored.folder))
+        return manifest
     if manifest is None or _is_outdated(manifest, stored):
         return None
     rewritten = find_rewritten(stored.folder, manifest) if manifest.source == SOURCE else ()
@@ -66,7 +68,7 @@ def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
 
 def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
     """``evidence`` of a recorded folder that shall be recorded again: what has come or gone is meant so."""
-    if stored.layout is not None or not evidence.is_recorded:
+    if stored.layout is not None or not evidence.is_recorded or evidence.kind == "signature":
         return evidence
     there = {file.path: file for file in list_files(stored.folder)}
     gone = {path: file for path, file in evidence.files.items() if path not in there}
@@ -89,18 +91,3 @@ def _is_outdated(manifest: Manifest, stored: Stored) -> bool:
     if changed is not None:
         _log.warning(OUTDATED, os.path.join(folder, changed), "the manifest beside it", folder)
     return changed is not None
-
-
-def _find_manifest(folder: str) -> Manifest | None:
-    """The one in a plain folder, if nobody but us or root can have written it."""
-    manifests = os.path.join(folder, OURS, "manifests")
-    try:
-        names = os.listdir(manifests)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as exc:
-        raise translate(manifests, exc) from exc
-    paths = [os.path.join(manifests, name) for name in names if name.endswith(".json")]
-    if len(paths) != 1 or not all(map(is_ours_alone, (manifests, *paths))):
-        return None
-    return read_manifest_file(paths[0])
