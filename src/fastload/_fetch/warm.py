@@ -268,5 +268,6 @@ class _Warming:
             lease=lease,
             slot=slot,
             scratch_files=SCRATCH_FILES if self._is_by_client(offer) else 0,
+            in_order=offer.tier != "hub",
             clock=self._clock,
         )
