@@ -179,3 +179,21 @@ def test_it_does_not_stand_for_the_commit_that_was_downloaded(model: Model, newe
     write_later(folder, {SHARD: newer.files[SHARD]})
     with pytest.raises(IntegrityError, match=SHARD):
         fastload.load(REPO, revision=COMMIT, options=options)
+
+
+def test_one_that_was_downloaded_again_is_known_by_what_a_load_leaves_apart(model: Model) -> None:
+    folder = model.recorded()
+    write_later(folder, {SHARD: model.files[SHARD]})
+    write_download_metadata(folder, COMMIT, {SHARD: model.files[SHARD]})
+    options = Options(manifests=str(model.local.parent / "manifests"))
+    assert [fastload.load(folder, options=options).report.evidence for _ in range(2)] == ["etag", "manifest (recorded)"]
+
+
+def test_a_load_records_no_weights_that_nobody_proves(model: Model) -> None:
+    """However small they are: only their owner says that they are right."""
+    folder = write_folder(model.local.parent / "bare", model.files)
+    write_download_metadata(folder, COMMIT, {SHARD: model.files[SHARD]})
+    options = Options(manifests=str(model.local.parent / "manifests"))
+    assert fastload.load(folder, options=options).report.evidence == "none"
+    with pytest.raises(IntegrityError, match="nothing is known"):
+        fastload.load(folder, verify="require", options=options)

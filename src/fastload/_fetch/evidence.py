@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
     from fastload._read.tally import ProofTally
+    from fastload._store.folder_offer import FolderOffer
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Stored
@@ -180,33 +181,39 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
     """
     recorded = find_recorded(stored) if stored.layout is None else None
     if isinstance(recorded, Recorded):
-        return _by_record(recorded, stored, repair)
+        found = _by_record(recorded, stored, repair)
+    else:
+        found = replace(_by_offer(stored, repair), passed_over="" if recorded is None else str(recorded))
+    if manifests is None or found.has_blocks:
+        return found
+    return _with_kept(found, stored, manifests)
+
+
+def _by_offer(stored: Stored, repair: Repair) -> Evidence:
     offer = offer_stored(stored)
     warn_of_rewritten(stored, offer.files)
-    kind = _kind_of(stored, offer.files)
-    files = {file.path: file for file in offer.files}
-    one_by_one = "etag" if stored.layout is None else "sha256"
     found = Evidence(
-        kind=kind,
+        kind=_kind_of(stored, offer.files),
         folder=stored.folder,
-        files=files,
-        otherwise=one_by_one,
+        files={file.path: file for file in offer.files},
+        otherwise="etag" if stored.layout is None else "sha256",
         repair=repair,
-        passed_over="" if recorded is None else str(recorded),
     )
-    if kind == "manifest":
-        unlisted = {file.path: file for file in offer.unlisted}
-        misnamed = {file.path: blob_name(file) for file in offer.misnamed}
-        is_as_found = any(file.path in offer.as_found for file in _weights_of(offer.files))
-        return replace(
-            found,
-            kind=RECORDED_KIND if is_as_found else kind,
-            files={**unlisted, **files},
-            is_closed=True,
-            misnamed=misnamed,
-            as_found=offer.as_found,
-        )
-    return found if manifests is None else _with_kept(found, stored, manifests)
+    return _with_unlisted(found, offer) if offer.evidence == "manifest" else found
+
+
+def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
+    """``found`` by a manifest, with what another tool has added."""
+    unlisted = {file.path: file for file in offer.unlisted}
+    is_as_found = any(file.path in offer.as_found for file in _weights_of(offer.files))
+    return replace(
+        found,
+        kind=RECORDED_KIND if is_as_found else found.kind,
+        files={**unlisted, **found.files},
+        is_closed=True,
+        misnamed={file.path: blob_name(file) for file in offer.misnamed},
+        as_found=offer.as_found,
+    )
 
 
 def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
@@ -240,7 +247,8 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     seen = {path: file.mtime_ns for path, file in found.files.items()}
     listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
     weights = _weights_of([file for name, file in found.files.items() if name in listed])
-    kind = "manifest" if all(file.sha256 or file.git_sha1 for file in weights) else RECORDED_KIND
+    is_known = all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
+    kind = "manifest" if is_known else RECORDED_KIND
     return replace(found, kind=kind, by_block=kind, files={**found.files, **listed})
 
 

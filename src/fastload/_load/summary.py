@@ -33,13 +33,13 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     has_read = job.party is None or job.party.reads
     headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards) if has_read else 0
     reader, reason = describe_readers(job.sources, job.device_reads)
-    read = job.schedule.read_bytes
+    read = job.schedule.read_bytes + headers + outcome.left.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = _judge(job)
     return Report(
         bytes=delivered.nbytes,
-        bytes_read=read + headers,
-        bytes_by_tier=_add(job.fetched.tier, read + headers, job.fetched.read_elsewhere()),
+        bytes_read=read,
+        bytes_by_tier=_add(job.fetched.tier, read, job.fetched.read_elsewhere()),
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
