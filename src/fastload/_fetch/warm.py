@@ -29,7 +29,8 @@ from fastload._fetch.warmrequest import Planned
 from fastload._fetch.warmtarget import choose_target
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
-from fastload._store.admit.publish import write_ref
+from fastload._store.admit.reference import leads_to, write_ref
+from fastload._store.admit.remains import Leased, sweep_remains
 from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.filesystem import new_id
 from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
@@ -134,13 +135,23 @@ class _Warming:
     def _bring_up(self) -> str:
         """The commit that the target has now, and its ref leads to."""
         commit = self._find_there()
-        if commit is None:
-            with self._lease() as lease:
-                commit = self._find_there() or self._bring(lease)
-        revision = self._meant.candidate.moving_revision
-        if revision is not None and self._plain is None:
-            write_ref(self._layout, revision, commit)  # also where the snapshot was there before
+        if commit is not None:
+            sweep_remains(self._leased)
+            self._point(commit)  # also where the snapshot was there before
+            return commit
+        with self._lease() as lease:
+            commit = self._find_there() or self._bring(lease)
+            self._point(commit)
         return commit
+
+    def _point(self, commit: str) -> None:
+        if self._plain is None:
+            write_ref(self._layout, self._revision, commit, tell=self._turns.teller())
+
+    @property
+    def _revision(self) -> str | None:
+        """The moving revision that shall lead to it; a plain folder has none."""
+        return self._meant.candidate.moving_revision if self._plain is None else None
 
     def _snapshot(self, commit: str) -> Snapshot:
         path, tier = self._layout.snapshot(commit), self._target.label
@@ -212,8 +223,17 @@ class _Warming:
 
     def _lease(self) -> AbstractContextManager[Lease | None]:
         """The right to be the one who brings it; None once another has."""
-        folder = os.path.join(self._plain.area.ours, "leases") if self._plain else lease_folder(self._target.path)
-        return self._turns.bringing(folder, self._meant, lambda: self._find_there() is not None)
+        return self._turns.bringing(self._leased, self._meant, self._is_done)
+
+    def _is_done(self) -> bool:
+        commit = self._find_there()
+        return commit is not None and leads_to(self._layout, self._revision, commit)
+
+    @property
+    def _leased(self) -> Leased:
+        area = self._destination.area
+        folder = os.path.join(area.ours, "leases") if self._plain else lease_folder(self._target.path)
+        return Leased(folder, self._meant.repo.replace("/", "--"), area)
 
     def _bring(self, lease: Lease | None) -> str:
         """Bring it from the first that can give the right bytes; what came well of it is not brought again."""
