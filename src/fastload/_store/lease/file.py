@@ -61,7 +61,7 @@ class LeaseFile:
                 return None
             raise self._unreadable(exc) from exc
         try:
-            raw = os.read(fd, MAX_RECORD_BYTES + 1)
+            raw = _read_all(fd)
         except OSError as exc:
             if exc.errno in _GONE:  # replaced between the open and the read
                 return None
@@ -187,6 +187,14 @@ class LeaseFile:
         return [match[0] for match in matches if match and match["id"] != holder_id]
 
 
+def _read_all(fd: int) -> bytes:
+    """As much as a record may have, and a byte more, however little a read gives at once."""
+    raw = b""
+    while len(raw) <= MAX_RECORD_BYTES and (piece := os.read(fd, MAX_RECORD_BYTES + 1 - len(raw))):
+        raw += piece
+    return raw
+
+
 def _remove_if_free(path: str) -> None:
     fd = open_lock(path)
     try:
@@ -202,7 +210,9 @@ def _write_new(path: str, holder: Holder) -> None:
         try:
             with contextlib.suppress(OSError):  # some mounts know no modes, and no umask either
                 os.fchmod(fd, _MODE)
-            os.write(fd, dump_holder(holder))
+            rest = dump_holder(holder)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
         finally:
             os.close(fd)  # where a network mount says that it is full
     except BaseException:
