@@ -32,10 +32,10 @@ from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.reference import leads_to, write_ref
 from fastload._store.admit.remains import Leased, sweep_remains
 from fastload._store.admit.stamp import source_is_unchanged
-from fastload._store.filesystem import new_id
 from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.listed import mark_listed
+from fastload._store.keep.scratch import Scratch
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.ref import Name, name_of
 from fastload._store.root import read_commit
@@ -252,10 +252,10 @@ class _Warming:
 
     def _bring_from(self, offer: Offer, lease: Lease | None, passing: Passing) -> Brought | None:
         """What was brought; None where it is ``offer`` that cannot give it."""
-        with self._turns.copying(offer, lease) as slot, self._carried(offer) as carried:
+        with self._turns.copying(offer, lease) as slot, self._carried(offer) as (carried, scratch):
             watched = WatchedOffer(carried)
             try:
-                return bring(self._job(watched, lease, slot))
+                return bring(replace(self._job(watched, lease, slot), scratch=scratch))
             except FastloadError as exc:
                 if not isinstance(exc, IntegrityError) and not watched.has_failed_by(exc):
                     raise
@@ -263,17 +263,17 @@ class _Warming:
                 return None
 
     @contextmanager
-    def _carried(self, offer: Offer) -> Iterator[Offer]:
-        """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it."""
-        if not self._is_by_client(offer) or not isinstance(offer, HubOffer):
-            yield offer
+    def _carried(self, offer: Offer) -> Iterator[tuple[Offer, Scratch | None]]:
+        """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it, and where to."""
+        if self._settings.transfer != "hub" or not isinstance(offer, HubOffer):
+            yield offer, None
             return
-        scratch = self._destination.area.part(f"hub.{new_id()}")
-        with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch, self._settings.hub.token)) as carried:
-            yield carried
-
-    def _is_by_client(self, offer: Offer) -> bool:
-        return self._settings.transfer == "hub" and offer.tier == "hub"
+        hub = self._settings.hub
+        with (
+            closing(Scratch(self._destination.area.parts, SCRATCH_FILES)) as scratch,
+            closing(ClientOffer(offer, hub.endpoint, scratch.files, hub.token)) as carried,
+        ):
+            yield carried, scratch
 
     def _job(self, offer: Offer, lease: Lease | None, slot: Lease | None) -> Bringing:
         return Bringing(
@@ -287,6 +287,5 @@ class _Warming:
             progress=self._request.progress,
             lease=lease,
             slot=slot,
-            scratch_files=SCRATCH_FILES if self._is_by_client(offer) else 0,
             clock=self._clock,
         )
