@@ -29,6 +29,7 @@ HANGS_S = 45.0
 _ATTACH_S = 20.0
 _MOST_DESCRIPTORS = 256
 _GO = signal.SIGUSR1
+_INTERRUPTED = 128 + signal.SIGINT
 _tracers: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -70,10 +71,13 @@ def _work(job: Mapping[str, Any], ready: int) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     module, _, function = job["work"].partition(":")
     target = getattr(importlib.import_module(module), function)
-    os.close(ready)
-    signal.sigwait({_GO})  # by no call that a fault may be put into
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {_GO})
-    before = _descriptors()
+    try:
+        os.close(ready)
+        signal.sigwait({_GO})  # by no call that a fault may be put into
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {_GO})
+        before = _descriptors()
+    except KeyboardInterrupt:  # before the work has begun, as while Python starts
+        return _INTERRUPTED
     code = target(*job["arguments"]) or 0
     sys.stdout.flush()
     left = [thread.name for thread in threading.enumerate()[1:] if not thread.daemon]

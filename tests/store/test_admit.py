@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,8 @@ from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.manifest import ManifestFile
 from fastload.errors import DeadlineError, FormatError, IntegrityError
 from fastload.options import Options, decide_settings
+from hub_clients import find, hub_with, tier_of
+from hub_faults import Drip
 from stored_models import COMMIT, model_files, write_cache, write_folder
 from warming import large_shard
 from warming_sources import Breaking
@@ -72,12 +75,12 @@ def test_all_is_read_once(tmp_path: Path) -> None:
 
 def test_what_is_done_is_told_by_blocks_where_a_line_is_slow(tmp_path: Path) -> None:
     """Those who wait go by it: an extent at a time, it would stand still for minutes."""
-    write_folder(tmp_path / "plain", {"model.safetensors": large_shard(11 << 20, 0)})  # one extent of three blocks
+    write_folder(tmp_path / "plain", {"model.safetensors": large_shard(11 << 20, 0)})  # three blocks
     told: list[int] = []
     settings = decide_settings(Options(max_rate="20Mi"), {})
     made = job(offer_folder(tmp_path / "plain"), tmp_path / "local", settings=settings)
     bring(replace(made, progress=lambda done, _: told.append(done)))
-    assert {BLOCK_BYTES, 2 * BLOCK_BYTES} <= set(told)
+    assert max(later - earlier for earlier, later in pairwise(told)) <= BLOCK_BYTES
 
 
 def test_a_file_that_came_wrong_once_is_brought_again(tmp_path: Path, leaks_nothing: None) -> None:
@@ -162,6 +165,25 @@ def test_the_deadline_ends_it_and_what_was_brought_waits(tmp_path: Path, leaks_n
     brought = bring(job(offer, tmp_path / "local"))
     assert 0 < brought.tally.read_bytes < brought.tally.done_bytes
     check(brought, files)
+
+
+def test_what_a_slow_line_has_brought_is_staged_before_the_rest_of_its_extent(tmp_path: Path) -> None:
+    """Else who is killed meanwhile fetches all of it again: 16 MiB on each of eight lines."""
+    content = large_shard(15 << 20, 0)
+    journals = tmp_path / "local/models--org--name/.fastload/journals"
+
+    def check_time() -> None:
+        if count_staged():
+            raise DeadlineError(0.5, "warming")
+
+    def count_staged() -> int:
+        return sum(path.read_bytes().count(b"\n") - 1 for path in journals.iterdir())
+
+    with hub_with({"model.safetensors": content}) as hub, tier_of(hub) as tier:
+        hub.faults.add(Drip(step_bytes=256 << 10, pause_s=0.02), path="*.safetensors", times=None)
+        with pytest.raises(DeadlineError):
+            bring(job(find(tier, REPO), tmp_path / "local", check=check_time))
+    assert 1 <= count_staged() < 4
 
 
 def test_the_pace_is_kept_by_many_threads_together() -> None:

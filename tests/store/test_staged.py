@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload._read import filedigests
 from fastload._store.admit.staged import StagedFile, StagingArea, open_staged
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import StoreError
@@ -74,7 +76,7 @@ def finish(staged: StagedFile, area: StagingArea, target: Path) -> None:
 def test_whoever_comes_next_goes_on_in_the_same_inode(area: StagingArea, tmp_path: Path) -> None:
     name, inode = leave(area, 0, 3)
     staged = open_staged(area, KEY, SIZE)
-    assert os.fstat(staged._part).st_ino == inode
+    assert os.fstat(staged._part.descriptor).st_ino == inode
     assert recalled(staged) == [0, 3]
     finish(staged, area, tmp_path / "blob")
     assert (tmp_path / "blob").stat().st_ino == inode
@@ -85,6 +87,36 @@ def test_whoever_comes_next_goes_on_in_the_same_inode(area: StagingArea, tmp_pat
 def test_blocks_in_any_order_make_the_same_file(area: StagingArea, tmp_path: Path) -> None:
     staged = open_staged(area, KEY, SIZE)
     put(staged, 3, 1, 2, 0)
+    finish(staged, area, tmp_path / "blob")
+
+
+def test_blocks_that_come_almost_in_order_need_not_be_read_back(
+    area: StagingArea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads bring two blocks each; whoever is early waits."""
+    monkeypatch.setattr(filedigests, "_TURN_S", 30.0)
+    staged = open_staged(area, KEY, SIZE, in_order=True)
+    if not staged._part.is_past_cache:
+        pytest.skip("the temporary folder's file system takes no direct writes")
+    monkeypatch.setattr(staged._digests, "_read_back", None)
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(put, staged, 1, 2), threads.submit(put, staged, 0, 3)]:
+            done.result(timeout=60)
+    finish(staged, area, tmp_path / "blob")
+
+
+def test_a_block_does_not_wait_for_one_that_never_comes(area: StagingArea, tmp_path: Path) -> None:
+    staged = open_staged(area, KEY, SIZE, in_order=True)
+    put(staged, 3, 2, 1)
+    finish(staged, area, tmp_path / "blob")
+
+
+def test_what_was_written_past_the_cache_is_gone_on_with(area: StagingArea, tmp_path: Path) -> None:
+    staged = open_staged(area, KEY, SIZE, in_order=True)
+    put(staged, 0, 1, 3)
+    staged.close()
+    staged = open_staged(area, KEY, SIZE, in_order=True)
+    assert recalled(staged) == [0, 1, 3]
     finish(staged, area, tmp_path / "blob")
 
 
@@ -136,7 +168,7 @@ def test_a_journal_without_its_head_says_nothing(area: StagingArea, tmp_path: Pa
     with open(area.journal(name), "wb") as journal:
         journal.write(content)
     staged = open_staged(area, KEY, SIZE)
-    assert os.fstat(staged._part).st_ino != inode
+    assert os.fstat(staged._part.descriptor).st_ino != inode
     assert recalled(staged) == []
     finish(staged, area, tmp_path / "blob")
 
@@ -158,7 +190,7 @@ def test_what_a_writer_left_who_may_live_is_copied_to_an_inode_of_our_own(
     edit_head(area, name, **head)
     before = os.stat(area.part(name)).st_mtime_ns
     staged = open_staged(area, KEY, SIZE)
-    assert os.fstat(staged._part).st_ino != inode
+    assert os.fstat(staged._part.descriptor).st_ino != inode
     assert recalled(staged) == [0, 2]
     finish(staged, area, tmp_path / "blob")
     status = os.stat(area.part(name))
@@ -171,7 +203,7 @@ def test_a_writer_that_lives_keeps_its_inode_and_both_succeed(area: StagingArea,
     first = open_staged(area, KEY, SIZE)
     put(first, 0, 1)
     second = open_staged(area, KEY, SIZE)
-    assert os.fstat(second._part).st_ino != os.fstat(first._part).st_ino
+    assert os.fstat(second._part.descriptor).st_ino != os.fstat(first._part.descriptor).st_ino
     assert recalled(second) == [0, 1]
     finish(second, area, tmp_path / "blob")
     area.forget(KEY)

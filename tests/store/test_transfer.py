@@ -81,6 +81,23 @@ class TestReading:
         assert b"".join(buffers) == CONTENT[100:800_108]
         assert ranges(hub) == ["bytes=100-800107"]
 
+    def test_each_buffer_is_told_of_when_it_is_full_within_one_request(self, hub: HubServer, reader: HubReader) -> None:
+        hub.faults.add(Drip(step_bytes=50_000, pause_s=0.01), path=WEIGHTS, times=None)
+        buffers = [bytearray(length) for length in (300_000, 0, 400_000, 7)]
+        told = []
+        for number in reader.read_each(100, [memoryview(buffer) for buffer in buffers]):
+            told.append(number)
+            assert told != [0] or not any(buffers[2][-100_000:]), "the rest is still on its way"
+        assert sorted(told) == [0, 1, 2, 3]
+        assert b"".join(buffers) == CONTENT[100:700_107]
+        assert ranges(hub) == ["bytes=100-700106"]
+
+    def test_what_breaks_off_after_some_buffers_goes_on_in_the_next(self, hub: HubServer, reader: HubReader) -> None:
+        hub.faults.add(Cut(after_bytes=350_000), path=WEIGHTS, times=1)
+        buffers = [bytearray(200_000) for _ in range(3)]
+        assert list(reader.read_each(0, [memoryview(buffer) for buffer in buffers])) == [0, 1, 2]
+        assert b"".join(buffers) == CONTENT[:600_000]
+
     def test_an_empty_file_costs_no_request(self, hub: HubServer, tier: HubTier) -> None:
         reader = open_file(tier, "empty.txt")
         asked = len(hub.requests)

@@ -43,7 +43,7 @@ def no_flock(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_thirty_two_make_one_transfer(tmp_path: Path, files: dict[str, bytes]) -> None:
     with HubServer({REPO: Repo(files)}) as hub:
         tiers = Tiers(tmp_path, tiers="local,hub", more={"HF_ENDPOINT": hub.url})
-        running = [tiers.start("warm", REPO, "--max-rate", "20Mi") for _ in range(32)]
+        running = [tiers.start("warm", REPO, "--max-rate", "10Mi") for _ in range(32)]
         ended = [(process.communicate(timeout=100), process.returncode) for process in running]
         served = hub.served_bytes("/resolve/") + hub.served_bytes("/cdn/")
     assert {code for _, code in ended} == {0}, [err for (_, err), code in ended if code]

@@ -54,6 +54,8 @@ class Bringing:
     """A place among those who copy from the offer's tier at once."""
     scratch: Scratch | None = None
     """Where the offer writes whole files beside, since it cannot be read piece by piece."""
+    in_order: bool = False
+    """True if blocks arrive almost in their order; see :func:`~fastload._store.admit.staged.open_staged`."""
     clock: Clock = field(default_factory=Clock)
 
 
@@ -131,7 +133,7 @@ def _close(task: Task) -> None:
 
 
 def _stage(job: Bringing, file: OfferedFile) -> Incoming:
-    return open_staged(job.destination.area, _key(job, file), file.size)
+    return open_staged(job.destination.area, _key(job, file), file.size, in_order=job.in_order)
 
 
 def _key(job: Bringing, file: OfferedFile) -> str:
@@ -182,8 +184,9 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
             if lease is not None:
                 lease.update(tally.done_bytes, total_bytes)
 
-    # A rate is kept evenly: by blocks, not by whole extents of each thread.
-    watch = Watch(tell, Pace(job.settings.max_rate).delay_s, 1 if job.settings.max_rate else EXTENT_BLOCKS)
+    # By single blocks a rate is kept evenly, and no thread has many that another one's must wait for.
+    extent_blocks = 1 if job.settings.max_rate or job.in_order else EXTENT_BLOCKS
+    watch = Watch(tell, Pace(job.settings.max_rate).delay_s, extent_blocks)
     admission = Admission(job.offer, tasks, lambda task: _stage(job, task.file), watch)
     try:
         admission.run()

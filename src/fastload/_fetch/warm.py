@@ -287,5 +287,6 @@ class _Warming:
             progress=self._request.progress,
             lease=lease,
             slot=slot,
+            in_order=offer.tier != "hub",
             clock=self._clock,
         )

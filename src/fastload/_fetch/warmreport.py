@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastload._clock import Work, judge
-from fastload._store.admit.admission import PEAK_STAGING_BYTES
 from fastload._verify.digest import count_blocks
 from fastload.errors import quoted
 from fastload.report import Report
@@ -62,7 +61,7 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
         blocks_verified=sum(count_blocks(file.size) for file in brought.files),
         blocks_reread=sum(count_blocks(file.size) for file in brought.files if file.path in tally.refetched_files),
         blocks_repaired=0,
-        peak_staging_bytes=min(offer.depth * PEAK_STAGING_BYTES, tally.read_bytes),
+        peak_staging_bytes=min(tally.staging_bytes, tally.read_bytes),
         device=device,
     )
 

@@ -24,8 +24,8 @@ _ON_FEW_CPUS = (4, 8)
 _MANY_CPUS = 8
 _DEEPEST = 64
 _LANES_PER_READ = 2
-"""Where the CPU digests: the disk gets as many reads at once as it wants, while as many others are digested. With a lane
-for each read, a proven cold load took 1.1 to 1.2 times as long as one that proves nothing; with two, as long."""
+"""Where the CPU digests: the disk gets as many reads at once as it wants, while as many others are digested. With a
+lane for each read, a proven cold load took 1.1 to 1.2 times as long as one that proves nothing; with two, as long."""
 
 
 def tune(choices: Mapping[int, Choice], shards: Sequence[Shard], measured: Measured) -> dict[int, Choice]:

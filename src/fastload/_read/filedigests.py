@@ -1,8 +1,9 @@
 """The digests of one file whose blocks arrive in any order, from any thread.
 
 A block's BLAKE3 needs the block alone; sha256 needs all bytes in order. So whoever brings the block that sha256 waits
-for carries it on, over the blocks that came early too: these are read back, from the page cache as a rule. Holding
-early blocks in memory was rejected: a slow first block would let the rest of a shard pile up.
+for carries it on, over the blocks that came early too: these are read back, from the page cache as a rule. Who has
+written an early block past it may wait for its turn, for a moment. Holding early blocks in memory was rejected: a slow
+first block would let the rest of a shard pile up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     """Entered while digests are taken, so that somebody can tell how long that took."""
 
 
+_TURN_S = 0.25
+"""Longer than a read and a write of what comes before; then reading back is cheaper than standing idle."""
+
+
 class FileDigests:
     """Collects them; complete when all blocks were added."""
 
@@ -33,6 +38,7 @@ class FileDigests:
         self._content = ContentHash(size)
         self._hashed = 0
         self._hashing = threading.Lock()
+        self._went_on = threading.Condition()
         self._bounce: memoryview | None = None
 
     @property
@@ -44,6 +50,11 @@ class FileDigests:
         """True if block ``index`` was added."""
         return self._blocks[index] is not None
 
+    def await_turn(self, index: int) -> None:
+        """Wait a moment for all blocks before ``index``, so that this one need not be read back."""
+        with self._went_on:
+            self._went_on.wait_for(lambda: self._hashed >= index, _TURN_S)
+
     def add(self, index: int, digest: str, block: memoryview) -> None:
         """Block ``index`` has ``digest``, and can be read back from now on."""
         self._blocks[index] = digest
@@ -54,6 +65,8 @@ class FileDigests:
                     self._hash_next(index, block)
             finally:
                 self._hashing.release()
+            with self._went_on:
+                self._went_on.notify_all()
 
     def _may_go_on(self) -> bool:
         return self._hashed < len(self._blocks) and self._blocks[self._hashed] is not None

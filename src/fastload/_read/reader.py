@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from fastload._format.checkpoint import FileIdentity
@@ -55,6 +55,14 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Give the descriptor back. No read may be under way."""
+
+
+@runtime_checkable
+class GradualReader(Reader, Protocol):
+    """One whose bytes take their time, so that what has come should not wait for the rest."""
+
+    def read_each(self, offset: int, buffers: Sequence[memoryview]) -> Iterator[int]:
+        """As :meth:`~Reader.read_into`, and give each buffer's number as soon as it is full."""
 
 
 OpenReader = Callable[[File], Reader]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest, ManifestFile
 
-_DEPTHS = range(4, 9)
-"""Two threads a CPU: while one waits for storage, another digests; more of them only wait for each other."""
+_DEPTHS = range(8, 17)
+"""Four threads a CPU: one digests, one reads, and two wait for the disk to take what they write."""
 _COLD = 0.01
 
 
@@ -51,7 +51,7 @@ class FolderOffer:
     """All files of the commit, where a listing of the hub's names them."""
     chosen: Chosen | None = None
     """Why just these files are there; None: they are all there is, as in a plain folder."""
-    depth: int = field(default_factory=lambda: min(max(2 * count_cpus().usable, _DEPTHS[0]), _DEPTHS[-1]))
+    depth: int = field(default_factory=lambda: min(max(4 * count_cpus().usable, _DEPTHS[0]), _DEPTHS[-1]))
 
     def lacks(self, wish: Wish) -> bool:
         """See :class:`~fastload._store.offer.Offer`."""

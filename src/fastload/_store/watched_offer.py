@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fastload._read.around import ReaderAround
+from fastload._read.reader import GradualReader
 from fastload.errors import FormatError, HubError, NoSpaceError, NotWritableError, StoreError
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class WatchedOffer:
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`."""
         with self.watching():
-            return _WatchedReader(self._offer.open(file), self)
+            reader = self._offer.open(file)
+        return _WatchedGradual(reader, self) if isinstance(reader, GradualReader) else _WatchedReader(reader, self)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -67,3 +69,16 @@ class _WatchedReader(ReaderAround):
         """See :class:`~fastload._read.reader.Reader`."""
         with self._offer.watching():
             self._reader.read_into(offset, buffers)
+
+
+class _WatchedGradual(_WatchedReader):
+    """See :class:`~fastload._read.reader.GradualReader`."""
+
+    def __init__(self, reader: GradualReader, offer: WatchedOffer) -> None:
+        super().__init__(reader, offer)
+        self._gradual = reader
+
+    def read_each(self, offset: int, buffers: Sequence[memoryview]) -> Iterator[int]:
+        """See :class:`~fastload._read.reader.GradualReader`."""
+        with self._offer.watching():
+            yield from self._gradual.read_each(offset, buffers)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Protocol
 from fastload._address_space import map_private
 from fastload._clock import Busy
 from fastload._read.pool import ReaderPool
+from fastload._read.reader import GradualReader
 from fastload._thread import start_thread
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from fastload._read.filedigests import Hashing
     from fastload._read.reader import Reader
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
     from fastload._verify.manifest import ManifestFile
 
 EXTENT_BLOCKS = 4
-_EXTENT_BYTES = EXTENT_BLOCKS * BLOCK_BYTES
-PEAK_STAGING_BYTES = _EXTENT_BYTES
-"""Memory of one thread."""
+"""A request for less makes a far hub slow."""
 _FILES_AT_ONCE = 4
 _THREADS_PER_FILE = 2
 """While one reads, another digests."""
@@ -97,6 +96,8 @@ class Tally:
     """Staged, recalled bytes included."""
     read_bytes: int = 0
     """Read from the offer."""
+    staging_bytes: int = 0
+    """Memory that they take for it."""
     refetched_files: list[str] = field(default_factory=list)
     busy: Busy = field(default_factory=Busy)
 
@@ -108,8 +109,8 @@ class Watch:
     tell: Callable[[Tally], None]
     pace: Callable[[int], float]
     """Asked by a worker before it reads so many bytes: how many seconds to wait."""
-    step_blocks: int = EXTENT_BLOCKS
-    """How many blocks are read at once at most."""
+    extent_blocks: int = EXTENT_BLOCKS
+    """How many blocks a worker takes at once."""
 
 
 class Admission:
@@ -121,6 +122,7 @@ class Admission:
         self._tasks = tasks
         self._restage = restage
         self._watch = watch
+        self._extent_bytes = watch.extent_blocks * BLOCK_BYTES
         self.tally = Tally()
         self._changed = threading.Condition()
         self._queue: deque[tuple[int, int]] = deque()
@@ -137,7 +139,7 @@ class Admission:
         """Queue the extents of these files in turns: one file's sha256 is one core's work, several files' are more."""
         columns: list[list[tuple[int, int]]] = []
         for number in numbers:
-            offsets = range(0, max(1, self._tasks[number].file.size), _EXTENT_BYTES)
+            offsets = range(0, max(1, self._tasks[number].file.size), self._extent_bytes)
             self._tasks[number].unread = len(offsets)
             columns.append([(number, offset) for offset in offsets])
         self._queue.extend(extent for row in zip_longest(*columns) for extent in row if extent is not None)
@@ -154,6 +156,7 @@ class Admission:
             threading.Thread(target=self._work, name=f"fastload-admit-{number}", daemon=True)
             for number in range(min(self._offer.depth, len(self._queue)))
         ]
+        self.tally.staging_bytes = len(threads) * self._extent_bytes
         try:
             for thread in threads:
                 start_thread(thread)
@@ -187,7 +190,7 @@ class Admission:
 
     def _work(self) -> None:
         try:
-            buffer = memoryview(map_private(_EXTENT_BYTES))
+            buffer = memoryview(map_private(self._extent_bytes))
             while (extent := self._next()) is not None:
                 number, offset = extent
                 if self._bring(number, offset, buffer):
@@ -210,11 +213,10 @@ class Admission:
         first = offset // BLOCK_BYTES
         blocks = [
             buffer[at : min(at + BLOCK_BYTES, task.file.size - offset)]
-            for at in range(0, min(_EXTENT_BYTES, task.file.size - offset), BLOCK_BYTES)
+            for at in range(0, min(self._extent_bytes, task.file.size - offset), BLOCK_BYTES)
         ]
-        busy = self.tally.busy
-        hashing = partial(busy.measure, "hash")
-        with busy.measure("write"):
+        hashing = partial(self.tally.busy.measure, "hash")
+        with self.tally.busy.measure("write"):
             missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
         with self._changed:
             self.tally.done_bytes += sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
@@ -222,19 +224,24 @@ class Admission:
             self._readers.forgo(number)
             return True
         with self._readers.reader_for(number) as reader:  # once: opened again, a file may be downloaded again
-            for begin, end in _runs(missing, self._watch.step_blocks):
-                run = buffer[begin * BLOCK_BYTES : begin * BLOCK_BYTES + sum(map(len, blocks[begin:end]))]
-                if self._is_stopped_within(self._watch.pace(len(run))):
+            for begin, end in _runs(missing):
+                run = blocks[begin:end]
+                if self._is_stopped_within(self._watch.pace(sum(map(len, run)))):
                     return False
-                with busy.measure("read"):
-                    _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
-                with busy.measure("write"):
-                    for at in range(begin, end):
-                        task.incoming.put(first + at, blocks[at], hashing)
-                with self._changed:
-                    self.tally.read_bytes += len(run)
-                    self.tally.done_bytes += len(run)  # by runs: an extent of a slow line takes minutes
+                arriving = _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
+                with closing(arriving):
+                    self._stage(task.incoming, first + begin, run, arriving)
         return True
+
+    def _stage(self, incoming: Incoming, first: int, blocks: Sequence[memoryview], arriving: Iterator[int]) -> None:
+        """Put each of ``blocks``, from block ``first`` of the file on, when its number is ``arriving``."""
+        busy = self.tally.busy
+        for at in _measured(arriving, partial(busy.measure, "read")):
+            with busy.measure("write"):
+                incoming.put(first + at, blocks[at], partial(busy.measure, "hash"))
+            with self._changed:
+                self.tally.read_bytes += len(blocks[at])
+                self.tally.done_bytes += len(blocks[at])
 
     def _is_stopped_within(self, seconds: float) -> bool:
         if seconds <= 0:
@@ -299,16 +306,34 @@ def find_difference(expected: OfferedFile, found: ManifestFile) -> Difference | 
     return None
 
 
-def _read(reader: Reader, offset: int, run: memoryview, room: memoryview) -> None:
-    """Fill ``run``, the beginning of ``room``; a reader that must be aligned may ask for a little more than that."""
-    aligned = -(-len(run) // reader.alignment_bytes) * reader.alignment_bytes
-    reader.read_into(offset, [room[:aligned]])
+def _read(reader: Reader, offset: int, blocks: Sequence[memoryview], room: memoryview) -> Generator[int, None, None]:
+    """Fill ``blocks``, the beginning of ``room``, and give the number of each that is there.
+
+    What a slow line has brought is staged before the rest of the extent comes: an extent may take minutes, and who is
+    killed meanwhile would fetch all of it again. A reader that must be aligned may ask for a little more room.
+    """
+    if isinstance(reader, GradualReader):
+        yield from reader.read_each(offset, blocks)
+        return
+    nbytes = sum(map(len, blocks))
+    reader.read_into(offset, [room[: -(-nbytes // reader.alignment_bytes) * reader.alignment_bytes]])
+    yield from range(len(blocks))
 
 
-def _runs(numbers: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
+def _measured(numbers: Iterator[int], measuring: Hashing) -> Iterator[int]:
+    """``numbers``, each of which is waited for in ``measuring()``."""
+    while True:
+        with measuring():
+            number = next(numbers, None)
+        if number is None:
+            return
+        yield number
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Half-open runs of adjacent numbers."""
     begin = 0
     for at in range(1, len(numbers) + 1):
-        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1 or at - begin == longest:
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
             yield numbers[begin], numbers[at - 1] + 1
             begin = at

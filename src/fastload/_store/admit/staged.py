@@ -23,7 +23,8 @@ from fastload._read.file import read_fully
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
 from fastload._store.admit.journal import Claims, dump_head, dump_line, parse_journal
-from fastload._store.filesystem import make_folder, new_id, remove_file, reserve, start_writing_back, writing
+from fastload._store.admit.part import Part
+from fastload._store.filesystem import make_folder, new_id, remove_file, writing
 from fastload._store.keep.disk import list_folder
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
 from fastload._verify.digest import BLOCK_BYTES, block_digest
@@ -111,21 +112,22 @@ class StagingArea:
 class StagedFile:
     """One file being written. Threads may put different blocks at once."""
 
-    def __init__(self, area: StagingArea, name: str, size: int, journal: int) -> None:
+    def __init__(self, area: StagingArea, name: str, size: int, journal: int, *, in_order: bool) -> None:
+        """``in_order``: see :func:`open_staged`."""
         self._area = area
         self._name = name
         self._size = size
         self._journal = journal
         with writing(area.part(name)):
-            self._part = os.open(area.part(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._descriptors = Descriptors(area.part(name), self._part, journal)
+            self._part = Part(area.part(name), past_cache=in_order)
+        self._descriptors = Descriptors(area.part(name), *self._part.descriptors, journal)
         self._digests = FileDigests(size, self._read_back)
         self._claims: Claims | None = None
 
     @property
     def missing_bytes(self) -> int:
         """The room that it will take and has not taken yet."""
-        return max(0, self._size - os.fstat(self._part).st_blocks * 512)  # what st_blocks counts in, on any file system
+        return max(0, self._size - self._part.taken_bytes)
 
     def reserve(self) -> None:
         """Take the room on the disk.
@@ -134,7 +136,7 @@ class StagedFile:
             NoSpaceError: there is none.
         """
         with writing(self._area.part(self._name)):
-            reserve(self._part, self._size)
+            self._part.reserve(self._size)
 
     def inherit(self, claims: Claims) -> None:
         """Count on what an earlier writer left, once it is proven."""
@@ -160,8 +162,9 @@ class StagedFile:
             digest = block_digest(block)
         if digest != claims.digests[index]:
             return False
-        if claims.descriptor != self._part:
+        if claims.descriptor != self._part.descriptor:
             self._write(index, digest, block)
+        self._await_turn(index)
         with hashing():
             self._digests.add(index, digest, block)
         return True
@@ -176,32 +179,31 @@ class StagedFile:
             digest = block_digest(block)
         with self._descriptors.in_use():
             self._write(index, digest, block)
+            self._await_turn(index)
             with hashing():
                 self._digests.add(index, digest, block)
 
     def _write(self, index: int, digest: str, block: memoryview) -> None:
-        offset, done = index * BLOCK_BYTES, 0
         with writing(self._area.part(self._name)):
-            while done < len(block):
-                done += os.pwrite(self._part, block[done:], offset + done)
+            self._part.write(index * BLOCK_BYTES, block)
             os.write(self._journal, dump_line(index, digest))
-        # Of this block alone: to look for what else is dirty in the whole file takes longer than copying it there.
-        start_writing_back(self._part, offset, len(block))
+
+    def _await_turn(self, index: int) -> None:
+        if self._part.is_past_cache:
+            self._digests.await_turn(index)
 
     def _read_back(self, offset: int, block: memoryview) -> None:
-        read_fully(self._part, offset, [block], path=self._area.part(self._name))
+        read_fully(self._part.descriptor, offset, [block], path=self._area.part(self._name))
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole, all of whose blocks have arrived; the bytes are on the disk when this returns.
 
         Raises:
-            StoreError: the disk could not take them. (A sync that failed is never tried again: the kernel has let go of
-            what it could not write.)
+            StoreError: the disk could not take them.
         """
         with self._descriptors.in_use():
             with writing(self._area.part(self._name)):
-                os.ftruncate(self._part, self._size)
-                os.fsync(self._part)
+                self._part.sync(self._size)
             return self._digests.finish(path)
 
     def publish(self, target: str) -> None:
@@ -237,17 +239,25 @@ def content_key(file: OfferedFile, place: str) -> str:
     return file.sha256 or file.git_sha1 or f"plain-{block_digest(state)[:40]}"
 
 
-def open_staged(area: StagingArea, key: str, size: int) -> StagedFile:
+def open_staged(area: StagingArea, key: str, size: int, *, in_order: bool = False) -> StagedFile:
     """A staged file for the content ``key`` of ``size`` bytes, with whatever an earlier writer left of it.
+
+    Args:
+        area: where.
+        key: see :func:`content_key`.
+        size: in bytes.
+        in_order: its blocks will come almost in their order, as from a folder. Then they are written past the page
+            cache, and who brings one waits a moment for its turn in the digest of the whole. From a hub a block may be
+            late by seconds: those behind it are read back from the page cache.
 
     Raises:
         StoreError: it cannot be written.
     """
     for name in area.list_names(key):
-        taken = _take_over(area, name, size)
+        taken = _take_over(area, name, size, in_order=in_order)
         if taken is not None:
             return taken
-    staged = _begin(area, f"{key}.{new_id()}", size)
+    staged = _begin(area, f"{key}.{new_id()}", size, in_order=in_order)
     for name in area.list_names(key):
         claims = _read_claims(area, name, size)
         if claims is not None:
@@ -256,21 +266,21 @@ def open_staged(area: StagingArea, key: str, size: int) -> StagedFile:
     return staged
 
 
-def _begin(area: StagingArea, name: str, size: int) -> StagedFile:
+def _begin(area: StagingArea, name: str, size: int, *, in_order: bool) -> StagedFile:
     head = dump_head(size, os.stat(area.journals).st_dev)
     with writing(area.journal(name)):
         journal = os.open(area.journal(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             try_exclusive(journal)
             os.write(journal, head)
-            return StagedFile(area, name, size, journal)
+            return StagedFile(area, name, size, journal, in_order=in_order)
         except BaseException:
             os.close(journal)
             area.remove(name)
             raise
 
 
-def _take_over(area: StagingArea, name: str, size: int) -> StagedFile | None:
+def _take_over(area: StagingArea, name: str, size: int, *, in_order: bool) -> StagedFile | None:
     """The file ``name`` as our own, if its writer is provably dead."""
     try:
         journal = os.open(area.journal(name), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -282,11 +292,11 @@ def _take_over(area: StagingArea, name: str, size: int) -> StagedFile | None:
         os.close(journal)
         return None
     try:
-        staged = StagedFile(area, name, size, journal)
+        staged = StagedFile(area, name, size, journal, in_order=in_order)
     except StoreError:
         os.close(journal)
         raise
-    staged.inherit(Claims(staged._part, digests))  # noqa: SLF001 - the same inode: what is there is not copied
+    staged.inherit(Claims(staged._part.descriptor, digests))  # noqa: SLF001 - the same inode: what is there is not copied
     return staged
 
 

@@ -8,7 +8,9 @@ that answers a range with the whole file is read in file order instead (:mod:`~f
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from fastload._store.hub.answer import PORTAL_HINT, MissingError, check_answer
@@ -19,7 +21,7 @@ from fastload._store.hub.sequential import SequentialStream
 from fastload.errors import HubError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fastload._store.hub.wire import Answer, Wire
 
@@ -56,28 +58,43 @@ class HubReader:
         """Where the hub sends us, as long as it serves."""
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
-        """See :class:`~fastload._read.reader.Reader`.
+        """See :class:`~fastload._read.reader.Reader`; raises as :meth:`read_each`."""
+        deque(self._fill([Target(offset, buffers, self._file.size)]), maxlen=0)
+
+    def read_each(self, offset: int, buffers: Sequence[memoryview]) -> Iterator[int]:
+        """See :class:`~fastload._read.reader.GradualReader`: one request, as long as nothing breaks off.
 
         Raises:
             IntegrityError: the server has another file than the hub lists.
             AuthError: the hub refuses it.
             HubError: it does not give it, or :meth:`close` was called meanwhile.
         """
-        target = Target(offset, buffers, self._file.size)
+        begins = accumulate(map(len, buffers), initial=offset)
+        return self._fill([Target(at, [buffer], self._file.size) for at, buffer in zip(begins, buffers, strict=False)])
+
+    def _fill(self, targets: Sequence[Target]) -> Iterator[int]:
+        """Fill targets that follow one another, and give the number of each that is full."""
+        wanted = [number for number, target in enumerate(targets) if target.wanted_bytes]
         attempts = Attempts(self._wire.patience, self._transfers.stopped)
-        while target.wanted_bytes:
+        full = 0
+        while full < len(wanted):
             self._transfers.check()
-            before = target.offset
+            before = targets[wanted[full]].offset
             try:
-                self._read(target)
+                for _ in self._read([targets[number] for number in wanted[full:]]):
+                    full += 1
+                    yield wanted[full - 1]
             except MissingError as exc:
                 raise HubError(self._file.url, "not there any more", "The repository was changed or deleted") from exc
             except TransientError as failure:
-                if target.offset > before:
+                if full == len(wanted):
+                    break
+                if targets[wanted[full]].offset > before:
                     attempts.progressed()
                 else:
                     self._link = None  # perhaps another host is better
                 attempts.wait_after(failure)
+        yield from sorted(set(range(len(targets))).difference(wanted))  # empty, or past the end of the file
 
     def check_path(self) -> None:
         """Nothing to check: a commit's files never change."""
@@ -87,17 +104,20 @@ class HubReader:
         self._transfers.stop()
         self._stream.close()
 
-    def _read(self, target: Target) -> None:
+    def _read(self, targets: Sequence[Target]) -> Iterator[None]:
+        """What they lack, by one request; each that is full is told of."""
         if not self._has_ranges:
-            self._stream.read(target)
+            yield from self._read_in_turn(targets)
             return
-        first, last = target.offset, target.end - 1
+        first, last = targets[0].offset, targets[-1].end - 1
         answer = self._ask({"Range": f"bytes={first}-{last}"})
         body = Body(answer, self._transfers)
         try:
             if self._is_range(answer, first, last):
                 with self._transfers.watch(body):
-                    body.pour(target)
+                    for target in targets:
+                        body.pour(target)
+                        yield
                 body.finish()
                 return
         except BaseException:
@@ -105,7 +125,12 @@ class HubReader:
             raise
         self._has_ranges = False
         self._stream.offer(body)
-        self._stream.read(target)
+        yield from self._read_in_turn(targets)
+
+    def _read_in_turn(self, targets: Sequence[Target]) -> Iterator[None]:
+        for target in targets:
+            self._stream.read(target)
+            yield
 
     def _ask(self, headers: dict[str, str]) -> Answer:
         """The answer for this file that has content: from where the hub sent us before, or sends us now."""

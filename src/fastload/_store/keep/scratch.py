@@ -3,7 +3,7 @@
 What fastload stages it allocates at once, so that whoever asks for room sees it taken. Another program's files cannot
 be allocated, and a placeholder would have to give way before they grow, to whoever is quicker. So it is promised:
 ``<staging>/hub.<id>/room`` is a file of holes as long as the promise, locked while its owner lives. What of it has not
-been written yet is room that nobody else may count on (docs/adr/0014).
+been written yet is room that nobody else may count on (docs/adr/0015).
 """
 
 from __future__ import annotations
