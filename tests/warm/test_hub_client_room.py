@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hub_faults import Stall
+from hub_faults import Refuse, Stall
 from hub_server import HubServer, Repo
 from warming import MIB, Tiers, eventually, large_shard
 
@@ -77,3 +77,10 @@ def test_of_two_that_do_not_fit_together_one_is_told_before_it_begins(volume: Pa
         first.terminate()
         first.communicate(timeout=20)
         tiers.warm("org/small", "--transfer", "hub")
+
+
+def test_where_nothing_came_nothing_is_left(tmp_path: Path, hub: HubServer) -> None:
+    hub.faults.add(Refuse(403), path="*/resolve/*", times=None)
+    tiers = tiers_on(tmp_path, hub)
+    assert tiers.run("warm", REPO, "--transfer", "hub").returncode
+    assert not tiers.repo(REPO).exists()

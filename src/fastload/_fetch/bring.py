@@ -84,6 +84,8 @@ def bring(job: Bringing) -> Brought:
     try:
         return _bring(job)
     except BaseException:
+        if job.scratch is not None:
+            job.scratch.close()
         job.destination.tidy()  # a model that is gated, say, should leave no trace
         raise
 
