@@ -19,7 +19,7 @@ import fastload
 from fastload import DeadlineError, FormatError, Options
 from fastload._fetch.deadline import Deadline
 from fastload.cli import main
-from hub_faults import Stall
+from hub_faults import Drip, Stall
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_large
 from proven_models import REPO, Model
@@ -285,3 +285,20 @@ def test_a_hub_that_does_not_answer_ends_then_too(model: Model, monkeypatch: pyt
     with pytest.raises((DeadlineError, fastload.NetworkError)):
         fastload.load(REPO, options=options)
     assert time.monotonic() - begin_s < PATIENCE_S
+
+
+@pytest.mark.parametrize("host", ["hub", "cdn"])
+def test_a_hub_that_drips_is_not_listened_to_for_long_after(
+    model: Model, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """A byte now and then is no silence: the thread that reads them stayed for half a minute, with its connection."""
+    with HubServer({REPO: Repo(model.files)}) as hub:
+        hub.faults.add(Drip(step_bytes=1, pause_s=0.02), host=host, times=None)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        options = replace(SOON, local=str(model.local), tiers=("local", "hub"))
+        with pytest.raises((DeadlineError, fastload.HubError)):
+            fastload.load(REPO, options=options)
+        until_s = time.monotonic() + 10.0
+        while any(thread.name == "fastload-within" for thread in threading.enumerate()):
+            assert time.monotonic() < until_s
+            time.sleep(0.05)

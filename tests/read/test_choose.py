@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from c_library import OnFileSystem
+from fastload._cpus import count_cpus
 from fastload._read import kernel
 from fastload._read.choose import READERS, choose_reader
 from fastload._read.kernel import cached_fraction, file_system
@@ -234,3 +235,9 @@ def test_what_is_in_memory_is_copied_by_no_more_threads_than_a_quota_has_cpus(
     monkeypatch.setattr("fastload._cgroup._MEMBERSHIP", str(tmp_path / "membership"))
     assert choose_reader(shard, "auto").depth == depth
     assert choose_reader(shard, "mmap").digesting_depth == depth
+
+
+def test_a_mapped_file_that_is_on_the_disk_is_digested_by_threads_that_wait_for_it(cold_shard: Shard) -> None:
+    assert choose_reader(cold_shard, "mmap").digesting_depth == 8
+    Path(cold_shard.path).read_bytes()
+    assert choose_reader(cold_shard, "mmap").digesting_depth == count_cpus().usable

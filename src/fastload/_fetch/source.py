@@ -139,6 +139,7 @@ def patience_within(longest_s: float | None) -> Patience:
         give_up_after_s=longest_s,
         connect_timeout_s=min(usual.connect_timeout_s, longest_s),
         read_timeout_s=min(usual.read_timeout_s, longest_s),
+        floor_window_s=min(usual.floor_window_s, longest_s),  # bytes that drip are no silence
         longest_pause_s=min(usual.longest_pause_s, longest_s),
     )
 

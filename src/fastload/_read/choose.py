@@ -57,10 +57,21 @@ def choose_reader(file: File, wanted: str) -> Choice:
     if wanted == "buffered":
         return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH)
     if wanted == "mmap":
-        # Threads that digest have no fresh pages to wait for: more of them push each other out of the caches.
-        digesting_depth = min(count_cpus().usable, _MEMORY_DEPTHS[-1])
-        return Choice(PopulatingReader, "mmap", why, memory_depth(), None, digesting_depth)
+        return Choice(PopulatingReader, "mmap", why, memory_depth(), None, _mapped_digesting_depth(file))
     return _choose(file)
+
+
+def _mapped_digesting_depth(file: File) -> int:
+    """Threads that digest have no fresh pages to wait for; what is not in memory yet, some wait for on the disk."""
+    descriptor = open_regular(file.path)
+    try:
+        is_warm = cached_fraction(descriptor, file.identity.size) >= _WARM
+    except OSError as exc:
+        raise translate(file.path, exc) from exc
+    finally:
+        os.close(descriptor)
+    # In memory, more threads than CPUs push each other out of the CPU's caches.
+    return min(count_cpus().usable, _MEMORY_DEPTHS[-1]) if is_warm else _LOCAL_DEPTH
 
 
 def memory_depth() -> int:

@@ -134,6 +134,16 @@ def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, Fil
     return parse_header(raw, path=path, file_bytes=identity.size), identity
 
 
+def count_head_bytes(header: Header, *, is_proven: bool) -> int:
+    """What of a file is read for its ``header``: whole blocks where these are proven.
+
+    Of a first read that ended beyond the header, the rest is not counted: it is in the page cache for the weights.
+    """
+    if not is_proven:
+        return header.data_start
+    return min(header.file_bytes, -(-header.data_start // BLOCK_BYTES) * BLOCK_BYTES)
+
+
 @dataclass(slots=True)
 class _Head:
     """The beginning of a file, as far as it was read."""
