@@ -67,7 +67,8 @@ def test_weights_that_were_trained_again_are_not_taken_for_damage(
     weights = fastload.load(folder, options=model.options)
     assert_same(weights, newer.tensors)
     assert weights.report.evidence == "none"
-    assert "written after it was recorded" in caplog.text and "--record" in caplog.text
+    (said,) = {record.getMessage() for record in caplog.records}
+    assert "(and 3 more) was written after it was recorded" in said and "--record" in said
     with pytest.raises(IntegrityError, match="nothing is known"):
         fastload.load(folder, verify="require", options=model.options)
     assert not fastload.verify(folder, repair=True, options=model.options).findings
@@ -129,6 +130,18 @@ def test_a_file_that_is_gone_is_missed_until_the_folder_is_recorded_again(
     assert fastload.verify(folder, record=True).recorded
     assert "config.json is gone" in caplog.text
     assert not fastload.verify(folder).findings
+
+
+def test_a_shard_that_was_removed_on_purpose_is_recorded_by_the_command_that_is_advised(model: Model) -> None:
+    model.files.pop(INDEX_NAME)
+    model.files["part1.safetensors"], model.files["part2.safetensors"] = map(model.files.pop, (SHARD, OTHER_SHARD))
+    folder = model.recorded()
+    (folder / "part2.safetensors").unlink()
+    with pytest.raises(IntegrityError, match="no file") as caught:
+        fastload.load(folder)
+    assert "fastload verify NAME --record" in caught.value.hint
+    assert fastload.verify(folder, record=True).recorded
+    assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
 
 
 def test_one_that_was_cut_short_while_it_was_written_is_damage(model: Model) -> None:

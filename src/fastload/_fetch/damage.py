@@ -21,8 +21,7 @@ MEND_HINT = (
     "fastload warm NAME; fastload rm NAME, then warm, brings all of it"
 )
 """``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
-
-
+_RECORD_HINT = "where it was meant so, record the folder again: fastload verify NAME --record"
 UNNAMED = "a shard that the manifest does not name", "only shards that it names"
 """Found and expected."""
 
@@ -84,13 +83,14 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
             if evidence.kind == "signature":
                 expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
                 raise SignatureError(path, "weights that the signature leaves out", expected, hint)
-            hint = "Remove it, if it does not belong there; else record the folder again: fastload verify NAME --record"
-            raise IntegrityError(path, 0, *UNNAMED, hint)
+            cure = _RECORD_HINT if evidence.is_recorded else "or load it by its own path"
+            raise IntegrityError(path, 0, *UNNAMED, f"Remove it, if it does not belong there; {cure}")
     lost = None if files.index is not None else _find_lost(evidence, files, select)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)
         size = size_of(evidence.files[lost])
-        raise IntegrityError(path, 0, "no file", size, "fastload warm NAME brings it again")
+        cure = "Bring it back; " + _RECORD_HINT if evidence.is_recorded else "fastload warm NAME brings it again"
+        raise IntegrityError(path, 0, "no file", size, cure)
 
 
 def size_of(known: OfferedFile) -> str:

@@ -80,7 +80,7 @@ class Evidence:
     @property
     def is_recorded(self) -> bool:
         """True if it is no more than what the folder's owner had recorded."""
-        return self.by_block == RECORDED_KIND
+        return self.by_block == RECORDED_KIND and self.kind != "signature"
 
     @property
     def has_some_blocks(self) -> bool:

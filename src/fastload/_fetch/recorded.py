@@ -16,9 +16,10 @@ from fastload._store.folder_manifest import PassedOver, find_folder_manifest
 from fastload._store.folder_offer import is_another, offer_stored
 from fastload._store.folder_stamp import find_rewritten
 from fastload._store.listing import DOWNLOADS, is_rewritten, list_files
+from fastload.errors import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fastload._fetch.evidence import Evidence
     from fastload._store.offer import OfferedFile
@@ -68,7 +69,7 @@ def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
 
 def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
     """``evidence`` of a recorded folder that shall be recorded again: what has come or gone is meant so."""
-    if stored.layout is not None or not evidence.is_recorded or evidence.kind == "signature":
+    if stored.layout is not None or not evidence.is_recorded:
         return evidence
     there = {file.path: file for file in list_files(stored.folder)}
     gone = {path: file for path, file in evidence.files.items() if path not in there}
@@ -78,9 +79,12 @@ def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
     return replace(evidence, files=files, is_closed=False, outdated={**evidence.outdated, **gone})
 
 
-def _warn(stored: Stored, paths: Iterable[str], since: str) -> None:
-    for path in paths:
-        _log.warning(_REWRITTEN, os.path.join(stored.folder, path), since, shlex.quote(stored.folder))
+def _warn(stored: Stored, paths: Sequence[str], since: str) -> None:
+    """Once for all of ``paths``: a model that was trained again has hundreds of shards."""
+    if paths:
+        more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+        what = os.path.join(stored.folder, paths[0]) + more
+        _log.warning(_REWRITTEN, escaped(what), since, escaped(shlex.quote(stored.folder)))
 
 
 def _is_outdated(manifest: Manifest, stored: Stored) -> bool:
