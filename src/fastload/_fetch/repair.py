@@ -184,15 +184,12 @@ class Repair:
         for path, error in self._mend_files():
             _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
 
-    def mend_all(self) -> None:
+    def mend_all(self) -> dict[str, FastloadError]:
         """Replace the files in which blocks were wrong, wherever they are, as whoever asks for a repair wants it.
 
-        Raises:
-            StoreError: one cannot be written; the others are tried before that.
+        What it returns are those that stay as they are, by path, and why.
         """
-        failed = list(self._mend_files())
-        if failed:
-            raise failed[0][1]
+        return dict(self._mend_files())
 
     def _mend_files(self) -> Iterator[tuple[str, FastloadError]]:
         """Replaces them; yields those that stay as they are, and why."""
