@@ -22,14 +22,18 @@ class RankReport:
     node: int
     """Which machine it is on; equal numbers are one machine."""
     bytes_read: int
-    """From storage."""
+    """From storage: its share, and what it proved of each file for the header."""
     bytes_sent: int
     """To other ranks."""
     bytes_received: int
     share_s: float
     """After so many seconds of streaming it had read all of its share."""
     seconds: float
+    """Until it had all that it wanted, or left."""
     bottleneck: str
+    left_early: bool = False
+    """True if its stream was closed before the end; what it then read and sent for the others is counted as well, as
+    far as its process lived to say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,9 @@ class GroupReport:
     """Whose report this is."""
     size: int
     ranks: tuple[RankReport, ...]
-    """All of them on rank 0, elsewhere its own; without those that left early."""
+    """All of them on rank 0, elsewhere its own."""
     slowest: int
-    """The rank that had its share last."""
+    """The rank that had its share last; those that left early are counted on rank 0 alone."""
     reason: str
     """When, and why so late."""
 
@@ -54,7 +58,7 @@ class Report:
     bytes: int
     """Delivered: the wanted tensors, as they were handed out."""
     bytes_read: int
-    """Read from storage by this process: whole blocks, so a little more."""
+    """Read from storage by this process: whole blocks, so a little more; those of headers once more before."""
     bytes_by_tier: dict[str, int]
     """The same, and what was read from other tiers to mend it, by tier."""
     tensors: int

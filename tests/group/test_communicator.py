@@ -24,6 +24,7 @@ from fastload._group.life import Lifeline
 from fastload._group.link import Incoming, Outgoing
 from fastload._group.meeting import Seat
 from fastload._group.wire import frame, send_message
+from meetings import wait_meetings_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,13 +57,6 @@ def ranks(store: HashStore, leaks_nothing: None) -> Iterator[list[Communicator]]
         for each in met:
             undo.callback(each.close)
         yield met
-
-
-def wait_meetings_over() -> None:
-    """Rank 0 stays at the door until the last one has heard, which is a moment longer than that one."""
-    for thread in threading.enumerate():
-        if thread.name == "fastload-meeting":
-            thread.join(5.0)
 
 
 def on_all(ranks: list[Communicator], work: Callable[[Communicator], object]) -> list[object]:
@@ -102,6 +96,26 @@ def test_whoever_has_left_is_not_waited_for(ranks: list[Communicator]) -> None:
     assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
     ranks[2].close()
     assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
+
+
+def test_of_whoever_has_left_counts_what_it_said_last(ranks: list[Communicator]) -> None:
+    ranks[2].leave("some")
+    assert ranks[0].had_left(2)
+    later = threading.Timer(0.2, ranks[2].vouch, ["all"])
+    later.start()
+    assert ranks[0].find_account(2) == "all"
+    later.join()
+
+
+def test_nobody_waits_long_for_what_one_that_has_left_may_say(ranks: list[Communicator]) -> None:
+    ranks[2].leave("some")
+    begin_s = time.monotonic()
+    assert ranks[0].find_account(2) == "some"
+    assert time.monotonic() - begin_s < 5.0
+    ranks[2].close()
+    assert ranks[1].find_account(2) == "some"
+    ranks[0].close()
+    assert ranks[1].find_account(0) is None
 
 
 @pytest.mark.parametrize("wait", [lambda each: each.gather(None), lambda each: each.wait_vouched(1)])

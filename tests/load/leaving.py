@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
 import fastload
+from fastload._load import stream, summary
 from models import MIB
 from ranks import fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload.report import Report
+    from fastload.report import RankReport, Report
 
 FIRST_BLOCK = frozenset({"1.0", "1.1", "1.2"})
 """The tensors of the first file that lie in its first block alone."""
@@ -47,6 +49,29 @@ def leave(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: int) -> t
     return fingerprints(got), tensors.report
 
 
+def leave_at_once(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: int) -> Report:
+    """One rank closes its stream before it has taken a tensor, and says late how far it is."""
+    if rank == leaver:
+        _rest_before_describing()
+    with fastload.stream(ref, group=dist.group.WORLD, **keywords[rank]) as tensors:
+        for _ in tensors if rank != leaver else ():
+            pass
+    return tensors.report
+
+
+def leave_without_threads(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: int) -> None:
+    """When one rank closes its stream, the system grants it no thread that could go on for the others."""
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        with fastload.stream(ref, group=dist.group.WORLD, **keywords[rank]) as tensors:
+            for _ in tensors:
+                if rank == leaver:
+                    resource.setrlimit(resource.RLIMIT_AS, (0, unlimited[1]))
+                    break
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, unlimited)
+
+
 def leave_and_end(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: int) -> tuple[dict[str, str], Report]:
     """And its process ends at once."""
     got = leave(rank, ref, keywords, leaver)
@@ -65,6 +90,17 @@ def take_until_it_fails(rank: int, ref: str, keywords: list[dict[str, Any]]) -> 
     except fastload.FastloadError as error:
         error.add_note(f"after {count} tensors")
         raise
+
+
+def _rest_before_describing() -> None:
+    """So long that something was read."""
+    describe = summary.describe_rank
+
+    def rest(*args: Any) -> RankReport:
+        time.sleep(_REST_S / 2)
+        return describe(*args)
+
+    setattr(stream, "describe_rank", rest)  # noqa: B010 - as below
 
 
 def _rest_before(offset: int) -> None:

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import fastload
 from fastload._budget import Headroom
 from fastload._load.group.attending import attending
 from fastload.options import Options
+from kernel_account import read_so_far
 from models import MIB
 
 if TYPE_CHECKING:
@@ -192,6 +194,20 @@ def want_slowly(name: str) -> bool:
     return True
 
 
+def stream_and_watch(rank: int, path: str) -> tuple[Report, int]:
+    """What it did; and how many bytes this process has read from files meanwhile, by the kernel's account.
+
+    Every second rank goes past the page cache.
+    """
+    keywords: dict[str, Any] = {"reader": "direct" if rank % 2 else "buffered", "options": SMALL_WINDOW}
+    fastload.load(path, group=dist.group.WORLD, **keywords)  # what is imported for it is read from files, too
+    before = read_so_far()
+    tensors = fastload.stream(path, group=dist.group.WORLD, **keywords)
+    for _ in tensors:
+        pass
+    return tensors.report, read_so_far() - before
+
+
 def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[str, Any]) -> dict[str, str]:
     """In groups of two, which are called so on each rank, and have their place in the store by that name."""
     from torch.distributed.distributed_c10d import PrefixStore, _get_default_store, _world
@@ -199,6 +215,19 @@ def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[
     pair = dist.ProcessGroup(PrefixStore(f"{names[rank]}/", _get_default_store()), rank % 2, 2)
     _world.pg_group_ranks[pair] = {each: each % 2 for each in range(dist.get_world_size()) if each // 2 == rank // 2}
     return fingerprints(fastload.load(paths[rank // 2], group=pair, **settings))
+
+
+def load_two_at_once(rank: int, paths: list[str], lead_s: float) -> list[dict[str, str]]:
+    """Two groups of all ranks load a model each, from a thread each; every second rank begins with the other one."""
+    groups = [dist.new_group(list(range(dist.get_world_size()))) for _ in paths]
+    turns = [(number + rank) % len(paths) for number in range(len(paths))]
+
+    def load_in(number: int) -> dict[str, str]:
+        time.sleep(lead_s * turns.index(number))
+        return fingerprints(fastload.load(paths[number], group=groups[number], options=Options(deadline="20")))
+
+    with ThreadPoolExecutor(len(paths)) as pool:
+        return list(pool.map(load_in, range(len(paths))))
 
 
 def load_in_a_group_without_a_store(rank: int, path: str) -> None:
@@ -422,6 +451,7 @@ def _whole(parameter: Any) -> torch.Tensor:
 
 def load_with_few_files(rank: int, path: str, victim: int, more: int) -> None:
     """One rank may open only so many more descriptors."""
+    fastload.load.__name__  # noqa: B018 - it is imported when it is looked at, which takes descriptors
     unlimited = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd"))) + 1
     fillers: list[int] = []

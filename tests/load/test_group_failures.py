@@ -215,7 +215,7 @@ def test_a_rank_that_closes_early_and_ends_its_process_is_read_for(doomed: Crew,
         assert outcome.value == expected
 
 
-@pytest.mark.parametrize(("victim", "more"), [(0, 2), (0, 3), (0, 4), (1, 1), (1, 2), (1, 3), (1, 4)])
+@pytest.mark.parametrize(("victim", "more"), [(rank, more) for rank in (0, 1) for more in range(5)])
 def test_a_rank_that_may_open_too_few_descriptors_is_named(crew: Crew, model: Path, victim: int, more: int) -> None:
     """Whatever it lacks them for: coming, connecting to the others, listening to them."""
     crew.begin(ranks.load_with_few_files, str(model), victim, more)

@@ -11,6 +11,7 @@ import pytest
 import fastload
 import leaving
 from crew import Crew, crew_of
+from models import MIB
 from proven_models import REPO, Model, flip
 from ranks import fingerprints
 from signing import sign
@@ -141,3 +142,53 @@ def test_what_it_repairs_after_it_has_left_is_mended(crew: Crew, tmp_path: Path,
     while any((folder / name).read_bytes() != content for name, content in model.files.items()):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("leaver", [1, 2])
+@pytest.mark.parametrize("is_warmed", [True, False], ids=["blocks", "whole files"])
+def test_rank_0_reports_on_one_that_has_left_too(crew: Crew, tmp_path: Path, leaver: int, *, is_warmed: bool) -> None:
+    """What it read for the others after it had left counts as well."""
+    (tmp_path / "stored").mkdir()
+    model = Model(tmp_path / "stored")
+    folder = model.warmed() if is_warmed else model.cached()
+    got = crew.call(leaving.leave, REPO, everything(model), leaver)
+    group = got[0][1].group
+    assert [each.rank for each in group.ranks] == list(range(SIZE))
+    assert [each.left_early for each in group.ranks] == [rank == leaver for rank in range(SIZE)]
+    total = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert sum(each.bytes_read for each in group.ranks) >= total - 2 * 4096  # but for headers
+    assert (group.ranks[leaver].bytes_sent > 0) == (is_warmed or leaver == 1)  # of two whole files, two ranks have one
+    own = got[leaver][1]
+    assert own.bytes_read <= group.ranks[leaver].bytes_read + 2 * MIB
+    assert own.group is None
+    assert [each.rank for each in got[3 - leaver][1].group.ranks] == [3 - leaver]
+
+
+def test_one_that_leaves_before_its_first_tensor_is_reported_on(crew: Crew, model: Model) -> None:
+    leaver = 1
+    group = crew.call(leaving.leave_at_once, REPO, everything(model), leaver)[0].group
+    assert group.ranks[leaver].left_early
+    assert group.ranks[leaver].bytes_read > 4 * MIB
+    assert group.ranks[leaver].share_s > 0
+    assert "GB/s overall" in group.ranks[leaver].bottleneck
+
+
+def test_one_that_cannot_go_on_for_the_others_says_so(crew: Crew, model: Model) -> None:
+    leaver = 1
+    crew.begin(leaving.leave_without_threads, REPO, everything(model), leaver)
+    assert isinstance(crew.outcome(leaver, within_s=10).error, fastload.UnsupportedError | fastload.MemoryBudgetError)
+    for rank in (0, 2):
+        error = crew.outcome(rank, within_s=10).error
+        assert isinstance(error, fastload.GroupError)
+        assert f"rank {leaver} failed: " in str(error)
+
+
+def test_what_is_known_of_one_that_left_and_ended_is_what_it_said_as_it_left(crew: Crew, model: Model) -> None:
+    leaver = 1
+    crew.begin(leaving.leave_and_end, REPO, everything(model), leaver)
+    outcome = crew.outcome(0, within_s=20)
+    assert outcome.error is None
+    group = outcome.value[1].group
+    assert [each.left_early for each in group.ranks] == [False, True, False]
+    assert group.ranks[leaver].bytes_read <= 4 * MIB + 4096  # the first block, and headers
+    assert group.ranks[leaver].seconds < 20

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import fastload
 import ranks
@@ -15,8 +17,6 @@ from ranks import fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import torch
 
 
 def content() -> dict[str, dict[str, torch.Tensor]]:
@@ -64,6 +64,20 @@ def test_rank_0_reports_on_all_ranks(crew: Crew, model: Path) -> None:
     others = [report.group for report in reports[1:]]
     assert [[each.rank for each in other.ranks] for other in others if other] == [[n] for n in range(1, crew.size)]
     assert reports[0].to_dict()["group"]["ranks"][1]["node"] == 0
+
+
+def test_what_is_said_to_be_read_was_read(crew: Crew, tmp_path: Path) -> None:
+    """Of a model with a manifest each rank proves the first block of each shard, for its header; here 1 % a rank."""
+    content = {f"layer.{n:02}": torch.zeros(16 * MIB, dtype=torch.uint8) for n in range(24)}
+    save_file(content, tmp_path / "model.safetensors")
+    fastload.verify(tmp_path, record=True)
+    watched = crew.call(ranks.stream_and_watch, str(tmp_path))
+    for report, read in watched:
+        assert 0 <= read - report.bytes_read < MIB // 4  # settings, the manifest, what the system says of itself
+    group = watched[0][0].group
+    assert [each.bytes_read for each in group.ranks] == [report.bytes_read for report, _ in watched]
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert size < sum(each.bytes_read for each in group.ranks) <= 1.05 * size
 
 
 def test_slow_storage_is_called_slow_in_reading(crew: Crew, model: Path) -> None:
@@ -154,6 +168,18 @@ def test_groups_meet_whatever_torch_calls_them(tmp_path: Path, names: list[str])
     with crew_of(4) as pairs:
         got = pairs.call(ranks.load_in_pairs, names, paths, {"options": fastload.Options(deadline="20")})
     assert got == [expected[rank // 2] for rank in range(4)]
+
+
+@pytest.mark.parametrize("lead_s", [0.0, 0.3])
+def test_two_groups_of_the_same_ranks_load_at_the_same_time(crew: Crew, tmp_path: Path, lead_s: float) -> None:
+    """Each its own model; all began with one of them, or every second rank with the other."""
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    for number, path in enumerate(paths):
+        Path(path).mkdir()
+        save_large(Path(path), 3 + number, MIB)
+    expected = [fingerprints(fastload.load(path)) for path in paths]
+    for _ in range(2):
+        assert crew.call(ranks.load_two_at_once, paths, lead_s) == [expected] * crew.size
 
 
 def test_a_group_without_a_store_cannot_meet(crew: Crew, model: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_file_with_a_digest_of_the_whole_is_one_ranks(crew: Crew, model: Model
     loaded = crew.call(ranks.load_with, REPO, {"options": model.options})
     group = loaded[0][1].group
     assert group is not None
-    assert sorted(each.bytes_read > 0 for each in group.ranks) == [False, True, True]
+    assert sorted(each.bytes_read > 4096 for each in group.ranks) == [False, True, True]  # more than two headers
     again = fastload.load(REPO, options=model.options)
     assert again.report.evidence == "manifest"
 

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kernel_account import read_so_far
 from stored_models import COMMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SIZE = 64 << 30  # 64 GiB, none of it on the disk: half a minute to hash
 PATIENCE_S = 60.0
@@ -70,7 +71,7 @@ def test_it_stops_at_once_and_leaves_nothing(
     before = _listing(tmp_path)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until_s = time.monotonic() + PATIENCE_S
-        while _bytes_read(process.pid) < 1 << 30:
+        while read_so_far(process.pid) < 1 << 30:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until_s
             time.sleep(0.02)
@@ -81,8 +82,3 @@ def test_it_stops_at_once_and_leaves_nothing(
     assert (process.returncode, "Traceback" in err) == (code, False), (out, err)
     assert took_s < SOON_S
     assert _listing(tmp_path) == before
-
-
-def _bytes_read(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("rchar:")))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fastload
+from kernel_account import read_so_far
 from models import MIB, assert_same, save_large, save_sharded
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
 
 SMALL_STAGING = fastload.Options(staging_bytes=8 * MIB)
-
-
-def _read_bytes() -> int:
-    """What this process has asked the system to read so far."""
-    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(fields["rchar"])
 
 
 def _workers() -> list[threading.Thread]:
@@ -44,11 +39,11 @@ def test_next_tensors_are_read_while_the_caller_works(tmp_path: Path) -> None:
     save_large(tmp_path)
     with fastload.stream(tmp_path, reader="buffered") as stream:
         next(stream)
-        before = _read_bytes()
+        before = read_so_far()
         deadline = time.monotonic() + 10
         while _workers() and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert _read_bytes() - before > 32 * MIB or not _workers()
+        assert read_so_far() - before > 32 * MIB or not _workers()
         assert not _workers()  # all is read, though one of sixteen was taken
 
 
@@ -56,9 +51,9 @@ def test_reading_runs_ahead_by_the_window_and_no_further(tmp_path: Path) -> None
     save_large(tmp_path, 32, 2 * MIB)
     with fastload.stream(tmp_path, reader="buffered", options=SMALL_STAGING) as stream:
         next(stream)
-        before = _read_bytes()
+        before = read_so_far()
         time.sleep(0.5)
-        assert _read_bytes() - before < 24 * MIB
+        assert read_so_far() - before < 24 * MIB
         assert _workers()
         assert sum(1 for _ in stream) == 31
     assert stream.report.bound_by == "caller"

@@ -18,6 +18,7 @@ import fastload
 from fastload import FormatError, IntegrityError, Options
 from fastload._verify.manifest import parse_manifest
 from hub_server import HubServer, Repo
+from kernel_account import read_so_far
 from models import MIB, assert_same
 from proven_models import PLACES, READERS, REPO, Model, flip, two_large_tensors
 from stored_models import COMMIT, git_sha1, write_cache, write_folder
@@ -256,8 +257,12 @@ def test_a_stream_that_must_be_proven_hands_nothing_out_before_it_is(
     model: Model, place: Callable[[Model], Path]
 ) -> None:
     folder = place(model)
+    fastload.load(folder)  # what is imported for it is read from files, too
+    before = read_so_far()
     with fastload.stream(folder, verify="require") as stream:
         assert_same(dict(stream), model.tensors)
+    beside = read_so_far() - before - stream.report.bytes_read  # settings, and what is read beyond unproven headers
+    assert 0 <= beside < MIB
     assert (stream.report.evidence, stream.report.blocks_verified) != ("none", 0)
     shard = folder / "model-00001-of-00002.safetensors"
     flip(shard, shard.stat().st_size - 1)

@@ -23,6 +23,7 @@ from fastload._fetch.source import HubFound, find_offer, hub_of, patience_within
 from fastload._fetch.through import begin_copy
 from fastload._fetch.unnamed import warn_of_unnamed
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
+from fastload._read.file import count_head_bytes
 from fastload._read.tally import ProofTally
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
@@ -273,6 +274,7 @@ def _fetch_from_hub(call: _Call, hub: HubTier, find: Callable[[], HubFound]) -> 
         offer, revision, settings = found.offer, found.candidate.moving_revision, call.settings
         evidence, tally = weigh_hub(offer, settings), ProofTally()
         checkpoint = read_checkpoint(offer, call.source, evidence.whole_prover(tally))
+        tally.count_ahead(sum(count_head_bytes(shard.header, is_proven=False) for shard in checkpoint.shards))
         undo.pop_all()
     fetched = Fetched(
         checkpoint=checkpoint,

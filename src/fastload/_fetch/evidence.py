@@ -120,13 +120,13 @@ class Evidence:
         """Found and expected."""
         return f"a link to the blob {self.misnamed[name]}", f"one to {blob_name(self.files[name])}, by its manifest"
 
-    def prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, int, memoryview], None]:
+    def prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, int, memoryview], bool]:
         """Proves the blocks of headers, where blocks are known; mends them in place."""
 
-        def prove(path: str, identity: FileIdentity, index: int, block: memoryview) -> None:
+        def prove(path: str, identity: FileIdentity, index: int, block: memoryview) -> bool:
             known = self.find(path)
             if known is None or known.blocks is None:
-                return
+                return False
             if known.size != identity.size:
                 found = f"a file of {identity.size:,} bytes"
                 raise IntegrityError(
@@ -136,26 +136,28 @@ class Evidence:
             if found != known.blocks[index]:
                 wanted = Wanted(PlainFile(path, identity), index, len(block), known.blocks[index])
                 block[:] = mend_block(wanted, found, self.repair, tally)
+            return True
 
         return prove
 
-    def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], None]:
+    def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], bool]:
         """Proves an index, which is read whole, before it is believed: what it does not name would not be loaded."""
         prove_block = self.prover(tally)
 
-        def prove(path: str, identity: FileIdentity, content: memoryview) -> None:
+        def prove(path: str, identity: FileIdentity, content: memoryview) -> bool:
             known = self.find(path)
             if known is None:
-                return
+                return False
             if known.blocks is not None:
                 for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
                     prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
-                return
+                return True
             hashed = ContentHash(len(content), known.signed)
             hashed.update(content)
             difference = compare(known, hashed)
             if difference is not None:
                 raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
+            return True
 
         return prove
 

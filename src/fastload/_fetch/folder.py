@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.damage import check_named, find_damage
 from fastload._fetch.fetched import Fetched, Source
 from fastload._format.checkpoint import Shard, build_checkpoint, layer
-from fastload._read.file import read_ahead, read_header
+from fastload._read.file import count_head_bytes, read_ahead, read_header
 from fastload._store.directory import find_files
 from fastload.errors import FormatError, UsageError
 
@@ -36,6 +36,7 @@ def fetch_folder(
         if files.is_chosen and source.variant is not None:
             raise UsageError(f"{path!r} is a file: it has no variant", "Give the folder instead")
         shards = list(_read_shards(files.shards, prove, go_on))
+        tally.count_ahead(sum(count_head_bytes(shard.header, is_proven=prove is not None) for shard in shards))
         check_named(evidence, files, source.choose)
         checkpoint = build_checkpoint(shards, layer(shards, files.index) if files.is_layered else files.index)
     except FormatError as exc:

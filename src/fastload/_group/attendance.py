@@ -88,7 +88,7 @@ class Attendance:
             if self._thread.ident is not None:
                 self._thread.join()  # it has met, and may be telling them itself
             self._end(self._met.result(), error)
-        elif why_not is not error and why_not is not self._patience.failure:
+        elif not self._patience.is_told and why_not is not error and why_not is not self._patience.failure:
             error.add_note(f"The other ranks of its group could not be told: {why_not}")
 
     def _tell_alone(self, error: FastloadError) -> None:

@@ -48,6 +48,8 @@ class Notice(NamedTuple):
     port: int
     token: str
     """Keeps strangers out, and tells this meeting from an earlier one whose address is still there."""
+    failed: tuple[str, str] | None = None
+    """What has failed and a hint, where nobody can come: rank 0 may open no socket."""
 
 
 class Board:
@@ -64,7 +66,8 @@ class Board:
         Raises:
             GroupError: the store cannot be asked.
         """
-        self._ask(lambda: self._store.set(_KEY, json.dumps(notice)))
+        fields = notice if notice.failed is not None else notice[:3]
+        self._ask(lambda: self._store.set(_KEY, json.dumps(fields)))
 
     def find(self) -> Notice | None:
         """What rank 0 has left there; it may be of an earlier meeting.
@@ -72,8 +75,27 @@ class Board:
         Raises:
             GroupError: the store cannot be asked.
         """
-        left = self._ask(lambda: self._store.get(_KEY) if self._store.check([_KEY]) else None)
+        left = self._ask(partial(self._read, _KEY))
         return None if left is None else Notice(*json.loads(left))
+
+    def write(self, key: str, content: str) -> None:
+        """Write something else than the notice.
+
+        Raises:
+            GroupError: the store cannot be asked.
+        """
+        self._ask(lambda: self._store.set(f"{_KEY}/{key}", content))
+
+    def read(self, key: str) -> str | None:
+        """What was written there; None: nothing.
+
+        Raises:
+            GroupError: the store cannot be asked.
+        """
+        return self._ask(partial(self._read, f"{_KEY}/{key}"))
+
+    def _read(self, key: str) -> str | None:
+        return self._store.get(key).decode() if self._store.check([key]) else None
 
     def _ask(self, work: Callable[[], _Result]) -> _Result:
         answer: Future[_Result] = Future()

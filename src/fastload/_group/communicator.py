@@ -79,13 +79,17 @@ class Communicator:
         """See :meth:`~fastload._group.control.Control.had_left`."""
         return self._control.had_left(peer)
 
-    def leave(self) -> None:
+    def leave(self, account: object = None) -> None:
         """See :meth:`~fastload._group.control.Control.leave`."""
-        self._control.leave()
+        self._control.leave(account)
 
-    def vouch(self) -> None:
+    def vouch(self, account: object = None) -> None:
         """See :meth:`~fastload._group.control.Control.vouch`."""
-        self._control.vouch()
+        self._control.vouch(account)
+
+    def find_account(self, peer: int) -> Any:
+        """See :meth:`~fastload._group.control.Control.find_account`."""
+        return self._control.find_account(peer)
 
     def wait_vouched(self, peer: int) -> bool:
         """See :meth:`~fastload._group.control.Control.wait_vouched`."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _BEAT = BEAT[0]
 _WORD, _LEAVE, _VOUCH, _BYE = b"WLVB"
 _READ_BYTES = 1 << 20
+_ACCOUNT_S = 2.0
+"""How long is waited for what is only good to know."""
 
 
 class Deadline(Protocol):
@@ -65,6 +67,7 @@ class Control:
         self._words: dict[int, list[bytes]] = {peer: [] for peer in mesh.control}
         self._left: set[int] = set()
         self._vouched: set[int] = set()
+        self._accounts: dict[int, bytes] = {}
         self._gone: set[int] = set()
         self._error: GroupError | None = None
         self._is_closed = False
@@ -144,13 +147,30 @@ class Control:
         self._conclude(GroupError(f"the connection to rank {peer} broke", KILLED_HINT))
         return self._error or GroupError(f"the connection to rank {peer} broke", KILLED_HINT)
 
-    def leave(self) -> None:
-        """This rank takes no more tensors; what others wait for from it, it goes on sending."""
-        self._tell_all(_LEAVE)
+    def leave(self, account: object = None) -> None:
+        """This rank takes no more tensors, but goes on sending what others wait for. See :meth:`find_account`."""
+        self._tell_all(_LEAVE, pickle.dumps(account))
 
-    def vouch(self) -> None:
-        """This rank has left, and all that it has sent since is proven."""
-        self._tell_all(_VOUCH)
+    def vouch(self, account: object = None) -> None:
+        """This rank has left, and all that it has sent since is proven. See :meth:`find_account`."""
+        self._tell_all(_VOUCH, pickle.dumps(account))
+
+    def find_account(self, peer: int) -> Any:
+        """What ``peer``, which has left, said of itself last; None: nothing.
+
+        Waits for a moment where it still sends, or reads what nobody wants: that is no reason to hold up those who have
+        all that they want.
+
+        Raises:
+            GroupError: somebody failed.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._error is not None or peer in self._vouched | self._gone, timeout=_ACCOUNT_S
+            )
+            self.check()
+            account = self._accounts.get(peer)
+        return None if account is None else pickle.loads(account)  # noqa: S301 - see gather
 
     def wait_vouched(self, peer: int) -> bool:
         """True once ``peer``, which has left, has proven what it sent; False: it ended before.
@@ -270,10 +290,9 @@ class Control:
         with self._changed:
             if kind == _WORD:
                 self._words[peer].append(content)
-            elif kind == _LEAVE:
-                self._left.add(peer)
-            elif kind == _VOUCH:
-                self._vouched.add(peer)
+            elif kind in {_LEAVE, _VOUCH}:
+                (self._left if kind == _LEAVE else self._vouched).add(peer)
+                self._accounts[peer] = content
             elif kind == _BYE:
                 self._gone.add(peer)
             self._changed.notify_all()

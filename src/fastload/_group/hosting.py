@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._group.board import Notice
 from fastload._group.door import HELLO_S, accept
 from fastload._group.guests import ROSTER, WELCOME, Badge, Met, name_ranks
+from fastload._group.letterbox import Letterbox
 from fastload._group.life import FAILED, Lifeline, explain
-from fastload.errors import GroupError
+from fastload._group.notes import tell_others
+from fastload.errors import GroupError, UnsupportedError
 
 if TYPE_CHECKING:
     import socket
@@ -36,17 +39,24 @@ def receive_guests(
     Raises:
         GroupError: one does not come, or came and failed, or this one has; or the store cannot be asked.
     """
-    hall = _Hall(listener, secrets.token_hex(16), patience)
-    others = set(range(1, size))
-    try:
-        board.leave(Notice(own.host, own.port, hall.token))
-        hall.wait_for(others)
-    except BaseException as error:
-        failure = explain(own.rank, error)
-        hall.send_away(failure)
-        ended(error)
-        hall.turn_away(failure, others)
-        raise
+    token, others = secrets.token_hex(16), set(range(1, size))
+    with Letterbox(board, token, set(others), patience) as letterbox:
+        hall = _Hall(listener, token, patience, letterbox)
+        try:
+            board.leave(Notice(own.host, own.port, token))
+            hall.wait_for(others)
+        except UnsupportedError as error:  # there is no descriptor for those that come
+            failure = explain(own.rank, error)
+            patience.give_up(failure)
+            listener.close()
+            tell_others(board, failure, hall.send_away(failure), patience, partial(ended, error))
+            raise
+        except BaseException as error:
+            failure = explain(own.rank, error)
+            late = hall.send_away(failure)
+            ended(error)
+            hall.turn_away(failure, late)
+            raise
     roster = [own, *(hall.badges[rank] for rank in range(1, size))]
     for line in hall.guests.values():
         with suppress(OSError):  # one that is gone by now is missed where all connect to all
@@ -57,10 +67,11 @@ def receive_guests(
 class _Hall:
     """Where rank 0 waits with those that have come."""
 
-    def __init__(self, listener: socket.socket, token: str, patience: Patience) -> None:
+    def __init__(self, listener: socket.socket, token: str, patience: Patience, letterbox: Letterbox) -> None:
         self._listener = listener
         self.token = token
         self._patience = patience
+        self._letterbox = letterbox
         self.guests: dict[int, Lifeline] = {}
         self.badges: dict[int, Badge] = {}
         self._told: set[int] = set()
@@ -76,6 +87,7 @@ class _Hall:
             if come is not None:
                 self._let_in(come[1][0], Lifeline(come[0], come[1][0]))
             self._patience.check()
+            self._letterbox.check()
             for line in self.guests.values():
                 said = line.look()
                 if said is not None:  # nothing else is said before all are there
@@ -101,14 +113,15 @@ class _Hall:
             self.guests[rank].close()
         self.guests[rank], self.badges[rank] = line, Badge(*said)
 
-    def send_away(self, failure: GroupError) -> None:
-        """Tell those that are here that there is no load."""
+    def send_away(self, failure: GroupError) -> set[int]:
+        """Tell those that are here that there is no load; those that do not know it yet."""
         for line in self.guests.values():
             line.end(failure)
+        self._letterbox.ranks -= self.guests.keys() | self._told
+        return self._letterbox.ranks
 
-    def turn_away(self, failure: GroupError, ranks: set[int]) -> None:
-        """Tell those of ``ranks`` that come when it is over; once: whoever comes again comes for the next load."""
-        late = ranks - self.guests.keys() - self._told
+    def turn_away(self, failure: GroupError, late: set[int]) -> None:
+        """Tell those that come when it is over; once: whoever comes again comes for the next load."""
         for come in accept(self._listener, self.token, self._patience, lambda: not late):
             if come is None:
                 continue

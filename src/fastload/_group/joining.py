@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastload._group.guests import ROSTER, WELCOME, Badge, Met
 from fastload._group.last_words import find_failure
 from fastload._group.life import Lifeline, explain
+from fastload._group.notes import Question
 from fastload._group.refusal import opening_connections
 from fastload._group.wire import send_message
 from fastload.errors import GroupError
@@ -40,9 +41,12 @@ def join(own: Badge, board: Board, patience: Patience) -> Met:
 
 def _reach(rank: int, board: Board, patience: Patience) -> tuple[Lifeline, str]:
     """A connection to rank 0, and the meeting's token."""
+    question = Question(board, rank)
     while patience.left_s > 0:
         notice = board.find()
-        line = None if notice is None else _knock(notice, rank)
+        if notice is not None and notice.failed is not None and question.is_answered(notice.token):
+            raise GroupError(*notice.failed)
+        line = None if notice is None or notice.failed is not None else _knock(notice, rank)
         if notice is not None and line is not None:
             return line, notice.token
         time.sleep(_LOOK_S)

@@ -8,7 +8,7 @@
     waits until all are there (hosting) waits to be told who is there
                      everybody connects to the ranks below
 
-A rank that has failed by then goes the same way, to say so.
+A rank that has failed by then goes the same way, to say so; one that may open no socket, by the store alone (notes).
 Nothing is counted in the store, so that a rank which missed an earlier meeting cannot be out of step. From the welcome
 on both ends give signs of life, and whoever fails says so: the others end with the cause, those who come late too.
 """
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._group.address import find_node, find_own_address
@@ -29,14 +30,13 @@ from fastload._group.hosting import receive_guests
 from fastload._group.joining import CONNECT_S, join
 from fastload._group.last_words import find_last, say_last, wait_last
 from fastload._group.life import explain
+from fastload._group.notes import tell_first, tell_others
 from fastload._group.patience import Patience
 from fastload._group.refusal import opening_connections
 from fastload._group.wire import is_readable, send_message
 from fastload.errors import GroupError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastload._group.board import Store
     from fastload._group.guests import Met
     from fastload._group.hosting import Ended
@@ -84,20 +84,41 @@ def meet(seat: Seat, patience: Patience, ended: Ended) -> Mesh:
         GroupError: somebody did not come in time, or failed, this rank included; or the store cannot be asked.
     """
     board = Board(seat.store, patience)
+    return _host(seat, board, patience, ended) if seat.rank == 0 else _go(seat, board, patience)
+
+
+def _host(seat: Seat, board: Board, patience: Patience, ended: Ended) -> Mesh:
+    try:
+        listener, badge = _listen(seat)
+    except UnsupportedError as error:
+        failure = explain(seat.rank, error)
+        patience.give_up(failure)
+        tell_others(board, failure, set(range(1, seat.size)), patience, partial(ended, error))
+        raise
+    with listener:
+        return _connect(seat, receive_guests(badge, seat.size, listener, board, patience, ended), listener)
+
+
+def _go(seat: Seat, board: Board, patience: Patience) -> Mesh:
     met = None
     try:
-        with _listen(seat) as (listener, badge):
-            if seat.rank == 0:
-                met = receive_guests(badge, seat.size, listener, board, patience, ended)
-            else:
-                met = join(badge, board, patience)
+        listener, badge = _listen(seat)
+        with listener:
+            met = join(badge, board, patience)
             return _connect(seat, met, listener)
     except UnsupportedError as error:
-        if seat.rank and met is None:  # what the listener took is free now
+        if met is None:  # what the listener took is free now
             patience.give_up(explain(seat.rank, error))
-            with suppress(GroupError, UnsupportedError):  # this one's own error is what its caller gets
-                join(Badge(seat.rank, "", 0, ""), board, patience)
+            with suppress(GroupError):  # this one's own error is what its caller gets
+                _say_why(seat.rank, explain(seat.rank, error), board, patience)
         raise
+
+
+def _say_why(rank: int, failure: GroupError, board: Board, patience: Patience) -> None:
+    try:
+        join(Badge(rank, "", 0, ""), board, patience)
+    except UnsupportedError:
+        tell_first(board, failure, rank, patience)
 
 
 def _connect(seat: Seat, met: Met, listener: socket.socket) -> Mesh:
@@ -117,11 +138,10 @@ def _connect(seat: Seat, met: Met, listener: socket.socket) -> Mesh:
     return mesh
 
 
-@contextmanager
-def _listen(seat: Seat) -> Iterator[tuple[socket.socket, Badge]]:
+def _listen(seat: Seat) -> tuple[socket.socket, Badge]:
     host = find_own_address(seat.store_host)
-    with listen(host) as listener:
-        yield listener, Badge(seat.rank, host, listener.getsockname()[1], find_node())
+    listener = listen(host)
+    return listener, Badge(seat.rank, host, listener.getsockname()[1], find_node())
 
 
 def _number_nodes(met: Met) -> tuple[int, ...]:

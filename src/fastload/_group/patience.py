@@ -19,6 +19,8 @@ class Patience:
         self._until_s = time.monotonic() + seconds
         self.failure: GroupError | None = None
         """Why this rank itself cannot load."""
+        self.is_told = False
+        """True once another rank knows that by the store alone."""
 
     @property
     def left_s(self) -> float:

@@ -1,6 +1,6 @@
 """What is read of the caller's process group: who we are in it, and the store that its ranks share.
 
-None of its collectives is ever called.
+None of its collectives is ever called. Whoever imports this need not have torch; whoever calls it has.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
-
 from fastload._group.meeting import Seat
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch.distributed import ProcessGroup
 
     from fastload._group.board import Store
 
@@ -31,6 +30,8 @@ def find_position(seat: Seat | None) -> Position | None:
     """This rank's position in the group of its ``seat``, or in the default group; None: there is none."""
     if seat is not None:
         return Position(seat.rank, seat.size)
+    import torch.distributed as dist  # noqa: PLC0415 - here and below: see above
+
     if not dist.is_available() or not dist.is_initialized():
         return None
     return Position(dist.get_rank(), dist.get_world_size())
@@ -43,6 +44,8 @@ def find_seat(group: object) -> Seat:
         UsageError: it is no process group, or this rank is not in it.
         UnsupportedError: this torch was built without torch.distributed, or the group has no store.
     """
+    import torch.distributed as dist  # noqa: PLC0415
+
     if not dist.is_available():
         raise UnsupportedError("this torch was built without torch.distributed", "Install one with it, or leave group=")
     if not isinstance(group, dist.ProcessGroup):
@@ -54,14 +57,17 @@ def find_seat(group: object) -> Seat:
     return Seat(group.rank(), group.size(), store, _find_host(store))
 
 
-def _find_store(group: dist.ProcessGroup) -> Any:
+def _find_store(group: ProcessGroup) -> Any:
     """Where the ranks of ``group``, and no others, can leave each other word; by its ranks, and not by its name.
 
     Groups that were split off another one (the rows of a mesh, with NCCL) had one name for all of them in some versions
     of torch, and in others ranks of one group may have counted up to different names for it.
     """
+    import torch.distributed as dist  # noqa: PLC0415
+    from torch.distributed.distributed_c10d import PrefixStore, _get_default_store  # noqa: PLC0415
+
     if not hasattr(group, "get_group_store"):  # torch was older
-        return PrefixStore(_name_of(dist.get_process_group_ranks(group)), _get_default_store())
+        return PrefixStore(_name_of(group, dist.get_process_group_ranks(group)), _get_default_store())
     store = group.get_group_store()
     if store is None:
         raise UnsupportedError("this process group has no store", "Make it by torch.distributed.new_group")
@@ -71,16 +77,26 @@ def _find_store(group: dist.ProcessGroup) -> Any:
         return store
     if isinstance(store, PrefixStore):  # the prefix is the group's name
         store = store.underlying_store
-    return PrefixStore(_name_of(ranks), store)
+    return PrefixStore(_name_of(group, ranks), store)
 
 
-def _name_of(ranks: Sequence[int]) -> str:
-    """Short: there may be thousands."""
-    return f"fastload-{hashlib.sha256(repr(sorted(ranks)).encode()).hexdigest()[:16]}"
+def _name_of(group: ProcessGroup, ranks: Sequence[int]) -> str:
+    """A digest of the ``ranks``, of which there may be thousands, and which of their groups this is.
+
+    Two groups of the same ranks may load at the same time. All ranks make their groups in one order (torch demands it),
+    and those of the same ranks are the same ones everywhere, whatever other groups a rank is in.
+    """
+    from torch.distributed.distributed_c10d import _world  # noqa: PLC0415
+
+    members = set(ranks)
+    alike = [each for each, known in _world.pg_group_ranks.items() if known.keys() == members]
+    return f"fastload-{hashlib.sha256(repr(sorted(ranks)).encode()).hexdigest()[:16]}-{alike.index(group)}"
 
 
 def _find_host(store: Store | Any) -> str | None:
     """Where the store is served; None for one that is not."""
+    from torch.distributed.distributed_c10d import PrefixStore  # noqa: PLC0415
+
     while isinstance(store, PrefixStore):
         store = store.underlying_store
     host = getattr(store, "host", None)

@@ -236,7 +236,7 @@ class Pipeline:
         return buffers
 
     def leave(self) -> None:
-        """Take nothing more, but go on reading and sending what other ranks wait for."""
+        """Take nothing more, but go on reading and sending what other ranks wait for; they are to be told."""
         if self._exchange is not None:
             self._schedule.leave()
             self._exchange.leave()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.record import digest_file
 from fastload._fetch.workers import Workers
-from fastload._read.file import read_header
+from fastload._read.file import count_head_bytes, read_header
 from fastload._read.whole_proof import check_header
 from fastload.errors import IntegrityError
 
@@ -56,6 +56,7 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     prove = proven.evidence.prover(proven.tally)
     for shard, _ in serial:  # it was parsed before anything was proven
         header, _ = deadline.within(partial(read_header, shard.path, prove))
+        fetched.tally.count_ahead(header.file_bytes + count_head_bytes(header, is_proven=True))
         check_header(shard.path, shard.header, header.digest)
     return replace(found, fetched=proven)
 

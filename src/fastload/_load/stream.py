@@ -9,6 +9,7 @@ from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from fastload._clock import CAST
@@ -294,9 +295,18 @@ class Stream:
 
     def _linger(self, job: Job, pipeline: Pipeline) -> None:
         """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
-        pipeline.leave()
-        self._start(job, pipeline)
-        start_thread(threading.Thread(target=_serve, args=(job, pipeline), name="fastload-linger", daemon=True))
+        try:
+            pipeline.leave()
+            self._start(job, pipeline)
+            if job.party is not None:
+                job.party.communicator.leave(describe_rank(job, job.party, job.exchange, self._begun_s))
+            service = partial(_serve, job, pipeline, self._begun_s)
+            start_thread(threading.Thread(target=service, name="fastload-linger", daemon=True))
+        except BaseException as error:
+            if job.party is not None:
+                job.party.communicator.fail(error)
+            _let_go(job, pipeline)
+            raise
 
     @contextmanager
     def taking_all(self) -> Iterator[None]:
@@ -345,14 +355,14 @@ def _let_go(job: Job, pipeline: Pipeline) -> None:
         job.party.communicator.close()
 
 
-def _serve(job: Job, pipeline: Pipeline) -> None:
+def _serve(job: Job, pipeline: Pipeline, begun_s: float) -> None:
     """What a rank does for the others after it has left."""
     try:
         pipeline.join(job.deadline)
         if job.fetched.tally.repaired:
             job.fetched.mend_stored()  # the others wait for it before they mend what they have found
         if job.party is not None:
-            job.party.communicator.vouch()
+            job.party.communicator.vouch(describe_rank(job, job.party, job.exchange, begun_s))
     except FastloadError as exc:
         _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
     finally:

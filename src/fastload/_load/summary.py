@@ -30,16 +30,14 @@ class Delivered(NamedTuple):
 
 def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
-    has_read = job.party is None or job.party.reads
-    headers = sum(shard.header.data_start for shard in job.fetched.checkpoint.shards) if has_read else 0
     reader, reason = describe_readers(job.sources, job.device_reads)
-    read = job.schedule.read_bytes + headers + outcome.left.read_bytes
+    read_bytes = _count_read(job) + outcome.left.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = _judge(job)
     return Report(
         bytes=delivered.nbytes,
-        bytes_read=read,
-        bytes_by_tier=_add(job.fetched.tier, read, job.fetched.read_elsewhere()),
+        bytes_read=read_bytes,
+        bytes_by_tier=_add(job.fetched.tier, read_bytes, job.fetched.read_elsewhere()),
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
@@ -69,28 +67,39 @@ def _add(tier: str, nbytes: int, elsewhere: Mapping[str, int]) -> dict[str, int]
 
 
 def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:
-    """What this rank of a group did, for the others."""
+    """What this rank of a group did, for the others; while it does it, where it has left."""
+    work = _work_of(job)
+    share_s = max(0.0, job.schedule.read_at_s - begun_s) if work.bytes_read else 0.0
     return RankReport(
         rank=party.rank,
         node=party.communicator.nodes[party.rank],
-        bytes_read=job.schedule.read_bytes,
+        bytes_read=_count_read(job),
         bytes_sent=exchange.sent_bytes if exchange is not None else 0,
         bytes_received=exchange.received_bytes if exchange is not None else 0,
-        share_s=max(0.0, job.schedule.read_at_s - begun_s) if job.schedule.read_bytes else 0.0,
+        share_s=share_s,
         seconds=sum(job.clock.stages.values()),
-        bottleneck=_judge_share(job).bottleneck,
+        bottleneck=_judge_share(work, share_s).bottleneck,
+        left_early=job.schedule.has_left(),
     )
+
+
+def _count_read(job: Job) -> int:
+    """From storage, by this process."""
+    return job.fetched.tally.ahead_bytes + job.schedule.read_bytes
 
 
 def _judge(job: Job) -> Verdict:
     return judge(_work_of(job))
 
 
-def _judge_share(job: Job) -> Verdict:
-    """Why a rank had its share when it had it, whatever it waited for before and after, and for others meanwhile."""
-    work = _work_of(job)
+def _judge_share(work: Work, share_s: float) -> Verdict:
+    """Why a rank had its share when it had it, whatever it waited for before and after, and for others meanwhile.
+
+    Who has left has read some of it after its stream, or all.
+    """
     own_s = {activity: seconds for activity, seconds in work.busy_s.items() if activity != PEERS}
-    return judge(replace(work, stages={"stream": work.stages["stream"]}, busy_s=own_s, done_early_s=0.0))
+    stages = {"stream": max(work.stages["stream"], share_s)}
+    return judge(replace(work, stages=stages, busy_s=own_s, done_early_s=0.0))
 
 
 def _work_of(job: Job) -> Work:

@@ -1,4 +1,4 @@
-"""What proving did: threads count here."""
+"""What proving did, and what it cost to read: threads count here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ class ProofTally:
         """Of the verified ones, those that were digested on the device."""
         self.reread = 0
         self.repaired = 0
+        self.ahead_bytes = 0
+        """Read of shards before there was a plan: for their headers, and to prove whole files first."""
+
+    def count_ahead(self, nbytes: int) -> None:
+        """Add to ``ahead_bytes``."""
+        with self._lock:
+            self.ahead_bytes += nbytes
 
     def count(self, *, verified: int = 0, on_device: int = 0, reread: int = 0, repaired: int = 0) -> None:
         """Add to the counts."""

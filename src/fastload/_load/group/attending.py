@@ -8,12 +8,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+# Not when they are needed: a rank that may open no descriptor can read no module, and must say so.
+from fastload._group.attendance import Attendance
+from fastload._group.process_group import find_seat
 from fastload._load.importing import importing_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from fastload._group.attendance import Attendance
 
 _PATIENCE_S = 300.0
 """How long the first ones wait for the last one to call, where no deadline says otherwise."""
@@ -34,8 +35,7 @@ def attending(group: object, find_deadline_s: Callable[[], float | None]) -> Ite
         yield None
         return
     with importing_torch():
-        from fastload._group.attendance import Attendance  # noqa: PLC0415 - these import torch
-        from fastload._group.process_group import find_seat  # noqa: PLC0415
+        pass
     deadline_s = find_deadline_s()
     attendance = Attendance(find_seat(group), _PATIENCE_S if deadline_s is None else min(deadline_s, _PATIENCE_S))
     try:

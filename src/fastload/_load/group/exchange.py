@@ -122,9 +122,8 @@ class Exchange:
         self._communicator.fail(error)
 
     def leave(self) -> None:
-        """Take nothing more, but go on sending."""
+        """Take nothing more, but go on sending; the others are to be told."""
         self._has_left = True
-        self._communicator.leave()
 
     def missing_after(self, source: int, last: int) -> list[int]:
         """What did not come any more from ``source``, which has left after extent ``last``."""

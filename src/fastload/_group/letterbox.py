@@ -1,0 +1,67 @@
+"""Where rank 0, while it waits for the others, finds what those say that may open no socket to come by."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from fastload._group.notes import failed_key, heard_key
+from fastload._thread import start_thread
+from fastload.errors import FastloadError, GroupError
+
+if TYPE_CHECKING:
+    from fastload._group.board import Board
+    from fastload._group.patience import Patience
+
+_LOOK_S = 0.25
+_MOMENT_S = 0.5
+
+
+class Letterbox:
+    """For one meeting. A thread of its own looks into it: the store may not answer, while others come by sockets."""
+
+    def __init__(self, board: Board, token: str, ranks: set[int], patience: Patience) -> None:
+        """``ranks``: those that may still have something to say; who has said it is taken out."""
+        self._board = board
+        self._token = token
+        self.ranks = ranks
+        self._patience = patience
+        self._failure: FastloadError | None = None
+        self._is_closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="fastload-letterbox", daemon=True)
+
+    def check(self) -> None:
+        """Raise the first ``GroupError`` that was found; or why nobody looks."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Self:
+        try:
+            start_thread(self._thread)
+        except FastloadError as error:
+            self._is_closed.set()
+            if self._patience.failure is None:  # else this rank comes only to say why it cannot load
+                self._failure = error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_closed.is_set():
+            self._is_closed.set()
+            self._thread.join(_MOMENT_S)
+
+    def _watch(self) -> None:
+        with suppress(FastloadError):  # without the store nobody can say anything here; those that have come are here
+            while not self._is_closed.wait(_LOOK_S):
+                self._look()
+
+    def _look(self) -> None:
+        said = self._board.read(failed_key(self._token))
+        if said is None:
+            return
+        rank, what, hint = json.loads(said)
+        if rank in self.ranks:
+            self._failure = self._failure or GroupError(what, hint)
+            self.ranks.discard(rank)
+            self._board.write(heard_key(self._token, rank), "")

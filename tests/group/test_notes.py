@@ -1,0 +1,128 @@
+"""Ranks that may open no socket say so by the store alone: threads here, over a store of torch's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from torch._C._distributed_c10d import HashStore
+
+import fastload
+from fastload._fetch.deadline import NEVER
+from fastload._group.attendance import Attendance
+from fastload._group.board import _KEY, Board
+from fastload._group.meeting import Seat
+from fastload._group.notes import tell_first, tell_others
+from fastload._group.patience import Patience
+from fastload.errors import GroupError, MemoryBudgetError, UnsupportedError
+from meetings import wait_meetings_over
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+    from fastload._group.communicator import Communicator
+
+WHY = GroupError("rank has no socket", "Give it one")
+SOON_S = 3.0
+
+
+@pytest.fixture
+def store(leaks_nothing: None) -> Iterator[HashStore]:
+    yield HashStore()
+    wait_meetings_over()
+
+
+def sit(store: HashStore, rank: int, size: int = 3, patience_s: float = 10.0) -> Communicator:
+    return Attendance(Seat(rank, size, store, None), patience_s).take(NEVER)
+
+
+def tell(store: HashStore, rank: int, patience_s: float = 10.0) -> bool:
+    """As ``rank``; True if somebody was told."""
+    patience = Patience(patience_s)
+    if rank:
+        tell_first(Board(store, patience), WHY, rank, patience)
+    else:
+        tell_others(Board(store, patience), WHY, {1, 2}, patience, lambda: None)
+    return patience.is_told
+
+
+@pytest.mark.parametrize("lead_s", [0.0, 0.5])
+def test_all_that_come_hear_of_rank_0(store: HashStore, lead_s: float) -> None:
+    """Also one that may open no socket either."""
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(tell, store, 0)
+        time.sleep(lead_s)
+        second, third = pool.submit(sit, store, 1), pool.submit(tell, store, 2)
+        with pytest.raises(GroupError, match="rank has no socket"):
+            second.result(SOON_S)
+        assert third.result(SOON_S)
+        assert first.result(SOON_S)
+
+
+@pytest.mark.parametrize("lead_s", [0.0, 0.5])
+def test_all_hear_of_those_that_cannot_come(store: HashStore, lead_s: float) -> None:
+    """Two of them, and one more that comes by its socket when it is over."""
+    with ThreadPoolExecutor(4) as pool:
+        cut_off = [pool.submit(tell, store, rank) for rank in (1, 2)]
+        time.sleep(lead_s)
+        first = pool.submit(sit, store, 0, 4)
+        with pytest.raises(GroupError, match="rank has no socket"):
+            first.result(SOON_S)
+        assert all(each.result(SOON_S) for each in cut_off)
+        with pytest.raises(GroupError, match="rank has no socket"):
+            sit(store, 3, 4)
+
+
+def test_one_that_cannot_come_when_it_is_over_is_heard_too(store: HashStore) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first = Attendance(Seat(0, 3, store, None), 10.0)
+        first_error = pool.submit(first.fail, fastload.UsageError("wrong", "mend it"))
+        assert pool.submit(tell, store, 1).result(SOON_S)
+        assert tell(store, 2)
+        first_error.result(SOON_S)
+
+
+@pytest.mark.parametrize("kind", [fastload.UnsupportedError, fastload.MemoryBudgetError])
+def test_rank_0_without_a_thread_to_look_for_them_says_so(
+    store: HashStore, monkeypatch: pytest.MonkeyPatch, kind: type[fastload.FastloadError]
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise UnsupportedError("no thread", "") if kind is UnsupportedError else MemoryBudgetError(1, 0, "none")
+
+    monkeypatch.setattr("fastload._group.letterbox.start_thread", refuse)
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = [pool.submit(sit, store, rank) for rank in range(3)]
+        with pytest.raises(kind):
+            first.result(SOON_S)
+        for each in others:
+            with pytest.raises(GroupError, match=f"rank 0 failed: {kind.__name__}"):
+                each.result(SOON_S)
+
+
+def test_what_an_earlier_meeting_left_is_not_believed(store: HashStore) -> None:
+    """Rank 0 had failed, and some rank; those of the next meeting meet."""
+    assert not tell(store, 0, patience_s=0.3)
+    with ThreadPoolExecutor(3) as pool:
+        early = [pool.submit(sit, store, rank) for rank in (1, 2)]
+        time.sleep(0.5)
+        for each in (pool.submit(sit, store, 0), *early):
+            each.result(SOON_S).close()
+        assert not tell(store, 1, patience_s=0.3)
+        for each in [pool.submit(sit, store, rank) for rank in range(3)]:
+            each.result(SOON_S).close()
+
+
+def test_nobody_is_told_twice(store: HashStore) -> None:
+    """Whoever comes again comes for the next load."""
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(tell, store, 0, 2.0)
+        with pytest.raises(GroupError, match="rank has no socket"):
+            sit(store, 1)
+        with pytest.raises(GroupError, match="rank 0 did not come"):
+            sit(store, 1, patience_s=0.5)
+        assert json.loads(store.get(_KEY))[3] == [WHY.what, WHY.hint]
+        first.result(SOON_S)
