@@ -9,85 +9,48 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import fastload
-from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload.ops.bench.contestants import LOOP
-from fastload.ops.bench.files import Trial, list_files
+from fastload.ops.bench.files import list_files
 from fastload.ops.bench.machine import describe_machine
 from fastload.ops.bench.page_cache import PageCacheError
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.turns import Runner
 from habits import make_habits
+from proven_stores import make_stores, serving
 from targets import judge_proof, write_record
 
-OFF = {"off": "fastload-auto-off", "off-mmap": "fastload-mmap-off"}
+if TYPE_CHECKING:
+    from fastload.ops.bench.files import Trial
+    from proven_stores import Stores
+
+OFF = {"off": "fastload-auto-off", "off-mmap": "fastload-mmap-off", "off-hub": "fastload-auto-off"}
 PROVEN = {
     "manifest": "manifest",
     "manifest-mmap": "manifest",
     "recorded": "manifest (recorded)",
+    "signature": "signature",
+    "signature-kept": "signature",
     "sha256": "sha256",
+    "git-sha1": "git-sha1",
     "etag": "etag",
+    "listing": "listing",
 }
 """By which evidence each of them must have proven its bytes."""
+_STORED = {"off-hub": "listing", "signature-kept": "signature, kept"}
+"""Where a row finds its files, if not among what it is proven by."""
 LOADERS = OFF | {row: "fastload-mmap" if row.endswith("-mmap") else "fastload-auto" for row in PROVEN}
 _PARTS = ("cold", "cached")
-_COMMIT = "c0ffee" * 6 + "abcd"
 
 
-def make_stores(model: Path, temporary: Path) -> dict[str, str]:
-    """The folder that each contestant loads: the same files, by hard links, among different evidence.
-
-    One copy is made, because links to the model's own files would change their ctime under whoever loads them.
-    """
-    plain = temporary / "plain"
-    plain.mkdir()
-    names = {}
-    for path in sorted(model.glob("*.safetensors*")):
-        shutil.copyfile(path, plain / path.name)
-        names[path.name] = _name_blob(plain / path.name)
-    cached, recorded = (_write_cache(plain, temporary / kind, names) for kind in ("sha256", "manifest"))
-    downloaded, listed = (_link_folder(plain, temporary / kind) for kind in ("etag", "recorded"))
-    for name, etag in names.items():
-        notes = downloaded / ".cache/huggingface/download" / f"{name}.metadata"
-        notes.parent.mkdir(parents=True, exist_ok=True)
-        notes.write_text(f"{_COMMIT}\n{etag}\n1.0\n")
-    for folder in (recorded, listed):
-        fastload.verify(folder, record=True)
-    by_evidence = {"manifest": recorded, "manifest (recorded)": listed, "sha256": cached, "etag": downloaded}
-    proven = {name: str(by_evidence[evidence]) for name, evidence in PROVEN.items()}
-    return dict.fromkeys((*OFF, LOOP), str(plain)) | proven
-
-
-def _name_blob(path: Path) -> str:
-    """The digest by which the hub knows the file."""
-    content = ContentHash(path.stat().st_size)
-    with path.open("rb") as file:
-        while piece := file.read(BLOCK_BYTES):
-            content.update(piece)
-    sha1 = content.git_sha1
-    return content.sha256 if path.suffix == ".safetensors" or sha1 is None else sha1
-
-
-def _write_cache(plain: Path, root: Path, names: dict[str, str]) -> Path:
-    """The hub's cache layout; the folder of its snapshot."""
-    repo = root / "models--bench--model"
-    snapshot = repo / "snapshots" / _COMMIT
-    (repo / "blobs").mkdir(parents=True)
-    snapshot.mkdir(parents=True)
-    for name, blob in names.items():
-        os.link(plain / name, repo / "blobs" / blob)
-        (snapshot / name).symlink_to(f"../../blobs/{blob}")
-    return snapshot
-
-
-def _link_folder(plain: Path, folder: Path) -> Path:
-    shutil.copytree(plain, folder, copy_function=os.link)
-    return folder
+def choose_trials(stores: Stores) -> dict[str, Trial]:
+    """What each row loads; those are left out of which there is nothing here."""
+    kinds = dict.fromkeys((*OFF, LOOP), "none") | PROVEN | _STORED
+    return {row: stores.trials[kind] for row, kind in kinds.items() if kind not in stores.left_out}
 
 
 def find_unproven(table: Table) -> list[str]:
@@ -108,12 +71,15 @@ def run(asked: argparse.Namespace) -> int:
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory(dir=os.path.dirname(asked.folder), prefix="verify-cost-") as temporary:
         runner = Runner(temporary, make_habits(asked))
-        stores = make_stores(Path(asked.folder), Path(temporary))
-        trials = {row: Trial(list_files(folder)) for row, folder in stores.items()}
-        for part in asked.parts:
-            table = Table(part, part, beside=("off",), beside_name="off")
-            tables[part] = runner.fill_table(table, trials, LOADERS)
-            print(table.render(), end="\n\n", flush=True)
+        stores = make_stores(Path(asked.folder), Path(temporary), Path(temporary) / "warm-up")
+        for kind, why in stores.left_out.items():
+            print(f"no row {kind}: {why}", flush=True)
+        with serving(stores.trials["none"].files.folder) as url:
+            os.environ["HF_ENDPOINT"] = url  # for those that load from it, each in a process of its own
+            for part in asked.parts:
+                table = Table(part, part, beside=("off",), beside_name="off")
+                tables[part] = runner.fill_table(table, choose_trials(stores), LOADERS)
+                print(table.render(), end="\n\n", flush=True)
     verdicts = judge_proof(tables)
     wrong = [line for table in tables.values() for line in (*find_unproven(table), *table.find_differences())]
     print("\n".join([*map(str, verdicts), *(f"WRONG {line}" for line in wrong)]))

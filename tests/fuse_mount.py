@@ -56,6 +56,8 @@ class Fault:
     right_reads: int
     error: int | None
     """An errno; None: it hangs, and so does whatever else is asked."""
+    bad: range | None = None
+    """Only reads fail that touch these bytes of a file; None: all of them."""
 
 
 class _Folder:
@@ -118,10 +120,16 @@ class _Folder:
     def _read(self, node: int, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
         self.reads += 1
-        if self._fault is not None and self._fault.error and self.reads > self._fault.right_reads:
+        if self._fault is not None and self._fault.error and self._is_bad(range(offset, offset + size)):
             raise OSError(self._fault.error, "on purpose")
         with open(self._paths[node], "rb") as file:
             return os.pread(file.fileno(), size, offset)
+
+    def _is_bad(self, asked: range) -> bool:
+        if self._fault is None or self.reads <= self._fault.right_reads:
+            return False
+        bad = self._fault.bad
+        return bad is None or (asked.start < bad.stop and bad.start < asked.stop)
 
     def _read_folder(self, node: int, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)

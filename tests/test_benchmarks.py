@@ -43,10 +43,15 @@ def test_the_cost_of_proving_has_a_row_per_kind_of_evidence(tmp_path: Path) -> N
     assert proven == {
         "off": "none",
         "off-mmap": "none",
+        "off-hub": "none",
         "loop": "",
         "manifest": "manifest",
         "manifest-mmap": "manifest",
         "recorded": "manifest (recorded)",
+        "signature": "signature",
+        "signature-kept": "signature",
         "sha256": "sha256",
+        "git-sha1": "git-sha1",
         "etag": "etag",
+        "listing": "listing",
     }

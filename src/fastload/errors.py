@@ -222,6 +222,8 @@ class StoreError(FastloadError):
     path: str
     reason: str
     hint: str = ""
+    findings: tuple[Any, ...] = ()
+    """What :func:`fastload.verify` had found before it could not write."""
 
     def __str__(self) -> str:
         return _sentence(f"{quoted(self.path)}: {self.reason}", self.hint)

@@ -6,14 +6,12 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastload._store.keep.leftovers import reclaim_leftovers
 from hub_server import HubServer, Repo
 from stored_models import COMMIT, write_cache
 from warming import MIB, Tiers, check_cache, large_shard
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from workers import Done, Worker
 
 REPO = "org/name"
-_SMALL_BYTES = 4096
-_DAY_NS = 24 * 3600 * 1_000_000_000
 SOURCES = ("mount", "hub")
 _LINE = re.compile(r"(?P<thread>\d+) +(?P<call>\w+)\(")
 
@@ -99,12 +95,9 @@ class Arena:
         return self._find_left()
 
     def _find_left(self) -> str | None:
-        """No file of the model is left, and what is small (a ref on its way) goes after a day."""
-        ours = self.tiers.repo(REPO) / ".fastload"
-        left = self.tiers.staged(REPO)
-        if sum((ours / path).stat().st_size for path in left) <= _SMALL_BYTES:
-            reclaim_leftovers(str(self.tiers.local), now_ns=time.time_ns() + 2 * _DAY_NS)
-            left = self.tiers.staged(REPO)
+        """What lies about that nobody needs: what was on its way in, and leases of the dead."""
+        leases = self.tiers.local / ".locks/fastload"
+        left = [*self.tiers.staged(REPO), *(name for name in os.listdir(leases) if name != "room.lock")]
         return f"left over: {left}" if left else None
 
 

@@ -36,6 +36,12 @@ def test_while_the_folders_of_the_repo_are_made(worker: Worker) -> None:
         kill_at_calls(place, every=2, calls=("mkdir",)).check()
 
 
+def test_at_the_last_renames_and_removals(worker: Worker) -> None:
+    """All is there by then, so that no next run brings anything: it sweeps all the same."""
+    with in_memory() as folder, arena(worker, folder, "mount") as place:
+        kill_at_calls(place, calls=("rename", "unlink"), first=6).check()
+
+
 def test_at_random_moments(worker: Worker) -> None:
     with in_memory() as folder, arena(worker, folder, "mount") as place:
         row = kill_at_moments(place, 6)

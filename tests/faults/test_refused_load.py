@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from arena import arena, in_memory
-from refused_load import IMPORTED, PLACES, Loads, fail_loads
+from refused_load import IMPORTED, PLACES, READERS, Loads, fail_loads
 from workers import TORCH, Worker
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -17,6 +17,18 @@ def test_some_of_the_calls() -> None:
     with Worker((*TORCH, *IMPORTED)) as worker:
         for place in PLACES:
             fail_loads(worker, place, ("preadv2", "pread64", "openat", "mmap"), every=139).check()
+
+
+@pytest.mark.parametrize("fault", ["error=EIO", "error=ESTALE"])
+def test_a_read_of_weights_that_fails_once_is_made_again(fault: str) -> None:
+    """The first two are of the ref and of the manifest: without these nothing is known of any bytes."""
+    with Worker((*TORCH, *IMPORTED)) as worker, in_memory() as folder, arena(worker, folder, "mount") as place:
+        assert place.warm().code == 0
+        loads = Loads(place, "local")
+        for reader in READERS:
+            for n in range(3, loads.count_calls(reader, ("preadv2",))["preadv2"] + 1):
+                done = loads.run(reader, ["-o", "/dev/null", "-e", f"inject=preadv2:{fault}:when={n}"])
+                assert done.code == 0, (reader, n, done.err)
 
 
 def test_a_staging_buffer_that_cannot_be_kept_from_children() -> None:

@@ -12,8 +12,10 @@ import fastload
 from fastload import Options
 from fastload.cli import main
 from hub_server import HubServer, Repo
+from models import MIB
 from proven_models import PLACES, REPO, Model
-from stored_models import write_folder
+from stored_models import COMMIT, write_cache, write_folder
+from writing import pack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +70,29 @@ def test_a_load_that_leaves_a_manifest_says_so(model: Model, caplog: pytest.LogC
     with caplog.at_level(logging.INFO, "fastload"):
         fastload.load(REPO, options=model.options)
     assert "a manifest was left, so the next load hashes in parallel" in line(caplog)
+
+
+def test_what_is_read_for_the_manifest_alone_is_counted(model: Model) -> None:
+    folder = model.cached()
+    bare = fastload.load(folder).report
+    report = fastload.load(REPO, options=model.options).report
+    small = sum(len(content) for name, content in model.files.items() if not name.endswith(".safetensors"))
+    assert report.bytes_read == bare.bytes_read + small
+    assert report.bytes_by_tier == {"local": report.bytes_read}
+    assert report.evidence_reason.endswith(f"({small:,} bytes were read for it)")
+
+
+def test_a_component_does_not_have_the_others_read_for_its_manifest(model: Model) -> None:
+    sizes = {"vae": MIB, "transformer": 65 * MIB}
+    files = {f"{name}/model.safetensors": pack({"w": ("U8", [size], bytes(size))}) for name, size in sizes.items()}
+    write_cache(model.local, REPO, COMMIT, files)
+    loads = [fastload.load(REPO, subfolder="vae", options=model.options).report for _ in range(2)]
+    for report in loads:
+        assert report.evidence == "sha256"
+        assert report.bytes_read < 2 * MIB
+        assert report.evidence_reason.endswith(f"to hash in parallel: fastload verify {REPO} --record")
+    assert fastload.verify(REPO, record=True, options=model.options).recorded
+    assert fastload.load(REPO, subfolder="vae", options=model.options).report.evidence == "manifest"
 
 
 def test_nothing_is_advised_to_whoever_wanted_no_proof(model: Model, caplog: pytest.LogCaptureFixture) -> None:

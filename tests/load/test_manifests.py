@@ -18,7 +18,8 @@ from fastload import FormatError, IntegrityError, NotWritableError, Options, Sto
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, Manifest, dump_manifest, parse_manifest
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
-from stored_models import OTHER_COMMIT, write_cache, write_folder
+from stored_models import OTHER_COMMIT, write_cache, write_download_metadata, write_folder
+from writing import one_tensor, pack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,8 +68,7 @@ class Apart(Model):
 
         stored = stored_at(str(folder))
         assert stored is not None
-        files = {file.path: file for file in offer_stored(stored).files}
-        ManifestFolder(str(self.manifests)).keep(stored, manifest, files)
+        ManifestFolder(str(self.manifests)).keep(stored, manifest, offer_stored(stored).files)
 
     def rewrite(self, path: Path, manifest: Manifest) -> None:
         """Another manifest in its place, with a stamp that names it."""
@@ -138,6 +138,51 @@ def test_a_large_file_that_the_load_did_not_read_is_not_read_for_its_sake(model:
     assert [file.path for file in parsed(model.kept()[0]).files] == sorted(model.files.keys() - {"config.json"})
 
 
+class Pipeline(Apart):
+    """Two components, each with a file that is too large to be read for the sake of a manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        weights = {f"{name}/model.safetensors": pack({"w": ("U8", [size], bytes(size))}) for name, size in LARGE}
+        self.files = {**weights, "config.json": b"{}"}
+
+
+LARGE = (("one", 65 * MIB), ("two", 65 * MIB + 8))
+
+
+@pytest.mark.parametrize("kind", ["sha256", "etag"])
+def test_the_load_of_another_component_forgets_nothing(tmp_path: Path, kind: str) -> None:
+    model = Pipeline(tmp_path)
+    folder = model.mounted() if kind == "sha256" else model.downloaded()
+    loads = [fastload.load(folder, subfolder=name, options=model.options) for name in ("one", "two", "one", "two")]
+    assert [load.report.evidence for load in loads] == [kind, kind, "manifest", "manifest"]
+    assert "a manifest was left" in loads[1].report.evidence_reason
+    flip(folder / "one/model.safetensors", 5 * MIB)
+    with pytest.raises(IntegrityError, match="block 1"):
+        fastload.load(folder, subfolder="one", options=model.options)
+
+
+def test_a_component_that_comes_later_takes_nothing_from_a_base_that_was_recorded(
+    model: Apart, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is proven by its etag, and said to be; the base stays as it was recorded, and so do its small files."""
+    base = model.bare()
+    model.record(base)
+    adapter = {"adapter/model.safetensors": one_tensor()}
+    write_folder(base, adapter)
+    write_download_metadata(base, OTHER_COMMIT, adapter)
+    report = fastload.load(base, subfolder="adapter", verify="require", options=model.options).report
+    assert report.evidence == "etag"
+    assert "in the order of each file; a manifest was left" in report.evidence_reason
+    again = fastload.load(base, verify="require", options=model.options)
+    assert_same(again, model.tensors)
+    assert again.report.evidence == "manifest (recorded)"
+    assert not caplog.text
+    (base / "config.json").write_bytes(b'{"new": 1}')
+    fastload.load(base, options=model.options)
+    assert "config.json is not what" in caplog.text
+
+
 def test_two_mounts_and_two_folders_do_not_collide(model: Apart, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     other = Model(tmp_path / "more")
@@ -176,6 +221,13 @@ def test_a_recorded_folder_is_known_by_the_manifest_apart(model: Apart) -> None:
     with pytest.raises(IntegrityError) as caught:
         fastload.verify(folder, options=model.options)
     assert [(finding.path, finding.block) for finding in caught.value.findings] == [(SHARD, 1)]
+
+
+def test_a_recorded_folder_of_other_weights_is_no_more_than_recorded(model: Apart) -> None:
+    model.files = {"model.gguf": b"GGUF" + bytes(1 << 20), "config.json": b"{}"}
+    folder = model.bare()
+    model.record(folder)
+    assert fastload.verify(folder, options=model.options).evidence == "manifest (recorded)"
 
 
 def test_a_folder_that_was_changed_on_purpose_is_unknown_again(model: Apart, caplog: pytest.LogCaptureFixture) -> None:

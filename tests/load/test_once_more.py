@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fastload._fetch.verify import Verification
     from fastload._load.request import Request
     from fastload.options import Settings
+    from fastload.report import Report
 
 SHARD = "model-00001-of-00002.safetensors"
 
@@ -43,13 +45,24 @@ def load(model: Model, options: Options, revision: str = COMMIT) -> tuple[dict[s
 
 
 def load_into(model: Model, options: Options) -> tuple[dict[str, torch.Tensor], str]:
+    module = module_of(model)
+    report = fastload.load_into(module, REPO, revision=COMMIT, options=options)
+    return module.state_dict(), report.evidence_reason
+
+
+def module_of(model: Model) -> nn.Module:
     module = nn.Module()
     for part in ("1", "2"):
         module.add_module(part, nn.Module())
     for name, tensor in model.tensors.items():
         getattr(module, name[0]).register_buffer(name[2:], torch.zeros_like(tensor))
-    report = fastload.load_into(module, REPO, revision=COMMIT, options=options)
-    return module.state_dict(), report.evidence_reason
+    return module
+
+
+def load_report(model: Model, options: Options, *, into: bool) -> Report:
+    if into:
+        return fastload.load_into(module_of(model), REPO, options=options)
+    return fastload.load(REPO, options=options).report
 
 
 @pytest.mark.parametrize("way", [load, load_into])
@@ -176,3 +189,90 @@ def test_the_second_try_has_the_time_that_is_left(model: Model, monkeypatch: pyt
     assert_same(tensors, model.tensors)
     assert given[0] is not None
     assert 0 < given[0] < 60.0
+
+
+def test_a_damaged_copy_that_may_not_be_written_gives_way_to_the_next_tier(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    blob, real = str((folder / SHARD).resolve()), os.replace
+
+    def refuse(made: str, path: str) -> None:
+        if path == blob:
+            raise PermissionError(13, "Permission denied")
+        real(made, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    tensors, reason = load(model, replace(model.options, write_through="off"))
+    assert_same(tensors, model.tensors)
+    assert "so that others were asked" in reason
+
+
+BLOCKS = 2
+"""Of a shard; the past-the-cache look at it reads both."""
+
+
+def test_what_a_second_try_had_to_read_and_bring_is_counted(model: Model) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    clean = fastload.load(REPO, options=replace(model.options, tiers=("shared",), write_through="off")).report
+    for into in (False, True):
+        shutil.rmtree(folder.parents[1] / ".fastload", ignore_errors=True)
+        flip(folder / SHARD, 5 * MIB)
+        report = load_report(model, model.options, into=into)
+        shard = len(model.files[SHARD])
+        looked = 2 * (sum(len(model.files[name]) for name in model.files if name.endswith(".safetensors")) + shard)
+        assert report.bytes_by_tier[f"shared:{model.shared}"] == shard
+        assert (report.blocks_reread, report.blocks_repaired) == (
+            2 * BLOCKS,
+            BLOCKS,
+        )  # found once, and once for mending
+        assert clean.bytes_read + looked < report.bytes_by_tier["local"] <= 2 * clean.bytes_read + looked
+        assert report.bytes_read == report.bytes_by_tier["local"]
+
+
+def test_what_another_tier_gave_in_a_second_try_is_counted(model: Model, tmp_path: Path) -> None:
+    folder = write_cache(model.shared, REPO, COMMIT, model.files)
+    write_cache(tmp_path / "second", REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    both = f"{model.shared}:{tmp_path / 'second'}"
+    report = load_report(model, replace(model.options, shared=both, write_through="off"), into=False)
+    assert (report.blocks_reread, report.blocks_repaired) == (BLOCKS, BLOCKS)
+    assert set(report.bytes_by_tier) == {f"shared:{model.shared}", f"shared:{tmp_path / 'second'}"}
+    assert report.tier == f"shared:{tmp_path / 'second'}"
+    assert sum(report.bytes_by_tier.values()) == report.bytes_read > 2 * report.bytes
+
+
+def test_a_second_read_of_a_file_that_was_wrong_in_the_page_cache_alone_is_counted(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model.downloaded()
+    real, flipped = os.preadv, [0]
+
+    def twice(descriptor: int, buffers: list[memoryview], offset: int, *flags: int) -> int:
+        """Wrong for the load and for the first look at it, as a page of the cache would be."""
+        count = real(descriptor, buffers, offset, *flags)
+        is_it = os.readlink(f"/proc/self/fd/{descriptor}") == str(folder / SHARD)
+        if is_it and flipped[0] < 2 and offset <= 5 * MIB < offset + count:
+            next(buffer for buffer in reversed(buffers) if len(buffer))[-1] ^= 1
+            flipped[0] += 1
+        return count
+
+    monkeypatch.setattr(os, "preadv", twice)
+    report = fastload.load(folder, reader="buffered").report
+    assert flipped == [2]
+    assert "is right as it is stored" in report.evidence_reason
+    assert (report.blocks_reread, report.blocks_repaired) == (BLOCKS, 0)
+
+
+def test_verify_counts_what_it_read_again_and_what_it_brought(model: Model) -> None:
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert (found.blocks_reread, found.blocks_repaired) == (BLOCKS, BLOCKS)
+    everything = sum(map(len, model.files.values())) + len(model.files[SHARD])
+    assert found.bytes_by_tier == {"local": everything, f"shared:{model.shared}": len(model.files[SHARD])}
+    assert found.to_dict()["blocks_repaired"] == BLOCKS

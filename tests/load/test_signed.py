@@ -171,6 +171,7 @@ def test_a_manifest_beside_signed_weights_proves_nothing_and_one_apart_does(tmp_
     right = {entry.name: hashlib.sha256(entry.read_bytes()).hexdigest() for entry in evil.glob("*.safetensors")}
     files = tuple(replace(file, sha256=right[file.path], git_sha1=None) for file in lie.files)
     path.write_bytes(dump_manifest(replace(lie, files=files)))
+    shutil.rmtree(evil / ".fastload/stamps")  # which would tell that it was written since
     (evil / "model.safetensors").write_bytes(one_tensor("a", b"\4\5\6\7"))
     assert fastload.load(evil).report.evidence.startswith("manifest")
     options = Options(signature_key=str(tmp_path / "key.pem"), manifests=str(tmp_path / "manifests"))
@@ -233,3 +234,82 @@ def test_what_a_signed_load_says_makes_it_cheaper(model: Path, tmp_path: Path) -
     assert not (model / ".fastload").exists()
     again = fastload.load(model, options=replace(key(), manifests=str(tmp_path / "apart"))).report
     assert (again.evidence, "in parallel" in again.evidence_reason) == ("signature", True)
+
+
+def quantised(folder: Path) -> Path:
+    """A signed model that says it is quantised, in a float dtype that could be cast."""
+    config = b'{"quantization_config": {"bits": 4}}'
+    weights = pack({"a": ("F16", [2], bytes(4))})
+    return sign(write_folder(folder, {"model.safetensors": weights, "config.json": config, "tokenizer.json": b"{}"}))
+
+
+def test_a_signed_config_that_is_lost_does_not_make_a_quantised_model_castable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = quantised(tmp_path / "model")
+    options = Options(signature_key=str(tmp_path / "key.pem"))
+    with pytest.raises(UsageError, match="quantization_config"):
+        fastload.load(folder, options=options, dtype="F32")
+    (folder / "config.json").unlink()
+    with pytest.raises(IntegrityError, match=r"config\.json.*no file"):
+        fastload.load(folder, options=options, dtype="F32")
+    assert fastload.load(folder, options=options).report.evidence == "signature"
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with HubServer({"org/name": Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+        with pytest.raises(IntegrityError, match=r"config\.json.*no file"):
+            fastload.load("org/name", options=options, dtype="F32")
+
+
+def test_verify_lists_signed_files_that_are_lost_and_repair_brings_them(tmp_path: Path) -> None:
+    folder = quantised(tmp_path / "model")
+    mount = shutil.copytree(folder, tmp_path / "mount/model")
+    lost = ("config.json", "tokenizer.json")
+    for name in lost:
+        (folder / name).unlink()
+    options = Options(
+        signature_key=str(tmp_path / "key.pem"), shared=str(mount.parent), tiers="shared", manifests=str(tmp_path / "m")
+    )
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(folder, options=options)
+    assert [(finding.path, finding.found) for finding in caught.value.findings] == [(name, "no file") for name in lost]
+    found = fastload.verify(folder, repair=True, record=True, options=options)
+    assert [(finding.path, finding.repaired) for finding in found.findings] == [(name, True) for name in lost]
+    assert [(folder / name).read_bytes() for name in lost] == [(mount / name).read_bytes() for name in lost]
+    assert found.recorded
+    assert fastload.verify(folder, options=options).findings == ()
+
+
+def test_a_signed_file_that_nobody_wanted_there_is_not_lost(tmp_path: Path) -> None:
+    quantised(tmp_path / "mount/model")
+    key_path = str(tmp_path / "mount/key.pem")
+    options = Options(local=str(tmp_path / "local"), shared=str(tmp_path / "mount"), tiers="local,shared")
+    snapshot = Path(fastload.warm("model", exclude="tokenizer*", options=options).path)
+    signed = replace(options, signature_key=key_path, tiers="local")
+    assert fastload.verify("model", options=signed).findings == ()
+    (snapshot / "config.json").unlink()
+    with pytest.raises(IntegrityError, match="config"):
+        fastload.verify("model", options=signed)
+
+
+@pytest.mark.parametrize("what", ["nothing", "a folder", "far too long"])
+def test_a_key_that_is_no_file_of_a_key_is_a_wrong_setting_and_not_a_malformed_model(
+    model: Path, tmp_path: Path, what: str
+) -> None:
+    path = tmp_path / "key.pem"
+    if what == "a folder":
+        path.mkdir()
+    elif what == "far too long":
+        path.write_bytes(bytes(1 << 20))
+    for run in (fastload.load, fastload.verify):
+        with pytest.raises(UsageError, match=r"signature_key.*key\.pem") as caught:
+            run(model, options=Options(signature_key=str(path)))
+        assert "incomplete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [".git", ".cache"])
+def test_weights_in_a_hidden_folder_are_not_signed_either(model: Path, hidden: str) -> None:
+    write_folder(model / hidden / "x", {"model.safetensors": one_tensor()})
+    with pytest.raises(SignatureError, match="leaves out"):
+        fastload.load(model, subfolder=f"{hidden}/x", options=key())

@@ -15,6 +15,7 @@ import pytest
 import fastload
 from fastload._trace import Span, Trace
 from models import MIB, save_large
+from proven_models import flip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,9 +128,7 @@ def test_the_command_writes_a_trace(tmp_path: Path) -> None:
 def test_a_load_that_fails_leaves_its_trace(tmp_path: Path) -> None:
     save_large(tmp_path, 4, 4 * MIB)
     fastload.verify(tmp_path, record=True)
-    with (tmp_path / "model.safetensors").open("r+b") as file:
-        file.seek(9 * MIB)
-        file.write(b"wrong")
+    flip(tmp_path / "model.safetensors", 9 * MIB)
     out = tmp_path / "trace.json"
     assert run_load(tmp_path, "--trace", out, "--reader", "buffered").returncode == 13
     names = {event["name"] for event in json.loads(out.read_text())["traceEvents"]}

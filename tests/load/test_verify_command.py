@@ -15,7 +15,7 @@ from fastload import Finding, IntegrityError, ModelNotFoundError, NotWritableErr
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip
-from stored_models import COMMIT, write_folder
+from stored_models import COMMIT, write_cache, write_download_metadata, write_folder
 from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
@@ -107,6 +107,48 @@ def test_what_may_not_be_written_is_not_called_repaired(model: Model, monkeypatc
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(NotWritableError):
         fastload.verify(REPO, repair=True, options=model.options)
+
+
+@pytest.mark.parametrize("kind", ["blocks", "sha256"])
+def test_what_was_found_is_printed_and_told_though_it_cannot_be_written(
+    model: Model, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused, mended = SHARD, "model-00002-of-00002.safetensors"
+    folder = model.warmed() if kind == "blocks" else model.cached()
+    write_cache(model.shared, REPO, COMMIT, {} if kind == "blocks" else model.files)
+    for name in (refused, mended):
+        flip(folder / name, 5 * MIB)
+    blob, real = str((folder / refused).resolve()), os.replace
+
+    def refuse(made: str, path: str) -> None:
+        if path == blob:
+            raise PermissionError(13, "Permission denied")
+        real(made, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    command = ["verify", REPO, "--repair", "--local", str(model.local)]
+    command += ["--shared", str(model.shared), "--tiers", "local,shared"]
+    assert main(command) == NotWritableError.exit_code
+    printed = capsys.readouterr()
+    assert main([*command, "--json"]) == NotWritableError.exit_code
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert printed.out.count(kind) >= len(model.files) - 1
+    assert (printed.out.count(" ok"), printed.out.count("DAMAGED")) == (len(model.files) - 2, 1)
+    assert printed.out.count("  found  ") == 2
+    assert blob in printed.err
+    assert [(finding["path"], finding["repaired"]) for finding in told["findings"]] == [(refused, False)]
+    assert (folder / mended).read_bytes() == model.files[mended]
+
+
+def test_what_was_found_is_printed_though_no_manifest_can_be_written(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model.cached()
+    (folder.parents[1] / ".fastload").write_text("in the way")
+    assert main(["verify", str(folder), "--record"]) == NotWritableError.exit_code
+    printed = capsys.readouterr().out
+    assert printed.count(" ok") == len(model.files)
+    assert "recorded" not in printed
 
 
 def test_record_makes_a_manifest_of_what_another_tool_brought(model: Model) -> None:
@@ -232,3 +274,48 @@ def test_globs_that_match_nothing_and_a_part_that_shall_be_recorded_are_mistakes
     with pytest.raises(UsageError, match="record"):
         fastload.verify(folder, include="*.json", record=True)
     assert main(["verify", str(folder), "--include", "modle-*"]) == 2
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "pytorch_model.bin"])
+@pytest.mark.parametrize(("place", "proof"), [("cache", "git-sha1"), ("plain", "none"), ("downloaded", "etag")])
+def test_weights_that_are_no_safetensors_are_evidence_too(model: Model, name: str, place: str, proof: str) -> None:
+    files = {name: b"GGUF" + bytes(range(256)) * 4096, "config.json": b"{}"}
+    if place == "cache":
+        folder = write_cache(model.local, REPO, COMMIT, files)
+    else:
+        folder = write_folder(model.local.parent / "plain", files)
+    if place == "downloaded":
+        write_download_metadata(folder, COMMIT, files)
+    required = Options(verify="require")
+    assert fastload.verify(folder).evidence == proof
+    if proof == "none":
+        with pytest.raises(IntegrityError, match="nothing proves"):
+            fastload.verify(folder, options=required)
+    assert fastload.verify(folder, record=True).recorded
+    recorded = "manifest" if place == "cache" else "manifest (recorded)"
+    assert fastload.verify(folder, options=required).evidence == recorded
+    flip(folder / name, 9)
+    with pytest.raises(IntegrityError, match="BLAKE3"):
+        fastload.verify(folder, options=required)
+
+
+def test_what_is_warmed_as_gguf_is_evidence(model: Model) -> None:
+    write_folder(model.shared / "org/name", {"q.gguf": b"GGUF" + bytes(1 << 10), "config.json": b"{}"})
+    fastload.warm(REPO, include="*.gguf", options=model.options)
+    assert fastload.verify(REPO, options=replace(model.options, tiers="local", verify="require")).evidence == "manifest"
+
+
+@pytest.mark.parametrize("which", ["all", "one"])
+def test_what_nobody_knew_in_a_cache_is_called_recorded(model: Model, which: str) -> None:
+    """Real files, where the hub's client would have left links to blobs."""
+    folder = model.cached()
+    for path in sorted(folder.glob("model-0000*")) if which == "all" else [folder / SHARD]:
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    assert fastload.load(folder).report.evidence == "none"
+    assert fastload.verify(folder, record=True).recorded
+    assert fastload.verify(folder).evidence == "manifest (recorded)"
+    assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
+    of_other = fastload.load(folder, tensors="2.*").report.evidence
+    assert of_other == ("manifest (recorded)" if which == "all" else "manifest")

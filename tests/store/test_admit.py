@@ -180,7 +180,7 @@ def test_what_a_slow_line_has_brought_is_staged_before_the_rest_of_its_extent(tm
         return sum(path.read_bytes().count(b"\n") - 1 for path in journals.iterdir())
 
     with hub_with({"model.safetensors": content}) as hub, tier_of(hub) as tier:
-        hub.faults.add(Drip(step_bytes=256 << 10, pause_s=0.02), path="*.safetensors", times=None)
+        hub.faults.add(Drip(step_bytes=256 << 10, pause_s=0.05), path="*.safetensors", times=None)
         with pytest.raises(DeadlineError):
             bring(job(find(tier, REPO), tmp_path / "local", check=check_time))
     assert 1 <= count_staged() < 4

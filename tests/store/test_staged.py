@@ -262,7 +262,7 @@ def test_the_next_holder_sweeps_what_the_dead_one_was_about_to_rename(area: Stag
     name, _ = leave(area, 0)
     for folder in (f"probe.{'0' * 16}", f"{'c' * 40}.{'1' * 16}", f"removed.{'c' * 40}.{'1' * 16}"):
         os.makedirs(os.path.join(area.parts, folder, "below"))
-    for file in (f"{'c' * 40}.json.{'2' * 16}", f"{'d' * 64}.{'3' * 16}", f"main.{'4' * 16}"):
+    for file in (f"{'c' * 40}.json.{'2' * 16}", f"{'d' * 64}.{'3' * 16}", f"main.{'4' * 16}", f"stamp.json.{'5' * 16}"):
         with open(os.path.join(area.parts, file), "wb"):
             pass
     area.sweep()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hub_faults import Refuse, Stall
 from hub_server import HubServer, Repo
-from warming import MIB, Tiers, large_shard
+from warming import MIB, Tiers, eventually, large_shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,3 +61,26 @@ def test_without_room_for_the_scratch_nothing_is_fetched(volume: Path, hub: HubS
     assert done.returncode == 14 and "are missing" in done.stderr, done.stderr
     assert hub.served_bytes("/cdn/") == 0
     tiers_on(volume, hub).warm(REPO)
+
+
+def test_of_two_that_do_not_fit_together_one_is_told_before_it_begins(volume: Path) -> None:
+    """Of 60 MiB one takes 32 and 16 of scratch, the other 8 and 8: they would fit but for the scratch of the first."""
+    small = {"model.safetensors": large_shard(8 * MIB, 9)}
+    with HubServer({REPO: Repo(SHARDS), "org/small": Repo(small)}) as hub:
+        hub.faults.add(Stall(MIB, 60.0), host="cdn", times=1)
+        tiers = tiers_on(volume, hub)
+        first = tiers.start("warm", REPO, "--transfer", "hub")
+        eventually(lambda: bool(hub.asked("cdn")))
+        done = tiers.run("warm", "org/small", "--transfer", "hub")
+        assert done.returncode == 14 and "no room for 16," in done.stderr and "are missing" in done.stderr, done.stderr
+        assert not hub.asked(path="org/small/resolve")
+        first.terminate()
+        first.communicate(timeout=20)
+        tiers.warm("org/small", "--transfer", "hub")
+
+
+def test_where_nothing_came_nothing_is_left(tmp_path: Path, hub: HubServer) -> None:
+    hub.faults.add(Refuse(403), path="*/resolve/*", times=None)
+    tiers = tiers_on(tmp_path, hub)
+    assert tiers.run("warm", REPO, "--transfer", "hub").returncode
+    assert not tiers.repo(REPO).exists()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastload._progress import Callback
     from fastload._store.admit.admission import Incoming
     from fastload._store.admit.destination import Destination
+    from fastload._store.keep.scratch import Scratch
     from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.wanted import Wish
@@ -51,8 +52,8 @@ class Bringing:
     """The right to bring it; None: somebody else may do so as well."""
     slot: Lease | None = None
     """A place among those who copy from the offer's tier at once."""
-    scratch_files: int = 0
-    """How many files at once the offer writes beside, where it cannot be read piece by piece."""
+    scratch: Scratch | None = None
+    """Where the offer writes whole files beside, since it cannot be read piece by piece."""
     in_order: bool = False
     """True if blocks arrive almost in their order; see :func:`~fastload._store.admit.staged.open_staged`."""
     clock: Clock = field(default_factory=Clock)
@@ -83,6 +84,8 @@ def bring(job: Bringing) -> Brought:
     try:
         return _bring(job)
     except BaseException:
+        if job.scratch is not None:
+            job.scratch.close()
         job.destination.tidy()  # a model that is gated, say, should leave no trace
         raise
 
@@ -140,7 +143,8 @@ def _key(job: Bringing, file: OfferedFile) -> str:
 
 
 def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
-    needed_bytes = sum(task.incoming.missing_bytes for task in tasks) + _scratch_bytes(job, tasks)
+    scratch_bytes = _count_scratch(job.scratch, tasks)
+    needed_bytes = sum(task.incoming.missing_bytes for task in tasks) + scratch_bytes
     max_bytes = job.settings.local_max_bytes if job.evicts else None
 
     def free(shortfall_bytes: int) -> int:
@@ -150,11 +154,16 @@ def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
     with reserving(job.root, needed_bytes, limits, free if job.evicts else None):
         for task in tasks:
             task.incoming.reserve()
+        if job.scratch is not None:
+            job.scratch.promise(scratch_bytes)
 
 
-def _scratch_bytes(job: Bringing, tasks: Sequence[Task]) -> int:
-    brought = sorted(task.file.size for task in tasks if not isinstance(task.incoming, KeptFile))
-    return sum(brought[len(brought) - min(job.scratch_files, len(brought)) :])
+def _count_scratch(scratch: Scratch | None, tasks: Sequence[Task]) -> int:
+    """Of the largest files, as many as it may hold at the same time."""
+    if scratch is None:
+        return 0
+    brought = (task.file.size for task in tasks if not isinstance(task.incoming, KeptFile))
+    return sum(sorted(brought, reverse=True)[: scratch.files_at_once])
 
 
 def _coming(job: Bringing, tasks: Sequence[Task]) -> Coming | None:

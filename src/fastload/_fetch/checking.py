@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence import Evidence
     from fastload._fetch.repair import Repair
+    from fastload._read.reader import File
+    from fastload._read.tally import ProofTally
     from fastload._store.offer import OfferedFile
 
     Check = Callable[[str, OfferedFile, list[int]], Iterator["Finding"]]
@@ -57,10 +59,13 @@ class FileVerdict:
 class FileCheck:
     """Checks files; each by the best that is known of it."""
 
-    def __init__(self, evidence: Evidence, mending: Repair | None, take_turn: Callable[[int], None]) -> None:
+    def __init__(
+        self, evidence: Evidence, mending: Repair | None, tally: ProofTally, take_turn: Callable[[int], None]
+    ) -> None:
         """``take_turn`` returns when so many bytes may be read, and raises when it is time to give up."""
         self._evidence = evidence
         self._mending = mending
+        self._tally = tally
         self._take_turn = take_turn
 
     def check_file(self, file: OfferedFile) -> FileVerdict:
@@ -113,10 +118,11 @@ class FileCheck:
                 found = block_digest(block)
                 if found != digest:
                     wanted = Wanted(PlainFile(path, identity), index, len(block), digest)
-                    if _is_right_past_cache(wanted):
+                    if self._is_right_past_cache(wanted):
                         healed.append(index)
                         continue
                     is_mended = self._mending is not None and self._mending(wanted) is not None
+                    self._tally.count(repaired=int(is_mended))
                     yield Finding(
                         path=file.path,
                         block=index,
@@ -147,9 +153,7 @@ class FileCheck:
         """True if the storage has the file right; then the pages that have it wrong are let go."""
         content = ContentHash(file.size, file.signed)
         for offset in range(0, file.size, BLOCK_BYTES):
-            length = min(BLOCK_BYTES, file.size - offset)
-            self._take_turn(length)
-            block = read_again(stored, offset, length)
+            block = self._read_again(stored, offset, min(BLOCK_BYTES, file.size - offset))
             if block is None:
                 return False
             content.update(block)
@@ -158,15 +162,20 @@ class FileCheck:
             drop_pages(stored.path, 0, file.size)
         return is_right
 
+    def _is_right_past_cache(self, wanted: Wanted) -> bool:
+        """True if the storage has the block right; then the page that has it wrong is let go."""
+        offset = wanted.index * BLOCK_BYTES
+        block = self._read_again(wanted.file, offset, wanted.length)
+        is_right = block is not None and block_digest(block) == wanted.digest
+        if is_right:
+            drop_pages(wanted.file.path, offset, wanted.length)
+        return is_right
 
-def _is_right_past_cache(wanted: Wanted) -> bool:
-    """True if the storage has the block right; then the page that has it wrong is let go."""
-    offset = wanted.index * BLOCK_BYTES
-    block = read_again(wanted.file, offset, wanted.length)
-    is_right = block is not None and block_digest(block) == wanted.digest
-    if is_right:
-        drop_pages(wanted.file.path, offset, wanted.length)
-    return is_right
+    def _read_again(self, file: File, offset: int, length: int) -> memoryview | None:
+        self._take_turn(length)
+        block = read_again(file, offset, length)
+        self._tally.count(reread=int(block is not None))
+        return block
 
 
 def whole(file: OfferedFile, found: str, expected: str) -> Finding:

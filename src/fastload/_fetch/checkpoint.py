@@ -35,6 +35,7 @@ from fastload.errors import DeadlineError, FastloadError, FormatError, StoreErro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from fastload._fetch.record import Left
     from fastload._fetch.through import Copy
     from fastload._store.hub.tier import HubTier
     from fastload._store.offer import OfferedFile
@@ -92,7 +93,7 @@ class _Call:
         """What is read of a snapshot in ``folder``."""
         return Part(os.path.join(folder, self.source.subfolder or ""), self.source.choose)
 
-    def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], bool]:
+    def recorder(self, stored: Stored, evidence: Evidence) -> Callable[[Mapping[str, ManifestFile]], Left]:
         """Keeps what a load proves of ``stored``."""
         manifests = manifests_of(self.settings)
         return lambda proven: record_proof(stored, evidence, Proof(proven, lambda _: self.deadline.check()), manifests)

@@ -51,17 +51,23 @@ def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str
     for name in names:
         if fetched.remote is not None:
             file = next((file for file in fetched.remote.files if file.path == name), None)
+            _check_not_lost(fetched, name, name, is_there=file is not None)
             if file is not None:
                 yield name, read_whole(fetched.remote, file, _MAX_CONFIG_BYTES)
             continue
         top = fetched.root if os.path.isdir(fetched.root) else fetched.folder
         path = os.path.join(top, name)
-        known = fetched.evidence.files.get(name)
-        if known is not None and not os.path.isfile(path):  # lost, it would say that nothing is quantised
-            raise IntegrityError(path, 0, "no file", size_of(known), MEND_HINT)
+        _check_not_lost(fetched, name, path, is_there=os.path.isfile(path))
         if os.path.lexists(path):
             path = contained(path, containment_root(top))
             yield path, read_small_file(path, _MAX_CONFIG_BYTES, fetched.evidence.whole_prover(fetched.tally))
+
+
+def _check_not_lost(fetched: Fetched, name: str, path: str, *, is_there: bool) -> None:
+    """A config that is known and lost would say that nothing is quantised."""
+    known = fetched.evidence.files.get(name)
+    if known is not None and not is_there:
+        raise IntegrityError(path, 0, "no file", size_of(known), MEND_HINT)
 
 
 def _parse(raw: bytes, path: str) -> dict[str, Any]:

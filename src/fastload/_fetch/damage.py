@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastload._format.select import ByIndex
 from fastload._read.file import regular_only, with_blob
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
-from fastload.errors import FormatError, IntegrityError, UsageError
+from fastload.errors import FormatError, IntegrityError, SignatureError, UsageError
 
 if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
@@ -21,8 +21,7 @@ MEND_HINT = (
     "fastload warm NAME; fastload rm NAME, then warm, brings all of it"
 )
 """``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
-
-
+_RECORD_HINT = "where it was meant so, record the folder again: fastload verify NAME --record"
 UNNAMED = "a shard that the manifest does not name", "only shards that it names"
 """Found and expected."""
 
@@ -36,7 +35,7 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
     known = evidence.find(error.path)
     if known is not None and not os.path.isfile(error.path):
         return IntegrityError(error.path, 0, error.found, size_of(known), "fastload warm NAME brings it again")
-    others = (os.path.join(evidence.folder, name) for name in evidence.files)
+    others = (os.path.join(evidence.folder, name) for name in (*evidence.files, *evidence.outdated))
     for path in dict.fromkeys((error.path, *others)):
         damage = _find_difference(evidence, path)
         if damage is not None:
@@ -45,8 +44,8 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
 
 
 def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
-    """Found and expected, where the file at ``path`` does not have the digest that is known of it."""
-    known = evidence.find(path)
+    """Found and expected, where the file at ``path`` does not have the digest that is known of it, or was."""
+    known = evidence.find(path) or evidence.outdated.get(os.path.relpath(path, evidence.folder))
     if known is None or not os.path.isfile(path):
         return None
     try:
@@ -75,18 +74,23 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
 
     Raises:
         IntegrityError: one is missing, or one is not named.
+        SignatureError: one is not signed; of hidden folders (``.git``, ``.cache``) that is not known before.
     """
     if not evidence.is_closed or files.is_chosen:
         return
     for _, path in files.shards:
         if evidence.find(path) is None:
-            hint = "Remove it, if it does not belong there; else remove the manifest: fastload verify NAME --record"
-            raise IntegrityError(path, 0, *UNNAMED, hint)
+            if evidence.kind == "signature":
+                expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
+                raise SignatureError(path, "weights that the signature leaves out", expected, hint)
+            cure = _RECORD_HINT if evidence.is_recorded else "or load it by its own path"
+            raise IntegrityError(path, 0, *UNNAMED, f"Remove it, if it does not belong there; {cure}")
     lost = None if files.index is not None else _find_lost(evidence, files, select)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)
         size = size_of(evidence.files[lost])
-        raise IntegrityError(path, 0, "no file", size, "fastload warm NAME brings it again")
+        cure = "Bring it back; " + _RECORD_HINT if evidence.is_recorded else "fastload warm NAME brings it again"
+        raise IntegrityError(path, 0, "no file", size, cure)
 
 
 def size_of(known: OfferedFile) -> str:

@@ -12,33 +12,35 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._read.file import translate, with_blob
+from fastload._fetch.recorded import OUTDATED, SOURCE, Recorded, find_recorded, warn_of_rewritten
+from fastload._format.index import SHARD_SUFFIX
+from fastload._read.file import with_blob
 from fastload._read.proof import Wanted, mend_block
 from fastload._read.reader import PlainFile
-from fastload._store.containment import leads_out
-from fastload._store.folder_offer import is_another, offer_stored, offered_file, read_manifest_file
+from fastload._store.folder_offer import offer_stored, offered_file
 from fastload._store.listing import DOWNLOADS
-from fastload._store.manifest_folder import is_ours_alone
+from fastload._store.wanted import is_weight
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
 from fastload._verify.path import OURS
-from fastload.errors import IntegrityError
+from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
     from fastload._read.tally import ProofTally
+    from fastload._store.folder_offer import FolderOffer
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Stored
-    from fastload._verify.manifest import Manifest
 
 KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "etag", "listing", "none")
 """Best first."""
 RECORDED_KIND = "manifest (recorded)"
+LOADED = (".safetensors", ".safetensors.index.json")
+"""What changes which tensors a load gives."""
 _log = logging.getLogger("fastload")
-_OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +56,31 @@ class Evidence:
     """True if these are all the files that there should be, as a manifest beside them says."""
     otherwise: str = "none"
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
+    passed_over: str = ""
+    """A manifest that is there and not believed, and why."""
     repair: Repair = lambda _: None
     """Asks better sources for one block."""
     misnamed: Mapping[str, str] = field(default_factory=dict)
     """Files, and the digests by which their blobs are called, which are not those of the manifest."""
+    outdated: Mapping[str, OfferedFile] = field(default_factory=dict)
+    """What was recorded of files that were changed on purpose since: nothing is known of them, but what is malformed is
+    told from it."""
+    by_block: str = "manifest"
+    """The kind of files with blocks, where the others are known by less."""
+    as_found: frozenset[str] = frozenset()
+    """Files in a hub's cache of which nobody knew anything when their blocks were recorded."""
     hints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Block digests, by path, that prove nothing: they may tell which blocks of a damaged file are still right."""
 
     @property
     def has_blocks(self) -> bool:
         """True if every block is known, of weights at least."""
-        weights = [file for name, file in self.files.items() if name.endswith(".safetensors")]
-        return bool(self.files) and all(file.blocks is not None for file in weights or self.files.values())
+        return bool(self.files) and all(file.blocks is not None for file in _weights_of(self.files.values()))
+
+    @property
+    def is_recorded(self) -> bool:
+        """True if it is no more than what the folder's owner had recorded."""
+        return self.by_block == RECORDED_KIND and self.kind != "signature"
 
     @property
     def has_some_blocks(self) -> bool:
@@ -77,11 +92,17 @@ class Evidence:
         """False where no manifest could help: it has the sha256 of a file, and something else was signed."""
         return all(file.signed is None for file in self.files.values())
 
+    def explain_unknown(self, what: str) -> str:
+        """``what`` is missing, and why, where something is there that could be taken for it."""
+        return f"{what} ({escaped(self.passed_over)})" if self.passed_over else what
+
     def kind_of(self, file: OfferedFile) -> str:
         """What proves one file."""
-        if self.kind.startswith(("manifest", "none")) and file.blocks is None:
-            return self.otherwise if self.otherwise != "sha256" else _kind_of_blobs([file])
-        return self.kind
+        if not self.kind.startswith(("manifest", "none")):
+            return self.kind
+        if file.blocks is not None:
+            return RECORDED_KIND if file.path in self.as_found else self.by_block
+        return self.otherwise if self.otherwise != "sha256" else _kind_of_blobs([file])
 
     def find(self, path: str) -> OfferedFile | None:
         """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it.
@@ -99,13 +120,13 @@ class Evidence:
         """Found and expected."""
         return f"a link to the blob {self.misnamed[name]}", f"one to {blob_name(self.files[name])}, by its manifest"
 
-    def prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, int, memoryview], None]:
+    def prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, int, memoryview], bool]:
         """Proves the blocks of headers, where blocks are known; mends them in place."""
 
-        def prove(path: str, identity: FileIdentity, index: int, block: memoryview) -> None:
+        def prove(path: str, identity: FileIdentity, index: int, block: memoryview) -> bool:
             known = self.find(path)
             if known is None or known.blocks is None:
-                return
+                return False
             if known.size != identity.size:
                 found = f"a file of {identity.size:,} bytes"
                 raise IntegrityError(
@@ -115,26 +136,28 @@ class Evidence:
             if found != known.blocks[index]:
                 wanted = Wanted(PlainFile(path, identity), index, len(block), known.blocks[index])
                 block[:] = mend_block(wanted, found, self.repair, tally)
+            return True
 
         return prove
 
-    def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], None]:
+    def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], bool]:
         """Proves an index, which is read whole, before it is believed: what it does not name would not be loaded."""
         prove_block = self.prover(tally)
 
-        def prove(path: str, identity: FileIdentity, content: memoryview) -> None:
+        def prove(path: str, identity: FileIdentity, content: memoryview) -> bool:
             known = self.find(path)
             if known is None:
-                return
+                return False
             if known.blocks is not None:
                 for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
                     prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
-                return
+                return True
             hashed = ContentHash(len(content), known.signed)
             hashed.update(content)
             difference = compare(known, hashed)
             if difference is not None:
                 raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
+            return True
 
         return prove
 
@@ -158,21 +181,60 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
     Raises:
         FormatError: its manifest is malformed.
     """
-    recorded = _find_recorded(stored.folder) if stored.layout is None else None
-    if recorded is not None and not _is_outdated(recorded, stored):
-        kind = RECORDED_KIND if recorded.source == "recorded" else "manifest"
-        files = {file.path: offered_file(file) for file in recorded.files}
-        return Evidence(kind=kind, folder=stored.folder, files=files, is_closed=True, repair=repair)
+    recorded = find_recorded(stored) if stored.layout is None else None
+    if isinstance(recorded, Recorded):
+        found = _by_record(recorded, stored, repair)
+    else:
+        found = replace(_by_offer(stored, repair), passed_over="" if recorded is None else str(recorded))
+    if manifests is None or found.has_blocks:
+        return found
+    return _with_kept(found, stored, manifests)
+
+
+def _by_offer(stored: Stored, repair: Repair) -> Evidence:
     offer = offer_stored(stored)
-    kind = _kind_of(stored, offer.files)
-    files = {file.path: file for file in offer.files}
-    one_by_one = "etag" if stored.layout is None else "sha256"
-    found = Evidence(kind=kind, folder=stored.folder, files=files, otherwise=one_by_one, repair=repair)
-    if kind == "manifest":
-        unlisted = {file.path: file for file in offer.unlisted}
-        misnamed = {file.path: blob_name(file) for file in offer.misnamed}
-        return replace(found, files={**unlisted, **files}, is_closed=True, misnamed=misnamed)
-    return found if manifests is None else _with_kept(found, stored, manifests)
+    warn_of_rewritten(stored, offer.files)
+    found = Evidence(
+        kind=_kind_of(stored, offer.files),
+        folder=stored.folder,
+        files={file.path: file for file in offer.files},
+        otherwise="etag" if stored.layout is None else "sha256",
+        repair=repair,
+    )
+    return _with_unlisted(found, offer) if offer.evidence == "manifest" else found
+
+
+def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
+    """``found`` by a manifest, with what another tool has added."""
+    unlisted = {file.path: file for file in offer.unlisted}
+    is_as_found = any(file.path in offer.as_found for file in _weights_of(offer.files))
+    return replace(
+        found,
+        kind=RECORDED_KIND if is_as_found else found.kind,
+        files={**unlisted, **found.files},
+        is_closed=True,
+        misnamed={file.path: blob_name(file) for file in offer.misnamed},
+        as_found=offer.as_found,
+    )
+
+
+def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
+    """By the manifest in a plain folder; what was written since is known by what a newer download says of it."""
+    kind = RECORDED_KIND if recorded.manifest.source == SOURCE else "manifest"
+    listed = {file.path: offered_file(file) for file in recorded.manifest.files}
+    outdated = {path: listed.pop(path) for path in recorded.rewritten}
+    there = {file.path: file for file in offer_stored(stored).files if file.path in outdated} if outdated else {}
+    weights = [file for file in there.values() if file.path.endswith(LOADED)]
+    return Evidence(
+        kind=_kind_of(stored, tuple(weights)) if weights else kind,
+        folder=stored.folder,
+        files={**there, **listed},
+        is_closed=not weights,
+        by_block=kind,
+        otherwise="etag",
+        repair=repair,
+        outdated=outdated,
+    )
 
 
 def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Evidence:
@@ -182,12 +244,14 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
         return found
     contradiction = kept.find_contradiction(found.files.values())
     if contradiction is not None:
-        _log.warning(_OUTDATED, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
+        _log.warning(OUTDATED, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
         return found
-    listed = {file.path: offered_file(file) for file in kept.manifest.files}
-    weights = [file for name, file in found.files.items() if name in listed and name.endswith(".safetensors")]
-    kind = "manifest" if all(file.sha256 or file.git_sha1 for file in weights) else RECORDED_KIND
-    return replace(found, kind=kind, files={**found.files, **listed}, otherwise=found.kind)
+    seen = {path: file.mtime_ns for path, file in found.files.items()}
+    listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
+    weights = _weights_of([file for name, file in found.files.items() if name in listed])
+    is_known = all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
+    kind = "manifest" if is_known else RECORDED_KIND
+    return replace(found, kind=kind, by_block=kind, files={**found.files, **listed})
 
 
 def may_be_known(stored: Stored) -> bool:
@@ -197,45 +261,24 @@ def may_be_known(stored: Stored) -> bool:
     return any(os.path.isdir(os.path.join(stored.folder, notes)) for notes in (OURS, DOWNLOADS))
 
 
-def _is_outdated(recorded: Manifest, stored: Stored) -> bool:
-    """True if notes of a download name other content than the manifest in the folder: one that came later."""
-    folder = stored.folder
-    files = offer_stored(stored).files if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
-    changed = next((file.path for file in files if is_another(file, recorded.find(file.path))), None)
-    if changed is not None:
-        _log.warning(_OUTDATED, os.path.join(folder, changed), "the manifest beside it", folder)
-    return changed is not None
-
-
-def _find_recorded(folder: str) -> Manifest | None:
-    """The manifest in a plain folder, if nobody but us or root can have written it."""
-    manifests = os.path.join(folder, OURS, "manifests")
-    if leads_out(manifests, folder):
-        return None
-    try:
-        names = os.listdir(manifests)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as exc:
-        raise translate(manifests, exc) from exc
-    paths = [os.path.join(manifests, name) for name in names if name.endswith(".json")]
-    if len(paths) != 1 or not all(map(is_ours_alone, (manifests, *paths))):
-        return None
-    return read_manifest_file(paths[0])
-
-
 def evidence_of_hub(offer: Offer) -> Evidence:
     """What the hub's listing says of what it gives."""
     return Evidence(kind="listing", folder="", files={file.path: file for file in offer.files})
 
 
 def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> str:
-    weights = [file for file in files if file.path.endswith(".safetensors")]
+    weights = _weights_of(files)
     if weights and all(file.blocks is not None for file in weights):
         return "manifest"
     if not weights or not all(file.sha256 or file.git_sha1 for file in weights):
         return "none"
     return _kind_of_blobs(weights) if stored.layout is not None else "etag"
+
+
+def _weights_of(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
+    """The ones that decide: safetensors, which loads read; without any, other weights; without these, all there is."""
+    safetensors = [file for file in files if file.path.endswith(SHARD_SUFFIX)]
+    return safetensors or [file for file in files if is_weight(file.path)] or list(files)
 
 
 def _kind_of_blobs(files: Sequence[OfferedFile]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.evidence import NOTHING, Evidence
 from fastload._fetch.pace import Pace
+from fastload._fetch.record import Left
 from fastload._format.select import by_rule
 from fastload._read.choose import Choice, choose_reader
 from fastload._read.paced import paced
@@ -74,8 +75,8 @@ class Fetched:
     """Which tiers before this one could not give it, and why; empty: there are none."""
     begin_copy: Callable[[], Copy | None] = lambda: None
     """Begins the copy on the local tier, if there shall be one of what is loaded."""
-    record: Callable[[Mapping[str, ManifestFile]], bool] = lambda _: False
-    """Is told the digests of files that were proven whole, when all was; True if it left a manifest."""
+    record: Callable[[Mapping[str, ManifestFile]], Left] = lambda _: Left()
+    """Is told the digests of files that were proven whole, when all was."""
     mend_stored: Callable[[], None] = lambda: None
     """Replaces, on the local tier, the files in which blocks were mended on the way."""
     read_elsewhere: Callable[[], Mapping[str, int]] = dict

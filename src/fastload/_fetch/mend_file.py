@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fastload._fetch.checking import FileVerdict
     from fastload._fetch.evidence import Evidence
     from fastload._fetch.repair import Repair
-    from fastload._read.reader import Reader
+    from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Stored
 
@@ -54,6 +54,7 @@ class FileMender:
     evidence: Evidence
     repair: Repair
     """Knows the better sources."""
+    tally: ProofTally
     go_on: Callable[[], None]
     """Raises when it is time to give up."""
 
@@ -100,14 +101,16 @@ class FileMender:
         place = self._find_place(file)
         make_folder(self.repair.scratch)
         make_folder(os.path.dirname(place))
+        fetched: list[int] = []
         try:
             with replacing(place, self.repair.scratch) as made:
-                _write(made, file, offered.size, self._read_blocks(file, source, offered, hint))
+                _write(made, file, offered.size, self._read_blocks(file, source, offered, hint, fetched))
                 if os.path.exists(place):
                     look_like(place, made)
         except _NoBetterError:
             return False
         self._link(file, place)
+        self.tally.count(repaired=len(fetched))
         return True
 
     def _find_place(self, file: OfferedFile) -> str:
@@ -129,8 +132,10 @@ class FileMender:
             os.symlink(os.path.relpath(place, os.path.realpath(os.path.dirname(path))), made)
             os.replace(made, path)
 
-    def _read_blocks(self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint) -> Iterator[memoryview]:
-        """Own blocks where the hint agrees with them, else the source's."""
+    def _read_blocks(
+        self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint, fetched: list[int]
+    ) -> Iterator[memoryview]:
+        """Own blocks where the hint agrees with them, else the source's; notes which those are."""
         own = None if hint is None else _OwnBlocks(self._path(file))
         try:
             with closing(source.open(offered)) as reader:
@@ -138,7 +143,11 @@ class FileMender:
                     self.go_on()
                     length = min(BLOCK_BYTES, offered.size - index * BLOCK_BYTES)
                     block = own.find(index, length, hint[index]) if own is not None and hint is not None else None
-                    yield _fetched(reader, index, length) if block is None else block
+                    if block is None:
+                        block = read_block(reader, index * BLOCK_BYTES, length)
+                        self.repair.count(source.tier, length)
+                        fetched.append(index)
+                    yield block
         except DeadlineError:
             raise
         except FastloadError as exc:
@@ -158,10 +167,6 @@ class _OwnBlocks:
         """Block ``index``, if it has ``digest``."""
         block = read_again(self._file, index * BLOCK_BYTES, length)
         return block if block is not None and block_digest(block) == digest else None
-
-
-def _fetched(reader: Reader, index: int, length: int) -> memoryview:
-    return read_block(reader, index * BLOCK_BYTES, length)
 
 
 def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memoryview]) -> None:

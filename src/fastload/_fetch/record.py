@@ -10,32 +10,37 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
+from fastload._fetch.evidence import LOADED
+from fastload._fetch.recorded import SOURCE
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.containment import check_own_folders
 from fastload._store.directory import contained, containment_root
-from fastload._store.filesystem import make_folder, remove_file, writing
-from fastload._store.manifest_folder import make_own_folder, write_own
+from fastload._store.filesystem import make_folder
+from fastload._store.folder_manifest import write_folder_manifest
+from fastload._store.folder_offer import MADE_HERE, read_manifest
+from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
+from fastload._store.listing import list_files
 from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
-from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest, plain_commit
-from fastload._verify.path import OURS
+from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
 from fastload.errors import FastloadError, IntegrityError, NotWritableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from fastload._fetch.evidence import Evidence
     from fastload._store.layout import RepoLayout
-    from fastload._store.manifest_folder import ManifestFolder
+    from fastload._store.manifest_folder import KeptManifest, ManifestFolder
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
 
-RECORDED = "recorded"
-"""The source of a manifest that says what a folder's files were when somebody had them recorded."""
+_MAX_UNREAD_BYTES = 64 << 20  # 64 MiB
+"""What a load reads for the sake of the next one: configs, tokenizers; not the weights that it left out."""
 _log = logging.getLogger("fastload")
 
 
@@ -47,42 +52,63 @@ class Proof:
     take_turn: Callable[[int], None] = lambda _: None
 
 
-def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
-    """Leave a manifest of ``stored``, some of whose files a load has just proven; True if there is one now.
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a load has left for the next one."""
+
+    has_manifest: bool = False
+    """True if the next load finds one."""
+    read_bytes: int = 0
+    """What was read for it alone."""
+
+
+def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> Left:
+    """Leave a manifest of ``stored``, some of whose files a load has just proven.
 
     Whatever keeps it from being written is no error of the load's.
     """
     if not proof.files or not evidence.may_have_blocks:
-        return False
+        return Left()
+    read: list[int] = []
+
+    def count(nbytes: int) -> None:
+        proof.take_turn(nbytes)
+        read.append(nbytes)
+
     try:
-        if (
-            stored.tier == "local"
-            and stored.layout is not None
-            and _write_first(stored.layout, stored, evidence, proof)
-        ):
-            return True
-        if manifests is None:
-            return False
-        _keep(stored, evidence, proof, manifests)
+        has_manifest = _leave(stored, evidence, replace(proof, take_turn=count), manifests)
     except FastloadError as exc:
         _log.info("%s was proven, but no manifest was left: %s", stored.repo, exc)
-        return False
-    return True
+        has_manifest = False
+    return Left(has_manifest, sum(read))
+
+
+def _leave(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
+    """True if there is one now that serves the next load."""
+    layout = stored.layout if stored.tier == "local" else None
+    if layout is not None and _write_first(layout, stored, evidence, proof):
+        return True
+    if manifests is not None:
+        _keep(stored, evidence, proof, manifests)
+    return manifests is not None
 
 
 def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: Proof) -> bool:
     """A manifest beside the blobs, where there is none; whether one is there that serves the next load.
 
     It would not serve a load that a signature proves. One that is there says where the bytes came from. What no load
-    reads (``original/``, ``*.bin``) stays out of it: to read that now might cost more than the load did.
+    reads (``original/``, ``*.bin``) stays out of it. It speaks for all the rest: where this load has left much of that
+    out, such as other components, there is none, since to read it now might cost more than the load did.
     """
     if stored.commit is None or evidence.kind == "signature" or os.path.isfile(layout.manifest(stored.commit)):
         return False
     wanted = {file.path for file in Wish().choose(evidence.files.values())} | proof.files.keys()
+    if sum(evidence.files[name].size for name in wanted - proof.files.keys()) > _MAX_UNREAD_BYTES:
+        return False
     files = tuple(_complete(evidence, evidence.files[name], proof) for name in sorted(wanted))
     try:
         make_folder(layout.ours("staging"))
-        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files))
+        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files))
     except NotWritableError as exc:
         _log.info("%s cannot hold its manifest: %s", stored.repo, exc)
         return False
@@ -90,20 +116,41 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
 
 
 def _keep(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder) -> None:
-    """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them."""
+    """A manifest apart, of what the load has read and of small files: others may be large, and nobody wanted them.
+
+    What the manifest that was kept so far knows of others stays: one load reads one component, the next another. What
+    one beside them says does not come into it: here is only what we or root have found to be so.
+    """
+    known = _list_known(manifests.find(stored), evidence)
     seen = {
         name: file
         for name, file in evidence.files.items()
-        if name in proof.files or (file.size <= SMALL_FILE_BYTES and os.path.isfile(os.path.join(stored.folder, name)))
+        if name in known
+        or name in proof.files
+        or (_may_be_noted(file) and os.path.isfile(os.path.join(stored.folder, name)))
     }
-    files = tuple(_complete(evidence, file, proof) for _, file in sorted(seen.items()))
-    manifests.keep(stored, _manifest_of(stored, files), seen)
+    whole = Proof({**known, **proof.files}, proof.take_turn)
+    files = tuple(_complete(evidence, file, whole) for _, file in sorted(seen.items()))
+    manifests.keep(stored, _manifest_of(stored, files), seen.values())
+
+
+def _may_be_noted(file: OfferedFile) -> bool:
+    """True of a small one; but that weights are right which nobody proves, only their owner says."""
+    is_known = file.sha256 is not None or file.git_sha1 is not None
+    return file.size <= SMALL_FILE_BYTES and (is_known or not file.path.endswith(LOADED))
+
+
+def _list_known(kept: KeptManifest | None, evidence: Evidence) -> dict[str, ManifestFile]:
+    """What of ``kept`` the load went by: all of it, or nothing, where it was not believed."""
+    listed = () if kept is None else kept.manifest.files
+    files = evidence.files
+    return {file.path: file for file in listed if file.path in files and files[file.path].blocks == file.blocks}
 
 
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
     if stored.layout is not None and stored.commit is not None:
-        return Manifest(repo=stored.repo, commit=stored.commit, source="local", files=files)
-    return Manifest(repo=stored.repo, commit=plain_commit(files), source=RECORDED, files=files)
+        return Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files)
+    return Manifest(repo=stored.repo, commit=plain_commit(files), source=SOURCE, files=files)
 
 
 def record_all(
@@ -112,38 +159,54 @@ def record_all(
     """Write a manifest of all files of ``stored``, read for that; True if there is one now.
 
     Beside them, or in ``manifests`` where that cannot be, or where a signature proves them. For a plain folder it says
-    ``recorded``: what the files were then, not what they should be.
+    ``recorded``: what the files were then, not what they should be. One in the hub's layout gets what another tool has
+    added, and with it the source ``local``: the snapshot is not ours any more, and nothing evicts it.
 
     Raises:
         IntegrityError: a file is not what is known of it.
         StoreError: it cannot be read, or the manifest cannot be written.
     """
     apart = manifests if evidence.kind == "signature" else None
-    if not evidence.files or not evidence.may_have_blocks or (apart is None and _has_manifest(stored)):
+    listed = _find_listed(stored) if apart is None else None
+    wanted = {name: file for name, file in evidence.files.items() if listed is None or _is_added(file, listed)}
+    if not wanted or not evidence.may_have_blocks:
         return False
-    files = tuple(_complete(evidence, file, Proof({}, take_turn)) for _, file in sorted(evidence.files.items()))
-    manifest = _manifest_of(stored, files)
+    before = _look(stored, wanted)
+    files = tuple(_complete(evidence, file, Proof({}, take_turn)) for _, file in sorted(wanted.items()))
     if apart is None:
-        apart = _write_beside(stored, manifest, manifests)
+        whole = files if listed is None else sorted((*listed.files, *files), key=attrgetter("path"))
+        apart = _write_beside(stored, _manifest_of(stored, tuple(whole)), before, manifests)
     if apart is not None:
-        apart.keep(stored, manifest, evidence.files)
+        apart.keep(stored, _manifest_of(stored, files), before)
     return True
 
 
-def _has_manifest(stored: Stored) -> bool:
-    """In the hub's layout; one that does not name what another tool has added is right as far as it goes."""
+def _look(stored: Stored, names: Container[str]) -> tuple[OfferedFile, ...]:
+    """What those files look like that ``names`` has; what a manifest knows of them says nothing of mtimes."""
+    return tuple(file for file in list_files(stored.folder) if file.path in names)
+
+
+def _find_listed(stored: Stored) -> Manifest | None:
+    """The manifest in the hub's layout; right as far as it goes, it is only added to."""
     layout, commit = stored.layout, stored.commit
-    return layout is not None and commit is not None and os.path.isfile(layout.manifest(commit))
+    return read_manifest(layout, commit) if layout is not None and commit is not None else None
 
 
-def _write_beside(stored: Stored, manifest: Manifest, manifests: ManifestFolder | None) -> ManifestFolder | None:
+def _is_added(file: OfferedFile, listed: Manifest) -> bool:
+    """True if another tool has added it since, and its blob's name proves it."""
+    return listed.find(file.path) is None and (file.sha256 or file.git_sha1) is not None
+
+
+def _write_beside(
+    stored: Stored, manifest: Manifest, before: Sequence[OfferedFile], manifests: ManifestFolder | None
+) -> ManifestFolder | None:
     """Write it; or where it shall go instead, because the snapshot's tier cannot be written."""
     try:
         if stored.layout is not None and stored.commit is not None:
             make_folder(stored.layout.ours("staging"))
             write_manifest(stored.layout, manifest)
         else:
-            _write_in_folder(os.path.join(stored.folder, OURS), manifest)
+            _write_in_folder(stored.folder, manifest, before)
     except NotWritableError as exc:
         if manifests is None:
             hint = "Set manifests to a folder that this user may write: --manifests /PATH"
@@ -152,18 +215,11 @@ def _write_beside(stored: Stored, manifest: Manifest, manifests: ManifestFolder 
     return None
 
 
-def _write_in_folder(ours: str, manifest: Manifest) -> None:
-    place = os.path.join(ours, "manifests")
-    check_own_folders(os.path.dirname(ours))
-    make_own_folder(place)
-    make_folder(os.path.join(ours, "staging"))
-    made = os.path.join(place, f"{manifest.commit}.json")
-    write_own(made, dump_manifest(manifest), os.path.join(ours, "staging"))
-    with writing(place):
-        others = [path for name in os.listdir(place) if (path := os.path.join(place, name)) != made]
-    for path in others:  # of what was there before, and not believed: of two, neither would be
-        if path.endswith(".json"):
-            remove_file(path)
+def _write_in_folder(folder: str, manifest: Manifest, before: Sequence[OfferedFile]) -> None:
+    check_own_folders(folder)
+    write_folder_stamp(folder, manifest.commit, before)
+    write_folder_manifest(folder, manifest)
+    remove_folder_stamps(folder, kept=manifest.commit)
 
 
 def _complete(evidence: Evidence, file: OfferedFile, proof: Proof) -> ManifestFile:

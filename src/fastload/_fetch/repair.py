@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from fastload._fetch.resolve import tiers_of
 from fastload._fetch.source import hub_of
 from fastload._read.blocks import read_block
-from fastload._read.file import regular_only
+from fastload._read.file import read_fully, regular_only
 from fastload._store.directory import contained_target, containment_root
 from fastload._store.filesystem import make_folder, replacing
 from fastload._store.folder_offer import offer_stored
@@ -29,12 +29,13 @@ from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.listing import with_digest
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S
-from fastload._verify.digest import BLOCK_BYTES, block_digest
+from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload._verify.path import OURS
 from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import FileIO
 
     from fastload._read.proof import Wanted
     from fastload._store.hub.tier import HubTier
@@ -183,15 +184,12 @@ class Repair:
         for path, error in self._mend_files():
             _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
 
-    def mend_all(self) -> None:
+    def mend_all(self) -> dict[str, FastloadError]:
         """Replace the files in which blocks were wrong, wherever they are, as whoever asks for a repair wants it.
 
-        Raises:
-            StoreError: one cannot be written; the others are tried before that.
+        What it returns are those that stay as they are, by path, and why.
         """
-        failed = list(self._mend_files())
-        if failed:
-            raise failed[0][1]
+        return dict(self._mend_files())
 
     def _mend_files(self) -> Iterator[tuple[str, FastloadError]]:
         """Replaces them; yields those that stay as they are, and why."""
@@ -231,13 +229,19 @@ def _replace(path: str, blocks: dict[int, bytes], scratch: str) -> None:
     """A copy of the file with these blocks takes its name."""
     make_folder(scratch)
     with replacing(path, scratch) as file:
-        with open(path, "rb", opener=regular_only) as damaged:
-            shutil.copyfileobj(damaged, file, BLOCK_BYTES)
-        for index, block in blocks.items():
-            file.seek(index * BLOCK_BYTES)
-            file.write(block)
+        with open(path, "rb", buffering=0, opener=regular_only) as damaged:
+            size = os.fstat(damaged.fileno()).st_size
+            for index in range(count_blocks(size)):
+                # What is replaced is not read: it may be what the disk cannot give.
+                file.write(blocks.get(index) or _read_stored(damaged, index, size))
         file.flush()
         look_like(path, file)
+
+
+def _read_stored(damaged: FileIO, index: int, size: int) -> memoryview:
+    block = memoryview(bytearray(min(BLOCK_BYTES, size - index * BLOCK_BYTES)))
+    read_fully(damaged.fileno(), index * BLOCK_BYTES, [block], path=str(damaged.name))
+    return block
 
 
 def look_like(path: str, file: BinaryIO) -> None:

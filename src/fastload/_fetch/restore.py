@@ -27,7 +27,7 @@ from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import wait_hold
 from fastload._store.wanted import Wish
 from fastload._verify.digest import count_blocks
-from fastload.errors import DeadlineError, FastloadError, FormatError, IntegrityError, UsageError
+from fastload.errors import DeadlineError, FastloadError, FormatError, IntegrityError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def _list_read(evidence: Evidence, part: Part) -> Iterator[str]:
         yield posixpath.join(top, selection.name)
         path = os.path.join(part.folder, selection.name)
         shards = read_index(path).shards
-    except (FormatError, UsageError):
+    except (FormatError, UsageError, StoreError):
         return  # whoever reads the folder itself finds that too, and knows more
     yield from (posixpath.join(top, shard) for shard in shards)
 

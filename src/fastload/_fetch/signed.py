@@ -21,27 +21,35 @@ from fastload._store.listing import list_files
 from fastload._store.offer import OfferedFile
 from fastload._store.wanted import Wish
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
-from fastload._verify.signature import SIGNATURE_NAME, find_missing, find_unsigned, verify_bundle
+from fastload._verify.signature import SIGNATURE_NAME, find_unsigned, is_vital, verify_bundle
 from fastload._verify.statement import WholeFile
-from fastload.errors import SignatureError, quoted
+from fastload.errors import FormatError, SignatureError, UsageError, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fastload._fetch.evidence import Evidence
     from fastload._store.manifest_folder import KeptManifest
     from fastload._store.offer import Offer
     from fastload._verify.manifest import ManifestFile
     from fastload._verify.signature import SignedDigests
 
-_LOADED = (".safetensors", ".safetensors.index.json")
-"""What changes a load where it is signed and not there; a snapshot fetched in part may lack all else."""
+_ALL = Wish()
 _MAX_KEY_BYTES = 64 << 10  # 64 KiB
 _HINT = "Sign it with the key (model_signing sign), set the right signature_key, or unset it"
 
 
 def by_signature(
-    evidence: Evidence, key_path: str, remote: Offer | None = None, kept: KeptManifest | None = None
+    evidence: Evidence,
+    key_path: str,
+    *,
+    remote: Offer | None = None,
+    kept: KeptManifest | None = None,
+    brought: Wish = _ALL,
 ) -> Evidence:
     """``evidence``, as far as the key in ``key_path`` has signed it; with the blocks of ``kept``, where these agree.
+
+    ``brought``: which of the signed files somebody wanted there.
 
     Raises:
         SignatureError: there is no signature, it does not hold, or it leaves out what would be loaded.
@@ -60,20 +68,36 @@ def by_signature(
     files = {name: _expect(name, file, signed) for name, file in evidence.files.items()}
     if kept is not None:
         files = {name: _with_blocks(file, kept.manifest.find(name)) for name, file in files.items()}
-    missing = [OfferedFile(path=name, size=0) for name in find_missing(signed, files) if name.endswith(_LOADED)]
-    files |= {file.path: _expect(file.path, file, signed) for file in Wish().choose(missing)}
+    files |= {file.path: _expect(file.path, file, signed) for file in _find_lost(signed, files, brought)}
     hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
     return replace(evidence, kind="signature", files=files, is_closed=remote is None, hints=hints, misnamed={})
+
+
+def _find_lost(signed: SignedDigests, there: Collection[str], brought: Wish) -> list[OfferedFile]:
+    """What was signed, and should be ``there``: what ``warm`` takes, if it was ``brought``.
+
+    What a load reads is missed whoever left it out: without its config a quantised model looks like another one, and
+    whoever removes that could also note that nobody wanted it.
+    """
+    named = [OfferedFile(path=name, size=0) for name in signed.files]
+    wanted = {file.path for file in brought.choose(named)}
+    return [
+        file for file in Wish().choose(named) if file.path not in there and (is_vital(file.path) or file.path in wanted)
+    ]
 
 
 def read_key(path: str) -> bytes:
     """What ``signature_key`` names.
 
     Raises:
-        FormatError: it is far larger than a key, or no regular file.
+        UsageError: no file, no regular one, or one far larger than a key: the setting is wrong, and not the model.
         StoreError: it cannot be read.
     """
-    return read_small_file(path, _MAX_KEY_BYTES)
+    try:
+        return read_small_file(path, _MAX_KEY_BYTES)
+    except FormatError as exc:
+        what = f"signature_key is {path!r}: found {exc.found}; expected the signer's public key, a file in PEM"
+        raise UsageError(what, "Give the path of that file, and check that its volume is mounted") from exc
 
 
 def _with_blocks(file: OfferedFile, kept: ManifestFile | None) -> OfferedFile:

@@ -16,7 +16,7 @@ from fastload._format.index import SHARD_SUFFIX
 from fastload._read.choose import is_memory
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.kept import KeptFile
-from fastload._store.admit.publish import write_ref
+from fastload._store.admit.reference import write_ref
 from fastload._store.admit.tee import TeeReader, Tell
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.lease.lease import LeaseTimes
@@ -85,8 +85,7 @@ class Copy:
                 raise self._dropped
             tally = admit(self._job, list(self._tasks.values()))
             brought = publish(self._job, list(self._tasks.values()), tally)
-            if self._revision is not None:
-                write_ref(self._layout, self._revision, brought.commit)
+            write_ref(self._layout, self._revision, brought.commit, tell=lambda _: self._job.check())
         except FastloadError as exc:  # the tensors are right and complete; only the copy is not
             _log.warning("%s was loaded, but not kept on the local tier: %s", self._job.offer.repo, exc)
 

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
     from fastload._fetch.source import Meant
     from fastload._fetch.warmrequest import WarmRequest
+    from fastload._store.admit.remains import Leased
     from fastload._store.lease.holder import Holder
     from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer
 
 _TELL_EVERY_S = 10.0
+
+
+def _tell_nobody(_: str) -> None:
+    """Nobody waits for one who holds nothing yet."""
 
 
 class Turns:
@@ -31,9 +36,9 @@ class Turns:
         self._check = check
 
     @contextmanager
-    def bringing(self, folder: str, meant: Meant, is_done: Callable[[], bool]) -> Iterator[Lease | None]:
-        """The right to be the one who brings it, by a lease in ``folder``; None once ``is_done``."""
-        lease = self._wait(folder, [meant.repo.replace("/", "--")], f"warming {meant.candidate}", is_done, _tell_nobody)
+    def bringing(self, leased: Leased, meant: Meant, is_done: Callable[[], bool]) -> Iterator[Lease | None]:
+        """The right to be the one who brings it; None once ``is_done``."""
+        lease = self._wait(leased.folder, [leased.name], f"warming {meant.candidate}", is_done, _tell_nobody)
         with lease or nullcontext():
             yield lease
 
@@ -56,6 +61,10 @@ class Turns:
     def _wait(
         self, folder: str, names: list[str], what: str, is_done: Callable[[], bool], say: Callable[[str], None]
     ) -> Lease | None:
+        return wait_hold(folder, names, what, LeaseTimes(), is_done=is_done, tell=self.teller(say))
+
+    def teller(self, say: Callable[[str], None] = _tell_nobody) -> Callable[[Holder], None]:
+        """To be told by a wait whom it is for: says so to whoever looks at ``say``, and to people now and then."""
         told: dict[str, float] = {}
 
         def tell(holder: Holder) -> None:
@@ -66,7 +75,7 @@ class Turns:
                 told[holder.id] = now_s
                 self._request.tell(f"waiting for {holder}")
 
-        return wait_hold(folder, names, what, LeaseTimes(), is_done=is_done, tell=tell)
+        return tell
 
 
 @contextmanager
@@ -78,7 +87,3 @@ def _saying(lease: Lease | None) -> Iterator[Callable[[str], None]]:
     before = lease.record.what
     yield lease.say
     lease.say(before)
-
-
-def _tell_nobody(_: str) -> None:
-    """Nobody waits for one who holds nothing yet."""

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.at_path import follow, stored_at
 from fastload._fetch.checking import FileCheck, whole
 from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.deadline import Deadline
-from fastload._fetch.mend_file import FileMender
+from fastload._fetch.mending import Mended, Mending
 from fastload._fetch.pace import Pace
 from fastload._fetch.record import record_all
+from fastload._fetch.recorded import accept_changes
 from fastload._fetch.repair import Repair
 from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.restore import Restoring, find_gap
 from fastload._fetch.weigh import manifests_of, weigh_all
 from fastload._fetch.workers import Workers
 from fastload._read.file import with_blob
+from fastload._read.tally import ProofTally
 from fastload._store.listing import list_files
 from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload._store.wanted import matches
-from fastload.errors import IntegrityError, ModelNotFoundError, UsageError
+from fastload._verify.digest import count_blocks
+from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
@@ -51,6 +53,19 @@ class Verification:
     files: tuple[FileVerdict, ...]
     recorded: bool
     """True if a manifest was written."""
+    blocks_reread: int = 0
+    """Read a second time, past the page cache."""
+    blocks_repaired: int = 0
+    """Brought from another tier, which has them right."""
+    bytes_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """What was read to check and to mend."""
+    failure: FastloadError | None = None
+    """Why a manifest, or what a better source has right, could not be written."""
+
+    @property
+    def is_right(self) -> bool:
+        """True if nothing was wrong, or all of it was mended."""
+        return self.failure is None and all(finding.repaired for finding in self.findings)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -58,14 +73,20 @@ class Verification:
         return tuple(finding for file in self.files for finding in file.findings)
 
     def check(self) -> None:
-        """Raise ``IntegrityError`` if something is wrong and was not mended."""
+        """Raise ``failure``, with the findings, or ``IntegrityError`` if something is wrong and was not mended."""
+        if isinstance(self.failure, StoreError):
+            self.failure.findings = self.findings
+        if self.failure is not None:
+            raise self.failure
         bad = [finding for finding in self.findings if not finding.repaired]
         if bad:
             raise _failure(self.path, bad)
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON types, with the number of their schema."""
-        return {"schema": 1, **asdict(self)}
+        facts = asdict(replace(self, failure=None))
+        del facts["failure"]  # an error of its own, which :meth:`check` raises
+        return {"schema": 1, **facts}
 
 
 def verify(
@@ -83,7 +104,8 @@ def verify(
         model: as for :func:`fastload.resolve`; what is incomplete can be checked too.
         revision: as for :func:`fastload.resolve`.
         repair: mend what is wrong, from other tiers: by block where blocks are known, else by file.
-        record: write a manifest where there is none, so that loads prove blocks in parallel.
+        record: write a manifest where there is none, so that loads prove blocks in parallel; of a recorded folder that
+            was changed on purpose, a new one.
         include: globs of paths; only these are checked.
         options: settings.
 
@@ -92,7 +114,7 @@ def verify(
             setting ``verify`` is ``require``, and nothing is known of what is there.
         ModelNotFoundError: no folder has anything of it.
         SignatureError: ``signature_key`` is set, and its holder has not signed what is there.
-        StoreError: it cannot be read, or a manifest cannot be written.
+        StoreError: it cannot be read; or a manifest, or what was mended, cannot be written, with ``.findings`` too.
         UsageError: a glob matches nothing, or a part shall be recorded.
         DeadlineError: the setting ``deadline`` is over.
     """
@@ -118,7 +140,7 @@ class Examination:
 
 
 def examine(wish: Examination, settings: Settings) -> Verification:
-    """What is found; the verdict is the caller's. Raises: as :func:`verify`, but for ``IntegrityError``."""
+    """What is found; the verdict is the caller's (:meth:`Verification.check`). Raises: else as :func:`verify`."""
     deadline = Deadline(settings.deadline, f"verifying {name_of(wish.model)}")
     return deadline.within(lambda: _examine(wish, settings, deadline.check))
 
@@ -127,34 +149,56 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
     stored = _find_stored(wish.model, wish.revision, settings)
     with closing(Repair(stored, settings)) as mending, closing(_pace(wish, stored, settings)) as pace:
         evidence = weigh_all(stored, mending, settings)
+        if wish.records and not wish.repairs:
+            evidence = accept_changes(evidence, stored)
         _check_known(wish, stored, evidence, settings)
         files = _choose_files(stored, evidence, wish)
-        restored = _restore(evidence, files, Restoring(stored, mending, settings, go_on)) if wish.repairs else {}
-        workers = Workers(_THREADS, go_on)
-        check = FileCheck(evidence, mending if wish.repairs else None, partial(pace.wait, go_on=workers.go_on))
+        tally, workers = ProofTally(), Workers(_THREADS, go_on)
+
+        def take_turn(nbytes: int) -> None:
+            pace.wait(nbytes, workers.go_on)
+            mending.count(stored.tier, nbytes)
+
+        restoring = Restoring(stored, mending, settings, go_on)
+        restored = _restore(evidence, files, restoring, tally) if wish.repairs else {}
+        check = FileCheck(evidence, mending if wish.repairs else None, tally, take_turn)
         checked = workers.map_all(check.check_file, files)
+        mended = Mended(tuple(checked))
         if wish.repairs:
-            mender = FileMender(stored, evidence, mending, workers.go_on)
-            checked = workers.map_all(mender.mend_verdict, checked)
-        verdicts = tuple(_with_lost(verdict, restored) for verdict in checked)
-        mending.mend_all()
-        is_right = all(finding.repaired for verdict in verdicts for finding in verdict.findings)
-        may_record = wish.records and is_right and not evidence.has_blocks
-        take_turn = partial(pace.wait, go_on=go_on)
-        return Verification(
+            mended = Mending(stored, evidence, mending, tally).mend(checked, workers)
+        found = Verification(
             path=stored.folder,
             tier=stored.tier,
             commit=stored.commit,
             evidence=evidence.kind,
-            files=verdicts,
-            recorded=may_record and record_all(stored, evidence, manifests_of(settings), take_turn),
+            files=tuple(_with_lost(verdict, restored) for verdict in mended.verdicts),
+            recorded=False,
+            blocks_reread=tally.reread,
+            blocks_repaired=tally.repaired,
+            bytes_by_tier=mending.read_by_tier(),
+            failure=mended.failure,
         )
+        if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
+            return found
+        known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
+        return _record(found, stored, known, settings, take_turn)
+
+
+def _record(
+    found: Verification, stored: Stored, evidence: Evidence, settings: Settings, take_turn: Callable[[int], None]
+) -> Verification:
+    """``found``, of files that are right, with a manifest of them where there was none."""
+    try:
+        return replace(found, recorded=record_all(stored, evidence, manifests_of(settings), take_turn))
+    except StoreError as exc:
+        return replace(found, failure=exc)
 
 
 def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:
     if settings.verify == "require" and evidence.kind == "none" and not wish.records:
         hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
-        raise IntegrityError(stored.folder, 0, "weights that nothing proves", "evidence, since verify is require", hint)
+        found = evidence.explain_unknown("weights that nothing proves")
+        raise IntegrityError(stored.folder, 0, found, "evidence, since verify is require", hint)
 
 
 def _pace(wish: Examination, stored: Stored, settings: Settings) -> Pace:
@@ -178,14 +222,14 @@ def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list
     return [file for name, file in sorted(files.items()) if not wish.include or matches(name, wish.include)]
 
 
-def _restore(evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring) -> dict[str, Finding]:
+def _restore(
+    evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring, tally: ProofTally
+) -> dict[str, Finding]:
     """Put back what is missing or has another length: what was found of each file that is in its place again."""
     gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
-    return {
-        path: replace(whole(file, gap, size_of(file)), repaired=True)
-        for path, (file, gap) in gaps.items()
-        if restoring.restore(evidence, file)
-    }
+    filled = {path: (file, gap) for path, (file, gap) in gaps.items() if restoring.restore(evidence, file)}
+    tally.count(repaired=sum(count_blocks(file.size) for file, _ in filled.values()))
+    return {path: replace(whole(file, gap, size_of(file)), repaired=True) for path, (file, gap) in filled.items()}
 
 
 def _with_lost(verdict: FileVerdict, restored: Mapping[str, Finding]) -> FileVerdict:

@@ -29,12 +29,13 @@ from fastload._fetch.warmrequest import Planned
 from fastload._fetch.warmtarget import choose_target
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
-from fastload._store.admit.publish import write_ref
+from fastload._store.admit.reference import leads_to, write_ref
+from fastload._store.admit.remains import Leased, sweep_remains
 from fastload._store.admit.stamp import source_is_unchanged
-from fastload._store.filesystem import new_id
 from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
 from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.listed import mark_listed
+from fastload._store.keep.scratch import Scratch
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.ref import Name, name_of
 from fastload._store.root import read_commit
@@ -134,13 +135,23 @@ class _Warming:
     def _bring_up(self) -> str:
         """The commit that the target has now, and its ref leads to."""
         commit = self._find_there()
-        if commit is None:
-            with self._lease() as lease:
-                commit = self._find_there() or self._bring(lease)
-        revision = self._meant.candidate.moving_revision
-        if revision is not None and self._plain is None:
-            write_ref(self._layout, revision, commit)  # also where the snapshot was there before
+        if commit is not None:
+            sweep_remains(self._leased)
+            self._point(commit)  # also where the snapshot was there before
+            return commit
+        with self._lease() as lease:
+            commit = self._find_there() or self._bring(lease)
+            self._point(commit)
         return commit
+
+    def _point(self, commit: str) -> None:
+        if self._plain is None:
+            write_ref(self._layout, self._revision, commit, tell=self._turns.teller())
+
+    @property
+    def _revision(self) -> str | None:
+        """The moving revision that shall lead to it; a plain folder has none."""
+        return self._meant.candidate.moving_revision if self._plain is None else None
 
     def _snapshot(self, commit: str) -> Snapshot:
         path, tier = self._layout.snapshot(commit), self._target.label
@@ -212,8 +223,17 @@ class _Warming:
 
     def _lease(self) -> AbstractContextManager[Lease | None]:
         """The right to be the one who brings it; None once another has."""
-        folder = os.path.join(self._plain.area.ours, "leases") if self._plain else lease_folder(self._target.path)
-        return self._turns.bringing(folder, self._meant, lambda: self._find_there() is not None)
+        return self._turns.bringing(self._leased, self._meant, self._is_done)
+
+    def _is_done(self) -> bool:
+        commit = self._find_there()
+        return commit is not None and leads_to(self._layout, self._revision, commit)
+
+    @property
+    def _leased(self) -> Leased:
+        area = self._destination.area
+        folder = os.path.join(area.ours, "leases") if self._plain else lease_folder(self._target.path)
+        return Leased(folder, self._meant.repo.replace("/", "--"), area)
 
     def _bring(self, lease: Lease | None) -> str:
         """Bring it from the first that can give the right bytes; what came well of it is not brought again."""
@@ -232,10 +252,10 @@ class _Warming:
 
     def _bring_from(self, offer: Offer, lease: Lease | None, passing: Passing) -> Brought | None:
         """What was brought; None where it is ``offer`` that cannot give it."""
-        with self._turns.copying(offer, lease) as slot, self._carried(offer) as carried:
+        with self._turns.copying(offer, lease) as slot, self._carried(offer) as (carried, scratch):
             watched = WatchedOffer(carried)
             try:
-                return bring(self._job(watched, lease, slot))
+                return bring(replace(self._job(watched, lease, slot), scratch=scratch))
             except FastloadError as exc:
                 if not isinstance(exc, IntegrityError) and not watched.has_failed_by(exc):
                     raise
@@ -243,17 +263,17 @@ class _Warming:
                 return None
 
     @contextmanager
-    def _carried(self, offer: Offer) -> Iterator[Offer]:
-        """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it."""
-        if not self._is_by_client(offer) or not isinstance(offer, HubOffer):
-            yield offer
+    def _carried(self, offer: Offer) -> Iterator[tuple[Offer, Scratch | None]]:
+        """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it, and where to."""
+        if self._settings.transfer != "hub" or not isinstance(offer, HubOffer):
+            yield offer, None
             return
-        scratch = self._destination.area.part(f"hub.{new_id()}")
-        with closing(ClientOffer(offer, self._settings.hub.endpoint, scratch, self._settings.hub.token)) as carried:
-            yield carried
-
-    def _is_by_client(self, offer: Offer) -> bool:
-        return self._settings.transfer == "hub" and offer.tier == "hub"
+        hub = self._settings.hub
+        with (
+            closing(Scratch(self._destination.area.parts, SCRATCH_FILES)) as scratch,
+            closing(ClientOffer(offer, hub.endpoint, scratch.files, hub.token)) as carried,
+        ):
+            yield carried, scratch
 
     def _job(self, offer: Offer, lease: Lease | None, slot: Lease | None) -> Bringing:
         return Bringing(
@@ -267,7 +287,6 @@ class _Warming:
             progress=self._request.progress,
             lease=lease,
             slot=slot,
-            scratch_files=SCRATCH_FILES if self._is_by_client(offer) else 0,
             in_order=offer.tier != "hub",
             clock=self._clock,
         )

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import NOTHING, evidence_of_hub, find_evidence, may_be_known
 from fastload._fetch.signed import by_signature
+from fastload._store.admit.stamp import read_chosen
 from fastload._store.manifest_folder import ManifestFolder
+from fastload._store.wanted import Wish
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +43,14 @@ def weigh_all(stored: Stored, repair: Repair, settings: Settings) -> Evidence:
     if settings.signature_key is None:
         return find_evidence(stored, repair, manifests)
     kept = None if manifests is None else manifests.find(stored)
-    return by_signature(find_evidence(stored, repair), settings.signature_key, kept=kept)
+    return by_signature(find_evidence(stored, repair), settings.signature_key, kept=kept, brought=_wish_of(stored))
+
+
+def _wish_of(stored: Stored) -> Wish:
+    """By which wish its files were chosen; by the default one where nobody noted that."""
+    if stored.layout is None or stored.commit is None:
+        return Wish()
+    return read_chosen(stored.layout.stamp(stored.commit)).wish
 
 
 def _is_kept(stored: Stored, settings: Settings) -> bool:
@@ -54,7 +63,7 @@ def weigh_hub(offer: Offer, settings: Settings) -> Evidence:
     if settings.verify == "off":
         return _nothing(settings)
     evidence = evidence_of_hub(offer)
-    return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key, offer)
+    return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key, remote=offer)
 
 
 def _nothing(settings: Settings) -> Evidence:

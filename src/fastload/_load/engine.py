@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,10 @@ from fastload._load.staging import cut_window
 from fastload._load.stream import Weights
 from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
 from fastload._place.tensors import parse_cast
+from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -36,20 +36,26 @@ if TYPE_CHECKING:
 
 def load(request: Request, device: torch.device | str) -> Weights:
     """See :func:`fastload.load`."""
-    weights, cure = once_more(request, partial(_load, device=device))
-    weights.report = _tell(weights.report, cure)
+    weights, before = once_more(request, partial(_load, device=device))
+    weights.report = before.add_to(weights.report)
     return weights
 
 
-def _load(request: Request, device: torch.device | str) -> Weights:
-    with _open(request, device, "load") as stream:
+def _load(request: Request, tell: Callable[[Report], None], device: torch.device | str) -> Weights:
+    with _telling(_open(request, device, "load"), tell) as stream, stream:
         weights = Weights(stream)
     weights.report = stream.report
     return weights
 
 
-def _tell(report: Report, cure: str) -> Report:
-    return replace(report, evidence_reason=f"{report.evidence_reason}; {cure}") if cure else report
+@contextmanager
+def _telling(stream: Stream, tell: Callable[[Report], None]) -> Iterator[Stream]:
+    """``tell`` what was read by a stream that ends because a file turned out wrong."""
+    try:
+        yield stream
+    except IntegrityError:
+        tell(stream.report)
+        raise
 
 
 def stream(request: Request, device: torch.device | str) -> Stream:
@@ -59,11 +65,11 @@ def stream(request: Request, device: torch.device | str) -> Stream:
 
 def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     """See :func:`fastload.load_into`."""
-    report, cure = once_more(request, partial(_load_into, module=module, strict=strict))
-    return _tell(report, cure)
+    report, before = once_more(request, partial(_load_into, module=module, strict=strict))
+    return before.add_to(report)
 
 
-def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
+def _load_into(request: Request, tell: Callable[[Report], None], module: torch.nn.Module, *, strict: bool) -> Report:
     clock = Clock()
     _hold_to_deadline(request)
     dtype = None if request.dtype is None else parse_cast(request.dtype)
@@ -81,7 +87,8 @@ def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Re
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
-    return fill(stream, destinations)
+    with _telling(stream, tell):
+        return fill(stream, destinations)
 
 
 def _window_bytes(request: Request, found: Found) -> int:

@@ -11,6 +11,7 @@ from fastload.errors import escaped
 
 if TYPE_CHECKING:
     from fastload._fetch.fetched import Fetched
+    from fastload._fetch.record import Left
     from fastload._load.proving import Proving
 
 
@@ -22,8 +23,8 @@ class Outcome:
     """False where it was left early, or failed."""
     doubt: str = ""
     """Why some of what another rank of a group sent is not proven."""
-    has_left_manifest: bool
-    """True if the next load finds a manifest that this one has left."""
+    left: Left
+    """The manifest that the next load finds, if any."""
     hash_s: float
     """Spent on digests, summed over threads."""
 
@@ -46,8 +47,9 @@ def explain_evidence(proving: Proving, fetched: Fetched, outcome: Outcome) -> st
     cost = f"{fetched.tally.verified:,} blocks, {outcome.hash_s:.2f} s of hashing"
     if not proving.is_serial:
         return f"{cost}, in parallel"
-    if outcome.has_left_manifest:
-        return f"{cost}, in the order of each file; a manifest was left, so the next load hashes in parallel"
+    if outcome.left.has_manifest:
+        more = f" ({outcome.left.read_bytes:,} bytes were read for it)" if outcome.left.read_bytes else ""
+        return f"{cost}, in the order of each file; a manifest was left, so the next load hashes in parallel{more}"
     return f"{cost}, in the order of each file{_cure(proving, fetched)}"
 
 
@@ -55,7 +57,8 @@ def _cure(proving: Proving, fetched: Fetched) -> str:
     """What makes the next load prove blocks; nothing where it was not asked to prove any."""
     if proving.reason == OFF:
         return ""
-    name = escaped(shlex.quote(fetched.name))
+    # Of several mounts the name leads to the first, which may have been passed over.
+    name = escaped(shlex.quote(fetched.root if fetched.tier.startswith("shared:") else fetched.name))
     if not fetched.evidence.may_have_blocks:
         return "; to hash in parallel: sign whole files by sha256, as model_signing sign does unless told otherwise"
     if fetched.remote is not None:

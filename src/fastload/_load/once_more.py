@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from fastload._fetch.at_path import of_tier, stored_at
 from fastload._fetch.resolve import tiers_of
 from fastload._fetch.verify import Examination, examine
+from fastload._load.spent import Spent, spent_on_look, spent_on_try
+from fastload._verify.digest import count_blocks
 from fastload.errors import FastloadError, IntegrityError, escaped
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from fastload._fetch.verify import Verification
     from fastload._load.request import Request
     from fastload.options import Settings
+    from fastload.report import Report
 
 _log = logging.getLogger("fastload")
 _LOCAL, _PATH = "local", "path"
@@ -33,30 +36,47 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """What had been done when the try began that came to its end: nothing, where that was the first one."""
+
+    said: str = ""
+    spent: Spent = field(default_factory=Spent)
+
+    def add_to(self, report: Report) -> Report:
+        """``report`` of that try, with what was read before, and why it was."""
+        if not self.said:
+            return report
+        return replace(self.spent.add_to(report), evidence_reason=f"{report.evidence_reason}; {self.said}")
+
+
+@dataclass(frozen=True, slots=True)
 class _Cure:
     """What makes the second try better than the first."""
 
     request: Request
     said: str
+    spent: Spent
 
 
-def once_more(request: Request, load: Callable[[Request], Result]) -> tuple[Result, str]:
-    """What ``load`` returns, and what had to be done for it; empty where it came at once.
+def once_more(request: Request, load: Callable[[Request, Callable[[Report], None]], Result]) -> tuple[Result, Before]:
+    """What ``load`` returns, and what had been done before; it hands on its report where a file turns out wrong.
 
     Raises:
         IntegrityError: the file is wrong, and nobody has a better one that may be asked.
     """
+    tried: list[Report] = []
     try:
-        return load(request), ""
+        return load(request, tried.append), Before()
     except IntegrityError as exc:
         if not exc.is_whole or request.group is not None or not os.path.isfile(exc.path):
             raise
         error = exc
     traceback.clear_frames(error.__traceback__)  # they hold the memory of the load
     cure = _find_cure(request, error)
+    before = Before(cure.said, sum(map(spent_on_try, tried), cure.spent))
     _log.warning("%s: %s; it is loaded once more", escaped(request.source.name), cure.said)
     try:
-        return load(cure.request), cure.said
+        return load(cure.request, tried.append), before
     except FastloadError as exc:
         if cure.request is request:
             raise
@@ -67,17 +87,24 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
     wrong = f"{escaped(os.path.basename(error.path))} {{}} ({error.found})"
     try:
         found = _look(request, repairs=False)
+        spent = spent_on_look(found)
         if not found.findings:
-            return _Cure(request, wrong.format("was wrong when it was read") + ", and is right as it is stored")
-        if _is_local(found, request.settings) and _is_mended(_look(request, repairs=True)):
-            return _Cure(request, wrong.format("was wrong on the local tier") + ", and came again from another")
+            said = wrong.format("was wrong when it was read") + ", and is right as it is stored"
+            return _Cure(request, said, spent)
+        if _is_local(found, request.settings):
+            mended = _look(request, repairs=True)
+            spent += spent_on_look(mended)
+            if _is_mended(mended):
+                said = wrong.format("was wrong on the local tier") + ", and came again from another"
+                return _Cure(request, said, spent)
     except FastloadError as exc:
         raise error from exc
     settings = _without(request, found)
     if settings is None:
         raise error
     said = wrong.format(f"is wrong on {escaped(found.tier)}") + ", so that others were asked"
-    return _Cure(replace(request, settings=settings), said)
+    asked = sum(count_blocks(file.nbytes) for file in found.files if file.findings)
+    return _Cure(replace(request, settings=settings), said, spent + Spent(blocks_repaired=asked))
 
 
 def _look(request: Request, *, repairs: bool) -> Verification:
@@ -96,7 +123,7 @@ def _is_local(found: Verification, settings: Settings) -> bool:
 
 
 def _is_mended(found: Verification) -> bool:
-    return all(finding.repaired for finding in found.findings)
+    return found.is_right
 
 
 def _without(request: Request, found: Verification) -> Settings | None:

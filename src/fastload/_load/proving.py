@@ -82,7 +82,7 @@ def prove(
         known = evidence.find(shard.path)
         wrapped[number] = choice
         if known is None:
-            unproven = unproven or "nothing is known of the bytes"
+            unproven = unproven or evidence.explain_unknown("nothing is known of the bytes")
         elif known.blocks is not None:
             kinds.add(evidence.kind_of(known))
             wrapped[number] = _by_blocks(choice, known, evidence, tell)

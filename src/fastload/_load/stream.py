@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from fastload._clock import CAST
+from fastload._fetch.record import Left
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.proving import NONE
@@ -112,7 +113,8 @@ class Stream:
         self._position = self._delivered_bytes = 0
         self._waited_for = -1
         self._report: Report | None = None
-        self._is_finished = self._has_left_manifest = False
+        self._is_finished = False
+        self._left = Left()
         self._begun_s = 0.0
         self._doubt = ""
         self._group_report: GroupReport | None = None
@@ -243,7 +245,7 @@ class Stream:
             job.clock.enter("publish")
             if job.held.copy is not None:
                 self._keep_copy(job, job.held.copy)
-            self._has_left_manifest = job.fetched.record(proven)
+            self._left = job.fetched.record(proven)
 
     def _keep_copy(self, job: Job, copy: Copy) -> None:
         if job.proving.may_be_kept and not self._doubt:
@@ -281,7 +283,7 @@ class Stream:
         outcome = Outcome(
             is_finished=self._is_finished,
             doubt=self._doubt,
-            has_left_manifest=self._has_left_manifest,
+            left=self._left,
             hash_s=job.busy.seconds["hash"],
         )
         self._report = replace(

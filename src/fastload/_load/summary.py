@@ -31,7 +31,7 @@ class Delivered(NamedTuple):
 def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
     reader, reason = describe_readers(job.sources, job.device_reads)
-    read_bytes = _count_read(job)
+    read_bytes = _count_read(job) + outcome.left.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = _judge(job)
     return Report(

@@ -22,10 +22,10 @@ from fastload.errors import FastloadError, FormatError, IntegrityError, StoreErr
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    ProveBlock = Callable[[str, FileIdentity, int, memoryview], None]
-    """Called with a file's path and identity, and a block's number and bytes."""
-    ProveWhole = Callable[[str, FileIdentity, memoryview], None]
-    """Called with a file's path and identity, and all of its bytes."""
+    ProveBlock = Callable[[str, FileIdentity, int, memoryview], bool]
+    """Called with a file's path and identity, and a block's number and bytes; False where nothing is known of them."""
+    ProveWhole = Callable[[str, FileIdentity, memoryview], bool]
+    """Called with a file's path and identity, and all of its bytes; False where nothing is known of them."""
 
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
 _IOV_MAX = 1024
@@ -38,6 +38,8 @@ _HINTS = {
     errno.ESTALE: "The file server replaced the file or lost it: mount again, then load again",
     errno.EIO: "The storage is failing or its server is away: see dmesg, then load again",
 }
+_UNREADABLE = frozenset({errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA})
+"""Bad sectors, servers that lost a file, checksums of the file system's own: other bytes may be readable."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe (FIFO)"),
@@ -62,6 +64,12 @@ def translate(path: str, exc: OSError) -> FastloadError:
         return FormatError(path, found, "a regular file", hint="The model is incomplete: fetch it again")
     reason = f"cannot be read ({os.strerror(exc.errno) if exc.errno else exc})"
     return StoreError(path, reason, _HINTS.get(exc.errno or 0, "Check the storage, then load again"))
+
+
+def is_unreadable(exc: BaseException) -> bool:
+    """True for the system's error, or ours of it, where storage could not give what was asked for, or some of it."""
+    cause = exc.__cause__ if isinstance(exc, StoreError) else exc
+    return isinstance(cause, OSError) and cause.errno in _UNREADABLE
 
 
 def with_blob(path: str, hint: str) -> str:
@@ -170,11 +178,33 @@ class _Head:
             at = len(self.content)
             end = wanted_bytes if self.prove is None else min(at + BLOCK_BYTES, self.identity.size)
             piece = bytearray(end - at)
-            read_fully(self.descriptor, at, [memoryview(piece)], path=self.path)
-            if self.prove is not None:
-                self.prove(self.path, self.identity, at // BLOCK_BYTES, memoryview(piece))
+            _read_proven(self.descriptor, at, memoryview(piece), self.path, self._prover(at // BLOCK_BYTES))
             # The first piece may be a whole block and is all there is as a rule: it is taken as it is, not copied.
             self.content = self.content + piece if self.content else piece
+
+    def _prover(self, index: int) -> Callable[[memoryview], bool] | None:
+        prove = self.prove
+        return None if prove is None else lambda piece: prove(self.path, self.identity, index, piece)
+
+
+def _read_proven(
+    descriptor: int, offset: int, piece: memoryview, path: str, prove: Callable[[memoryview], bool] | None
+) -> None:
+    """Fill ``piece`` and have it proven.
+
+    What cannot be read is not what it should be, and is mended like that, where it is known what it should be.
+    """
+    try:
+        read_fully(descriptor, offset, [piece], path=path)
+    except OSError as exc:
+        if prove is None or not is_unreadable(exc):
+            raise
+        with suppress(IntegrityError):  # nobody else has it: then what the storage said is what matters
+            if prove(piece):
+                return
+        raise
+    if prove is not None:
+        prove(piece)
 
 
 def read_ahead(path: str) -> None:
@@ -206,9 +236,8 @@ def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) 
         if identity.size > max_bytes:
             raise FormatError(path, f"{identity.size:,} bytes", f"at most {max_bytes:,}")
         raw = bytearray(identity.size)
-        read_fully(descriptor, 0, [memoryview(raw)], path=path)
-        if prove is not None:
-            prove(path, identity, memoryview(raw))
+        prove_content = None if prove is None else lambda content: prove(path, identity, content)
+        _read_proven(descriptor, 0, memoryview(raw), path, prove_content)
     except OSError as exc:
         raise translate(path, exc) from exc
     finally:

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 _MADV_POPULATE_READ = 22
 _MAP_NORESERVE = 0x4000  # not in Python's mmap before 3.13; without it a file above RAM + swap cannot be mapped
+_MAP_FIXED = 0x10  # nor this
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
+)  # fmt: skip
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
@@ -52,6 +57,23 @@ def map_file(file: File) -> memoryview:
     finally:
         os.close(descriptor)
     return memoryview(mapping)
+
+
+def detach(buffer: memoryview) -> None:
+    """Put memory of nobody's in the place of the pages that ``buffer``, a part of such a mapping, lies in.
+
+    To be filled with what storage cannot give: not even a write to such a page gets by without reading it, and that is
+    a SIGBUS. What else was in the pages is gone.
+
+    Raises:
+        MemoryBudgetError: there is no memory for it.
+    """
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    shift = address % mmap.PAGESIZE
+    nbytes = -(-(len(buffer) + shift) // mmap.PAGESIZE) * mmap.PAGESIZE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+    if _libc.mmap(address - shift, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) != address - shift:
+        raise address_space_refusal(nbytes)
 
 
 class PopulatingReader:
@@ -86,7 +108,8 @@ class PopulatingReader:
         if code == errno.EFAULT:  # touching such a page would be SIGBUS: the file ends before it, or storage fails
             check_descriptor(self._file, self._descriptor, offset)
             code = errno.EIO
-        raise translate(self._file.path, OSError(code, os.strerror(code)))
+        error = OSError(code, os.strerror(code))
+        raise translate(self._file.path, error) from error
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""

@@ -1,7 +1,8 @@
 """Readers that prove what they read: wrappers with the reader's own protocol.
 
 The thread that read a block digests it, while it is in its cache. With block digests nothing goes on before it is
-proven: a wrong block is read once more past the page cache, then asked of a better source, and else ends the load.
+proven: a wrong block is read once more past the page cache, then asked of a better source, and else ends the load. So
+is one that cannot be read: a bad sector is a wrong block that the disk has noticed itself.
 (For digests of whole files see :mod:`~fastload._read.whole_proof`.)
 """
 
@@ -16,12 +17,13 @@ from blake3 import blake3
 
 from fastload._read.again import read_again
 from fastload._read.blocks import split_blocks
-from fastload._read.file import open_regular, read_fully, translate, with_blob
+from fastload._read.file import is_unreadable, open_regular, read_fully, translate, with_blob
+from fastload._read.populate import detach
 from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
-from fastload.errors import IntegrityError
+from fastload.errors import IntegrityError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import File, Reader
@@ -88,17 +90,43 @@ class BlockProof:
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; a block that nothing mends is an ``IntegrityError``."""
-        self._reader.read_into(offset, buffers)
-        for index, pieces in split_blocks(offset, buffers, self._file.identity.size):
-            with self._tell.hashing():
-                found = self._digest(index, pieces)
-            if found != self._digests[index]:
-                self._mend(index, pieces, found)
+        is_proven = self._read(offset, buffers)
+        for index, pieces in self._split(offset, buffers):
+            if not is_proven:
+                self._prove(index, pieces)
             self._tell.tally.count(verified=1)
 
     def read_unproven(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """As :meth:`read_into`, but what was read is left to :meth:`check`."""
-        self._reader.read_into(offset, buffers)
+        self._read(offset, buffers)
+
+    def _split(self, offset: int, buffers: Sequence[memoryview]) -> Iterator[tuple[int, list[memoryview]]]:
+        return split_blocks(offset, buffers, self._file.identity.size)
+
+    def _read(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """True if the bytes are proven, since some could not be read: each block was had apart then."""
+        try:
+            self._reader.read_into(offset, buffers)
+        except StoreError as exc:
+            for index, pieces in self._split(offset, buffers):
+                self._replace(index, pieces, exc)
+            return True
+        return False
+
+    def _replace(self, index: int, pieces: Sequence[memoryview], error: StoreError) -> None:
+        """Have a block from elsewhere than from where ``error`` came; raise that where nobody has it."""
+        block = (
+            find_right(self._wanted(index, pieces), self._repair, self._tell.tally) if is_unreadable(error) else None
+        )
+        if block is None:
+            raise error
+        self._put(block, pieces)
+
+    def _prove(self, index: int, pieces: Sequence[memoryview]) -> None:
+        with self._tell.hashing():
+            found = self._digest(index, pieces)
+        if found != self._digests[index]:
+            self._mend(index, pieces, found)
 
     def check(self, offset: int, length: int) -> BlockCheck:
         """What ``length`` bytes from ``offset`` on must be; both are at borders of blocks, or of the file."""
@@ -123,8 +151,14 @@ class BlockProof:
         return hasher.hexdigest()
 
     def _mend(self, index: int, pieces: Sequence[memoryview], found: str) -> None:
-        wanted = Wanted(self._file, index, sum(map(len, pieces)), self._digests[index])
-        _scatter(mend_block(wanted, found, self._repair, self._tell.tally), pieces)
+        _scatter(mend_block(self._wanted(index, pieces), found, self._repair, self._tell.tally), pieces)
+
+    def _wanted(self, index: int, pieces: Sequence[memoryview]) -> Wanted:
+        return Wanted(self._file, index, sum(map(len, pieces)), self._digests[index])
+
+    def _put(self, block: memoryview, pieces: Sequence[memoryview]) -> None:
+        """Let ``pieces`` be ``block``, whatever became of them."""
+        _scatter(block, pieces)
 
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -146,6 +180,18 @@ class MappedBlockProof(BlockProof):
         self._descriptor = open_regular(file.path)
         self._own = threading.local()
 
+    def _prove(self, index: int, pieces: Sequence[memoryview]) -> None:
+        try:
+            super()._prove(index, pieces)
+        except StoreError as exc:
+            self._replace(index, pieces, exc)
+
+    def _put(self, block: memoryview, pieces: Sequence[memoryview]) -> None:
+        # A block begins with a page, and the page in which it ends is in no other block.
+        for piece in pieces:
+            detach(piece)
+        super()._put(block, pieces)
+
     def _digest(self, index: int, pieces: Sequence[memoryview]) -> str:
         bounce = getattr(self._own, "bounce", None)
         if bounce is None:
@@ -164,11 +210,22 @@ class MappedBlockProof(BlockProof):
 
 
 def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) -> memoryview:
-    """The right bytes of a block that was read as something else: from behind the page cache, or a better source.
+    """The right bytes of a block that was read as something else.
 
     Raises:
-        IntegrityError: neither has them.
+        IntegrityError: nobody has them.
     """
+    block = find_right(wanted, repair, tally)
+    if block is not None:
+        return block
+    what = f"block {wanted.index} with BLAKE3 {found}"
+    raise IntegrityError(
+        wanted.file.path, wanted.index * BLOCK_BYTES, what, wanted.digest, with_blob(wanted.file.path, DAMAGED)
+    )
+
+
+def find_right(wanted: Wanted, repair: Repair, tally: ProofTally) -> memoryview | None:
+    """The right bytes of a block: from behind the page cache, or from a better source; None: neither has them."""
     tally.count(reread=1)
     block: bytes | memoryview | None = read_again(wanted.file, wanted.index * BLOCK_BYTES, wanted.length)
     if block is not None and block_digest(block) == wanted.digest:
@@ -177,10 +234,7 @@ def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) ->
     if block is not None and block_digest(block) == wanted.digest:
         tally.count(repaired=1)
         return memoryview(block)
-    what = f"block {wanted.index} with BLAKE3 {found}"
-    raise IntegrityError(
-        wanted.file.path, wanted.index * BLOCK_BYTES, what, wanted.digest, with_blob(wanted.file.path, DAMAGED)
-    )
+    return None
 
 
 def _scatter(block: memoryview, pieces: Sequence[memoryview]) -> None:

@@ -105,7 +105,7 @@ def sync_folder(path: str) -> None:
 
 
 @contextmanager
-def replacing(path: str, scratch: str) -> Iterator[BinaryIO]:
+def replacing(path: str, scratch: str, *, stem: str | None = None) -> Iterator[BinaryIO]:
     """A file to write, which takes the name ``path`` at the end with all of its content or not at all.
 
     That holds after a power cut too. Until then what ``path`` was before is there.
@@ -113,11 +113,12 @@ def replacing(path: str, scratch: str) -> Iterator[BinaryIO]:
     Args:
         path: where; what is there is replaced.
         scratch: a folder on the same file system, for the file while it is not whole.
+        stem: what its name there begins with, so that whoever sweeps knows what it was; by default as ``path`` does.
 
     Raises:
         StoreError: as :func:`writing` says.
     """
-    temporary = os.path.join(scratch, f"{os.path.basename(path)}.{new_id()}")
+    temporary = os.path.join(scratch, f"{stem or os.path.basename(path)}.{new_id()}")
     with writing(path):
         try:
             with open(temporary, "xb") as file:
@@ -131,9 +132,9 @@ def replacing(path: str, scratch: str) -> Iterator[BinaryIO]:
     sync_folder(os.path.dirname(path))
 
 
-def write_whole(path: str, content: bytes, scratch: str) -> None:
+def write_whole(path: str, content: bytes, scratch: str, *, stem: str | None = None) -> None:
     """A file that appears with all of ``content`` or not at all, as :func:`replacing` says."""
-    with replacing(path, scratch) as file:
+    with replacing(path, scratch, stem=stem) as file:
         file.write(content)
 
 

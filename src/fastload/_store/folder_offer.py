@@ -14,7 +14,7 @@ from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.admit.stamp import read_chosen
 from fastload._store.directory import contained, containment_root
-from fastload._store.listing import list_files, read_download, read_tree, with_digest
+from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
 from fastload._store.offer import OfferedFile
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _DEPTHS = range(8, 17)
 """Four threads a CPU: one digests, one reads, and two wait for the disk to take what they write."""
 _COLD = 0.01
+MADE_HERE = "local"
+"""The source of a manifest of what another tool brought into a hub's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ class FolderOffer:
     """What is there too, though the manifest does not name it: what another tool has added."""
     misnamed: tuple[OfferedFile, ...] = ()
     """What is there, by the name of a blob that is not the one of which the manifest speaks."""
+    as_found: frozenset[str] = frozenset()
+    """Files that the manifest names by what they held when it was made here, since no name of a blob says it."""
     named: tuple[OfferedFile, ...] | None = None
     """All files of the commit, where a listing of the hub's names them."""
     chosen: Chosen | None = None
@@ -95,8 +99,11 @@ def offer_stored(stored: Stored) -> FolderOffer:
     files = tuple(_as_listed(_with_name(stored, file), listed.get(file.path)) for file in list_files(stored.folder))
     unlisted: tuple[OfferedFile, ...] = ()
     misnamed: tuple[OfferedFile, ...] = ()
+    as_found: frozenset[str] = frozenset()
     evidence = "sha256" if layout is not None else "etag"
     if manifest is not None:
+        if manifest.source == MADE_HERE:
+            as_found = frozenset(file.path for file in files if not (file.sha256 or file.git_sha1))
         misnamed = tuple(file for file in files if is_another(file, manifest.find(file.path)))
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         files = tuple(map(offered_file, manifest.files))
@@ -112,6 +119,7 @@ def offer_stored(stored: Stored) -> FolderOffer:
         files=files,
         unlisted=unlisted,
         misnamed=misnamed,
+        as_found=as_found,
         named=named,
         chosen=_read_chosen(stored),
     )
@@ -185,7 +193,9 @@ def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:
     if stored.layout is not None:
         return _with_blob_name(stored.folder, file)
     known = read_download(stored.folder, file)
-    return file if known is None else known[1]
+    if known is None or (stored.commit is None and is_rewritten(stored.folder, file)):
+        return file  # a folder that stands for a commit is held to it all the same
+    return known[1]
 
 
 def _with_blob_name(folder: str, file: OfferedFile) -> OfferedFile:

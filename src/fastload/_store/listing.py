@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_LISTING_BYTES = 64 << 20  # 64 MiB
 _MAX_METADATA_BYTES = 4096
 _MAX_DEPTH = 16
+_COARSE_S = 1.0
 DOWNLOADS = ".cache/huggingface/download"
 """Where ``hf download --local-dir`` keeps its notes, in the folder itself."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -108,6 +109,21 @@ def read_download(folder: str, file: OfferedFile) -> tuple[str, OfferedFile] | N
     if len(lines) < 2 or not is_commit(lines[0]):  # noqa: PLR2004 - the commit and the etag
         return None
     return lines[0], with_digest(file, lines[1])
+
+
+def is_rewritten(folder: str, file: OfferedFile) -> bool:
+    """True if ``file`` was written after ``hf download --local-dir`` noted it: its etag is of another file.
+
+    As the hub's client tells it, a second being allowed for coarse times. Where the note itself is later than it says,
+    the folder was copied, and times tell nothing.
+    """
+    path = os.path.join(folder, DOWNLOADS, f"{file.path}.metadata")
+    try:
+        noted_s = float(read_small_file(path, _MAX_METADATA_BYTES).splitlines()[2])
+        is_copy = os.stat(path).st_mtime - _COARSE_S > noted_s
+    except (FormatError, StoreError, OSError, ValueError, IndexError):  # it says of no time
+        return False
+    return not is_copy and file.mtime_ns is not None and file.mtime_ns / 1e9 - _COARSE_S > noted_s
 
 
 def with_digest(file: OfferedFile, name: str) -> OfferedFile:

@@ -84,7 +84,7 @@ class ManifestFolder:
                 return _read(path, stored)
         return None
 
-    def keep(self, stored: Stored, manifest: Manifest, files: Mapping[str, OfferedFile]) -> None:
+    def keep(self, stored: Stored, manifest: Manifest, files: Iterable[OfferedFile]) -> None:
         """Keep ``manifest``, of ``files`` as they were before they were read.
 
         Raises:
@@ -97,7 +97,7 @@ class ManifestFolder:
             "schema": 1,
             "folder": _real(stored),
             "manifest": blake3(content).hexdigest(),
-            "files": {file.path: [file.size, file.mtime_ns] for file in files.values()},
+            "files": {file.path: [file.size, file.mtime_ns] for file in files},
         }
         write_own(_stamp_of(path), json.dumps(stamp, sort_keys=True).encode("utf-8"), os.path.dirname(path))
         write_own(path, content, os.path.dirname(path))
@@ -140,11 +140,20 @@ def _read_stamp(path: str) -> dict[str, Any]:
 
 def is_ours_alone(path: str) -> bool:
     """True if ``path`` is there and no link, and nobody but us and root can have written it."""
+    return find_distrust(path) is None
+
+
+def find_distrust(path: str) -> str | None:
+    """Why others than us and root may have written what is at ``path``; None: they cannot."""
     try:
         status = os.lstat(path)
-    except OSError:  # what cannot be looked at proves nothing
-        return False
-    return not stat.S_ISLNK(status.st_mode) and status.st_uid in {0, os.geteuid()} and not status.st_mode & _OTHERS
+    except OSError as exc:  # what cannot be looked at proves nothing
+        return f"cannot be looked at ({exc.strerror or exc})"
+    if stat.S_ISLNK(status.st_mode):
+        return "is a link"
+    if status.st_uid not in {0, os.geteuid()}:
+        return f"belongs to uid {status.st_uid}, who is neither this user nor root"
+    return "may be written by others (chmod go-w)" if status.st_mode & _OTHERS else None
 
 
 def make_own_folder(path: str) -> None:

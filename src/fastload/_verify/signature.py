@@ -88,7 +88,7 @@ def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...
     """
     left_out = frozenset((*_NEVER_SIGNED, *signed.ignored))
     return tuple(
-        sorted(path for path in paths if path not in signed.files and (_is_vital(path) or not _is_in(path, left_out)))
+        sorted(path for path in paths if path not in signed.files and (is_vital(path) or not _is_in(path, left_out)))
     )
 
 
@@ -102,7 +102,7 @@ def _listed(paths: tuple[str, ...]) -> str:
     return shown if len(paths) <= _SHOWN else f"{shown} and {len(paths) - _SHOWN:,} more"
 
 
-def _is_vital(path: str) -> bool:
+def is_vital(path: str) -> bool:
     """True if a load reads it, so that no list of exceptions may hide it."""
     return path.endswith(_VITAL) or path.rpartition("/")[2] == "config.json"
 
@@ -119,7 +119,7 @@ def _is_in(path: str, tops: Collection[str]) -> bool:
 
 def _check_ignored(ignored: tuple[str, ...], files: Mapping[str, SignedFile], path: str) -> None:
     for entry in ignored:
-        if _is_vital(entry):
+        if is_vital(entry):
             raise refusal(path, f"ignore_paths with {quoted(entry)}", "a signature over everything that is loaded")
         try:
             if not _is_in(entry, (OURS,)):  # where fastload keeps its own files: rightly left out

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.signed import read_key
 from fastload._load.group.fetching import names_path
-from fastload.errors import FormatError, GroupError, StoreError
+from fastload.errors import GroupError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,7 @@ def _digest_key(path: str | None) -> str | None:
         return None
     try:
         return hashlib.sha256(read_key(path)).hexdigest()
-    except (FormatError, StoreError):  # said where it is needed, if that is so on all ranks
+    except (UsageError, StoreError):  # said where it is needed, if that is so on all ranks
         return "one that cannot be read"
 
 

@@ -13,7 +13,7 @@ from fastload._store.filesystem import has_size, make_folder, remove_file, sync_
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
-from fastload._store.keep.tidy import make_empty, remove_empty
+from fastload._store.keep.tidy import make_empty, remove_emptied, remove_empty
 from fastload._store.keep.usage import is_brought
 from fastload._store.listing import read_tree
 from fastload._verify.manifest import dump_manifest
@@ -80,6 +80,7 @@ class CacheDestination:
         check_inside(self._layout.folder, os.path.dirname(self._layout.folder))
         check_repo(self._layout)
         make_empty(self._layout)
+        remove_emptied(*os.path.split(self._layout.folder))
         self.area.make()
         finish_removals(self._layout)
 

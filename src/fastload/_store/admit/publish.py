@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from fastload._store.admit.staged import StagingArea
 from fastload._store.admit.stamp import Published, write_stamp
 from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
-from fastload._store.root import read_commit
 from fastload._verify.manifest import dump_manifest
 from fastload.errors import StoreError
 
@@ -41,7 +40,7 @@ def blob_name(file: ManifestFile) -> str:
 def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Task], chosen: Chosen) -> str:
     """Make the snapshot of ``manifest`` visible; all ``tasks`` are done. Returns its folder.
 
-    The refs that shall lead to it come after: :func:`write_ref`.
+    The refs that shall lead to it come after: :func:`~fastload._store.admit.reference.write_ref`.
 
     Raises:
         StoreError: it cannot be written. What was published before stays as it is.
@@ -94,20 +93,6 @@ def write_manifest(layout: RepoLayout, manifest: Manifest) -> None:
     path = layout.manifest(manifest.commit)
     make_folder(os.path.dirname(path))
     write_whole(path, dump_manifest(manifest), layout.ours("staging"))
-
-
-def write_ref(layout: RepoLayout, revision: str, commit: str) -> None:
-    """Let ``revision`` mean ``commit``; nothing is written where it does already.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    path = layout.ref(revision)
-    if read_commit(layout, revision) == commit:
-        return
-    make_folder(os.path.dirname(path))
-    make_folder(layout.ours("staging"))
-    write_whole(path, commit.encode("ascii"), layout.ours("staging"))
 
 
 def _publish_folder(layout: RepoLayout, commit: str, links: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from fastload._store.admit.descriptors import Descriptors
 from fastload._store.admit.journal import Claims, dump_head, dump_line, parse_journal
 from fastload._store.admit.part import Part
 from fastload._store.filesystem import make_folder, new_id, remove_file, writing
+from fastload._store.keep.disk import list_folder
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import FormatError, StoreError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
-_UNDER_LEASE = re.compile(r"(?:probe|hub|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
+UNDER_LEASE = re.compile(r"(?:probe|hub|stamp|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
 """What only the holder of the lease makes: probes, scratch, files on their way in, what is about to be renamed."""
 
 
@@ -90,10 +91,18 @@ class StagingArea:
         for name in self.list_names(key):
             self.remove(name)
 
-    def sweep(self) -> None:
+    def find_remains(self, made: re.Pattern[str]) -> list[str]:
+        """The names of what was about to be renamed, of what is ``made`` under one lease; what has a journal is kept.
+
+        Raises:
+            StoreError: a folder cannot be read.
+        """
+        names = {name for name in list_folder(self.parts) if made.fullmatch(name)}
+        return sorted(names.difference(list_folder(self.journals))) if names else []
+
+    def sweep(self, made: re.Pattern[str] = UNDER_LEASE) -> None:
         """Remove what a dead holder of the lease was about to rename; for its next holder, who stages nothing yet."""
-        names = [name for name in os.listdir(self.parts) if _UNDER_LEASE.fullmatch(name)]
-        for name in set(names).difference(os.listdir(self.journals)):
+        for name in self.find_remains(made):
             if os.path.isdir(self.part(name)):
                 shutil.rmtree(self.part(name), ignore_errors=True)
             else:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._store.filesystem import writing
-from fastload._store.keep.usage import count_kept_bytes
+from fastload._store.keep.scratch import count_promised_bytes
+from fastload._store.keep.usage import count_kept_bytes, list_repos
 from fastload._store.layout import lease_folder
 from fastload._store.lease.file import make_lease_folder
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
@@ -45,10 +46,10 @@ class Room:
     root: str
     needed_bytes: int
     free_bytes: int
-    """For this user, who need not get all that is free."""
+    """For this user, who need not get all that is free; without what others were promised and have yet to write."""
     min_free_bytes: int
     kept_bytes: int
-    """What fastload keeps there, files on their way in included."""
+    """What fastload keeps there, files on their way in included, and what was promised to others."""
     max_bytes: int | None
 
     @property
@@ -92,14 +93,20 @@ def measure_room(root: str, needed_bytes: int, limits: Limits) -> Room:
         status = os.statvfs(there)
     except OSError as exc:
         raise StoreError(there, f"cannot be asked for its room ({exc.strerror})", "Check the mount") from exc
+    promised_bytes = count_promised_bytes(_list_staging(root))
     return Room(
         root=root,
         needed_bytes=needed_bytes,
-        free_bytes=status.f_bavail * status.f_frsize,
+        free_bytes=max(0, status.f_bavail * status.f_frsize - promised_bytes),
         min_free_bytes=limits.min_free.of(status.f_blocks * status.f_frsize),
-        kept_bytes=count_kept_bytes(root),
+        kept_bytes=count_kept_bytes(root) + promised_bytes,
         max_bytes=limits.max_bytes,
     )
+
+
+def _list_staging(root: str) -> list[str]:
+    """Where there may be scratches: in the repos of a tier, or below a plain folder."""
+    return [os.path.join(root, "staging"), *(layout.ours("staging") for _, layout in list_repos(root))]
 
 
 def check_room(root: str, needed_bytes: int, limits: Limits) -> None:
@@ -118,8 +125,9 @@ def check_room(root: str, needed_bytes: int, limits: Limits) -> None:
 def reserving(root: str, needed_bytes: int, limits: Limits, evict: Callable[[int], int] | None) -> Iterator[None]:
     """Room for ``needed_bytes`` more, which the caller takes inside of the ``with``, by allocating its files.
 
-    One at a time, so that of two that do not fit together the second sees what the first has taken. That rests on a
-    lock where there are locks; where there are none, the disk itself has the last word.
+    Where another program writes them, by a promise. One at a time, so that of two that do not fit together the second
+    sees what the first has taken. That rests on a lock where there are locks; where there are none, the disk itself
+    has the last word.
 
     Args:
         root: the tier's folder.

@@ -27,7 +27,7 @@ def make_empty(layout: RepoLayout) -> None:
         StoreError: it cannot be made.
     """
     if not os.path.lexists(layout.folder):
-        built = os.path.join(lease_folder(os.path.dirname(layout.folder)), f"{_EMPTIED}{new_id()}")
+        built = _emptied(layout)
         make_folder(os.path.join(built, "snapshots"))
         with contextlib.suppress(OSError):  # somebody was faster, or took it for a dead one's; the next step says more
             os.rename(built, layout.folder)
@@ -45,11 +45,10 @@ def remove_empty(layout: RepoLayout) -> None:
     for path in (layout.blobs, *map(layout.ours, _OURS), layout.ours()):  # not what is below: staging may be in use
         with contextlib.suppress(OSError):  # not empty, or gone
             os.rmdir(path)
-    root = os.path.dirname(layout.folder)
-    target = os.path.join(lease_folder(root), f"{_EMPTIED}{new_id()}")
+    target = _emptied(layout)
     with contextlib.suppress(OSError, StoreError):  # an empty folder more does no harm
         if os.listdir(layout.folder) == ["snapshots"] and not os.listdir(layout.snapshots):
-            make_folder(lease_folder(root))
+            make_folder(os.path.dirname(target))
             os.rename(layout.folder, target)
             _put_down(target, layout)
 
@@ -62,13 +61,25 @@ def _put_down(emptied: str, layout: RepoLayout) -> None:
         os.rmdir(emptied)
 
 
-def remove_emptied(root: str) -> None:
-    """Remove repos that were found empty by somebody who did not live to remove them."""
+def _emptied(layout: RepoLayout) -> str:
+    """A place for the repo while it is empty, by a name that tells whose it is."""
+    root, name = os.path.split(layout.folder)
+    return os.path.join(lease_folder(root), f"{_EMPTIED}{name}.{new_id()}")
+
+
+def remove_emptied(root: str, name: str | None = None) -> None:
+    """Remove repos that were empty in the hands of somebody who did not live to move or remove them.
+
+    Args:
+        root: the tier's folder.
+        name: of the folder of one repo, for whoever brings it; None: all of them.
+    """
     folder = lease_folder(root)
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            if name.startswith(_EMPTIED):
-                _remove_empty_below(os.path.join(folder, name))
+        for emptied in os.listdir(folder):
+            whose, _, _ = emptied.removeprefix(_EMPTIED).rpartition(".")
+            if emptied.startswith(_EMPTIED) and name in {None, whose}:
+                _remove_empty_below(os.path.join(folder, emptied))
 
 
 def _remove_empty_below(folder: str) -> None:

@@ -62,7 +62,7 @@ class LeaseFile:
                 return None
             raise self._unreadable(exc) from exc
         try:
-            raw = os.read(fd, MAX_RECORD_BYTES + 1)
+            raw = _read_all(fd)
         except OSError as exc:
             if exc.errno in _GONE:  # replaced between the open and the read
                 return None
@@ -158,12 +158,51 @@ class LeaseFile:
 
     def sweep(self, holder_id: str) -> None:
         """Remove what dead holders left, and all who were not as quick as ``holder_id``."""
-        leftover = re.compile(rf"{re.escape(self.name)}\.(?P<id>[0-9a-f]{{32}})\.(?:lock|new)")
         with contextlib.suppress(OSError):  # not ours to remove, or removed by others: no harm to anybody
-            for name in os.listdir(self.folder):
-                match = leftover.fullmatch(name)
-                if match and match["id"] != holder_id:
-                    os.unlink(os.path.join(self.folder, name))
+            for name in self._list_beside(holder_id):
+                os.unlink(os.path.join(self.folder, name))
+
+    def sweep_dead(self, holder_id: str) -> None:
+        """Remove what others left who provably died: those who are about to try again keep their locks."""
+        with contextlib.suppress(OSError):
+            for name in self._list_beside(holder_id):
+                _remove_if_free(os.path.join(self.folder, name))
+
+    def has_traces(self) -> bool:
+        """True if somebody holds it, or has left anything.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        try:
+            return os.path.lexists(self.path) or bool(self._list_beside(""))
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise self._unreadable(exc) from exc
+
+    def _list_beside(self, holder_id: str) -> list[str]:
+        """The files of all holders but that one."""
+        beside = re.compile(rf"{re.escape(self.name)}\.(?P<id>[0-9a-f]{{32}})\.(?:lock|new)")
+        matches = (beside.fullmatch(name) for name in os.listdir(self.folder))
+        return [match[0] for match in matches if match and match["id"] != holder_id]
+
+
+def _read_all(fd: int) -> bytes:
+    """As much as a record may have, and a byte more, however little a read gives at once."""
+    raw = b""
+    while len(raw) <= MAX_RECORD_BYTES and (piece := os.read(fd, MAX_RECORD_BYTES + 1 - len(raw))):
+        raw += piece
+    return raw
+
+
+def _remove_if_free(path: str) -> None:
+    fd = open_lock(path)
+    try:
+        if try_exclusive(fd) and flock_is_truthful(path):
+            os.unlink(path)
+    finally:
+        os.close(fd)
 
 
 def make_lease_folder(folder: str) -> None:
@@ -182,7 +221,9 @@ def _write_new(path: str, holder: Holder) -> None:
         try:
             with contextlib.suppress(OSError):  # some mounts know no modes, and no umask either
                 os.fchmod(fd, _MODE)
-            os.write(fd, dump_holder(holder))
+            rest = dump_holder(holder)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
         finally:
             os.close(fd)  # where a network mount says that it is full
     except BaseException:

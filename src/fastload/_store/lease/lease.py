@@ -165,6 +165,7 @@ def create_lease(file: LeaseFile, what: str, times: LeaseTimes) -> Lease | None:
         lease = undo.enter_context(Lease(file, what, times))
         if not file.create(lease.record):
             return None
+        file.sweep_dead(lease.record.id)
         lease.start()
         undo.pop_all()
         return lease

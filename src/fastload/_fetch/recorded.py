@@ -1,0 +1,97 @@
+"""The manifest in a plain folder: what its files were when somebody brought them, or had them recorded.
+
+A folder is its owner's: what he has written since it was recorded is another file, of which nothing is known, and no
+damage. What changed under the same mtime is damage.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastload._store.folder_manifest import PassedOver, find_folder_manifest
+from fastload._store.folder_offer import is_another, offer_stored
+from fastload._store.folder_stamp import find_rewritten
+from fastload._store.listing import DOWNLOADS, is_rewritten, list_files
+from fastload.errors import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fastload._fetch.evidence import Evidence
+    from fastload._store.offer import OfferedFile
+    from fastload._store.root import Stored
+    from fastload._verify.manifest import Manifest
+
+SOURCE = "recorded"
+"""The source of a manifest that says what a folder's files were when somebody had them recorded."""
+OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
+_REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
+_PASSED_OVER = "%s: it is passed over, and proves nothing. To make a new one: fastload verify %s --record"
+_log = logging.getLogger("fastload")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A manifest that only we or root can have written, and what it says no more."""
+
+    manifest: Manifest
+    rewritten: tuple[str, ...]
+    """The files that were written since."""
+
+
+def find_recorded(stored: Stored) -> Recorded | PassedOver | None:
+    """The manifest in a plain folder, if it may be believed; warns of what it may not be believed of.
+
+    Raises:
+        FormatError, StoreError: it is malformed or cannot be read.
+    """
+    manifest = find_folder_manifest(stored.folder)
+    if isinstance(manifest, PassedOver):
+        _log.warning(_PASSED_OVER, manifest, shlex.quote(stored.folder))
+        return manifest
+    if manifest is None or _is_outdated(manifest, stored):
+        return None
+    rewritten = find_rewritten(stored.folder, manifest) if manifest.source == SOURCE else ()
+    _warn(stored, rewritten, "recorded")
+    return Recorded(manifest, rewritten)
+
+
+def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
+    """Say of which of ``files`` a note of their download knows nothing any more."""
+    if stored.layout is None and stored.commit is None:
+        unknown = (file for file in files if not (file.sha256 or file.git_sha1))
+        _warn(stored, [file.path for file in unknown if is_rewritten(stored.folder, file)], "downloaded")
+
+
+def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
+    """``evidence`` of a recorded folder that shall be recorded again: what has come or gone is meant so."""
+    if stored.layout is not None or not evidence.is_recorded:
+        return evidence
+    there = {file.path: file for file in list_files(stored.folder)}
+    gone = {path: file for path, file in evidence.files.items() if path not in there}
+    for path in gone:
+        _log.warning("%s is gone, and is recorded no more", os.path.join(stored.folder, path))
+    files = {path: evidence.files.get(path, file) for path, file in there.items()}
+    return replace(evidence, files=files, is_closed=False, outdated={**evidence.outdated, **gone})
+
+
+def _warn(stored: Stored, paths: Sequence[str], since: str) -> None:
+    """Once for all of ``paths``: a model that was trained again has hundreds of shards."""
+    if paths:
+        more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+        what = os.path.join(stored.folder, paths[0]) + more
+        _log.warning(_REWRITTEN, escaped(what), since, escaped(shlex.quote(stored.folder)))
+
+
+def _is_outdated(manifest: Manifest, stored: Stored) -> bool:
+    """True if notes of a download name other content than the manifest in the folder: one that came later."""
+    folder = stored.folder
+    files = offer_stored(stored).files if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
+    changed = next((file.path for file in files if is_another(file, manifest.find(file.path))), None)
+    if changed is not None:
+        _log.warning(OUTDATED, os.path.join(folder, changed), "the manifest beside it", folder)
+    return changed is not None

@@ -1,0 +1,96 @@
+"""What the files of a plain folder looked like when they were recorded, so that a look tells which were written since.
+
+``<folder>/.fastload/stamps/<commit>.json``, beside the manifest of the commit. It is no evidence: it tells what was
+changed on purpose, which is another file, from what changed under the same mtime, which is damage.
+
+Where the folder was copied, and the copies have the time of copying, times tell nothing: the stamp was copied with it,
+and its own mtime is not the one that it says it has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from fastload._format.header import parse_object
+from fastload._read.file import read_small_file
+from fastload._store.directory import contained, containment_root
+from fastload._store.filesystem import make_folder, writing
+from fastload._store.manifest_folder import is_ours_alone, make_own_folder, write_own
+from fastload._verify.path import OURS
+from fastload.errors import FormatError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from fastload._store.offer import OfferedFile
+    from fastload._verify.manifest import Manifest
+
+_MAX_STAMP_BYTES = 64 << 20  # 64 MiB
+_COARSE_NS = 2_000_000_000
+"""What the coarsest file systems round mtimes to."""
+
+
+def write_folder_stamp(folder: str, commit: str, files: Iterable[OfferedFile]) -> None:
+    """Note what ``files``, recorded as ``commit``, looked like before they were read.
+
+    Raises:
+        StoreError: it cannot be written, or others may write there.
+    """
+    path, scratch = _place(folder, commit), os.path.join(folder, OURS, "staging")
+    make_own_folder(os.path.dirname(path))
+    make_folder(scratch)
+    now_ns = time.time_ns() // _COARSE_NS * _COARSE_NS
+    noted = {file.path: [file.size, file.mtime_ns] for file in files}
+    stamp = {"schema": 1, "mtime_ns": now_ns, "files": noted}
+    write_own(path, json.dumps(stamp, sort_keys=True).encode("utf-8"), scratch)
+    with writing(path):
+        os.utime(path, ns=(now_ns, now_ns))
+
+
+def remove_folder_stamps(folder: str, kept: str) -> None:
+    """Remove the stamps of manifests that are gone; the one of the commit ``kept`` stays."""
+    stamps = os.path.dirname(_place(folder, kept))
+    with writing(stamps):
+        for name in os.listdir(stamps):
+            if name.endswith(".json") and name != f"{kept}.json":
+                os.unlink(os.path.join(stamps, name))
+
+
+def find_rewritten(folder: str, manifest: Manifest) -> tuple[str, ...]:
+    """The files of ``manifest`` that were written after it was made; without a stamp nobody can say.
+
+    One that is gone was not: it is missing. One of another length with the same mtime was not either: it is damaged.
+    """
+    noted = _read_noted(_place(folder, manifest.commit))
+    return tuple(file.path for file in manifest.files if _is_rewritten(folder, file.path, noted.get(file.path)))
+
+
+def _is_rewritten(folder: str, path: str, noted: Any) -> bool:
+    if not isinstance(noted, list) or len(noted) != 2:  # noqa: PLR2004 - size and mtime
+        return False
+    try:
+        status = os.stat(contained(os.path.join(folder, path), containment_root(folder)))
+    except (FormatError, OSError):  # whoever reads it will say so
+        return False
+    return bool(status.st_mtime_ns != noted[1])
+
+
+def _read_noted(path: str) -> dict[str, Any]:
+    """Empty where there is nothing that only we or root can have written, or it was copied."""
+    if not (is_ours_alone(os.path.dirname(path)) and is_ours_alone(path)):
+        return {}
+    try:
+        stamp = parse_object(read_small_file(path, _MAX_STAMP_BYTES), path)
+        is_copy = os.stat(path).st_mtime_ns != stamp.get("mtime_ns")
+    except (FormatError, StoreError, OSError):
+        return {}
+    noted = stamp.get("files")
+    return noted if isinstance(noted, dict) and not is_copy else {}
+
+
+def _place(folder: str, commit: str) -> str:
+    return os.path.join(folder, OURS, "stamps", f"{commit}.json")
