@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -97,7 +98,11 @@ class Arena:
     def _find_left(self) -> str | None:
         """What lies about that nobody needs: what was on its way in, and leases of the dead."""
         leases = self.tiers.local / ".locks/fastload"
-        left = [*self.tiers.staged(REPO), *(name for name in os.listdir(leases) if name != "room.lock")]
+        found = {f"{path.stem}.": json.loads(path.read_bytes()) for path in leases.glob("*.lease")}
+        unproven = [name for name, record in found.items() if not record["boot_id"]]
+        names = [name for name in os.listdir(leases) if not name.startswith(("room.lock", *unproven))]
+        left = [*self.tiers.staged(REPO), *names]
+        # Who could not read which boot this is has left a lease that nobody can prove dead: it has to run out.
         return f"left over: {left}" if left else None
 
 
