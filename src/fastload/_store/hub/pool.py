@@ -85,7 +85,8 @@ def _split_proxy(proxy: str) -> SplitResult:
     url = proxy if "://" in proxy else f"http://{proxy}"
     try:
         parts = urlsplit(url)
-        is_address = parts.scheme in {"http", "https"} and parse_url(url).host is not None
+        is_spelt_so = url.split() == [url]  # older releases of urllib3 take a blank for a part of the name
+        is_address = is_spelt_so and parts.scheme in {"http", "https"} and parse_url(url).host is not None
     except ValueError as exc:  # half of an IPv6 address, a port that is no number; LocationParseError is one too
         raise UsageError(_NO_PROXY, PROXY_HINT) from exc
     if not is_address:
