@@ -296,9 +296,10 @@ def test_a_hub_that_drips_is_not_listened_to_for_long_after(
         hub.faults.add(Drip(step_bytes=1, pause_s=0.02), host=host, times=None)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         options = replace(SOON, local=str(model.local), tiers=("local", "hub"))
+        before = set(threading.enumerate())
         with pytest.raises((DeadlineError, fastload.HubError)):
             fastload.load(REPO, options=options)
         until_s = time.monotonic() + 10.0
-        while any(thread.name == "fastload-within" for thread in threading.enumerate()):
+        while any(thread.name == "fastload-within" for thread in set(threading.enumerate()) - before):
             assert time.monotonic() < until_s
             time.sleep(0.05)
