@@ -1,18 +1,30 @@
-"""A folder that answers nobody, as a dead mount does."""
+"""A folder, and a file, that answer nobody, as a dead mount does."""
 
 from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import pytest
 
 _CALLS = ("stat", "lstat", "statvfs", "listdir", "scandir", "open", "access")
+
+
+@contextmanager
+def silent_file(path: Path) -> Iterator[None]:
+    """While it lasts, whoever opens ``path`` hangs in the system call: a named pipe that nobody writes to."""
+    os.mkfifo(path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # nobody waits
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
 
 @contextmanager
