@@ -125,3 +125,18 @@ def test_what_cannot_be_mapped_is_refused_like_what_cannot_be_read(shard: Shard)
     os.mkfifo(shard.path)
     with pytest.raises(FormatError, match="FIFO"):
         map_file(shard)
+
+
+def test_a_file_that_cannot_be_looked_at_any_more_is_an_error_of_ours(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, reader = map_file(shard), PopulatingReader(shard)
+
+    def fail(_: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            reader.read_into(0, [memory])
+    reader.close()

@@ -126,11 +126,14 @@ def check_path(file: File) -> None:
 
 
 def check_descriptor(file: File, descriptor: int, offset: int) -> None:
-    """Raise ``IntegrityError`` if the open file has changed since its header was read.
+    """Raise ``IntegrityError`` if the open file has changed since its header was read, ``StoreError`` if it cannot say.
 
     Removing the file moves its ctime too, but what is open stays whole.
     """
-    status = os.fstat(descriptor)
+    try:
+        status = os.fstat(descriptor)
+    except OSError as exc:
+        raise translate(file.path, exc) from exc
     now = identify(status)
     if not status.st_nlink:
         now = now._replace(ctime_ns=file.identity.ctime_ns)
