@@ -7,35 +7,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fastload
 from fastload import Options
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash
 from fastload.ops.bench.files import Files, Trial, list_files
+from hub_process import REPO, TESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
-_TESTS = Path(__file__).parent.parent / "tests"
 _COMMIT = "c0ffee" * 6 + "abcd"
-_REPO = "bench/model"
-_HUB = """
-import os, sys, hub_server
-name, folder = sys.argv[1:]
-files = {}
-for path in os.listdir(folder):
-    with open(os.path.join(folder, path), "rb") as file:
-        files[path] = file.read()
-with hub_server.HubServer({name: hub_server.Repo(files)}, has_cdn=False) as hub:
-    print(hub.url, flush=True)
-    sys.stdin.read()
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +50,7 @@ def make_stores(model: Path, temporary: Path, warm_up: Path) -> Stores:
     folders = {"none": plain, "manifest": warmed, "manifest (recorded)": recorded, "sha256": cached, "etag": downloaded}
     trials = {kind: Trial(list_files(str(folder))) for kind, folder in folders.items()}
     trials["listing"] = Trial(
-        Files(_REPO, list_files(str(plain)).paths), options={"tiers": "hub", "write_through": "off"}
+        Files(REPO, list_files(str(plain)).paths), options={"tiers": "hub", "write_through": "off"}
     )
     left_out = {}
     if max(path.stat().st_size for path in plain.iterdir()) <= SMALL_FILE_BYTES:
@@ -76,22 +62,6 @@ def make_stores(model: Path, temporary: Path, warm_up: Path) -> Stores:
         )
     trials |= _sign(_link_folder(plain, temporary / "signature"), by_sha256, warm_up)
     return Stores(trials, left_out)
-
-
-@contextmanager
-def serving(folder: str) -> Iterator[str]:
-    """The URL of a hub that has the files of ``folder``, in a process of its own, and in its memory.
-
-    Mapped, they could not leave the page cache, and nobody's load would be cold.
-    """
-    command = [sys.executable, "-c", _HUB, _REPO, folder]
-    environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as hub:
-        assert hub.stdout
-        assert hub.stdin
-        yield hub.stdout.readline().strip()
-        hub.stdin.close()
 
 
 def _digest(path: Path) -> ContentHash:
@@ -129,7 +99,7 @@ def _write_notes(folder: Path, etags: Mapping[str, str]) -> None:
 
 def _sign(folder: Path, by_sha256: Mapping[str, str], warm_up: Path) -> dict[str, Trial]:
     """By its signature alone, and by the blocks of a manifest that is kept apart."""
-    sys.path.append(str(_TESTS))
+    sys.path.append(str(TESTS))
     from signing import bundle_of, key_of, pem_of, resource, statement_of
 
     entries = [resource(name, digest=digest) for name, digest in sorted(by_sha256.items())]

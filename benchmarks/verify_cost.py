@@ -21,7 +21,8 @@ from fastload.ops.bench.page_cache import PageCacheError
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.turns import Runner
 from habits import make_habits
-from proven_stores import make_stores, serving
+from hub_process import serving
+from proven_stores import make_stores
 from targets import judge_proof, write_record
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def run(asked: argparse.Namespace) -> int:
         stores = make_stores(Path(asked.folder), Path(temporary), Path(temporary) / "warm-up")
         for kind, why in stores.left_out.items():
             print(f"no row {kind}: {why}", flush=True)
-        with serving(stores.trials["none"].files.folder) as url:
+        with serving({path.name: path for path in Path(stores.trials["none"].files.folder).iterdir()}) as url:
             os.environ["HF_ENDPOINT"] = url  # for those that load from it, each in a process of its own
             for part in asked.parts:
                 table = Table(part, part, beside=("off",), beside_name="off")

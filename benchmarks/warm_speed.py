@@ -24,20 +24,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from hub_process import REPO, serving
 
-_TESTS = Path(__file__).parent.parent / "tests"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 _FASTLOAD = [sys.executable, "-m", "fastload"]
-_HUB = """
-import sys, hub_server
-name, path = sys.argv[1:]
-with open(path, "rb") as file:
-    content = file.read()
-with hub_server.HubServer({name: hub_server.Repo({"model.safetensors": content})}, has_cdn=False) as hub:
-    print(hub.url, flush=True)
-    sys.stdin.read()
-"""
 
 
 def time_command(command: list[str], environment: Mapping[str, str], folder: Path, ready: list[str]) -> float:
@@ -72,11 +64,11 @@ def hub_contestants(url: str, digest: str) -> dict[str, Callable[[Path], float]]
 
     def warm(folder: Path) -> float:
         environment = {"FASTLOAD_LOCAL": str(folder / "local"), "HF_ENDPOINT": url}
-        command = [*_FASTLOAD, "warm", "bench/model", "--tiers", "local,hub", "--no-progress", "--min-free", "0"]
+        command = [*_FASTLOAD, "warm", REPO, "--tiers", "local,hub", "--no-progress", "--min-free", "0"]
         return time_command(command, environment, folder, [*command, "--dry-run"])
 
     def curl(folder: Path) -> float:
-        source = f"{url}/bench/model/resolve/main/model.safetensors"
+        source = f"{url}/{REPO}/resolve/main/model.safetensors"
         check = f"echo '{digest}  file' | sha256sum -c --quiet"
         return time_command(
             ["sh", "-c", f"curl -sSfL -o file '{source}' && {check} && sync file"], {}, folder, ["curl", "--version"]
@@ -103,17 +95,6 @@ def measure(
     print(f"  speed of warm by that of the other: {other / first:.2f}", flush=True)
 
 
-def _serve(path: Path) -> Iterator[str]:
-    command = [sys.executable, "-c", _HUB, "bench/model", str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as hub:
-        assert hub.stdout
-        assert hub.stdin
-        yield hub.stdout.readline().strip()
-        hub.stdin.close()
-
-
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
@@ -126,7 +107,7 @@ def main() -> None:
         measure("mount", mount_contestants(asked.model), sum(path.stat().st_size for path in shards), asked)
     if "hub" in asked.parts and shutil.which("curl"):
         digest = hashlib.sha256(shards[0].read_bytes()).hexdigest()
-        for url in _serve(shards[0]):
+        with serving({"model.safetensors": shards[0]}) as url:
             measure("hub", hub_contestants(url, digest), shards[0].stat().st_size, asked)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import pytest
+
 REPO = "org/name"
 READERS = ["auto", "direct", "buffered", "mmap"]
 
@@ -80,6 +82,18 @@ def two_large_tensors(folder: Path) -> bytes:
     """The content of one shard: its header and the tensor ``last`` have no block in common."""
     save_file({name: random_tensor(5 * MIB, seed) for seed, name in enumerate(("first", "last"))}, folder / "two")
     return (folder / "two").read_bytes()
+
+
+def refuse_to_replace(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be put in the place of the file that ``path`` leads to."""
+    blob, real = str(path.resolve()), os.replace
+
+    def refuse(made: str, target: str) -> None:
+        if target == blob:
+            raise PermissionError(13, "Permission denied")
+        real(made, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
 
 
 def flip(path: Path, at: int) -> None:

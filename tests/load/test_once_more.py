@@ -19,7 +19,7 @@ from fastload._load import once_more
 from fastload._place import memory
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
-from proven_models import REPO, Model, flip
+from proven_models import REPO, Model, flip, refuse_to_replace
 from stored_models import COMMIT, write_cache
 
 if TYPE_CHECKING:
@@ -197,14 +197,7 @@ def test_a_damaged_copy_that_may_not_be_written_gives_way_to_the_next_tier(
     folder = model.cached()
     write_cache(model.shared, REPO, COMMIT, model.files)
     flip(folder / SHARD, 5 * MIB)
-    blob, real = str((folder / SHARD).resolve()), os.replace
-
-    def refuse(made: str, path: str) -> None:
-        if path == blob:
-            raise PermissionError(13, "Permission denied")
-        real(made, path)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    refuse_to_replace(folder / SHARD, monkeypatch)
     tensors, reason = load(model, replace(model.options, write_through="off"))
     assert_same(tensors, model.tensors)
     assert "so that others were asked" in reason

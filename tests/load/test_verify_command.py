@@ -14,7 +14,7 @@ import fastload
 from fastload import Finding, IntegrityError, ModelNotFoundError, NotWritableError, Options, UsageError
 from fastload.cli import main
 from models import MIB, assert_same
-from proven_models import PLACES, REPO, Model, flip
+from proven_models import PLACES, REPO, Model, flip, refuse_to_replace
 from stored_models import COMMIT, write_cache, write_download_metadata, write_folder
 from writing import INDEX_NAME, one_tensor
 
@@ -97,14 +97,7 @@ def test_repair_mends_what_it_was_pointed_at_for_good(model: Model, place: str, 
 def test_what_may_not_be_written_is_not_called_repaired(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model.warmed()
     flip(folder / SHARD, 5 * MIB)
-    blob, real = str((folder / SHARD).resolve()), os.replace
-
-    def refuse(made: str, path: str) -> None:
-        if path == blob:
-            raise PermissionError(13, "Permission denied")
-        real(made, path)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    refuse_to_replace(folder / SHARD, monkeypatch)
     with pytest.raises(NotWritableError):
         fastload.verify(REPO, repair=True, options=model.options)
 
@@ -118,14 +111,8 @@ def test_what_was_found_is_printed_and_told_though_it_cannot_be_written(
     write_cache(model.shared, REPO, COMMIT, {} if kind == "blocks" else model.files)
     for name in (refused, mended):
         flip(folder / name, 5 * MIB)
-    blob, real = str((folder / refused).resolve()), os.replace
-
-    def refuse(made: str, path: str) -> None:
-        if path == blob:
-            raise PermissionError(13, "Permission denied")
-        real(made, path)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    blob = str((folder / refused).resolve())
+    refuse_to_replace(folder / refused, monkeypatch)
     command = ["verify", REPO, "--repair", "--local", str(model.local)]
     command += ["--shared", str(model.shared), "--tiers", "local,shared"]
     assert main(command) == NotWritableError.exit_code
