@@ -43,25 +43,46 @@ class Clock:
         self._stage, self._since_s = stage, now
 
 
+class _Own:
+    """What one thread has measured. Only that thread adds to it, so that nobody waits for a lock."""
+
+    __slots__ = ("inner_s", "last_s", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys((*ACTIVITIES, TURN, EXCHANGE, PEERS, CAST), 0.0)
+        self.inner_s = 0.0
+        """Measured inside of what it measures now."""
+        self.last_s = 0.0
+
+
 class Busy:
     """Thread time by activity; any thread may add to it."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys((*ACTIVITIES, TURN, EXCHANGE, PEERS, CAST), 0.0)
         self.trace: Trace | None = None
         """Is told what is measured from now on."""
-        self.last_s = 0.0
+        self._all: list[_Own] = [_Own()]
+        self._threads = threading.local()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By activity, so far."""
+        everybody = list(self._all)
+        return {activity: sum(own.seconds[activity] for own in everybody) for activity in everybody[0].seconds}
+
+    @property
+    def last_s(self) -> float:
         """When the last of what workers did so far ended."""
-        self._lock = threading.Lock()
-        self._inner = threading.local()
+        return max(own.last_s for own in list(self._all))
 
     @property
     def by_activity(self) -> dict[str, float]:
         """The seconds, as a report has them."""
-        exchange_s = self.seconds[EXCHANGE] + self.seconds[PEERS]
+        seconds = self.seconds
+        exchange_s = seconds[EXCHANGE] + seconds[PEERS]
         exchange = {EXCHANGE: exchange_s} if exchange_s else {}
-        alone = {name: self.seconds[name] for name in ACTIVITIES}
-        wait_s, copy_s = self.seconds["wait"] + self.seconds[TURN], self.seconds["copy"] + self.seconds[CAST]
+        alone = {name: seconds[name] for name in ACTIVITIES}
+        wait_s, copy_s = seconds["wait"] + seconds[TURN], seconds["copy"] + seconds[CAST]
         return alone | {"wait": wait_s, "copy": copy_s} | exchange
 
     def measure(self, activity: str, name: str = "", facts: Facts = dict) -> Measurement:
@@ -71,24 +92,20 @@ class Busy:
         """
         return Measurement(self, activity, name, facts)
 
-    def inner_s(self, now_s: float) -> float:
-        """The time that was measured inside of what this thread measures; from now on it is ``now_s``."""
-        before_s = getattr(self._inner, "seconds", 0.0)
-        self._inner.seconds = now_s
-        return before_s
-
-    def count(self, activity: str, seconds: float, end_s: float) -> None:
-        """Add to ``activity``, what ended just now."""
-        with self._lock:
-            self.seconds[activity] += seconds
-            if activity != CAST:
-                self.last_s = max(self.last_s, end_s)
+    def own(self) -> _Own:
+        """The calling thread's."""
+        try:
+            return self._threads.own  # type: ignore[no-any-return] - a thread's local has no types
+        except AttributeError:
+            own = self._threads.own = _Own()
+            self._all.append(own)
+            return own
 
 
 class Measurement:
-    """A block whose time is counted. A class, since a generator costs twice as much, six times for each extent."""
+    """A block whose time is counted. A class, since a generator costs twice as much, and each extent has several."""
 
-    __slots__ = ("_activity", "_begin_s", "_busy", "_facts", "_name", "_outer_s")
+    __slots__ = ("_activity", "_begin_s", "_busy", "_facts", "_name", "_outer_s", "_own")
 
     def __init__(self, busy: Busy, activity: str, name: str, facts: Facts) -> None:
         self._busy = busy
@@ -97,18 +114,22 @@ class Measurement:
         self._facts = facts
 
     def __enter__(self) -> None:
-        self._outer_s = self._busy.inner_s(0.0)
+        own = self._own = self._busy.own()
+        self._outer_s, own.inner_s = own.inner_s, 0.0
         self._begin_s = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         end_s = time.perf_counter()
         elapsed_s = end_s - self._begin_s
-        inner_s = self._busy.inner_s(self._outer_s + elapsed_s)
-        self._busy.count(self._activity, elapsed_s - inner_s, end_s)
-        trace = self._busy.trace
-        if trace is not None:
+        own = self._own
+        own.seconds[self._activity] += elapsed_s - own.inner_s
+        own.inner_s = self._outer_s + elapsed_s
+        if self._activity != CAST:
+            own.last_s = end_s
+        if self._busy.trace is not None:
             lane = threading.current_thread().name
-            trace.add(Span(lane, self._name or self._activity, self._activity, self._begin_s, end_s, self._facts()))
+            facts = self._facts()
+            self._busy.trace.add(Span(lane, self._name or self._activity, self._activity, self._begin_s, end_s, facts))
 
 
 class Verdict(NamedTuple):

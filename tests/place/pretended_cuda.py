@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DEVICE = torch.device("cuda", 0)
 _OUT_OF_MEMORY = 2
+_NOT_READY = 600
 
 
 class Range(NamedTuple):
@@ -128,6 +129,8 @@ class Event:
     def __init__(self, machine: Machine, *, enable_timing: bool = False) -> None:
         self.machine = machine
         self.point: Point | None = None
+        machine.events.append(self)
+        self.cuda_event = len(machine.events)
         self._is_timed = enable_timing
         self._passed_s: float | None = None
 
@@ -182,6 +185,7 @@ class Machine(TorchFunctionMode):
         self._rng = rng
         self._haste = rng.choice([0.0, 0.1, 1.0])
         self.streams: list[Stream] = []
+        self.events: list[Event] = []
         self.default = Stream(self)
         self.current = self.default
         self.registered: dict[int, int] = {}
@@ -351,6 +355,22 @@ class Machine(TorchFunctionMode):
         return 0
 
     cuMemcpyHtoDAsync_v2 = cuMemcpyDtoDAsync_v2 = cuMemcpyDtoHAsync_v2 = copy_async  # noqa: N815 - as CUDA calls them
+
+    def cuEventRecord(self, event: int, stream: int) -> int:  # noqa: N802 - as CUDA calls it
+        self.events[event - 1].record(self.streams[stream - 1])
+        return 0
+
+    def cuEventQuery(self, event: int) -> int:  # noqa: N802 - as CUDA calls it
+        return 0 if self.events[event - 1].query() else _NOT_READY
+
+    def cuEventSynchronize(self, event: int) -> int:  # noqa: N802 - as CUDA calls it
+        self.events[event - 1].synchronize()
+        return 0
+
+    def cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> int:  # noqa: N802 - as CUDA calls it
+        assert flags == 0
+        self.streams[stream - 1].wait_event(self.events[event - 1])
+        return 0
 
     def refuse_to_pin(self, *answers: bool) -> None:
         """The next calls of cudaHostRegister: True is refused for want of memory."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -163,7 +162,7 @@ class Pipeline:
             self._fail(GroupError(f"rank {source} left, and this machine does not have the model", _LEFT_HINT))
 
     def _fail(self, error: BaseException) -> None:
-        traceback.clear_frames(error.__traceback__)  # an ExitStack's frame holds it, and both hold all memory
+        traceback.clear_frames(error.__traceback__)  # a frame holds it, and both hold all memory
         is_first = not self._schedule.is_stopped()
         self._schedule.fail(error)  # first, since telling the others ends what other threads are waiting for
         if self._exchange is not None and is_first:
@@ -180,14 +179,13 @@ class Pipeline:
 
     def _bring(self, number: int, lane: Lane) -> None:
         extent = self._plan.extents[number]
-        with ExitStack() as held:
-            with self._busy.measure("read", "open"):
-                reader = held.enter_context(self._sources.reader_for(extent.shard))
+        with self._sources.reader_for(extent.shard) as reader:
             check = None
-            # What others wait for must be proven before it is sent.
-            if isinstance(reader, BlockProof) and lane.takes_digests and not self._sends(number):
-                check = reader.check(extent.offset, extent.length)
-            is_checked = check is not None or not isinstance(reader, BlockProof)
+            is_checked = True
+            if isinstance(reader, BlockProof):
+                # What others wait for must be proven before it is sent.
+                is_checked = lane.takes_digests and not self._sends(number)
+                check = reader.check(extent.offset, extent.length) if is_checked else None
             if not self._bring_past_host(extent, lane, is_checked=is_checked):
                 self._pass_on(number, self._read(reader, extent, lane, check))
             with self._busy.measure("copy", "place"):

@@ -82,7 +82,12 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 plan=plan,
                 proving=proving,
                 held=held,
-                sources=Sources(checkpoint.shards, tee.choices(proving.choices), schedule.extents_here),
+                sources=Sources(
+                    checkpoint.shards,
+                    tee.choices(proving.choices),
+                    schedule.extents_here,
+                    lambda: busy.measure("read", "open"),
+                ),
                 schedule=schedule,
                 placer=placer,
                 deadline=deadline,

@@ -120,10 +120,18 @@ class Schedule:
 
     def _take_next(self) -> int | None:
         """The next one, if it may start now."""
+        if self._window_bytes is None and not self._is_shared:  # nobody else fills the deque, which needs no lock
+            return self._pop()
         with self._changed:
             if self._is_over() or not self._may_start():
                 return None
             return self._waiting.popleft()
+
+    def _pop(self) -> int | None:
+        try:
+            return None if self._is_stopped else self._waiting.popleft()
+        except IndexError:
+            return None
 
     def _is_over(self) -> bool:
         if self._is_stopped or self._waiting:

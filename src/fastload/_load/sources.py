@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from fastload._read.pool import ReaderPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from fastload._format.checkpoint import Shard
     from fastload._plan.extent import Extent
     from fastload._read.choose import Choice
+    from fastload._read.pool import Loan
     from fastload._read.reader import Reader
 
 
 class Sources:
     """Open readers, by shard."""
 
-    def __init__(self, shards: Sequence[Shard], choices: dict[int, Choice], extents: Sequence[Extent]) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        choices: dict[int, Choice],
+        extents: Sequence[Extent],
+        opening: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """``opening`` is entered while a file is opened."""
+        self._shards = shards
         self._choices = choices
-        self._pool = ReaderPool(lambda shard: choices[shard].open(shards[shard]), _count(extents))
-        self._served: dict[int, str] = {}
+        self._opening = opening
+        self._pool = ReaderPool(self._open, _count(extents))
+        self._opened: dict[int, Reader] = {}
 
-    @contextmanager
-    def reader_for(self, shard: int) -> Iterator[Reader]:
-        """The shard's reader, for one extent."""
-        with self._pool.reader_for(shard) as reader:
-            try:
-                yield reader
-            finally:
-                self._served[shard] = reader.name
+    def _open(self, shard: int) -> Reader:
+        with self._opening():
+            reader = self._opened[shard] = self._choices[shard].open(self._shards[shard])
+            return reader
+
+    def reader_for(self, shard: int) -> Loan[Reader]:
+        """The shard's reader, for one extent, as a context."""
+        return self._pool.reader_for(shard)
 
     def expect(self, extents: Sequence[Extent]) -> None:
         """These will be read as well."""
@@ -45,8 +56,8 @@ class Sources:
     def describe(self) -> tuple[str, str]:
         """Which readers served, and why: for the report."""
         shards_by: dict[tuple[str, str], list[int]] = {}
-        for shard, served in sorted(self._served.items()):
-            choice = self._choices[shard]
+        for shard, reader in sorted(self._opened.items()):
+            choice, served = self._choices[shard], reader.name
             fell_back = f"{choice.name} was refused for this file, so it was read {served}"
             reason = choice.reason if served == choice.name else f"{choice.reason}; {fell_back}"
             shards_by.setdefault((served, reason), []).append(shard)

@@ -21,6 +21,7 @@ from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import Arena, Place, room_on
 from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
+from fastload._place.stream_queue import StreamEvent
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
 from fastload._read.cuda_driver import load_driver
@@ -64,7 +65,8 @@ class _Home:
         """That of several, usable with one event."""
         with torch.cuda.device(self._device), torch.cuda.stream(self.stream):
             memories = [self._supply.allocate(arena) for arena in arenas]
-            usable = self.stream.record_event()
+            usable = StreamEvent()
+            usable.set_on(self.stream)
         on_host = self._supply.on_host
         return [
             Arena(memory, Place(memory.data_ptr(), arena in on_host), usable)
@@ -98,7 +100,8 @@ class CudaPlacer:
         self._follower = self._home.stream
         self._arenas = Arenas(plan.placements, self._home.make)
         self._lock = threading.Lock()
-        self._placed: list[torch.cuda.Event] = []
+        self._streams: list[tuple[torch.cuda.Stream, StreamEvent]] = []
+        """Of the lanes; and an event of each, to wait by."""
         self._ring: PinnedRing | None = None
         self.staging_bytes = 0
 
@@ -121,16 +124,22 @@ class CudaPlacer:
         if trace is not None:
             lane.tell(trace)
         with self._lock:
-            self._placed.append(lane.placed)
+            self._streams.append((lane.stream, StreamEvent()))
             self.staging_bytes += lane.staging_bytes
         return lane
 
     def catch_up(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
         self._follower = torch.cuda.current_stream(self._device.index)
+        for placed in self._set_placed():
+            placed.hold_back(self._follower)
+
+    def _set_placed(self) -> list[StreamEvent]:
+        """Events behind all that lanes have queued so far."""
         with self._lock:
-            for placed in self._placed:
-                self._follower.wait_event(placed)
+            for stream, placed in self._streams:
+                placed.set_on(stream)
+            return [placed for _, placed in self._streams]
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
@@ -149,10 +158,8 @@ class CudaPlacer:
     def _await(self, memory: torch.Tensor, arena: int) -> None:
         """Whoever reads ``memory`` from now on finds it filled: the caller's stream, or for host memory the caller."""
         if arena in self._on_host:
-            with self._lock:
-                placed = list(self._placed)
-            for event in placed:
-                event.synchronize()
+            for placed in self._set_placed():
+                placed.wait()
             return
         current = torch.cuda.current_stream(self._device.index)
         if current != self._follower:
@@ -162,7 +169,7 @@ class CudaPlacer:
 
     def finish(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
-        for placed in self._placed:
-            placed.synchronize()
+        for placed in self._set_placed():
+            placed.wait()
         if self._ring is not None:
             self._ring.close()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastload._place.cuda_memory import Arena, Place
     from fastload._place.pinned_ring import PinnedRing
     from fastload._place.placer import Arenas
+    from fastload._place.stream_queue import StreamEvent
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.cuda_driver import DeviceMemory
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SLOTS_PER_LANE = 2
 """One is being filled from storage while the other is being copied from."""
 _DIGEST_BYTES = 4 * WORDS
+_UNSEEN = contextlib.nullcontext()
 _DEVICE_HINT = "It is right on the host and wrong on the device: look for memory errors there (nvidia-smi -q -d ECC)"
 
 
@@ -84,25 +86,23 @@ class CudaLane:
         self._device = device
         self._digesting = digesting
         self._digester: Digester | None = None
-        self._stream = torch.cuda.Stream(device)
-        self._queue = StreamQueue(self._stream)
+        self.stream = torch.cuda.Stream(device)
+        self._queue = StreamQueue(self.stream)
         self._staging = allocate_on(device, slot_bytes)
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        self.placed = torch.cuda.Event()
-        self.placed.record(self._stream)
+        self.stream.wait_stream(torch.cuda.current_stream(device))
         self._slots: list[PinnedSlot] = []
         self._pending: dict[PinnedSlot, _Pending] = {}
         try:
             self._add_slots(slot_bytes, ring)
         except BaseException:
-            self._stream.synchronize()
+            self.stream.synchronize()
             self._unpin()
             raise
         self.staging_bytes = slot_bytes * len(self._slots)
         self._spans: StreamSpans | None = None
         self._entered: dict[int, Place] = {}
         """Arenas that this stream has waited for."""
-        self._waited_for: torch.cuda.Event | None = None
+        self._waited_for: StreamEvent | None = None
         self._turn = 0
         self._extent: Extent | None = None
         self._landing: LandingBuffer | None = None
@@ -111,10 +111,10 @@ class CudaLane:
     def tell(self, trace: Trace) -> None:
         """Tell ``trace``, when the lane is closed, what its stream did from now on."""
         thread = threading.current_thread().name
-        self._spans = StreamSpans(trace, self._stream, f"{self._device}, stream of {thread}")
+        self._spans = StreamSpans(trace, self.stream, f"{self._device}, stream of {thread}")
 
     def _span(self, name: str) -> AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._spans is None else self._spans.span(name)
+        return _UNSEEN if self._spans is None else self._spans.span(name)
 
     def _add_slots(self, slot_bytes: int, ring: PinnedRing | None) -> None:
         """Two that are pinned; where that is refused, which is for want of memory, one."""
@@ -134,14 +134,14 @@ class CudaLane:
 
         The copy itself is carried out, so it must be in order with those to come.
         """
-        with contextlib.suppress(RuntimeError), torch.cuda.stream(self._stream):
+        with contextlib.suppress(RuntimeError), torch.cuda.stream(self.stream):
             self._staging[:1].copy_(self._staging[1:2])
 
     @property
     def takes_digests(self) -> bool:
         """See :class:`~fastload._place.placer.Lane`."""
         if self._digester is None and self._digesting is not None:
-            with torch.cuda.stream(self._stream):
+            with torch.cuda.stream(self.stream):
                 self._digester = self._digesting(self._staging.numel())
         return self._digester is not None
 
@@ -180,7 +180,7 @@ class CudaLane:
         digester = None if check is None else self._digester
         if self._has_landed and self._landing is not None:
             self._pass_on(self._landing.tensor, slot, extent, digester)
-            self._landing.free.record(self._stream)
+            self._landing.free.record(self.stream)
         else:
             self._send(slot, 0, extent, digester)
         if check is None:
@@ -195,16 +195,20 @@ class CudaLane:
 
     def _settle(self, slot: PinnedSlot) -> None:
         """Wait until ``slot`` is free, and what was in it has landed."""
-        if not slot.free.query():  # mostly it is, and to wait would give up the GIL
-            slot.free.synchronize()
+        slot.free.wait()
         pending = self._pending.pop(slot, None)
         if pending is None:
             return
+        expected = "".join(pending.check.digests)
+        if slot.room[: len(expected) // 2].hex() != expected:
+            self._mend_all(slot, pending)
+        pending.check.passed()
+        pending.landed()
+
+    def _mend_all(self, slot: PinnedSlot, pending: _Pending) -> None:
         for number, (digest, found) in enumerate(zip(pending.check.digests, self._found(slot), strict=False)):
             if found != digest:
                 self._mend(slot, pending, number, found)
-        pending.check.passed()
-        pending.landed()
 
     def _mend(self, slot: PinnedSlot, pending: _Pending, number: int, found: str) -> None:
         """Bring the right bytes of a block the same way, and look again what arrives."""
@@ -213,7 +217,7 @@ class CudaLane:
         slot.memory[begin : begin + len(block)] = block
         extent = pending.extent._replace(offset=pending.extent.offset + begin, length=len(block))
         self._send(slot, begin, extent, self._digester)
-        slot.free.synchronize()
+        slot.free.wait()
         expected, again = pending.check.digests[number], next(self._found(slot))
         if again != expected:
             what = f"block with BLAKE3 {again} on {self._device}"
@@ -222,21 +226,20 @@ class CudaLane:
     def _send(self, slot: PinnedSlot, begin: int, extent: Extent, digester: Digester | None) -> None:
         """Queue what lies in ``slot`` from ``begin`` on, the bytes of ``extent``, on its way."""
         with self._span("host to device"):
-            to = self._staging.data_ptr()
-            self._queue.copy_in(to, slot.address + begin, extent.length, is_pinned=slot.is_pinned)
+            of = slot.address + begin
+            self._queue.copy_in(self._staging.data_ptr(), of, extent.length, is_pinned=slot.is_pinned)
         self._pass_on(self._staging, slot, extent, digester)
 
     def _pass_on(self, buffer: torch.Tensor, slot: PinnedSlot, extent: Extent, digester: Digester | None) -> None:
         """Queue what follows once ``extent`` lies in ``buffer`` on the device; digests come to the room of ``slot``."""
         if digester is not None:
             with self._span("digest"):
-                digests = digester.digest_on(self._stream, buffer, extent.length)
+                digests = digester.digest_on(self.stream, buffer, extent.length)
                 room = slot.address + slot.nbytes
                 self._queue.copy_out(room, digests.data_ptr(), digests.nbytes, is_pinned=slot.is_pinned)
-        slot.free.record(self._stream)
+        slot.free.set_on(self.stream)
         with self._span("scatter"):
             self._scatter(buffer.data_ptr(), extent)
-        self.placed.record(self._stream)
 
     @staticmethod
     def _found(slot: PinnedSlot) -> Iterator[str]:
@@ -259,7 +262,7 @@ class CudaLane:
         """Its memory, which the stream may write to from here on."""
         _, place, usable = self._arenas.get(arena)
         if usable is not self._waited_for:
-            self._stream.wait_event(usable)
+            usable.hold_back(self.stream)
             self._waited_for = usable
         self._entered[arena] = place
         return place
@@ -270,7 +273,7 @@ class CudaLane:
         Waits for the whole stream: after an error, copies may be queued that no event was recorded behind.
         """
         try:
-            self._stream.synchronize()
+            self.stream.synchronize()
             if self._spans is not None:
                 self._spans.tell()
         finally:

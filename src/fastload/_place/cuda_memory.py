@@ -10,6 +10,7 @@ import torch
 
 from fastload._budget import Headroom, host_headroom
 from fastload._place.memory import map_anonymous, map_staging
+from fastload._place.stream_queue import StreamEvent
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Arena(NamedTuple):
 
     memory: torch.Tensor
     place: Place
-    usable: torch.cuda.Event
+    usable: StreamEvent
     """After it, what the caller's stream did with that memory before is over."""
 
 
@@ -100,7 +101,7 @@ class PinnedSlot:
         self.memory, self.room = whole[:nbytes], whole[nbytes : nbytes + room_bytes]
         self._pinned = torch.frombuffer(whole, dtype=torch.uint8)
         self.address = self._pinned.data_ptr()
-        self.free = torch.cuda.Event(blocking=True)  # else a thread that waits would take a core from those that read
+        self.free = StreamEvent()
         self.is_pinned = self._pin()
 
     def _pin(self) -> bool:

@@ -88,6 +88,7 @@ class BlockDigester:
         self._values = torch.empty(blocks * self._block_slabs, WORDS, dtype=torch.int32, device=device)
         self._digests = torch.empty(blocks, WORDS, dtype=torch.int32, device=device)
         self._device = self._digests.device  # with the number that "cuda" lacks
+        self._values_at = self._values.data_ptr()
 
     def digest(self, buffer: torch.Tensor, length: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """See :func:`digest_blocks`; without ``out`` the result is overwritten by the next call."""
@@ -114,9 +115,9 @@ class BlockDigester:
         self, launches: Launches, stream: torch.cuda.Stream, buffer: torch.Tensor, length: int, digests: torch.Tensor
     ) -> None:
         hash_slabs, hash_blocks = launches
-        handle, values = stream.cuda_stream, self._values.data_ptr()
+        handle, values = stream.cuda_stream, self._values_at
         hash_slabs(self._count_slabs(length), handle, buffer.data_ptr(), length, values)
-        hash_blocks(_count_digests(length), handle, values, length, digests.data_ptr())
+        hash_blocks(digests.shape[0], handle, values, length, digests.data_ptr())
 
     def _digest_by_triton(self, buffer: torch.Tensor, length: int, digests: torch.Tensor) -> None:
         with self._on_device():

@@ -1,22 +1,22 @@
-"""What a device does for one lane, queued on the lane's stream by address.
+"""What a device does for one lane, queued on the lane's stream by address, and how far it has come.
 
 torch's own copies were rejected: slices, guards and a current stream to set and reset cost a quarter of a millisecond
 of Python for each extent, while a PCIe 5 link takes 8 MiB in 0.15. And each of them gives up the GIL, for which sixteen
 readers stand in line: beside an H200 a bare loop of reads and copies came to 42 GB/s of the link's 55 with torch's
 copies, and in another run to 50 with these. They keep the GIL: they only queue, which takes the driver microseconds.
-Not so from or to host memory that is not pinned, which waits: that gives it up.
+Not so from or to host memory that is not pinned, which waits: that gives it up. torch's events give it up as well,
+whether they are recorded or asked; so those of a lane are told and asked here, by handle.
 """
 
 from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from fastload._read.cuda_driver import open_library
-
-if TYPE_CHECKING:
-    import torch
 
 _ARGUMENTS = {
     "cuMemcpyHtoDAsync_v2": (ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
@@ -29,7 +29,12 @@ _ARGUMENTS = {
         ctypes.c_void_p,  # pointers to the arguments
         ctypes.c_void_p,
     ),
+    "cuEventRecord": (ctypes.c_void_p, ctypes.c_void_p),
+    "cuEventQuery": (ctypes.c_void_p,),
+    "cuEventSynchronize": (ctypes.c_void_p,),
+    "cuStreamWaitEvent": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint),
 }
+_NOT_READY = 600
 
 
 @cache
@@ -43,6 +48,47 @@ def load_calls(kind: type[ctypes.CDLL]) -> Any:
     for name, types in _ARGUMENTS.items():
         getattr(library, name).argtypes = types
     return library
+
+
+class StreamEvent:
+    """A point on a stream, which is over as long as none was set.
+
+    torch makes the event, and destroys it; it does so where an event is first recorded.
+    """
+
+    def __init__(self) -> None:
+        self._event = torch.cuda.Event(blocking=True)  # else who waits would take a core from those that read
+        self._brief = load_calls(ctypes.PyDLL)
+        self._waiting = load_calls(ctypes.CDLL)
+        self.handle = 0
+        """Of the driver; 0: it has none yet."""
+
+    def set_on(self, stream: torch.cuda.Stream) -> None:
+        """From now on it is behind all that is queued on ``stream`` so far."""
+        if self.handle:
+            check(self._brief.cuEventRecord(self.handle, stream.cuda_stream))
+        else:
+            self._event.record(stream)
+            self.handle = self._event.cuda_event
+
+    def is_over(self) -> bool:
+        """Whether the device has passed it."""
+        if not self.handle:
+            return True
+        code = self._brief.cuEventQuery(self.handle)
+        if code != _NOT_READY:
+            check(code)
+        return code != _NOT_READY
+
+    def wait(self) -> None:
+        """Until the device has passed it; mostly it has, and to wait would give up the GIL."""
+        if not self.is_over():
+            check(self._waiting.cuEventSynchronize(self.handle))
+
+    def hold_back(self, stream: torch.cuda.Stream) -> None:
+        """What is queued on ``stream`` from now on comes after it."""
+        if self.handle:
+            check(self._brief.cuStreamWaitEvent(stream.cuda_stream, self.handle, 0))
 
 
 class StreamQueue:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastload._read.file import open_regular, translate
-from fastload._read.pread import check_descriptor
+from fastload._read.watch import check_descriptor
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:

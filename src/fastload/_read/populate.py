@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from fastload._address_space import address_space_refusal
 from fastload._read.file import check_unchanged, identify, open_regular, translate
 from fastload._read.kernel import is_cached
-from fastload._read.pread import check_descriptor, check_path
+from fastload._read.pread import check_path
+from fastload._read.watch import check_descriptor
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastload._read.file import check_unchanged, identify, open_regular, read_fully, translate
 from fastload._read.kernel import direct_alignment
+from fastload._read.watch import Watch, check_descriptor
 from fastload.errors import IntegrityError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class BufferedReader:
     def __init__(self, file: File) -> None:
         self._file = file
         self._descriptor = open_regular(file.path)
+        self._watch = Watch(file, self._descriptor)
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -38,7 +40,7 @@ class BufferedReader:
             read_fully(
                 self._descriptor, offset, _clip(buffers, self._file.identity.size - offset), path=self._file.path
             )
-            check_descriptor(self._file, self._descriptor, offset)
+            self._watch.check(offset)
         except OSError as exc:
             raise translate(self._file.path, exc) from exc
 
@@ -123,21 +125,6 @@ def check_path(file: File) -> None:
     except OSError as exc:
         raise translate(file.path, exc) from exc
     check_unchanged(file.path, file.identity.size, file.identity, now)
-
-
-def check_descriptor(file: File, descriptor: int, offset: int) -> None:
-    """Raise ``IntegrityError`` if the open file has changed since its header was read, ``StoreError`` if it cannot say.
-
-    Removing the file moves its ctime too, but what is open stays whole.
-    """
-    try:
-        status = os.fstat(descriptor)
-    except OSError as exc:
-        raise translate(file.path, exc) from exc
-    now = identify(status)
-    if not status.st_nlink:
-        now = now._replace(ctime_ns=file.identity.ctime_ns)
-    check_unchanged(file.path, offset, file.identity, now)
 
 
 def _clip(buffers: Sequence[memoryview], length: int) -> list[memoryview]:
