@@ -94,12 +94,11 @@ class Busy:
 
     def own(self) -> _Own:
         """The calling thread's."""
-        try:
-            return self._threads.own  # type: ignore[no-any-return] - a thread's local has no types
-        except AttributeError:
+        own: _Own | None = getattr(self._threads, "own", None)
+        if own is None:
             own = self._threads.own = _Own()
             self._all.append(own)
-            return own
+        return own
 
 
 class Measurement:

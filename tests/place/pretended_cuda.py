@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import random
 import threading
 import time
 import weakref
@@ -27,7 +28,6 @@ from fastload._place.memory import map_anonymous
 from fastload._read.cuda_driver import CudaDriver
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Iterator
 
     import pytest
@@ -158,6 +158,13 @@ class Event:
     def synchronize(self) -> None:
         if self.point is not None:
             self.machine.run_until(self.point)
+
+
+class NoHaste(random.Random):
+    """Nothing runs before somebody waits for it."""
+
+    def choice(self, options: Any) -> Any:
+        return options[0]
 
 
 class Block(NamedTuple):

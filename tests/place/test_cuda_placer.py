@@ -7,7 +7,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._plan.layout import NOWHERE, LayoutRules
 from fastload.errors import MemoryBudgetError
 from packed_files import KIB, MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes
-from pretended_cuda import DEVICE, Machine, Stream, alias, move, pretended_cuda, range_of
+from pretended_cuda import DEVICE, Machine, NoHaste, Stream, alias, move, pretended_cuda, range_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -319,13 +319,6 @@ def test_one_slot_is_filled_while_the_other_is_copied_from(machine: Machine) -> 
     lane.buffers_for(plan.extents[2], PAGE)
     assert not machine.pending(place)
     lane.close()
-
-
-class NoHaste(random.Random):
-    """Nothing runs before somebody waits for it."""
-
-    def choice(self, options: Any) -> Any:
-        return options[0]
 
 
 def test_closing_gives_pinned_and_device_memory_back_and_may_be_repeated(machine: Machine) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from blake3 import blake3
 
 from fastload._place.cuda import CudaPlacer, Supply
@@ -17,8 +15,9 @@ from fastload._plan.layout import LayoutRules
 from fastload._read.proof import BlockCheck
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
+from late_digester import LateDigester
 from packed_files import MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes
-from pretended_cuda import DEVICE, Machine, alias, pretended_cuda, range_of
+from pretended_cuda import DEVICE, Machine, NoHaste, pretended_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,29 +27,6 @@ if TYPE_CHECKING:
 
 ON_DEVICE = by_rules(LayoutRules(start_alignment=256, tensor_alignment=16, arena_bytes=64 << 20, own_bytes=1 << 20))
 SLOT_BYTES = 2 * BLOCK_BYTES
-
-
-class LateDigester:
-    """Digests when its turn on the stream comes, as a kernel does; ``lies`` are what it finds wrong for good."""
-
-    def __init__(self, machine: Machine, *, lies: bool) -> None:
-        self._machine = machine
-        self._lies = lies
-        self._out = torch.zeros(SLOT_BYTES // BLOCK_BYTES, 8, dtype=torch.int32)
-
-    def digest_on(self, stream: Any, buffer: torch.Tensor, length: int) -> torch.Tensor:
-        out = self._out[: -(-length // BLOCK_BYTES)]
-        of, to = range_of(buffer[:length]), range_of(out)
-
-        def run() -> None:
-            content = alias(of).numpy().tobytes()
-            found = b"".join(
-                blake3(content[at : at + BLOCK_BYTES]).digest() for at in range(0, len(content), BLOCK_BYTES)
-            )
-            ctypes.memmove(to.begin, bytes(len(found)) if self._lies else found, len(found))
-
-        stream.submit(run, of, to)
-        return out
 
 
 @pytest.fixture
@@ -71,7 +47,7 @@ class Load:
             DEVICE,
             slot_bytes=SLOT_BYTES,
             cast=None,
-            digesting=lambda _: LateDigester(machine, lies=lies),
+            digesting=lambda _: LateDigester(machine, SLOT_BYTES, lies=lies),
         )
         self.lane: CudaLane = self.placer.open_lane()
         self.landed: list[int] = []
@@ -122,6 +98,7 @@ def test_what_is_damaged_on_the_way_is_mended_before_it_lands(machine: Machine, 
 
 
 def test_nothing_lands_before_its_digests_are_back(machine: Machine) -> None:
+    machine._rng = NoHaste()
     load = Load(machine)
     load.bring(0)
     load.bring(1)

@@ -34,8 +34,8 @@ from fastload._read.proof import BlockProof, ProofTell
 from fastload._read.tally import ProofTally
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
+from late_digester import LateDigester
 from pretended_cuda import DEVICE, Machine, pretended_cuda
-from test_device_proof import LateDigester
 from writing import pack
 
 if TYPE_CHECKING:
@@ -284,6 +284,6 @@ def test_what_is_damaged_on_the_disk_is_mended_on_the_device(load: Load) -> None
     shards = [Shard(path.name, str(path), *read_header(str(path))) for path in load.paths]
     load.checkpoint = Checkpoint(tuple(shards), None)
     load.switch.turn_on(shards[0])
-    name, _ = load.run(lambda _: LateDigester(load.machine, lies=False))
+    name, _ = load.run(lambda _: LateDigester(load.machine, BLOCK_BYTES))
     assert name == "gds+buffered"
     assert (load.tally.verified, load.tally.on_device, load.tally.repaired) == (6, 6, 1)

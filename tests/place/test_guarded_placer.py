@@ -34,6 +34,10 @@ class Failing:
     def open_lane(self, trace: Trace | None = None) -> Lane:
         return self
 
+    @property
+    def has_room(self) -> bool:
+        raise self._error
+
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         raise self._error
 
@@ -77,6 +81,7 @@ class Failing:
         lambda placer: placer.open_lane().settle(),
         lambda placer: placer.open_lane().takes_digests,
         lambda placer: placer.open_lane().close(),
+        lambda placer: placer.open_lane().has_room,
         lambda placer: placer.open_lane().buffers_for(Extent(0, 0, 1), 1),
         lambda placer: placer.open_lane().device_memory_for(Extent(0, 0, 1), None),
     ],

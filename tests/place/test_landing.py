@@ -20,9 +20,10 @@ from fastload._read.proof import BlockCheck
 from fastload._read.reader import PlainFile
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
+from late_digester import LateDigester
 from packed_files import MIB, PAGE, File, file_of, plan_of, stored_bytes
 from pretended_cuda import DEVICE, Machine, Range, pretended_cuda
-from test_device_proof import ON_DEVICE, LateDigester
+from test_device_proof import ON_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ class Load:
             DEVICE,
             slot_bytes=SLOT_BYTES,
             cast=None,
-            digesting=lambda _: LateDigester(machine, lies=False),
+            digesting=lambda _: LateDigester(machine, SLOT_BYTES),
         )
         self.lane: CudaLane = self.placer.open_lane()
         self.landed: list[int] = []

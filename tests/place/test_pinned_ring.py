@@ -19,9 +19,9 @@ from fastload._load.request import Request
 from fastload._load.target import pinning_early
 from fastload._place import cuda_memory
 from fastload._place.cuda import CudaPlacer, Supply
-from fastload._place.cuda_lane import room_for_digests
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.pinned_ring import PinnedRing
+from fastload._place.slots import room_for_digests
 from fastload.options import decide_settings
 from packed_files import PAGE, file_of, plan_of
 from pretended_cuda import DEVICE, Machine, pretended_cuda
@@ -75,8 +75,7 @@ def test_a_ring_that_is_dropped_unpins(machine: Machine) -> None:
     assert not machine.registered
 
 
-def test_the_first_taker_ends_the_making(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From then on each lane pins its own, all of them at once."""
+def test_who_takes_does_not_wait(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     making, go_on = threading.Event(), threading.Event()
     pin = PinnedSlot._pin
 
@@ -88,7 +87,7 @@ def test_the_first_taker_ends_the_making(machine: Machine, monkeypatch: pytest.M
     monkeypatch.setattr(cuda_memory.PinnedSlot, "_pin", slow)
     ring = PinnedRing(DEVICE, 64 * KIB, 0, 100)
     assert making.wait(20)
-    assert ring.take(64 * KIB, 0) is None, "who takes does not wait"
+    assert ring.take(64 * KIB, 0) is None
     go_on.set()
     ring.close()
     assert not machine.registered
@@ -102,7 +101,7 @@ def test_lanes_take_what_is_ready_and_the_rest_is_unpinned_at_the_end(machine: M
     )
     ring = PinnedRing(DEVICE, PAGE, room_for_digests(PAGE), 5)
     wait_for_slots(machine, 5)
-    placer.use(ring)
+    placer.use(ring, 2)
     lane = placer.open_lane()
     assert len(machine.registered) == 5, "nothing was pinned beside"
     lane.close()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.parameters import Destinations
+    from fastload._load.staging import Staging
     from fastload._load.stream import Stream
     from fastload._load.target import Target
     from fastload._place.device_digests import DeviceDigests
@@ -50,7 +51,7 @@ class HostModuleTarget(HostTarget):
         """See :class:`~fastload._load.target.Target`."""
         return _lay_out(infos, self._destinations, first_arena)
 
-    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+    def open_placer(self, plan: Plan, staging: Staging) -> Placer:
         """See :class:`~fastload._load.target.Target`."""
         names = {placement.arena: placement.info.name for placement in plan.placements}
 
@@ -59,7 +60,7 @@ class HostModuleTarget(HostTarget):
                 return _host_memory(self._destinations.tensors[names[arena]])
             return map_anonymous(plan.arena_bytes[arena])
 
-        return HostPlacer(plan, allocate, slot_bytes=slot_bytes, cast=None)
+        return HostPlacer(plan, allocate, slot_bytes=staging.slot_bytes, cast=None)
 
 
 class CudaModuleTarget(CudaTarget):
@@ -75,7 +76,7 @@ class CudaModuleTarget(CudaTarget):
         """See :class:`~fastload._load.target.Target`."""
         return _lay_out(infos, self._destinations, first_arena)
 
-    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+    def open_placer(self, plan: Plan, staging: Staging) -> Placer:
         """See :class:`~fastload._load.target.Target`."""
         names = {placement.arena: placement.info.name for placement in plan.placements}
         device = self._destinations.device
@@ -85,7 +86,7 @@ class CudaModuleTarget(CudaTarget):
                 return _device_memory(self._destinations.tensors[names[arena]])
             return allocate_on(device, plan.arena_bytes[arena])
 
-        return self._open_guarded(plan, slot_bytes, allocate)
+        return self._open_guarded(plan, staging, allocate)
 
 
 def choose_module_target(destinations: Destinations, keeping: Keeping, settings: Settings, fetched: Fetched) -> Target:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from fastload._clock import PEERS
+from fastload._load.ahead import Ahead
 from fastload._load.group.exchange import LeftError
 from fastload._read.proof import BlockProof
 from fastload._thread import start_thread
@@ -52,6 +53,8 @@ class Ways:
     """Past the host."""
     exchange: Exchange | None
     """From and to the other ranks of a group."""
+    ahead_lanes: int = 0
+    """By so many lanes of one thread, while others read; 0: each thread reads, and has a lane of its own."""
 
 
 class Pipeline:
@@ -73,6 +76,7 @@ class Pipeline:
         self._busy = busy
         self._exchange = ways.exchange
         self._device_reads = ways.device_reads
+        self._ahead_lanes = ways.ahead_lanes
         self._threads: list[threading.Thread] = []
 
     def start(self, thread_count: int) -> None:
@@ -84,6 +88,8 @@ class Pipeline:
         if self._device_reads is not None:
             self._device_reads.begin()
         readers: list[Callable[[], None]] = [self._work] * min(thread_count, len(self._plan.extents))
+        if self._ahead_lanes:
+            readers = [self._work_ahead]
         receivers: list[Callable[[], None]] = []
         if self._exchange is not None:
             receivers = [partial(self._receive, self._exchange, source) for source in self._exchange.sources]
@@ -135,6 +141,13 @@ class Pipeline:
                 while (number := self._next(lanes.current)) is not None:
                     self._bring(number, lanes.current)
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
+            self._fail(error)
+
+    def _work_ahead(self) -> None:
+        try:
+            ahead = Ahead(self._plan, self._sources, self._schedule, self._busy)
+            ahead.run(partial(self.open_lane, passing=False), self._ahead_lanes)
+        except BaseException as error:  # noqa: BLE001 - as above
             self._fail(error)
 
     def _receive(self, exchange: Exchange, source: int) -> None:

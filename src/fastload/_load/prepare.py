@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._budget import host_headroom
 from fastload._clock import TURN, Busy
+from fastload._load.ahead import divide_ahead, may_read_ahead
 from fastload._load.depth import tune
 from fastload._load.group.planning import open_exchange, plan_load
 from fastload._load.held import Held, Tee
@@ -22,7 +23,7 @@ from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -48,12 +49,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, settings, deadline, party = found.fetched.checkpoint, request.settings, request.deadline, found.party
     choices = deadline.within(lambda: _choose_readers(found, settings))
-    digests = found.fetched.evidence.has_blocks and device.type == "cpu"
-    depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
     sources = 0 if party is None else len(party.sources)
-    wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
-    headroom = host_headroom().part_of(found.ranks_here)
-    staging = divide_staging(settings.staging_bytes, headroom, wish, least_lanes=1 + sources)
+    staging = _divide(found, choices, target, settings)
     with ExitStack() as undo:
         # What the first rank of a machine keeps, it must get: so the other ranks are told of it before.
         held = undo.enter_context(Held.of_rank(found.fetched, deadline, party)) if party is not None else Held()
@@ -72,7 +69,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
             device_reads = deadline.within(
                 lambda: open_device_reads(_journey(found, plan, proving, target, staging), device, settings)
             )
-        placer = target.open_placer(plan, staging.slot_bytes)
+        placer = target.open_placer(plan, staging)
         if party is None:  # last, since it takes longest to undo
             held = undo.enter_context(Held.alone(found.fetched, deadline, settings, device_reads))
         tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy)
@@ -91,7 +88,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 schedule=schedule,
                 placer=placer,
                 deadline=deadline,
-                lanes=staging.lanes - sources,
+                lanes=1 if staging.is_ahead else staging.lanes - sources,
+                ahead_lanes=staging.lanes if staging.is_ahead else 0,
                 device=device,
                 digests=target.digests,
                 device_reads=device_reads,
@@ -106,6 +104,20 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         )
         undo.pop_all()
     return stream
+
+
+def _divide(found: Found, choices: Mapping[int, Choice], target: Target, settings: Settings) -> Staging:
+    """The lanes that the chosen readers want; those of one thread that has others read, where that is possible."""
+    headroom = host_headroom().part_of(found.ranks_here)
+    if found.party is None and target.reads_ahead and settings.reader == "auto":
+        ahead = divide_ahead(settings.staging_bytes, headroom) if may_read_ahead(found.fetched, choices) else None
+        if ahead is not None:
+            return ahead
+    sources = 0 if found.party is None else len(found.party.sources)
+    digests = found.fetched.evidence.has_blocks and target.digests is None
+    depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
+    wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
+    return divide_staging(settings.staging_bytes, headroom, wish, least_lanes=1 + sources)
 
 
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:

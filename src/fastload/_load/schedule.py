@@ -107,7 +107,7 @@ class Schedule:
 
         ``settle`` is called before it waits, or ends: who waits must owe nothing that the caller may wait for.
         """
-        number = self._take_next()
+        number = self.start_now()
         if number is None and not self._is_stopped:
             settle()
         while number is None:
@@ -115,10 +115,10 @@ class Schedule:
                 self._changed.wait_for(lambda: self._is_over() or self._may_start())
                 if self._is_over():
                     return None
-            number = self._take_next()
+            number = self.start_now()
         return number
 
-    def _take_next(self) -> int | None:
+    def start_now(self) -> int | None:
         """The next one, if it may start now."""
         if self._window_bytes is None and not self._is_shared:  # nobody else fills the deque, which needs no lock
             return self._pop()

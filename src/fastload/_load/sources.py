@@ -45,6 +45,18 @@ class Sources:
         """The shard's reader, for one extent, as a context."""
         return self._pool.reader_for(shard)
 
+    def lend(self, shard: int) -> Reader:
+        """The shard's reader, until it is taken back."""
+        try:
+            return self._pool.lend(shard)
+        except BaseException:
+            self._pool.take_back(shard, None)
+            raise
+
+    def take_back(self, shard: int, reader: Reader | None) -> None:
+        """One extent was read by it; None: it was not."""
+        self._pool.take_back(shard, reader)
+
     def expect(self, extents: Sequence[Extent]) -> None:
         """These will be read as well."""
         self._pool.expect(_count(extents))

@@ -21,6 +21,8 @@ class Staging(NamedTuple):
 
     landing_slots: int = 0
     """Slots that a lane has besides on the device, for what comes past the host."""
+    is_ahead: bool = False
+    """True: all lanes are one thread's, and others read for it."""
 
     @property
     def bytes(self) -> int:

@@ -74,6 +74,9 @@ class Job:
     placer: Placer
     deadline: Deadline
     lanes: int
+    """Threads that read, each with a lane."""
+    ahead_lanes: int
+    """Instead of them, lanes of one thread that has others read; 0: none."""
     device: torch.device
     digests: DeviceDigests | None
     device_reads: DeviceReads | None
@@ -105,7 +108,12 @@ class Stream:
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
         self._pipeline: Pipeline | None = Pipeline(
-            job.plan, job.sources, job.placer, job.schedule, job.busy, Ways(job.device_reads, job.exchange)
+            job.plan,
+            job.sources,
+            job.placer,
+            job.schedule,
+            job.busy,
+            Ways(job.device_reads, job.exchange, job.ahead_lanes),
         )
         self._turn = threading.RLock()
         self._is_taking = False

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fastload._budget import Room, host_headroom
+from fastload._load.ahead import divide_ahead
 from fastload._load.staging import Staging, divide_staging
 from fastload._place.cuda import CudaPlacer, Supply
-from fastload._place.cuda_lane import SLOTS_PER_LANE, room_for_digests
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes, shares_memory
 from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
@@ -17,6 +17,7 @@ from fastload._place.host import GIVES_PAGES_BACK_BYTES, HostPlacer
 from fastload._place.mapped import MappedPlacer
 from fastload._place.memory import map_anonymous
 from fastload._place.pinned_ring import PinnedRing
+from fastload._place.slots import SLOTS_PER_LANE, room_for_digests
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
 from fastload._read.choose import memory_depth
@@ -65,13 +66,17 @@ class Target(Protocol):
     digests: DeviceDigests | None
     """Taken where the bytes arrive; None: on the CPU."""
 
+    @property
+    def reads_ahead(self) -> bool:
+        """True where one thread may have others read; its lanes have many slots then."""
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """Places for the wanted tensors of one shard."""
 
     def find_rooms(self, plan: Plan, staging: Staging) -> Sequence[Room]:
         """What ``plan`` takes of each kind of memory; nothing has been allocated."""
 
-    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+    def open_placer(self, plan: Plan, staging: Staging) -> Placer:
         """Who brings the plan's bytes into place."""
 
 
@@ -133,6 +138,7 @@ def _is_misaligned(placement: Placement) -> bool:
 class HostTarget:
     """Fresh host memory."""
 
+    reads_ahead = False
     slots_per_lane = 1
     extent_bytes = _HOST_EXTENT_BYTES
     digests: DeviceDigests | None = None
@@ -150,18 +156,19 @@ class HostTarget:
         """See :class:`Target`."""
         return [Room(self._keeping.peak_bytes(plan) + staging.bytes, host_headroom(), _HOST_HINT)]
 
-    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+    def open_placer(self, plan: Plan, staging: Staging) -> Placer:
         """See :class:`Target`."""
 
         def allocate(arena: int) -> memoryview:
             return map_anonymous(plan.arena_bytes[arena])
 
-        return HostPlacer(plan, allocate, slot_bytes=slot_bytes, cast=self._keeping.cast)
+        return HostPlacer(plan, allocate, slot_bytes=staging.slot_bytes, cast=self._keeping.cast)
 
 
 class MappedTarget:
     """Mappings of the shards themselves: their pages are the page cache's until somebody writes to them."""
 
+    reads_ahead = False
     slots_per_lane = 1
     extent_bytes = _MAPPED_EXTENT_BYTES
     window_bytes: int | None = None
@@ -182,7 +189,7 @@ class MappedTarget:
         needed_bytes = self._keeping.cast_bytes(plan) + copied_bytes
         return [Room(needed_bytes, host_headroom(), _HOST_HINT)]
 
-    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+    def open_placer(self, plan: Plan, staging: Staging) -> Placer:
         """See :class:`Target`."""
         shard_of = {segments[0].arena: shard for shard, segments in enumerate(plan.segments) if segments}
 
@@ -209,6 +216,11 @@ class CudaTarget:
         self.ring: PinnedRing | None = None
         """Slots that may be ready when lanes are opened."""
 
+    @property
+    def reads_ahead(self) -> bool:
+        """See :class:`Target`; not without a ring, from which its lanes get their many slots."""
+        return self.ring is not None
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`Target`."""
         return lay_out(infos, _ON_DEVICE, first_arena=first_arena)
@@ -231,27 +243,27 @@ class CudaTarget:
     def _find_on_host(self, plan: Plan) -> frozenset[int]:
         return frozenset(n for n, nbytes in enumerate(plan.arena_bytes) if self._keeping.stays_on_host(nbytes))
 
-    def open_placer(self, plan: Plan, slot_bytes: int) -> Placer:
+    def open_placer(self, plan: Plan, staging: Staging) -> Placer:
         """See :class:`Target`."""
 
         def allocate(arena: int) -> torch.Tensor:
             nbytes = plan.arena_bytes[arena]
             return host_bytes(nbytes) if self._keeping.stays_on_host(nbytes) else allocate_on(self._device, nbytes)
 
-        return self._open_guarded(plan, slot_bytes, allocate)
+        return self._open_guarded(plan, staging, allocate)
 
-    def _open_guarded(self, plan: Plan, slot_bytes: int, allocate: Callable[[int], torch.Tensor]) -> Placer:
+    def _open_guarded(self, plan: Plan, staging: Staging, allocate: Callable[[int], torch.Tensor]) -> Placer:
         with cuda_errors(self._device):
             placer = CudaPlacer(
                 plan,
                 Supply(allocate, self._find_on_host(plan)),
                 self._device,
-                slot_bytes=slot_bytes,
+                slot_bytes=staging.slot_bytes,
                 cast=self._keeping.cast,
                 digesting=None if self.digests is None else self.digests.open,
             )
         if self.ring is not None:
-            placer.use(self.ring)
+            placer.use(self.ring, staging.slots_per_lane)
         return GuardedPlacer(placer, self._device)
 
 
@@ -286,9 +298,11 @@ def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRi
         yield None
         return
     # As if the files were in memory. Where they are not, disks may want fewer lanes, and with them larger slots.
-    likely = divide_staging(staging_bytes, host_headroom(), Staging(memory_depth(), SLOTS_PER_LANE, _CUDA_EXTENT_BYTES))
+    headroom = host_headroom()
+    wish = Staging(memory_depth(), SLOTS_PER_LANE, _CUDA_EXTENT_BYTES)
+    likely = divide_ahead(staging_bytes, headroom) or divide_staging(staging_bytes, headroom, wish)
     room_bytes = room_for_digests(likely.slot_bytes)
-    ring = PinnedRing(device, likely.slot_bytes, room_bytes, likely.lanes * SLOTS_PER_LANE)
+    ring = PinnedRing(device, likely.slot_bytes, room_bytes, likely.lanes * likely.slots_per_lane)
     try:
         yield ring
     except BaseException:

@@ -12,7 +12,7 @@ whoever takes a tensor waits for the lanes first; if that is another stream than
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,7 @@ from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import Arena, Place, room_on
 from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
+from fastload._place.slots import Slots
 from fastload._place.stream_queue import StreamEvent
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
@@ -92,7 +93,7 @@ class CudaPlacer:
     ) -> None:
         self._plan = plan
         self._device = device
-        self._slot_bytes = slot_bytes
+        self._slots = Slots(slot_bytes)
         self._cast = cast
         self._digesting = digesting
         self._on_host = supply.on_host
@@ -100,14 +101,17 @@ class CudaPlacer:
         self._follower = self._home.stream
         self._arenas = Arenas(plan.placements, self._home.make)
         self._lock = threading.Lock()
-        self._streams: list[tuple[torch.cuda.Stream, StreamEvent]] = []
-        """Of the lanes; and an event of each, to wait by."""
-        self._ring: PinnedRing | None = None
-        self.staging_bytes = 0
+        self._lanes: list[CudaLane] = []
 
-    def use(self, ring: PinnedRing) -> None:
-        """Let lanes take slots that are ready from ``ring``, before any is opened."""
-        self._ring = ring
+    @property
+    def staging_bytes(self) -> int:
+        """See :class:`~fastload._place.placer.Placer`."""
+        with self._lock:
+            return sum(lane.staging_bytes for lane in self._lanes)
+
+    def use(self, ring: PinnedRing, slots_per_lane: int) -> None:
+        """Before any lane is opened: let them take slots that are ready from ``ring``, up to so many each."""
+        self._slots = replace(self._slots, ring=ring, per_lane=slots_per_lane)
 
     def make_ahead(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
@@ -120,12 +124,11 @@ class CudaPlacer:
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
         load_driver().enter(self._device.index)
         go_near(self._device)
-        lane = CudaLane(self._plan, self._arenas, self._device, self._slot_bytes, self._digesting, self._ring)
+        lane = CudaLane(self._plan, self._arenas, self._device, self._slots, self._digesting)
         if trace is not None:
             lane.tell(trace)
         with self._lock:
-            self._streams.append((lane.stream, StreamEvent()))
-            self.staging_bytes += lane.staging_bytes
+            self._lanes.append(lane)
         return lane
 
     def catch_up(self) -> None:
@@ -137,9 +140,9 @@ class CudaPlacer:
     def _set_placed(self) -> list[StreamEvent]:
         """Events behind all that lanes have queued so far."""
         with self._lock:
-            for stream, placed in self._streams:
-                placed.set_on(stream)
-            return [placed for _, placed in self._streams]
+            for lane in self._lanes:
+                lane.placed.set_on(lane.stream)
+            return [lane.placed for lane in self._lanes]
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
@@ -171,5 +174,5 @@ class CudaPlacer:
         """See :class:`~fastload._place.placer.Placer`."""
         for placed in self._set_placed():
             placed.wait()
-        if self._ring is not None:
-            self._ring.close()
+        if self._slots.ring is not None:
+            self._slots.ring.close()

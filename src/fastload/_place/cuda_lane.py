@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
-from fastload._place.cuda_memory import PinnedSlot, allocate_on
-from fastload._place.gpu_digest import WORDS
+from fastload._place.cuda_memory import allocate_on
 from fastload._place.landing import LandingBuffer
-from fastload._place.stream_queue import StreamQueue
+from fastload._place.slots import DIGEST_BYTES, SLOTS_PER_LANE
+from fastload._place.stream_queue import StreamEvent, StreamQueue
 from fastload._place.stream_spans import StreamSpans
 from fastload._plan.layout import NOWHERE, round_up
-from fastload._verify.digest import BLOCK_BYTES, count_blocks
+from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from fastload._place.cuda_memory import Arena, Place
-    from fastload._place.pinned_ring import PinnedRing
+    from fastload._place.cuda_memory import Arena, PinnedSlot, Place
     from fastload._place.placer import Arenas
-    from fastload._place.stream_queue import StreamEvent
+    from fastload._place.slots import Slots
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.cuda_driver import DeviceMemory
@@ -40,16 +40,8 @@ if TYPE_CHECKING:
     Digesting = Callable[[int], "Digester | None"]
     """Gives a digester for buffers of so many bytes, under the current stream; None: not yet, or never."""
 
-SLOTS_PER_LANE = 2
-"""One is being filled from storage while the other is being copied from."""
-_DIGEST_BYTES = 4 * WORDS
 _UNSEEN = contextlib.nullcontext()
 _DEVICE_HINT = "It is right on the host and wrong on the device: look for memory errors there (nvidia-smi -q -d ECC)"
-
-
-def room_for_digests(slot_bytes: int) -> int:
-    """Bytes behind a slot into which the digests of what it held come back."""
-    return count_blocks(slot_bytes) * _DIGEST_BYTES
 
 
 class Digester(Protocol):
@@ -68,45 +60,58 @@ class _Pending:
     landed: Callable[[], None]
 
 
+class _Taken(NamedTuple):
+    """A slot that is being filled."""
+
+    slot: PinnedSlot
+    extent: Extent
+    on_device: bool = False
+    """True if storage fills the landing buffer instead."""
+
+
 class CudaLane:
     """See :class:`~fastload._place.placer.Lane`."""
+
+    _digester: Digester | None = None
+    _spans: StreamSpans | None = None
+    _landing: LandingBuffer | None = None
+    _waited_for: StreamEvent | None = None
 
     def __init__(
         self,
         plan: Plan,
         arenas: Arenas[Arena],
         device: torch.device,
-        slot_bytes: int,
+        slots: Slots,
         digesting: Digesting | None,
-        ring: PinnedRing | None = None,
     ) -> None:
-        """``ring``: where slots may be ready."""
         self._plan = plan
         self._arenas = arenas
         self._device = device
         self._digesting = digesting
-        self._digester: Digester | None = None
         self.stream = torch.cuda.Stream(device)
+        self.placed = StreamEvent()
+        """Set when somebody wants to wait for all that was queued so far."""
         self._queue = StreamQueue(self.stream)
-        self._staging = allocate_on(device, slot_bytes)
+        self._staging = allocate_on(device, slots.nbytes)
         self.stream.wait_stream(torch.cuda.current_stream(device))
+        self._supply = slots
+        self.staging_bytes = 0
+        """Of host memory, the most that it had."""
         self._slots: list[PinnedSlot] = []
-        self._pending: dict[PinnedSlot, _Pending] = {}
+        self._free: deque[PinnedSlot] = deque()
+        self._taken: deque[_Taken] = deque()
+        """In the order in which they will be placed."""
+        self._flying: deque[tuple[PinnedSlot, _Pending | None]] = deque()
+        """In the order of the stream."""
         try:
-            self._add_slots(slot_bytes, ring)
+            self._add_slots()
         except BaseException:
             self.stream.synchronize()
             self._unpin()
             raise
-        self.staging_bytes = slot_bytes * len(self._slots)
-        self._spans: StreamSpans | None = None
         self._entered: dict[int, Place] = {}
         """Arenas that this stream has waited for."""
-        self._waited_for: StreamEvent | None = None
-        self._turn = 0
-        self._extent: Extent | None = None
-        self._landing: LandingBuffer | None = None
-        self._has_landed = False
 
     def tell(self, trace: Trace) -> None:
         """Tell ``trace``, when the lane is closed, what its stream did from now on."""
@@ -116,18 +121,21 @@ class CudaLane:
     def _span(self, name: str) -> AbstractContextManager[None]:
         return _UNSEEN if self._spans is None else self._spans.span(name)
 
-    def _add_slots(self, slot_bytes: int, ring: PinnedRing | None) -> None:
+    def _add_slots(self) -> None:
         """Two that are pinned; where that is refused, which is for want of memory, one."""
-        room_bytes = room_for_digests(slot_bytes)
         for _ in range(SLOTS_PER_LANE):
-            ready = None if ring is None else ring.take(slot_bytes, room_bytes)
-            slot = ready or PinnedSlot(slot_bytes, room_bytes)
+            slot = self._supply.make()
             if not slot.is_pinned:
                 self._forget_error()
             if slot.is_pinned or not self._slots:
-                self._slots.append(slot)
+                self._add(slot)
             if not slot.is_pinned:
                 return
+
+    def _add(self, slot: PinnedSlot) -> None:
+        self._slots.append(slot)
+        self._free.append(slot)
+        self.staging_bytes += slot.nbytes
 
     def _forget_error(self) -> None:
         """Clear the thread's last CUDA error, which torch reports and clears after any copy on a device.
@@ -145,65 +153,75 @@ class CudaLane:
                 self._digester = self._digesting(self._staging.numel())
         return self._digester is not None
 
+    @property
+    def has_room(self) -> bool:
+        """See :class:`~fastload._place.placer.Lane`."""
+        while self._flying and self._flying[0][0].free.is_over():
+            self._settle_oldest()
+        if not self._free and len(self._slots) < self._supply.per_lane:
+            ready = self._supply.take_ready()
+            if ready is not None:
+                self._add(ready)
+        return bool(self._free)
+
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         """See :class:`~fastload._place.placer.Lane`."""
-        slot = self._take_turn(extent)
-        self._has_landed = False
+        slot = self._take(extent)
+        self._taken.append(_Taken(slot, extent))
         return [slot.memory[: round_up(extent.length, alignment_bytes)]]
 
     def device_memory_for(self, extent: Extent, files: CuFiles) -> DeviceMemory:
-        """See :class:`~fastload._place.placer.Lane`; a slot's turn is taken all the same, for its event and its room.
+        """See :class:`~fastload._place.placer.Lane`; a slot is taken all the same, for its event and its room.
 
         Storage writes without asking any stream, so it waits here until the last extent has left that memory.
         """
         if self._landing is None:
             self._landing = LandingBuffer(self._device, self._staging.numel(), files)
-        self._take_turn(extent)
+        slot = self._take(extent)
         self._landing.free.synchronize()
-        self._has_landed = True
+        self._taken.append(_Taken(slot, extent, on_device=True))
         return self._landing.memory
 
-    def _take_turn(self, extent: Extent) -> PinnedSlot:
-        """The next slot, once it is free, for ``extent``."""
-        self._extent = None  # if this fails, nothing was read that could be placed
-        self._turn = (self._turn + 1) % len(self._slots)
-        slot = self._slots[self._turn]
-        self._settle(slot)
-        self._extent = extent
-        return slot
+    def _take(self, extent: Extent) -> PinnedSlot:
+        """The next free slot, for ``extent``; the one that it has already, if it is tried another way."""
+        if self._taken and self._taken[-1].extent is extent:
+            return self._taken.pop().slot
+        if not self.has_room:
+            self._settle_oldest()
+        return self._free.popleft()
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
         """See :class:`~fastload._place.placer.Lane`."""
-        extent, slot = self._extent, self._slots[self._turn]
-        if extent is None:
+        if not self._taken:
             return
+        slot, extent, on_device = self._taken.popleft()
         digester = None if check is None else self._digester
-        if self._has_landed and self._landing is not None:
+        if on_device and self._landing is not None:
             self._pass_on(self._landing.tensor, slot, extent, digester)
             self._landing.free.record(self.stream)
         else:
             self._send(slot, 0, extent, digester)
+        self._flying.append((slot, None if check is None else _Pending(extent, check, landed)))
         if check is None:
             landed()
-        else:
-            self._pending[slot] = _Pending(extent, check, landed)
 
     def settle(self) -> None:
         """See :class:`~fastload._place.placer.Lane`."""
-        for slot in list(self._pending):
-            self._settle(slot)
+        while self._flying:
+            self._settle_oldest()
 
-    def _settle(self, slot: PinnedSlot) -> None:
-        """Wait until ``slot`` is free, and what was in it has landed."""
+    def _settle_oldest(self) -> None:
+        """Wait until the oldest slot that is under way is free, and what was in it has landed."""
+        slot, pending = self._flying[0]
         slot.free.wait()
-        pending = self._pending.pop(slot, None)
-        if pending is None:
-            return
-        expected = "".join(pending.check.digests)
-        if slot.room[: len(expected) // 2].hex() != expected:
-            self._mend_all(slot, pending)
-        pending.check.passed()
-        pending.landed()
+        if pending is not None:
+            expected = "".join(pending.check.digests)
+            if slot.room[: len(expected) // 2].hex() != expected:
+                self._mend_all(slot, pending)
+            pending.check.passed()
+            pending.landed()
+        self._flying.popleft()
+        self._free.append(slot)
 
     def _mend_all(self, slot: PinnedSlot, pending: _Pending) -> None:
         for number, (digest, found) in enumerate(zip(pending.check.digests, self._found(slot), strict=False)):
@@ -244,8 +262,8 @@ class CudaLane:
     @staticmethod
     def _found(slot: PinnedSlot) -> Iterator[str]:
         """The digests in the room behind ``slot``."""
-        for at in range(0, len(slot.room), _DIGEST_BYTES):
-            yield slot.room[at : at + _DIGEST_BYTES].hex()
+        for at in range(0, len(slot.room), DIGEST_BYTES):
+            yield slot.room[at : at + DIGEST_BYTES].hex()
 
     def _scatter(self, at: int, extent: Extent) -> None:
         """Queue the pieces of ``extent``, which lies at address ``at`` on the device, on their way to their arenas."""
@@ -288,6 +306,8 @@ class CudaLane:
             landing.close()
 
     def _unpin(self) -> None:
-        self._pending.clear()
+        self._flying.clear()
+        self._taken.clear()
+        self._free.clear()
         while self._slots:
             self._slots.pop().unpin()

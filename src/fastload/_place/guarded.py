@@ -80,6 +80,13 @@ class _GuardedLane:
         self._lane = lane
         self._device = device
 
+    @property
+    def has_room(self) -> bool:
+        try:
+            return self._lane.has_room
+        except RuntimeError as exc:
+            raise _failure(self._device, exc) from exc
+
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         try:
             return self._lane.buffers_for(extent, alignment_bytes)

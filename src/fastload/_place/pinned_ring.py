@@ -1,7 +1,7 @@
 """Slots that are pinned while headers are still being read: page-locking takes about as long as they do.
 
-A thread makes them one after another; a lane takes what is ready and pins for itself what is not. What nobody took is
-unpinned when the ring is closed, or dropped.
+A thread makes them one after another; a lane takes what is ready, and pins for itself what it needs and is not. Several
+threads that pin are no faster than one. What nobody took is unpinned when the ring is closed, or dropped.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from functools import partial
 
 import torch
 
@@ -18,56 +19,70 @@ from fastload._thread import start_thread
 
 
 class PinnedRing:
-    """Up to ``count`` slots of ``nbytes``, each with ``room_bytes`` behind."""
+    """Up to ``count`` slots of ``nbytes``, each with ``room_bytes`` behind; what takers pin themselves counts."""
 
     def __init__(self, device: torch.device, nbytes: int, room_bytes: int, count: int) -> None:
         self._sizes = (nbytes, room_bytes)
-        self._ready: deque[PinnedSlot] = deque()
-        self._stopping = threading.Event()
-        making = _Making(device, nbytes, room_bytes, count)
-        thread = threading.Thread(
-            target=making.run, args=(self._ready, self._stopping), name="fastload-pinning", daemon=True
-        )
+        self._stock = _Stock(count)
+        making = partial(_make, device, self._sizes, self._stock)
+        thread = threading.Thread(target=making, name="fastload-pinning", daemon=True)
         start_thread(thread)
-        self._end = weakref.finalize(self, _end, self._ready, self._stopping, thread)
+        self._end = weakref.finalize(self, _end, self._stock, thread)
 
     def take(self, nbytes: int, room_bytes: int) -> PinnedSlot | None:
-        """One that is ready, if it has these sizes. The first taker ends the making: from then on lanes pin at once."""
-        self._stopping.set()
+        """One that is ready, if it has these sizes; if they have others, no more are made."""
         if (nbytes, room_bytes) != self._sizes:
+            self._stock.stop()
             return None
         try:
-            return self._ready.popleft()
+            return self._stock.ready.popleft()
         except IndexError:
             return None
 
+    def take_or_claim(self, nbytes: int, room_bytes: int) -> PinnedSlot | None:
+        """One that is ready; None: whoever asks makes one, which nobody else makes then."""
+        slot = self.take(nbytes, room_bytes)
+        if slot is None:
+            self._stock.claim()
+        return slot
+
     def close(self) -> None:
-        """Unpin what nobody took."""
+        """Make no more, and unpin what nobody took."""
         self._end()
 
 
-class _Making:
-    """What the thread does; it must not hold the ring, whose being dropped shall end it."""
+class _Stock:
+    """What the maker shares with the takers. It must not hold the ring, whose being dropped shall end it."""
 
-    def __init__(self, device: torch.device, nbytes: int, room_bytes: int, count: int) -> None:
-        self._device = device
-        self._sizes = (nbytes, room_bytes)
-        self._count = count
+    def __init__(self, count: int) -> None:
+        self.ready: deque[PinnedSlot] = deque()
+        self._left = count
+        self._lock = threading.Lock()
 
-    def run(self, ready: deque[PinnedSlot], stopping: threading.Event) -> None:
-        torch.cuda.set_device(self._device)  # this is also what makes the context, the first time in a process
-        go_near(self._device)
-        for _ in range(self._count):
-            if stopping.is_set():
-                return
-            slot = PinnedSlot(*self._sizes)
-            if not slot.is_pinned:
-                return  # the lanes find that out for themselves, and halve; this thread's last error ends with it
-            ready.append(slot)
+    def claim(self) -> bool:
+        """True if one more may be made, by whoever asks."""
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0
+
+    def stop(self) -> None:
+        """Let no more be made."""
+        with self._lock:
+            self._left = 0
 
 
-def _end(ready: deque[PinnedSlot], stopping: threading.Event, thread: threading.Thread) -> None:
-    stopping.set()
+def _make(device: torch.device, sizes: tuple[int, int], stock: _Stock) -> None:
+    torch.cuda.set_device(device)  # this is also what makes the context, the first time in a process
+    go_near(device)
+    while stock.claim():
+        slot = PinnedSlot(*sizes)
+        if not slot.is_pinned:
+            return  # the lanes find that out for themselves, and halve; this thread's last error ends with it
+        stock.ready.append(slot)
+
+
+def _end(stock: _Stock, thread: threading.Thread) -> None:
+    stock.stop()
     thread.join()
-    while ready:
-        ready.popleft().unpin()
+    while stock.ready:
+        stock.ready.popleft().unpin()

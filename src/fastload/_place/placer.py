@@ -24,6 +24,10 @@ Memory = TypeVar("Memory")
 class Lane(Protocol):
     """One worker thread's way into memory; used by that thread alone."""
 
+    @property
+    def has_room(self) -> bool:
+        """True if :meth:`buffers_for` would not wait."""
+
     def buffers_for(self, extent: Extent, alignment_bytes: int) -> Sequence[memoryview]:
         """Memory for the bytes of ``extent``, in file order; waits until there is some.
 
@@ -42,7 +46,9 @@ class Lane(Protocol):
         """True if from now on it can check blocks itself, where they arrive: they need not be proven before."""
 
     def place(self, landed: Callable[[], None], check: BlockCheck | None = None) -> None:
-        """What :meth:`buffers_for` or :meth:`device_memory_for` gave last is filled: bring it to its places.
+        """What :meth:`buffers_for` or :meth:`device_memory_for` gave is filled: bring it to its places.
+
+        A lane may have room for several at once: then it is the one that was given first.
 
         ``landed`` is called when it is there, in the order of the device, and has passed ``check``: at once, by a later
         call, or by :meth:`settle`.

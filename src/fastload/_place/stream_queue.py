@@ -75,7 +75,7 @@ class StreamEvent:
         """Whether the device has passed it."""
         if not self.handle:
             return True
-        code = self._brief.cuEventQuery(self.handle)
+        code: int = self._brief.cuEventQuery(self.handle)
         if code != _NOT_READY:
             check(code)
         return code != _NOT_READY

@@ -41,6 +41,8 @@ class Choice:
     """Instead of ``depth``, where whoever reads a block digests it; None: the same."""
     is_tunable: bool = False
     """True if it is worth while to find out how many reads at once the disk wants."""
+    is_in_memory: bool = False
+    """True for a file of this machine that ``auto`` found in memory: to read it is to copy."""
     is_paced: bool = False
     """True if each read waits for its turn, which nothing may get round."""
 
@@ -101,7 +103,7 @@ def _choose(file: File) -> Choice:
     try:
         kind = file_system(descriptor)
         if kind in MEMORY:
-            return _copying(f"{kind} is memory", None)
+            return _copying(kind, f"{kind} is memory", None)
         cached = cached_fraction(descriptor, file.identity.size)
         alignment = direct_alignment(descriptor)
     except OSError as exc:
@@ -109,7 +111,7 @@ def _choose(file: File) -> Choice:
     finally:
         os.close(descriptor)
     if cached >= _WARM:
-        return _copying(f"{cached:.0%} of it is in the page cache", cached)
+        return _copying(kind, f"{cached:.0%} of it is in the page cache", cached)
     if kind in NETWORK:
         return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH, cached)
     if kind in LOCAL and alignment:
@@ -119,9 +121,10 @@ def _choose(file: File) -> Choice:
     return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH, cached)
 
 
-def _copying(reason: str, cached: float | None) -> Choice:
+def _copying(kind: str, reason: str, cached: float | None) -> Choice:
     """For what is in memory already."""
-    return Choice(BufferedReader, "buffered", reason, memory_depth(), cached)
+    is_ours = kind in MEMORY | LOCAL  # of all else a server may be asked
+    return Choice(BufferedReader, "buffered", reason, memory_depth(), cached, is_in_memory=is_ours)
 
 
 def _open_direct_first(file: File) -> FallbackReader | BufferedReader:

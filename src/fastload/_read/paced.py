@@ -23,9 +23,8 @@ def paced(choice: Choice, wait: Wait) -> Choice:
     def open_paced(file: File) -> PacedReader:
         return PacedReader(choice.open(file), file.identity.size, wait)
 
-    return replace(
-        choice, open=open_paced, reason=f"{choice.reason}; held to max_rate", is_tunable=False, is_paced=True
-    )  # fmt: skip
+    reason = f"{choice.reason}; held to max_rate"
+    return replace(choice, open=open_paced, reason=reason, is_tunable=False, is_in_memory=False, is_paced=True)
 
 
 class PacedReader(ReaderAround):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from typing import TYPE_CHECKING
 
+from fastload._read.background import BackgroundRead
 from fastload._read.file import check_unchanged, identify, open_regular, read_fully, translate
 from fastload._read.kernel import direct_alignment
 from fastload._read.watch import Watch, check_descriptor
@@ -18,7 +20,7 @@ from fastload.errors import IntegrityError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._read.reader import File
+    from fastload._read.reader import Attempt, File
 
 _REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -33,6 +35,7 @@ class BufferedReader:
         self._file = file
         self._descriptor = open_regular(file.path)
         self._watch = Watch(file, self._descriptor)
+        self._duplicates: deque[int] = deque()
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -44,6 +47,27 @@ class BufferedReader:
         except OSError as exc:
             raise translate(self._file.path, exc) from exc
 
+    def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
+        """See :class:`~fastload._read.reader.AheadReader`."""
+        try:
+            descriptor = self._duplicates.popleft() if self._duplicates else os.dup(self._descriptor)
+        except OSError:  # no more descriptors; whoever reads in the ordinary way needs none
+            return None
+        wanted = buffer[: max(0, self._file.identity.size - offset)]
+        read = BackgroundRead.begin(descriptor, offset, wanted)
+        if read is None:
+            self._duplicates.append(descriptor)
+            return None
+        return _Attempt(self, read, descriptor, offset, len(wanted))
+
+    def end(self, descriptor: int) -> None:
+        """A read in the background is over: its descriptor can serve the next one."""
+        self._duplicates.append(descriptor)
+
+    def check(self, offset: int) -> None:
+        """Raise ``IntegrityError`` unless the file is still what it was."""
+        self._watch.check(offset)
+
     def check_path(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         check_path(self._file)
@@ -51,6 +75,35 @@ class BufferedReader:
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         os.close(self._descriptor)
+        while self._duplicates:
+            os.close(self._duplicates.popleft())
+
+
+class _Attempt:
+    """See :class:`~fastload._read.reader.Attempt`."""
+
+    __slots__ = ("_descriptor", "_offset", "_read", "_reader", "_wanted_bytes")
+
+    def __init__(
+        self, reader: BufferedReader, read: BackgroundRead, descriptor: int, offset: int, wanted_bytes: int
+    ) -> None:
+        self._reader = reader
+        self._read = read
+        self._descriptor = descriptor
+        self._offset = offset
+        self._wanted_bytes = wanted_bytes
+
+    def finish(self) -> bool:
+        count = self._read.wait()
+        self._reader.end(self._descriptor)
+        if count != self._wanted_bytes:
+            return False
+        self._reader.check(self._offset)
+        return True
+
+    def abandon(self) -> None:
+        self._read.abandon()
+        self._reader.end(self._descriptor)
 
 
 class DirectReader:

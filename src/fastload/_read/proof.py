@@ -19,6 +19,7 @@ from fastload._read.again import read_again
 from fastload._read.blocks import split_blocks
 from fastload._read.file import is_unreadable, open_regular, read_fully, translate, with_blob
 from fastload._read.populate import detach
+from fastload._read.pread import BufferedReader
 from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload.errors import IntegrityError, StoreError
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from fastload._read.reader import File, Reader
+    from fastload._read.reader import Attempt, File, Reader
     from fastload._read.tally import ProofTally
 
     Repair = Callable[["Wanted"], bytes | None]
@@ -100,6 +101,19 @@ class BlockProof:
         """As :meth:`read_into`, but what was read is left to :meth:`check`."""
         self._read(offset, buffers)
 
+    def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
+        """See :class:`~fastload._read.reader.AheadReader`; what was read is left to the others."""
+        return self._reader.begin(offset, buffer) if isinstance(self._reader, BufferedReader) else None
+
+    def prove_alone(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Let what was read through as :meth:`read_into` does; all CPUs digest for the one thread that asks."""
+        for index, pieces in self._split(offset, buffers):
+            with self._tell.hashing():
+                found = self._digest(index, pieces, threads=blake3.AUTO)
+            if found != self._digests[index]:
+                self._mend(index, pieces, found)
+            self._tell.tally.count(verified=1)
+
     def _split(self, offset: int, buffers: Sequence[memoryview]) -> Iterator[tuple[int, list[memoryview]]]:
         return split_blocks(offset, buffers, self._file.identity.size)
 
@@ -144,8 +158,8 @@ class BlockProof:
 
         return BlockCheck(self._file.path, offset, digests, mend, passed)
 
-    def _digest(self, index: int, pieces: Sequence[memoryview]) -> str:
-        hasher = blake3()
+    def _digest(self, index: int, pieces: Sequence[memoryview], threads: int = 1) -> str:
+        hasher = blake3(max_threads=threads)
         for piece in pieces:
             hasher.update(piece)
         return hasher.hexdigest()
@@ -192,7 +206,7 @@ class MappedBlockProof(BlockProof):
             detach(piece)
         super()._put(block, pieces)
 
-    def _digest(self, index: int, pieces: Sequence[memoryview]) -> str:
+    def _digest(self, index: int, pieces: Sequence[memoryview], threads: int = 1) -> str:
         bounce = getattr(self._own, "bounce", None)
         if bounce is None:
             bounce = self._own.bounce = memoryview(bytearray(BLOCK_BYTES))

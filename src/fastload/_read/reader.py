@@ -65,5 +65,28 @@ class GradualReader(Reader, Protocol):
         """As :meth:`~Reader.read_into`, and give each buffer's number as soon as it is full."""
 
 
+class Attempt(Protocol):
+    """A read that somebody carries out meanwhile, who writes to its buffer until it was finished or abandoned."""
+
+    def finish(self) -> bool:
+        """Wait for it; False where it did not bring all: then it is read in the ordinary way, which says why.
+
+        Raises:
+            IntegrityError: the file changed since its header was read.
+            StoreError: it cannot be looked at.
+        """
+
+    def abandon(self) -> None:
+        """Its bytes are not wanted any more."""
+
+
+@runtime_checkable
+class AheadReader(Reader, Protocol):
+    """One from which a single thread can have many reads under way."""
+
+    def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
+        """Have ``buffer`` filled from ``offset`` on, as by :meth:`~Reader.read_into`; None: not now."""
+
+
 OpenReader = Callable[[File], Reader]
 """Opens a file; raises ``UnsupportedError`` where this kind of reader cannot serve it."""

@@ -1,0 +1,190 @@
+"""Files in memory, on their way to a device: one thread has many extents read at once, and does all the rest itself.
+
+The C library's threads read (:mod:`fastload._read.background`); they know nothing of Python, so the one who takes what
+has come never stands in line for the GIL, and its code stays in one CPU's cache. Sixteen threads that do both, each for
+itself, came to a third of what the link to an H200 takes. Not for disks, nor for what a server gives: the wait is for
+them there, not for the GIL, and a read that hangs there must not hold up others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+from fastload._load.staging import Staging
+from fastload._read.background import can_read_in_background, limit_threads
+from fastload._read.choose import memory_depth
+from fastload._read.pread import BufferedReader
+from fastload._read.proof import BlockProof
+from fastload._trace import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from fastload._budget import Headroom
+    from fastload._clock import Busy
+    from fastload._fetch.fetched import Fetched
+    from fastload._load.schedule import Schedule
+    from fastload._load.sources import Sources
+    from fastload._place.placer import Lane
+    from fastload._plan.extent import Extent
+    from fastload._plan.plan import Plan
+    from fastload._read.choose import Choice
+    from fastload._read.proof import BlockCheck
+    from fastload._read.reader import Attempt, Reader
+
+_LANES = 4
+"""Streams: while one digests and scatters, the others have the link to the device."""
+_SLOT_BYTES = 8 << 20  # 8 MiB
+_SLOTS_PER_READ = 2
+"""One is being read into, and another waits for a thread or is being copied from."""
+_LEAST_SLOTS_PER_LANE = 2
+_ROWS = 32
+
+
+def may_read_ahead(fetched: Fetched, choices: Mapping[int, Choice]) -> bool:
+    """True where all that is read is in memory, and nobody but the device, or nobody, digests it."""
+    is_ours = fetched.tier in {"path", "local"}  # from elsewhere, a copy may be kept of what is read
+    digests_blocks = fetched.evidence.has_blocks or not fetched.evidence.files
+    in_memory = bool(choices) and all(choice.is_in_memory for choice in choices.values())
+    return is_ours and digests_blocks and in_memory and can_read_in_background()
+
+
+def divide_ahead(staging_bytes: int, headroom: Headroom) -> Staging | None:
+    """The lanes of the one thread; None where there is too little memory for them."""
+    allowed_bytes = min(staging_bytes, headroom.available_bytes // 8)
+    slots = min(_SLOTS_PER_READ * memory_depth(), allowed_bytes // _SLOT_BYTES)
+    per_lane = slots // _LANES
+    return Staging(_LANES, per_lane, _SLOT_BYTES, is_ahead=True) if per_lane >= _LEAST_SLOTS_PER_LANE else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One extent that is being read."""
+
+    number: int
+    extent: Extent
+    reader: Reader
+    lane: Lane
+    buffer: memoryview
+    check: BlockCheck | None
+    attempt: Attempt | None
+    """None: it could not be begun, and is read when its turn comes."""
+    begin_s: float
+
+
+class Ahead:
+    """The work of that one thread."""
+
+    def __init__(self, plan: Plan, sources: Sources, schedule: Schedule, busy: Busy) -> None:
+        self._plan = plan
+        self._sources = sources
+        self._schedule = schedule
+        self._busy = busy
+        self._under_way: deque[_Read] = deque()
+
+    def run(self, open_lane: Callable[[], Lane], count: int) -> None:
+        """Bring all extents that the schedule gives, by ``count`` lanes, which are opened as they are wanted."""
+        limit_threads(memory_depth())
+        lanes: list[Lane] = []
+        turns = _take_turns(lanes, open_lane, count)
+        try:
+            lane = next(turns)
+            while not self._schedule.is_stopped():
+                number = self._start(lane, lanes)
+                if number is not None:
+                    self._begin(number, lane)
+                    lane = next(turns)
+                elif self._under_way:
+                    self._land()
+                else:
+                    return
+        finally:
+            self._abandon()
+            for lane in lanes:
+                lane.close()
+
+    def _start(self, lane: Lane, lanes: list[Lane]) -> int | None:
+        """The next extent, if its turn has come and there is room for it; None: there is something to land first.
+
+        Who waits for room in the window must owe nothing that the caller may wait for, so nothing is under way then.
+        """
+        if self._under_way:
+            return self._schedule.start_now() if lane.has_room else None
+        with self._busy.measure("wait", "wait for room"):
+            return self._schedule.start(partial(self._settle, lanes))
+
+    def _settle(self, lanes: list[Lane]) -> None:
+        with self._busy.measure("copy", "settle"):
+            for lane in lanes:
+                lane.settle()
+
+    def _begin(self, number: int, lane: Lane) -> None:
+        extent = self._plan.extents[number]
+        reader = self._sources.lend(extent.shard)
+        try:
+            with self._busy.measure("copy", "wait for a slot"):
+                (buffer,) = lane.buffers_for(extent, reader.alignment_bytes)
+            check = attempt = None
+            if isinstance(reader, BlockProof) and lane.takes_digests:
+                check = reader.check(extent.offset, extent.length)
+            if isinstance(reader, BlockProof | BufferedReader):
+                attempt = reader.begin(extent.offset, buffer)
+        except BaseException:
+            self._sources.take_back(extent.shard, None)
+            raise
+        self._under_way.append(_Read(number, extent, reader, lane, buffer, check, attempt, time.perf_counter()))
+
+    def _land(self) -> None:
+        """Take the oldest of what is under way, and send it on."""
+        read = self._under_way.popleft()
+        served = None
+        try:
+            with self._busy.measure("read", f"read ({read.reader.name})"):
+                is_whole = read.attempt is not None and read.attempt.finish()
+            self._prove(read, is_whole=is_whole)
+            with self._busy.measure("copy", "place"):
+                read.lane.place(partial(self._schedule.finish, read.number), read.check)
+            served = read.reader
+        finally:
+            self._sources.take_back(read.extent.shard, served)
+        self._tell(read)
+
+    def _prove(self, read: _Read, *, is_whole: bool) -> None:
+        """Read in the ordinary way what did not come, and digest it unless the device does."""
+        offset, buffers = read.extent.offset, [read.buffer]
+        with self._busy.measure("read", "digest"):
+            if not isinstance(read.reader, BlockProof):
+                if not is_whole:
+                    read.reader.read_into(offset, buffers)
+            elif not is_whole:
+                read_one = read.reader.read_into if read.check is None else read.reader.read_unproven
+                read_one(offset, buffers)
+            elif read.check is None:
+                read.reader.prove_alone(offset, buffers)
+
+    def _tell(self, read: _Read) -> None:
+        trace = self._busy.trace
+        if trace is not None:
+            row = f"read in the background, {read.number % _ROWS}"
+            facts = {"shard": read.extent.shard, "offset": read.extent.offset, "bytes": read.extent.length}
+            trace.add(Span(row, "read", "read", read.begin_s, time.perf_counter(), facts))
+
+    def _abandon(self) -> None:
+        while self._under_way:
+            read = self._under_way.popleft()
+            if read.attempt is not None:
+                read.attempt.abandon()
+            self._sources.take_back(read.extent.shard, None)
+
+
+def _take_turns(lanes: list[Lane], open_lane: Callable[[], Lane], count: int) -> Iterator[Lane]:
+    """New ones, which are put into ``lanes``, and then all of them in turns."""
+    for _ in range(count):
+        lanes.append(open_lane())
+        yield lanes[-1]
+    yield from cycle(lanes)

@@ -1,0 +1,296 @@
+"""One thread that has the C library's threads read for it, from real files to the pretended device."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from blake3 import blake3
+
+from fastload._clock import Busy
+from fastload._format.checkpoint import Checkpoint, Shard
+from fastload._load.ahead import divide_ahead
+from fastload._load.pipeline import Pipeline, Ways
+from fastload._load.schedule import Schedule
+from fastload._load.sources import Sources
+from fastload._place.cuda import CudaPlacer, Supply
+from fastload._place.cuda_memory import allocate_on
+from fastload._place.pinned_ring import PinnedRing
+from fastload._place.slots import room_for_digests
+from fastload._plan.layout import LayoutRules, lay_out
+from fastload._plan.plan import build_plan
+from fastload._read.background import BackgroundRead
+from fastload._read.choose import choose_reader
+from fastload._read.file import read_header
+from fastload._read.proof import BlockProof, ProofTell
+from fastload._read.tally import ProofTally
+from fastload._trace import Trace
+from fastload._verify.digest import BLOCK_BYTES
+from fastload.errors import IntegrityError
+from late_digester import LateDigester
+from pretended_cuda import DEVICE, Machine, pretended_cuda
+from writing import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fastload._read.choose import Choice
+    from fastload._read.reader import File, Reader
+
+RULES = LayoutRules(start_alignment=256, tensor_alignment=16, arena_bytes=64 << 20, own_bytes=1 << 20)
+LANES = 2
+SLOTS_PER_LANE = 3
+SIZES = (9 << 20, 70, 8 << 20)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
+        yield machine
+
+
+class Load:
+    """Three shards of several blocks, brought by one thread."""
+
+    def __init__(self, machine: Machine, folder: Path, *, window_bytes: int | None = None) -> None:
+        self.machine = machine
+        self.expected: dict[str, bytes] = {}
+        self.paths: list[Path] = []
+        rng = random.Random(1)  # noqa: S311 - content
+        for number in range(3):
+            path = folder / f"{number}.safetensors"
+            content = {
+                f"{number}.{n}": ("U8", [size], rng.randbytes(size)) for n, size in enumerate((9 << 20, 70, 8 << 20))
+            }
+            path.write_bytes(pack(content))
+            self.expected |= {name: data for name, (_, _, data) in content.items()}
+            self.paths.append(path)
+        shards = tuple(Shard(path.name, str(path), *read_header(str(path))) for path in self.paths)
+        self.checkpoint = Checkpoint(shards, None)
+        self.plan = build_plan(
+            self.checkpoint, lambda _: True, lambda infos, _, first: lay_out(infos, RULES, first_arena=first),
+            extent_bytes=BLOCK_BYTES,
+        )  # fmt: skip
+        self.choices = {number: choose_reader(shard, "buffered") for number, shard in enumerate(shards)}
+        self.tally = ProofTally()
+        self.busy = Busy()
+        self.repairs = True
+        self.schedule = Schedule(self.plan.extents, window_bytes=window_bytes)
+        self.sources: Sources | None = None
+
+    def prove(self) -> None:
+        """By blocks."""
+        contents = {str(path): path.read_bytes() for path in self.paths}
+
+        def wrap(choice: Choice) -> Choice:
+            def open_proof(file: File) -> Reader:
+                content = contents[file.path]
+                blocks = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
+                digests = [blake3(block).hexdigest() for block in blocks]
+                hashing = lambda: self.busy.measure("hash")  # noqa: E731
+                tell = ProofTell(self.tally, hashing, hashing, lambda: False)
+                repair = (lambda wanted: blocks[wanted.index]) if self.repairs else (lambda _: None)
+                return BlockProof(choice.open(file), file, digests, repair, tell)
+
+            return replace(choice, open=open_proof)
+
+        self.choices = {number: wrap(choice) for number, choice in self.choices.items()}
+
+    def run(self, digesting: Any = None) -> None:
+        """Bring all."""
+        supply = Supply(lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena]))
+        self.placer = CudaPlacer(self.plan, supply, DEVICE, slot_bytes=BLOCK_BYTES, cast=None, digesting=digesting)
+        ring = PinnedRing(DEVICE, BLOCK_BYTES, room_for_digests(BLOCK_BYTES), LANES * SLOTS_PER_LANE)
+        self.placer.use(ring, SLOTS_PER_LANE)
+        self.sources = Sources(self.checkpoint.shards, self.choices, self.plan.extents)
+        ways = Ways(None, None, LANES)
+        pipeline = Pipeline(self.plan, self.sources, self.placer, self.schedule, self.busy, ways)
+        pipeline._work_ahead()
+        try:
+            self.schedule.check()
+        finally:
+            pipeline.close()
+            self.placer.finish()
+            assert not self.machine.registered
+
+    def check(self) -> None:
+        """All tensors are what was stored."""
+        self.placer.catch_up()
+        self.machine.run_all()
+        for number, placement in enumerate(self.plan.placements):
+            is_same = self.placer.take(number).numpy().tobytes() == self.expected[placement.info.name]
+            assert is_same  # bare, since pytest would compare megabytes for minutes
+
+
+@pytest.fixture
+def load(machine: Machine, tmp_path: Path) -> Load:
+    return Load(machine, tmp_path)
+
+
+@pytest.mark.usefixtures("leaks_nothing")
+@pytest.mark.parametrize("seed", range(6))
+def test_all_arrives(load: Load, seed: int) -> None:
+    load.machine.reseed(seed)
+    load.run()
+    load.check()
+    assert load.sources is not None
+    assert load.sources.describe()[0] == "buffered"
+
+
+def test_several_reads_are_under_way_at_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    most: list[int] = []
+    begin, wait = BackgroundRead.begin, BackgroundRead.wait
+
+    def counting(*arguments: Any) -> Any:
+        begun.append(1)
+        most.append(len(begun))
+        return begin(*arguments)
+
+    def counted(read: BackgroundRead) -> int:
+        begun.pop()
+        return wait(read)
+
+    monkeypatch.setattr(BackgroundRead, "begin", counting)
+    monkeypatch.setattr(BackgroundRead, "wait", counted)
+    load.run()
+    load.check()
+    assert max(most) > LANES
+
+
+@pytest.mark.parametrize("device_digests", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_damage_is_found_and_mended_wherever_digests_are_taken(load: Load, seed: int, *, device_digests: bool) -> None:
+    load.machine.reseed(seed)
+    load.prove()
+    chance = random.Random(seed)  # noqa: S311 - places
+    for path in load.paths[:2]:
+        content = bytearray(path.read_bytes())
+        content[chance.randrange(1 << 20, len(content))] ^= 1
+        rewrite(load, path, bytes(content))
+    load.run((lambda nbytes: LateDigester(load.machine, nbytes)) if device_digests else None)
+    load.check()
+    blocks = sum(-(-path.stat().st_size // BLOCK_BYTES) for path in load.paths)
+    assert (load.tally.verified, load.tally.repaired) == (blocks, 2)
+    assert load.tally.on_device == (blocks if device_digests else 0)
+    assert (load.busy.seconds["hash"] == 0) is device_digests
+
+
+def test_a_block_that_nobody_has_ends_the_load_and_leaks_nothing(load: Load, leaks_nothing: None) -> None:
+    load.repairs = False
+    load.prove()
+    content = bytearray(load.paths[1].read_bytes())
+    content[5 << 20] ^= 1
+    rewrite(load, load.paths[1], bytes(content))
+    with pytest.raises(IntegrityError, match="block 1 with BLAKE3") as caught:
+        load.run()
+    assert (caught.value.path, caught.value.offset) == (str(load.paths[1]), BLOCK_BYTES)
+
+
+def rewrite(load: Load, path: Path, content: bytes) -> None:
+    """Other bytes, and all that a load looks at as before."""
+    path.write_bytes(content)
+    number = load.paths.index(path)
+    header, identity = read_header(str(path))
+    shards = list(load.checkpoint.shards)
+    shards[number] = Shard(path.name, str(path), header, identity)
+    load.checkpoint = Checkpoint(tuple(shards), None)
+
+
+@pytest.mark.parametrize("cut_bytes", [1, 9 << 20])
+def test_a_file_that_shrinks_is_an_error_that_says_where(load: Load, leaks_nothing: None, cut_bytes: int) -> None:
+    with open(load.paths[2], "r+b") as file:
+        file.truncate(load.paths[2].stat().st_size - cut_bytes)
+    with pytest.raises(IntegrityError, match="bytes in the file; expected") as caught:
+        load.run()
+    assert caught.value.path == str(load.paths[2])
+
+
+def test_a_file_that_is_touched_is_an_error(load: Load, leaks_nothing: None) -> None:
+    os.utime(load.paths[1])
+    with pytest.raises(IntegrityError, match="mtime or ctime moved"):
+        load.run()
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_without_descriptors_or_threads_it_is_read_in_the_ordinary_way(
+    load: Load, monkeypatch: pytest.MonkeyPatch, *, proven: bool
+) -> None:
+    if proven:
+        load.prove()
+    monkeypatch.setattr(BackgroundRead, "begin", lambda *_: None)
+    load.run()
+    load.check()
+    monkeypatch.undo()
+
+
+def test_closing_in_the_midst_abandons_what_is_under_way(
+    load: Load, leaks_nothing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = BackgroundRead.wait
+    abandoned: list[BackgroundRead] = []
+
+    def stopping(read: BackgroundRead) -> int:
+        load.schedule.stop()
+        return wait(read)
+
+    abandon = BackgroundRead.abandon
+
+    def noting(read: BackgroundRead) -> None:
+        abandoned.append(read)
+        abandon(read)
+
+    monkeypatch.setattr(BackgroundRead, "wait", stopping)
+    monkeypatch.setattr(BackgroundRead, "abandon", noting)
+    load.run()
+    assert abandoned
+
+
+def test_a_window_is_kept_and_moves_on(machine: Machine, tmp_path: Path) -> None:
+    """The caller takes tensor after tensor; what is under way when the window is full must still land."""
+    load = Load(machine, tmp_path, window_bytes=2 * BLOCK_BYTES)
+    load.prove()
+
+    def work() -> None:
+        with machine:  # which counts by thread
+            load.run(lambda nbytes: LateDigester(machine, nbytes))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for number in range(len(load.plan.placements)):
+        load.schedule.wait_placed(load.plan.ready_after[number], lambda _: None)
+    thread.join(20)
+    assert not thread.is_alive()
+    load.check()
+
+
+def test_a_trace_shows_reads_that_overlap(load: Load) -> None:
+    load.busy.trace = Trace()
+    load.run()
+    spans = [span for span in load.busy.trace.spans if span.lane.startswith("read in the background")]
+    assert len(spans) == len(load.plan.extents)
+    assert {span.facts["bytes"] for span in spans} >= {BLOCK_BYTES}
+    by_begin = sorted(spans, key=lambda span: span.begin_s)
+    assert any(later.begin_s < earlier.end_s for earlier, later in pairwise(by_begin))
+    rows: dict[str, float] = {}
+    for span in by_begin:
+        assert rows.get(span.lane, 0.0) <= span.begin_s, "one row shows one read at a time"
+        rows[span.lane] = span.end_s
+
+
+def test_little_staging_memory_is_not_divided_into_many_slots() -> None:
+    from fastload._budget import Headroom
+
+    room = Headroom("memory", 1 << 40)
+    assert divide_ahead(8 << 20, room) is None
+    assert divide_ahead(256 << 20, Headroom("memory", 256 << 20)) is None
+    found = divide_ahead(256 << 20, room)
+    assert found is not None
+    assert found.bytes <= 256 << 20
+    assert found.is_ahead

@@ -1,0 +1,131 @@
+"""Reads that the C library's own threads carry out, of real files."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastload._read import background
+from fastload._read.background import BackgroundRead, can_read_in_background
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> bytes:
+    content = os.urandom(5 * MIB + 123)
+    (tmp_path / "file").write_bytes(content)
+    return content
+
+
+@pytest.fixture
+def descriptors(tmp_path: Path, content: bytes) -> Iterator[list[int]]:
+    found = [os.open(tmp_path / "file", os.O_RDONLY) for _ in range(16)]
+    yield found
+    for descriptor in found:
+        os.close(descriptor)
+
+
+def begin(descriptor: int, offset: int, buffer: memoryview) -> BackgroundRead:
+    read = BackgroundRead.begin(descriptor, offset, buffer)
+    assert read is not None
+    return read
+
+
+def test_it_can_be_done_here() -> None:
+    assert can_read_in_background()
+
+
+def test_many_at_once_bring_what_is_stored(descriptors: list[int], content: bytes) -> None:
+    chance = random.Random(0)  # noqa: S311 - places
+    for _ in range(20):
+        spans = [
+            (offset := chance.randrange(len(content)), chance.randrange(1, len(content) - offset + 1))
+            for _ in descriptors
+        ]
+        buffers = [memoryview(bytearray(length)) for _, length in spans]
+        reads = [begin(d, offset, b) for d, (offset, _), b in zip(descriptors, spans, buffers, strict=True)]
+        chance.shuffle(order := list(range(len(reads))))
+        for number in order:
+            offset, length = spans[number]
+            assert reads[number].wait() == length
+            is_same = bytes(buffers[number]) == content[offset : offset + length]
+            assert is_same
+
+
+def test_at_the_end_of_the_file_it_is_shorter(descriptors: list[int], content: bytes) -> None:
+    buffer = memoryview(bytearray(100))
+    assert begin(descriptors[0], len(content) - 30, buffer).wait() == 30
+    assert bytes(buffer) == content[-30:] + bytes(70)
+    assert begin(descriptors[0], len(content), buffer).wait() == 0
+
+
+def test_an_error_is_no_number_of_bytes(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "written", os.O_WRONLY | os.O_CREAT)
+    try:
+        assert begin(descriptor, 0, memoryview(bytearray(10))).wait() == -1
+    finally:
+        os.close(descriptor)
+
+
+def test_what_is_abandoned_writes_no_more(descriptors: list[int]) -> None:
+    for _ in range(50):
+        buffers = [memoryview(bytearray(2 * MIB)) for _ in descriptors]
+        reads = [begin(d, 0, buffer) for d, buffer in zip(descriptors, buffers, strict=True)]
+        for read in reads:
+            read.abandon()
+        before = [bytes(buffer[:: MIB // 4]) for buffer in buffers]
+        assert [bytes(buffer[:: MIB // 4]) for buffer in buffers] == before
+
+
+def test_the_buffer_lives_as_long_as_somebody_writes_to_it(descriptors: list[int]) -> None:
+    import mmap
+
+    area = mmap.mmap(-1, MIB)
+    read = begin(descriptors[0], 0, memoryview(area))
+    with pytest.raises(BufferError):
+        area.close()
+    read.wait()
+    del read
+    area.close()
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "confstr", lambda _: "musl 1.2.5")
+    background._load_calls.cache_clear()
+    try:
+        assert not can_read_in_background()
+        assert BackgroundRead.begin(0, 0, memoryview(bytearray(1))) is None
+    finally:
+        background._load_calls.cache_clear()
+
+
+def test_no_more_threads_than_wanted(tmp_path: Path, content: bytes) -> None:
+    """In a process of its own, since what is first said counts."""
+    code = f"""
+import os
+from fastload._read.background import BackgroundRead, limit_threads
+limit_threads(3)
+descriptors = [os.open({str(tmp_path / "file")!r}, os.O_RDONLY) for _ in range(12)]
+before = len(os.listdir("/proc/self/task"))
+buffers = [memoryview(bytearray({len(content)})) for _ in descriptors]
+most = 0
+for _ in range(20):
+    reads = [BackgroundRead.begin(d, 0, b) for d, b in zip(descriptors, buffers)]
+    most = max(most, len(os.listdir("/proc/self/task")))
+    print([read.wait() for read in reads].count({len(content)}))
+print(most - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    *counts, threads = run.stdout.split()
+    assert counts == ["12"] * 20
+    assert 1 <= int(threads) <= 3
