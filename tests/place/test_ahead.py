@@ -107,7 +107,7 @@ class Load:
         supply = Supply(lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena]))
         self.placer = CudaPlacer(self.plan, supply, DEVICE, slot_bytes=BLOCK_BYTES, cast=None, digesting=digesting)
         ring = PinnedRing(DEVICE, BLOCK_BYTES, room_for_digests(BLOCK_BYTES), LANES * SLOTS_PER_LANE)
-        self.placer.use(ring, SLOTS_PER_LANE)
+        self.placer.use(ring, at_first=1, per_lane=SLOTS_PER_LANE)
         self.sources = Sources(self.checkpoint.shards, self.choices, self.plan.extents)
         ways = Ways(None, None, LANES)
         pipeline = Pipeline(self.plan, self.sources, self.placer, self.schedule, self.busy, ways)

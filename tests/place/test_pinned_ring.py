@@ -101,7 +101,7 @@ def test_lanes_take_what_is_ready_and_the_rest_is_unpinned_at_the_end(machine: M
     )
     ring = PinnedRing(DEVICE, PAGE, room_for_digests(PAGE), 5)
     wait_for_slots(machine, 5)
-    placer.use(ring, 2)
+    placer.use(ring, at_first=2, per_lane=2)
     lane = placer.open_lane()
     assert len(machine.registered) == 5, "nothing was pinned beside"
     lane.close()

@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     from fastload._read.proof import BlockCheck
     from fastload._read.reader import Attempt, Reader
 
-_LANES = 4
-"""Streams: while one digests and scatters, the others have the link to the device."""
-_SLOT_BYTES = 8 << 20  # 8 MiB
-_SLOTS_PER_READ = 2
-"""One is being read into, and another waits for a thread or is being copied from."""
-_LEAST_SLOTS_PER_LANE = 2
+_LANES = 2
+"""Streams: while one digests and scatters, the other has the link to the device."""
+_SLOTS_PER_LANE = 3
+"""Some are being read into, one is being copied from, and one waits for either."""
+_SLOT_BYTES = (32 << 20, 16 << 20, 8 << 20)  # 32, 16, 8 MiB
+"""The larger the less is to be done for each byte, by the one thread: beside an H200 it was what others waited for with
+8 MiB. Each is read in pieces, by several threads at once."""
 _ROWS = 32
 
 
@@ -57,9 +58,8 @@ def may_read_ahead(fetched: Fetched, choices: Mapping[int, Choice]) -> bool:
 def divide_ahead(staging_bytes: int, headroom: Headroom) -> Staging | None:
     """The lanes of the one thread; None where there is too little memory for them."""
     allowed_bytes = min(staging_bytes, headroom.available_bytes // 8)
-    slots = min(_SLOTS_PER_READ * memory_depth(), allowed_bytes // _SLOT_BYTES)
-    per_lane = slots // _LANES
-    return Staging(_LANES, per_lane, _SLOT_BYTES, is_ahead=True) if per_lane >= _LEAST_SLOTS_PER_LANE else None
+    wishes = (Staging(_LANES, _SLOTS_PER_LANE, slot_bytes, is_ahead=True) for slot_bytes in _SLOT_BYTES)
+    return next((wish for wish in wishes if wish.bytes <= allowed_bytes), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,8 @@ class CudaTarget:
                 digesting=None if self.digests is None else self.digests.open,
             )
         if self.ring is not None:
-            placer.use(self.ring, staging.slots_per_lane)
+            per_lane = staging.slots_per_lane
+            placer.use(self.ring, at_first=1 if staging.is_ahead else per_lane, per_lane=per_lane)
         return GuardedPlacer(placer, self._device)
 
 

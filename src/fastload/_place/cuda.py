@@ -109,9 +109,9 @@ class CudaPlacer:
         with self._lock:
             return sum(lane.staging_bytes for lane in self._lanes)
 
-    def use(self, ring: PinnedRing, slots_per_lane: int) -> None:
-        """Before any lane is opened: let them take slots that are ready from ``ring``, up to so many each."""
-        self._slots = replace(self._slots, ring=ring, per_lane=slots_per_lane)
+    def use(self, ring: PinnedRing, *, at_first: int, per_lane: int) -> None:
+        """Before any lane is opened: let them take slots that are ready from ``ring``; see ``Slots``."""
+        self._slots = replace(self._slots, ring=ring, at_first=at_first, per_lane=per_lane)
 
     def make_ahead(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""

@@ -16,7 +16,7 @@ import torch
 
 from fastload._place.cuda_memory import allocate_on
 from fastload._place.landing import LandingBuffer
-from fastload._place.slots import DIGEST_BYTES, SLOTS_PER_LANE
+from fastload._place.slots import DIGEST_BYTES
 from fastload._place.stream_queue import StreamEvent, StreamQueue
 from fastload._place.stream_spans import StreamSpans
 from fastload._plan.layout import NOWHERE, round_up
@@ -122,8 +122,8 @@ class CudaLane:
         return _UNSEEN if self._spans is None else self._spans.span(name)
 
     def _add_slots(self) -> None:
-        """Two that are pinned; where that is refused, which is for want of memory, one."""
-        for _ in range(SLOTS_PER_LANE):
+        """As many as it begins with, pinned; where that is refused, which is for want of memory, one."""
+        for _ in range(self._supply.at_first):
             slot = self._supply.make()
             if not slot.is_pinned:
                 self._forget_error()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -30,9 +31,10 @@ class PinnedRing:
         self._end = weakref.finalize(self, _end, self._stock, thread)
 
     def take(self, nbytes: int, room_bytes: int) -> PinnedSlot | None:
-        """One that is ready, if it has these sizes; if they have others, no more are made."""
+        """One that is ready, if it has these sizes; if they have others, all are unpinned, and no more are made."""
         if (nbytes, room_bytes) != self._sizes:
             self._stock.stop()
+            self._stock.unpin()
             return None
         try:
             return self._stock.ready.popleft()
@@ -70,6 +72,12 @@ class _Stock:
         with self._lock:
             self._left = 0
 
+    def unpin(self) -> None:
+        """Those that are ready; several may do so at once."""
+        with suppress(IndexError):
+            while True:
+                self.ready.popleft().unpin()
+
 
 def _make(device: torch.device, sizes: tuple[int, int], stock: _Stock) -> None:
     torch.cuda.set_device(device)  # this is also what makes the context, the first time in a process
@@ -84,5 +92,4 @@ def _make(device: torch.device, sizes: tuple[int, int], stock: _Stock) -> None:
 def _end(stock: _Stock, thread: threading.Thread) -> None:
     stock.stop()
     thread.join()
-    while stock.ready:
-        stock.ready.popleft().unpin()
+    stock.unpin()

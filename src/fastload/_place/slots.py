@@ -28,7 +28,9 @@ class Slots:
 
     nbytes: int
     per_lane: int = SLOTS_PER_LANE
-    """How many a lane may have in the end; it begins with two."""
+    """How many a lane may have in the end."""
+    at_first: int = SLOTS_PER_LANE
+    """How many it begins with."""
     ring: PinnedRing | None = None
     """Where some may be ready."""
 

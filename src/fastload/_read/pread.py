@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._read.background import BackgroundRead
 from fastload._read.file import check_unchanged, identify, open_regular, read_fully, translate
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from fastload._read.reader import Attempt, File
 
+_PIECE_BYTES = 4 << 20  # 4 MiB
+"""Of a read in the background: an extent may be larger, so that as little as possible is to be done for its bytes, and
+be there soon all the same."""
 _REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
@@ -49,20 +52,29 @@ class BufferedReader:
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
         """See :class:`~fastload._read.reader.AheadReader`."""
+        wanted = buffer[: max(0, self._file.identity.size - offset)]
+        attempt = _Attempt(self, offset)
+        for at in range(0, len(wanted), _PIECE_BYTES):
+            if not attempt.add(offset + at, wanted[at : at + _PIECE_BYTES]):
+                attempt.abandon()
+                return None
+        return attempt
+
+    def begin_piece(self, offset: int, piece: memoryview) -> Piece | None:
+        """A read in the background, by a descriptor that no other one has; None: it cannot be begun."""
         try:
             descriptor = self._duplicates.popleft() if self._duplicates else os.dup(self._descriptor)
         except OSError:  # no more descriptors; whoever reads in the ordinary way needs none
             return None
-        wanted = buffer[: max(0, self._file.identity.size - offset)]
-        read = BackgroundRead.begin(descriptor, offset, wanted)
+        read = BackgroundRead.begin(descriptor, offset, piece)
         if read is None:
             self._duplicates.append(descriptor)
             return None
-        return _Attempt(self, read, descriptor, offset, len(wanted))
+        return Piece(read, descriptor, len(piece))
 
-    def end(self, descriptor: int) -> None:
-        """A read in the background is over: its descriptor can serve the next one."""
-        self._duplicates.append(descriptor)
+    def end_piece(self, piece: Piece) -> None:
+        """It is over: its descriptor can serve the next one."""
+        self._duplicates.append(piece.descriptor)
 
     def check(self, offset: int) -> None:
         """Raise ``IntegrityError`` unless the file is still what it was."""
@@ -79,31 +91,46 @@ class BufferedReader:
             os.close(self._duplicates.popleft())
 
 
+class Piece(NamedTuple):
+    """A part of an extent that is being read."""
+
+    read: BackgroundRead
+    descriptor: int
+    nbytes: int
+
+
 class _Attempt:
-    """See :class:`~fastload._read.reader.Attempt`."""
+    """See :class:`~fastload._read.reader.Attempt`: several pieces, each of which any thread may read."""
 
-    __slots__ = ("_descriptor", "_offset", "_read", "_reader", "_wanted_bytes")
+    __slots__ = ("_offset", "_pieces", "_reader")
 
-    def __init__(
-        self, reader: BufferedReader, read: BackgroundRead, descriptor: int, offset: int, wanted_bytes: int
-    ) -> None:
+    def __init__(self, reader: BufferedReader, offset: int) -> None:
         self._reader = reader
-        self._read = read
-        self._descriptor = descriptor
         self._offset = offset
-        self._wanted_bytes = wanted_bytes
+        self._pieces: list[Piece] = []
+
+    def add(self, offset: int, buffer: memoryview) -> bool:
+        """False where no more can be begun."""
+        piece = self._reader.begin_piece(offset, buffer)
+        if piece is not None:
+            self._pieces.append(piece)
+        return piece is not None
 
     def finish(self) -> bool:
-        count = self._read.wait()
-        self._reader.end(self._descriptor)
-        if count != self._wanted_bytes:
-            return False
-        self._reader.check(self._offset)
-        return True
+        is_whole = True
+        while self._pieces:
+            piece = self._pieces.pop(0)
+            is_whole &= piece.read.wait() == piece.nbytes
+            self._reader.end_piece(piece)
+        if is_whole:
+            self._reader.check(self._offset)
+        return is_whole
 
     def abandon(self) -> None:
-        self._read.abandon()
-        self._reader.end(self._descriptor)
+        while self._pieces:
+            piece = self._pieces.pop()
+            piece.read.abandon()
+            self._reader.end_piece(piece)
 
 
 class DirectReader:
