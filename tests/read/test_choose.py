@@ -167,7 +167,7 @@ exec "$2" -c '
 import mmap, sys
 from fastload._format.checkpoint import Shard
 from fastload._read.choose import choose_reader
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload.errors import UnsupportedError
 shard = Shard("m", sys.argv[1], *read_header(sys.argv[1]))
 choice = choose_reader(shard, "auto")
