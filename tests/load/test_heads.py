@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -163,3 +168,70 @@ def test_the_time_is_over_between_two_headers() -> None:
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(fastload.DeadlineError):
         next(results)
+
+
+_INTERRUPTED = """
+import os, signal, sys, threading, time, torch, fastload
+from fastload._cpus import Cpus
+from fastload._fetch import folder
+signal.signal(signal.SIGINT, signal.default_int_handler)
+folder.count_cpus = lambda: Cpus(4)
+hangs_s = float(sys.argv[2])
+real = os.preadv
+def slow(descriptor, buffers, offset):
+    if threading.active_count() > 2:  # the manifest has been read, and the threads have begun
+        os.write(1, b"ready\\n")
+        time.sleep(hangs_s)
+    return real(descriptor, buffers, offset)
+os.preadv = slow
+try:
+    fastload.load(sys.argv[1])
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+    while threading.active_count() > 1:  # what hung ends with the file that it was in
+        time.sleep(0.01)
+    print([thread.name for thread in threading.enumerate()])
+"""
+
+
+@pytest.mark.parametrize("hangs_s", [0.05, 2])
+def test_interrupt_ends_it_within_a_second(tmp_path: Path, hangs_s: float) -> None:
+    """While the storage under several headers is slow, or hangs."""
+    write_recorded(tmp_path / "model", [0] * 16, PIECE_BYTES)
+    command = [sys.executable, "-c", _INTERRUPTED, str(tmp_path / "model"), str(hangs_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        begin_s = time.monotonic()
+        while (line := process.stdout.readline()) == "ready\n":
+            pass
+        assert line == "stopped\n"
+        assert time.monotonic() - begin_s < 1
+        while (line := process.stdout.readline()) == "ready\n":
+            pass
+        assert line == "['MainThread']\n"
+        assert process.wait(10) == 0
+
+
+def test_the_deadline_ends_it_while_storage_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    write_recorded(folder, [0] * SHARDS, PIECE_BYTES)
+    load(folder)  # to import torch takes time, too
+    before, real, hang = set(threading.enumerate()), os.preadv, threading.Event()
+
+    def hanging(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if threading.current_thread().name.startswith("fastload-work"):
+            hang.wait(30)
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", hanging)
+    begin_s = time.monotonic()
+    with pytest.raises(fastload.DeadlineError):
+        fastload.load(folder, options=Options(deadline=1))
+    assert time.monotonic() - begin_s < 2.5
+    hang.set()
+    until_s = time.monotonic() + 20
+    while not set(threading.enumerate()) <= before and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert set(threading.enumerate()) <= before
