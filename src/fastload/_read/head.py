@@ -100,8 +100,11 @@ class HeadReader:
         descriptor = open_regular(path)
         try:
             start = _Start(descriptor, path, identify(os.fstat(descriptor)), self._prove)
-            with self._lend_room() as room:
-                start.begin(room)
+            if self._prove is None:
+                start.content += os.pread(descriptor, _FIRST_READ_BYTES, 0)
+            else:
+                with self._lend_room() as room:
+                    start.prove_block(self._prove, room)
             yield start
         except OSError as exc:
             raise translate(path, exc) from exc
@@ -113,7 +116,7 @@ class HeadReader:
         try:
             room = self._rooms.pop()
         except IndexError:  # others use what there is
-            room = memoryview(bytearray(_FIRST_READ_BYTES if self._prove is None else _PIECE_BYTES))
+            room = memoryview(bytearray(_PIECE_BYTES))
         yield room
         self._rooms.append(room)
 
@@ -144,11 +147,9 @@ class _Start:
     prove: ProveBlock | None
     content: bytearray = field(default_factory=bytearray)
 
-    def begin(self, room: memoryview) -> None:
-        """Read what most headers lie in, by way of ``room``."""
-        if self.prove is None:
-            self.content += room[: os.preadv(self.descriptor, [room], 0)]
-        elif not self._pass_block(self.prove, room):
+    def prove_block(self, prove: ProveBlock, room: memoryview) -> None:
+        """Read and prove the first block, by way of ``room``, and keep of it what the header needs."""
+        if not self._pass_block(prove, room):
             self.content.clear()
             self.extend(min(BLOCK_BYTES, self.identity.size))
 
