@@ -39,10 +39,9 @@ _REMEMBERED = 4096
 _U64_DIGITS = 20
 _MAX_DIGITS = 308
 _MAX_FLOAT = 1e308
-_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_IN_CLASSES = bytes.maketrans(b"123456789" + b"[: \t\n\r", b"0" * 9 + b"," * 6)
+"""All digits as zeros, and as commas all bytes behind which a number can begin."""
 _U64_MAX = (1 << 64) - 1
-_NEGATIVE = tuple(before + b"-" for before in (b"[", b",", b":", b" ", b"\t", b"\n", b"\r"))
-"""Where a negative number can begin. Looked for by ``in``: a regular expression takes seconds for 100 MB."""
 _LONE_SURROGATE = re.compile(rb"\\ud(?:[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..\\ud)[c-f])")
 """A first half without a second one behind it, or a second without a first one before it; in lower case."""
 
@@ -123,9 +122,14 @@ def parse_json(raw: bytes) -> Any:
 
 
 def _may_hold_odd_integers(raw: bytes) -> bool:
-    """True if an integer may be negative, or so long that it may be above 2^64-1 and ``int`` must not see it."""
-    has_negative = b"-" in raw and any(token in raw for token in _NEGATIVE)  # most headers have no dash at all
-    return has_negative or b"0" * _U64_DIGITS in raw.translate(_DIGITS_AS_ZEROS)
+    """True if an integer may be negative, or so long that it may be above 2^64-1 and ``int`` must not see it.
+
+    Looked for by ``in``: a regular expression takes seconds for 100 MB.
+    """
+    classes = raw.translate(_IN_CLASSES)
+    if b"0" * _U64_DIGITS in classes:
+        return True
+    return b"-" in raw and b",-" in classes  # most headers have no dash at all
 
 
 def check_nesting(raw: bytes) -> None:

@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from fastload._format.dtype import CASTABLE, DTYPES, UNTOUCHED
 from fastload._format.header import MAX_HEADER_BYTES, parse_header, parse_header_length
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload.errors import FormatError, MemoryBudgetError
 from judges import PATH, compare, parse, parse_by_reference, parse_tensors
 from large import LARGE

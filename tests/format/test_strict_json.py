@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload.strict_json import JsonError, collector_paused, has_more_values, parse_json
+from fastload.strict_json import JsonError, OddNumber, collector_paused, has_more_values, parse_json
 
 
 def test_host_that_raised_the_recursion_limit_does_not_crash() -> None:
@@ -67,6 +67,19 @@ def test_halves_of_surrogate_pairs_are_refused_wherever_python_leaves_one(pieces
         return
     with pytest.raises(JsonError, match="surrogate"):
         parse_json(text.encode())
+
+
+@pytest.mark.parametrize("before", [b"[", b"[1,", b'{"a":', b"[ ", b"[\t", b"[\n", b"[\r"])
+@pytest.mark.parametrize("text", ["-1", "-0", "18446744073709551616", "123456789" * 4])
+def test_numbers_that_are_no_unsigned_integers_are_odd_wherever_they_stand(before: bytes, text: str) -> None:
+    value = parse_json(before + text.encode() + (b"}" if before.startswith(b"{") else b"]"))
+    number = value["a"] if isinstance(value, dict) else value[-1]
+    assert (type(number), str(number)) == (OddNumber, text)
+
+
+def test_dashes_and_digits_in_strings_make_no_number_odd() -> None:
+    raw = b'["-1", "a, -2:-3", "%s", 18446744073709551615, 7]' % (b"9" * 40)
+    assert list(map(type, parse_json(raw))) == [str, str, str, int, int]
 
 
 @pytest.mark.parametrize("shift", range(-6, 6))

@@ -19,8 +19,8 @@ from fastload._load.proving import prove
 from fastload._plan.layout import LayoutRules, lay_out
 from fastload._plan.plan import build_plan
 from fastload._read.choose import choose_reader
-from fastload._read.file import read_header
 from fastload._read.gds_switch import GdsSwitch
+from fastload._read.head import read_header
 from fastload._read.paced import paced
 from fastload.errors import MemoryBudgetError, UnsupportedError, UsageError
 from fastload.options import decide_settings

@@ -11,7 +11,7 @@ from fastload._format.checkpoint import Shard
 from fastload._load.depth import tune
 from fastload._read.choose import Choice, choose_reader
 from fastload._read.depth import GatedReader
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload._read.measured import Measured, boot_id
 from fastload._read.pread import BufferedReader
 from models import MIB, save_large

@@ -26,10 +26,10 @@ from fastload._plan.plan import build_plan
 from fastload._read import gds_switch
 from fastload._read.choose import choose_reader
 from fastload._read.cuda_driver import CudaDriver
-from fastload._read.file import read_header
 from fastload._read.gds_health import GdsHealth
 from fastload._read.gds_statistics import ReadCounts
 from fastload._read.gds_switch import GdsSwitch
+from fastload._read.head import read_header
 from fastload._read.proof import BlockProof, ProofTell
 from fastload._read.tally import ProofTally
 from fastload._verify.digest import BLOCK_BYTES

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastload._format.checkpoint import FileIdentity, Shard
 from fastload._format.header import Header
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload._verify.digest import BLOCK_BYTES
 from writing import pack
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from c_library import OnFileSystem
-from fastload._cpus import count_cpus
+from fastload._cpus import Cpus, count_cpus
 from fastload._read import kernel
 from fastload._read.choose import READERS, choose_reader
 from fastload._read.kernel import cached_fraction, file_system
@@ -167,7 +167,7 @@ exec "$2" -c '
 import mmap, sys
 from fastload._format.checkpoint import Shard
 from fastload._read.choose import choose_reader
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload.errors import UnsupportedError
 shard = Shard("m", sys.argv[1], *read_header(sys.argv[1]))
 choice = choose_reader(shard, "auto")
@@ -220,6 +220,16 @@ def test_what_is_in_memory_is_copied_by_as_many_threads_as_there_are_cpus(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
     monkeypatch.setattr("fastload._cgroup._MEMBERSHIP", os.devnull)  # no quota, whatever this machine has
     assert choose_reader(shard, "auto").depth == depth
+
+
+@pytest.mark.parametrize(("cpus", "depth"), [(Cpus(6), 6), (Cpus(64, 2.5), 3)])
+def test_cpus_that_were_counted_are_not_counted_again(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch, cpus: Cpus, depth: int
+) -> None:
+    """As for each of many files."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    assert choose_reader(shard, "auto", cpus).depth == depth
+    assert choose_reader(shard, "mmap", cpus).digesting_depth == depth
 
 
 @pytest.mark.parametrize(("quota", "depth"), [("150000", 2), ("50000", 1), ("800000", 8)])

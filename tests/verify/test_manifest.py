@@ -156,6 +156,34 @@ def test_malformed_files_are_refused(changes: dict[str, Any], said: str) -> None
     assert isinstance(error, FormatError) and said in error.found
 
 
+@pytest.mark.parametrize(
+    ("blocks", "named"),
+    [
+        (["cd" * 32, "cd" * 31, "cd" * 33], "cd" * 31),
+        (["cd" * 32, "cd" * 31 + "cD", "CD" * 32], "cd" * 31 + "cD"),
+        (["cd" * 32, "cd" * 31 + "c\u0664", ""], "cd" * 31 + "c\u0664"),
+        (["cd" * 32, "cd" * 31 + "c\n", "cd" * 32], "cd" * 31 + "c"),
+        (["cd" * 64, "", "cd" * 32], "cd" * 64),
+        (["cd" * 32, 7, "x"], "no text"),
+        (["x", "cd" * 32, None], "'x'"),
+    ],
+)
+def test_of_many_blocks_the_first_one_that_is_none_is_named(blocks: list[Any], named: str) -> None:
+    entry = file_document(size=3 * BLOCK_BYTES, blocks=blocks)
+    error = refusal(canonical_json(document_of(files=[entry])))
+    assert isinstance(error, FormatError)
+    assert error.found.startswith("a block of") and named in error.found
+
+
+def test_a_block_that_is_a_number_of_as_many_digits_is_none() -> None:
+    entry = file_document(size=3 * BLOCK_BYTES, blocks=["12" * 32] * 3)
+    raw = canonical_json(document_of(files=[entry]))
+    number = raw.replace(b'"%s"]' % (b"12" * 32), b"12" * 32 + b"]")
+    assert number != raw
+    error = refusal(number)
+    assert isinstance(error, FormatError) and "a block of" in error.found
+
+
 @pytest.mark.parametrize("size", ["7.0", "7e0", "-0", "9007199254740992", "1" * 30, "1" * 5000, "NaN", "Infinity"])
 def test_sizes_that_two_readers_may_see_differently_are_refused(size: str) -> None:
     raw = canonical_json(document_of(files=[file_document()])).replace(b'"size":7', b'"size":' + size.encode())

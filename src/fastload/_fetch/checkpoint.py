@@ -23,7 +23,7 @@ from fastload._fetch.source import HubFound, find_offer, hub_of, patience_within
 from fastload._fetch.through import begin_copy
 from fastload._fetch.unnamed import warn_of_unnamed
 from fastload._fetch.weigh import manifests_of, weigh, weigh_hub
-from fastload._read.file import count_head_bytes
+from fastload._read.head import count_head_bytes
 from fastload._read.tally import ProofTally
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading

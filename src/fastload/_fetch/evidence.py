@@ -11,16 +11,15 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.block_prover import BlockProver
 from fastload._fetch.damage import MEND_HINT, compare
 from fastload._fetch.recorded import OUTDATED, SOURCE, Recorded, find_recorded, warn_of_rewritten
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import with_blob
-from fastload._read.proof import Wanted, mend_block
-from fastload._read.reader import PlainFile
 from fastload._store.folder_offer import offer_stored, offered_file
 from fastload._store.listing import DOWNLOADS
 from fastload._store.wanted import is_weight
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
+from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload._verify.path import OURS
 from fastload.errors import IntegrityError, escaped
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from fastload._format.checkpoint import FileIdentity
-    from fastload._read.proof import Repair
+    from fastload._read.proof import Repair, Wanted
     from fastload._read.tally import ProofTally
     from fastload._store.folder_offer import FolderOffer
     from fastload._store.manifest_folder import ManifestFolder
@@ -120,25 +119,9 @@ class Evidence:
         """Found and expected."""
         return f"a link to the blob {self.misnamed[name]}", f"one to {blob_name(self.files[name])}, by its manifest"
 
-    def prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, int, memoryview], bool]:
+    def prover(self, tally: ProofTally) -> BlockProver:
         """Proves the blocks of headers, where blocks are known; mends them in place."""
-
-        def prove(path: str, identity: FileIdentity, index: int, block: memoryview) -> bool:
-            known = self.find(path)
-            if known is None or known.blocks is None:
-                return False
-            if known.size != identity.size:
-                found = f"a file of {identity.size:,} bytes"
-                raise IntegrityError(
-                    path, min(known.size, identity.size), found, f"{known.size:,}", with_blob(path, MEND_HINT)
-                )
-            found = block_digest(block)
-            if found != known.blocks[index]:
-                wanted = Wanted(PlainFile(path, identity), index, len(block), known.blocks[index])
-                block[:] = mend_block(wanted, found, self.repair, tally)
-            return True
-
-        return prove
+        return BlockProver(self.find, self.repair, tally)
 
     def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], bool]:
         """Proves an index, which is read whole, before it is believed: what it does not name would not be loaded."""

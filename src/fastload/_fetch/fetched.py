@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
+    from fastload._cpus import Cpus
     from fastload._fetch.through import Copy
     from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._format.select import Select
@@ -102,20 +103,20 @@ class Fetched:
 
         return replace(self, wait=pace.wait, close=close)
 
-    def choose(self, shard: Shard, wanted: str) -> Choice:
-        """The reader for one shard.
+    def choose(self, shard: Shard, wanted: str, cpus: Cpus | None = None) -> Choice:
+        """The reader for one shard; ``cpus`` as for :func:`~fastload._read.choose.choose_reader`.
 
         Raises:
             UnsupportedError: one that was asked for by name, for bytes that no file system has.
         """
-        choice = self._choose(shard, wanted)
+        choice = self._choose(shard, wanted, cpus)
         if self.passed_over:
             choice = replace(choice, reason=f"{choice.reason}; {self.passed_over}")
         return choice if self.wait is None else paced(choice, self.wait)
 
-    def _choose(self, shard: Shard, wanted: str) -> Choice:
+    def _choose(self, shard: Shard, wanted: str, cpus: Cpus | None) -> Choice:
         if self.remote is None:
-            return choose_reader(shard, wanted)
+            return choose_reader(shard, wanted, cpus)
         check_hub_reader(wanted)
         return Choice(partial(_open_offered, self.remote), "hub", "it is on no mount", self.remote.depth)
 

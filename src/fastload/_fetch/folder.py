@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+from fastload._cpus import count_cpus
 from fastload._fetch.damage import check_named, find_damage
 from fastload._fetch.fetched import Fetched, Source
+from fastload._fetch.workers import Workers
 from fastload._format.checkpoint import Shard, build_checkpoint, layer
-from fastload._read.file import count_head_bytes, read_ahead, read_header
+from fastload._read.head import HeadReader, count_head_bytes, read_ahead
 from fastload._store.directory import find_files
 from fastload.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from fastload._fetch.evidence import Evidence
-    from fastload._read.file import ProveBlock
+    from fastload._read.head import Head, ProveBlock
     from fastload._read.tally import ProofTally
 
 _AHEAD = 16
+_MOST_THREADS = 8
+"""A block each, they bring and digest as fast as memory gives it."""
 
 
 def fetch_folder(
@@ -58,10 +63,36 @@ def fetch_folder(
 def _read_shards(
     shards: Sequence[tuple[str, str]], prove: ProveBlock | None, go_on: Callable[[], None]
 ) -> Iterator[Shard]:
-    """By name and path. A header that is proven is read with the block around it, of several shards at once."""
-    for number, (name, path) in enumerate(shards):
+    """By name and path."""
+    paths = [path for _, path in shards]
+    with closing(_read_heads(paths, go_on) if prove is None else _prove_heads(paths, prove, go_on)) as heads:
+        for (name, path), head in zip(shards, heads, strict=True):
+            yield Shard(name, path, head.parse(), head.identity)
+
+
+def _read_heads(paths: Sequence[str], go_on: Callable[[], None]) -> Generator[Head]:
+    """One after another: threads would take longer to begin."""
+    reader = HeadReader()
+    for path in paths:
         go_on()
-        if prove is not None and number % _AHEAD == 0:
-            for _, ahead in shards[number : number + _AHEAD]:
-                read_ahead(ahead)
-        yield Shard(name, path, *read_header(path, prove))
+        yield reader.read(path)
+
+
+def _prove_heads(paths: Sequence[str], prove: ProveBlock, go_on: Callable[[], None]) -> Generator[Head]:
+    """Each is read with the block around it, which takes a few milliseconds: several at once.
+
+    They are parsed one after another, as they come: that takes memory, and only one thread can do it at a time. What
+    is long enough to need much is not read before its turn.
+    """
+    reader, workers = HeadReader(prove), Workers(min(count_cpus().usable, _MOST_THREADS), go_on)
+
+    def read(number: int) -> Head | None:
+        workers.go_on()
+        if number % _AHEAD == 0:
+            for path in paths[number : number + _AHEAD]:
+                read_ahead(path)
+        return reader.read_short(paths[number])
+
+    with closing(workers.each(read, range(len(paths)))) as heads:
+        for path, head in zip(paths, heads, strict=True):
+            yield head or reader.read(path)

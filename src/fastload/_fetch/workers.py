@@ -5,21 +5,25 @@ An executor's threads can: the interpreter waits for them.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastload._thread import start_thread
+from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_log = logging.getLogger("fastload")
 
 JOIN_S = 0.8
 """How long whoever gives up waits for work that does not hang to end by itself: Ctrl-C promises a second."""
@@ -61,34 +65,81 @@ class Workers:
 
     def map_all(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """What ``work`` makes of each item, in their order; after the first error nothing more is begun."""
-        waiting: SimpleQueue[tuple[Item, Future[Result]]] = SimpleQueue()
-        outcomes: list[Future[Result]] = []
-        for item in items:
-            outcomes.append(Future())
-            waiting.put((item, outcomes[-1]))
-
-        def take_on() -> None:
-            with suppress(Empty):
-                while True:
-                    item, outcome = waiting.get_nowait()
-                    if outcome.set_running_or_notify_cancel():
-                        settle(outcome, partial(work, item))
-
-        threads = [
-            threading.Thread(target=take_on, name=f"fastload-work-{number}", daemon=True)
-            for number in range(min(self._thread_count, len(outcomes)))
-        ]
-        try:
-            for thread in threads:
+        queue = _Queue(work, items)
+        with self._ending(queue):
+            for thread in queue.give_threads(self._thread_count):
                 start_thread(thread)
-            return [outcome.result() for outcome in outcomes]
+            return [outcome.result() for outcome in queue.outcomes]
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+        """The same, as they come. Whoever asks for them is one of the threads, the only one where there are no others.
+
+        So it must not be a thread that a Ctrl-C is to end while ``work`` hangs. Close it when no more is wanted.
+        """
+        queue = _Queue(work, items)
+        with self._ending(queue):
+            for thread in queue.give_threads(min(self._thread_count, len(queue.outcomes)) - 1):
+                try:
+                    start_thread(thread)
+                except (MemoryBudgetError, UnsupportedError) as exc:
+                    _log.debug("goes on with fewer threads: %s", exc)
+                    break
+            for outcome in queue.outcomes:
+                while not outcome.done() and queue.take_on():
+                    pass
+                yield outcome.result()
+
+    @contextmanager
+    def _ending(self, queue: _Queue[Item, Result]) -> Iterator[None]:
+        try:
+            yield
         except BaseException:  # Ctrl-C too
             self._is_in_vain = True
             raise
         finally:
-            for outcome in outcomes:
-                outcome.cancel()  # where it has not begun
-            _join(threads)
+            queue.end()
+
+
+class _Queue(Generic[Item, Result]):
+    """Items that wait for their work, and what came of it."""
+
+    def __init__(self, work: Callable[[Item], Result], items: Iterable[Item]) -> None:
+        self._work = work
+        self._waiting: SimpleQueue[tuple[Item, Future[Result]]] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self.outcomes: list[Future[Result]] = []
+        """Of each item, in their order."""
+        for item in items:
+            self.outcomes.append(Future())
+            self._waiting.put((item, self.outcomes[-1]))
+
+    def give_threads(self, most: int) -> Sequence[threading.Thread]:
+        """Up to so many threads, to be started, that work until nothing waits."""
+        self._threads = [
+            threading.Thread(target=self._take_all, name=f"fastload-work-{number}", daemon=True)
+            for number in range(min(most, len(self.outcomes)))
+        ]
+        return self._threads
+
+    def _take_all(self) -> None:
+        while self.take_on():
+            pass
+
+    def take_on(self) -> bool:
+        """Do the work of one item; False where none waits."""
+        try:
+            item, outcome = self._waiting.get_nowait()
+        except Empty:
+            return False
+        if outcome.set_running_or_notify_cancel():
+            settle(outcome, partial(self._work, item))
+        return True
+
+    def end(self) -> None:
+        """Let nothing more begin, and wait for what has."""
+        for outcome in self.outcomes:
+            outcome.cancel()  # where it has not begun
+        _join(self._threads)
 
 
 def _join(threads: Iterable[threading.Thread]) -> None:

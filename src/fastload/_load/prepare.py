@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._budget import host_headroom
 from fastload._clock import TURN, Busy
+from fastload._cpus import count_cpus
 from fastload._load.ahead import divide_ahead, may_read_ahead
 from fastload._load.depth import tune
 from fastload._load.group.planning import open_exchange, plan_load
@@ -188,5 +189,6 @@ def _choose_readers(found: Found, settings: Settings) -> dict[int, Choice]:
         shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
     else:  # what this rank will read is not known yet
         shards = set(range(len(checkpoint.shards))) if found.party.reads else set()
-    choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader) for shard in sorted(shards)}
+    cpus = count_cpus()
+    choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader, cpus) for shard in sorted(shards)}
     return tune(choices, checkpoint.shards, Measured(settings.measurements))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.record import digest_file
 from fastload._fetch.workers import Workers
-from fastload._read.file import count_head_bytes, read_header
+from fastload._read.head import count_head_bytes, read_header
 from fastload._read.whole_proof import check_header
 from fastload.errors import IntegrityError
 

@@ -15,6 +15,7 @@ from fastload._read.pread import BufferedReader, DirectReader
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from fastload._cpus import Cpus
     from fastload._read.reader import File, OpenReader
 
 READERS = ("auto", "gds", "direct", "buffered", "mmap")
@@ -47,8 +48,14 @@ class Choice:
     """True if each read waits for its turn, which nothing may get round."""
 
 
-def choose_reader(file: File, wanted: str) -> Choice:
-    """The reader for ``file``; ``wanted`` is one of :data:`READERS`.
+def choose_reader(file: File, wanted: str, cpus: Cpus | None = None) -> Choice:
+    """The reader for ``file``.
+
+    Args:
+        file: which one.
+        wanted: one of :data:`READERS`.
+        cpus: whoever chooses for many files counts them once, as that takes longer than to look at a file; else they
+            are counted.
 
     Raises:
         StoreError: the file cannot be looked at.
@@ -59,11 +66,11 @@ def choose_reader(file: File, wanted: str) -> Choice:
     if wanted == "buffered":
         return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH)
     if wanted == "mmap":
-        return Choice(PopulatingReader, "mmap", why, memory_depth(), None, _mapped_digesting_depth(file))
-    return _choose(file)
+        return Choice(PopulatingReader, "mmap", why, memory_depth(cpus), None, _mapped_digesting_depth(file, cpus))
+    return _choose(file, cpus)
 
 
-def _mapped_digesting_depth(file: File) -> int:
+def _mapped_digesting_depth(file: File, cpus: Cpus | None) -> int:
     """Threads that digest have no fresh pages to wait for; what is not in memory yet, some wait for on the disk."""
     descriptor = open_regular(file.path)
     try:
@@ -73,16 +80,16 @@ def _mapped_digesting_depth(file: File) -> int:
     finally:
         os.close(descriptor)
     # In memory, more threads than CPUs push each other out of the CPU's caches.
-    return min(count_cpus().usable, _MEMORY_DEPTHS[-1]) if is_warm else _LOCAL_DEPTH
+    return min((cpus or count_cpus()).usable, _MEMORY_DEPTHS[-1]) if is_warm else _LOCAL_DEPTH
 
 
-def memory_depth() -> int:
+def memory_depth(cpus: Cpus | None = None) -> int:
     """Threads that copy from memory to memory.
 
     In a bare loop beside an H200 eight brought 25 GB/s, twelve 36, sixteen 42. Where a quota holds them, more threads
     than it has CPUs are stopped together.
     """
-    cpus = count_cpus()
+    cpus = cpus or count_cpus()
     least = _MEMORY_DEPTHS[0] if cpus.quota is None else 1
     return min(max(cpus.usable, least), _MEMORY_DEPTHS[-1])
 
@@ -98,12 +105,12 @@ def is_memory(path: str) -> bool:
         os.close(descriptor)
 
 
-def _choose(file: File) -> Choice:
+def _choose(file: File, cpus: Cpus | None) -> Choice:
     descriptor = open_regular(file.path)
     try:
         kind = file_system(descriptor)
         if kind in MEMORY:
-            return _copying(kind, f"{kind} is memory", None)
+            return _copying(f"{kind} is memory", None, cpus, is_ours=True)
         cached = cached_fraction(descriptor, file.identity.size)
         alignment = direct_alignment(descriptor)
     except OSError as exc:
@@ -111,7 +118,8 @@ def _choose(file: File) -> Choice:
     finally:
         os.close(descriptor)
     if cached >= _WARM:
-        return _copying(kind, f"{cached:.0%} of it is in the page cache", cached)
+        # Of what is on no disk of this machine, a server may be asked all the same.
+        return _copying(f"{cached:.0%} of it is in the page cache", cached, cpus, is_ours=kind in LOCAL)
     if kind in NETWORK:
         return Choice(BufferedReader, "buffered", f"{kind} is a network file system", _NETWORK_DEPTH, cached)
     if kind in LOCAL and alignment:
@@ -121,10 +129,9 @@ def _choose(file: File) -> Choice:
     return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH, cached)
 
 
-def _copying(kind: str, reason: str, cached: float | None) -> Choice:
+def _copying(reason: str, cached: float | None, cpus: Cpus | None, *, is_ours: bool) -> Choice:
     """For what is in memory already."""
-    is_ours = kind in MEMORY | LOCAL  # of all else a server may be asked
-    return Choice(BufferedReader, "buffered", reason, memory_depth(), cached, is_in_memory=is_ours)
+    return Choice(BufferedReader, "buffered", reason, memory_depth(cpus), cached, is_in_memory=is_ours)
 
 
 def _open_direct_first(file: File) -> FallbackReader | BufferedReader:

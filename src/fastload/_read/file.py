@@ -10,24 +10,17 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fastload._budget import check_json_room
 from fastload._format.checkpoint import FileIdentity
-from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
-from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import FastloadError, FormatError, IntegrityError, StoreError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    ProveBlock = Callable[[str, FileIdentity, int, memoryview], bool]
-    """Called with a file's path and identity, and a block's number and bytes; False where nothing is known of them."""
     ProveWhole = Callable[[str, FileIdentity, memoryview], bool]
     """Called with a file's path and identity, and all of its bytes; False where nothing is known of them."""
 
-_FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
 _IOV_MAX = 1024
 _CHANGED = "Somebody writes to it while it is loaded. Load again when that is over; new weights belong into new files"
 _HINTS = {
@@ -120,77 +113,10 @@ def check_regular(path: str, status: os.stat_result) -> None:
     raise FormatError(path, kind, "a regular file", hint="Put the file itself there")
 
 
-def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:
-    """The header of the shard ``path``; nothing is allocated before its length is known to be sane, and to fit.
-
-    Args:
-        path: absolute.
-        prove: called with each block that the header lies in, before anything in it is believed; may mend it.
-
-    Raises:
-        FormatError: it is malformed.
-        StoreError: it cannot be read.
-        IntegrityError: what ``prove`` raises.
-        MemoryBudgetError: to parse it would take more memory than there is.
-    """
-    descriptor = open_regular(path)
-    try:
-        identity = identify(os.fstat(descriptor))
-        head = _Head(descriptor, path, identity, prove)
-        if prove is None:
-            head.content += os.pread(descriptor, _FIRST_READ_BYTES, 0)
-        else:
-            head.extend(min(BLOCK_BYTES, identity.size))
-        length = parse_header_length(bytes(head.content[:LENGTH_BYTES]), path=path, file_bytes=identity.size)
-        check_json_room(length, path)
-        head.extend(LENGTH_BYTES + length)
-    except OSError as exc:
-        raise translate(path, exc) from exc
-    finally:
-        os.close(descriptor)
-    raw = bytes(memoryview(head.content)[LENGTH_BYTES : LENGTH_BYTES + length])
-    return parse_header(raw, path=path, file_bytes=identity.size), identity
-
-
-def count_head_bytes(header: Header, *, is_proven: bool) -> int:
-    """What of a file is read for its ``header``: whole blocks where these are proven.
-
-    Of a first read that ended beyond the header, the rest is not counted: it is in the page cache for the weights.
-    """
-    if not is_proven:
-        return header.data_start
-    return min(header.file_bytes, -(-header.data_start // BLOCK_BYTES) * BLOCK_BYTES)
-
-
-@dataclass(slots=True)
-class _Head:
-    """The beginning of a file, as far as it was read."""
-
-    descriptor: int
-    path: str
-    identity: FileIdentity
-    prove: ProveBlock | None
-    content: bytearray = field(default_factory=bytearray)
-
-    def extend(self, wanted_bytes: int) -> None:
-        """Read on, until so many bytes are there: by whole blocks where these are proven, else what is missing."""
-        while len(self.content) < wanted_bytes:
-            at = len(self.content)
-            end = wanted_bytes if self.prove is None else min(at + BLOCK_BYTES, self.identity.size)
-            piece = bytearray(end - at)
-            _read_proven(self.descriptor, at, memoryview(piece), self.path, self._prover(at // BLOCK_BYTES))
-            # The first piece may be a whole block and is all there is as a rule: it is taken as it is, not copied.
-            self.content = self.content + piece if self.content else piece
-
-    def _prover(self, index: int) -> Callable[[memoryview], bool] | None:
-        prove = self.prove
-        return None if prove is None else lambda piece: prove(self.path, self.identity, index, piece)
-
-
-def _read_proven(
+def read_proven(
     descriptor: int, offset: int, piece: memoryview, path: str, prove: Callable[[memoryview], bool] | None
 ) -> None:
-    """Fill ``piece`` and have it proven.
+    """Fill ``piece`` with the file's bytes from ``offset`` on, and have it proven.
 
     What cannot be read is not what it should be, and is mended like that, where it is known what it should be.
     """
@@ -205,16 +131,6 @@ def _read_proven(
         raise
     if prove is not None:
         prove(piece)
-
-
-def read_ahead(path: str) -> None:
-    """Have the kernel fetch the first block of ``path`` meanwhile; what is wrong with it shows when it is read."""
-    with suppress(FastloadError, OSError):
-        descriptor = open_regular(path)
-        try:
-            os.posix_fadvise(descriptor, 0, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
 
 
 def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) -> bytes:
@@ -237,7 +153,7 @@ def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) 
             raise FormatError(path, f"{identity.size:,} bytes", f"at most {max_bytes:,}")
         raw = bytearray(identity.size)
         prove_content = None if prove is None else lambda content: prove(path, identity, content)
-        _read_proven(descriptor, 0, memoryview(raw), path, prove_content)
+        read_proven(descriptor, 0, memoryview(raw), path, prove_content)
     except OSError as exc:
         raise translate(path, exc) from exc
     finally:

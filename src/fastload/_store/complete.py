@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fastload._format.index import SHARD_SUFFIX
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload._store.directory import contained, containment_root, read_index
 from fastload._store.interrupted import find_cut_gguf, find_missing_components, find_under_way
 from fastload._store.listing import find_unfinished

@@ -39,5 +39,7 @@ def _in_order(value: Json) -> Json:
         keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
         return {key: _in_order(value[key]) for key in keys}
     if isinstance(value, (list, tuple)):
+        if {*map(type, value)} == {str}:
+            return value  # as the tens of thousands of digests of a large model: there is nothing to order
         return [_in_order(item) for item in value]
     raise TypeError(f"canonical JSON has no {type(value).__name__}")

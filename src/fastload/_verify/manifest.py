@@ -40,6 +40,8 @@ _MAX_TEXT_CHARS = 4096
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256_DIGITS = 64
+_HEX_DIGITS = b"0123456789abcdef"
 _COMMIT_DIGITS = 40
 _HINT = "It is damaged, or fastload did not write it. Remove it, then run: fastload verify NAME --record"
 
@@ -197,8 +199,17 @@ def _parse_file(entry: Any, path: str) -> ManifestFile:
         size=size,
         sha256=_parse_hex(entry["sha256"], _SHA256, "sha256" + owner, path),
         git_sha1=_parse_hex(entry["git_sha1"], _SHA1, "git_sha1" + owner, path) if "git_sha1" in entry else None,
-        blocks=tuple(_parse_hex(block, _SHA256, "a block" + owner, path) for block in blocks),
+        blocks=_parse_blocks(blocks, owner, path),
     )
+
+
+def _parse_blocks(blocks: list[Any], owner: str, path: str) -> tuple[str, ...]:
+    """Looked at all at once, since a large model has tens of thousands: which one is wrong is told apart then."""
+    if {*map(type, blocks)} <= {str} and {*map(len, blocks)} <= {_SHA256_DIGITS}:
+        others = "".join(blocks).encode("ascii", "replace").translate(None, _HEX_DIGITS)
+        if not others:
+            return tuple(blocks)
+    return tuple(_parse_hex(block, _SHA256, "a block" + owner, path) for block in blocks)
 
 
 def _check_order(files: tuple[ManifestFile, ...], path: str) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload.ops.bench import peers
 from fastload.ops.bench.bounds import get_loop_ready, get_memcpy_ready, get_reading_ready
 

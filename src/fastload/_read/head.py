@@ -1,0 +1,214 @@
+"""The beginning of a shard: its header, which is proven, where it can be, before anything in it is believed.
+
+What proves it is the digest of the block around it: 4 MiB are read for a few KiB of header. They pass in pieces through
+memory that stays in the CPU's cache and serves one file after another: to give each file fresh memory for its block
+takes as long as to digest it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from blake3 import blake3
+
+from fastload._budget import check_json_room
+from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
+from fastload._read.file import identify, is_unreadable, open_regular, read_fully, read_proven, translate
+from fastload._verify.digest import BLOCK_BYTES
+from fastload.errors import FastloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fastload._format.checkpoint import FileIdentity
+
+_FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
+_PIECE_BYTES = 512 << 10  # 512 KiB: of smaller ones threads wait for one another, larger ones leave the CPU's cache
+
+
+class ProveBlock(Protocol):
+    """Proves the blocks that headers lie in; it is told the file's path and identity, and the block's number."""
+
+    def find_digest(self, path: str, identity: FileIdentity, index: int) -> str | None:
+        """The digest that the block must have; None where nothing is known of it.
+
+        Raises:
+            IntegrityError: the file cannot be the one that is known.
+        """
+
+    def __call__(self, path: str, identity: FileIdentity, index: int, block: memoryview) -> bool:
+        """Prove the bytes of ``block``, or mend them in place; False where nothing is known of them.
+
+        Raises:
+            IntegrityError: they are wrong, and nobody else has them.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A header, proven if it can be, and not parsed yet."""
+
+    path: str
+    raw: bytes
+    """The JSON."""
+    identity: FileIdentity
+
+    def parse(self) -> Header:
+        """What it spells.
+
+        Raises:
+            FormatError: it is malformed.
+            MemoryBudgetError: to parse it takes more memory than there is.
+        """
+        return parse_header(self.raw, path=self.path, file_bytes=self.identity.size)
+
+
+class HeadReader:
+    """Reads the heads of files, of several at once where threads call it."""
+
+    def __init__(self, prove: ProveBlock | None = None) -> None:
+        """``prove`` is asked of each block that a header lies in, before anything in it is believed; may mend it."""
+        self._prove = prove
+        self._rooms: list[memoryview] = []
+
+    def read(self, path: str) -> Head:
+        """The head of the shard ``path``; nothing is allocated before its length is known to be sane, and to fit.
+
+        Args:
+            path: absolute.
+
+        Raises:
+            FormatError: its length is wrong.
+            StoreError: it cannot be read.
+            IntegrityError: what ``prove`` raises.
+            MemoryBudgetError: to parse it would take more memory than there is.
+        """
+        with self._begin(path) as start:
+            return start.finish(start.find_end())
+
+    def read_short(self, path: str) -> Head | None:
+        """The same, of a header that ends in the first block; None for another. Raises: as :meth:`read`."""
+        with self._begin(path) as start:
+            end = start.find_end()
+            return start.finish(end) if end <= BLOCK_BYTES else None
+
+    @contextmanager
+    def _begin(self, path: str) -> Iterator[_Start]:
+        descriptor = open_regular(path)
+        try:
+            start = _Start(descriptor, path, identify(os.fstat(descriptor)), self._prove)
+            if self._prove is None:
+                start.content += os.pread(descriptor, _FIRST_READ_BYTES, 0)
+            else:
+                with self._lend_room() as room:
+                    start.prove_block(self._prove, room)
+            yield start
+        except OSError as exc:
+            raise translate(path, exc) from exc
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _lend_room(self) -> Iterator[memoryview]:
+        try:
+            room = self._rooms.pop()
+        except IndexError:  # others use what there is
+            room = memoryview(bytearray(_PIECE_BYTES))
+        yield room
+        self._rooms.append(room)
+
+
+def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:
+    """The header of the shard ``path``; see :class:`HeadReader`."""
+    head = HeadReader(prove).read(path)
+    return head.parse(), head.identity
+
+
+def count_head_bytes(header: Header, *, is_proven: bool) -> int:
+    """What of a file is read for its ``header``: whole blocks where these are proven.
+
+    Of a first read that ended beyond the header, the rest is not counted: it is in the page cache for the weights.
+    """
+    if not is_proven:
+        return header.data_start
+    return min(header.file_bytes, -(-header.data_start // BLOCK_BYTES) * BLOCK_BYTES)
+
+
+@dataclass(slots=True)
+class _Start:
+    """The start of a file, as far as it was read."""
+
+    descriptor: int
+    path: str
+    identity: FileIdentity
+    prove: ProveBlock | None
+    content: bytearray = field(default_factory=bytearray)
+
+    def prove_block(self, prove: ProveBlock, room: memoryview) -> None:
+        """Read and prove the first block, by way of ``room``, and keep of it what the header needs."""
+        if not self._pass_block(prove, room):
+            self.content.clear()
+            self.extend(min(BLOCK_BYTES, self.identity.size))
+
+    def _pass_block(self, prove: ProveBlock, room: memoryview) -> bool:
+        """Read the header in the first block; False unless all of the block is known, and right.
+
+        What cannot be read is as good as wrong: it is read once more, as a block that may be mended.
+        """
+        block_bytes = min(BLOCK_BYTES, self.identity.size)
+        digest = prove.find_digest(self.path, self.identity, 0) if block_bytes else None
+        if digest is None:
+            return False
+        hashed = blake3()
+        end = LENGTH_BYTES
+        for at in range(0, block_bytes, len(room)):
+            piece = room[: block_bytes - at]
+            try:
+                read_fully(self.descriptor, at, [piece], path=self.path)
+            except OSError as exc:
+                if is_unreadable(exc):
+                    return False
+                raise
+            hashed.update(piece)
+            if at == 0:  # how much to keep is no matter of belief: never more than the block
+                end += int.from_bytes(piece[:LENGTH_BYTES], "little")
+            self.content += piece[: max(0, end - at)]
+        return hashed.hexdigest() == digest
+
+    def find_end(self) -> int:
+        """Where the header ends; Raises: as :func:`~fastload._format.header.parse_header_length`."""
+        prefix = bytes(self.content[:LENGTH_BYTES])
+        return LENGTH_BYTES + parse_header_length(prefix, path=self.path, file_bytes=self.identity.size)
+
+    def finish(self, end: int) -> Head:
+        """Read on to the header's ``end``."""
+        check_json_room(end - LENGTH_BYTES, self.path)
+        self.extend(end)
+        return Head(self.path, bytes(memoryview(self.content)[LENGTH_BYTES:end]), self.identity)
+
+    def extend(self, wanted_bytes: int) -> None:
+        """Read on, until so many bytes are there: by whole blocks where these are proven, else what is missing."""
+        while len(self.content) < wanted_bytes:
+            at = len(self.content)
+            end = wanted_bytes if self.prove is None else min(at + BLOCK_BYTES, self.identity.size)
+            piece = bytearray(end - at)
+            read_proven(self.descriptor, at, memoryview(piece), self.path, self._prover(at // BLOCK_BYTES))
+            # The first piece may be a whole block and is all there is as a rule: it is taken as it is, not copied.
+            self.content = self.content + piece if self.content else piece
+
+    def _prover(self, index: int) -> Callable[[memoryview], bool] | None:
+        prove = self.prove
+        return None if prove is None else lambda piece: prove(self.path, self.identity, index, piece)
+
+
+def read_ahead(path: str) -> None:
+    """Have the kernel fetch the first block of ``path`` meanwhile; what is wrong with it shows when it is read."""
+    with suppress(FastloadError, OSError):
+        descriptor = open_regular(path)
+        try:
+            os.posix_fadvise(descriptor, 0, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
