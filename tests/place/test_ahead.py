@@ -26,7 +26,7 @@ from fastload._plan.layout import LayoutRules, lay_out
 from fastload._plan.plan import build_plan
 from fastload._read.background import BackgroundRead
 from fastload._read.choose import choose_reader
-from fastload._read.file import read_header
+from fastload._read.head import read_header
 from fastload._read.proof import BlockProof, ProofTell
 from fastload._read.tally import ProofTally
 from fastload._trace import Trace
