@@ -153,7 +153,7 @@ def test_several_reads_are_under_way_at_once(load: Load, monkeypatch: pytest.Mon
         most.append(len(begun))
         return begin(*arguments)
 
-    def counted(read: BackgroundRead) -> int:
+    def counted(read: BackgroundRead) -> bool:
         begun.pop()
         return wait(read)
 
@@ -236,7 +236,7 @@ def test_closing_in_the_midst_abandons_what_is_under_way(
     wait = BackgroundRead.wait
     abandoned: list[BackgroundRead] = []
 
-    def stopping(read: BackgroundRead) -> int:
+    def stopping(read: BackgroundRead) -> bool:
         load.schedule.stop()
         return wait(read)
 
@@ -288,9 +288,10 @@ def test_little_staging_memory_is_not_divided_into_many_slots() -> None:
     from fastload._budget import Headroom
 
     room = Headroom("memory", 1 << 40)
-    assert divide_ahead(8 << 20, room) is None
-    assert divide_ahead(256 << 20, Headroom("memory", 256 << 20)) is None
-    found = divide_ahead(256 << 20, room)
-    assert found is not None
-    assert found.bytes <= 256 << 20
-    assert found.is_ahead
+    assert divide_ahead(16 << 20, room) is None
+    assert divide_ahead(256 << 20, Headroom("memory", 128 << 20)) is None
+    for staging_bytes, slot_bytes in ((32 << 20, 8 << 20), (100 << 20, 16 << 20), (256 << 20, 32 << 20)):
+        found = divide_ahead(staging_bytes, room)
+        assert found is not None
+        assert (found.slot_bytes, found.is_ahead) == (slot_bytes, True)
+        assert found.bytes <= staging_bytes

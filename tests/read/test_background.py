@@ -35,8 +35,9 @@ def descriptors(tmp_path: Path, content: bytes) -> Iterator[list[int]]:
         os.close(descriptor)
 
 
-def begin(descriptor: int, offset: int, buffer: memoryview) -> BackgroundRead:
-    read = BackgroundRead.begin(descriptor, offset, buffer)
+def begin(descriptors: int | list[int], offset: int, buffer: memoryview) -> BackgroundRead:
+    each = descriptors if isinstance(descriptors, list) else [descriptors]
+    read = BackgroundRead.begin(each, offset, buffer)
     assert read is not None
     return read
 
@@ -57,22 +58,32 @@ def test_many_at_once_bring_what_is_stored(descriptors: list[int], content: byte
         chance.shuffle(order := list(range(len(reads))))
         for number in order:
             offset, length = spans[number]
-            assert reads[number].wait() == length
+            assert reads[number].wait()
             is_same = bytes(buffers[number]) == content[offset : offset + length]
             assert is_same
 
 
-def test_at_the_end_of_the_file_it_is_shorter(descriptors: list[int], content: bytes) -> None:
+@pytest.mark.parametrize("pieces", [1, 2, 3, 7, 16])
+@pytest.mark.parametrize("length", [16, 17, 4096, 3 * MIB + 5])
+def test_pieces_make_a_whole(descriptors: list[int], content: bytes, pieces: int, length: int) -> None:
+    buffer = memoryview(bytearray(length))
+    assert begin(descriptors[:pieces], 1001, buffer).wait()
+    is_same = bytes(buffer) == content[1001 : 1001 + length]
+    assert is_same
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_beyond_the_end_of_the_file_it_is_not_whole(descriptors: list[int], content: bytes, pieces: int) -> None:
     buffer = memoryview(bytearray(100))
-    assert begin(descriptors[0], len(content) - 30, buffer).wait() == 30
+    assert not begin(descriptors[:pieces], len(content) - 30, buffer).wait()
     assert bytes(buffer) == content[-30:] + bytes(70)
-    assert begin(descriptors[0], len(content), buffer).wait() == 0
+    assert not begin(descriptors[:pieces], len(content), buffer).wait()
 
 
-def test_an_error_is_no_number_of_bytes(tmp_path: Path) -> None:
+def test_an_error_makes_it_no_whole(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "written", os.O_WRONLY | os.O_CREAT)
     try:
-        assert begin(descriptor, 0, memoryview(bytearray(10))).wait() == -1
+        assert not begin(descriptor, 0, memoryview(bytearray(10))).wait()
     finally:
         os.close(descriptor)
 
@@ -104,7 +115,7 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     background._load_calls.cache_clear()
     try:
         assert not can_read_in_background()
-        assert BackgroundRead.begin(0, 0, memoryview(bytearray(1))) is None
+        assert BackgroundRead.begin([0], 0, memoryview(bytearray(1))) is None
     finally:
         background._load_calls.cache_clear()
 
@@ -120,9 +131,9 @@ before = len(os.listdir("/proc/self/task"))
 buffers = [memoryview(bytearray({len(content)})) for _ in descriptors]
 most = 0
 for _ in range(20):
-    reads = [BackgroundRead.begin(d, 0, b) for d, b in zip(descriptors, buffers)]
+    reads = [BackgroundRead.begin([d], 0, b) for d, b in zip(descriptors, buffers)]
     most = max(most, len(os.listdir("/proc/self/task")))
-    print([read.wait() for read in reads].count({len(content)}))
+    print(sum(read.wait() for read in reads))
 print(most - before)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

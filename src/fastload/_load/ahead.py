@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 _LANES = 2
 """Streams: while one digests and scatters, the other has the link to the device."""
-_SLOTS_PER_LANE = 3
-"""Some are being read into, one is being copied from, and one waits for either."""
+_SLOTS_PER_LANE = 2
+"""Two or three of all are being read into, one or two are being copied from. More cost more to pin than they bring:
+beside an H200, the time in which three times as many bytes are loaded."""
 _SLOT_BYTES = (32 << 20, 16 << 20, 8 << 20)  # 32, 16, 8 MiB
 """The larger the less is to be done for each byte, by the one thread: beside an H200 it was what others waited for with
 8 MiB. Each is read in pieces, by several threads at once."""

@@ -14,9 +14,13 @@ import ctypes
 import errno
 import os
 from functools import cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NO_SIGNAL = 1  # SIGEV_NONE
+_DO_NOT_WAIT = 1  # LIO_NOWAIT; the operation 0 is LIO_READ
 _POINTER_BYTES = 8
 
 
@@ -43,6 +47,9 @@ class _ControlBlock(ctypes.Structure):
     )
 
 
+_BLOCK_BYTES = ctypes.sizeof(_ControlBlock)
+
+
 class _ThreadLimit(ctypes.Structure):
     """``struct aioinit`` of glibc."""
 
@@ -54,10 +61,18 @@ class _Calls:
 
     def __init__(self) -> None:
         brief, waiting = ctypes.PyDLL(None), ctypes.CDLL(None)
-        self.begin, self.ask, self.take = brief.aio_read, brief.aio_error, brief.aio_return
-        self.take.restype = ctypes.c_ssize_t
-        self.cancel: Any = brief.aio_cancel
+        self.begin, self.ask, self.take, self.cancel = (
+            brief.lio_listio,
+            brief.aio_error,
+            brief.aio_return,
+            brief.aio_cancel,
+        )
         self.suspend: Any = waiting.aio_suspend
+        self.begin.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+        self.ask.argtypes = self.take.argtypes = (ctypes.c_void_p,)
+        self.take.restype = ctypes.c_ssize_t
+        self.cancel.argtypes = (ctypes.c_int, ctypes.c_void_p)
+        self.suspend.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 @cache
@@ -83,41 +98,48 @@ def limit_threads(count: int) -> None:
 
 
 class BackgroundRead:
-    """One read of a file into memory, from its beginning until it was waited for or abandoned: one of them must be."""
+    """One read of a file into memory, in pieces, from its beginning until it was waited for or abandoned.
 
-    def __init__(self, calls: _Calls, descriptor: int, offset: int, buffer: memoryview) -> None:
+    One of both must be. At most a piece for each of the ``descriptors``: the same file's, and nobody else's meanwhile.
+    """
+
+    def __init__(self, calls: _Calls, descriptors: Sequence[int], offset: int, buffer: memoryview) -> None:
         self._calls = calls
         self._memory = ctypes.c_char.from_buffer(buffer)  # keeps the buffer while somebody writes to it
-        self._block = _ControlBlock(
-            descriptor=descriptor,
-            address=ctypes.addressof(self._memory),
-            nbytes=len(buffer),
-            notify=_NO_SIGNAL,
-            offset=offset,
-        )
-        self._pointer = ctypes.pointer(self._block)
-        self._list = (ctypes.POINTER(_ControlBlock) * 1)(self._pointer)
+        address, piece_bytes = ctypes.addressof(self._memory), max(1, -(-len(buffer) // len(descriptors)))
+        begins = range(0, len(buffer), piece_bytes)
+        self._blocks = (_ControlBlock * len(begins))()
+        for block, descriptor, at in zip(self._blocks, descriptors, begins, strict=False):
+            block.descriptor, block.address, block.offset = descriptor, address + at, offset + at
+            block.nbytes, block.notify = min(piece_bytes, len(buffer) - at), _NO_SIGNAL
+        first = ctypes.addressof(self._blocks)
+        self._addresses = range(first, first + len(begins) * _BLOCK_BYTES, _BLOCK_BYTES)
+        self._list = (ctypes.c_void_p * len(begins))(*self._addresses)
 
     @classmethod
-    def begin(cls, descriptor: int, offset: int, buffer: memoryview) -> Self | None:
-        """Have ``buffer`` filled from ``offset`` of ``descriptor`` on, which nobody else reads from meanwhile.
+    def begin(cls, descriptors: Sequence[int], offset: int, buffer: memoryview) -> Self | None:
+        """Have ``buffer`` filled from ``offset`` of the file on; None: this cannot be done here.
 
-        None: this cannot be done here, or not now, for want of threads.
+        Where there are no threads to be had it is begun all the same, and is no whole one when it is waited for.
         """
         calls = _load_calls()
         if calls is None:
             return None
-        read = cls(calls, descriptor, offset, buffer)
-        return None if calls.begin(read._pointer) else read
+        read = cls(calls, descriptors, offset, buffer)
+        calls.begin(_DO_NOT_WAIT, read._list, len(read._list), None)
+        return read
 
-    def wait(self) -> int:
-        """The number of bytes, once the read is over: fewer than wanted at the end of a file, -1 for an error."""
-        while (code := self._calls.ask(self._pointer)) == errno.EINPROGRESS:
-            self._calls.suspend(self._list, 1, None)
-        count: int = self._calls.take(self._pointer)
-        return -1 if code else count
+    def wait(self) -> bool:
+        """Until nobody writes to the buffer any more; False if there was less than wanted, or an error."""
+        is_whole = True
+        for block, address in zip(self._blocks, self._addresses, strict=True):
+            while (code := self._calls.ask(address)) == errno.EINPROGRESS:
+                self._calls.suspend(ctypes.byref(ctypes.c_void_p(address)), 1, None)
+            is_whole &= not code and self._calls.take(address) == block.nbytes
+        return is_whole
 
     def abandon(self) -> None:
         """Nobody writes to the buffer any more when this returns."""
-        self._calls.cancel(self._block.descriptor, self._pointer)
+        for block, address in zip(self._blocks, self._addresses, strict=True):
+            self._calls.cancel(block.descriptor, address)
         self.wait()

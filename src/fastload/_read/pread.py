@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fastload._read.background import BackgroundRead
 from fastload._read.file import check_unchanged, identify, open_regular, read_fully, translate
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fastload._read.reader import Attempt, File
 
 _PIECE_BYTES = 4 << 20  # 4 MiB
-"""Of a read in the background: an extent may be larger, so that as little as possible is to be done for its bytes, and
-be there soon all the same."""
+"""Of a read in the background, at most: extents may be larger, so that there is little to be done for each byte, and
+yet be there soon."""
 _REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
@@ -53,28 +53,27 @@ class BufferedReader:
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
         """See :class:`~fastload._read.reader.AheadReader`."""
         wanted = buffer[: max(0, self._file.identity.size - offset)]
-        attempt = _Attempt(self, offset)
-        for at in range(0, len(wanted), _PIECE_BYTES):
-            if not attempt.add(offset + at, wanted[at : at + _PIECE_BYTES]):
-                attempt.abandon()
-                return None
-        return attempt
-
-    def begin_piece(self, offset: int, piece: memoryview) -> Piece | None:
-        """A read in the background, by a descriptor that no other one has; None: it cannot be begun."""
-        try:
-            descriptor = self._duplicates.popleft() if self._duplicates else os.dup(self._descriptor)
-        except OSError:  # no more descriptors; whoever reads in the ordinary way needs none
-            return None
-        read = BackgroundRead.begin(descriptor, offset, piece)
+        descriptors = self._take_duplicates(-(-len(wanted) // _PIECE_BYTES))
+        read = BackgroundRead.begin(descriptors, offset, wanted) if descriptors else None
         if read is None:
-            self._duplicates.append(descriptor)
+            self.give_back(descriptors)
             return None
-        return Piece(read, descriptor, len(piece))
+        return _Attempt(self, read, descriptors, offset)
 
-    def end_piece(self, piece: Piece) -> None:
-        """It is over: its descriptor can serve the next one."""
-        self._duplicates.append(piece.descriptor)
+    def _take_duplicates(self, count: int) -> list[int]:
+        """So many, which nobody else uses; none where not all are to be had."""
+        taken: list[int] = []
+        try:
+            while len(taken) < count:
+                taken.append(self._duplicates.popleft() if self._duplicates else os.dup(self._descriptor))
+        except OSError:  # too many are open; whoever reads in the ordinary way needs none
+            self.give_back(taken)
+            return []
+        return taken
+
+    def give_back(self, descriptors: Sequence[int]) -> None:
+        """A read is over: they can serve the next one."""
+        self._duplicates.extend(descriptors)
 
     def check(self, offset: int) -> None:
         """Raise ``IntegrityError`` unless the file is still what it was."""
@@ -91,46 +90,27 @@ class BufferedReader:
             os.close(self._duplicates.popleft())
 
 
-class Piece(NamedTuple):
-    """A part of an extent that is being read."""
-
-    read: BackgroundRead
-    descriptor: int
-    nbytes: int
-
-
 class _Attempt:
-    """See :class:`~fastload._read.reader.Attempt`: several pieces, each of which any thread may read."""
+    """See :class:`~fastload._read.reader.Attempt`."""
 
-    __slots__ = ("_offset", "_pieces", "_reader")
+    __slots__ = ("_descriptors", "_offset", "_read", "_reader")
 
-    def __init__(self, reader: BufferedReader, offset: int) -> None:
+    def __init__(self, reader: BufferedReader, read: BackgroundRead, descriptors: list[int], offset: int) -> None:
         self._reader = reader
+        self._read = read
+        self._descriptors = descriptors
         self._offset = offset
-        self._pieces: list[Piece] = []
-
-    def add(self, offset: int, buffer: memoryview) -> bool:
-        """False where no more can be begun."""
-        piece = self._reader.begin_piece(offset, buffer)
-        if piece is not None:
-            self._pieces.append(piece)
-        return piece is not None
 
     def finish(self) -> bool:
-        is_whole = True
-        while self._pieces:
-            piece = self._pieces.pop(0)
-            is_whole &= piece.read.wait() == piece.nbytes
-            self._reader.end_piece(piece)
+        is_whole = self._read.wait()
+        self._reader.give_back(self._descriptors)
         if is_whole:
             self._reader.check(self._offset)
         return is_whole
 
     def abandon(self) -> None:
-        while self._pieces:
-            piece = self._pieces.pop()
-            piece.read.abandon()
-            self._reader.end_piece(piece)
+        self._read.abandon()
+        self._reader.give_back(self._descriptors)
 
 
 class DirectReader:
