@@ -215,7 +215,7 @@ def test_memory_that_nobody_took_is_given_back_with_the_placer(machine: Machine)
     gc.disable()
     try:
         placer = placer_of(machine, plan, slot_bytes=2 * PAGE)
-        placer.make_ahead()
+        list(placer.make_ahead())
         lane = placer.open_lane()
         for extent in plan.extents:
             bring(file, extent, lane)
@@ -265,7 +265,7 @@ def test_memory_made_ahead_is_the_same(machine: Machine, *, ahead: bool) -> None
     for extent in plan.extents[:half]:
         bring(file, extent, lane)
     if ahead:
-        placer.make_ahead()
+        list(placer.make_ahead())
     for extent in plan.extents[half:]:
         bring(file, extent, lane)
     lane.close()

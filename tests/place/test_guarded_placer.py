@@ -12,7 +12,7 @@ from fastload._plan.extent import Extent
 from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastload._place.placer import Lane
     from fastload._read.cuda_driver import DeviceMemory
@@ -60,7 +60,7 @@ class Failing:
     def catch_up(self) -> None:
         raise self._error
 
-    def make_ahead(self) -> None:
+    def make_ahead(self) -> Iterator[None]:
         raise self._error
 
     def take(self, number: int) -> torch.Tensor:
@@ -74,7 +74,7 @@ class Failing:
     "call",
     [
         lambda placer: placer.catch_up(),
-        lambda placer: placer.make_ahead(),
+        lambda placer: next(placer.make_ahead()),
         lambda placer: placer.take(0),
         lambda placer: placer.finish(),
         lambda placer: placer.open_lane().place(lambda: None),

@@ -217,9 +217,11 @@ class Stream:
             self._is_started = True
             self._begun_s = time.perf_counter()
             job.clock.enter("stream")
+            making = job.placer.make_ahead() if job.schedule.keeps_all else iter(())
+            next(making, None)  # what lanes need first
             pipeline.start(job.lanes)
-            if job.schedule.keeps_all:
-                job.placer.make_ahead()
+            for _ in making:
+                pass
 
     def _finish(self, job: Job, pipeline: Pipeline) -> None:
         """The last tensor was taken: nothing may be under way any more when this returns."""

@@ -28,7 +28,7 @@ from fastload._plan.layout import NOWHERE
 from fastload._read.cuda_driver import load_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastload._place.cuda_lane import Digesting
     from fastload._place.pinned_ring import PinnedRing
@@ -113,11 +113,12 @@ class CudaPlacer:
         """Before any lane is opened: let them take slots that are ready from ``ring``; see ``Slots``."""
         self._slots = replace(self._slots, ring=ring, at_first=at_first, per_lane=per_lane)
 
-    def make_ahead(self) -> None:
+    def make_ahead(self) -> Iterator[None]:
         """See :class:`~fastload._place.placer.Placer`."""
         for first in range(0, len(self._plan.arena_bytes), _TOGETHER):
             arenas = range(first, min(first + _TOGETHER, len(self._plan.arena_bytes)))
             self._arenas.make(arenas, self._home.make_all)
+            yield
 
     def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""

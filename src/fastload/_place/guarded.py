@@ -57,10 +57,10 @@ class GuardedPlacer:
         with cuda_errors(self._device):
             self._placer.catch_up()
 
-    def make_ahead(self) -> None:
+    def make_ahead(self) -> Iterator[None]:
         """See :class:`~fastload._place.placer.Placer`."""
         with cuda_errors(self._device):
-            self._placer.make_ahead()
+            yield from self._placer.make_ahead()
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""

@@ -15,7 +15,7 @@ from fastload._plan.layout import NOWHERE, round_up
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastload._format.header import TensorInfo
     from fastload._plan.extent import Extent
@@ -54,8 +54,9 @@ class HostPlacer:
     def catch_up(self) -> None:
         """Nothing is asynchronous here."""
 
-    def make_ahead(self) -> None:
+    def make_ahead(self) -> Iterator[None]:
         """Mapping a shard is no work: its pages come when they are read into."""
+        return iter(())
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""

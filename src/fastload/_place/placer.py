@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import torch
 
@@ -78,8 +78,11 @@ class Placer(Protocol):
     def catch_up(self) -> None:
         """Order the caller's stream behind all that was placed so far."""
 
-    def make_ahead(self) -> None:
-        """Make all memory of the plan, for a caller who keeps it all: lanes that wait for memory hold up others."""
+    def make_ahead(self) -> Iterator[None]:
+        """Make all memory of the plan, for a caller who keeps it all, some with each step, in the order of the files.
+
+        Lanes that wait for memory hold up others, and once one waits for its turn others may get theirs many times.
+        """
 
     def take(self, number: int) -> torch.Tensor:
         """The tensor of placement ``number``, all of whose bytes have been placed."""
