@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastload._read.reader import Attempt, File
 
-_PIECE_BYTES = 4 << 20  # 4 MiB
+_PIECE_BYTES = 2 << 20  # 2 MiB
 """Of a read in the background, at most: extents may be larger, so that there is little to be done for each byte, and
 yet be there soon."""
 _REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
