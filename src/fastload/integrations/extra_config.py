@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastload.errors import UsageError
+from fastload.integrations.names import with_local
 from fastload.options import Options, parse_options
 
 PLACE = "--model-loader-extra-config"
@@ -48,7 +48,5 @@ def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
     of_host = {key: value for key, value in config.items() if key in _OF_HOST}
     settings = {key: value for key, value in config.items() if key not in _OF_HOST | {NAMES, GROUP}}
     options = parse_options(settings, PLACE)
-    if download_dir is not None and options.local is None:
-        folder = os.path.expanduser(download_dir)  # a ~ that stands for nothing is refused as it is
-        options = replace(options, local=folder if folder.startswith("~") else os.path.abspath(folder))
+    options = with_local(options, download_dir)
     return ExtraConfig(options=options, names=names, of_host=of_host, wants_group=wants_group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,18 @@ def bring(name: str, revision: str | None, options: Options | None, *, token: st
     Raises:
         FastloadError: as :func:`fastload.warm` says; ``ModelNotFoundError`` where nobody has it.
     """
-    try:
+    with suppress(ModelNotFoundError):  # its traceback would go before that of what the hub says
         return resolve(name, revision=revision, options=options)
-    except ModelNotFoundError:
-        request = WarmRequest(model=name, revision=revision, progress=True)
-        return warm(request, _with_token(decide_settings(options, {}), token=token))
+    request = WarmRequest(model=name, revision=revision, progress=True)
+    return warm(request, _with_token(decide_settings(options, {}), token=token))
+
+
+def with_local(options: Options, folder: str | None) -> Options:
+    """``options`` whose local tier is ``folder``, the host's own word for one, unless they name another."""
+    if folder is None or options.local is not None:
+        return options
+    expanded = os.path.expanduser(folder)  # a ~ that stands for nothing is refused as it is
+    return replace(options, local=expanded if expanded.startswith("~") else os.path.abspath(expanded))
 
 
 def _with_token(settings: Settings, *, token: str | bool | None) -> Settings:
