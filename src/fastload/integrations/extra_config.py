@@ -39,9 +39,10 @@ def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
     """
     if not isinstance(config, Mapping):
         raise UsageError(f"{PLACE} got {type(config).__name__}", 'Write a table, such as {"reader": "direct"}')
-    names = config.get(NAMES, {})
-    if not isinstance(names, Mapping):
-        raise UsageError(f"{NAMES} in {PLACE} got {type(names).__name__}", "Leave it out: fastload sets it itself")
+    odd = next((key for key in config if not isinstance(key, str)), None)  # in Python, JSON has no other keys
+    if odd is not None:
+        raise UsageError(f"{PLACE} has the key {odd!r}", 'Write names of settings, such as {"reader": "direct"}')
+    names = _parse_names(config.get(NAMES, {}))
     wants_group = config.get(GROUP, True)
     if not isinstance(wants_group, bool):
         raise UsageError(f"{GROUP} in {PLACE} got {type(wants_group).__name__}", "Write true or false")
@@ -50,3 +51,13 @@ def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
     options = parse_options(settings, PLACE)
     options = with_local(options, download_dir)
     return ExtraConfig(options=options, names=names, of_host=of_host, wants_group=wants_group)
+
+
+def _parse_names(names: object) -> Mapping[str, str]:
+    hint = "Leave it out: fastload sets it itself"
+    if not isinstance(names, Mapping):
+        raise UsageError(f"{NAMES} in {PLACE} got {type(names).__name__}", hint)
+    for folder, name in names.items():
+        if not isinstance(name, str):
+            raise UsageError(f"{NAMES} in {PLACE} has {type(name).__name__} for {folder!r}", hint)
+    return names
