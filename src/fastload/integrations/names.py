@@ -11,6 +11,7 @@ from fastload._fetch.api import resolve
 from fastload._fetch.warm import warm
 from fastload._fetch.warmrequest import WarmRequest
 from fastload.errors import ModelNotFoundError
+from fastload.integrations.interruptible import interruptible
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def bring(name: str, revision: str | None, options: Options | None, *, token: st
     with suppress(ModelNotFoundError):  # its traceback would go before that of what the hub says
         return resolve(name, revision=revision, options=options)
     request = WarmRequest(model=name, revision=revision, progress=True)
-    return warm(request, _with_token(decide_settings(options, {}), token=token))
+    with interruptible():
+        return warm(request, _with_token(decide_settings(options, {}), token=token))
 
 
 def with_local(options: Options, folder: str | None) -> Options:
