@@ -46,6 +46,8 @@ def test_it_takes_every_setting() -> None:
         ({"enable_multithread_load": True}, "no setting 'enable_multithread_load'"),
         ('{"reader": "direct"}', "--model-loader-extra-config got str"),
         ({"names": 3}, "names in --model-loader-extra-config got int"),
+        ({"names": {"/models/name": 3}}, "names in --model-loader-extra-config has int for '/models/name'"),
+        ({1: "direct"}, "--model-loader-extra-config has the key 1"),
         ({"group": "no"}, "group in --model-loader-extra-config got str"),
     ],
 )

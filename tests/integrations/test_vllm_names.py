@@ -82,6 +82,35 @@ def test_a_name_that_means_something_else_by_now_is_not_taken_for_the_path(tmp_p
     assert _find(path, options, {path: REPO}) == Model(Path(path))
 
 
+@pytest.mark.parametrize("name", [REPO, f"{REPO}@v1", "short"])
+def test_where_the_path_is_gone_the_name_finds_the_same_commit_elsewhere(
+    name: str, tmp_path: Path, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that went after the start, before a reload; or another machine, which never had that path."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'[aliases]\nshort = ["{REPO}"]\n')
+    monkeypatch.setenv("FASTLOAD_CONFIG", str(config))
+    path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files(), ref="v1"))
+    write_cache(tmp_path / "local", REPO, COMMIT, model_files())
+    write_cache(tmp_path / "local", REPO, OTHER_COMMIT, model_files(seed=1))  # what main means by now
+    shutil.rmtree(tmp_path / "shared")
+    found = find_model(path, "v1" if "@" in name else None, {path: name}, options)
+    assert find_folder(found, options) == str(tmp_path / "local" / "models--org--name" / "snapshots" / COMMIT)
+
+
+def test_where_the_path_is_gone_and_nobody_has_the_commit_it_is_what_is_missing(
+    tmp_path: Path, options: Options
+) -> None:
+    path = str(write_cache(tmp_path / "shared", REPO, COMMIT, model_files()))
+    write_cache(tmp_path / "local", REPO, OTHER_COMMIT, model_files(seed=1))
+    shutil.rmtree(tmp_path / "shared")
+    with pytest.raises(fastload.ModelNotFoundError, match=f"{REPO}@{COMMIT}"):
+        _find(path, options, {path: REPO})
+    plain = str(tmp_path / "shared" / "name")
+    with pytest.raises(fastload.ModelNotFoundError, match="shared/name"):
+        _find(plain, options, {plain: REPO})
+
+
 def test_a_name_that_nobody_has_lists_all_places(tmp_path: Path, options: Options) -> None:
     with pytest.raises(fastload.ModelNotFoundError) as caught:
         bring(REPO, None, options)

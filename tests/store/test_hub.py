@@ -287,6 +287,18 @@ class TestWhatPasses:
         with HubTier(access) as tier, pytest.raises(NetworkError, match="Connection refused"):
             find(tier)
 
+    @pytest.mark.parametrize("handled", [ValueError("elsewhere"), FileNotFoundError(2, "elsewhere")])
+    def test_what_a_caller_is_handling_meanwhile_is_not_the_cause(self, handled: Exception) -> None:
+        """Who looks elsewhere first asks the hub in an ``except`` clause, and Python chains that error on."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        access = HubAccess(endpoint=f"http://127.0.0.1:{port}", token="", patience=HURRIED)
+        try:
+            raise handled
+        except type(handled):
+            with HubTier(access) as tier, pytest.raises(NetworkError, match="Connection refused"):
+                find(tier)
+
     def test_a_name_that_nobody_knows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

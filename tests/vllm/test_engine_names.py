@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +61,18 @@ def test_a_name_only_on_a_mount_is_kept_in_the_same_pass(
         _check(llm, name, expected)
     assert fastload.resolve(f"{REPO}@{COMMIT}").tier == "local"
     assert fastload.verify(f"{REPO}@{COMMIT}").evidence == "manifest"
+
+
+def test_a_reload_when_the_mount_of_the_start_is_gone(
+    engines: Engines, llama: Path, files: dict[str, bytes], tiers: Path
+) -> None:
+    """What was kept meanwhile is found by the name, though the config has the path on the mount."""
+    write_cache(tiers / "shared", REPO, COMMIT, files)
+    expected = engines.expected(str(llama))
+    with engine(REPO) as llm:
+        shutil.rmtree(tiers / "shared")
+        llm.collective_rpc("reload_weights")
+        _check(llm, REPO, expected)
 
 
 def test_a_bare_name_of_a_folder_on_a_mount(

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, mo
 
 import fastload
 from fastload.integrations.transformers import _reading, _Use, from_pretrained, patched
+from hub_server import HubServer, Repo
 from stored_models import COMMIT, write_cache
 from tiny_models import PROMPTS, make_llama, make_mixtral
 
@@ -50,6 +51,32 @@ def test_the_plan_of_the_example_for_torchrun_is_a_llamas() -> None:
 def test_a_name_on_a_mount_offline(llama: Path, tiers: Path) -> None:
     write_cache(tiers / "shared", REPO, COMMIT, {path.name: path.read_bytes() for path in llama.iterdir()})
     _same(from_pretrained(AutoModelForCausalLM, REPO, dtype="auto"), llama)
+
+
+def test_local_files_only_asks_no_hub(llama: Path, tiers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a keyword of transformers, and means there that nothing is fetched."""
+    files = {path.name: path.read_bytes() for path in llama.iterdir()}
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,shared,hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with HubServer({REPO: Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        with pytest.raises(fastload.ModelNotFoundError):
+            from_pretrained(AutoModelForCausalLM, REPO, dtype="auto", local_files_only=True)
+        assert hub.requests == []
+        write_cache(tiers / "shared", REPO, COMMIT, files)
+        _same(from_pretrained(AutoModelForCausalLM, REPO, dtype="auto", local_files_only=True), llama)
+        assert hub.requests == []
+
+
+def test_cache_dir_is_the_local_tier(llama: Path, tiers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for transformers: what the hub alone has is brought there."""
+    monkeypatch.setenv("FASTLOAD_TIERS", "local,hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with HubServer({REPO: Repo({path.name: path.read_bytes() for path in llama.iterdir()})}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        _same(from_pretrained(AutoModelForCausalLM, REPO, dtype="auto", cache_dir=tiers / "cache"), llama)
+    assert fastload.resolve(REPO, options=fastload.Options(local=str(tiers / "cache"))).tier == "local"
+    assert not (tiers / "local").exists()
 
 
 def test_tied_weights_stay_tied_and_the_generation_config_is_read(tmp_path: Path) -> None:

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MixtralConfig,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from transformers import PreTrainedModel
 
 WORDS = 250
 PROMPTS = ["w1 w2 w3 w4", "w77 w5 w200 w8 w13"]
@@ -47,13 +56,38 @@ def make_mixtral(folder: Path, seed: int = 0) -> Path:
     return _save(config, folder, seed)
 
 
+def make_bge_m3(folder: Path) -> Path:
+    """An embedding model in two shards, and its two heads beside them, as torch saves them."""
+    config = XLMRobertaConfig(
+        vocab_size=WORDS + 6,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=96,
+        max_position_embeddings=200,
+        type_vocab_size=1,
+        bos_token_id=WORDS,
+        eos_token_id=WORDS + 1,
+    )
+    torch.manual_seed(4)
+    _save_model(XLMRobertaModel(config).to(torch.bfloat16), folder, max_shard_size="140KB")
+    edit_config(folder, architectures=["BgeM3EmbeddingModel"])
+    for name, rows in (("sparse_linear", 1), ("colbert_linear", 64)):
+        torch.save({"weight": torch.randn(rows, 64), "bias": torch.randn(rows)}, folder / f"{name}.pt")
+    return folder
+
+
 def _save(config: Any, folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    return _save_model(model, folder, max_shard_size="600KB")
+
+
+def _save_model(model: PreTrainedModel, folder: Path, *, max_shard_size: str) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():  # large enough that another weight gives other tokens
             parameter.normal_(std=0.3)
-    model.save_pretrained(folder, max_shard_size="600KB")
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
     save_tokenizer(folder)
     return folder
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastload.errors import UsageError
+from fastload.integrations.names import with_local
 from fastload.options import Options, parse_options
 
 PLACE = "--model-loader-extra-config"
@@ -39,16 +39,25 @@ def parse_extra_config(config: object, download_dir: str | None) -> ExtraConfig:
     """
     if not isinstance(config, Mapping):
         raise UsageError(f"{PLACE} got {type(config).__name__}", 'Write a table, such as {"reader": "direct"}')
-    names = config.get(NAMES, {})
-    if not isinstance(names, Mapping):
-        raise UsageError(f"{NAMES} in {PLACE} got {type(names).__name__}", "Leave it out: fastload sets it itself")
+    odd = next((key for key in config if not isinstance(key, str)), None)  # in Python, JSON has no other keys
+    if odd is not None:
+        raise UsageError(f"{PLACE} has the key {odd!r}", 'Write names of settings, such as {"reader": "direct"}')
+    names = _parse_names(config.get(NAMES, {}))
     wants_group = config.get(GROUP, True)
     if not isinstance(wants_group, bool):
         raise UsageError(f"{GROUP} in {PLACE} got {type(wants_group).__name__}", "Write true or false")
     of_host = {key: value for key, value in config.items() if key in _OF_HOST}
     settings = {key: value for key, value in config.items() if key not in _OF_HOST | {NAMES, GROUP}}
     options = parse_options(settings, PLACE)
-    if download_dir is not None and options.local is None:
-        folder = os.path.expanduser(download_dir)  # a ~ that stands for nothing is refused as it is
-        options = replace(options, local=folder if folder.startswith("~") else os.path.abspath(folder))
+    options = with_local(options, download_dir)
     return ExtraConfig(options=options, names=names, of_host=of_host, wants_group=wants_group)
+
+
+def _parse_names(names: object) -> Mapping[str, str]:
+    hint = "Leave it out: fastload sets it itself"
+    if not isinstance(names, Mapping):
+        raise UsageError(f"{NAMES} in {PLACE} got {type(names).__name__}", hint)
+    for folder, name in names.items():
+        if not isinstance(name, str):
+            raise UsageError(f"{NAMES} in {PLACE} has {type(name).__name__} for {folder!r}", hint)
+    return names

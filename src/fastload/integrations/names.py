@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from fastload._fetch.api import resolve
 from fastload._fetch.warm import warm
 from fastload._fetch.warmrequest import WarmRequest
 from fastload.errors import ModelNotFoundError
+from fastload.integrations.interruptible import interruptible
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
@@ -33,11 +35,19 @@ def bring(name: str, revision: str | None, options: Options | None, *, token: st
     Raises:
         FastloadError: as :func:`fastload.warm` says; ``ModelNotFoundError`` where nobody has it.
     """
-    try:
+    with suppress(ModelNotFoundError):  # its traceback would go before that of what the hub says
         return resolve(name, revision=revision, options=options)
-    except ModelNotFoundError:
-        request = WarmRequest(model=name, revision=revision, progress=True)
+    request = WarmRequest(model=name, revision=revision, progress=True)
+    with interruptible():
         return warm(request, _with_token(decide_settings(options, {}), token=token))
+
+
+def with_local(options: Options, folder: str | None) -> Options:
+    """``options`` whose local tier is ``folder``, the host's own word for one, unless they name another."""
+    if folder is None or options.local is not None:
+        return options
+    expanded = os.path.expanduser(folder)  # a ~ that stands for nothing is refused as it is
+    return replace(options, local=expanded if expanded.startswith("~") else os.path.abspath(expanded))
 
 
 def _with_token(settings: Settings, *, token: str | bool | None) -> Settings:

@@ -23,17 +23,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from fastload._fetch.api import resolve
 from fastload._load.api import inspect, load, stream
 from fastload.errors import escaped
-from fastload.integrations.names import bring, is_name
+from fastload.integrations.names import bring, is_name, with_local
+from fastload.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import torch
 
+    from fastload._fetch.resolve import Snapshot
     from fastload._load.stream import Stream
-    from fastload.options import Options
 
 _log = logging.getLogger("fastload")
 
@@ -47,21 +49,30 @@ def from_pretrained(cls: Any, model: str | os.PathLike[str], *, options: Options
             brought to the local tier first.
         options: settings.
         keywords: as ``cls.from_pretrained`` takes them. ``subfolder`` is a component, as in a diffusers pipeline.
-            ``token`` is the hub's, for what only the hub has.
+            ``token`` is the hub's, for what only the hub has; with ``local_files_only`` nothing is fetched.
+            ``cache_dir`` is the local tier, unless ``options`` name one.
 
     Raises:
         FastloadError: as :func:`fastload.load` says; when this returns, every byte in the model is proven. Not so if
             there are no safetensors, which a warning of the log says.
     """
+    cache = keywords.get("cache_dir")
+    options = with_local(options or Options(), None if cache is None else os.fspath(cache))
     folder: Any = model
     if isinstance(model, str) and is_name(model):
-        folder = bring(model, keywords.pop("revision", None), options, token=keywords.get("token")).path
+        folder = _find(model, keywords.pop("revision", None), options, keywords).path
     with _reading(_Use(os.path.abspath(folder), options)) as use:
         made = cls.from_pretrained(folder, **keywords)
     if not use.opened:
         what = "%s: no weights came through fastload, so that nothing of them is proven: are there .bin files alone?"
         _log.warning(what, escaped(os.fspath(folder)))
     return made
+
+
+def _find(name: str, revision: str | None, options: Options, keywords: Mapping[str, Any]) -> Snapshot:
+    if keywords.get("local_files_only"):
+        return resolve(name, revision=revision, options=options)
+    return bring(name, revision, options, token=keywords.get("token"))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -126,11 +127,12 @@ class Body:
     def _read(self, max_bytes: int, meter: Meter) -> bytes:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - was imported by who opened the connection
 
+        handled = sys.exception()
         try:
             content = self._answer.response.read1(max_bytes, decode_content=False)
         except HTTPError as exc:
             self._transfers.check()
-            raise translate(self._answer.url, exc, self._transfers.wire.patience) from exc
+            raise translate(self._answer.url, exc, self._transfers.wire.patience, handled=handled) from exc
         self._transfers.check()
         if not content:
             raise self._failed("it ended early")

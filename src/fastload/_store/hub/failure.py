@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from fastload._store.hub.access import Patience
 
 
-def translate(url: str, exc: HTTPError, patience: Patience) -> TransientError | NetworkError:
-    """Our error for what urllib3 said of ``url``; it names the host, never a signed link."""
+def translate(
+    url: str, exc: HTTPError, patience: Patience, *, handled: BaseException | None
+) -> TransientError | NetworkError:
+    """Our error for what urllib3 said of ``url``; it names the host, never a signed link.
+
+    Args:
+        url: what was asked for.
+        exc: what urllib3 said.
+        patience: how long was waited.
+        handled: what somebody above was handling when it was asked, which is no cause, though Python chains it on.
+    """
     from urllib3 import exceptions as theirs  # noqa: PLC0415
 
-    shown, cause = without_query(url), _root_of(exc)
+    shown, cause = without_query(url), _root_of(exc, handled)
     said = _say(cause)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return NetworkError(shown, f"its certificate is not trusted ({cause.verify_message})", CA_HINT)
@@ -42,9 +51,9 @@ def without_query(url: str) -> str:
     return url.partition("?")[0]
 
 
-def _root_of(exc: BaseException) -> BaseException:
+def _root_of(exc: BaseException, handled: BaseException | None) -> BaseException:
     """The first cause: urllib3 and http.client wrap it several times."""
-    for inner in _causes(exc):
+    for inner in _causes(exc, handled):
         exc = inner
     return exc
 
@@ -54,7 +63,7 @@ def _say(exc: BaseException) -> str:
     return (exc.strerror or str(exc)) if isinstance(exc, OSError) else type(exc).__name__
 
 
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    while (inner := exc.__cause__ or exc.__context__) is not None:
+def _causes(exc: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
+    while (inner := exc.__cause__ or exc.__context__) is not None and inner is not handled:
         yield inner
         exc = inner

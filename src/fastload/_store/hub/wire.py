@@ -6,6 +6,7 @@ urllib3 forwards ``Authorization`` by host name, whatever the port; here the who
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,12 +126,13 @@ class Wire:
         sent = {"User-Agent": self._agent, "Accept-Encoding": "identity", **headers}
         if self.is_ours(url) and self._token:
             sent["Authorization"] = f"Bearer {self._token}"
+        handled = sys.exception()
         try:
             response = self._pools.find(url).request(
                 "GET", url, headers=sent, redirect=False, retries=False, preload_content=False
             )
         except HTTPError as exc:
-            raise translate(url, exc, self.patience) from exc
+            raise translate(url, exc, self.patience, handled=handled) from exc
         return Answer(url, response)
 
     def read_all(self, answer: Answer, max_bytes: int) -> bytes:
@@ -142,7 +144,7 @@ class Wire:
         """
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
-        content, meter = bytearray(), Meter(self.patience)
+        content, meter, handled = bytearray(), Meter(self.patience), sys.exception()
         try:
             while step := answer.response.read1(_STEP_BYTES, decode_content=False):
                 content += step
@@ -151,7 +153,7 @@ class Wire:
                 if meter.is_too_slow(len(step)):
                     raise TransientError(without_query(answer.url), meter.verdict)
         except HTTPError as exc:
-            raise translate(answer.url, exc, self.patience) from exc
+            raise translate(answer.url, exc, self.patience, handled=handled) from exc
         return bytes(content)
 
     def interrupt(self, thread: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._fetch.api import resolve, warm
 from fastload._fetch.origin import find_origin
+from fastload._store.ref import is_commit
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.names import bring, is_name
 from fastload.integrations.vllm.files import is_mistrals
@@ -37,14 +38,22 @@ def find_model(given: str, revision: str | None, names: Mapping[str, str], optio
 
     A name is better than the path it was found at: its load may be kept on the local tier.
     But the config came from that path, so where the name means something else by now, the path is loaded.
+    Where the path is gone, it is the same commit that must be found.
     """
-    if is_name(given):
-        bring(given, revision, options)
-        return Model(given, revision)
     name = names.get(given)
+    if is_name(given):
+        wanted = Model(given, revision) if name is None else Model(_at_commit(name, given))
+        bring(str(wanted.model), wanted.revision, options)
+        return wanted
     if name is not None and _leads_to(name, given, options):
         return Model(name)
     return Model(Path(given).absolute())
+
+
+def _at_commit(name: str, path: str) -> str:
+    """``name`` at the commit that the folder of a snapshot is called by; ``path`` if it is called otherwise."""
+    commit = os.path.basename(path)
+    return f"{name.partition('@')[0]}@{commit}" if is_commit(commit) else path
 
 
 def _leads_to(name: str, path: str, options: Options) -> bool:
@@ -52,8 +61,8 @@ def _leads_to(name: str, path: str, options: Options) -> bool:
         found = resolve(name, options=options)
     except ModelNotFoundError:
         return False
-    is_commit = found.commit is not None and found.commit == os.path.basename(path)
-    return found.path == path or (is_commit and _have_one_format(found.path, path))
+    is_same = found.commit is not None and found.commit == os.path.basename(path)
+    return found.path == path or (is_same and _have_one_format(found.path, path))
 
 
 def _have_one_format(folder: str, other: str) -> bool:
