@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 import fastload
 from kernel_account import read_so_far
 from models import MIB, assert_same, save_large, save_sharded
+from own_memory import in_child
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -94,6 +96,33 @@ def test_stream_that_nobody_iterates_starts_nothing(tmp_path: Path) -> None:
     stream.close()
     stream.close()
     assert stream.report.bytes == 0
+
+
+def test_a_forked_child_is_told_to_open_its_own(tmp_path: Path) -> None:
+    """Its copy has no threads that would bring anything, and locks that they held stay locked."""
+    save_large(tmp_path, 32, 2 * MIB)
+    stream = fastload.stream(tmp_path, options=SMALL_STAGING)
+    next(stream)
+
+    def is_refused() -> bool:
+        signal.alarm(20)  # ends the child should it wait
+        with pytest.raises(fastload.UsageError, match="each process"):
+            next(stream)
+        stream.close()
+        with fastload.stream(tmp_path) as own:
+            return next(own)[0] == "layer.000.weight"
+
+    assert stream._job is not None
+    with stream._job.schedule._changed:  # as a worker may at that moment
+        assert in_child(is_refused)
+    assert sum(1 for _ in stream) == 31
+
+
+def test_a_stream_that_has_not_begun_may_begin_in_a_forked_child(tmp_path: Path) -> None:
+    content = save_large(tmp_path, 4, MIB)
+    with fastload.stream(tmp_path) as stream:
+        assert in_child(lambda: [name for name, _ in stream] == list(content))
+        assert [name for name, _ in stream] == list(content)
 
 
 def test_many_shards_do_not_need_many_descriptors(tmp_path: Path) -> None:

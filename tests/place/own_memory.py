@@ -41,5 +41,9 @@ def in_child(check: Callable[[], bool]) -> bool:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of just that
         child = os.fork()
     if not child:
-        os._exit(0 if check() else 1)
+        code = 1
+        try:
+            code = 0 if check() else 1
+        finally:
+            os._exit(code)  # whatever happened: what the parent would do next is not the child's to do
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

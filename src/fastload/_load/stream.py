@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -98,6 +99,11 @@ def _already_taking() -> UsageError:
     return UsageError(what, "Let one thread take the tensors and pass them on, or open a stream for each")
 
 
+def _begun_elsewhere() -> UsageError:
+    what = "this stream is being read by the process that this one was forked from"
+    return UsageError(what, "Open a stream in each process, or begin it after the fork")
+
+
 class Stream:
     """Iterates over ``(name, tensor)``. Reading begins with the first one.
 
@@ -118,6 +124,7 @@ class Stream:
         self._turn = threading.RLock()
         self._is_taking = False
         self._is_started = False
+        self._started_in = 0
         self._position = self._delivered_bytes = 0
         self._waited_for = -1
         self._report: Report | None = None
@@ -153,6 +160,8 @@ class Stream:
         return self
 
     def __next__(self) -> tuple[str, torch.Tensor]:
+        if self._is_elsewhere():
+            raise _begun_elsewhere()
         with self._taking():
             job, pipeline = self._job, self._pipeline
             if job is None or pipeline is None:
@@ -168,6 +177,10 @@ class Stream:
                 self._give_up(job, exc)
                 raise
             raise StopIteration
+
+    def _is_elsewhere(self) -> bool:
+        """True in a forked child, where no worker is left, and a lock that one held is locked for ever."""
+        return self._is_started and self._started_in != os.getpid()
 
     def _give_up(self, job: Job, error: BaseException) -> None:
         if job.party is not None:
@@ -214,6 +227,7 @@ class Stream:
 
     def _start(self, job: Job, pipeline: Pipeline) -> None:
         if not self._is_started:
+            self._started_in = os.getpid()
             self._is_started = True
             self._begun_s = time.perf_counter()
             job.clock.enter("stream")
@@ -267,8 +281,12 @@ class Stream:
     def close(self) -> None:
         """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid.
 
-        In a group that goes on, this rank goes on as well, in the background: others wait for its share.
+        In a group that goes on, this rank goes on as well, in the background: others wait for its share. A forked child
+        only forgets its copy.
         """
+        if self._is_elsewhere():
+            self._job = self._pipeline = None
+            return
         job = self._job
         if job is not None:
             if not self._goes_on(job):
