@@ -46,6 +46,7 @@ _SLOT_BYTES = (32 << 20, 16 << 20, 8 << 20)  # 32, 16, 8 MiB
 """The larger the less is to be done for each byte, by the one thread: beside an H200 it was what others waited for with
 8 MiB. Each is read in pieces, by several threads at once."""
 _ROWS = 32
+"""Of a trace: more than extents that can be under way."""
 
 
 def may_read_ahead(fetched: Fetched, choices: Mapping[int, Choice]) -> bool:
@@ -157,16 +158,15 @@ class Ahead:
 
     def _prove(self, read: _Read, *, is_whole: bool) -> None:
         """Read in the ordinary way what did not come, and digest it unless the device does."""
-        offset, buffers = read.extent.offset, [read.buffer]
-        with self._busy.measure("read", "digest"):
-            if not isinstance(read.reader, BlockProof):
-                if not is_whole:
-                    read.reader.read_into(offset, buffers)
-            elif not is_whole:
-                read_one = read.reader.read_into if read.check is None else read.reader.read_unproven
-                read_one(offset, buffers)
-            elif read.check is None:
-                read.reader.prove_alone(offset, buffers)
+        reader, offset, buffers = read.reader, read.extent.offset, [read.buffer]
+        if not is_whole:
+            with self._busy.measure("read", f"read again ({reader.name})"):
+                if isinstance(reader, BlockProof) and read.check is not None:
+                    reader.read_unproven(offset, buffers)
+                else:
+                    reader.read_into(offset, buffers)
+        elif isinstance(reader, BlockProof) and read.check is None:
+            reader.prove_alone(offset, buffers)
 
     def _tell(self, read: _Read) -> None:
         trace = self._busy.trace

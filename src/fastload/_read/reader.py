@@ -80,7 +80,6 @@ class Attempt(Protocol):
         """Its bytes are not wanted any more."""
 
 
-@runtime_checkable
 class AheadReader(Reader, Protocol):
     """One from which a single thread can have many reads under way."""
 
