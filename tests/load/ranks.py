@@ -7,6 +7,7 @@ import hashlib
 import os
 import resource
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -228,6 +229,30 @@ def load_two_at_once(rank: int, paths: list[str], lead_s: float) -> list[dict[st
 
     with ThreadPoolExecutor(len(paths)) as pool:
         return list(pool.map(load_in, range(len(paths))))
+
+
+def load_in_group(rank: int, path: str, ranks: list[int]) -> dict[str, str]:
+    """In one that was made before."""
+    return fingerprints(fastload.load(path, group=_groups[tuple(ranks)]))
+
+
+def load_two_of_one_group(rank: int, paths: list[list[str]], late: int, after_s: float) -> list[dict[str, str]]:
+    """One group, two threads; each rank has paths of its own, in that order, and one comes later than the others."""
+    fastload.load.__name__  # noqa: B018 - it is imported when it is looked at, by whichever thread comes first
+    if rank == late:
+        time.sleep(after_s)
+
+    def load_in(number: int) -> dict[str, str]:
+        while number and not any(each.name == "fastload-meeting" for each in threading.enumerate()) and not done:
+            time.sleep(0.001)
+        try:
+            return load(rank, paths[rank][number], options=Options(deadline="20"))[0]
+        finally:
+            done.append(number)
+
+    done: list[int] = []
+    with ThreadPoolExecutor(len(paths[rank])) as pool:
+        return list(pool.map(load_in, range(len(paths[rank]))))
 
 
 def load_in_a_group_without_a_store(rank: int, path: str) -> None:

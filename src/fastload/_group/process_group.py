@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastload._group.meeting import Seat
+from fastload._group.turns import find_turns
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def find_seat(group: object) -> Seat:
         )
         raise UsageError(f"group= got {what}", "Give a torch.distributed.ProcessGroup, such as dist.group.WORLD")
     store = _find_store(group)
-    return Seat(group.rank(), group.size(), store, _find_host(store))
+    return Seat(group.rank(), group.size(), store, _find_host(store), find_turns(group))
 
 
 def _find_store(group: ProcessGroup) -> Any:
