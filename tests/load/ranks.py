@@ -210,10 +210,15 @@ def stream_and_watch(rank: int, path: str) -> tuple[Report, int]:
 
 
 def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[str, Any]) -> dict[str, str]:
-    """In groups of two, which are called so on each rank, and have their place in the store by that name."""
+    """In groups of two, which are called so on each rank, and have their place in the store by that name.
+
+    They were split off a group that was split off itself.
+    """
     from torch.distributed.distributed_c10d import PrefixStore, _get_default_store, _world
 
-    pair = dist.ProcessGroup(PrefixStore(f"{names[rank]}/", _get_default_store()), rank % 2, 2)
+    pair = dist.ProcessGroup(
+        PrefixStore(f"{names[rank]}/", PrefixStore(f"{names[rank]}/", _get_default_store())), rank % 2, 2
+    )
     _world.pg_group_ranks[pair] = {each: each % 2 for each in range(dist.get_world_size()) if each // 2 == rank // 2}
     return fingerprints(fastload.load(paths[rank // 2], group=pair, **settings))
 
@@ -253,6 +258,26 @@ def load_two_of_one_group(rank: int, paths: list[list[str]], late: int, after_s:
     done: list[int] = []
     with ThreadPoolExecutor(len(paths[rank])) as pool:
         return list(pool.map(load_in, range(len(paths[rank]))))
+
+
+class Mute(dist.ProcessGroup):
+    """Of a backend that is no part of torch, is not for these tensors' device, or can do nothing at all just now."""
+
+
+def _make_mute(store: object, rank: int, size: int, timeout: object) -> Mute:
+    make: Any = Mute  # its stubs do not know this form
+    made: Mute = make(rank, size)
+    return made
+
+
+def load_in_a_group_that_can_do_nothing(rank: int, path: str) -> dict[str, str]:
+    """Of another backend than gloo: no collective of it works."""
+    dist.Backend.register_backend("mute", _make_mute, devices=["cpu"])
+    group = dist.new_group(backend="mute")
+    assert isinstance(group, Mute)
+    with pytest.raises(RuntimeError):
+        dist.all_reduce(torch.zeros(1), group=group)
+    return fingerprints(fastload.load(path, group=group, options=Options(deadline="20")))
 
 
 def load_in_a_group_without_a_store(rank: int, path: str) -> None:

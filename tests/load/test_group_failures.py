@@ -205,7 +205,9 @@ def test_a_rank_that_finds_nothing_is_named(crew: Crew, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 2])
-def test_the_one_rank_that_finds_nothing_says_so_and_is_named(crew: Crew, model: Path, tmp_path: Path, lost: int) -> None:
+def test_the_one_rank_that_finds_nothing_says_so_and_is_named(
+    crew: Crew, model: Path, tmp_path: Path, lost: int
+) -> None:
     """Its error is its own, as always; those that have found the model do not say that they have not."""
     paths = [str(tmp_path / "nowhere") if rank == lost else str(model) for rank in range(SIZE)]
     crew.begin(ranks.load_path_of_rank, paths)

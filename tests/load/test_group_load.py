@@ -212,6 +212,13 @@ def test_two_loads_of_one_group_that_ranks_begin_in_another_order_are_named(crew
     assert len(crew.call(ranks.load, paths[0])) == crew.size
 
 
+def test_nothing_runs_on_the_group_of_whatever_backend(tmp_path: Path) -> None:
+    save_large(tmp_path, 4, MIB)
+    with crew_of(3) as mute:
+        got = mute.call(ranks.load_in_a_group_that_can_do_nothing, str(tmp_path))
+    assert got == [fingerprints(fastload.load(tmp_path))] * 3
+
+
 def test_a_group_without_a_store_cannot_meet(crew: Crew, model: Path) -> None:
     errors = crew.try_call(ranks.load_in_a_group_without_a_store, str(model))
     assert all(isinstance(error, fastload.UnsupportedError) and "no store" in str(error) for error in errors)
