@@ -280,6 +280,21 @@ def load_in_a_group_that_can_do_nothing(rank: int, path: str) -> dict[str, str]:
     return fingerprints(fastload.load(path, group=group, options=Options(deadline="20")))
 
 
+def load_in_an_nccl_group(rank: int, path: str) -> tuple[dict[str, str], Report]:
+    """Onto one device for all of them."""
+    torch.cuda.set_device(0)
+    group = dist.new_group(backend="nccl")
+    weights = fastload.load(path, device="cuda", group=group, options=Options(deadline="60"))
+    return fingerprints({name: tensor.cpu() for name, tensor in weights.items()}), weights.report
+
+
+def load_by_a_file(rank: int, path: str, file: str) -> dict[str, str]:
+    """In a group that was made by hand, and meets by a file."""
+    make: Any = dist.ProcessGroup  # its stubs do not know this form
+    group = make(dist.FileStore(file, dist.get_world_size()), rank, dist.get_world_size())
+    return fingerprints(fastload.load(path, group=group, options=Options(deadline="20")))
+
+
 def load_in_a_group_without_a_store(rank: int, path: str) -> None:
     make: Any = dist.ProcessGroup  # its stubs do not know this form
     fastload.load(path, group=make(rank, dist.get_world_size()))

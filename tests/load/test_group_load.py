@@ -219,6 +219,11 @@ def test_nothing_runs_on_the_group_of_whatever_backend(tmp_path: Path) -> None:
     assert got == [fingerprints(fastload.load(tmp_path))] * 3
 
 
+def test_a_group_may_meet_by_a_file(crew: Crew, model: Path, tmp_path: Path, alone: dict[str, str]) -> None:
+    for _ in range(2):  # what the first load has left there is in nobody's way
+        assert crew.call(ranks.load_by_a_file, str(model), str(tmp_path / "store")) == [alone] * crew.size
+
+
 def test_a_group_without_a_store_cannot_meet(crew: Crew, model: Path) -> None:
     errors = crew.try_call(ranks.load_in_a_group_without_a_store, str(model))
     assert all(isinstance(error, fastload.UnsupportedError) and "no store" in str(error) for error in errors)
