@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch.distributed as dist
+from torch._C._distributed_c10d import FileStore, HashStore, PrefixStore, Store
 
 from fastload._group.address import ANYWHERE, find_own_address
 from fastload._group.process_group import find_seat
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def host_of(store: dist.Store) -> str | None:
+def host_of(store: Store) -> str | None:
     make: Any = dist.ProcessGroup  # its stubs do not know this form
-    return find_seat(make(dist.PrefixStore("jobs/", store), 0, 1)).store_host
+    return find_seat(make(PrefixStore("jobs/", store), 0, 1)).store_host
 
 
 def is_routed() -> bool:
@@ -27,12 +28,12 @@ def is_routed() -> bool:
 
 
 def test_a_store_in_memory_is_this_machines() -> None:
-    assert host_of(dist.HashStore()) is None
+    assert host_of(HashStore()) is None
     assert find_own_address(None) == "127.0.0.1"
 
 
 def test_a_file_may_be_on_a_mount_that_other_machines_have(tmp_path: Path) -> None:
-    host = host_of(dist.FileStore(str(tmp_path / "store"), 1))
+    host = host_of(FileStore(str(tmp_path / "store"), 1))
     assert host == ANYWHERE
     address = find_own_address(host)
     with socket.create_server((address, 0)) as server:

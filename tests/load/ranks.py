@@ -290,8 +290,10 @@ def load_in_an_nccl_group(rank: int, path: str) -> tuple[dict[str, str], Report]
 
 def load_by_a_file(rank: int, path: str, file: str) -> dict[str, str]:
     """In a group that was made by hand, and meets by a file."""
+    from torch._C._distributed_c10d import FileStore
+
     make: Any = dist.ProcessGroup  # its stubs do not know this form
-    group = make(dist.FileStore(file, dist.get_world_size()), rank, dist.get_world_size())
+    group = make(FileStore(file, dist.get_world_size()), rank, dist.get_world_size())
     return fingerprints(fastload.load(path, group=group, options=Options(deadline="20")))
 
 

@@ -97,7 +97,7 @@ def _name_of(group: ProcessGroup, ranks: Sequence[int]) -> str:
 
 def _find_host(store: Store | Any) -> str | None:
     """Where the store is served; None for one that no other machine can have, anywhere for one that is a file."""
-    from torch.distributed import FileStore  # noqa: PLC0415
+    from torch._C._distributed_c10d import FileStore  # noqa: PLC0415
     from torch.distributed.distributed_c10d import PrefixStore  # noqa: PLC0415
 
     while isinstance(store, PrefixStore):
