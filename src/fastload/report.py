@@ -44,9 +44,9 @@ class GroupReport:
     """Whose report this is."""
     size: int
     ranks: tuple[RankReport, ...]
-    """All of them on rank 0, elsewhere its own."""
+    """All of them on rank 0, or the first one whose stream was not closed early; elsewhere its own."""
     slowest: int
-    """The rank that had its share last; those that left early are counted on rank 0 alone."""
+    """The rank that had its share last; those that left early are counted where all are in ``ranks``."""
     reason: str
     """When, and why so late."""
 

@@ -177,6 +177,55 @@ def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
                 each.close()
 
 
+def test_a_call_that_has_its_turn_after_another_one_waits_no_longer_than_it_may(store: HashStore) -> None:
+    seat = Seat(0, 2, store, None)
+    first, second = Attendance(seat, 3.0), Attendance(seat, 0.5)
+    with pytest.raises(fastload.GroupError, match="another load of this group still waits for the other ranks"):
+        second.take(NEVER)
+    third = Attendance(seat, 10.0)
+    with pytest.raises(fastload.GroupError, match="rank 1 did not come"):
+        first.take(NEVER)
+    for each in (sit(store, 1, 2), third.take(NEVER)):
+        each.close()
+
+
+def test_a_call_that_fails_before_its_turn_ends_no_other_one(store: HashStore, leaks_nothing: None) -> None:
+    """It is told when it is its turn, to the call of the others that meets it."""
+    seats = [Seat(rank, 2, store, None) for rank in range(2)]
+    first, second = Attendance(seats[0], 10.0), Attendance(seats[0], 10.0)
+    with ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(second.fail, ValueError("a keyword"))
+        time.sleep(0.5)
+        for each in (sit(store, 1, 2), first.take(NEVER)):
+            each.close()
+        with pytest.raises(fastload.GroupError, match="rank 0 failed: ValueError: a keyword"):
+            sit(store, 1, 2)
+        failing.result(5.0)
+    wait_meetings_over()
+
+
+def test_a_rank_that_knocks_once_more_when_all_are_there_is_let_go(store: HashStore) -> None:
+    with ThreadPoolExecutor(1) as pool, ExitStack() as undo:
+        host = pool.submit(sit, store, 0, 2)
+        while not store.check([_KEY]):
+            time.sleep(0.01)
+        address, port, token = json.loads(store.get(_KEY))
+
+        def connect(*hello: object) -> socket.socket:
+            connection = undo.enter_context(socket.create_connection((address, port)))
+            send_message(connection, json.dumps([token, *hello]).encode())
+            return connection
+
+        line = Lifeline(connect(1), 0)
+        assert line.wait(5.0) == ["welcome"]
+        line.say([1, address, port, "here"])
+        assert (line.wait(5.0) or [None])[0] == "roster"
+        again = connect(1)
+        connect(1, "data")
+        undo.callback(host.result(5.0).close)
+        assert again.recv(1) == b""
+
+
 def test_a_rank_that_came_and_is_gone_is_missed_by_all(store: HashStore, leaks_nothing: None) -> None:
     """Killed while it waited for the last one, its connection reset: the last one hears of it as it comes."""
     with ThreadPoolExecutor(2) as pool:

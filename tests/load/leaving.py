@@ -59,6 +59,15 @@ def leave_at_once(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: i
     return tensors.report
 
 
+def leave_in_turn(rank: int, ref: str, keywords: list[dict[str, Any]], leavers: list[int]) -> Report:
+    """Some ranks close their streams when they have a tensor."""
+    with fastload.stream(ref, group=dist.group.WORLD, **keywords[rank]) as tensors:
+        for _ in tensors:
+            if rank in leavers:
+                break
+    return tensors.report
+
+
 def leave_without_threads(rank: int, ref: str, keywords: list[dict[str, Any]], leaver: int) -> None:
     """When one rank closes its stream, the system grants it no thread that could go on for the others."""
     unlimited = resource.getrlimit(resource.RLIMIT_AS)

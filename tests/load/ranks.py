@@ -7,6 +7,7 @@ import hashlib
 import os
 import resource
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -209,10 +210,15 @@ def stream_and_watch(rank: int, path: str) -> tuple[Report, int]:
 
 
 def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[str, Any]) -> dict[str, str]:
-    """In groups of two, which are called so on each rank, and have their place in the store by that name."""
+    """In groups of two, which are called so on each rank, and have their place in the store by that name.
+
+    They were split off a group that was split off itself.
+    """
     from torch.distributed.distributed_c10d import PrefixStore, _get_default_store, _world
 
-    pair = dist.ProcessGroup(PrefixStore(f"{names[rank]}/", _get_default_store()), rank % 2, 2)
+    pair = dist.ProcessGroup(
+        PrefixStore(f"{names[rank]}/", PrefixStore(f"{names[rank]}/", _get_default_store())), rank % 2, 2
+    )
     _world.pg_group_ranks[pair] = {each: each % 2 for each in range(dist.get_world_size()) if each // 2 == rank // 2}
     return fingerprints(fastload.load(paths[rank // 2], group=pair, **settings))
 
@@ -228,6 +234,67 @@ def load_two_at_once(rank: int, paths: list[str], lead_s: float) -> list[dict[st
 
     with ThreadPoolExecutor(len(paths)) as pool:
         return list(pool.map(load_in, range(len(paths))))
+
+
+def load_in_group(rank: int, path: str, ranks: list[int]) -> dict[str, str]:
+    """In one that was made before."""
+    return fingerprints(fastload.load(path, group=_groups[tuple(ranks)]))
+
+
+def load_two_of_one_group(rank: int, paths: list[list[str]], late: int, after_s: float) -> list[dict[str, str]]:
+    """One group, two threads; each rank has paths of its own, in that order, and one comes later than the others."""
+    fastload.load.__name__  # noqa: B018 - it is imported when it is looked at, by whichever thread comes first
+    if rank == late:
+        time.sleep(after_s)
+
+    def load_in(number: int) -> dict[str, str]:
+        while number and not any(each.name == "fastload-meeting" for each in threading.enumerate()) and not done:
+            time.sleep(0.001)
+        try:
+            return load(rank, paths[rank][number], options=Options(deadline="20"))[0]
+        finally:
+            done.append(number)
+
+    done: list[int] = []
+    with ThreadPoolExecutor(len(paths[rank])) as pool:
+        return list(pool.map(load_in, range(len(paths[rank]))))
+
+
+class Mute(dist.ProcessGroup):
+    """Of a backend that is no part of torch, is not for these tensors' device, or can do nothing at all just now."""
+
+
+def _make_mute(store: object, rank: int, size: int, timeout: object) -> Mute:
+    make: Any = Mute  # its stubs do not know this form
+    made: Mute = make(rank, size)
+    return made
+
+
+def load_in_a_group_that_can_do_nothing(rank: int, path: str) -> dict[str, str]:
+    """Of another backend than gloo: no collective of it works."""
+    dist.Backend.register_backend("mute", _make_mute, devices=["cpu"])
+    group = dist.new_group(backend="mute")
+    assert isinstance(group, Mute)
+    with pytest.raises(RuntimeError):
+        dist.all_reduce(torch.zeros(1), group=group)
+    return fingerprints(fastload.load(path, group=group, options=Options(deadline="20")))
+
+
+def load_in_an_nccl_group(rank: int, path: str) -> tuple[dict[str, str], Report]:
+    """Onto one device for all of them."""
+    torch.cuda.set_device(0)
+    group = dist.new_group(backend="nccl")
+    weights = fastload.load(path, device="cuda", group=group, options=Options(deadline="60"))
+    return fingerprints({name: tensor.cpu() for name, tensor in weights.items()}), weights.report
+
+
+def load_by_a_file(rank: int, path: str, file: str) -> dict[str, str]:
+    """In a group that was made by hand, and meets by a file."""
+    from torch._C._distributed_c10d import FileStore
+
+    make: Any = dist.ProcessGroup  # its stubs do not know this form
+    group = make(FileStore(file, dist.get_world_size()), rank, dist.get_world_size())
+    return fingerprints(fastload.load(path, group=group, options=Options(deadline="20")))
 
 
 def load_in_a_group_without_a_store(rank: int, path: str) -> None:

@@ -204,6 +204,23 @@ def test_a_rank_that_finds_nothing_is_named(crew: Crew, tmp_path: Path) -> None:
     assert any(isinstance(error, fastload.ModelNotFoundError) for error in errors)
 
 
+@pytest.mark.parametrize("lost", [0, 2])
+def test_the_one_rank_that_finds_nothing_says_so_and_is_named(
+    crew: Crew, model: Path, tmp_path: Path, lost: int
+) -> None:
+    """Its error is its own, as always; those that have found the model do not say that they have not."""
+    paths = [str(tmp_path / "nowhere") if rank == lost else str(model) for rank in range(SIZE)]
+    crew.begin(ranks.load_path_of_rank, paths)
+    for rank in range(SIZE):
+        error = crew.outcome(rank, within_s=SOON_S).error
+        if rank == lost:
+            assert isinstance(error, fastload.ModelNotFoundError)
+            assert "found it: give all ranks of a machine the same tiers" in error.__notes__[0]
+        else:
+            assert isinstance(error, fastload.GroupError)
+            assert f"rank {lost} failed: ModelNotFoundError: no model '{paths[lost]}'" in str(error)
+
+
 @pytest.mark.parametrize("after", [0, 3])
 def test_a_rank_that_closes_early_and_ends_its_process_is_read_for(doomed: Crew, model: Path, after: int) -> None:
     """It had taken its leave: what it owes the others is read by them."""

@@ -164,6 +164,21 @@ def test_rank_0_reports_on_one_that_has_left_too(crew: Crew, tmp_path: Path, lea
     assert [each.rank for each in got[3 - leaver][1].group.ranks] == [3 - leaver]
 
 
+@pytest.mark.parametrize("leavers", [[0], [0, 1], [2]])
+def test_the_first_one_that_stays_reports_on_all(crew: Crew, model: Model, leavers: list[int]) -> None:
+    """Rank 0 has its report when it closes its stream, and can know nothing of the rest."""
+    reports = crew.call(leaving.leave_in_turn, REPO, everything(model), leavers)
+    first = min(rank for rank in range(SIZE) if rank not in leavers)
+    for rank in range(SIZE):
+        group = reports[rank].group
+        if rank in leavers:
+            assert group is None
+        elif rank == first:
+            assert [(each.rank, each.left_early) for each in group.ranks] == [(n, n in leavers) for n in range(SIZE)]
+        else:
+            assert [each.rank for each in group.ranks] == [rank]
+
+
 def test_one_that_leaves_before_its_first_tensor_is_reported_on(crew: Crew, model: Model) -> None:
     leaver = 1
     group = crew.call(leaving.leave_at_once, REPO, everything(model), leaver)[0].group

@@ -182,6 +182,48 @@ def test_two_groups_of_the_same_ranks_load_at_the_same_time(crew: Crew, tmp_path
         assert crew.call(ranks.load_two_at_once, paths, lead_s) == [expected] * crew.size
 
 
+@pytest.mark.parametrize("after_s", [0.0, 1.0], ids=["at once", "while the first ones wait"])
+def test_two_loads_of_one_group_at_the_same_time_have_their_turns(crew: Crew, tmp_path: Path, after_s: float) -> None:
+    """All ranks begin with the same one; the second call of most comes while the first waits for the last rank."""
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    for number, path in enumerate(paths):
+        Path(path).mkdir()
+        save_large(Path(path), 3 + number, MIB)
+    expected = [fingerprints(fastload.load(path)) for path in paths]
+    crew.begin(ranks.load_two_of_one_group, [paths] * crew.size, crew.size - 1, after_s)
+    outcomes = [crew.outcome(rank, within_s=10.0) for rank in range(crew.size)]
+    assert [(outcome.error, outcome.value) for outcome in outcomes] == [(None, expected)] * crew.size
+
+
+def test_two_loads_of_one_group_that_ranks_begin_in_another_order_are_named(crew: Crew, tmp_path: Path) -> None:
+    """What meets is not the same: an error on all ranks, and a note of why where that shows; the group works on."""
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    for number, path in enumerate(paths):
+        Path(path).mkdir()
+        save_large(Path(path), 3 + number, MIB)
+    late = crew.size - 1
+    crew.begin(ranks.load_two_of_one_group, [paths] * late + [paths[::-1]], late, 1.0)
+    for rank in range(crew.size):
+        error = crew.outcome(rank, within_s=10.0).error
+        assert isinstance(error, fastload.GroupError)
+        assert "the ranks disagree on headers" in str(error)
+        if rank != late:
+            assert "Another thread began to load in the same group" in error.__notes__[0]
+    assert len(crew.call(ranks.load, paths[0])) == crew.size
+
+
+def test_nothing_runs_on_the_group_of_whatever_backend(tmp_path: Path) -> None:
+    save_large(tmp_path, 4, MIB)
+    with crew_of(3) as mute:
+        got = mute.call(ranks.load_in_a_group_that_can_do_nothing, str(tmp_path))
+    assert got == [fingerprints(fastload.load(tmp_path))] * 3
+
+
+def test_a_group_may_meet_by_a_file(crew: Crew, model: Path, tmp_path: Path, alone: dict[str, str]) -> None:
+    for _ in range(2):  # what the first load has left there is in nobody's way
+        assert crew.call(ranks.load_by_a_file, str(model), str(tmp_path / "store")) == [alone] * crew.size
+
+
 def test_a_group_without_a_store_cannot_meet(crew: Crew, model: Path) -> None:
     errors = crew.try_call(ranks.load_in_a_group_without_a_store, str(model))
     assert all(isinstance(error, fastload.UnsupportedError) and "no store" in str(error) for error in errors)

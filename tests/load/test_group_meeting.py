@@ -90,6 +90,16 @@ def test_a_store_that_stands_still_is_waited_for_until_the_deadline(crew: Crew, 
         assert "the store of the process group did not answer in time" in group_error(crew, rank, 5.0)
 
 
+def test_without_a_store_nobody_waits(crew: Crew, model: str) -> None:
+    """Not the first rank of a part of the ranks either: what it leaves in the store seems to have arrived there."""
+    others = [1, 2]
+    crew.call(ranks.make_group, others)
+    crew.send_signal(0, signal.SIGKILL)
+    crew.begin(ranks.load_in_group, model, others)
+    for rank in others:
+        assert "the store of the process group cannot be asked" in group_error(crew, rank, 10.0)
+
+
 def test_without_a_store_a_wrong_keyword_is_still_what_is_said(crew: Crew, model: str) -> None:
     crew.send_signal(0, signal.SIGKILL)
     crew.begin(ranks.load_with, model, {"reader": "none"})

@@ -174,6 +174,7 @@ def test_as_many_rows_but_which_ones_cannot_be_told(tmp_path: Path) -> None:
         ({"nothing.*": Shard(0)}, fastload.UsageError, "matches none"),
         ({"rows.*": [Shard(0), Shard(1)]}, fastload.UsageError, "one dimension"),
         ({"rows.*": Partial()}, fastload.UnsupportedError, "Partial"),
+        ({"rows.*": torch.zeros(3)}, fastload.UsageError, "got a tensor of shape (3,), and the model's is ("),
         (["rows"], fastload.UsageError, "list"),
     ],
 )
@@ -251,6 +252,15 @@ def test_what_is_cut_away_was_not_delivered(model: Path) -> None:
     weights = fastload.load(model, shard=parts)
     assert not weights["short.weight"].nbytes
     assert weights.report.bytes == sum(tensor.nbytes for tensor in weights.values())
+
+
+def test_a_tensor_beside_dtensors_is_whole(model: Path) -> None:
+    """As in ``dict(module.named_parameters())``; what the module has besides does not matter."""
+    whole = matrices()
+    parts = {"rows.weight": _Placed(1), "whole.weight": torch.empty_like(whole["whole.weight"]), "own": torch.empty(1)}
+    weights = fastload.load(model, tensors=["rows.*", "whole.*"], shard=parts)
+    expected = {"rows.weight": chunk(whole["rows.weight"], 0, 1), "whole.weight": whole["whole.weight"]}
+    assert fingerprints(weights) == fingerprints(expected)
 
 
 def test_without_a_group_placements_say_nothing(model: Path) -> None:

@@ -113,6 +113,16 @@ def test_a_draft_model_is_each_ranks_own(
     assert "each rank reads for itself: a draft model" in said
 
 
+def test_stages_of_a_pipeline_are_each_ranks_own(
+    engines: Engines, llama: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not asked for tokens: this vLLM's scheduler fails over stages on the CPU, whoever loaded them."""
+    stages: dict[str, Any] = {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp"}
+    expected = engines.expected(str(llama), speaks=False, **stages)
+    assert outcome(str(llama), speaks=False, **stages) == expected
+    assert "each rank reads for itself: pipeline parallelism" in capfd.readouterr().out
+
+
 def test_experts_of_other_ranks_are_not_read(
     engines: Engines, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 
-_ANYWHERE = "192.0.2.1"
+ANYWHERE = "192.0.2.1"
 """Is routed by the default route, and is nobody's (RFC 5737)."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _DISCARD_PORT = 9
@@ -21,7 +21,7 @@ def find_own_address(store_host: str | None) -> str:
         return "127.0.0.1"
     address = _find_source(store_host)
     if address is None or ipaddress.ip_address(address).is_loopback:
-        return _find_source(_ANYWHERE) or address or "127.0.0.1"
+        return _find_source(ANYWHERE) or address or "127.0.0.1"
     return address
 
 

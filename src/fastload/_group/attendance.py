@@ -42,6 +42,7 @@ class Attendance:
         self._patience = Patience(patience_s)
         self._met: Future[Communicator] = Future()
         self._is_taken = False
+        self._turn = seat.turns.queue()
         self._thread = threading.Thread(target=self._attend, name="fastload-meeting", daemon=True)
         try:
             start_thread(self._thread)
@@ -76,6 +77,7 @@ class Attendance:
         What is no ``Exception`` (Ctrl-C) does not wait for those who have not come. If nobody could be told, ``error``
         has a note of it.
         """
+        self._turn.explain(error)
         if self._is_taken:
             return
         if not self._met.done():
@@ -107,16 +109,19 @@ class Attendance:
 
     def _attend(self) -> None:
         try:
+            self._turn.wait(self._patience)
             communicator = Communicator(meet(self.seat, self._patience, self._conclude))
         except BaseException as error:  # noqa: BLE001 - whoever takes the communicator raises it
             self._conclude(error)
             return
+        self._turn.end()
         self._met.set_result(communicator)
         if self._patience.failure is not None:
             self._end(communicator, self._patience.failure)
 
     def _conclude(self, error: BaseException) -> None:
         """There will be no load; only the first cause counts."""
+        self._turn.end()  # those that come late are told beside the next meeting
         if not self._met.done():
             self._met.set_exception(error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from fastload._group.notes import failed_key, heard_key
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.25
 _MOMENT_S = 0.5
+_GRACE_S = 2.0
 
 
 class Letterbox:
@@ -33,7 +33,7 @@ class Letterbox:
         self._thread = threading.Thread(target=self._watch, name="fastload-letterbox", daemon=True)
 
     def check(self) -> None:
-        """Raise the first ``GroupError`` that was found; or why nobody looks."""
+        """Raise the first ``GroupError`` that was found; or why nobody looks, or finds anything."""
         if self._failure is not None:
             raise self._failure
 
@@ -52,9 +52,13 @@ class Letterbox:
             self._thread.join(_MOMENT_S)
 
     def _watch(self) -> None:
-        with suppress(FastloadError):  # without the store nobody can say anything here; those that have come are here
+        try:
             while not self._is_closed.wait(_LOOK_S):
                 self._look()
+        except FastloadError as error:
+            # Without the store nobody finds the way here any more, except those that have found it already.
+            if not self._is_closed.wait(_GRACE_S):
+                self._failure = self._failure or error
 
     def _look(self) -> None:
         said = self._board.read(failed_key(self._token))

@@ -18,9 +18,9 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastload._group.address import find_node, find_own_address
 from fastload._group.board import Board
@@ -33,10 +33,13 @@ from fastload._group.life import explain
 from fastload._group.notes import tell_first, tell_others
 from fastload._group.patience import Patience
 from fastload._group.refusal import opening_connections
+from fastload._group.turns import Turns
 from fastload._group.wire import is_readable, send_message
 from fastload.errors import GroupError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastload._group.board import Store
     from fastload._group.guests import Met
     from fastload._group.hosting import Ended
@@ -54,6 +57,8 @@ class Seat:
     size: int
     store: Store
     store_host: str | None
+    turns: Turns = field(default_factory=Turns)
+    """Other calls of this rank with the same group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +164,7 @@ def _connect_all(mesh: Mesh, met: Met, listener: socket.socket) -> None:
 
     for come in accept(listener, met.token, Patience(_MESH_S), is_complete):
         if come is not None:
-            connection, (rank, kind) = come
-            sockets = mesh.control if kind == "control" else mesh.data
-            sockets[rank] = connection
+            _seat_peer(mesh, *come)
         elif (cause := find_last(mesh.control.values())) is not None:
             raise cause
     if not is_complete():
@@ -170,6 +173,15 @@ def _connect_all(mesh: Mesh, met: Met, listener: socket.socket) -> None:
     for each in (*mesh.control.values(), *mesh.data.values()):
         each.settimeout(None)
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _seat_peer(mesh: Mesh, connection: socket.socket, hello: Sequence[Any]) -> None:
+    if len(hello) == 1:  # a rank that has come already, and knocks once more: nobody needs that one
+        connection.close()
+        return
+    rank, kind = hello
+    sockets = mesh.control if kind == "control" else mesh.data
+    sockets[rank] = connection
 
 
 def _turn_away(listener: socket.socket, failure: GroupError) -> None:

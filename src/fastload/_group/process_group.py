@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastload._group.address import ANYWHERE
 from fastload._group.meeting import Seat
+from fastload._group.turns import find_turns
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -54,30 +56,30 @@ def find_seat(group: object) -> Seat:
         )
         raise UsageError(f"group= got {what}", "Give a torch.distributed.ProcessGroup, such as dist.group.WORLD")
     store = _find_store(group)
-    return Seat(group.rank(), group.size(), store, _find_host(store))
+    return Seat(group.rank(), group.size(), store, _find_host(store), find_turns(group))
 
 
 def _find_store(group: ProcessGroup) -> Any:
-    """Where the ranks of ``group``, and no others, can leave each other word; by its ranks, and not by its name.
+    """Where the ranks of ``group``, and no others, can leave each other word: in the store of all ranks, by its ranks.
 
-    Groups that were split off another one (the rows of a mesh, with NCCL) had one name for all of them in some versions
-    of torch, and in others ranks of one group may have counted up to different names for it.
+    Not by its name, nor in its own store. Groups that were split off another one (the rows of a mesh, with NCCL) had
+    one name for all of them in some versions of torch, in others ranks of one group may have counted up to different
+    names for it, and their stores lie in one by the name of the group that they were split off. A backend that is
+    written in Python tells its group of no store.
     """
     import torch.distributed as dist  # noqa: PLC0415
     from torch.distributed.distributed_c10d import PrefixStore, _get_default_store  # noqa: PLC0415
 
-    if not hasattr(group, "get_group_store"):  # torch was older
-        return PrefixStore(_name_of(group, dist.get_process_group_ranks(group)), _get_default_store())
-    store = group.get_group_store()
-    if store is None:
-        raise UnsupportedError("this process group has no store", "Make it by torch.distributed.new_group")
     try:
         ranks = dist.get_process_group_ranks(group)
     except KeyError:  # made by hand: torch was not told which ranks they are, and the store is the group's own
+        store = group.get_group_store() if hasattr(group, "get_group_store") else None  # torch may be older
+        if store is None:
+            raise UnsupportedError(
+                "this process group has no store", "Make it by torch.distributed.new_group"
+            ) from None
         return store
-    if isinstance(store, PrefixStore):  # the prefix is the group's name
-        store = store.underlying_store
-    return PrefixStore(_name_of(group, ranks), store)
+    return PrefixStore(_name_of(group, ranks), _get_default_store())
 
 
 def _name_of(group: ProcessGroup, ranks: Sequence[int]) -> str:
@@ -94,10 +96,13 @@ def _name_of(group: ProcessGroup, ranks: Sequence[int]) -> str:
 
 
 def _find_host(store: Store | Any) -> str | None:
-    """Where the store is served; None for one that is not."""
+    """Where the store is served; None for one that no other machine can have, anywhere for one that is a file."""
+    from torch._C._distributed_c10d import FileStore  # noqa: PLC0415
     from torch.distributed.distributed_c10d import PrefixStore  # noqa: PLC0415
 
     while isinstance(store, PrefixStore):
         store = store.underlying_store
+    if isinstance(store, FileStore):  # on a mount that several machines share, perhaps
+        return ANYWHERE
     host = getattr(store, "host", None)
     return host if isinstance(host, str) else None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Shard = Mapping[str, Any] | Callable[[str], bool]
 """Placements by name or glob, or a predicate of the name."""
 _HINT = "Give {name or glob: Shard(0) | Replicate() | a DTensor}, or a predicate of the name"
+_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,14 @@ def choose_parts(shard: Shard | None, infos: Sequence[TensorInfo], position: Pos
     if callable(shard):
         return Parts(keeps=shard)
     cuts: dict[str, Cut] = {}
-    unmatched = {key for key, value in shard.items() if not hasattr(value, "device_mesh")}
+    unmatched = {key for key, value in shard.items() if not (hasattr(value, "device_mesh") or _is_tensor(value))}
     for info in infos:
         key = info.name if info.name in shard else next((k for k in shard if fnmatch.fnmatchcase(info.name, k)), None)
         if key is None:
             continue
         unmatched.discard(key)
+        if _is_whole(shard[key], info):
+            continue
         cut = _cut(info, _deal(shard[key], position, key), _find_shape_here(shard[key]))
         if cut is not None:
             cuts[info.name] = cut
@@ -103,6 +106,27 @@ def merge_shard(shard: object, placed: Mapping[str, Any]) -> Shard | None:
     if placed:
         raise UsageError("shard= got a predicate for a module with DTensors", "They say themselves what is here")
     return shard
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch  # noqa: PLC0415 - this module is imported without it
+
+    return isinstance(value, torch.Tensor)
+
+
+def _is_whole(value: Any, info: TensorInfo) -> bool:
+    """True for a tensor that is no DTensor, as a module has them beside these: nobody has dealt it out.
+
+    Raises:
+        UsageError: it is another one than ``info``, or a part of it.
+    """
+    if hasattr(value, "device_mesh") or not _is_tensor(value):
+        return False
+    expected, found = torch_layout(info)[1], tuple(value.shape)
+    if found != expected:
+        what = f"shard= of {quoted(info.name)} got a tensor of shape {found}, and the model's is {expected}"
+        raise UsageError(what, "Give a placement or a DTensor, which say what part of it is here")
+    return True
 
 
 class _Dealt(NamedTuple):
@@ -165,7 +189,7 @@ def _read(dealt: _Dealt, info: TensorInfo, rank: int) -> Split | None:
     # FSDP writes these where another dimension of the mesh has dealt out the same; torch 2.4 has none yet.
     is_strided = type(placement) is getattr(placement_types, "_StridedShard", None)
     if type(placement) is not Shard and not is_strided:
-        what = f"shard= of {quoted(info.name)} got {placement!r}"
+        what = f"shard= of {quoted(info.name)} got {repr(placement).partition(chr(10))[0][:_SHOWN]}"
         raise UnsupportedError(what, "Shard(dim) and Replicate() can be read; make others from these")
     dim = int(placement.dim)
     if not -rank <= dim < rank:

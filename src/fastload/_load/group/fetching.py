@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from fastload._fetch.checkpoint import fetch
 from fastload._fetch.fetched import Fetched
 from fastload._fetch.resolve import parse_model
+from fastload._group.guests import name_ranks
 from fastload.errors import ModelNotFoundError, NetworkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastload._fetch.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
@@ -75,8 +76,9 @@ def _complete(communicator: Communicator, mine: Fetched | _Miss, name: str) -> F
     nodes = communicator.nodes
     reads = {rank: all(has[other] for other in has if nodes[other] == nodes[rank]) for rank in has}
     if not any(reads.values()):
-        hint = "Other ranks of this machine do not find it: give all of them the same tiers"
-        raise ModelNotFoundError(name, (mine.folder,), hint) if isinstance(mine, Fetched) else mine
+        if not isinstance(mine, Fetched):
+            raise _explained(mine, [rank for rank in has if has[rank]])
+        communicator.gather(None)  # raises what one says that has not found it: each machine has one
     giver = min(rank for rank in reads if reads[rank])
     headers: _Headers | None = None
     if not all(has.values()):
@@ -87,6 +89,12 @@ def _complete(communicator: Communicator, mine: Fetched | _Miss, name: str) -> F
     if headers is None:
         raise mine
     return FoundTogether(_described(headers, name, f"rank {giver}"), reads)
+
+
+def _explained(miss: _Miss, finders: Sequence[int]) -> _Miss:
+    if finders:
+        miss.add_note(f"Of the group, {name_ranks(finders)} found it: give all ranks of a machine the same tiers")
+    return miss
 
 
 def _headers_of(fetched: Fetched) -> _Headers:

@@ -205,12 +205,13 @@ class Party:
         return share_proof(proving, readers, self.rank)
 
     def end_together(self, own: RankReport) -> GroupReport:
-        """Wait until all are done; rank 0 learns what each did, those that left included."""
+        """Wait until all are done; the first of them learns what each did, those that left included."""
         words = self.communicator.gather(own)
-        if self.rank == 0:
+        is_first = self.rank == min(words)  # rank 0, where that has not left
+        if is_first:
             left = set(range(self.communicator.size)) - words.keys()
             words |= {rank: found for rank in left if (found := self.communicator.find_account(rank)) is not None}
-        ranks = tuple(words[rank] for rank in sorted(words)) if self.rank == 0 else (own,)
+        ranks = tuple(words[rank] for rank in sorted(words)) if is_first else (own,)
         slowest = max(words.values(), key=lambda each: each.share_s)
         what = f"rank {slowest.rank} had its share after {slowest.share_s:.2f} s: {slowest.bottleneck}"
         return GroupReport(rank=self.rank, size=self.communicator.size, ranks=ranks, slowest=slowest.rank, reason=what)
