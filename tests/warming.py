@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import scan_cache_dir
 
 from fastload._verify.manifest import Manifest, parse_manifest
+from forked import run_fastload, start_fastload
 from writing import pack
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -67,15 +68,11 @@ class Tiers:
 
     def run(self, *words: object, **environ: str) -> subprocess.CompletedProcess[str]:
         """``fastload`` with these words, to its end."""
-        command = [*FASTLOAD, *map(str, words)]
-        environ = self.environment | environ
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environ, timeout=120)
+        return run_fastload(words, self.environment | environ, timeout=120)
 
     def start(self, *words: object, **environ: str) -> subprocess.Popen[str]:
         """The same, not waited for."""
-        command = [*FASTLOAD, *map(str, words)]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=self.environment | environ)
+        return start_fastload(words, self.environment | environ)
 
     def warm(self, *words: object, **environ: str) -> Path:
         """``fastload warm``, which must succeed; the folder it prints."""

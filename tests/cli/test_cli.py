@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 import fastload
 from fastload.cli import entry, main
 from fastload.cli.load import show_report
+from forked import run_fastload, start_python
 from writing import pack
 
 FASTLOAD = [sys.executable, "-m", "fastload"]
@@ -48,7 +49,7 @@ def test_load_prints_the_table_and_the_report(real_model: Path) -> None:
 
 
 def test_load_as_json(real_model: Path) -> None:
-    facts = json.loads(_run("load", real_model, "--json", "--reader", "buffered").stdout)
+    facts = json.loads(run_fastload(["load", real_model, "--json", "--reader", "buffered"]).stdout)
     assert facts["schema"] == 1
     assert facts["reader"] == "buffered"
     assert facts["tensors"] == 104
@@ -56,12 +57,14 @@ def test_load_as_json(real_model: Path) -> None:
 
 def test_keywords_of_load_are_flags(real_model: Path) -> None:
     flags = ("--tensors", "encoder.layer.0.*", "--tensors", "pooler.*", "--dtype", "BF16", "--staging-bytes", "32Mi")
-    facts = json.loads(_run("load", real_model, *flags, "--device", "cpu", "--json", "--no-progress").stdout)
+    words = ["load", real_model, *flags, "--device", "cpu", "--json", "--no-progress"]
+    facts = json.loads(run_fastload(words).stdout)
     assert facts["tensors"] == 18
 
 
 def test_settings_come_from_the_environment_too(real_model: Path) -> None:
-    facts = json.loads(_run("load", real_model, "--json", FASTLOAD_READER="mmap").stdout)
+    run = run_fastload(["load", real_model, "--json"], os.environ | {"FASTLOAD_READER": "mmap"})
+    facts = json.loads(run.stdout)
     assert facts["reader"] == "mmap"
 
 
@@ -103,8 +106,7 @@ def test_exit_codes(tmp_path: Path, arguments: list[str], exit_code: int | None,
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 100)
     save_file({"a": torch.ones(2)}, tmp_path / "good.safetensors")
     save_file({"a": torch.ones(2)}, tmp_path / "huge.safetensors")
-    command = [*FASTLOAD, *arguments, "--json"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    run = run_fastload([*arguments, "--json"], cwd=tmp_path)
     facts = json.loads(run.stdout)
     if exit_code is None:  # with a GPU there is no such device; without one there is no CUDA
         assert (run.returncode, facts["error"]["type"]) in {(2, "UsageError"), (20, "UnsupportedError")}
@@ -176,8 +178,7 @@ os.preadv = slow
 from fastload.cli import main
 sys.exit(main())
 """
-    command = [sys.executable, "-c", code, "load", str(tmp_path), "--json", "--reader", "buffered"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start_python(["-c", code, "load", str(tmp_path), "--json", "--reader", "buffered"], torch=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "reading\n"
         begin = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,12 @@ import pytest
 
 from fastload.cli import main
 from fastload.cli.log import JsonLines, find_log_format
+from forked import run_fastload
 from stored_models import COMMIT, model_files, write_cache
-from warming import FASTLOAD, MIB, Tiers, environment, large_shard
+from warming import MIB, Tiers, environment, large_shard
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 
@@ -28,8 +29,7 @@ def _records(text: str) -> list[dict[str, Any]]:
 
 
 def _run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [*FASTLOAD, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment(**more), timeout=60)
+    return run_fastload(words, environment(**more), timeout=60)
 
 
 def test_a_failure_is_one_record_with_its_facts() -> None:

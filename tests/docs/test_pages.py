@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 import fastload
+from forked import start_python, wait_for
 from hub_server import HubServer, Repo
 from pages import ALL, CHECKOUT, NEEDS, Block, find_blocks, list_pages
 from stored_models import COMMIT, model_files, write_cache, write_folder
@@ -83,22 +84,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         }
 
 
-def _run(command: list[str], place: dict[str, str]) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if _runs(page, "sh")])
+def test_the_commands_of_a_page_run(page: str, place: dict[str, str]) -> None:
+    script = "\n".join(f"# {block}\n{block.text}" for block in _runs(page, "sh"))
     done = subprocess.run(
-        command, cwd=place["WORK"], env=environment(**place), capture_output=True, text=True, check=False, timeout=120
+        ["sh", "-euxc", f"fastload warm my-model >&2\n{script}"],
+        cwd=place["WORK"],
+        env=environment(**place),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if _runs(page, "sh")])
-def test_the_commands_of_a_page_run(page: str, place: dict[str, str]) -> None:
-    script = "\n".join(f"# {block}\n{block.text}" for block in _runs(page, "sh"))
-    _run(["sh", "-euxc", f"fastload warm my-model >&2\n{script}"], place)
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if _runs(page, "python")])
 def test_the_code_of_a_page_runs(page: str, place: dict[str, str]) -> None:
-    _run([sys.executable, "-c", _A_MODULE + "\n".join(block.text for block in _runs(page, "python"))], place)
+    code = _A_MODULE + "\n".join(block.text for block in _runs(page, "python"))
+    done = wait_for(start_python(["-c", code], environment(**place), place["WORK"], torch=True), timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("block", ALL, ids=_named)

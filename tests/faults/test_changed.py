@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from changed import change_under_loads
-from workers import TORCH, Worker
+from workers import shared_worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_random_cases(tmp_path: Path) -> None:
-    with Worker(TORCH) as worker:
-        change_under_loads(worker, tmp_path, 10).check()
+    change_under_loads(shared_worker(torch=True), tmp_path, 10).check()

@@ -9,10 +9,10 @@ import pytest
 
 from arena import REPO, model_files
 from fuse_mount import Fault, fuse_mount, why_none
-from mounted import IMPORTED, Case, Mounts
+from mounted import Case, Mounts
 from stored_models import COMMIT, write_cache
 from warming import Tiers
-from workers import TORCH, Worker
+from workers import shared_worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,8 @@ def _can_be_mounted() -> None:
 
 
 def test_some_of_the_cases(tmp_path: Path) -> None:
-    with Worker((*TORCH, *IMPORTED)) as worker:
-        mounts = Mounts(worker, tmp_path)
-        ends = {str(case): mounts.judge(case) for case in CASES}
+    mounts = Mounts(shared_worker(torch=True), tmp_path)
+    ends = {str(case): mounts.judge(case) for case in CASES}
     assert [end for end, _ in ends.values()][1:] == ["exit 19", "exit 15", "exit 130", "exit 15"], ends
     assert not [wrong for _, wrong in ends.values() if wrong], ends
 

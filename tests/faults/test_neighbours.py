@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from arena import in_memory
 from neighbours import look_on, remove_under_loads, wake_zombies
-from workers import TORCH, Worker
+from workers import shared_worker
 
 
 def test_a_zombie_damages_nothing() -> None:
-    with Worker() as worker, in_memory() as folder:
-        wake_zombies(worker, folder, 1).check()
+    with in_memory() as folder:
+        wake_zombies(shared_worker(), folder, 1).check()
 
 
 def test_removal_under_a_load() -> None:
-    with Worker(TORCH) as worker, in_memory() as folder:
-        row = remove_under_loads(worker, folder, 3)
+    with in_memory() as folder:
+        row = remove_under_loads(shared_worker(torch=True), folder, 3)
         row.check()
         assert row.ends["load: right"]
 
 
 def test_readers_see_all_or_nothing() -> None:
-    with Worker(TORCH) as worker, in_memory() as folder:
-        row = look_on(worker, folder, 2_000)
+    with in_memory() as folder:
+        row = look_on(shared_worker(torch=True), folder, 2_000)
         row.check()
         assert row.ends["whole"] and row.ends["absent"]

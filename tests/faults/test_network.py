@@ -8,15 +8,15 @@ import preload
 from arena import in_memory
 from hub_faults import PORTAL
 from network import CASES, CLOCK, break_network
-from workers import TORCH, Worker
+from workers import TORCH, Worker, shared_worker
 
 
 def test_some_ways() -> None:
     # A portal's page is asked for again for ten seconds; tests/store/test_transfer.py and test_hub.py have it.
     cases = [case for case in CASES if not case.is_slow and case.fault is not PORTAL][1::3]
     assert len(cases) == 5
-    with Worker(TORCH) as worker, in_memory() as folder:
-        break_network(worker, folder, cases, ("warm",)).check()
+    with in_memory() as folder:
+        break_network(shared_worker(torch=True), folder, cases, ("warm",)).check()
 
 
 def test_a_clock_that_jumps() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from arena import in_memory
-from piped import IMPORTED, put_pipes
-from workers import TORCH, Worker
+from piped import put_pipes
+from workers import shared_worker
 
 
 def test_a_named_pipe_holds_nobody_up() -> None:
-    with Worker((*TORCH, *IMPORTED)) as worker, in_memory() as folder:
-        row = put_pipes(worker, folder, every=3)
+    with in_memory() as folder:
+        row = put_pipes(shared_worker(torch=True), folder, every=3)
         row.check()
         assert row.ends["exit 0"]

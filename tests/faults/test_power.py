@@ -7,7 +7,7 @@ import pytest
 from arena import arena, in_memory
 from disk import FILE_SYSTEMS, disk, why_none
 from power import cut_recipes, cut_warms
-from workers import Worker
+from workers import shared_worker
 
 
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)
@@ -15,9 +15,8 @@ def test_at_random_moments(kind: str) -> None:
     if reason := why_none(kind):
         pytest.skip(reason)
     with (
-        Worker() as worker,
         in_memory() as folder,
-        arena(worker, folder, "mount") as place,
+        arena(shared_worker(), folder, "mount") as place,
         disk(kind, folder, place.tiers.local) as made,
     ):
         cut_warms(place, made, 6).check()
@@ -28,9 +27,8 @@ def test_a_copy_with_a_marker_is_found_damaged() -> None:
     if reason := why_none("ext4"):
         pytest.skip(reason)
     with (
-        Worker() as worker,
         in_memory() as folder,
-        arena(worker, folder, "mount") as place,
+        arena(shared_worker(), folder, "mount") as place,
         disk("ext4", folder, place.tiers.local) as made,
     ):
         assert cut_recipes(place, made, 12).ends["damaged"]

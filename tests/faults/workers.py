@@ -6,6 +6,8 @@ every system call is affordable. strace, attached before the work begins, inject
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
@@ -33,6 +35,8 @@ _COMMAND = (
 )
 TORCH = ("fastload._load.api", "fastload._load.stream", "torch", "safetensors.torch", "numpy")
 """What a worker imports besides, whose work loads."""
+_LATER = ("fastload._load.engine", "checked_load", "fastload.cli.pin")
+"""What is imported lazily else, in hundreds of calls, where an error is one of the installation."""
 _FOLDERS = ("../src", "", "faults", "load")
 
 
@@ -154,3 +158,15 @@ class Worker:
     def run(self, *words: object, environ: Mapping[str, str], strace: Sequence[str] = ()) -> Done:
         """``fastload`` with these words, to its end."""
         return self.start("forge:command", *map(str, words), environ=environ, strace=strace, leaves_nothing=True).wait()
+
+
+@functools.cache
+def shared_worker(*, torch: bool = False) -> Worker:
+    """One for all tests of this process, from the first that asks: no piece of work changes what the next begins with.
+
+    Args:
+        torch: whether it has imported what loads need.
+    """
+    worker = Worker((*TORCH, *_LATER) if torch else ())
+    atexit.register(worker.close)
+    return worker

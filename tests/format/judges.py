@@ -131,7 +131,9 @@ def _rules_at_any_depth(value: object) -> set[str]:
     if not isinstance(value, list):
         return set()
     children = [item for _, item in value] if isinstance(value, _Object) else value
-    found = set().union(*map(_rules_at_any_depth, children))
+    numbers = {item for item in children if isinstance(item, _Number)}  # of a million, all may be the same
+    others = [item for item in children if not isinstance(item, _Number)]
+    found = set().union(*map(_rules_at_any_depth, [*numbers, *others]))
     if isinstance(value, _Object) and len({key for key, _ in value}) < len(value):
         found.add("duplicate key")
     return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
+from forked import start_python, wait_for
 from stored_models import COMMIT, write_cache
 from writing import pack
 
@@ -86,6 +87,11 @@ def _run(stand_in: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
+def _run_with_torch(stand_in: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Where it is not asked what has been imported by when."""
+    return wait_for(start_python(["-c", f"import sys; sys.path.insert(0, {str(stand_in)!r})\n{code}"], torch=True))
+
+
 def test_it_loads_a_name_and_imports_nothing_before(stand_in: Path, shard: Path) -> None:
     done = _run(stand_in, _USE.replace("IS_THOROUGH", "True"))
     assert done.stdout == f"[]\n{[f'p.{number}' for number in range(24)]}\n", done.stderr
@@ -94,7 +100,7 @@ def test_it_loads_a_name_and_imports_nothing_before(stand_in: Path, shard: Path)
 def test_the_proof_is_finished_even_if_the_model_stops_asking(stand_in: Path, shard: Path) -> None:
     content = shard.read_bytes()
     shard.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    done = _run(stand_in, _USE.replace("IS_THOROUGH", "False"))
+    done = _run_with_torch(stand_in, _USE.replace("IS_THOROUGH", "False"))
     assert done.returncode != 0
     assert f"IntegrityError: '{shard}'" in done.stderr
 
@@ -108,7 +114,7 @@ def test_a_wrong_block_is_mended_from_another_tier(
     shard.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     monkeypatch.setenv("FASTLOAD_SHARED", str(tmp_path / "shared"))
     monkeypatch.setenv("FASTLOAD_TIERS", "local,shared")
-    done = _run(stand_in, _USE.replace("IS_THOROUGH", "False"))
+    done = _run_with_torch(stand_in, _USE.replace("IS_THOROUGH", "False"))
     assert done.returncode == 0, done.stderr
     assert shard.read_bytes() == content
 

@@ -17,6 +17,8 @@ VARIANTS = (
     *("hostpath", "local-pv", "rwo-pvc", "rwx-pvc", "hybrid", "daemonset", "air-gapped", "fill", "bench"),
     *("hostpath/bench", "rwo-pvc/bench", "rwx-pvc/bench", "hybrid/bench"),
 )
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, where it is: every process that runs tests reads all examples, to know which tests there are."""
 PRIVILEGED = frozenset({"hostpath", "daemonset"})
 """Those with hostPath volumes."""
 
@@ -50,7 +52,7 @@ class Pod:
 def load_objects(variant: str) -> list[dict[str, Any]]:
     """The objects that the folder's kustomization names, in its order, those of other folders among them."""
     folder = EXAMPLES / variant
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (kustomization,) = _parse((folder / "kustomization.yaml").read_text())
     objects = [found for name in kustomization["resources"] for found in _load(folder / name)]
     for patch in kustomization.get("patches", []):
         (target,) = (each for each in objects if each["kind"] == patch["target"]["kind"])
@@ -62,7 +64,11 @@ def load_objects(variant: str) -> list[dict[str, Any]]:
 def _load(path: Path) -> list[dict[str, Any]]:
     if path.is_dir():
         return load_objects(path.resolve().relative_to(EXAMPLES).as_posix())
-    return list(yaml.safe_load_all(path.read_text()))
+    return _parse(path.read_text())
+
+
+def _parse(text: str) -> list[dict[str, Any]]:
+    return list(yaml.load_all(text, Loader=_LOADER))
 
 
 def _put(target: Any, steps: list[str], value: object) -> None:

@@ -18,8 +18,10 @@ MIB = 1 << 20
 
 def random_tensor(nbytes: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """Random bytes as ``dtype``, of shape [nbytes / itemsize]."""
-    raw = torch.randint(0, 256, (nbytes,), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-    return raw.view(dtype)
+    # Drawn eight at a time: one by one takes ten times as long.
+    words = torch.empty(-(-nbytes // 8), dtype=torch.int64)
+    words.random_(-(1 << 63), None, generator=torch.Generator().manual_seed(seed))
+    return words.view(torch.uint8)[:nbytes].clone().view(dtype)
 
 
 def save_sharded(folder: Path, shards: Mapping[str, Mapping[str, torch.Tensor]], *, index: bool = True) -> Path:

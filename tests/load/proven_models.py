@@ -29,11 +29,9 @@ class Model:
     def __init__(self, folder: Path, seed: int = 1) -> None:
         made = folder / "made"
         made.mkdir()
-        generator = torch.Generator().manual_seed(seed)
         shards = {
             f"model-0000{shard}-of-00002.safetensors": {
-                f"{shard}.{n}": torch.randint(0, 256, (MIB + n,), dtype=torch.uint8, generator=generator)
-                for n in range(5)
+                f"{shard}.{n}": random_tensor(MIB + n, 10 * (2 * seed + shard) + n, torch.uint8) for n in range(5)
             }
             for shard in (1, 2)
         }

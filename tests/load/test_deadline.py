@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -19,6 +17,7 @@ import fastload
 from fastload import DeadlineError, FormatError, Options
 from fastload._fetch.deadline import Deadline
 from fastload.cli import main
+from forked import start_python, wait_for
 from hub_faults import Drip, Stall
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_large
@@ -150,8 +149,7 @@ def hanging(*arguments):
 os.preadv = hanging
 sys.exit(main(["{verb}", sys.argv[1], "--deadline", "1s"]))
 """
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = wait_for(start_python(["-c", script, str(tmp_path)], torch=True), timeout=60)
     assert done.returncode == 19, done.stderr
     assert "did not end within 1 s" in done.stderr
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
+from forked import start_python, wait_for
 from models import MIB, random_tensor
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "torchrun_tp.py"
@@ -23,8 +22,8 @@ def test_the_example_runs_under_torchrun(tmp_path: Path, size: int) -> None:
         "model.layers.0.mlp.down_proj.weight": random_tensor(3 * MIB, 3).view(1024, 1536),
     }
     save_file(tensors, tmp_path / "model.safetensors")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    done = subprocess.run([*command, str(EXAMPLE), str(tmp_path)], capture_output=True, text=True, check=False)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), str(EXAMPLE), str(tmp_path)]
+    done = wait_for(start_python(words, torch=True))
     assert done.returncode == 0, done.stderr
     kept = MIB + 6 * MIB / size
     assert f"3 tensors; rank 0 keeps {kept / 1e6:.1f} MB" in done.stdout

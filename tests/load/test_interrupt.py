@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from forked import start_python
 from models import MIB, save_large
 
 if TYPE_CHECKING:
@@ -65,8 +64,7 @@ except KeyboardInterrupt:
 )
 def test_interrupt_stops_within_a_second_and_leaks_nothing(tmp_path: Path, script: str) -> None:
     save_large(tmp_path, 64, 8 * MIB)
-    command = [sys.executable, "-c", textwrap.dedent(_BEFORE + script), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with start_python(["-c", textwrap.dedent(_BEFORE + script), str(tmp_path)], torch=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)

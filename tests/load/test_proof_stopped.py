@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from forked import start_fastload
 from kernel_account import read_so_far
 from stored_models import COMMIT
 
@@ -66,10 +65,9 @@ def _listing(folder: Path) -> set[str]:
 def test_it_stops_at_once_and_leaves_nothing(
     tmp_path: Path, words: Callable[[Path], list[str]], stop: signal.Signals, code: int
 ) -> None:
-    command = [sys.executable, "-m", "fastload", *words(tmp_path)]
-    command += ["--local", str(tmp_path / "local"), "--tiers", "local"]
+    command = [*words(tmp_path), "--local", str(tmp_path / "local"), "--tiers", "local"]
     before = _listing(tmp_path)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start_fastload(command) as process:
         until_s = time.monotonic() + PATIENCE_S
         while read_so_far(process.pid) < 1 << 30:
             assert process.poll() is None, process.communicate()

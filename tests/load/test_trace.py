@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -14,10 +12,12 @@ import pytest
 
 import fastload
 from fastload._trace import Span, Trace
+from forked import run_fastload
 from models import MIB, save_large
 from proven_models import flip
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 
@@ -113,8 +113,7 @@ def test_without_a_trace_nothing_is_kept(tmp_path: Path) -> None:
 
 
 def run_load(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fastload", "load", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_fastload(["load", *arguments])
 
 
 def test_the_command_writes_a_trace(tmp_path: Path) -> None:

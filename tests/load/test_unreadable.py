@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,10 +12,12 @@ from blake3 import blake3
 
 import fuse_mount
 import preload
+from forked import start_python, wait_for
 from models import MIB
 from proven_models import READERS, REPO, Model
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -86,8 +86,7 @@ def run(model: Model, *words: str, **environ: str) -> subprocess.CompletedProces
     """In a process of its own: SIGBUS may end it, and it may not hold up the thread that answers for the mount."""
     tiers = {"FASTLOAD_LOCAL": str(model.local), "FASTLOAD_SHARED": str(model.shared)}
     environment = {**os.environ, **tiers, "FASTLOAD_TIERS": "local,shared", **environ}
-    command = [sys.executable, *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return wait_for(start_python(words, environment, torch=True), timeout=60)
 
 
 def load(model: Model, reader: str, **environ: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fastload.ops.doctor.gpu import Gpu, judge_gpu, look_at_gpu, parse_driver, p
 from fastload.ops.doctor.installation import judge_owners
 from fastload.ops.doctor.machine import judge_machine, look_at_machine, parse_chosen, parse_status
 from fastload.ops.doctor.volume import judge_local, look_at
+from forked import run_fastload
 from hanging import dead_mount, silent_file
 from hub_server import HubServer, Repo
 from stored_models import COMMIT, model_files, write_cache, write_folder
@@ -33,8 +34,7 @@ REPO = "org/model"
 def _doctor(tmp_path: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     where = {"FASTLOAD_LOCAL": str(tmp_path / "local"), "HF_HUB_CACHE": str(tmp_path / "local"), "HOME": str(tmp_path)}
     environ = environment(**(where | {"HF_HUB_OFFLINE": "1"} | more))
-    command = [sys.executable, "-m", "fastload", "doctor", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environ, timeout=60)
+    return run_fastload(["doctor", *words], environ, timeout=60)
 
 
 def _facts(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -15,6 +13,7 @@ from fastload.ops.bench.chart import draw_chart
 from fastload.ops.bench.measure import Sample
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.verdict import judge_volume
+from forked import run_fastload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,20 +80,22 @@ def test_without_a_cold_number_there_is_none() -> None:
 def test_text_json_and_chart_have_it(tmp_path: Path) -> None:
     chart = tmp_path / "chart.svg"
     flags = ["--size", "4Mi", "--rounds", "1", "--only", "read-buffered", "--states", "cold", "--chart", str(chart)]
-    command = [sys.executable, "-m", "fastload", "bench", str(tmp_path), *flags]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["bench", str(tmp_path), *flags]
+    run = run_fastload(command)
+    run.check_returncode()
+    text = run.stdout
     if "skipped" in text:
         pytest.skip(f"no cold state here: {text}")
     assert "verdict: " in text and "startupProbe:" in text
     assert "GB/s cold" in chart.read_text()
-    done = subprocess.run([*command, "--json", "--chart", "-"], capture_output=True, text=True, check=True)
+    done = run_fastload([*command, "--json", "--chart", "-"])
+    done.check_returncode()
     found = json.loads(done.stdout)
     assert [start["model"] for start in found["verdict"]["starts"]] == ["8B", "70B", "405B"]
     assert found["verdict"]["probe"]["failureThreshold"] == found["verdict"]["starts"][1]["failure_threshold"]
     assert "verdict: " in done.stderr and "startupProbe:" in done.stderr  # for who reads the log
     assert ET.fromstring(done.stderr[done.stderr.index("<svg") :]).tag.endswith("svg")  # noqa: S314 - our own drawing
-    held = json.loads(
-        subprocess.run([*command, "--json", "--max-rate", "50Mi"], capture_output=True, text=True, check=True).stdout
-    )
-    assert held["verdict"] is None
+    held = run_fastload([*command, "--json", "--max-rate", "50Mi"])
+    held.check_returncode()
+    assert json.loads(held.stdout)["verdict"] is None
     assert "GB/s cold" not in draw_chart([_table(read_direct=1.0)])
