@@ -46,29 +46,6 @@ def _cpu_seconds(*programs: str) -> list[float]:
     return taken
 
 
-_FIRST_USE = """
-import os, resource, fastload
-
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-try:
-    fastload.Options
-except fastload.FastloadError as exc:
-    refused = exc
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-print(type(refused).__name__, refused, fastload.Options().reader)
-"""
-
-
-def test_first_use_of_a_name_where_no_descriptor_is_left() -> None:
-    """Its module cannot be read then; once it can be, it is there."""
-    told = subprocess.run([sys.executable, "-c", _FIRST_USE], capture_output=True, text=True, check=True).stdout
-    assert told.startswith("StoreError")
-    assert "Too many open files" in told
-    assert "ulimit -n" in told
-    assert told.endswith("None\n")
-
-
 @pytest.mark.parametrize("name", fastload.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     assert getattr(fastload, name).__doc__

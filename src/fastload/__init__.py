@@ -19,8 +19,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastload.errors import StoreError  # at once: no descriptor may be left when somebody wants to catch an error
-
 if TYPE_CHECKING:
     from fastload._fetch.api import resolve, warm
     from fastload._fetch.checking import Finding
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
         NoSpaceError,
         NotWritableError,
         SignatureError,
+        StoreError,
         UnsupportedError,
         UsageError,
     )
@@ -140,19 +139,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used (PEP 562).
-
-    Raises:
-        StoreError: its module cannot be read.
-    """
+    """A public name, imported when it is first used (PEP 562)."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'fastload' has no attribute {name!r}")
-    try:
-        value = getattr(import_module(_HOME_OF[name]), name)
-    except OSError as exc:
-        path = str(exc.filename or _HOME_OF[name])
-        hint = "See that fastload is there and readable; of open files, raise the limit: ulimit -n 4096"
-        raise StoreError(path, f"cannot be imported ({exc.strerror or exc})", hint) from exc
+    value = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value
     return value
 
