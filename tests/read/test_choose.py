@@ -17,6 +17,7 @@ from fastload._cpus import Cpus, count_cpus
 from fastload._read import kernel
 from fastload._read.choose import READERS, choose_reader
 from fastload._read.kernel import cached_fraction, file_system
+from fastload._read.paced import paced
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import FormatError, StoreError
 from shard_files import aligned_memory, bare_shard, no_descriptor_left, write_shard
@@ -251,3 +252,28 @@ def test_a_mapped_file_that_is_on_the_disk_is_digested_by_threads_that_wait_for_
     assert choose_reader(cold_shard, "mmap").digesting_depth == 8
     Path(cold_shard.path).read_bytes()
     assert choose_reader(cold_shard, "mmap").digesting_depth == count_cpus().usable
+
+
+def test_only_what_auto_finds_in_memory_of_this_machine_is_copied_ahead(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may hold up a read of all else: a disk, a server, whoever paces."""
+    kind = mounted_kind(shard)
+    choice = choose_reader(shard, "auto")
+    assert choice.is_in_memory is (kind in kernel.LOCAL | kernel.MEMORY)
+    assert not any(choose_reader(shard, name).is_in_memory for name in ("buffered", "direct", "mmap"))
+    assert not paced(choice, lambda _: None).is_in_memory
+    monkeypatch.setattr(kernel, "_libc", OnFileSystem(0x6969))
+    assert not choose_reader(shard, "auto").is_in_memory
+
+
+def mounted_kind(shard: Shard) -> str:
+    descriptor = os.open(shard.path, os.O_RDONLY)
+    try:
+        return file_system(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_cold_file_is_not_copied_ahead(cold_shard: Shard) -> None:
+    assert not choose_reader(cold_shard, "auto").is_in_memory
