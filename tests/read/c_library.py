@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from typing import Any
 
 
 class Refusing:
@@ -41,10 +42,14 @@ class StatxSays:
 
 
 class MadviseSays:
-    """``madvise`` fails with this number."""
+    """``madvise`` fails with this number; all else is the real library's."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, library: Any) -> None:
         self._code = code
+        self._library = library
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
 
     def madvise(self, address: int, length: int, advice: int) -> int:
         ctypes.set_errno(self._code)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from c_library import MadviseSays, Refusing
+from fastload._read import populate as populate_module
 from fastload._read.populate import PopulatingReader, map_file
 from fastload.errors import FormatError, IntegrityError, StoreError
 from shard_files import DATA, write_shard
@@ -90,14 +91,14 @@ def test_a_file_cut_off_under_its_mapping_is_an_integrity_error_and_no_sigbus(sh
 
 @pytest.mark.usefixtures("unknown_cache")
 def test_pages_that_fail_in_an_unchanged_file_are_a_store_error(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.EFAULT))
+    monkeypatch.setattr(populate_module, "_libc", MadviseSays(errno.EFAULT, populate_module._libc))
     with pytest.raises(StoreError, match="Input/output error"):
         populate(shard)
 
 
 @pytest.mark.usefixtures("unknown_cache")
 def test_no_memory_for_pages_is_no_fault_of_the_file(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.ENOMEM))
+    monkeypatch.setattr(populate_module, "_libc", MadviseSays(errno.ENOMEM, populate_module._libc))
     with pytest.raises(StoreError, match="Cannot allocate memory"):
         populate(shard)
 
@@ -106,8 +107,22 @@ def test_no_memory_for_pages_is_no_fault_of_the_file(shard: Shard, monkeypatch: 
 def test_a_kernel_that_cannot_populate_leaves_it_to_the_first_touch(
     shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastload._read.populate._libc", MadviseSays(errno.EINVAL))
+    monkeypatch.setattr(populate_module, "_libc", MadviseSays(errno.EINVAL, populate_module._libc))
     populate(shard)
+
+
+def test_a_mapping_holds_no_descriptor(shard: Shard) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    mapped = [map_file(shard) for _ in range(3)]
+    assert set(os.listdir("/proc/self/fd")) == before
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        regions = [line for line in maps if line.rstrip().endswith(shard.path)]
+    assert len(regions) == 3
+    assert all(bytes(memory[-len(DATA) :]) == DATA for memory in mapped)
+    mapped.clear()
+    del maps
+    with open("/proc/self/maps", encoding="utf-8") as after:
+        assert shard.path not in after.read()
 
 
 def test_a_file_that_shrinks_while_it_is_mapped_is_an_integrity_error(

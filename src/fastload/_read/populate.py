@@ -46,18 +46,33 @@ def map_file(file: File) -> memoryview:
     descriptor = open_regular(file.path)
     try:
         check_unchanged(file.path, 0, file.identity, identify(os.fstat(descriptor)))
-        flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
-        mapping = mmap.mmap(descriptor, file.identity.size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
-    except ValueError as exc:
-        found, expected = "a file that became shorter", f"{file.identity.size:,} bytes"
-        raise IntegrityError(file.path, 0, found, expected, "Load again") from exc
+        memory = _map(descriptor, file.identity.size)
+        if os.lseek(descriptor, 0, os.SEEK_END) < file.identity.size:  # between the two lines before
+            found, expected = "a file that became shorter", f"{file.identity.size:,} bytes"
+            raise IntegrityError(file.path, 0, found, expected, "Load again")
     except OSError as exc:
         if exc.errno == errno.ENOMEM:
             raise address_space_refusal(file.identity.size) from exc
         raise translate(file.path, exc) from exc
     finally:
         os.close(descriptor)
-    return memoryview(mapping)
+    return memory
+
+
+def _map(descriptor: int, nbytes: int) -> memoryview:
+    """Memory of Python's that is the file's from the first touch on.
+
+    Python's own mapping of a file keeps a duplicate of its descriptor (before 3.13 always), for as long as a tensor of
+    it lives: a thousand shards were too many for what a process may have open.
+    """
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    memory = memoryview(mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, protection))
+    flags = mmap.MAP_PRIVATE | _MAP_NORESERVE | _MAP_FIXED
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if _libc.mmap(address, nbytes, protection, flags, descriptor, 0) != address:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return memory
 
 
 def detach(buffer: memoryview) -> None:
