@@ -278,6 +278,8 @@ def test_a_trace_shows_reads_that_overlap(load: Load) -> None:
     assert {span.facts["bytes"] for span in spans} >= {BLOCK_BYTES}
     by_begin = sorted(spans, key=lambda span: span.begin_s)
     assert any(later.begin_s < earlier.end_s for earlier, later in pairwise(by_begin))
+    streams = {span.lane for span in load.busy.trace.spans if span.kind == "device"}
+    assert len(streams) == LANES, "each stream has a row of its own"
     rows: dict[str, float] = {}
     for span in by_begin:
         assert rows.get(span.lane, 0.0) <= span.begin_s, "one row shows one read at a time"

@@ -12,6 +12,7 @@ whoever takes a tensor waits for the lanes first; if that is another stream than
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,8 @@ class CudaPlacer:
         self._arenas = Arenas(plan.placements, self._home.make)
         self._lock = threading.Lock()
         self._lanes: list[CudaLane] = []
+        self._rows: Counter[str] = Counter()
+        """Lanes by thread: one may have several, which a trace shows apart."""
 
     @property
     def staging_bytes(self) -> int:
@@ -126,10 +129,13 @@ class CudaPlacer:
         load_driver().enter(self._device.index)
         go_near(self._device)
         lane = CudaLane(self._plan, self._arenas, self._device, self._slots, self._digesting)
-        if trace is not None:
-            lane.tell(trace)
         with self._lock:
             self._lanes.append(lane)
+            thread = threading.current_thread().name
+            self._rows[thread] += 1
+        if trace is not None:
+            again = f" ({self._rows[thread]})" if self._rows[thread] > 1 else ""
+            lane.tell(trace, f"stream{again} of {thread}")
         return lane
 
     def catch_up(self) -> None:

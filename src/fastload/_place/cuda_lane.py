@@ -7,7 +7,6 @@ behind it on the stream, and looked at when its slot is wanted again: nobody wai
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -113,10 +112,9 @@ class CudaLane:
         self._entered: dict[int, Place] = {}
         """Arenas that this stream has waited for."""
 
-    def tell(self, trace: Trace) -> None:
-        """Tell ``trace``, when the lane is closed, what its stream did from now on."""
-        thread = threading.current_thread().name
-        self._spans = StreamSpans(trace, self.stream, f"{self._device}, stream of {thread}")
+    def tell(self, trace: Trace, row: str) -> None:
+        """Tell ``trace``, when the lane is closed, what its stream did from now on, in a ``row`` of its own."""
+        self._spans = StreamSpans(trace, self.stream, f"{self._device}, {row}")
 
     def _span(self, name: str) -> AbstractContextManager[None]:
         return _UNSEEN if self._spans is None else self._spans.span(name)

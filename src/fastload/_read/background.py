@@ -61,12 +61,8 @@ class _Calls:
 
     def __init__(self) -> None:
         brief, waiting = ctypes.PyDLL(None), ctypes.CDLL(None)
-        self.begin, self.ask, self.take, self.cancel = (
-            brief.lio_listio,
-            brief.aio_error,
-            brief.aio_return,
-            brief.aio_cancel,
-        )
+        self.begin, self.cancel = brief.lio_listio, brief.aio_cancel
+        self.ask, self.take = brief.aio_error, brief.aio_return
         self.suspend: Any = waiting.aio_suspend
         self.begin.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
         self.ask.argtypes = self.take.argtypes = (ctypes.c_void_p,)

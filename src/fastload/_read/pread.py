@@ -51,7 +51,7 @@ class BufferedReader:
             raise translate(self._file.path, exc) from exc
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """See :class:`~fastload._read.reader.AheadReader`."""
+        """Have ``buffer`` filled from ``offset`` on meanwhile, as by :meth:`read_into`; None: that cannot be now."""
         wanted = buffer[: max(0, self._file.identity.size - offset)]
         descriptors = self._take_duplicates(-(-len(wanted) // _PIECE_BYTES))
         read = BackgroundRead.begin(descriptors, offset, wanted) if descriptors else None

@@ -102,7 +102,7 @@ class BlockProof:
         self._read(offset, buffers)
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """See :class:`~fastload._read.reader.AheadReader`; what was read is left to the others."""
+        """As :meth:`BufferedReader.begin`; what was read is left to :meth:`check`, or to :meth:`prove_alone`."""
         return self._reader.begin(offset, buffer) if isinstance(self._reader, BufferedReader) else None
 
     def prove_alone(self, offset: int, buffers: Sequence[memoryview]) -> None:

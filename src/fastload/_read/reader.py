@@ -80,12 +80,5 @@ class Attempt(Protocol):
         """Its bytes are not wanted any more."""
 
 
-class AheadReader(Reader, Protocol):
-    """One from which a single thread can have many reads under way."""
-
-    def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """Have ``buffer`` filled from ``offset`` on, as by :meth:`~Reader.read_into`; None: not now."""
-
-
 OpenReader = Callable[[File], Reader]
 """Opens a file; raises ``UnsupportedError`` where this kind of reader cannot serve it."""
