@@ -89,8 +89,10 @@ types: $(VENV)/.test
 contracts: $(VENV)/.test
 	$(BIN)/lint-imports --no-logo
 
+# Not what bounds time: the tracer takes as long again, and `make test` has run it.
 coverage: $(VENV)/.test
-	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan,fastload._verify,fastload.strict_json -m pytest -q tests/format tests/plan tests/verify
+	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan,fastload._verify,fastload.strict_json \
+		-m pytest -q -m "not timed" tests/format tests/plan tests/verify
 	$(BIN)/coverage report --fail-under=100 --show-missing
 
 # What is uploaded is tried: the wheel, built of the sdist, in a venv of its own, without torch, and beside torch; then what images hold.

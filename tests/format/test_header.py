@@ -376,6 +376,13 @@ def test_a_long_name_is_cut_in_the_message_and_whole_in_the_attribute() -> None:
     assert len(str(error)) < 1000
 
 
+def test_what_would_take_far_more_memory_than_its_tensors_is_refused_before_it_is_parsed() -> None:
+    error = refusal(spelled('{"a":[' + "[]," * 600_000 + "[]]}"))
+    assert error.found == "more than 1,000,000 JSON values"
+    assert refusal(spelled('{"a":"' + "[]," * 600_000 + '"}')).found == f"an entry that is '{'[],' * 26}[]'"
+
+
+@pytest.mark.timed
 def test_the_limit_on_digits_may_be_switched_off() -> None:
     """Some programs do, and then ``int`` takes hours for what ``"9" * 10**8`` spells."""
     before = sys.get_int_max_str_digits()
@@ -433,6 +440,7 @@ def test_a_length_above_the_cap_is_refused_before_anything_is_allocated(tmp_path
         tracemalloc.stop()
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("case", LARGE)
 def test_a_header_of_eight_megabytes_is_read_or_refused_at_once(case: str) -> None:
     """A bound against quadratic work, not a benchmark: it takes half a second, so that a slow machine passes too."""
