@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import resource
 
@@ -15,16 +16,33 @@ _LIMITS = (
 """What bounds it, what /proc/self/status counts against that, and how both are called."""
 
 
-def map_private(nbytes: int, *, slack_bytes: int = 0) -> mmap.mmap:
+HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
+
+
+def map_private(nbytes: int, *, slack_bytes: int = 0, extra_flags: int = 0) -> mmap.mmap:
     """Zeroed private memory, of whole pages: ``nbytes``, and the slack in which to place them.
 
     Raises:
         MemoryBudgetError: the kernel has no address space or commit charge left.
     """
     try:
-        return mmap.mmap(-1, nbytes + slack_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, nbytes + slack_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | extra_flags)
     except OSError as exc:
         raise address_space_refusal(nbytes) from exc
+
+
+def map_for_huge_pages(nbytes: int, *, extra_flags: int = 0) -> memoryview:
+    """As :func:`map_private`; at a huge-page border where it is as large as one, else at a page border."""
+    if nbytes < HUGE_PAGE_BYTES:
+        return memoryview(map_private(nbytes, extra_flags=extra_flags))
+    whole = memoryview(map_private(nbytes, slack_bytes=HUGE_PAGE_BYTES, extra_flags=extra_flags))
+    begin = -address_of(whole) % HUGE_PAGE_BYTES
+    return whole[begin : begin + nbytes]
+
+
+def address_of(buffer: memoryview) -> int:
+    """The address of a writable buffer's first byte."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 def address_space_refusal(needed_bytes: int) -> MemoryBudgetError:

@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 import fastload
-from fastload import IntegrityError, Options
+from fastload import IntegrityError, Options, _address_space
 from fastload._address_space import map_private
 from fastload._load import once_more
-from fastload._place import memory
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip, refuse_to_replace
@@ -154,7 +153,7 @@ def test_the_memory_of_the_first_try_is_given_back_before_the_second(
         held.append(sum(each() is not None for each in made))
         return look(request, repairs=repairs)
 
-    monkeypatch.setattr(memory, "map_private", mapping)
+    monkeypatch.setattr(_address_space, "map_private", mapping)
     monkeypatch.setattr(once_more, "_look", looking)
     assert_same(load(model, model.options)[0], model.tensors)
     assert made

@@ -9,7 +9,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
-from fastload._place.memory import address_of
+from fastload._address_space import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from c_library import MadviseSays, Refusing
+from fastload._address_space import address_of
 from fastload._read import populate as populate_module
 from fastload._read.populate import PopulatingReader, map_file
 from fastload.errors import FormatError, IntegrityError, StoreError
@@ -40,6 +41,17 @@ def test_what_is_written_to_the_mapping_stays_in_this_process(shard: Shard) -> N
     memory[-len(DATA) :] = bytes(len(DATA))
     with open(shard.path, "rb") as file:
         assert file.read()[-len(DATA) :] == DATA
+
+
+@pytest.mark.parametrize(("nbytes", "border_bytes"), [(len(DATA), 2 << 20), (100, 4096)])
+def test_a_file_is_mapped_where_huge_pages_of_the_page_cache_fit(
+    tmp_path: Path, nbytes: int, border_bytes: int
+) -> None:
+    """Elsewhere the kernel maps no more than 64 KiB in a fault."""
+    shard = write_shard(tmp_path / "model.safetensors", DATA[:nbytes])
+    mapped = [map_file(shard) for _ in range(5)]  # by chance not all of them
+    assert [address_of(memory) % border_bytes for memory in mapped] == [0] * 5
+    assert all(memory == (tmp_path / "model.safetensors").read_bytes() for memory in mapped)
 
 
 @pytest.fixture

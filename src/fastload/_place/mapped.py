@@ -11,8 +11,9 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from fastload._address_space import address_of
 from fastload._place.host import HostPlacer, room_for_copy
-from fastload._place.memory import address_of, copy_own_memory
+from fastload._place.memory import copy_own_memory
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import NOWHERE
 from fastload._read.file import translate

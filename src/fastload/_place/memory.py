@@ -13,9 +13,8 @@ import mmap
 import os
 import weakref
 
-from fastload._address_space import address_space_refusal, map_private
+from fastload._address_space import HUGE_PAGE_BYTES, address_of, address_space_refusal, map_for_huge_pages
 
-_HUGE_PAGE_BYTES = 2 << 20  # 2 MiB
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
@@ -26,14 +25,11 @@ def map_anonymous(nbytes: int) -> memoryview:
     Raises:
         MemoryBudgetError: the kernel has no address space or commit charge left.
     """
-    slack = _HUGE_PAGE_BYTES if nbytes >= _HUGE_PAGE_BYTES else 0
-    mapping = map_private(nbytes, slack_bytes=slack)
-    if not slack:
-        return memoryview(mapping)
-    with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong
-        mapping.madvise(mmap.MADV_HUGEPAGE)
-    shift = -address_of(memoryview(mapping)) % _HUGE_PAGE_BYTES
-    return memoryview(mapping)[shift : shift + nbytes]
+    memory = map_for_huge_pages(nbytes)
+    if nbytes >= HUGE_PAGE_BYTES:
+        with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong
+            _mapping_of(memory).madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 def map_staging(nbytes: int) -> memoryview:
@@ -58,11 +54,6 @@ def _mapping_of(buffer: memoryview) -> mmap.mmap:
     if not isinstance(mapping, mmap.mmap):
         raise TypeError("not a view of a mapping")
     return mapping
-
-
-def address_of(buffer: memoryview) -> int:
-    """The address of a writable buffer's first byte."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 def copy_bytes(target: memoryview, source: memoryview) -> None:

@@ -7,9 +7,7 @@ past the host was faster than the one through pinned host memory, at the same nu
 
 from __future__ import annotations
 
-import ctypes
 import json
-import mmap
 import os
 import signal
 import sys
@@ -19,6 +17,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from fastload._address_space import address_of, map_private
 from fastload._read.cuda_driver import load_driver
 from fastload._read.file import identify
 from fastload._read.gds import CuFiles, import_kvikio
@@ -95,8 +94,8 @@ class _Lane:
         held.callback(driver.free, self.memory)
         files.register(self.memory)
         held.callback(files.release, self.memory)
-        self.host = memoryview(mmap.mmap(-1, _READ_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self.host))
+        self.host = memoryview(map_private(_READ_BYTES))
+        self._address = address_of(self.host)
         driver.pin(self._address, _READ_BYTES)
         held.callback(driver.unpin, self._address)
 

@@ -12,7 +12,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING
 
-from fastload._address_space import address_space_refusal
+from fastload._address_space import address_of, address_space_refusal, map_for_huge_pages
 from fastload._read.file import check_unchanged, identify, open_regular, translate
 from fastload._read.kernel import is_cached
 from fastload._read.pread import check_path
@@ -63,13 +63,13 @@ def _map(descriptor: int, nbytes: int) -> memoryview:
     """Memory of Python's that is the file's from the first touch on.
 
     Python's own mapping of a file keeps a duplicate of its descriptor (before 3.13 always), for as long as a tensor of
-    it lives: a thousand shards were too many for what a process may have open.
+    it lives: a thousand shards were too many for what a process may have open. At the border of a huge page, since the
+    page cache has huge ones too, and elsewhere they are mapped by the 64 KiB: four times as long for all to be touched.
     """
-    protection = mmap.PROT_READ | mmap.PROT_WRITE
-    memory = memoryview(mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, protection))
+    memory = map_for_huge_pages(nbytes, extra_flags=_MAP_NORESERVE)
     flags = mmap.MAP_PRIVATE | _MAP_NORESERVE | _MAP_FIXED
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    if _libc.mmap(address, nbytes, protection, flags, descriptor, 0) != address:
+    address = address_of(memory)
+    if _libc.mmap(address, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, descriptor, 0) != address:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return memory
@@ -84,7 +84,7 @@ def detach(buffer: memoryview) -> None:
     Raises:
         MemoryBudgetError: there is no memory for it.
     """
-    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    address = address_of(buffer)
     shift = address % mmap.PAGESIZE
     nbytes = -(-(len(buffer) + shift) // mmap.PAGESIZE) * mmap.PAGESIZE
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
@@ -114,7 +114,7 @@ class PopulatingReader:
         check_descriptor(self._file, self._descriptor, offset)
 
     def _populate(self, offset: int, buffer: memoryview) -> None:
-        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        address = address_of(buffer)
         shift = address % mmap.PAGESIZE
         if not _libc.madvise(address - shift, len(buffer) + shift, _MADV_POPULATE_READ):
             return
