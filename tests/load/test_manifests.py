@@ -180,7 +180,7 @@ def test_a_component_that_comes_later_takes_nothing_from_a_base_that_was_recorde
     assert not caplog.text
     (base / "config.json").write_bytes(b'{"new": 1}')
     fastload.load(base, options=model.options)
-    assert "config.json is not what" in caplog.text
+    assert "config.json was written after it was recorded" in caplog.text
 
 
 def test_two_mounts_and_two_folders_do_not_collide(model: Apart, tmp_path: Path) -> None:
@@ -236,11 +236,28 @@ def test_a_folder_that_was_changed_on_purpose_is_unknown_again(model: Apart, cap
     (folder / SHARD).write_bytes((folder / SHARD).read_bytes())  # the same bytes, a new mtime
     weights = fastload.load(folder, options=model.options)
     assert weights.report.evidence == "none"
-    assert "not believed" in caplog.text and "--record" in caplog.text
+    assert f"{SHARD} was written after it was recorded" in caplog.text and "--record" in caplog.text
     with pytest.raises(IntegrityError, match="nothing is known"):
         fastload.load(folder, verify="require", options=model.options)
     assert fastload.verify(folder, record=True, options=model.options).recorded
     assert fastload.load(folder, options=model.options).report.evidence == "manifest (recorded)"
+
+
+def test_a_change_of_one_file_leaves_the_others_known(model: Apart, caplog: pytest.LogCaptureFixture) -> None:
+    folder = model.bare()
+    model.record(folder)
+    (folder / SHARD).write_bytes((folder / SHARD).read_bytes())
+    assert fastload.load(folder, options=model.options).report.blocks_verified == 2
+    flip(folder / OTHER_SHARD, 5 * MIB)
+    with pytest.raises(IntegrityError, match="block 1"):
+        fastload.load(folder, options=model.options)
+    model.bare()
+    model.record(folder)
+    (folder / "config.json").write_bytes(b'{"new": 1}')
+    caplog.clear()
+    weights = fastload.load(folder, verify="require", options=model.options)
+    assert weights.report.evidence == "manifest (recorded)"
+    assert "config.json was written after it was recorded" in caplog.text
 
 
 def test_a_file_that_is_gone_is_missing_not_unknown(model: Apart) -> None:
@@ -273,8 +290,20 @@ def test_what_contradicts_the_names_of_blobs_or_etags_is_not_believed(
             assert fastload.load(folder, options=model.options).report.evidence == "manifest"
 
 
-@pytest.mark.parametrize("what", ["the file", "the folder", "the stamp", "a link", "another owner", "a wide folder"])
-def test_what_others_may_have_written_is_not_looked_at(model: Apart, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("the file", "may be written by others"),
+        ("the folder", "may be written by others"),
+        ("the stamp", "has no stamp that names it"),
+        ("a link", "is a link"),
+        ("another owner", "belongs to uid 65534, who is neither this user nor root"),
+        ("a wide folder", "may be written by others"),
+    ],
+)
+def test_what_others_may_have_written_is_not_looked_at(
+    model: Apart, what: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     snapshot = model.mounted()
     fastload.load(REPO, options=model.options)
     path = model.kept()[0]
@@ -296,6 +325,18 @@ def test_what_others_may_have_written_is_not_looked_at(model: Apart, what: str) 
     assert_same(fastload.load(REPO, tensors="1.*", options=model.options), {
         name: tensor for name, tensor in model.tensors.items() if name.startswith("1.")
     })  # fmt: skip
+    assert f"{reason}: it is passed over" in caplog.text.replace(" (chmod go-w)", "")
+
+
+def test_a_report_says_which_manifest_was_passed_over(model: Apart) -> None:
+    folder = model.bare()
+    path = model.record(folder)
+    path.chmod(0o666)
+    report = fastload.load(folder, options=model.options).report
+    assert report.evidence == "none"
+    assert f"{path} may be written by others" in report.evidence_reason
+    with pytest.raises(IntegrityError, match="may be written by others"):
+        fastload.load(folder, verify="require", options=model.options)
 
 
 def test_a_group_may_own_the_volume_and_an_open_umask_opens_nothing(model: Apart) -> None:

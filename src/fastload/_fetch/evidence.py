@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.block_prover import BlockProver
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._fetch.recorded import OUTDATED, SOURCE, Recorded, find_recorded, warn_of_rewritten
+from fastload._fetch.recorded import (
+    OUTDATED,
+    SOURCE,
+    Recorded,
+    find_recorded,
+    warn_of_changes,
+    warn_of_passed_over,
+    warn_of_rewritten,
+)
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import with_blob
 from fastload._store.folder_offer import offer_stored, offered_file
 from fastload._store.listing import DOWNLOADS
+from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload._verify.path import OURS
@@ -225,16 +234,29 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     kept = manifests.find(stored)
     if kept is None:
         return found
+    if isinstance(kept, PassedOver):
+        warn_of_passed_over(stored, kept)
+        return replace(found, passed_over=found.passed_over or str(kept))
     contradiction = kept.find_contradiction(found.files.values())
     if contradiction is not None:
         _log.warning(OUTDATED, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
         return found
     seen = {path: file.mtime_ns for path, file in found.files.items()}
     listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
+    rewritten = kept.find_rewritten(found.files.values())
+    warn_of_changes(stored, rewritten)
+    outdated = {path: listed.pop(path) for path in rewritten}
     weights = _weights_of([file for name, file in found.files.items() if name in listed])
     is_known = all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
     kind = "manifest" if is_known else RECORDED_KIND
-    return replace(found, kind=kind, by_block=kind, files={**found.files, **listed})
+    is_unknown = any(path.endswith(LOADED) for path in rewritten)
+    return replace(
+        found,
+        kind="none" if is_unknown else kind,
+        by_block=kind,
+        files={**found.files, **listed},
+        outdated={**found.outdated, **outdated},
+    )
 
 
 def may_be_known(stored: Stored) -> bool:

@@ -25,6 +25,7 @@ from fastload._store.folder_manifest import write_folder_manifest
 from fastload._store.folder_offer import MADE_HERE, read_manifest
 from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
 from fastload._store.listing import list_files
+from fastload._store.manifest_folder import KeptManifest
 from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
 from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence import Evidence
     from fastload._store.layout import RepoLayout
-    from fastload._store.manifest_folder import KeptManifest, ManifestFolder
+    from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
 
@@ -121,7 +122,8 @@ def _keep(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestF
     What the manifest that was kept so far knows of others stays: one load reads one component, the next another. What
     one beside them says does not come into it: here is only what we or root have found to be so.
     """
-    known = _list_known(manifests.find(stored), evidence)
+    kept = manifests.find(stored)
+    known = _list_known(kept, evidence) if isinstance(kept, KeptManifest) else {}
     seen = {
         name: file
         for name, file in evidence.files.items()
@@ -140,11 +142,10 @@ def _may_be_noted(file: OfferedFile) -> bool:
     return file.size <= SMALL_FILE_BYTES and (is_known or not file.path.endswith(LOADED))
 
 
-def _list_known(kept: KeptManifest | None, evidence: Evidence) -> dict[str, ManifestFile]:
-    """What of ``kept`` the load went by: all of it, or nothing, where it was not believed."""
-    listed = () if kept is None else kept.manifest.files
+def _list_known(kept: KeptManifest, evidence: Evidence) -> dict[str, ManifestFile]:
+    """What of ``kept`` the load went by: not what was written since, and nothing where it was not believed."""
     files = evidence.files
-    return {file.path: file for file in listed if file.path in files and files[file.path].blocks == file.blocks}
+    return {f.path: f for f in kept.manifest.files if f.path in files and files[f.path].blocks == f.blocks}
 
 
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:

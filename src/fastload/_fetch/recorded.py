@@ -12,10 +12,11 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._store.folder_manifest import PassedOver, find_folder_manifest
+from fastload._store.folder_manifest import find_folder_manifest
 from fastload._store.folder_offer import is_another, offer_stored
 from fastload._store.folder_stamp import find_rewritten
 from fastload._store.listing import DOWNLOADS, is_rewritten, list_files
+from fastload._store.manifest_folder import PassedOver
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
@@ -51,13 +52,23 @@ def find_recorded(stored: Stored) -> Recorded | PassedOver | None:
     """
     manifest = find_folder_manifest(stored.folder)
     if isinstance(manifest, PassedOver):
-        _log.warning(_PASSED_OVER, manifest, shlex.quote(stored.folder))
+        warn_of_passed_over(stored, manifest)
         return manifest
     if manifest is None or _is_outdated(manifest, stored):
         return None
     rewritten = find_rewritten(stored.folder, manifest) if manifest.source == SOURCE else ()
-    _warn(stored, rewritten, "recorded")
+    warn_of_changes(stored, rewritten)
     return Recorded(manifest, rewritten)
+
+
+def warn_of_passed_over(stored: Stored, manifest: PassedOver) -> None:
+    """Say that what is there of ``stored`` proves nothing."""
+    _log.warning(_PASSED_OVER, escaped(str(manifest)), escaped(shlex.quote(stored.folder)))
+
+
+def warn_of_changes(stored: Stored, paths: Sequence[str]) -> None:
+    """Say which of its files were written after they were recorded."""
+    _warn(stored, paths, "recorded")
 
 
 def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import NOTHING, evidence_of_hub, find_evidence, may_be_known
+from fastload._fetch.recorded import warn_of_passed_over
 from fastload._fetch.signed import by_signature
 from fastload._store.admit.stamp import read_chosen
-from fastload._store.manifest_folder import ManifestFolder
+from fastload._store.manifest_folder import ManifestFolder, PassedOver
 from fastload._store.wanted import Wish
 from fastload.errors import UsageError
 
@@ -43,7 +44,11 @@ def weigh_all(stored: Stored, repair: Repair, settings: Settings) -> Evidence:
     if settings.signature_key is None:
         return find_evidence(stored, repair, manifests)
     kept = None if manifests is None else manifests.find(stored)
-    return by_signature(find_evidence(stored, repair), settings.signature_key, kept=kept, brought=_wish_of(stored))
+    evidence = find_evidence(stored, repair)
+    if isinstance(kept, PassedOver):
+        warn_of_passed_over(stored, kept)
+        kept = None
+    return by_signature(evidence, settings.signature_key, kept=kept, brought=_wish_of(stored))
 
 
 def _wish_of(stored: Stored) -> Wish:
@@ -55,7 +60,7 @@ def _wish_of(stored: Stored) -> Wish:
 
 def _is_kept(stored: Stored, settings: Settings) -> bool:
     manifests = manifests_of(settings)
-    return manifests is not None and manifests.find(stored) is not None
+    return manifests is not None and manifests.find(stored) is not None  # not believed either: the report says so
 
 
 def weigh_hub(offer: Offer, settings: Settings) -> Evidence:

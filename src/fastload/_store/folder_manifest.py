@@ -12,13 +12,12 @@ differ nobody can say which is meant, and neither is believed.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._read.file import read_small_file, translate
 from fastload._store.containment import leads_out
 from fastload._store.filesystem import make_folder, remove_file, writing
-from fastload._store.manifest_folder import find_distrust, make_own_folder, write_own
+from fastload._store.manifest_folder import PassedOver, find_distrust, make_own_folder, write_own
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError
@@ -28,17 +27,6 @@ if TYPE_CHECKING:
 
 _LOOKS = 5
 """Names may go between a look at the folder and one at them."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """A manifest that is there and not believed."""
-
-    path: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path} {self.reason}"
 
 
 class _GoneError(Exception):

@@ -32,10 +32,21 @@ if TYPE_CHECKING:
 
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
-    from fastload._verify.manifest import Manifest
+    from fastload._verify.manifest import Manifest, ManifestFile
 
 _MAX_STAMP_BYTES = 64 << 20  # 64 MiB
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A manifest that is there and not believed."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +59,20 @@ class KeptManifest:
     """Size and mtime of each file then."""
 
     def find_contradiction(self, files: Iterable[OfferedFile]) -> str | None:
-        """Why it is not of ``files``, those that are there now; None: it is.
+        """Which of ``files``, those that are there now, has another digest by what the tier knows; None: it is of them.
 
-        A digest that the tier knows decides. Where it knows none, the file must look as it did: what was changed on
-        purpose is not damage. A file that is gone contradicts nothing: that one is missing.
+        A file that is gone contradicts nothing: that one is missing.
         """
-        for file in files:
-            listed = self.manifest.find(file.path)
-            if listed is None:
-                continue
-            if file.sha256 is not None or file.git_sha1 is not None:
-                is_it = file.sha256 in {None, listed.sha256} and file.git_sha1 in {None, listed.git_sha1}
-            else:
-                is_it = self.noted.get(file.path) == [file.size, file.mtime_ns]
-            if not is_it or listed.size != file.size:
-                return file.path
-        return None
+        pairs = ((file, self.manifest.find(file.path)) for file in files if _has_digest(file))
+        return next((file.path for file, listed in pairs if listed is not None and _differs(file, listed)), None)
+
+    def find_rewritten(self, files: Iterable[OfferedFile]) -> tuple[str, ...]:
+        """Those of ``files`` that look other than they did, and of which the tier knows no digest.
+
+        What was changed on purpose is not damage, and it says nothing of its neighbours.
+        """
+        listed = (file for file in files if not _has_digest(file) and self.manifest.find(file.path) is not None)
+        return tuple(file.path for file in listed if self.noted.get(file.path) != [file.size, file.mtime_ns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +81,21 @@ class ManifestFolder:
 
     path: str
 
-    def find(self, stored: Stored) -> KeptManifest | None:
+    def find(self, stored: Stored) -> KeptManifest | PassedOver | None:
         """The manifest of ``stored``, by us or by root.
 
         Raises:
             FormatError, StoreError: it is malformed or cannot be read.
         """
+        passed_over = None
         for uid in dict.fromkeys((os.geteuid(), 0)):
             path = self._place(uid, stored)
-            if is_ours_alone(os.path.dirname(path)) and is_ours_alone(path):
+            if not os.path.lexists(path):
+                continue
+            passed_over = _find_passed_over(os.path.dirname(path), path)
+            if passed_over is None:
                 return _read(path, stored)
-        return None
+        return passed_over
 
     def keep(self, stored: Stored, manifest: Manifest, files: Iterable[OfferedFile]) -> None:
         """Keep ``manifest``, of ``files`` as they were before they were read.
@@ -107,6 +120,20 @@ class ManifestFolder:
         return os.path.join(self.path, str(uid), f"{name}.json")
 
 
+def _has_digest(file: OfferedFile) -> bool:
+    return file.sha256 is not None or file.git_sha1 is not None
+
+
+def _differs(file: OfferedFile, listed: ManifestFile) -> bool:
+    is_it = file.sha256 in {None, listed.sha256} and file.git_sha1 in {None, listed.git_sha1}
+    return not is_it or listed.size != file.size
+
+
+def _find_passed_over(*paths: str) -> PassedOver | None:
+    distrusts = ((path, find_distrust(path)) for path in paths)
+    return next((PassedOver(path, distrust) for path, distrust in distrusts if distrust is not None), None)
+
+
 def _real(stored: Stored) -> str:
     return os.path.realpath(stored.folder)
 
@@ -115,16 +142,18 @@ def _stamp_of(path: str) -> str:
     return f"{path.removesuffix('.json')}.stamp.json"
 
 
-def _read(path: str, stored: Stored) -> KeptManifest | None:
-    """None where it is of something else, or its stamp is of another manifest: one was being replaced."""
+def _read(path: str, stored: Stored) -> KeptManifest | PassedOver:
+    """Not believed where it is of something else, or its stamp is of another manifest: one was being replaced."""
     raw = read_small_file(path, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(raw, path=path)
     is_plain = stored.layout is None
     commit = plain_commit(manifest.files) if is_plain else stored.commit
     stamp = _read_stamp(_stamp_of(path))
     expected = (_real(stored), blake3(raw).hexdigest())
-    if manifest.commit != commit or (stamp.get("folder"), stamp.get("manifest")) != expected:
-        return None
+    if manifest.commit != commit:
+        return PassedOver(path, f"is of commit {manifest.commit}, and not of {commit}")
+    if (stamp.get("folder"), stamp.get("manifest")) != expected:
+        return PassedOver(path, "has no stamp that names it")
     noted = stamp.get("files")
     return KeptManifest(path, manifest, noted if isinstance(noted, dict) else {})
 
