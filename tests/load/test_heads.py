@@ -214,6 +214,36 @@ def test_interrupt_ends_it_within_a_second(tmp_path: Path, hangs_s: float) -> No
         assert process.wait(10) == 0
 
 
+_UNNOTICED = """
+import os, signal, sys, threading, time, torch, fastload
+signal.signal(signal.SIGINT, signal.default_int_handler)
+real, sent = os.preadv, []
+def slow(descriptor, buffers, offset):
+    if threading.active_count() > 2:
+        if not sent:
+            sent.append(time.monotonic() + 0.3)
+            time.sleep(0.3)  # until the main thread waits for this one
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        time.sleep(3)
+    return real(descriptor, buffers, offset)
+os.preadv = slow
+try:
+    getattr(fastload, sys.argv[2])(sys.argv[1])
+except KeyboardInterrupt:
+    print(time.monotonic() - sent[0], flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("verb", ["load", "verify"])
+def test_an_interrupt_that_ends_no_waiting_is_noticed_within_a_second(tmp_path: Path, verb: str) -> None:
+    """As one that comes right before the main thread begins to wait: here, another thread gets it."""
+    write_recorded(tmp_path / "model", [0] * 16, PIECE_BYTES)
+    command = [sys.executable, "-c", _UNNOTICED, str(tmp_path / "model"), verb]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout) < 1
+
+
 def test_the_deadline_ends_it_while_storage_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "model"
     write_recorded(folder, [0] * SHARDS, PIECE_BYTES)

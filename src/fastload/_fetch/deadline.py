@@ -11,7 +11,7 @@ from concurrent.futures import wait as wait_futures
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fastload._fetch.workers import JOIN_S, begin
+from fastload._fetch.workers import JOIN_S, LOOK_S, begin
 from fastload._store.refusal import system_refusals
 from fastload.errors import DeadlineError
 
@@ -55,6 +55,12 @@ class Deadline:
             return None
         return max(0.0, self._begin_s + self._after_s - time.monotonic())
 
+    @property
+    def next_look_s(self) -> float:
+        """How long to wait at once for what may take as long as there is time: Ctrl-C must be noticed."""
+        left_s = self.left_s
+        return LOOK_S if left_s is None else min(LOOK_S, left_s)
+
     def check(self) -> None:
         """Raise ``DeadlineError`` once it is over, or nobody waits any more."""
         if self._is_in_vain or self.left_s == 0:
@@ -88,7 +94,7 @@ class Deadline:
     def _work_apart(self, work: Callable[[], Result], discard: Callable[[Result], object]) -> Result:
         outcome, thread = begin(work, "fastload-within")
         try:
-            while not wait_futures([outcome], self.left_s).done:
+            while not wait_futures([outcome], self.next_look_s).done:
                 self.check()
             thread.join(JOIN_S)  # it has nothing left to do, and counts against a limit of processes
         except BaseException as exc:  # Ctrl-C too

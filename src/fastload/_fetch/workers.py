@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -27,6 +27,10 @@ _log = logging.getLogger("fastload")
 
 JOIN_S = 0.8
 """How long whoever gives up waits for work that does not hang to end by itself: Ctrl-C promises a second."""
+
+LOOK_S = 0.1
+"""How long the main thread waits for another one at once: a signal that comes right before it begins to wait does not
+end that, and is noticed behind it."""
 
 
 def settle(outcome: Future[Result], work: Callable[[], Result]) -> None:
@@ -69,7 +73,7 @@ class Workers:
         with self._ending(queue):
             for thread in queue.give_threads(self._thread_count):
                 start_thread(thread)
-            return [outcome.result() for outcome in queue.outcomes]
+            return [_result_of(outcome) for outcome in queue.outcomes]
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
         """The same, as they come. Whoever asks for them is one of the threads, the only one where there are no others.
@@ -140,6 +144,12 @@ class _Queue(Generic[Item, Result]):
         for outcome in self.outcomes:
             outcome.cancel()  # where it has not begun
         _join(self._threads)
+
+
+def _result_of(outcome: Future[Result]) -> Result:
+    while not wait([outcome], LOOK_S).done:
+        pass
+    return outcome.result()
 
 
 def _join(threads: Iterable[threading.Thread]) -> None:

@@ -129,10 +129,10 @@ class Pipeline:
     def join(self, deadline: Deadline) -> None:
         """Wait until the workers have ended by themselves, as they do when all is placed; raise the first error."""
         for thread in self._threads:
-            thread.join(deadline.left_s)
+            thread.join(deadline.next_look_s)
             while thread.is_alive():
                 deadline.check()
-                thread.join(deadline.left_s)
+                thread.join(deadline.next_look_s)
         self._schedule.check()
 
     def _work(self) -> None:
