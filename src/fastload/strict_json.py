@@ -180,7 +180,8 @@ def collector_paused() -> Iterator[None]:
     An error on the way lets go of them, as whoever keeps it wants none of them, and collecting would look at each.
     """
     was_enabled = gc.isenabled()
-    gc.disable()
+    if was_enabled:  # else another thread has paused it, and may end that at any moment: nobody would do so after us
+        gc.disable()
     try:
         yield
     except Exception as exc:

@@ -7,12 +7,13 @@ import json
 import re
 import sys
 import tracemalloc
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload.strict_json import JsonError, OddNumber, collector_paused, has_more_values, parse_json
+from fastload.strict_json import DuplicateKeyError, JsonError, OddNumber, collector_paused, has_more_values, parse_json
 
 
 def test_host_that_raised_the_recursion_limit_does_not_crash() -> None:
@@ -37,6 +38,20 @@ def test_collector_is_left_as_it_was(is_enabled: bool) -> None:  # noqa: FBT001 
         assert gc.isenabled() == is_enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()
+
+
+def test_a_pause_of_another_thread_is_not_made_to_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end right after the look at it."""
+
+    def look_and_end() -> bool:
+        gc.enable()
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gc, "isenabled", look_and_end)
+        with collector_paused():
+            pass
+    assert gc.isenabled()
 
 
 def test_error_that_is_kept_does_not_keep_what_was_parsed() -> None:
@@ -67,6 +82,36 @@ def test_halves_of_surrogate_pairs_are_refused_wherever_python_leaves_one(pieces
         return
     with pytest.raises(JsonError, match="surrogate"):
         parse_json(text.encode())
+
+
+_KEYS = ('"a"', r'"\u0061"', '"b"', '":{"', r'"\""')
+_LEAVES = ("1", "null", '":"', r'"\\"', r'"\":{"', "[]", "[1,2]")
+
+
+def _object(members: list[tuple[str, str]]) -> str:
+    return "{" + ", ".join(f"{key} :{value}" for key, value in members) + "}"
+
+
+def _containers(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    members = st.lists(st.tuples(st.sampled_from(_KEYS), inner), max_size=3).map(_object)
+    return members | st.lists(inner, max_size=2).map(lambda items: f"[{','.join(items)}]")
+
+
+@given(st.recursive(st.sampled_from(_LEAVES), _containers, max_leaves=8))
+def test_a_key_that_is_there_twice_is_found_at_any_depth(text: str) -> None:
+    twice: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        twice.extend(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        return dict(pairs)
+
+    value = json.loads(text, object_pairs_hook=look)
+    if not twice:
+        assert parse_json(text.encode()) == value
+        return
+    with pytest.raises(DuplicateKeyError) as caught:
+        parse_json(text.encode())
+    assert caught.value.key in twice
 
 
 @pytest.mark.parametrize("before", [b"[", b"[1,", b'{"a":', b"[ ", b"[\t", b"[\n", b"[\r"])
