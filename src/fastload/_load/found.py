@@ -106,8 +106,10 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
             torch_layout(info)
         position = find_position(None if request.group is None else request.group.seat)
         parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, position)
-        wanted = found.wanted
-        yield replace(_want(fetched, lambda name: wanted(name) and parts.keeps(name), parts), party=party)
+        if parts is not EVERYTHING:
+            wanted = found.wanted
+            found = _want(fetched, lambda name: wanted(name) and parts.keeps(name), parts)
+        yield replace(found, party=party)
         undo.pop_all()
 
 

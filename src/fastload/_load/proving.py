@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
+    from fastload._format.header import Header
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
@@ -154,8 +155,16 @@ def _unplanned_blocks(here: Callable[[], Iterable[Extent]], shard: int, file_byt
 
 def _partial_shards(checkpoint: Checkpoint, plan: Plan) -> set[int]:
     """The shards of which a tensor, or a part of one, is left out that the checkpoint names."""
+    shards = enumerate(checkpoint.shards)
+    doubtful = {number for number, shard in shards if not _is_all_read(shard.header, plan, number)}
     return {
         number
         for number, info in checkpoint.tensors()
-        if count(clip(plan.spread[number], info.begin, info.end)) < info.nbytes
+        if number in doubtful and count(clip(plan.spread[number], info.begin, info.end)) < info.nbytes
     }
+
+
+def _is_all_read(header: Header, plan: Plan, number: int) -> bool:
+    """True if there is no byte of any tensor that is left out; of a hundred thousand none need be looked at then."""
+    data_bytes = header.file_bytes - header.data_start
+    return count(clip(plan.spread[number], header.data_start, header.file_bytes)) == data_bytes

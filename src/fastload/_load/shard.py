@@ -51,8 +51,8 @@ class Parts:
 
     def further(self, infos: Sequence[TensorInfo]) -> dict[str, tuple[Ranges, ...]]:
         """What stays, in each dimension, of those of ``infos``, narrowed, of which not all does."""
-        cuts = ((info.name, self.cuts.get(info.name), torch_layout(info)[1]) for info in infos)
-        found = ((name, cut.within_rows(shape)) for name, cut, shape in cuts if cut is not None)
+        cut_infos = (info for info in infos if info.name in self.cuts)
+        found = ((info.name, self.cuts[info.name].within_rows(torch_layout(info)[1])) for info in cut_infos)
         return {name: kept for name, kept in found if kept is not None}
 
 
