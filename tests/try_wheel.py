@@ -22,7 +22,8 @@ def main(model: str) -> None:
     folder = Path(fastload.__file__).parent
     assert not folder.is_relative_to(_CHECKOUT / "src"), f"this is not the wheel but {folder}"
     assert (folder / "py.typed").exists()
-    assert all((folder / "_place/ptx" / f"{name}.ptx").exists() for name in ("hash_slabs", "hash_blocks"))
+    kernels = {path.name for path in (folder / "_place/kernels").iterdir()}
+    assert {f"{name}.{form}" for name in ("hash_slabs", "hash_blocks") for form in ("ptx", "sm_90.cubin")} <= kernels
     assert len(json.loads(_run("inspect", f"./{model}", "--json").stdout)["tensors"]) == _TENSORS
     with tempfile.TemporaryDirectory() as local:
         _try_store(Path(model), local)

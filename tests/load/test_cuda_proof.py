@@ -166,7 +166,7 @@ _TWICE = """
 import json, sys
 import fastload
 from fastload._load.device import parse_device
-from fastload._place import gpu_digest_ptx
+from fastload._place import gpu_digest_code
 from fastload._place.device_digests import _begin
 from fastload.errors import UnsupportedError
 
@@ -174,7 +174,7 @@ def refuse(*_):
     raise UnsupportedError("a device older than these kernels")
 
 if sys.argv[3] == "old":
-    gpu_digest_ptx.load_function = refuse
+    gpu_digest_code.load_function = refuse
 reports = [fastload.load(sys.argv[1], device=sys.argv[2]).report]
 _begin(parse_device(sys.argv[2])).exception(timeout=120)
 reports.append(fastload.load(sys.argv[1], device=sys.argv[2]).report)

@@ -4,10 +4,9 @@ The staging slot holds bytes as they lie in the file, whole blocks but for the f
 (:mod:`fastload._place.gpu_digest_kernel`) bring them to one BLAKE3 each, in order on the lane's stream. Nothing waits
 for the device, and nothing is allocated: the digests lie on the device until their lane copies them out.
 
-The kernels are brought along as code that the driver compiles (:mod:`fastload._place.gpu_digest_ptx`); for devices
-that do not take it, Triton does so. No load should wait for either. :func:`warm_up` does it beside the load, proves the
-result on bytes whose digest the CPU knows, and says why where that cannot be had; the CPU hashes meanwhile, and for
-good where it fails.
+The kernels are brought along as code (:mod:`fastload._place.gpu_digest_code`); for devices that do not take it, Triton
+compiles them. No load should wait for either. :func:`warm_up` does it beside the load, proves the result on bytes whose
+digest the CPU knows, and says why where that cannot be had; the CPU hashes meanwhile, and for good where it fails.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastload._place.gpu_digest_ptx import HASH_BLOCKS, HASH_SLABS, KernelLaunch
+from fastload._place.gpu_digest_code import HASH_BLOCKS, HASH_SLABS, KernelLaunch
 from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload.errors import UnsupportedError, UsageError
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LIBRARY = "libcuda.so.1"
 _REGISTER_PORTABLE = 1
 _PCI_ADDRESS_BYTES = 32
+_CAPABILITY_MAJOR = 75
 _HINT = "The load goes on through host memory"
 _Pointer = ctypes.c_uint64
 
@@ -58,6 +59,13 @@ class CudaDriver:
         self._call("cuDeviceGetPCIBusId", text, ctypes.c_int(len(text)), device)
         return text.value.decode()
 
+    def major_capability(self, ordinal: int) -> int:
+        """The generation of device ``ordinal``: 9 for an H100."""
+        device, major = ctypes.c_int(), ctypes.c_int()
+        self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
+        self._call("cuDeviceGetAttribute", ctypes.byref(major), ctypes.c_int(_CAPABILITY_MAJOR), device)
+        return major.value
+
     def allocate(self, nbytes: int) -> DeviceMemory:
         """An allocation of its own on the current device."""
         pointer = _Pointer()
@@ -85,14 +93,14 @@ class CudaDriver:
         """To host memory, and wait for it."""
         self._call("cuMemcpyDtoH_v2", ctypes.c_void_p(address), _Pointer(memory.address), ctypes.c_size_t(nbytes))
 
-    def load_function(self, ptx: bytes, name: str) -> int:
-        """The handle of a kernel, compiled for the current device; it stays loaded.
+    def load_function(self, code: bytes, name: str) -> int:
+        """The handle of a kernel, on the current device; it stays loaded. PTX is compiled for that.
 
         Raises:
             UnsupportedError: the driver is too old for the code, or the device is.
         """
         module, function = ctypes.c_void_p(), ctypes.c_void_p()
-        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(ptx))
+        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(code))
         self._call("cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(name.encode()))
         return function.value or 0
 

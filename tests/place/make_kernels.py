@@ -1,20 +1,22 @@
-"""Writes what the digests' kernels compile to: the code that fastload brings along. `make ptx`, with the pinned Triton.
+"""Writes what the digests' kernels compile to: the code that fastload brings along. `make code`, by the pinned Triton.
 
-python make_ptx.py FOLDER
+python make_kernels.py FOLDER
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.knobs import nvidia
 
 from fastload._place import gpu_digest_kernel
-from fastload._place.gpu_digest_ptx import CAPABILITY, KERNELS, Kernel
+from fastload._place.gpu_digest_code import ASSEMBLED, CAPABILITY, KERNELS, Kernel, code_name
 
 _PTX_VERSION = 80
 """CUDA 12.0: what drivers since 525 take."""
@@ -37,6 +39,12 @@ def compile_ptx(kernel: Kernel) -> str:
     return strip(compiled.asm["ptx"])
 
 
+def assemble(ptx: Path, capability: int, to: Path) -> None:
+    """By the assembler that Triton brings along; the same version makes the same bytes."""
+    command = [nvidia.ptxas.path, f"-arch=sm_{capability}", ptx.name, "-o", to.absolute()]
+    subprocess.run(command, check=True, cwd=ptx.parent)
+
+
 def strip(ptx: str) -> str:
     """Without comments, and without what only a debugger reads: lines of the source, and sections behind the code."""
     code = re.sub(r"^\s*\.section\b.*", "", ptx, flags=re.DOTALL | re.MULTILINE)
@@ -47,10 +55,14 @@ def strip(ptx: str) -> str:
 
 
 def main() -> None:
-    """Write one file per kernel."""
+    """Write the PTX of each kernel, and what it is assembled to."""
+    folder = Path(sys.argv[1])
     for kernel in KERNELS:
-        head = f"// Made by tests/place/make_ptx.py of gpu_digest_kernel.py, with Triton {triton.__version__}.\n"
-        (Path(sys.argv[1]) / f"{kernel.name}.ptx").write_text(head + compile_ptx(kernel), encoding="ascii")
+        head = f"// Made by tests/place/make_kernels.py of gpu_digest_kernel.py, with Triton {triton.__version__}.\n"
+        ptx = folder / code_name(kernel)
+        ptx.write_text(head + compile_ptx(kernel), encoding="ascii")
+        for capability in ASSEMBLED.values():
+            assemble(ptx, capability, folder / code_name(kernel, capability))
 
 
 if __name__ == "__main__":

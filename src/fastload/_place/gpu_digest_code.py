@@ -1,14 +1,16 @@
 """The digests' kernels as code that is brought along: what Triton makes of :mod:`~fastload._place.gpu_digest_kernel`.
 
-It is PTX for compute capability 8.0 (A100), which CUDA's driver compiles for the device at hand, A100 or later,
-without a compiler, without Triton and without the GIL; ptxas takes 0.1 to 0.3 s for it. Beside an H200, a load of 8 GB
-in a fresh process was over before Triton had its kernels ready; and Triton needs a C compiler, which images for serving
-often lack.
+For the generations of devices that there are it is assembled, and ready at once. For others, A100 or later, and for
+drivers that do not take it, there is PTX for compute capability 8.0, which the driver compiles: without a compiler,
+without Triton and without the GIL, but for 0.1 to 0.3 s, in which a load can have nothing else of the driver. Beside an
+H200, a load of 8 GB in a fresh process was over before Triton had its kernels ready; and Triton needs a C compiler,
+which images for serving often lack.
 """
 
 from __future__ import annotations
 
 import ctypes
+import logging
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -16,8 +18,13 @@ from typing import Any
 
 from fastload._place.stream_queue import check, load_calls
 from fastload._read.cuda_driver import load_driver
+from fastload.errors import UnsupportedError
+
+_log = logging.getLogger("fastload")
 
 CAPABILITY = 80
+ASSEMBLED = {8: 80, 9: 90, 10: 100, 12: 120}
+"""By major compute capability, for which one: code for the first of a generation runs on all of it."""
 _PARAMETERS = (ctypes.c_uint64, ctypes.c_int32, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 """From where, how many bytes, to where; and two pointers to scratch memory, of which Triton wants none here: null."""
 
@@ -38,9 +45,14 @@ HASH_BLOCKS = Kernel("hash_blocks", lanes=32, threads=32, shared_bytes=0)
 KERNELS = (HASH_SLABS, HASH_BLOCKS)
 
 
-def read_ptx(kernel: Kernel) -> bytes:
-    """Its code."""
-    return files("fastload._place").joinpath("ptx", f"{kernel.name}.ptx").read_bytes()
+def code_name(kernel: Kernel, capability: int | None = None) -> str:
+    """The file with its code, assembled for a ``capability``, or as PTX."""
+    return f"{kernel.name}.ptx" if capability is None else f"{kernel.name}.sm_{capability}.cubin"
+
+
+def read_code(kernel: Kernel, capability: int | None = None) -> bytes:
+    """What is in that file."""
+    return files("fastload._place").joinpath("kernels", code_name(kernel, capability)).read_bytes()
 
 
 @cache
@@ -52,7 +64,13 @@ def load_function(kernel: Kernel, ordinal: int) -> int:
     """
     driver = load_driver()
     driver.enter(ordinal)
-    return driver.load_function(read_ptx(kernel), kernel.name)
+    capability = ASSEMBLED.get(driver.major_capability(ordinal))
+    if capability is not None:
+        try:
+            return driver.load_function(read_code(kernel, capability), kernel.name)
+        except UnsupportedError as exc:  # an older driver, or a device that only claims to be of its generation
+            _log.debug("%s for sm_%d is not taken, and compiled instead: %s", kernel.name, capability, exc)
+    return driver.load_function(read_code(kernel), kernel.name)
 
 
 class KernelLaunch:
