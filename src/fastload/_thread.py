@@ -1,4 +1,7 @@
-"""Starting threads, and what it means where the system grants none: a limit of processes, or no memory for a stack."""
+"""Starting threads, and what it means where the system grants none: a limit of processes, or no memory for a stack.
+
+And waiting for them: a signal that comes right before the main thread begins to wait does not end that.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ _HINT = "Raise its limit: ulimit -u, or pids.max of the cgroup (a container's pi
 _UNLIMITED_STACK_BYTES = 2 << 20  # glibc's ARCH_STACK_DEFAULT_SIZE, where RLIMIT_STACK says none
 _GUARD_BYTES = 64 << 10  # the largest page there is
 _FIRST_BYTES = 32 << 10  # what Python and the C library map before a thread's first instruction
-_LOOK_S = 0.1
+LOOK_S = 0.1
+"""How long to wait at once, where it may be the main thread that waits: a Ctrl-C is noticed between two waits."""
 
 
 def start_thread(thread: threading.Thread) -> None:
@@ -65,7 +69,7 @@ class _Birth(threading.Event):
             _StillbornError: it never will.
         """
         entry = weakref.ref(self._own.pop("_bootstrap"))
-        while not super().wait(_LOOK_S):
+        while not super().wait(LOOK_S):
             if entry() is None and not self.is_set():
                 raise _StillbornError
         return True

@@ -93,6 +93,14 @@ def interrupt_before_meeting(rank: int, path: str, victim: int, late: int, after
     come_late(rank, path, late, after_s)
 
 
+def interrupt_unnoticed(rank: int, path: str, victim: int, late: int, after_s: float) -> None:
+    """On one rank comes Ctrl-C while it waits for a late one, and another thread gets it: so it ends no waiting."""
+    if rank == victim:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Timer(1.0, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+    come_late(rank, path, late, after_s)
+
+
 class Falling:
     """A path at whose first look, which is after the call and before the load, the process gets a signal."""
 

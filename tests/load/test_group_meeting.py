@@ -128,6 +128,15 @@ def test_an_interrupt_before_the_meeting_waits_for_nobody(crew: Crew, model: str
         assert f"rank {interrupted} failed: KeyboardInterrupt" in group_error(crew, LATE, LATE_S + SOON_S)
 
 
+@pytest.mark.parametrize("interrupted", [0, 1])
+def test_an_interrupt_that_ends_no_waiting_is_noticed_soon(crew: Crew, model: str, interrupted: int) -> None:
+    """As one that comes right before a wait."""
+    crew.begin(ranks.interrupt_unnoticed, model, interrupted, LATE, LATE_S)
+    outcome = crew.outcome(interrupted, LATE_S)
+    assert isinstance(outcome.error, KeyboardInterrupt)
+    assert outcome.seconds < 1.0 + 1.5
+
+
 @pytest.mark.parametrize("wrong", [0, 1])
 @pytest.mark.parametrize("options", [Options(deadline="1"), Options(deadline="1", gds="perhaps")])
 def test_telling_of_a_wrong_keyword_takes_no_longer_than_the_deadline(

@@ -11,8 +11,9 @@ from concurrent.futures import wait as wait_futures
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fastload._fetch.workers import JOIN_S, LOOK_S, begin
+from fastload._fetch.workers import JOIN_S, begin
 from fastload._store.refusal import system_refusals
+from fastload._thread import LOOK_S
 from fastload.errors import DeadlineError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fastload._thread import start_thread
+from fastload._thread import LOOK_S, start_thread
 from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _log = logging.getLogger("fastload")
 
 JOIN_S = 0.8
 """How long whoever gives up waits for work that does not hang to end by itself: Ctrl-C promises a second."""
-
-LOOK_S = 0.1
-"""How long the main thread waits for another one at once: a signal that comes right before it begins to wait does not
-end that, and is noticed behind it."""
 
 
 def settle(outcome: Future[Result], work: Callable[[], Result]) -> None:

@@ -8,14 +8,14 @@ hear from one that fails. So it comes at once, gives signs of life, and says wha
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
 from fastload._group.communicator import Communicator
 from fastload._group.life import explain
 from fastload._group.meeting import meet
 from fastload._group.patience import Patience
-from fastload._thread import start_thread
+from fastload._thread import LOOK_S, start_thread
 from fastload.errors import FastloadError, GroupError
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Attendance:
             GroupError: somebody did not come in time, or failed; or the store cannot be asked.
         """
         self.shorten(deadline.left_s)
+        while not wait([self._met], LOOK_S).done:
+            pass
         try:
             communicator = self._met.result()
         except GroupError:

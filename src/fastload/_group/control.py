@@ -20,7 +20,7 @@ from fastload._group.last_words import FAIL
 from fastload._group.life import BEAT, BEAT_S, KILLED_HINT, Vigil, explain
 from fastload._group.refusal import opening_connections
 from fastload._group.wire import FRAME_HEAD_BYTES, frame
-from fastload._thread import start_thread
+from fastload._thread import LOOK_S, start_thread
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
@@ -109,11 +109,9 @@ class Control:
 
     def _wait(self, is_there: Callable[[], bool]) -> None:
         """Until it is there, or the load is over; whoever calls holds ``_changed``."""
-        left_s = None if self.deadline is None else self.deadline.left_s
-        while not self._changed.wait_for(lambda: self._error is not None or is_there(), left_s):
+        while not self._changed.wait_for(lambda: self._error is not None or is_there(), LOOK_S):
             if self.deadline is not None:
                 self.deadline.check()
-                left_s = self.deadline.left_s
         self.check()
 
     def check(self) -> None:
