@@ -180,7 +180,7 @@ def test_the_code_is_what_the_source_compiles_to(tmp_path: Path) -> None:
     """`make code` makes it anew."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "cache")}
     environment.pop("TRITON_INTERPRET", None)
-    script = Path(__file__).with_name("make_ptx.py")
+    script = Path(__file__).with_name("make_kernels.py")
     subprocess.run([sys.executable, script, str(tmp_path)], env=environment, check=True, timeout=240)
     for kernel in KERNELS:
         for capability in (None, *ASSEMBLED.values()):

@@ -248,13 +248,6 @@ def test_what_is_in_memory_is_copied_by_no_more_threads_than_a_quota_has_cpus(
     assert choose_reader(shard, "mmap").digesting_depth == depth
 
 
-def test_of_a_mapped_file_that_is_in_memory_one_thread_looks_at_it(cold_shard: Shard) -> None:
-    """More of them would hold up the caller, whose tensors are there already."""
-    assert choose_reader(cold_shard, "mmap").depth >= 4
-    Path(cold_shard.path).read_bytes()
-    assert choose_reader(cold_shard, "mmap").depth == 1
-
-
 def test_a_mapped_file_that_is_on_the_disk_is_digested_by_threads_that_wait_for_it(cold_shard: Shard) -> None:
     assert choose_reader(cold_shard, "mmap").digesting_depth == 8
     Path(cold_shard.path).read_bytes()

@@ -244,15 +244,15 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     seen = {path: file.mtime_ns for path, file in found.files.items()}
     listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
     rewritten = kept.find_rewritten(found.files.values())
-    warn_of_changes(stored, rewritten)
+    warn_of_changes(stored, [path for path in rewritten if path not in found.outdated])
     outdated = {path: listed.pop(path) for path in rewritten}
     weights = _weights_of([file for name, file in found.files.items() if name in listed])
-    is_known = all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
+    is_known = bool(weights) and all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
     kind = "manifest" if is_known else RECORDED_KIND
     is_unknown = any(path.endswith(LOADED) for path in rewritten)
     return replace(
         found,
-        kind="none" if is_unknown else kind,
+        kind=found.kind if is_unknown else kind,
         by_block=kind,
         files={**found.files, **listed},
         outdated={**found.outdated, **outdated},

@@ -109,10 +109,14 @@ class Control:
 
     def _wait(self, is_there: Callable[[], bool]) -> None:
         """Until it is there, or the load is over; whoever calls holds ``_changed``."""
-        while not self._changed.wait_for(lambda: self._error is not None or is_there(), LOOK_S):
+        while not self._changed.wait_for(lambda: self._error is not None or is_there(), self._next_look_s()):
             if self.deadline is not None:
                 self.deadline.check()
         self.check()
+
+    def _next_look_s(self) -> float:
+        left_s = None if self.deadline is None else self.deadline.left_s
+        return LOOK_S if left_s is None else min(LOOK_S, left_s)
 
     def check(self) -> None:
         """Raise ``GroupError`` if somebody failed."""

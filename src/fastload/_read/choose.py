@@ -66,26 +66,21 @@ def choose_reader(file: File, wanted: str, cpus: Cpus | None = None) -> Choice:
     if wanted == "buffered":
         return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH)
     if wanted == "mmap":
-        return _map(file, why, cpus)
+        return Choice(PopulatingReader, "mmap", why, memory_depth(cpus), None, _mapped_digesting_depth(file, cpus))
     return _choose(file, cpus)
 
 
-def _map(file: File, why: str, cpus: Cpus | None) -> Choice:
-    """Where all is in memory there is nothing to wait for, and a second thread would only wait for Python's lock.
-
-    Threads that digest have no fresh pages to wait for either, and more of them than CPUs push each other out of the
-    CPUs' caches; what is not in memory yet, some wait for on the disk.
-    """
+def _mapped_digesting_depth(file: File, cpus: Cpus | None) -> int:
+    """Threads that digest have no fresh pages to wait for; what is not in memory yet, some wait for on the disk."""
     descriptor = open_regular(file.path)
     try:
-        cached = cached_fraction(descriptor, file.identity.size)
+        is_warm = cached_fraction(descriptor, file.identity.size) >= _WARM
     except OSError as exc:
         raise translate(file.path, exc) from exc
     finally:
         os.close(descriptor)
-    depth = memory_depth(cpus) if cached < 1 else 1
-    digesting_depth = _LOCAL_DEPTH if cached < _WARM else min((cpus or count_cpus()).usable, _MEMORY_DEPTHS[-1])
-    return Choice(PopulatingReader, "mmap", why, depth, None, digesting_depth)
+    # In memory, more threads than CPUs push each other out of the CPU's caches.
+    return min((cpus or count_cpus()).usable, _MEMORY_DEPTHS[-1]) if is_warm else _LOCAL_DEPTH
 
 
 def memory_depth(cpus: Cpus | None = None) -> int:

@@ -193,7 +193,6 @@ def check_unchanged(path: str, offset: int, before: FileIdentity, now: FileIdent
         found, expected = "another file of that name", "the one whose header was read"
     elif now.size != before.size:
         found, expected = f"{now.size:,} bytes in the file", f"{before.size:,}"
-        offset = max(offset, now.size) if now.size < before.size else offset  # the first byte that is gone
     else:
         found, expected = "the file changed (its mtime or ctime moved)", "no change during the load"
     raise IntegrityError(path, offset, found, expected, _CHANGED)

@@ -99,19 +99,6 @@ def cached_fraction(descriptor: int, size: int) -> float:
     To count the pages of 8 GB took 35 ms beside an H200, a tenth of the whole load. ``mincore`` was rejected: to a user
     who does not own the file it says that all of it is.
     """
-    fraction = _sample_cache(descriptor, size)
-    return _probe_cache(descriptor, size) if fraction is None else fraction
-
-
-def seems_cached(descriptor: int, size: int) -> bool:
-    """True if each page of the file that was looked at is in the page cache; False also where the kernel does not tell.
-
-    To look at all pages of 4 GB took 8 to 17 ms where the cache has them one by one, as long as to map them all.
-    """
-    return _sample_cache(descriptor, size) == 1
-
-
-def _sample_cache(descriptor: int, size: int) -> float | None:
     if not size:
         return 1.0
     page_bytes = os.sysconf("SC_PAGESIZE")
@@ -122,7 +109,7 @@ def _sample_cache(descriptor: int, size: int) -> float | None:
     for offset in range(0, size - sample_bytes + 1, stride):
         found = count_cached_pages(descriptor, offset, sample_bytes)
         if found is None:
-            return None
+            return _probe_cache(descriptor, size)
         cached += found
         pages += -(-sample_bytes // page_bytes)
     return min(1.0, cached / pages)

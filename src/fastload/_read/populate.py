@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastload._address_space import address_of, address_space_refusal, map_for_huge_pages
 from fastload._read.file import check_unchanged, identify, open_regular, translate
-from fastload._read.kernel import is_cached, seems_cached
+from fastload._read.kernel import is_cached
 from fastload._read.pread import check_path
 from fastload._read.watch import check_descriptor
 from fastload.errors import IntegrityError
@@ -101,7 +101,6 @@ class PopulatingReader:
     def __init__(self, file: File) -> None:
         self._file = file
         self._descriptor = open_regular(file.path)
-        self._seems_cached = seems_cached(self._descriptor, file.identity.size)
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -109,7 +108,7 @@ class PopulatingReader:
         for buffer in filter(len, buffers):
             # Pages that are there are mapped when they are touched: by the hundred in one fault, where populating
             # walks them one by one, which took longer than loading.
-            if not (self._seems_cached or is_cached(self._descriptor, at, len(buffer))):
+            if not is_cached(self._descriptor, at, len(buffer)):
                 self._populate(at, buffer)
             at += len(buffer)
         check_descriptor(self._file, self._descriptor, offset)

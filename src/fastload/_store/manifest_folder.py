@@ -92,9 +92,11 @@ class ManifestFolder:
             path = self._place(uid, stored)
             if not os.path.lexists(path):
                 continue
-            passed_over = _find_passed_over(os.path.dirname(path), path)
-            if passed_over is None:
-                return _read(path, stored)
+            distrusted = _find_passed_over(os.path.dirname(path), path, _stamp_of(path))
+            kept = _read(path, stored) if distrusted is None else None
+            if kept is not None:
+                return kept
+            passed_over = passed_over or distrusted
         return passed_over
 
     def keep(self, stored: Stored, manifest: Manifest, files: Iterable[OfferedFile]) -> None:
@@ -130,7 +132,7 @@ def _differs(file: OfferedFile, listed: ManifestFile) -> bool:
 
 
 def _find_passed_over(*paths: str) -> PassedOver | None:
-    distrusts = ((path, find_distrust(path)) for path in paths)
+    distrusts = ((path, find_distrust(path)) for path in paths if os.path.lexists(path))
     return next((PassedOver(path, distrust) for path, distrust in distrusts if distrust is not None), None)
 
 
@@ -142,18 +144,16 @@ def _stamp_of(path: str) -> str:
     return f"{path.removesuffix('.json')}.stamp.json"
 
 
-def _read(path: str, stored: Stored) -> KeptManifest | PassedOver:
-    """Not believed where it is of something else, or its stamp is of another manifest: one was being replaced."""
+def _read(path: str, stored: Stored) -> KeptManifest | None:
+    """None where it is of something else, or its stamp is of another manifest: one was being replaced."""
     raw = read_small_file(path, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(raw, path=path)
     is_plain = stored.layout is None
     commit = plain_commit(manifest.files) if is_plain else stored.commit
     stamp = _read_stamp(_stamp_of(path))
     expected = (_real(stored), blake3(raw).hexdigest())
-    if manifest.commit != commit:
-        return PassedOver(path, f"is of commit {manifest.commit}, and not of {commit}")
-    if (stamp.get("folder"), stamp.get("manifest")) != expected:
-        return PassedOver(path, "has no stamp that names it")
+    if manifest.commit != commit or (stamp.get("folder"), stamp.get("manifest")) != expected:
+        return None
     noted = stamp.get("files")
     return KeptManifest(path, manifest, noted if isinstance(noted, dict) else {})
 
