@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arena import REPO, model_files
+from fastload._verify.digest import BLOCK_BYTES
 from fuse_mount import Fault, fuse_mount, why_none
 from mounted import Case, Mounts
 from stored_models import COMMIT, write_cache
@@ -46,7 +47,8 @@ def tiers(tmp_path: Path) -> Tiers:
 
 
 def test_verify_tells_which_file_cannot_be_read(tiers: Tiers) -> None:
-    with fuse_mount(tiers.folder / "shown", tiers.shared, Fault(40, errno.EIO)):
+    end_of_a_shard = range(BLOCK_BYTES, 5 * BLOCK_BYTES)  # after so many reads it was now and then the config's turn
+    with fuse_mount(tiers.folder / "shown", tiers.shared, Fault(0, errno.EIO, end_of_a_shard)):
         done = tiers.run("verify", REPO)
     assert done.returncode == 13, done.stderr
     assert "model-0000" in done.stderr and "cannot be read (Input/output error)" in done.stderr
