@@ -64,7 +64,7 @@ def _map(descriptor: int, nbytes: int) -> memoryview:
 
     Python's own mapping of a file keeps a duplicate of its descriptor (before 3.13 always), for as long as a tensor of
     it lives: a thousand shards were too many for what a process may have open. At the border of a huge page, since the
-    page cache has huge ones too, and elsewhere they are mapped by the 64 KiB: four times as long for all to be touched.
+    page cache has huge ones too, and elsewhere they are mapped by the 64 KiB: to touch all took twice as long.
     """
     memory = map_for_huge_pages(nbytes, extra_flags=_MAP_NORESERVE)
     flags = mmap.MAP_PRIVATE | _MAP_NORESERVE | _MAP_FIXED
