@@ -254,6 +254,15 @@ def test_a_mapped_file_that_is_on_the_disk_is_digested_by_threads_that_wait_for_
     assert choose_reader(cold_shard, "mmap").digesting_depth == count_cpus().usable
 
 
+def test_where_nothing_is_digested_nobody_asks_what_of_a_mapped_file_is_in_memory(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("fastload._read.choose.cached_fraction")
+    assert choose_reader(shard, "mmap", digests=False).digesting_depth is None
+    with pytest.raises(NameError):
+        choose_reader(shard, "mmap")
+
+
 def test_only_what_auto_finds_in_memory_of_this_machine_is_copied_ahead(
     shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

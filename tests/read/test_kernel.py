@@ -158,6 +158,7 @@ def test_of_large_files_samples_are_counted(tmp_path: Path, monkeypatch: pytest.
         os.pread(descriptor, cached_mib * MIB, 0)
         assert abs(cached_fraction(descriptor, path.stat().st_size) - cached_mib / 128) < 0.02
     assert sum(counted) <= 33 * MIB
+    assert len(counted) <= 33, "each costs as much as to load a small tensor"
 
 
 def test_bytes_are_cached_when_all_their_pages_are(tmp_path: Path) -> None:

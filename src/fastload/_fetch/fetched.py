@@ -116,7 +116,7 @@ class Fetched:
 
     def _choose(self, shard: Shard, wanted: str, cpus: Cpus | None) -> Choice:
         if self.remote is None:
-            return choose_reader(shard, wanted, cpus)
+            return choose_reader(shard, wanted, cpus, digests=self.evidence.has_blocks)
         check_hub_reader(wanted)
         return Choice(partial(_open_offered, self.remote), "hub", "it is on no mount", self.remote.depth)
 

@@ -13,11 +13,8 @@ class Dtype:
     """The spelling in the header, such as ``BF16``."""
     bits: int
     """Bits of one element; F4 and F6 are packed without padding."""
-
-    @property
-    def alignment_bytes(self) -> int:
-        """What an element's address must be a multiple of; C64 is two F32, yet torch aligns it as one."""
-        return max(1, self.bits // 8) if self.bits % 8 == 0 else 1
+    alignment_bytes: int
+    """What an element's address must be a multiple of; C64 is two F32, yet torch aligns it as one."""
 
 
 _BITS = {
@@ -45,7 +42,9 @@ _BITS = {
     "U64": 64,
 }
 
-DTYPES: dict[str, Dtype] = {name: Dtype(name, bits) for name, bits in _BITS.items()}
+DTYPES: dict[str, Dtype] = {
+    name: Dtype(name, bits, alignment_bytes=1 if bits % 8 else bits // 8) for name, bits in _BITS.items()
+}
 
 CASTABLE = frozenset({"F64", "F32", "F16", "BF16"})
 """What ``dtype=`` casts from and to."""

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._budget import host_headroom
 from fastload._clock import Clock
 from fastload._load import parameters
 from fastload._load.device import parse_device
@@ -92,7 +91,7 @@ def _load_into(request: Request, tell: Callable[[Report], None], module: torch.n
 
 
 def _window_bytes(request: Request, found: Found) -> int:
-    return cut_window(request.settings.staging_bytes, host_headroom().part_of(found.ranks_here))
+    return cut_window(request.settings.staging_bytes, found.headroom)
 
 
 def _open(request: Request, device: torch.device | str, verb: str) -> Stream:

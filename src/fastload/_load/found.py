@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from fastload._budget import host_headroom
 from fastload._fetch.checkpoint import fetch
 from fastload._fetch.config import is_quantised
 from fastload._group.process_group import find_position
@@ -19,6 +20,7 @@ from fastload.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
+    from fastload._budget import Headroom
     from fastload._clock import Clock
     from fastload._fetch.evidence import Evidence
     from fastload._fetch.fetched import Fetched
@@ -35,19 +37,22 @@ class Found:
     wanted: Callable[[str], bool]
     infos: Sequence[TensorInfo]
     """The wanted tensors, in file order; of those that are sharded, the rows that are kept."""
-    parts: Parts = EVERYTHING
-    party: Party | None = None
+    parts: Parts
+    party: Party | None
     """The other ranks, where several load together."""
+    headroom: Headroom
+    """What each rank here may take of the machine's memory, as it was when all was found; who allocates looks again."""
 
     def only(self, names: Container[str]) -> Found:
         """Without the tensors that are not among ``names``."""
-        wanted = _want(self.fetched, lambda name: name in names and self.wanted(name), self.parts)
-        return replace(wanted, party=self.party)
+        return self._narrowed(lambda name: name in names and self.wanted(name), self.parts)
 
-    @property
-    def ranks_here(self) -> int:
-        """How many load it on this machine, each into memory of its own."""
-        return 1 if self.party is None else len(self.party.ranks_here)
+    def kept_by(self, parts: Parts) -> Found:
+        """Only what ``parts`` keeps of it."""
+        return self._narrowed(lambda name: self.wanted(name) and parts.keeps(name), parts)
+
+    def _narrowed(self, wanted: Callable[[str], bool], parts: Parts) -> Found:
+        return replace(self, wanted=wanted, parts=parts, infos=_list_wanted(self.fetched, wanted, parts))
 
     @property
     def shaped(self) -> list[TensorInfo]:
@@ -99,7 +104,7 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
             fetched = party.fetch(call.verb, call.device, call.weighed)
         undo.callback(fetched.close)
         clock.enter("plan")
-        found = _want(fetched, choose_tensors(fetched.checkpoint, request.tensors), EVERYTHING)
+        found = _find(fetched, choose_tensors(fetched.checkpoint, request.tensors), party)
         if party is not None:
             party.check_content(fetched, found.infos)
         for info in found.infos:
@@ -107,15 +112,20 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         position = find_position(None if request.group is None else request.group.seat)
         parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, position)
         if parts is not EVERYTHING:
-            wanted = found.wanted
-            found = _want(fetched, lambda name: wanted(name) and parts.keeps(name), parts)
-        yield replace(found, party=party)
+            found = found.kept_by(parts)
+        yield found
         undo.pop_all()
 
 
-def _want(fetched: Fetched, wanted: Callable[[str], bool], parts: Parts) -> Found:
-    infos = [parts.narrow(info) for _, info in fetched.checkpoint.tensors() if wanted(info.name)]
-    return Found(fetched=fetched, wanted=wanted, infos=infos, parts=parts)
+def _find(fetched: Fetched, wanted: Callable[[str], bool], party: Party | None) -> Found:
+    ranks_here = 1 if party is None else len(party.ranks_here)
+    infos = _list_wanted(fetched, wanted, EVERYTHING)
+    headroom = host_headroom().part_of(ranks_here)
+    return Found(fetched=fetched, wanted=wanted, infos=infos, parts=EVERYTHING, party=party, headroom=headroom)
+
+
+def _list_wanted(fetched: Fetched, wanted: Callable[[str], bool], parts: Parts) -> list[TensorInfo]:
+    return [parts.narrow(info) for _, info in fetched.checkpoint.tensors() if wanted(info.name)]
 
 
 def check_cast(found: Found, subfolder: str | None) -> None:

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastload._budget import host_headroom
 from fastload._clock import TURN, Busy
 from fastload._cpus import count_cpus
 from fastload._load.ahead import divide_ahead, may_read_ahead
@@ -109,16 +108,15 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
 
 def _divide(found: Found, choices: Mapping[int, Choice], target: Target, settings: Settings) -> Staging:
     """The lanes that the chosen readers want; those of one thread that has others read, where that is possible."""
-    headroom = host_headroom().part_of(found.ranks_here)
     if found.party is None and target.reads_ahead and settings.reader == "auto":
-        ahead = divide_ahead(settings.staging_bytes, headroom) if may_read_ahead(found.fetched, choices) else None
+        ahead = divide_ahead(settings.staging_bytes, found.headroom) if may_read_ahead(found.fetched, choices) else None
         if ahead is not None:
             return ahead
     sources = 0 if found.party is None else len(found.party.sources)
     digests = found.fetched.evidence.has_blocks and target.digests is None
     depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
     wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
-    return divide_staging(settings.staging_bytes, headroom, wish, least_lanes=1 + sources)
+    return divide_staging(settings.staging_bytes, found.headroom, wish, least_lanes=1 + sources)
 
 
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:

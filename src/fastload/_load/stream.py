@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.proving import NONE
 from fastload._load.summary import Delivered, describe_rank, summarise
+from fastload._load.turn import Turn
 from fastload._place.tensors import cut_out
 from fastload._read.pread import check_path
 from fastload._thread import start_thread
@@ -94,11 +95,6 @@ class Job:
     progress: Progress
 
 
-def _already_taking() -> UsageError:
-    what = "this stream is being asked for a tensor already, by another thread or from within"
-    return UsageError(what, "Let one thread take the tensors and pass them on, or open a stream for each")
-
-
 def _begun_elsewhere() -> UsageError:
     what = "this stream is being read by the process that this one was forked from"
     return UsageError(what, "Open a stream in each process, or begin it after the fork")
@@ -121,8 +117,7 @@ class Stream:
             job.busy,
             Ways(job.device_reads, job.exchange, job.ahead_lanes),
         )
-        self._turn = threading.RLock()
-        self._is_taking = False
+        self._turn = Turn()
         self._is_started = False
         self._started_in = 0
         self._position = self._delivered_bytes = 0
@@ -162,7 +157,7 @@ class Stream:
     def __next__(self) -> tuple[str, torch.Tensor]:
         if self._is_elsewhere():
             raise _begun_elsewhere()
-        with self._taking():
+        with self._turn:
             job, pipeline = self._job, self._pipeline
             if job is None or pipeline is None:
                 raise StopIteration
@@ -187,22 +182,6 @@ class Stream:
             job.party.communicator.fail(error)
         self.close()
 
-    @contextmanager
-    def _taking(self) -> Iterator[None]:
-        """For one at a time: two that took the same position would get the same tensor, and nobody the next one."""
-        if not self._turn.acquire(blocking=False):
-            raise _already_taking()
-        try:
-            if self._is_taking:  # the same thread, from within: a progress callback, a signal's handler
-                raise _already_taking()
-            self._is_taking = True
-            try:
-                yield
-            finally:
-                self._is_taking = False
-        finally:
-            self._turn.release()
-
     def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
         job.deadline.check()
         self._start(job, pipeline)
@@ -216,7 +195,10 @@ class Stream:
                 job.busy.trace.add(Span(CALLER_LANE, "wait for bytes", "wait", begin_s, time.perf_counter(), {}))
             job.placer.catch_up()
             self._waited_for = needed
-        with job.busy.measure(CAST) if job.is_cast else nullcontext():
+        if job.is_cast:
+            with job.busy.measure(CAST):
+                tensor = job.placer.take(number)
+        else:
             tensor = job.placer.take(number)
         self._position += 1
         name = job.plan.placements[number].info.name
@@ -291,7 +273,7 @@ class Stream:
         if job is not None:
             if not self._goes_on(job):
                 job.schedule.stop()  # whoever waits for a tensor in another thread waits in vain, and lets us in
-            with self._turn:
+            with self._turn.lock:
                 self._close()
 
     def _close(self) -> None:

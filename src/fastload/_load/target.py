@@ -122,17 +122,13 @@ class Keeping:
     def copied_bytes(self, plan: Plan, *, copies_all: bool) -> int:
         """Memory of the copies of what is mapped that exist at once; a cast lets go of its copy."""
         if copies_all or not self.keeps_all:
-            copied = [p for p in plan.placements if copies_all or self._casts(p) or _is_misaligned(p)]
+            copied = [p for p in plan.placements if copies_all or self._casts(p) or not p.is_aligned]
             return 2 * max((p.info.nbytes for p in copied), default=0)
         passing = max((p.info.nbytes for p in plan.placements if self._casts(p)), default=0)
-        return passing + sum(p.info.nbytes for p in plan.placements if _is_misaligned(p) and not self._casts(p))
+        return passing + sum(p.info.nbytes for p in plan.placements if not p.is_aligned and not self._casts(p))
 
     def _casts(self, placement: Placement) -> bool:
         return self.cast is not None and is_castable(placement.info)
-
-
-def _is_misaligned(placement: Placement) -> bool:
-    return placement.offset % placement.info.dtype.alignment_bytes != 0
 
 
 class HostTarget:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._address_space import address_of
 from fastload._place.memory import copy_bytes, free_pages_with, map_anonymous, map_staging
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, tensor_over
@@ -18,8 +17,8 @@ from fastload.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fastload._format.header import TensorInfo
     from fastload._plan.extent import Extent
+    from fastload._plan.layout import Placement
     from fastload._plan.plan import Plan
     from fastload._read.cuda_driver import DeviceMemory
     from fastload._read.gds import CuFiles
@@ -61,23 +60,24 @@ class HostPlacer:
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
-        info, arena, offset = self._plan.placements[number]
+        placement = self._plan.placements[number]
+        info, arena, offset = placement
         if arena == NOWHERE:
             tensor = tensor_over(memoryview(b""), info)
         else:
             buffer = self._arenas.take(arena)[offset : offset + info.nbytes]
-            tensor = tensor_over(self._own(buffer, arena, info), info)
+            tensor = tensor_over(self._own(buffer, placement), info)
         if self._cast is not None and is_castable(info):
             return cast_tensor(tensor, self._cast)
         return tensor
 
-    def _own(self, buffer: memoryview, arena: int, info: TensorInfo) -> memoryview:
+    def _own(self, buffer: memoryview, placement: Placement) -> memoryview:
         """``buffer`` made fit to live alone: aligned, its pages returned with it."""
-        if address_of(buffer) % info.dtype.alignment_bytes:
+        if not placement.is_aligned:
             aligned = room_for_copy(len(buffer))
             copy_bytes(aligned, buffer)
             return aligned
-        if GIVES_PAGES_BACK_BYTES <= len(buffer) < self._plan.arena_bytes[arena]:
+        if GIVES_PAGES_BACK_BYTES <= len(buffer) < self._plan.arena_bytes[placement.arena]:
             free_pages_with(buffer)
         return buffer
 

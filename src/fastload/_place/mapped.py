@@ -11,7 +11,6 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from fastload._address_space import address_of
 from fastload._place.host import HostPlacer, room_for_copy
 from fastload._place.memory import copy_own_memory
 from fastload._place.tensors import is_castable
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from fastload._format.header import TensorInfo
+    from fastload._plan.layout import Placement
     from fastload._plan.plan import Plan
     from fastload._read.reader import File
 
@@ -48,11 +47,11 @@ class MappedPlacer(HostPlacer):
         for arena in {placement.arena for placement in self._plan.placements} - {NOWHERE}:
             check_path(self._file_of(arena))
 
-    def _own(self, buffer: memoryview, arena: int, info: TensorInfo) -> memoryview:
-        is_cast = self._cast is not None and is_castable(info)
-        if self._copies_all or is_cast or address_of(buffer) % info.dtype.alignment_bytes:
-            return self._copied(buffer, self._file_of(arena))
-        return super()._own(buffer, arena, info)
+    def _own(self, buffer: memoryview, placement: Placement) -> memoryview:
+        is_cast = self._cast is not None and is_castable(placement.info)
+        if self._copies_all or is_cast or not placement.is_aligned:
+            return self._copied(buffer, self._file_of(placement.arena))
+        return super()._own(buffer, placement)
 
     @staticmethod
     def _copied(buffer: memoryview, file: File) -> memoryview:

@@ -83,14 +83,12 @@ def free_pages_with(buffer: memoryview) -> None:
     it does not. A dying memoryview lets go of its mapping before it tells weak references, and by then other memory may
     lie at that address: so the finaliser holds the mapping until it is done.
     """
-    mapping = _mapping_of(buffer)
-    at = address_of(buffer) - address_of(memoryview(mapping))
+    at = address_of(buffer)
     begin = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (at + len(buffer)) // mmap.PAGESIZE * mmap.PAGESIZE
     if begin < end:
-        weakref.finalize(buffer, _give_back, mapping, begin, end - begin).atexit = False
+        weakref.finalize(buffer, _give_back, _mapping_of(buffer), begin, end - begin).atexit = False
 
 
-def _give_back(mapping: mmap.mmap, begin: int, nbytes: int) -> None:
-    with contextlib.suppress(OSError):  # then they go with the last view
-        mapping.madvise(mmap.MADV_DONTNEED, begin, nbytes)
+def _give_back(mapping: mmap.mmap, address: int, nbytes: int) -> None:  # noqa: ARG001 - held, so that it is still there
+    _libc.madvise(address, nbytes, mmap.MADV_DONTNEED)  # where that is refused, they go with the last view

@@ -35,6 +35,11 @@ class Placement(NamedTuple):
     arena: int
     offset: int
 
+    @property
+    def is_aligned(self) -> bool:
+        """True if its dtype may lie there: arenas begin at the border of a page."""
+        return self.offset % self.info.dtype.alignment_bytes == 0
+
 
 @dataclass(frozen=True, slots=True)
 class LayoutRules:

@@ -48,7 +48,7 @@ class Choice:
     """True if each read waits for its turn, which nothing may get round."""
 
 
-def choose_reader(file: File, wanted: str, cpus: Cpus | None = None) -> Choice:
+def choose_reader(file: File, wanted: str, cpus: Cpus | None = None, *, digests: bool = True) -> Choice:
     """The reader for ``file``.
 
     Args:
@@ -56,6 +56,7 @@ def choose_reader(file: File, wanted: str, cpus: Cpus | None = None) -> Choice:
         wanted: one of :data:`READERS`.
         cpus: whoever chooses for many files counts them once, as that takes longer than to look at a file; else they
             are counted.
+        digests: True if whoever reads blocks may digest them; else nobody looks how many threads that wants.
 
     Raises:
         StoreError: the file cannot be looked at.
@@ -66,7 +67,8 @@ def choose_reader(file: File, wanted: str, cpus: Cpus | None = None) -> Choice:
     if wanted == "buffered":
         return Choice(BufferedReader, "buffered", why, _LOCAL_DEPTH)
     if wanted == "mmap":
-        return Choice(PopulatingReader, "mmap", why, memory_depth(cpus), None, _mapped_digesting_depth(file, cpus))
+        digesting_depth = _mapped_digesting_depth(file, cpus) if digests else None
+        return Choice(PopulatingReader, "mmap", why, memory_depth(cpus), None, digesting_depth)
     return _choose(file, cpus)
 
 

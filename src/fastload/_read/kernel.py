@@ -19,8 +19,8 @@ _DIO_OFFSET_ALIGN_AT = 0x9C
 _SYS_CACHESTAT = 451  # the same number on every architecture
 _DEFAULT_ALIGNMENT_BYTES = 4096
 _PROBES = 64
-_SAMPLES = 128
-_SAMPLE_BYTES = 256 << 10  # 256 KiB
+_SAMPLES = 32
+_SAMPLE_BYTES = 1 << 20  # 1 MiB
 
 NETWORK = frozenset(
     {"nfs", "cifs", "smb2", "lustre", "ceph", "gpfs", "fuse", "9p", "beegfs", "afs"}
