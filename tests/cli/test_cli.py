@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -423,6 +424,31 @@ def test_names_that_the_terminal_cannot_spell_are_shown_by_their_code_points(tmp
     run = _run("inspect", tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert run.returncode == 0
     assert "gew\\xf6hnlich" in run.stdout
+
+
+@pytest.mark.parametrize("verb", ["load", "inspect", "verify", "resolve", "doctor", "ls"])
+def test_a_path_that_is_no_utf_8_makes_no_json_that_a_parser_refuses(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python would write lone surrogates, and a strict parser refuses all of it then."""
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    save_file({"a": torch.zeros(4)}, tmp_path / "model.safetensors")
+    os.rename(os.fsencode(tmp_path / "model.safetensors"), folder + b"/model.safetensors")
+    monkeypatch.setattr(entry, "_TERMINATION_LOG", str(tmp_path / "log"))
+    (tmp_path / "log").touch()
+    path = os.fsdecode(folder)
+    words = ["ls", "--local", path] if verb == "ls" else [verb, path]
+    assert main([*words, "--json", "--log-format=json"]) == 0
+    assert main([*words[:-1], path + "/not-there", "--json", "--log-format=json"]) == {"ls": 0, "doctor": 22}.get(
+        verb, 12
+    )
+    said = capfd.readouterr()
+    lines = [*said.out.splitlines(), *said.err.splitlines(), *(tmp_path / "log").read_text().splitlines()]
+    assert len(lines) >= (2 if verb == "ls" else 4)
+    for line in lines:
+        assert not re.search(r"\\ud[89a-f]", line.replace(r"\\", "")), line
+        assert "\udce9" not in line
 
 
 @pytest.mark.parametrize(("device", "is_said"), [("cpu", False), ("cuda:0", True)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from fastload._settings.values import parse_rate, parse_size
 from fastload._store.filesystem import translate_write
 from fastload.cli.flag import parsed_by
 from fastload.cli.model import add_settings, parse_settings
-from fastload.cli.text import show_bytes
+from fastload.cli.text import show_bytes, show_json
 from fastload.errors import UsageError, escaped
 from fastload.ops.bench.bench import CONTESTANTS, STATES, Outcome, Wish, run_bench
 from fastload.ops.bench.chart import draw_chart
@@ -94,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     # With --json whoever reads a log has both: a program takes stdout, a person the rest.
     print(text, file=sys.stderr if arguments.as_json else sys.stdout)
     if arguments.as_json:
-        print(json.dumps({**found.to_dict(), **({"reckoned": reckoned} if reckoned else {})}))
+        print(show_json({**found.to_dict(), **({"reckoned": reckoned} if reckoned else {})}))
 
 
 def _reckon(arguments: argparse.Namespace, found: Outcome) -> list[str]:

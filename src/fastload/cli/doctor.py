@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.several import PartialError
-from fastload.cli.text import show_bytes, show_table
+from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
 from fastload.ops.doctor.examine import diagnose
 from fastload.ops.doctor.finding import UnfitError
@@ -50,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     if seen.fatal:
         raise PartialError(UnfitError(seen.fatal), seen.to_dict())
     if arguments.as_json:
-        print(json.dumps(seen.to_dict()))
+        print(show_json(seen.to_dict()))
 
 
 def _show(seen: Diagnosis) -> str:

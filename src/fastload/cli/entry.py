@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure,
 from fastload.cli.several import PartialError
 from fastload.cli.signals import signals_raised
 from fastload.cli.termination import TERMINATION_LOG, leave_termination_message
+from fastload.cli.text import show_json
 from fastload.errors import FastloadError, UsageError
 
 if TYPE_CHECKING:
@@ -162,6 +162,6 @@ def _fail(error: BaseException, *, as_json: bool) -> int:
     if as_json:
         others = error.facts if isinstance(error, PartialError) else {}
         with _telling(sys.stdout):
-            print(json.dumps({"schema": 1, **others, "error": facts, "exit_code": exit_code}))
+            print(show_json({"schema": 1, **others, "error": facts, "exit_code": exit_code}))
     leave_termination_message({"error": facts, "exit_code": exit_code}, _TERMINATION_LOG)
     return exit_code

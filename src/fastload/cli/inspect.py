@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import fastload
 from fastload.cli.model import add_model, add_settings, parse_settings
-from fastload.cli.text import show_bytes, show_table
+from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
         options=parse_settings(arguments),
     )
     if arguments.as_json:
-        print(json.dumps(found.to_dict()))
+        print(show_json(found.to_dict()))
         return
     rows = [
         (escaped(name), tensor.dtype, str(list(tensor.shape)), show_bytes(tensor.nbytes), escaped(tensor.shard))

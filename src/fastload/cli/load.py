@@ -12,7 +12,7 @@ import fastload
 from fastload._store.filesystem import translate_write
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
-from fastload.cli.text import show_bytes, show_table
+from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
             nbytes[str(tensor.dtype)] += tensor.nbytes
         metrics.tell_done(arguments.model, stream.report)
     if arguments.as_json:
-        print(json.dumps(stream.report.to_dict()))
+        print(show_json(stream.report.to_dict()))
         return
     rows = [(dtype.removeprefix("torch."), str(count), show_bytes(nbytes[dtype])) for dtype, count in tensors.items()]
     total = ("total", str(tensors.total()), show_bytes(nbytes.total()))

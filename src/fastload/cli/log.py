@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
+
+from fastload.cli.text import show_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,7 +89,7 @@ class JsonLines(io.TextIOBase):
     def write_record(self, level: str, message: str, **facts: Any) -> None:
         """One line."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._below.write(json.dumps({"time": now, "level": level, "message": message, **facts}) + "\n")
+        self._below.write(show_json({"time": now, "level": level, "message": message, **facts}) + "\n")
         self._below.flush()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 from fastload._fetch.snapshots import snapshots
 from fastload.cli.model import add_settings, parse_settings
-from fastload.cli.text import show_bytes, show_table
+from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     for tier, reason in listing.unavailable:
         print(f"fastload: {escaped(tier)} could not be asked: {escaped(reason)}", file=sys.stderr)
     if arguments.as_json:
-        print(json.dumps(listing.to_dict()))
+        print(show_json(listing.to_dict()))
         return
     heading = ("tier", "name", "commit", "size", "age", "state", "pinned")
     print(show_table([heading, *(_show(facts) for facts in listing)]))

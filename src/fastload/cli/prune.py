@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from fastload._fetch.snapshots import prune
 from fastload._settings.values import parse_size
 from fastload.cli.flag import parsed_by
 from fastload.cli.model import add_settings, parse_settings
-from fastload.cli.text import show_bytes
+from fastload.cli.text import show_bytes, show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Prune, and say what that did."""
     pruned = prune(max_bytes=arguments.max_bytes, is_dry_run=arguments.dry_run, options=parse_settings(arguments))
     if arguments.as_json:
-        print(json.dumps({"schema": 1, "dry_run": arguments.dry_run, **asdict(pruned)}))
+        print(show_json({"schema": 1, "dry_run": arguments.dry_run, **asdict(pruned)}))
         return
     done = "would remove" if arguments.dry_run else "removed"
     for each in pruned.removed:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fastload._settings.values import parse_duration
 from fastload.cli.flag import parsed_by
+from fastload.cli.text import show_json
 from fastload.errors import StoreError, UsageError, escaped
 from fastload.ops.warmer.priority import lower_io_priority
 from fastload.ops.warmer.resident import stay
@@ -108,7 +108,7 @@ def _measure(done: Round, metrics: MetricsFile) -> None:
 
 
 def _print_as_json(done: Round) -> None:
-    print(json.dumps(done.to_dict()), flush=True)
+    print(show_json(done.to_dict()), flush=True)
 
 
 def _print(done: Round) -> None:

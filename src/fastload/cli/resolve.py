@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import fastload
 from fastload.cli.model import add_name, add_settings, parse_settings
+from fastload.cli.text import show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -24,4 +24,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the snapshot's folder, or the facts as JSON."""
     found = fastload.resolve(arguments.model, revision=arguments.revision, options=parse_settings(arguments))
-    print(json.dumps({"schema": 1, **asdict(found)}) if arguments.as_json else found.path)
+    print(show_json({"schema": 1, **asdict(found)}) if arguments.as_json else found.path)

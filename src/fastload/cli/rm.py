@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.snapshots import remove
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.several import try_each
-from fastload.cli.text import show_bytes
+from fastload.cli.text import show_bytes, show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -35,4 +34,4 @@ def run(arguments: argparse.Namespace) -> None:
 
     facts = try_each(arguments.names, remove_one, "removed")
     if arguments.as_json:
-        print(json.dumps(facts))
+        print(show_json(facts))

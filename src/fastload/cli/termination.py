@@ -1,14 +1,15 @@
 """The reason of a container's end, where Kubernetes looks for it: ``kubectl describe pod`` shows it.
 
-Imports nothing of ours: it must be able to tell of an installation that lacks a library, too.
+Imports no library: it must be able to tell of an installation that lacks one, too.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
+
+from fastload.cli.text import show_json
 
 TERMINATION_LOG = "/dev/termination-log"
 _KEPT_BYTES = 4096
@@ -34,11 +35,11 @@ def _shorten(reason: dict[str, Any]) -> str:
     """
     error = dict(reason["error"])
     lists = {key: value for key, value in error.items() if isinstance(value, list | tuple)}
-    while len(text := json.dumps({**reason, "error": error})) >= _KEPT_BYTES:
-        longest = max(lists, key=lambda key: len(json.dumps(lists[key])), default=None)
+    while len(text := show_json({**reason, "error": error})) >= _KEPT_BYTES:
+        longest = max(lists, key=lambda key: len(show_json(lists[key])), default=None)
         if longest is None or not lists[longest]:
             error = {key: value[:_SHORT] if isinstance(value, str) else value for key, value in error.items()}
-            return json.dumps({**reason, "error": error})
+            return show_json({**reason, "error": error})
         lists[longest] = lists[longest][: len(lists[longest]) // 2]
         error |= {**lists, "left_out": True}
     return text

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def show_bytes(count: int) -> str:
@@ -23,3 +24,20 @@ def show_table(rows: Iterable[Sequence[str]]) -> str:
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def show_json(facts: Mapping[str, Any] | Sequence[Any]) -> str:
+    """``facts`` as one line of JSON that every parser takes.
+
+    A path that is not UTF-8 is shown by the bytes' values, as messages do: Python has lone surrogates there, which
+    some parsers refuse, and with them all that was said.
+    """
+    return json.dumps(_in_unicode(facts))
+
+
+def _in_unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_in_unicode(key): _in_unicode(item) for key, item in value.items()}
+    return [_in_unicode(item) for item in value] if isinstance(value, list | tuple) else value

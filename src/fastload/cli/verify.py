@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from fastload._fetch.verify import Examination, examine
 from fastload.cli.model import add_name, add_settings, parse_settings
-from fastload.cli.text import show_bytes, show_table
+from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
 from fastload.options import decide_settings
 
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(_show(found))
     found.check()
     if arguments.as_json:
-        print(json.dumps(found.to_dict()))
+        print(show_json(found.to_dict()))
 
 
 def _show(found: Verification) -> str:

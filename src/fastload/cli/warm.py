@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -18,7 +17,7 @@ from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, 
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.resident import add_resident_arguments, list_models, stay_resident
 from fastload.cli.several import try_each
-from fastload.cli.text import show_bytes
+from fastload.cli.text import show_bytes, show_json
 from fastload.errors import UsageError
 from fastload.options import decide_settings
 
@@ -84,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         with written_at_end(metrics):
             facts = try_each(names, bring, "models")
     if arguments.as_json:
-        print(json.dumps(facts))
+        print(show_json(facts))
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
