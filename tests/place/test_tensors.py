@@ -9,6 +9,7 @@ import torch
 from fastload._format.dtype import CASTABLE, DTYPES, UNTOUCHED
 from fastload._format.header import TensorInfo
 from fastload._place.tensors import (
+    TORCH_DTYPES,
     check_castable,
     cut_out,
     is_castable,
@@ -108,7 +109,7 @@ def test_what_torch_cannot_shape_is_packed_bytes(info: TensorInfo) -> None:
 
 
 def test_a_torch_without_the_dtype_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch, "float8_e8m0fnu")
+    monkeypatch.setitem(TORCH_DTYPES, "F8_E8M0", None)
     with pytest.raises(UnsupportedError, match="F8_E8M0"):
         torch_layout(info_of("F8_E8M0", 2))
 

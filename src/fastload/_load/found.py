@@ -13,7 +13,7 @@ from fastload._group.process_group import find_position
 from fastload._load.group.party import Party
 from fastload._load.request import choose_tensors
 from fastload._load.shard import EVERYTHING, Parts, choose_parts, merge_shard
-from fastload._place.tensors import check_castable, torch_layout
+from fastload._place.tensors import check_castable, check_layouts
 from fastload._plan.ranges import unite
 from fastload.errors import UsageError
 
@@ -107,8 +107,7 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         found = _find(fetched, choose_tensors(fetched.checkpoint, request.tensors), party)
         if party is not None:
             party.check_content(fetched, found.infos)
-        for info in found.infos:
-            torch_layout(info)
+        check_layouts(found.infos)
         position = find_position(None if request.group is None else request.group.seat)
         parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, position)
         if parts is not EVERYTHING:

@@ -38,7 +38,10 @@ _TORCH_NAMES = {
     "U64": "uint64",
 }
 
-CASTABLE_DTYPES = frozenset(getattr(torch, _TORCH_NAMES[name]) for name in CASTABLE)
+TORCH_DTYPES: dict[str, torch.dtype | None] = {name: getattr(torch, own, None) for name, own in _TORCH_NAMES.items()}
+"""By the spelling of the file; None: this torch is too old for it."""
+
+CASTABLE_DTYPES = frozenset(TORCH_DTYPES[name] for name in CASTABLE)
 """What ``dtype=`` casts from and to, as torch's."""
 
 
@@ -56,12 +59,21 @@ def torch_layout(info: TensorInfo) -> tuple[torch.dtype, tuple[int, ...]]:
         if name != "F4" or not shape or shape[-1] % 2:
             return torch.uint8, (info.nbytes,)
         shape = (*shape[:-1], shape[-1] // 2)
-    dtype = getattr(torch, _TORCH_NAMES[name], None)
+    dtype = TORCH_DTYPES[name]
     if dtype is None:
         raise UnsupportedError(f"torch {torch.__version__} has no dtype for {name}", "Install a newer torch")
     if not info.nbytes:
         _check_shape(info, shape)
     return dtype, shape
+
+
+def check_layouts(infos: Iterable[TensorInfo]) -> None:
+    """Raise ``UnsupportedError`` where :func:`torch_layout` would for one of ``infos``."""
+    seen: set[str] = set()
+    for info in infos:  # of a hundred thousand, most are alike
+        if info.dtype.name not in seen or not info.nbytes:
+            torch_layout(info)
+            seen.add(info.dtype.name)
 
 
 def _check_shape(info: TensorInfo, shape: tuple[int, ...]) -> None:
@@ -106,8 +118,8 @@ def parse_cast(dtype: torch.dtype | str) -> torch.dtype:
         UsageError: not one of F64, F32, F16, BF16.
     """
     for name in sorted(CASTABLE):
-        known: torch.dtype = getattr(torch, _TORCH_NAMES[name])
-        if dtype in (name, known):
+        known = TORCH_DTYPES[name]
+        if known is not None and dtype in (name, known):
             return known
     raise UsageError(f"dtype {str(dtype)!r} cannot be cast to", f"Use one of {', '.join(sorted(CASTABLE))}")
 

@@ -72,8 +72,9 @@ class _Builder:
 
     def __init__(self, rules: LayoutRules, first_arena: int) -> None:
         self._rules = rules
-        self._first_arena = first_arena
         self._arenas: list[int] = []
+        self._arena = first_arena - 1
+        """The number of the last one."""
         self._segments: list[Segment] = []
         self._placements: list[Placement] = []
         self._arena_is_open = False
@@ -86,14 +87,19 @@ class _Builder:
         if not nbytes:
             self._placements.append(Placement(info, NOWHERE, 0))
             return
-        limit, own = self._rules.arena_bytes, self._rules.own_bytes
-        alone = own is not None and nbytes >= own
-        offset = self._find_offset(info)
-        if alone or not self._arena_is_open or (limit is not None and offset + nbytes > limit):
+        rules = self._rules
+        used = self._arenas[-1] if self._arenas else 0
+        alignment = max(rules.tensor_alignment, info.dtype.alignment_bytes)
+        # Right behind the tensor before it if the file has them so and that is aligned; else at the next start.
+        follows = begin == self._end and used % alignment == 0
+        offset = used if follows else round_up(used, max(alignment, rules.start_alignment))
+        alone = rules.own_bytes is not None and nbytes >= rules.own_bytes
+        if alone or not self._arena_is_open or (rules.arena_bytes is not None and offset + nbytes > rules.arena_bytes):
             self._end_segment()
             self._arenas.append(0)
+            self._arena += 1
             offset = 0
-        if begin != self._end or offset != self._arenas[-1]:
+        elif not follows:
             self._end_segment()
         if self._end == self._begin:
             self._begin, self._offset = begin, offset
@@ -105,18 +111,6 @@ class _Builder:
     def build(self) -> Layout:
         self._end_segment()
         return Layout(tuple(self._arenas), tuple(self._segments), tuple(self._placements))
-
-    @property
-    def _arena(self) -> int:
-        return self._first_arena + len(self._arenas) - 1
-
-    def _find_offset(self, info: TensorInfo) -> int:
-        """Right behind the tensor before it if the file has them so and that is aligned; else the next start."""
-        used = self._arenas[-1] if self._arenas else 0
-        alignment = max(self._rules.tensor_alignment, info.dtype.alignment_bytes)
-        if used % alignment == 0 and self._end == info.begin:
-            return used
-        return round_up(used, max(alignment, self._rules.start_alignment))
 
     def _end_segment(self) -> None:
         if self._end > self._begin:

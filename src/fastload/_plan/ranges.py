@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 def unite(ranges: Iterable[Range]) -> Ranges:
     """All bytes of ``ranges``, which may overlap and come in any order."""
     united: list[Range] = []
+    open_begin = open_end = 0  # the last range, as long as it grows: a hundred thousand tensors in a row are one
     for begin, end in sorted(ranges):
         if begin == end:
             continue
-        if united and begin <= united[-1][1]:
-            united[-1] = (united[-1][0], max(end, united[-1][1]))
-        else:
-            united.append((begin, end))
-    return tuple(united)
+        if begin > open_end or open_begin == open_end:
+            if open_begin < open_end:
+                united.append((open_begin, open_end))
+            open_begin, open_end = begin, end
+        elif end > open_end:
+            open_end = end
+    return (*united, (open_begin, open_end)) if open_begin < open_end else ()
 
 
 def unite_spreads(spreads: Sequence[Spread]) -> Spread:
