@@ -1,6 +1,6 @@
 # make demo      load a real model and print the report
 # make test      set up and run every test (those for a GPU skip where there is none)
-# make quick     most of them, in a third of the time: without those that take longer than 1.5 s (tests/slow.txt)
+# make quick     most of them, in a third of the time: without those that take longer than 1.3 s (tests/slow.txt)
 # make test-faults  break it at length, and print a table (docs/reliability.md)
 # make test-gpu  only those, and the kernels' own, which run in Triton's interpreter where there is no GPU
 # make test-vllm in a real vLLM for the CPU, which it installs beside (3.4 GB; not with Python before 3.11)

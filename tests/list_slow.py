@@ -1,4 +1,4 @@
-"""Writes what `make quick` leaves out: test functions of which one case took 1.5 s, by pytest's own account.
+"""Writes what `make quick` leaves out: test functions of which one case took 1.3 s, by pytest's own account.
 
 PYTEST_ADDOPTS=--durations=0 make test > log; python tests/list_slow.py log > tests/slow.txt
 """
@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-_SLOW_S = 1.5
+_SLOW_S = 1.3
 _PHASE = re.compile(r"([0-9.]+)s (?:call|setup|teardown) +(\S+::.*)")
 
 

@@ -22,10 +22,10 @@ def test_each_test_that_is_left_out_exists() -> None:
 
 def test_a_function_is_slow_by_its_slowest_case_with_what_it_takes_to_begin() -> None:
     log = """
-1.40s call     tests/a.py::test_of_two_phases[x y]
+1.20s call     tests/a.py::test_of_two_phases[x y]
 0.20s setup    tests/a.py::test_of_two_phases[x y]
-1.40s call     tests/a.py::test_of_two_cases[1]
-1.40s call     tests/a.py::test_of_two_cases[2]
+1.20s call     tests/a.py::test_of_two_cases[1]
+1.20s call     tests/a.py::test_of_two_cases[2]
 9.00s call     tests/b.py::Test::test_long
 """
     assert find_slow(log) == ["tests/a.py::test_of_two_phases", "tests/b.py::Test::test_long"]
