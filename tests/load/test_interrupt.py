@@ -75,3 +75,40 @@ def test_interrupt_stops_within_a_second_and_leaks_nothing(tmp_path: Path, scrip
         assert time.monotonic() - begin < 1
         assert process.stdout.readline() == "same\n"
         assert process.wait(10) == 0
+
+
+_CLOSE = """
+# A read that nobody waits for yet is under way when the stream is closed.
+real = os.preadv
+under_way = threading.Event()
+def slow(descriptor, buffers, offset, *flags):
+    if offset > 24 << 20 and threading.current_thread() is not threading.main_thread():
+        under_way.set()
+        time.sleep(0.5)
+    return real(descriptor, buffers, offset, *flags)
+os.preadv = slow
+stream = fastload.stream(sys.argv[1], reader=sys.argv[2], options=fastload.Options(staging_bytes="64Mi"))
+next(stream)
+under_way.wait()
+interrupt = threading.Timer(0.1, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+interrupt.start()
+try:
+    stream.close()
+    print("closed before it was interrupted", flush=True)
+except KeyboardInterrupt:
+    interrupt.join()
+    time.sleep(1)
+    print("same" if held() == before else f"{before} {held()}")
+    stream.close()
+    print("reported" if stream.report.tensors else "none")
+"""
+
+
+@pytest.mark.parametrize("reader", ["buffered", "direct"])
+def test_an_interrupt_while_a_stream_is_closed_leaks_nothing_either(tmp_path: Path, reader: str) -> None:
+    """Nobody would close it again: descriptors stayed open for as long as the process."""
+    save_large(tmp_path, 64, 8 * MIB)
+    words = ["-c", textwrap.dedent(_BEFORE + _CLOSE), str(tmp_path), reader]
+    with start_python(words, torch=True) as process:
+        out, _ = process.communicate(timeout=30)
+    assert out.splitlines() == ["same", "reported"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import warnings
 from pathlib import Path
@@ -93,6 +94,24 @@ def test_dtype_keyword_checks_and_converts_nothing(tmp_path: Path) -> None:
     fastload.load_into(nn.Linear(3, 3), tmp_path, dtype="F32")
     with pytest.raises(fastload.UsageError, match=r"asked for torch\.bfloat16"):
         fastload.load_into(nn.Linear(3, 3), tmp_path, dtype="BF16")
+
+
+@pytest.mark.parametrize("is_beside", [False, True], ids=["the tensor itself", "a quantization_config"])
+def test_dtype_is_refused_where_load_refuses_it_also_if_nothing_would_be_cast(
+    tmp_path: Path,
+    is_beside: bool,  # noqa: FBT001
+) -> None:
+    """Whoever says that the parameters are F32 is told that something else is there."""
+    stored = torch.float32 if is_beside else torch.float8_e4m3fn
+    save_file({"weight": torch.zeros(3).to(stored)}, tmp_path / "model.safetensors")
+    if is_beside:
+        (tmp_path / "config.json").write_text('{"quantization_config": {}}')
+    module = nn.Module()
+    module.register_buffer("weight", torch.zeros(3).to(stored))
+    fastload.load_into(module, tmp_path)
+    for load in (fastload.load, functools.partial(fastload.load_into, module)):
+        with pytest.raises(fastload.UsageError, match=r"cannot (be )?cast"):
+            load(tmp_path, dtype="F32")
 
 
 def test_quantised_weights_are_not_cast(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def _load_into(request: Request, tell: Callable[[Report], None], module: torch.n
     call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
     with _pinning(device, request) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
-        if parameters.match(own, found.shaped, strict=strict, dtype=dtype):
+        if parameters.match(own, found.shaped, strict=strict, dtype=dtype) or dtype is not None:
             check_cast(found, request.source.subfolder)
         wanted = found.only(own)
         maps = request.settings.reader == "mmap"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -59,9 +60,10 @@ class Held:
 
     def close(self) -> None:
         """Let go of both."""
-        for each in (self.copy, self.reading):
-            if each is not None:
-                each.close()
+        with ExitStack() as undo:
+            for each in (self.reading, self.copy):
+                if each is not None:
+                    undo.callback(each.close)
 
     def __enter__(self) -> Self:
         return self

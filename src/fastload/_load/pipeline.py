@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -116,15 +117,16 @@ class Pipeline:
         A worker stuck in a read is left behind: it owns what it reads into, and cleans up after itself should the
         read ever return.
         """
-        self._schedule.stop()
-        deadline_s = time.monotonic() + _JOIN_S
-        for thread in self._threads:
-            if thread.is_alive():  # not so where Ctrl-C came before it was started, and joining it would be an error
-                thread.join(max(0.0, deadline_s - time.monotonic()))
-        self._schedule.forget_error()
-        self._sources.close()
-        if self._device_reads is not None:
-            self._device_reads.close()
+        with ExitStack() as undo:  # Ctrl-C ends the waiting, and nothing else
+            if self._device_reads is not None:
+                undo.callback(self._device_reads.close)
+            undo.callback(self._sources.close)
+            undo.callback(self._schedule.forget_error)
+            self._schedule.stop()
+            deadline_s = time.monotonic() + _JOIN_S
+            for thread in self._threads:
+                if thread.is_alive():  # not so where Ctrl-C came before it was started: joining it would be an error
+                    thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def join(self, deadline: Deadline) -> None:
         """Wait until the workers have ended by themselves, as they do when all is placed; raise the first error."""

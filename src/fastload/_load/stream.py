@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -109,14 +109,6 @@ class Stream:
 
     def __init__(self, job: Job) -> None:
         self._job: Job | None = job
-        self._pipeline: Pipeline | None = Pipeline(
-            job.plan,
-            job.sources,
-            job.placer,
-            job.schedule,
-            job.busy,
-            Ways(job.device_reads, job.exchange, job.ahead_lanes),
-        )
         self._turn = Turn()
         self._is_started = False
         self._started_in = 0
@@ -128,6 +120,9 @@ class Stream:
         self._begun_s = 0.0
         self._doubt = ""
         self._group_report: GroupReport | None = None
+        # Last: by it, __del__ knows an object that is whole.
+        ways = Ways(job.device_reads, job.exchange, job.ahead_lanes)
+        self._pipeline: Pipeline | None = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy, ways)
 
     @property
     def report(self) -> Report:
@@ -281,11 +276,16 @@ class Stream:
         pipeline, self._pipeline = self._pipeline, None  # it has the memory of what was read and not taken
         if job is None or pipeline is None:
             return
-        job.clock.enter("finish")
-        if self._goes_on(job):
-            self._linger(job, pipeline)
-        else:
-            _let_go(job, pipeline)
+        try:  # with nothing before it at which Ctrl-C could come: nobody else closes this any more
+            job.clock.enter("finish")
+            if self._goes_on(job):
+                self._linger(job, pipeline)
+            else:
+                _let_go(job, pipeline)
+        finally:
+            self._report = self._describe(job)
+
+    def _describe(self, job: Job) -> Report:
         job.progress.close()
         job.clock.enter("finish")
         if job.busy.trace is not None:
@@ -296,9 +296,8 @@ class Stream:
             left=self._left,
             hash_s=job.busy.seconds["hash"],
         )
-        self._report = replace(
-            summarise(job, Delivered(self._position, self._delivered_bytes), outcome), group=self._group_report
-        )
+        report = summarise(job, Delivered(self._position, self._delivered_bytes), outcome)
+        return replace(report, group=self._group_report)
 
     def _goes_on(self, job: Job) -> bool:
         return job.party is not None and not self._is_finished and job.party.communicator.is_whole
@@ -357,12 +356,13 @@ def _look_again(job: Job) -> None:
 
 
 def _let_go(job: Job, pipeline: Pipeline) -> None:
-    """Give everything back."""
-    pipeline.close()
-    job.held.close()
-    job.fetched.close()
-    if job.party is not None:
-        job.party.communicator.close()
+    """Give everything back, also where Ctrl-C comes in the midst of it: it ends one step and no other."""
+    with ExitStack() as undo:
+        if job.party is not None:
+            undo.callback(job.party.communicator.close)
+        undo.callback(job.fetched.close)
+        undo.callback(job.held.close)
+        undo.callback(pipeline.close)
 
 
 def _serve(job: Job, pipeline: Pipeline, begun_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class ReaderPool(Generic[Opened]):
             self._close_idle()
 
     def _close_idle(self) -> None:
-        for number in [n for n in self._open if not self._users[n] and (self._is_closed or self._left[n] <= 0)]:
-            opening = self._open.pop(number)
-            if opening.exception() is None:
-                opening.result().close()
+        with ExitStack() as closing:  # Ctrl-C ends one of them, and the others are closed all the same
+            for number in [n for n in self._open if not self._users[n] and (self._is_closed or self._left[n] <= 0)]:
+                opening = self._open.pop(number)  # first: a descriptor that is closed twice may be another's by then
+                if opening.exception() is None:
+                    closing.callback(opening.result().close)
