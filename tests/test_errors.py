@@ -43,6 +43,7 @@ EXAMPLES: list[tuple[FastloadError, int, str]] = [
     ),
     (FormatError("/m", "a folder", "a file", hint="Move it"), 17, "'/m': found a folder; expected a file. Move it"),
     (IntegrityError("/m", 7, "x", "y", "Again"), 13, "'/m': at byte 7: found x; expected y. Again"),
+    (IntegrityError("/m", 7, "x", "y", block=2), 13, "'/m': block 2 at byte 7: found x; expected y"),
     (SignatureError("/m", "x", "y"), 18, "'/m': found x; expected y"),
     (MemoryBudgetError(5000, 70, "the RAM", "Less"), 21, "needs 5,000 bytes, but the RAM leaves 70. Less"),
     (DeadlineError(2.5, "the load", "Wait"), 19, "the load did not end within 2.5 s. Wait"),

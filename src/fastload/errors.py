@@ -137,11 +137,12 @@ class IntegrityError(FastloadError):
     """All that is wrong, where more was looked at than one place: see :func:`fastload.verify`."""
     is_whole: bool = False
     """True if the file has another digest than it should, and nobody knows which of its bytes are wrong."""
+    block: int | None = None
+    """The number of the block that is wrong, of 4 MiB each; None: the file as a whole, or what was read of it."""
 
     def __str__(self) -> str:
-        return _sentence(
-            f"{quoted(self.path)}: at byte {self.offset}: found {self.found}; expected {self.expected}", self.hint
-        )
+        where = f"at byte {self.offset}" if self.block is None else f"block {self.block} at byte {self.offset}"
+        return _sentence(f"{quoted(self.path)}: {where}: found {self.found}; expected {self.expected}", self.hint)
 
 
 @dataclass(eq=False)

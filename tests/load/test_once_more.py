@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import weakref
@@ -16,6 +17,7 @@ import fastload
 from fastload import IntegrityError, Options, _address_space
 from fastload._address_space import map_private
 from fastload._load import once_more
+from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip, refuse_to_replace
@@ -76,6 +78,29 @@ def test_a_damaged_copy_on_the_local_tier_comes_again(
     assert f"{SHARD} was wrong on the local tier" in reason
     assert (folder / SHARD).read_bytes() == model.files[SHARD]
     assert "wrong" not in way(model, model.options)[1]
+
+
+def test_the_command_line_has_a_damaged_copy_brought_again_too(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its tensors go by one by one; none has been kept, so that nothing is in use when it begins anew."""
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    tiers = ("--local", str(model.local), "--shared", str(model.shared), "--tiers", "local,shared")
+    words = ["load", REPO, *tiers, "--trace", str(tmp_path / "trace.json")]
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert f"{SHARD} was wrong on the local tier" in report["evidence_reason"]
+    assert report["blocks_repaired"] > 0
+    assert report["tensors"] == len(model.tensors)
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    flip(folder / SHARD, 5 * MIB)
+    flip(model.shared / folder.relative_to(model.local) / SHARD, 5 * MIB + 1)
+    assert main(words) == 13
+    assert main(["ls", *tiers[:2]]) == 0
+    assert "damaged" in capsys.readouterr().out
 
 
 def test_of_a_damaged_copy_on_a_mount_the_hub_is_asked_and_the_mount_stays(

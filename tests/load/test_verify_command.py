@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload import Finding, IntegrityError, ModelNotFoundError, NotWritableError, Options, UsageError
+from fastload import FastloadError, Finding, IntegrityError, ModelNotFoundError, NotWritableError, Options, UsageError
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip, refuse_to_replace
@@ -19,6 +19,7 @@ from stored_models import COMMIT, write_cache, write_download_metadata, write_fo
 from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SHARD = "model-00001-of-00002.safetensors"
@@ -207,6 +208,45 @@ def test_the_command_prints_what_was_found_and_expected_of_what_is_wrong(
         assert main(["verify", str(folder), "--json", "--include", "model-*"]) == 13
         (told,) = json.loads(capsys.readouterr().out)["error"]["findings"]
         assert (told["path"], told["found"], told["expected"]) == (SHARD, finding.found, finding.expected)
+
+
+_HARM: dict[str, Callable[[Path], object]] = {
+    "cut short": lambda shard: os.truncate(shard, shard.stat().st_size - 1000),
+    "grown": lambda shard: os.truncate(shard, shard.stat().st_size + 1000),
+    "garbage": lambda shard: shard.write_bytes(b"\xff" * shard.stat().st_size),
+    "gone": lambda shard: shard.unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", _HARM)
+def test_what_a_folder_says_of_itself_must_be_so_where_nothing_else_is_known(
+    model: Model, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What no load takes must not be called fine, and least of all be recorded for what is right."""
+    folder = write_folder(model.local.parent / "bare", model.files)
+    _HARM[harm](folder / SHARD)
+    with pytest.raises(FastloadError):
+        fastload.load(folder)
+    for record in (False, True):
+        with pytest.raises(IntegrityError) as caught:
+            fastload.verify(folder, record=record)
+        (finding,) = caught.value.findings
+        assert finding.path == (INDEX_NAME if harm == "gone" else SHARD)
+        assert caught.value.block is None
+    assert not (folder / ".fastload").exists()
+    assert main(["verify", str(folder)]) == 13
+    assert capsys.readouterr().out.count("DAMAGED") == 1
+
+
+def test_an_error_has_the_number_of_the_block(model: Model) -> None:
+    folder = model.warmed()
+    flip(folder / SHARD, 5 * MIB)
+    options = replace(model.options, tiers="local")
+    for look in (fastload.verify, fastload.load):
+        with pytest.raises(IntegrityError, match="block 1 at byte 4194304: found BLAKE3") as caught:
+            look(REPO, options=options)
+        assert (caught.value.block, caught.value.offset) == (1, 4 * MIB)
+        assert len(caught.value.found.removeprefix("BLAKE3 ")) == len(caught.value.expected)
 
 
 def test_a_folder_that_is_recorded_under_an_open_umask_is_believed(model: Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import fastload
+from fastload.cli import main
 from fastload.ops.bench.bench import CONTESTANTS, Wish, run_bench
 from fastload.ops.bench.bounds import get_reading_ready
 from fastload.ops.bench.chart import draw_chart
@@ -210,3 +212,37 @@ def test_the_command_prints_one_object_and_draws(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert list(json.loads(run.stdout)["tables"][0]["rows"]) == ["read-buffered"]
     assert ET.fromstring(chart.read_text()).tag.endswith("svg")  # noqa: S314 - our own
+
+
+def test_the_page_cache_is_filled_at_the_rate_that_a_share_bears(llama: Files) -> None:
+    evict(llama.paths, may_drop_all=False)
+    begin_s = time.monotonic()
+    fill(llama.paths, 48 * MIB)
+    assert time.monotonic() - begin_s > 0.8 * llama.nbytes / (48 * MIB)
+    begin_s = time.monotonic()
+    fill(llama.paths, 1)  # no byte of it comes from the share
+    assert time.monotonic() - begin_s < 10
+
+
+def test_what_never_leaves_the_page_cache_is_measured_there(tmp_path: Path) -> None:
+    """As a model that somebody serves from a mapping."""
+    write_checkpoint(str(tmp_path / "model"), list_llama(16 * MIB), shards=1)
+    (path,) = list_files(str(tmp_path / "model")).paths
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
+        assert sum(mapping[::4096]) >= 0
+        wish = Wish(model=str(tmp_path / "model"), size_bytes=MIB << 5, only=["fastload-auto"], rounds=1)
+        found = run_bench(wish, decide_settings(fastload.Options(tiers="local"), {}))
+    assert [table.state for table in found.tables] == ["cached"]
+    assert len(found.tables[0].samples["fastload-auto"]) == 1
+    assert "stay in the page cache" in found.skipped["cold"]
+
+
+@pytest.mark.parametrize("words", [("--gpus", "4", "--gpus-per-node", "0"), ("--chart", "c.png"), ("--only", "nobody")])
+def test_what_would_only_show_at_the_end_is_refused_at_the_beginning(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chart = tmp_path / "old.svg"
+    chart.write_text("an older run's")
+    assert main(["bench", str(tmp_path), "--chart", str(chart), *words]) == 2
+    assert chart.read_text() == "an older run's"
+    assert "bug" not in capsys.readouterr().err

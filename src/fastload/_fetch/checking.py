@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import UNNAMED, compare, size_of
 from fastload._fetch.record import digest_file
+from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload._read.again import drop_pages, read_again
 from fastload._read.file import identify, open_regular, read_fully
+from fastload._read.head import read_header
 from fastload._read.proof import Wanted
 from fastload._read.reader import PlainFile
-from fastload._store.directory import contained, containment_root
+from fastload._store.directory import contained, containment_root, read_index
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
-from fastload.errors import FormatError, IntegrityError, StoreError
+from fastload.errors import FormatError, IntegrityError, StoreError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,10 +99,25 @@ class FileCheck:
 
     def _check_unknown(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         """Nothing is known of it; where a manifest says which shards there are, it would be loaded with them."""
-        has_index = any(name.endswith(".safetensors.index.json") for name in self._evidence.files)
+        has_index = any(name.endswith(INDEX_SUFFIX) for name in self._evidence.files)
         is_added = self._evidence.is_closed and file.path not in self._evidence.files
-        if is_added and file.path.endswith(".safetensors") and not has_index:
+        if is_added and file.path.endswith(SHARD_SUFFIX) and not has_index:
             yield whole(file, *UNNAMED)
+            return
+        yield from self._check_structure(path, file)
+
+    def _check_structure(self, path: str, file: OfferedFile) -> Iterator[Finding]:
+        """By what a file says itself: how long it is, or which others must be beside it."""
+        if file.path.endswith(SHARD_SUFFIX):
+            try:
+                read_header(path)
+            except FormatError as exc:
+                yield whole(file, exc.found, exc.expected)
+        elif file.path.endswith(INDEX_SUFFIX):
+            beside = os.path.dirname(os.path.join(self._evidence.folder, file.path))
+            for shard in read_index(path).shards:
+                if not os.path.exists(os.path.join(beside, shard)):
+                    yield whole(file, f"no {quoted(shard)} beside it", "all shards that it names")
 
     def _check_blocks(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)

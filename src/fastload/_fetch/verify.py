@@ -261,4 +261,5 @@ def _failure(folder: str, bad: Sequence[Finding]) -> IntegrityError:
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
     path = os.path.join(folder, first.path)
     hint = with_blob(path, MEND_HINT)
-    return IntegrityError(path, first.offset, first.found + more, first.expected, hint, findings=tuple(bad))
+    found = first.found + more
+    return IntegrityError(path, first.offset, found, first.expected, hint, findings=tuple(bad), block=first.block)

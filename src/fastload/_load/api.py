@@ -18,7 +18,7 @@ from fastload.errors import UsageError
 from fastload.options import Options, decide_settings, find_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
     from torch.distributed import ProcessGroup
@@ -191,6 +191,22 @@ def load_into(  # noqa: PLR0913 - as for load
         with importing_torch():
             from fastload._load import engine
         return engine.load_into(request, module, strict=strict)
+
+
+def discard(request: Request, device: str, begin: Callable[[Stream], Callable[[torch.Tensor], object]]) -> Report:
+    """A load of which nothing is kept, for the command line: the model may be larger than memory.
+
+    Args:
+        request: what to load.
+        device: as for :func:`load`.
+        begin: is given the stream of each try before it reads, and returns who is shown its tensors.
+
+    Raises:
+        FastloadError: as for :func:`load`.
+    """
+    with importing_torch():
+        from fastload._load import engine
+    return engine.discard(request, device, begin)
 
 
 def inspect(

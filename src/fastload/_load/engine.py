@@ -62,6 +62,25 @@ def stream(request: Request, device: torch.device | str) -> Stream:
     return _open(request, device, "stream")
 
 
+def discard(request: Request, device: str, begin: Callable[[Stream], Callable[[torch.Tensor], object]]) -> Report:
+    """See :func:`fastload._load.api.discard`."""
+    report, before = once_more(request, partial(_discard, device=device, begin=begin))
+    return before.add_to(report)
+
+
+def _discard(
+    request: Request,
+    tell: Callable[[Report], None],
+    device: str,
+    begin: Callable[[Stream], Callable[[torch.Tensor], object]],
+) -> Report:
+    with _telling(_open(request, device, "stream"), tell) as stream, stream:
+        show = begin(stream)
+        for _, tensor in stream:
+            show(tensor)
+    return stream.report
+
+
 def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     """See :func:`fastload.load_into`."""
     report, before = once_more(request, partial(_load_into, module=module, strict=strict))

@@ -236,8 +236,8 @@ class CudaLane:
         slot.free.wait()
         expected, again = pending.check.digests[number], next(self._found(slot))
         if again != expected:
-            what = f"block with BLAKE3 {again} on {self._device}"
-            raise IntegrityError(pending.check.path, extent.offset, what, expected, _DEVICE_HINT)
+            at, what = extent.offset, f"BLAKE3 {again} on {self._device}"
+            raise IntegrityError(pending.check.path, at, what, expected, _DEVICE_HINT, block=at // BLOCK_BYTES)
 
     def _send(self, slot: PinnedSlot, begin: int, extent: Extent, digester: Digester | None) -> None:
         """Queue what lies in ``slot`` from ``begin`` on, the bytes of ``extent``, on its way."""

@@ -232,10 +232,8 @@ def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) ->
     block = find_right(wanted, repair, tally)
     if block is not None:
         return block
-    what = f"block {wanted.index} with BLAKE3 {found}"
-    raise IntegrityError(
-        wanted.file.path, wanted.index * BLOCK_BYTES, what, wanted.digest, with_blob(wanted.file.path, DAMAGED)
-    )
+    path, offset = wanted.file.path, wanted.index * BLOCK_BYTES
+    raise IntegrityError(path, offset, f"BLAKE3 {found}", wanted.digest, with_blob(path, DAMAGED), block=wanted.index)
 
 
 def find_right(wanted: Wanted, repair: Repair, tally: ProofTally) -> memoryview | None:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parsed_by(parse_size),
         default=_SIZE,
         metavar="BYTES",
-        help=f"read so much at most (default: {_SIZE})",
+        help=f"read so much at most, in whole shards, one at least (default: {_SIZE})",
     )
     parser.add_argument(
         "--rounds", type=int, default=3, metavar="N", help="per row (default: 3); one more is discarded"
@@ -68,10 +68,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    """What would only show when all has been measured is refused before."""
+    for flag in ("rounds", "gpus_per_node"):
+        if getattr(arguments, flag) < 1:
+            raise UsageError(f"--{flag.replace('_', '-')} must be at least 1")
+    if arguments.chart not in {None, _BESIDE} and not arguments.chart.endswith(".svg"):
+        raise UsageError(f"--chart got {arguments.chart!r}", "It is SVG: give a name in .svg, or - for stdout")
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the tables."""
-    if arguments.rounds < 1:
-        raise UsageError("--rounds must be at least 1")
+    _check(arguments)
     options = parse_settings(arguments)
     wish = Wish(
         model=arguments.model,
@@ -83,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
         options={name: value for name, value in asdict(options).items() if value is not None},
     )
     if arguments.chart not in {None, _BESIDE}:
-        _write(arguments.chart, "")  # a wrong path shall not cost the run
+        _write(arguments.chart, "", mode="a")  # a wrong path shall not cost the run; what is there stays until its end
     found = run_bench(wish, decide_settings(options, {}))
     chart = draw_chart(found.tables, found.verdict.sentence if found.verdict else "") if arguments.chart else ""
     if arguments.chart not in {None, _BESIDE}:
@@ -104,9 +112,9 @@ def _reckon(arguments: argparse.Namespace, found: Outcome) -> list[str]:
     return describe(fleet, size, found.tables)
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, text: str, mode: str = "w") -> None:
     try:
-        with open(path, "w", encoding="utf-8") as file:
+        with open(path, mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as exc:
         raise translate_write(os.path.abspath(path), exc) from exc

@@ -8,7 +8,9 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import fastload
+from fastload._fetch.fetched import Source
+from fastload._load.api import discard
+from fastload._load.request import Request
 from fastload._store.filesystem import translate_write
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+    import torch
+
+    from fastload._load.stream import Stream
+    from fastload._trace import Trace
     from fastload.report import Report
 
 HELP = "load MODEL for real, discard it, and say what was done"
@@ -39,64 +45,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Stream, so that a model larger than memory can be tried."""
-    tensors: Counter[str] = Counter()
-    nbytes: Counter[str] = Counter()
-    options = parse_settings(arguments)
-    metrics = parse_metrics(arguments, decide_settings(options, {}))
+    """One tensor after another, so that a model larger than memory can be tried."""
+    seen = _Seen()
+    settings = decide_settings(parse_settings(arguments), {})
+    source = Source(arguments.model, arguments.subfolder, arguments.variant, arguments.revision)
+    request = Request(source, arguments.tensors, arguments.dtype, arguments.progress, settings)
+    metrics = parse_metrics(arguments, settings)
     with (
         written_at_end(metrics),
         measured(metrics, arguments.model),
         _writing_trace(arguments.trace) as keep,
-        fastload.stream(
-            arguments.model,
-            device=arguments.device,
-            revision=arguments.revision,
-            subfolder=arguments.subfolder,
-            variant=arguments.variant,
-            tensors=arguments.tensors,
-            dtype=arguments.dtype,
-            progress=arguments.progress,
-            options=options,
-        ) as stream,
     ):
-        keep(stream)
-        for _, tensor in stream:
-            tensors[str(tensor.dtype)] += 1
-            nbytes[str(tensor.dtype)] += tensor.nbytes
-        metrics.tell_done(arguments.model, stream.report)
-    if arguments.as_json:
-        print(show_json(stream.report.to_dict()))
-        return
-    rows = [(dtype.removeprefix("torch."), str(count), show_bytes(nbytes[dtype])) for dtype, count in tensors.items()]
-    total = ("total", str(tensors.total()), show_bytes(nbytes.total()))
-    print(show_table([("dtype", "tensors", "bytes"), *rows, total]))
-    print()
-    print(show_report(stream.report))
+
+        def begin(stream: Stream) -> Callable[[torch.Tensor], None]:
+            keep(stream)
+            return seen.begin()
+
+        report = discard(request, arguments.device, begin)
+        metrics.tell_done(arguments.model, report)
+    print(show_json(report.to_dict()) if arguments.as_json else f"{seen.show()}\n\n{show_report(report)}")
+
+
+class _Seen:
+    """The tensors of a load, counted by dtype."""
+
+    def __init__(self) -> None:
+        self._tensors: Counter[str] = Counter()
+        self._nbytes: Counter[str] = Counter()
+
+    def begin(self) -> Callable[[torch.Tensor], None]:
+        """Forget what was counted: the load begins, or begins anew. Returns what counts a tensor."""
+        self._tensors.clear()
+        self._nbytes.clear()
+        return self._count
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        self._tensors[str(tensor.dtype)] += 1
+        self._nbytes[str(tensor.dtype)] += tensor.nbytes
+
+    def show(self) -> str:
+        """The table for a person."""
+        rows = [
+            (dtype.removeprefix("torch."), str(count), show_bytes(self._nbytes[dtype]))
+            for dtype, count in self._tensors.items()
+        ]
+        total = ("total", str(self._tensors.total()), show_bytes(self._nbytes.total()))
+        return show_table([("dtype", "tensors", "bytes"), *rows, total])
 
 
 @contextmanager
-def _writing_trace(path: str | None) -> Iterator[Callable[[fastload.Stream], None]]:
+def _writing_trace(path: str | None) -> Iterator[Callable[[Stream], None]]:
     """Gives what starts a stream's trace, and writes it to ``path`` at the end, also of a load that failed.
 
-    An empty one is written first: a wrong path shall not cost a load.
+    It is opened first: a wrong path shall not cost a load. What is there stays until there is a trace to write.
     """
     if path is None:
         yield lambda _: None
         return
-    _write(path, fastload.Trace())
-    traces: list[fastload.Trace] = []
+    _write(path, None)
+    traces: list[Trace] = []
     try:
         yield lambda stream: traces.append(stream.start_trace())
     finally:
-        for trace in traces:
-            _write(path, trace)
+        if traces:
+            _write(path, traces[-1])
 
 
-def _write(path: str, trace: fastload.Trace) -> None:
+def _write(path: str, trace: Trace | None) -> None:
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(trace.to_dict(), file)
+        with open(path, "a" if trace is None else "w", encoding="utf-8") as file:
+            if trace is not None:
+                json.dump(trace.to_dict(), file)
     except OSError as exc:
         raise translate_write(os.path.abspath(path), exc) from exc
 

@@ -93,7 +93,8 @@ def run_bench(wish: Wish, settings: Settings) -> Outcome:
         files = _find_weights(wish, settings, undo).capped(wish.size_bytes)
         trial = Trial(files, wish.device, settings.max_rate, wish.options)
         trials = dict.fromkeys((name for name in wish.only or CONTESTANTS if name not in skipped), trial)
-        runner = Runner(undo.enter_context(tempfile.TemporaryDirectory()), Habits(rounds=wish.rounds))
+        habits = Habits(rounds=wish.rounds, max_rate=settings.max_rate)
+        runner = Runner(undo.enter_context(tempfile.TemporaryDirectory()), habits)
         tables = []
         for state in wish.states:
             try:

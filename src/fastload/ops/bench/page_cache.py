@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fastload._fetch.pace import Pace
 from fastload._read.kernel import count_cached_pages
 
 if TYPE_CHECKING:
@@ -66,17 +67,25 @@ def evict(paths: Sequence[str], *, may_drop_all: bool) -> str:
     return "drop_caches, proved by cachestat"
 
 
-def fill(paths: Sequence[str]) -> str:
+def fill(paths: Sequence[str], max_rate: int | None = None) -> str:
     """Read the files, so that they are in the page cache; say how it was done.
 
     Also where they are there already: a host may have unmapped the guest's idle pages, and the next toucher would pay.
+
+    Args:
+        paths: of the files.
+        max_rate: bytes a second of what is not in the page cache yet; None: as fast as it goes.
+
+    Raises:
+        PageCacheError: they do not stay there.
     """
     buffer = bytearray(_BUFFER_BYTES)
+    pace = Pace(max_rate if measure_residency(paths) < _CACHED else None)
     for _ in range(_PASSES):
         for path in paths:
             with open(path, "rb", buffering=0) as file:
                 while file.readinto(buffer):
-                    pass
+                    pace.wait(len(buffer))
         residency = measure_residency(paths)
         if residency >= _CACHED:
             return "read(2) from first to last byte right before, proved by cachestat"

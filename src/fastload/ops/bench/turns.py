@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from fastload.ops.bench.contestants import CACHED_BOUNDS
 from fastload.ops.bench.files import Trial, list_files
 from fastload.ops.bench.machine import read_others_cpu_s, wait_until_quiet
 from fastload.ops.bench.measure import Job
-from fastload.ops.bench.page_cache import evict, fill
+from fastload.ops.bench.page_cache import PageCacheError, evict, fill
 from fastload.ops.bench.process import LoadError, run_job
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Habits:
     """How long to wait at most for others to be idle."""
     timeout_s: float | None = None
     """For one measurement."""
+    max_rate: int | None = None
+    """Bytes a second that may be read to fill the page cache; None: any."""
     may_drop_all: bool = False
     """True: where the kernel keeps a file in the page cache, everybody's is dropped."""
 
@@ -67,8 +70,12 @@ class Runner:
         if table.state == "cold":
             trials = {row: trial for row, trial in trials.items() if loaders.get(row, row) not in CACHED_BOUNDS}
         for paths in dict.fromkeys(trial.files.paths for trial in trials.values()):
-            self._evict(paths)  # in any case, so that what is cached was all cached in the same way
-            table.method = self._prepare(table.state)(paths)
+            if table.state == "cold":
+                table.method = self._evict(paths)
+                continue
+            with suppress(PageCacheError):  # best all cached in the same way; of tmpfs, or what is mapped, it is
+                self._evict(paths)
+            table.method = self._fill(paths)
         for number in range(1 - self._habits.discarded, self._habits.rounds + 1):
             for row in self._order.sample(list(trials), len(trials)):
                 if row not in table.errors:
@@ -90,7 +97,10 @@ class Runner:
             table.others_cpus.append((read_others_cpu_s() - others_s) / (time.monotonic() - begin_s))
 
     def _prepare(self, state: str) -> Callable[[Sequence[str]], str]:
-        return self._evict if state == "cold" else fill
+        return self._evict if state == "cold" else self._fill
+
+    def _fill(self, paths: Sequence[str]) -> str:
+        return fill(paths, self._habits.max_rate)
 
     def _evict(self, paths: Sequence[str]) -> str:
         return evict(paths, may_drop_all=self._habits.may_drop_all)
