@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from importlib.util import cache_from_source, find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,12 +48,19 @@ def test_no_memory_can_be_mapped() -> None:
         fail_calls(place, ("mmap",), every=3).check()
 
 
-def test_a_verb_whose_modules_cannot_be_opened() -> None:
+@pytest.mark.parametrize(
+    ("verb", "module", "said"),
+    [("resolve", "fastload._fetch.api", "cannot be read"), ("load", "fastload._load.engine", "refused")],
+)
+def test_a_verb_whose_modules_cannot_be_opened(verb: str, module: str, said: str) -> None:
+    found = find_spec(module)
+    assert found is not None and found.origin is not None
+    paths = ["-P", found.origin, "-P", cache_from_source(found.origin)]
     with in_memory() as folder, arena(shared_worker(), folder, "mount") as place:
-        strace = ["-o", "/dev/null", "-e", "inject=openat:error=EMFILE:when=5+"]
-        done = place.worker.run("load", REPO, environ=place.environ, strace=strace)
+        strace = ["-o", "/dev/null", *paths, "-e", "inject=openat:error=EMFILE"]
+        done = place.worker.run(verb, REPO, environ=place.environ, strace=strace)
     assert (done.code, done.is_typed) == (15, True), done.err
-    assert re.search(r"/fastload/\S+': cannot be read \(Too many open files\)", done.err)
+    assert re.search(rf"'{re.escape(found.origin)}': {said} \(Too many open files\)", done.err), done.err
 
 
 def test_no_descriptor_is_left_to_open() -> None:
