@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import Sized, header_of, sized_tensors
+from fastload._format.dtype import DTYPES
+from fastload._format.header import TensorInfo
 from fastload._plan.layout import (
     NOWHERE,
     Layout,
@@ -151,6 +153,15 @@ def test_a_mapping_puts_a_tensor_where_the_file_has_it() -> None:
     assert layout.arena_bytes == (111,)
     assert layout.segments == (Segment(0, 111, 5, 0),)
     assert places(layout) == [(5, 100), (NOWHERE, 103), (5, 103)]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "offset", "is_aligned"),
+    [("U8", 1, True), ("F4", 3, True), ("BF16", 1, False), ("F32", 6, False), ("F32", 8, True), ("C64", 4, False)],
+)
+def test_a_placement_is_aligned_where_its_dtype_may_lie(spelling: str, offset: int, is_aligned: bool) -> None:  # noqa: FBT001
+    info = TensorInfo("a", DTYPES[spelling], (2,), 8, 8 + 2 * DTYPES[spelling].bits // 8)
+    assert Placement(info, 0, offset).is_aligned is is_aligned
 
 
 def test_apart_every_tensor_has_an_arena_and_an_empty_one_no_bytes_in_it() -> None:
