@@ -1,4 +1,4 @@
-"""The public functions: keywords become a request.
+"""The public functions: keywords become a request. And the command line's own, which has one already.
 
 Nothing here imports torch until a request has been parsed, and ``inspect`` never does.
 """

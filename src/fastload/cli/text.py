@@ -27,10 +27,10 @@ def show_table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def show_json(facts: Mapping[str, Any] | Sequence[Any]) -> str:
-    """``facts`` as one line of JSON that every parser takes.
+    r"""``facts`` as one line of JSON that every parser takes.
 
-    A path that is not UTF-8 is shown by the bytes' values, as messages do: Python has lone surrogates there, which
-    some parsers refuse, and with them all that was said.
+    Of a path that is not UTF-8 Python has lone surrogates, which some parsers refuse, and with them all that was said:
+    they are spelled, as in messages (``\udce9``).
     """
     return json.dumps(_in_unicode(facts))
 
