@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from fastload import IntegrityError, Options
 from fastload._cpus import Cpus
 from fastload._fetch.workers import Workers
 from fastload._verify.digest import BLOCK_BYTES
+from fastload.ops.bench.page_cache import PageCacheError, evict, measure_residency
 from proven_models import flip
 from writing import pack
 
@@ -53,6 +55,23 @@ def test_headers_of_any_length_are_proven(tmp_path: Path, length: int) -> None:
     weights = fastload.load(tmp_path / "model")
     assert {name: bytes(tensor.numpy()) for name, tensor in weights.items()} == content
     assert weights.report.evidence == "manifest (recorded)"
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_no_more_of_a_cold_file_is_brought_than_its_header_needs(tmp_path: Path, *, is_recorded: bool) -> None:
+    """Storage would be asked twice for what the kernel brings in behind it: the weights may be read past its cache."""
+    nbytes = 16 * BLOCK_BYTES
+    write_recorded(tmp_path / "model", [0], nbytes)
+    shard = tmp_path / "model" / "t0.safetensors"
+    if not is_recorded:
+        shutil.rmtree(tmp_path / "model" / ".fastload")
+    try:
+        evict([str(shard)], may_drop_all=False)
+    except PageCacheError as exc:
+        pytest.skip(f"not on this file system: {exc}")
+    assert fastload.inspect(tmp_path / "model").tensors["t0"].shape == (nbytes,)
+    brought_bytes = BLOCK_BYTES if is_recorded else BLOCK_BYTES // 16
+    assert measure_residency([str(shard)]) * os.path.getsize(shard) <= brought_bytes + os.sysconf("SC_PAGESIZE")
 
 
 @pytest.mark.parametrize("at", [20, PIECE_BYTES + 5, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES])

@@ -141,7 +141,7 @@ def test_half_a_file_in_memory_is_a_half(tmp_path: Path) -> None:
         assert 0.45 < cached_fraction(descriptor, 8 * MIB) < 0.55
 
 
-@pytest.mark.parametrize("cached_mib", [0, 32, 128])
+@pytest.mark.parametrize("cached_mib", [0, 1, 32, 128])
 def test_of_large_files_samples_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached_mib: int) -> None:
     path = written(tmp_path / "file", 128 * MIB + 12345)
     cool(path)

@@ -99,6 +99,7 @@ class HeadReader:
     def _begin(self, path: str) -> Iterator[_Start]:
         descriptor = open_regular(path)
         try:
+            _read_nothing_ahead(descriptor)
             start = _Start(descriptor, path, identify(os.fstat(descriptor)), self._prove)
             if self._prove is None:
                 start.content += os.pread(descriptor, _FIRST_READ_BYTES, 0)
@@ -202,6 +203,12 @@ class _Start:
     def _prover(self, index: int) -> Callable[[memoryview], bool] | None:
         prove = self.prove
         return None if prove is None else lambda piece: prove(self.path, self.identity, index, piece)
+
+
+def _read_nothing_ahead(descriptor: int) -> None:
+    """Keep the kernel from bringing in what lies behind: the weights may be read past its cache, and come twice."""
+    with suppress(OSError):  # it is only advice, which not every file system takes
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
 
 def read_ahead(path: str) -> None:

@@ -102,11 +102,13 @@ def cached_fraction(descriptor: int, size: int) -> float:
     if not size:
         return 1.0
     page_bytes = os.sysconf("SC_PAGESIZE")
-    sample_bytes, stride = size, size
+    sample_bytes, stride, first = size, size, 0
     if size > _SAMPLES * _SAMPLE_BYTES:
         sample_bytes, stride = _SAMPLE_BYTES, size // _SAMPLES // page_bytes * page_bytes
+        # In the midst of each part: the file's beginning, where its header was read, stands for nothing else.
+        first = (stride - sample_bytes) // 2 // page_bytes * page_bytes
     cached = pages = 0
-    for offset in range(0, size - sample_bytes + 1, stride):
+    for offset in range(first, size - sample_bytes + 1, stride):
         found = count_cached_pages(descriptor, offset, sample_bytes)
         if found is None:
             return _probe_cache(descriptor, size)
