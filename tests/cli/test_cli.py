@@ -163,12 +163,13 @@ def test_version() -> None:
     assert _run("--version").stdout.startswith("fastload 0.")
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_signals(tmp_path: Path, number: signal.Signals, exit_code: int) -> None:
     """While it waits for storage that does not answer: the system's call, nothing of ours."""
     save_file({f"t{i}": torch.ones(4 << 20) for i in range(8)}, tmp_path / "model.safetensors")
     code = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and children inherit that
 real = os.preadv
 def slow(*arguments):
     if threading.current_thread() is not threading.main_thread():
@@ -271,7 +272,7 @@ command()
 
 
 def test_a_program_that_calls_main_has_its_signals_back(tmp_path: Path) -> None:
-    ending = (signal.SIGINT, signal.SIGTERM)
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [*map(signal.getsignal, ending), signal.pthread_sigmask(signal.SIG_BLOCK, ())]
     assert main(["inspect", str(tmp_path)]) == 17
     assert [*map(signal.getsignal, ending), signal.pthread_sigmask(signal.SIG_BLOCK, ())] == before

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -26,9 +26,6 @@ from fastload.ops.bench.page_cache import PageCacheError, evict, fill, measure_r
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.turns import Habits, Runner
 from fastload.options import decide_settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIB = 1 << 20
 LOADERS = [
@@ -224,6 +221,15 @@ def test_the_page_cache_is_filled_at_the_rate_that_a_share_bears(llama: Files) -
     assert time.monotonic() - begin_s < 10
 
 
+def test_what_is_made_on_a_share_is_written_at_the_rate_that_it_bears(tmp_path: Path, llama: Files) -> None:
+    """To its disk: what the kernel keeps back would come all at once."""
+    begin_s = time.monotonic()
+    write_checkpoint(str(tmp_path), list_llama(24 * MIB), shards=3, max_rate=24 * MIB)
+    assert time.monotonic() - begin_s > 0.6  # a tenth of a second's may come at once, in each shard
+    made = list_files(str(tmp_path))
+    assert [Path(path).read_bytes() for path in made.paths] == [Path(path).read_bytes() for path in llama.paths]
+
+
 def test_what_never_leaves_the_page_cache_is_measured_there(tmp_path: Path) -> None:
     """As a model that somebody serves from a mapping."""
     write_checkpoint(str(tmp_path / "model"), list_llama(16 * MIB), shards=1)
@@ -237,7 +243,10 @@ def test_what_never_leaves_the_page_cache_is_measured_there(tmp_path: Path) -> N
     assert "stay in the page cache" in found.skipped["cold"]
 
 
-@pytest.mark.parametrize("words", [("--gpus", "4", "--gpus-per-node", "0"), ("--chart", "c.png"), ("--only", "nobody")])
+@pytest.mark.parametrize(
+    "words",
+    [("--gpus", "4", "--gpus-per-node", "0"), ("--chart", "c.png"), ("--only", "nobody"), ("--device", "foo")],
+)
 def test_what_would_only_show_at_the_end_is_refused_at_the_beginning(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,12 +14,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Of a rank each: else two on one NUMA node are refused. Tests that run beside these begin with the other one.
+_CPUS = "1|0" if os.environ.get("PYTEST_XDIST_WORKER") == "gw1" else "0|1"
 _HUB_CACHE = tempfile.mkdtemp(prefix="hub-cache-")
 atexit.register(shutil.rmtree, _HUB_CACHE, ignore_errors=True)
 os.environ.update(
     HF_HUB_CACHE=_HUB_CACHE,  # read once, too
     VLLM_CPU_KVCACHE_SPACE="1",
-    VLLM_CPU_OMP_THREADS_BIND="0|1",  # else two workers on one NUMA node are refused
+    VLLM_CPU_OMP_THREADS_BIND=_CPUS,
     VLLM_NO_USAGE_STATS="1",
     VLLM_ENABLE_V1_MULTIPROCESSING="0",  # the engine in this process: 2 s each, instead of 20
     VLLM_ALLOW_INSECURE_SERIALIZATION="1",  # tests send functions to workers

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INSISTS_EVERY_S = 0.1
 _BROKEN = "See that python -c 'import torch' works. As a rule its CUDA libraries are missing, or of another version"
 
@@ -40,7 +40,7 @@ class Leaving:
 
 @contextmanager
 def importing_torch() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the import of torch; a second one does not, nor does one that ends the process.
+    """Ctrl-C, SIGTERM and SIGHUP wait for the import of torch; a second one does not, nor one that ends the process.
 
     In the midst of it an exception is swallowed in some places, and from all others leaves a torch that cannot be
     imported again in this process.

@@ -10,7 +10,7 @@ TERMINATED = 143
 
 
 class Terminated(BaseException):
-    """SIGTERM: unwinds as Ctrl-C does, so that nothing is left behind."""
+    """SIGTERM, or SIGHUP: unwinds as Ctrl-C does, so that nothing is left behind."""
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, from the command's first moment to its last.
+"""Ctrl-C, SIGTERM and SIGHUP, from the command's first moment to its last.
 
 They are held back while our own modules are imported: until then there is nobody who could say in order how it went,
 Python's own handler leaves a traceback, and SIGTERM would be lost as pid 1, where the system drops what nobody handles.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastload._load.importing import Leaving
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -36,8 +36,10 @@ def signals_raised(interrupt: Leaving, terminate: Leaving) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the host program's affair
         return
+    # That a terminal was closed is no reason to leave anything lying about.
+    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: terminate, signal.SIGHUP: terminate}
     try:
-        with signals_held(), _handled_by({signal.SIGINT: interrupt, signal.SIGTERM: terminate}), _signals_let_in():
+        with signals_held(), _handled_by(handlers), _signals_let_in():
             yield
     except Exception:
         interrupt.check()  # a module that is imported meanwhile may take it for a failure of its own

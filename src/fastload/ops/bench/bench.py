@@ -14,6 +14,7 @@ from fastload._fetch.resolve import parse_model, resolve
 from fastload._fetch.verify import Examination, examine
 from fastload._format.index import SHARD_SUFFIX
 from fastload._format.select import by_rule
+from fastload._load.importing import importing_torch
 from fastload._store.directory import find_files
 from fastload._store.filesystem import translate_write
 from fastload._store.layout import lease_folder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from fastload.options import Settings
 
+_HOST = "cpu"
 STATES = ("cold", "cached")
 CONTESTANTS = (*READINGS, *FASTLOAD, *UNPROVEN, *PEERS, CEILING)
 
@@ -44,7 +46,7 @@ class Wish:
     """A name, a folder with or without weights; None: the local tier."""
     size_bytes: int
     """So much is read at most, and so large a model made."""
-    device: str = "cpu"
+    device: str = _HOST
     rounds: int = 3
     states: Sequence[str] = STATES
     only: Sequence[str] | None = None
@@ -84,11 +86,13 @@ def run_bench(wish: Wish, settings: Settings) -> Outcome:
     """Measure, and leave nothing behind.
 
     Raises:
-        UsageError: a contestant that there is none of.
+        UsageError: a contestant, or a device, that there is none of.
+        UnsupportedError: a device that is not served here.
         ModelNotFoundError: no folder of that name.
         NoSpaceError, NotWritableError: the volume cannot take a model to measure with.
     """
     skipped = _find_skipped(wish, settings.max_rate)
+    _check_device(wish.device)
     with ExitStack() as undo:
         files = _find_weights(wish, settings, undo).capped(wish.size_bytes)
         trial = Trial(files, wish.device, settings.max_rate, wish.options)
@@ -127,6 +131,15 @@ def _find_skipped(wish: Wish, max_rate: int | None) -> dict[str, str]:
     return skipped
 
 
+def _check_device(name: str) -> None:
+    """Storage alone, and what loads to host memory, is measured also where there is no torch."""
+    if name == _HOST:
+        return
+    with importing_torch():
+        from fastload._load.device import parse_device
+    parse_device(name)
+
+
 def _fit(trials: Mapping[str, Trial], state: str) -> dict[str, Trial]:
     """Without those whose number would be the same in another state, or mean nothing."""
     return {name: t for name, t in trials.items() if state == "cold" or not name.startswith("read-direct")}
@@ -149,7 +162,8 @@ def _find_weights(wish: Wish, settings: Settings, undo: ExitStack) -> Files:
     try:
         os.makedirs(folder, exist_ok=True)
         made = undo.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="fastload-bench-"))
-        write_checkpoint(made, list_llama(wish.size_bytes), shards=max(1, wish.size_bytes // GIB))
+        shards = max(1, wish.size_bytes // GIB)
+        write_checkpoint(made, list_llama(wish.size_bytes), shards=shards, max_rate=settings.max_rate)
     except OSError as exc:
         raise translate_write(folder, exc) from exc
     # Else there would be nothing to prove the bytes by, and the cost of that is one of the questions.

@@ -17,6 +17,7 @@ from itertools import chain, count
 from math import prod
 from typing import TYPE_CHECKING
 
+from fastload._fetch.pace import Pace
 from fastload._settings.environment import child_environment
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 _BLOCK_BYTES = 64 << 20  # 64 MiB
+_PACED_BYTES = 4 << 20  # 4 MiB
 _HIDDEN, _INNER, _KEYS = 2048, 8192, 512  # the layers of Llama 3.2 1B
 _WORD = 1 << 64
 _BF16_BYTES = 2
@@ -90,9 +92,13 @@ class _Shard:
     noise_seed: int
     noise_begin: int
     """Its first block of noise; they follow one another through all files."""
+    max_rate: int | None
+    """Bytes a second."""
 
 
-def write_checkpoint(folder: str, weights: Sequence[Weight], *, shards: int, processes: int = 1) -> int:
+def write_checkpoint(
+    folder: str, weights: Sequence[Weight], *, shards: int, processes: int = 1, max_rate: int | None = None
+) -> int:
     """Write ``shards`` files of about one size, an index if there are several, and bring all of it to the disk.
 
     Args:
@@ -100,6 +106,7 @@ def write_checkpoint(folder: str, weights: Sequence[Weight], *, shards: int, pro
         weights: in the model's order.
         shards: how many files; fewer if there are fewer weights.
         processes: that write at once; what they write is the same.
+        max_rate: bytes a second that each of them writes; None: as fast as it goes.
 
     Returns:
         The bytes of the tensors.
@@ -113,7 +120,7 @@ def write_checkpoint(folder: str, weights: Sequence[Weight], *, shards: int, pro
     for number, part in enumerate(parts, start=1):
         alone = len(parts) == 1
         name = "model.safetensors" if alone else f"model-{number:05}-of-{len(parts):05}.safetensors"
-        todo.append(_Shard(os.path.join(folder, name), part, total, noise_begin))
+        todo.append(_Shard(os.path.join(folder, name), part, total, noise_begin, max_rate))
         noise_begin += -(-sum(weight.nbytes for weight in part) // _BLOCK_BYTES)
         weight_map |= {weight.name: name for weight in part}
     if processes == 1:
@@ -166,15 +173,21 @@ def _write_shard(shard: _Shard) -> None:
     header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     noise = _make_noise(shard.noise_seed, shard.noise_begin)
-    _write_durably(shard.path, chain([len(header).to_bytes(8, "little") + header], _take(noise, end)))
+    chunks: Iterable[bytes | memoryview] = chain([len(header).to_bytes(8, "little") + header], _take(noise, end))
+    _write_durably(shard.path, chunks, max_rate=shard.max_rate)
 
 
-def _write_durably(path: str, chunks: Iterable[bytes | memoryview]) -> None:
+def _write_durably(path: str, chunks: Iterable[bytes | memoryview], *, max_rate: int | None = None) -> None:
+    pace = Pace(max_rate)
     with open(path, "wb", buffering=0) as file:
         for chunk in chunks:
             rest = memoryview(chunk)
             while rest:
-                rest = rest[file.write(rest) :]
+                written_bytes = file.write(rest if max_rate is None else rest[:_PACED_BYTES])
+                if max_rate is not None:  # what only the page cache has got would reach a share all at once
+                    os.fdatasync(file.fileno())
+                    pace.wait(written_bytes)
+                rest = rest[written_bytes:]
         os.fsync(file.fileno())
 
 
