@@ -126,7 +126,7 @@ class Evidence:
 
     def explain_misnamed(self, name: str) -> tuple[str, str]:
         """Found and expected."""
-        return f"a link to the blob {self.misnamed[name]}", f"one to {blob_name(self.files[name])}, by its manifest"
+        return f"a link to the blob {self.misnamed[name]}", f"one to {self.files[name].blob_name}, by its manifest"
 
     def prover(self, tally: ProofTally) -> BlockProver:
         """Proves the blocks of headers, where blocks are known; mends them in place."""
@@ -152,11 +152,6 @@ class Evidence:
             return True
 
         return prove
-
-
-def blob_name(file: OfferedFile) -> str:
-    """The digest by which the hub's client calls its blob, as far as it is known."""
-    return file.git_sha1 or file.sha256 or ""
 
 
 NOTHING = Evidence(kind="none", folder="/")
@@ -205,7 +200,7 @@ def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
         kind=RECORDED_KIND if is_as_found else found.kind,
         files={**unlisted, **found.files},
         is_closed=True,
-        misnamed={file.path: blob_name(file) for file in offer.misnamed},
+        misnamed={file.path: file.blob_name for file in offer.misnamed},
         as_found=offer.as_found,
     )
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import compare
-from fastload._fetch.evidence import blob_name
-from fastload._fetch.repair import differ, leads_elsewhere, look_like
+from fastload._fetch.repair import leads_elsewhere, look_like
 from fastload._read.again import read_again
 from fastload._read.blocks import read_block
 from fastload._read.file import identify
@@ -73,11 +72,11 @@ class FileMender:
 
     def mend(self, file: OfferedFile) -> bool:
         """Put the right file in place; False: nobody has it. Raises: as :meth:`mend_verdict`."""
-        if file.sha256 is None and file.git_sha1 is None and file.signed is None:
+        if not file.has_digest and file.signed is None:
             return False
         for source in self.repair.list_sources():
             offered = next((each for each in source.files if each.path == file.path), None)
-            if offered is None or differ(offered, file):
+            if offered is None or offered.contradicts(file):
                 continue
             for hint in self._list_hints(file, offered):
                 if self._replace(file, source, offered, hint):
@@ -117,7 +116,7 @@ class FileMender:
         """Where the file is to be: where its path leads, or the blob to which it should; none gets another's bytes."""
         path, layout = self._path(file), self.stored.layout
         target = contained_target(path, containment_root(self.stored.folder))
-        digest = blob_name(file)
+        digest = file.blob_name
         is_elsewhere = not os.path.lexists(path) or leads_elsewhere(path, file)
         return layout.blob(digest) if layout is not None and is_elsewhere and digest else target
 

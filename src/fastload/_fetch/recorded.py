@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._store.folder_manifest import find_folder_manifest
-from fastload._store.folder_offer import is_another, offer_stored
+from fastload._store.folder_offer import find_contradicting, offer_stored
 from fastload._store.folder_stamp import find_rewritten
 from fastload._store.listing import DOWNLOADS, is_rewritten, list_files
 from fastload._store.manifest_folder import PassedOver
@@ -102,7 +102,7 @@ def _is_outdated(manifest: Manifest, stored: Stored) -> bool:
     """True if notes of a download name other content than the manifest in the folder: one that came later."""
     folder = stored.folder
     files = offer_stored(stored).files if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
-    changed = next((file.path for file in files if is_another(file, manifest.find(file.path))), None)
-    if changed is not None:
-        _log.warning(OUTDATED, os.path.join(folder, changed), "the manifest beside it", folder)
-    return changed is not None
+    changed = find_contradicting(files, manifest)
+    if changed:
+        _log.warning(OUTDATED, os.path.join(folder, changed[0].path), "the manifest beside it", folder)
+    return bool(changed)

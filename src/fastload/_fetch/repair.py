@@ -210,13 +210,7 @@ def leads_elsewhere(path: str, file: OfferedFile) -> bool:
     Then the link is wrong, and not the blob, whose bytes other snapshots may need.
     """
     unknown = replace(file, sha256=None, git_sha1=None)
-    return os.path.islink(path) and differ(with_digest(unknown, os.path.basename(os.readlink(path))), file)
-
-
-def differ(one: OfferedFile, other: OfferedFile) -> bool:
-    """True if the two are known to be of different content."""
-    pairs = ((one.sha256, other.sha256), (one.git_sha1, other.git_sha1))
-    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+    return os.path.islink(path) and with_digest(unknown, os.path.basename(os.readlink(path))).contradicts(file)
 
 
 def _fetch(source: Offer, file: OfferedFile, wanted: Wanted) -> bytes | None:

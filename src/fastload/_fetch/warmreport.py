@@ -68,11 +68,7 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
 
 def _name_evidence(offer: Offer, files: Sequence[OfferedFile]) -> str:
     """What all of the files were compared with."""
-    return offer.evidence if all(map(_is_known, files)) else "none"
-
-
-def _is_known(file: OfferedFile) -> bool:
-    return bool(file.sha256 or file.git_sha1)
+    return offer.evidence if all(file.has_digest for file in files) else "none"
 
 
 def _explain(evidence: str, offer: Offer, brought: Brought) -> str:
@@ -80,6 +76,6 @@ def _explain(evidence: str, offer: Offer, brought: Brought) -> str:
     cost = f"{blocks:,} blocks, {brought.tally.busy.seconds['hash']:.2f} s of hashing"
     if evidence != "none":
         return f"{cost}; compared with {_COMPARED[evidence]}"
-    unknown = [file.path for file in brought.files if not _is_known(file)]
+    unknown = [file.path for file in brought.files if not file.has_digest]
     more = f" and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
     return f"{cost}; unverified: {offer.tier} has no digest of {quoted(unknown[0])}{more}"

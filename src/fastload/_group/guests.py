@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 WELCOME = "welcome"
 ROSTER = "roster"
 """The first words of what rank 0 says."""
+MEET_HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
 
 
 class Badge(NamedTuple):

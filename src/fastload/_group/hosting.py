@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastload._group.board import Notice
 from fastload._group.door import HELLO_S, accept
-from fastload._group.guests import ROSTER, WELCOME, Badge, Met, name_ranks
+from fastload._group.guests import MEET_HINT, ROSTER, WELCOME, Badge, Met, name_ranks
 from fastload._group.letterbox import Letterbox
 from fastload._group.life import FAILED, Lifeline, explain
 from fastload._group.notes import tell_others
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Ended = Callable[[BaseException], None]
     """Takes why there will be no load."""
-
-_HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
 
 
 def receive_guests(
@@ -93,7 +91,7 @@ class _Hall:
                 if said is not None:  # nothing else is said before all are there
                     raise GroupError(*said[1:])
         if missing := sorted(ranks - self.guests.keys()):
-            raise GroupError(f"{name_ranks(missing)} did not come to load with the others", _HINT)
+            raise GroupError(f"{name_ranks(missing)} did not come to load with the others", MEET_HINT)
 
     def _let_in(self, rank: int, line: Lifeline) -> None:
         """One that does not wait for the welcome will come again; one that has failed already says so."""

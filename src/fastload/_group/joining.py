@@ -7,7 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from fastload._group.guests import ROSTER, WELCOME, Badge, Met
+from fastload._group.guests import MEET_HINT, ROSTER, WELCOME, Badge, Met
 from fastload._group.last_words import find_failure
 from fastload._group.life import Lifeline, explain
 from fastload._group.notes import Question
@@ -24,7 +24,6 @@ _LOOK_S = 0.05
 _LISTEN_S = 0.2
 _VERDICT_S = 0.5
 """Where rank 0 has no longer to wait either, it knows better who is missing: let it say so."""
-_HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
 
 
 def join(own: Badge, board: Board, patience: Patience) -> Met:
@@ -50,7 +49,7 @@ def _reach(rank: int, board: Board, patience: Patience) -> tuple[Lifeline, str]:
         if notice is not None and line is not None:
             return line, notice.token
         time.sleep(_LOOK_S)
-    raise GroupError("rank 0 did not come to load with the others", _HINT)
+    raise GroupError("rank 0 did not come to load with the others", MEET_HINT)
 
 
 def _knock(notice: Notice, rank: int) -> Lifeline | None:
@@ -89,7 +88,7 @@ def _hear_roster(line: Lifeline, own: Badge, patience: Patience) -> list[Badge]:
     while (said := line.look(_LISTEN_S)) is None:
         patience.check()
         if patience.left_s + _VERDICT_S <= 0:
-            raise GroupError("rank 0 waits for another rank in vain", _HINT)
+            raise GroupError("rank 0 waits for another rank in vain", MEET_HINT)
     kind, *rest = said
     if kind != ROSTER:
         raise GroupError(*rest)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from fastload._group.address import find_node, find_own_address
 from fastload._group.board import Board
 from fastload._group.door import accept, listen
-from fastload._group.guests import Badge, name_ranks
+from fastload._group.guests import MEET_HINT, Badge, name_ranks
 from fastload._group.hosting import receive_guests
 from fastload._group.joining import CONNECT_S, join
 from fastload._group.last_words import find_last, say_last, wait_last
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 _MESH_S = 8.0
 """Once the roster is out, everybody is there."""
-_HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def _connect_all(mesh: Mesh, met: Met, listener: socket.socket) -> None:
             raise cause
     if not is_complete():
         missing = [rank for rank in above if rank not in mesh.control or rank not in mesh.data]
-        raise GroupError(f"{name_ranks(missing)} could not connect to rank {mesh.rank}", _HINT)
+        raise GroupError(f"{name_ranks(missing)} could not connect to rank {mesh.rank}", MEET_HINT)
     for each in (*mesh.control.values(), *mesh.data.values()):
         each.settimeout(None)
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

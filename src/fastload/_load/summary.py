@@ -33,7 +33,7 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     reader, reason = describe_readers(job.sources, job.device_reads)
     read_bytes = _count_read(job) + outcome.left.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
-    verdict = _judge(job)
+    verdict = judge(_work_of(job))
     return Report(
         bytes=delivered.nbytes,
         bytes_read=read_bytes,
@@ -88,10 +88,6 @@ def _count_read(job: Job) -> int:
     return job.fetched.tally.ahead_bytes + job.schedule.read_bytes
 
 
-def _judge(job: Job) -> Verdict:
-    return judge(_work_of(job))
-
-
 def _judge_share(work: Work, share_s: float) -> Verdict:
     """Why a rank had its share when it had it, whatever it waited for before and after, and for others meanwhile.
 
@@ -109,13 +105,12 @@ def _work_of(job: Job) -> Work:
         stages=dict(job.clock.stages),
         busy_s=dict(job.busy.seconds),
         threads=job.lanes,
-        # Never less than nothing: workers of a stream that was closed early end after it.
         done_early_s=_done_early_s(job),
     )
 
 
 def _done_early_s(job: Job) -> float:
-    """None where a stream was closed early: its workers end after it."""
+    """How long the stream went on when its last worker had ended; 0 where it was closed before they had."""
     stages = (span for span in job.clock.spans if span.name == "stream")
     return max((0.0, *(span.end_s - job.busy.last_s for span in stages)))
 

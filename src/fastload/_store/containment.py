@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fastload._store.layout import OUR_FOLDERS
 from fastload._verify.path import OURS
 from fastload.errors import StoreError, quoted
 
 if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout
 
-_OURS = ("manifests", "stamps", "pins", "listed", "reports", "marks", "journals", "staging")
 _MEANT = (
     ". If that is meant, mount it there, make the folder above it a tier too (FASTLOAD_SHARED), or load it by its path"
 )
@@ -48,7 +48,7 @@ def check_repo(layout: RepoLayout) -> None:
         StoreError: one is.
     """
     places = (layout.snapshots, layout.blobs, layout.refs, os.path.dirname(layout.tree("x")), layout.ours())
-    _check_links(layout, (*places, *map(layout.ours, _OURS)))
+    _check_links(layout, (*places, *map(layout.ours, OUR_FOLDERS)))
 
 
 def check_snapshot(layout: RepoLayout, commit: str) -> None:
@@ -68,7 +68,7 @@ def check_own_folders(folder: str) -> None:
     Raises:
         StoreError: a link leads out.
     """
-    for name in ("", *_OURS, "leases"):
+    for name in ("", *OUR_FOLDERS, "leases"):
         check_inside(os.path.join(folder, OURS, name), folder)
 
 

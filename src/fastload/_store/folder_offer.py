@@ -21,6 +21,8 @@ from fastload._verify.path import PathError, check_path_in_snapshot
 from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastload._read.reader import Reader
     from fastload._store.admit.stamp import Chosen
     from fastload._store.layout import RepoLayout
@@ -103,8 +105,8 @@ def offer_stored(stored: Stored) -> FolderOffer:
     evidence = "sha256" if layout is not None else "etag"
     if manifest is not None:
         if manifest.source == MADE_HERE:
-            as_found = frozenset(file.path for file in files if not (file.sha256 or file.git_sha1))
-        misnamed = tuple(file for file in files if is_another(file, manifest.find(file.path)))
+            as_found = frozenset(file.path for file in files if not file.has_digest)
+        misnamed = find_contradicting(files, manifest)
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         files = tuple(map(offered_file, manifest.files))
         evidence = "manifest"
@@ -152,13 +154,10 @@ def offered_file(file: ManifestFile) -> OfferedFile:
     )  # fmt: skip
 
 
-def is_another(named: OfferedFile, listed: ManifestFile | None) -> bool:
-    """True if what is there is called by another digest than the manifest's."""
-    if listed is None:
-        return False
-    return named.sha256 not in {None, listed.sha256} or (
-        listed.git_sha1 is not None and named.git_sha1 not in {None, listed.git_sha1}
-    )
+def find_contradicting(files: Iterable[OfferedFile], manifest: Manifest) -> tuple[OfferedFile, ...]:
+    """Those of ``files`` that are called by another digest than the manifest's."""
+    pairs = ((file, manifest.find(file.path)) for file in files)
+    return tuple(file for file, listed in pairs if listed is not None and file.contradicts(listed))
 
 
 def _read_listing(stored: Stored) -> tuple[OfferedFile, ...] | None:

@@ -7,7 +7,7 @@
         refs/<revision>                      the commit it means
         snapshots/<commit>/<path>            links to blobs
         trees/<commit>.json                  the hub client's listing; evidence, never written by us
-        .fastload/manifests/<commit>.json    ours, as are stamps/, marks/, journals/, staging/, pins/, listed/, reports/
+        .fastload/manifests/<commit>.json    ours, as are the others of OUR_FOLDERS
     <root>/.locks/fastload/                  leases; the hub client ignores the folder
 
 Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. Pure names: nothing here touches a file.
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 from fastload._verify.path import OURS
 
+OUR_FOLDERS = ("manifests", "stamps", "pins", "listed", "reports", "marks", "journals", "staging")
+"""Those in ``.fastload/``."""
 _PREFIX = "models--"
 
 

@@ -63,15 +63,15 @@ class KeptManifest:
 
         A file that is gone contradicts nothing: that one is missing.
         """
-        pairs = ((file, self.manifest.find(file.path)) for file in files if _has_digest(file))
-        return next((file.path for file, listed in pairs if listed is not None and _differs(file, listed)), None)
+        pairs = ((file, self.manifest.find(file.path)) for file in files if file.has_digest)
+        return next((file.path for file, listed in pairs if listed is not None and not _agrees(file, listed)), None)
 
     def find_rewritten(self, files: Iterable[OfferedFile]) -> tuple[str, ...]:
         """Those of ``files`` that look other than they did, and of which the tier knows no digest.
 
         What was changed on purpose is not damage, and it says nothing of its neighbours.
         """
-        listed = (file for file in files if not _has_digest(file) and self.manifest.find(file.path) is not None)
+        listed = (file for file in files if not file.has_digest and self.manifest.find(file.path) is not None)
         return tuple(file.path for file in listed if self.noted.get(file.path) != [file.size, file.mtime_ns])
 
 
@@ -122,13 +122,10 @@ class ManifestFolder:
         return os.path.join(self.path, str(uid), f"{name}.json")
 
 
-def _has_digest(file: OfferedFile) -> bool:
-    return file.sha256 is not None or file.git_sha1 is not None
-
-
-def _differs(file: OfferedFile, listed: ManifestFile) -> bool:
-    is_it = file.sha256 in {None, listed.sha256} and file.git_sha1 in {None, listed.git_sha1}
-    return not is_it or listed.size != file.size
+def _agrees(file: OfferedFile, listed: ManifestFile) -> bool:
+    """True if ``listed`` has all that is known of the file: what it leaves out cannot speak for it."""
+    has_all = file.sha256 in {None, listed.sha256} and file.git_sha1 in {None, listed.git_sha1}
+    return has_all and listed.size == file.size
 
 
 def _find_passed_over(*paths: str) -> PassedOver | None:

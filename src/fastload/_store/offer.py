@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from fastload._read.reader import Reader
     from fastload._store.wanted import Wish
+    from fastload._verify.manifest import ManifestFile
     from fastload._verify.statement import SignedFile
 
 
@@ -27,6 +28,21 @@ class OfferedFile:
     """What the holder of a key signed of it, where that is not the sha256 of the whole."""
     mtime_ns: int | None = None
     """Of a file that may change in place: with its size, what tells one state of it from another."""
+
+    @property
+    def blob_name(self) -> str:
+        """The digest by which the hub's client calls its blob; empty where none is known."""
+        return self.git_sha1 or self.sha256 or ""
+
+    @property
+    def has_digest(self) -> bool:
+        """True if a digest of all of it is known."""
+        return bool(self.blob_name)
+
+    def contradicts(self, other: OfferedFile | ManifestFile) -> bool:
+        """True if the two are known to be of different content."""
+        pairs = ((self.sha256, other.sha256), (self.git_sha1, other.git_sha1))
+        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 class Offer(Protocol):

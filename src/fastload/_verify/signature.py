@@ -23,7 +23,6 @@ SIGNATURE_NAME = "model.sig"
 
 _NEVER_SIGNED = (".git", ".gitattributes", ".github", ".gitignore", SIGNATURE_NAME, OURS)
 _VITAL = (".safetensors", ".safetensors.index.json")
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +56,6 @@ def verify_bundle(raw: bytes, key_pem: bytes, *, path: str) -> SignedDigests:
     return SignedDigests(path, signed.key_id, statement.root, statement.algorithm, statement.files, statement.ignored)
 
 
-def check_covers(signed: SignedDigests, paths: Collection[str]) -> None:
-    """Check that ``paths``, the files of a snapshot, are those that were signed.
-
-    Raises:
-        SignatureError: lists the files that nobody signed, or those that were signed and are not there.
-    """
-    unsigned, missing = find_unsigned(signed, paths), find_missing(signed, paths)
-    if unsigned:
-        raise refusal(
-            signed.path,
-            f"{_listed(unsigned)} in the snapshot, which the signature leaves out",
-            "a signature over every file",
-            "Remove what was added, or sign again",
-        )
-    if missing:
-        raise refusal(
-            signed.path,
-            f"a snapshot without {_listed(missing)}",
-            "every file that was signed",
-            "Fetch what is missing, or sign again without it",
-        )
-
-
 def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...]:
     """Those of ``paths`` that should be signed and are not, sorted.
 
@@ -90,16 +66,6 @@ def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...
     return tuple(
         sorted(path for path in paths if path not in signed.files and (is_vital(path) or not _is_in(path, left_out)))
     )
-
-
-def find_missing(signed: SignedDigests, paths: Collection[str]) -> tuple[str, ...]:
-    """The files that were signed and are none of ``paths``, sorted. A snapshot that was fetched in part lacks some."""
-    return tuple(sorted(signed.files.keys() - set(paths)))
-
-
-def _listed(paths: tuple[str, ...]) -> str:
-    shown = ", ".join(quoted(path) for path in paths[:_SHOWN])
-    return shown if len(paths) <= _SHOWN else f"{shown} and {len(paths) - _SHOWN:,} more"
 
 
 def is_vital(path: str) -> bool:

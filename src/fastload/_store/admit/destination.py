@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from fastload._store.admit.publish import publish_snapshot
+from fastload._store.admit.publish import LAST, publish_snapshot
 from fastload._store.admit.staged import StagingArea
 from fastload._store.admit.stamp import Chosen, Published, read_chosen, write_stamp
 from fastload._store.containment import check_inside, check_own_folders, check_repo
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest
-
-_LAST = ("config.json", ".index.json")
 
 
 class Destination(Protocol):
@@ -90,9 +88,8 @@ class CacheDestination:
 
     def find_existing(self, file: OfferedFile) -> str | None:
         """See :class:`Destination`: a blob of that digest, whoever brought it."""
-        digest = file.git_sha1 or file.sha256
-        path = self._layout.blob(digest) if digest else ""
-        return path if digest and _may_be(path, file.size) else None
+        path = self._layout.blob(file.blob_name) if file.has_digest else ""
+        return path if path and _may_be(path, file.size) else None
 
     def holds(self, commit: str) -> bool:
         """See :class:`Destination`."""
@@ -176,7 +173,7 @@ class PlainDestination:
     def find_existing(self, file: OfferedFile) -> str | None:
         """See :class:`Destination`."""
         path = os.path.join(self._folder, file.path)
-        return path if (file.sha256 or file.git_sha1) and _may_be(path, file.size) else None
+        return path if file.has_digest and _may_be(path, file.size) else None
 
     def holds(self, commit: str) -> bool:
         """See :class:`Destination`."""
@@ -190,7 +187,7 @@ class PlainDestination:
         """See :class:`Destination`."""
         before = self._read_manifests()
         self._forget_manifests()
-        for task in sorted(tasks, key=lambda task: task.file.path.endswith(_LAST)):
+        for task in sorted(tasks, key=lambda task: task.file.path.endswith(LAST)):
             path = self._place(task.file.path)
             check_inside(os.path.dirname(path), self._folder)
             make_folder(os.path.dirname(path))

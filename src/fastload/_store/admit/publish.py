@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout
     from fastload._verify.manifest import Manifest, ManifestFile
 
-_LAST = ("config.json", ".index.json")
+LAST = ("config.json", ".index.json")
 """What tells other tools that a model is there is linked last."""
 
 
@@ -177,7 +177,7 @@ def _list_entries(folder: str) -> Iterator[str]:
 
 def _link_one_by_one(built: str, target: str) -> None:
     """Where two folders cannot be exchanged: each link by a rename of its own, index and config last."""
-    for path in sorted(_list_entries(built), key=lambda path: (path.endswith(_LAST), path)):
+    for path in sorted(_list_entries(built), key=lambda path: (path.endswith(LAST), path)):
         full = os.path.join(target, path)
         with writing(full):
             os.makedirs(os.path.dirname(full), exist_ok=True)

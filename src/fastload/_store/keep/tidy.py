@@ -10,14 +10,13 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._store.filesystem import make_folder, new_id
-from fastload._store.layout import lease_folder
+from fastload._store.layout import OUR_FOLDERS, lease_folder
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout
 
 _EMPTIED = "emptied."
-_OURS = ("manifests", "stamps", "pins", "listed", "reports", "marks", "journals", "staging")
 
 
 def make_empty(layout: RepoLayout) -> None:
@@ -42,7 +41,8 @@ def remove_empty(layout: RepoLayout) -> None:
     """
     for name in ("refs", "trees", ".no_exist"):
         _remove_empty_below(os.path.join(layout.folder, name))
-    for path in (layout.blobs, *map(layout.ours, _OURS), layout.ours()):  # not what is below: staging may be in use
+    ours = map(layout.ours, OUR_FOLDERS)
+    for path in (layout.blobs, *ours, layout.ours()):  # not what is below: staging may be in use
         with contextlib.suppress(OSError):  # not empty, or gone
             os.rmdir(path)
     target = _emptied(layout)
