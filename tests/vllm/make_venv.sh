@@ -38,5 +38,5 @@ mkdir -p "$info"
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"$info/METADATA"
 
 pip install --constraint constraints.txt --no-deps --editable .
-pip install --constraint constraints.txt pytest pytest-timeout hatchling
+pip install --constraint constraints.txt pytest pytest-timeout pytest-xdist hatchling
 touch "$venv/.ready"
