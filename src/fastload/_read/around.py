@@ -21,7 +21,7 @@ class ReaderAround:
 
     @property
     def alignment_bytes(self) -> int:
-        """As ``name``."""
+        """That of the reader it began with: one that falls back takes less."""
         return self._reader.alignment_bytes
 
     def check_path(self) -> None:

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from fastload._read.around import ReaderAround
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -100,18 +102,12 @@ class DepthGate:
         self._depths, self._trial = (depth,), 0
 
 
-class GatedReader:
+class GatedReader(ReaderAround):
     """A reader whose reads pass a gate: a wrapper with the reader's own protocol."""
 
     def __init__(self, reader: Reader, gate: DepthGate) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._gate = gate
-        self.alignment_bytes = reader.alignment_bytes
-
-    @property
-    def name(self) -> str:
-        """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.name
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -122,14 +118,6 @@ class GatedReader:
             nbytes = sum(map(len, buffers))
         finally:
             self._gate.leave(nbytes)
-
-    def check_path(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
-
-    def close(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.close()
 
 
 def open_gate(depths: Sequence[int], keep: Callable[[int], object]) -> DepthGate:

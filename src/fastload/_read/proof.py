@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from fastload._read.again import read_again
+from fastload._read.around import ReaderAround
 from fastload._read.blocks import split_blocks
 from fastload._read.file import is_unreadable, open_regular, read_fully, translate, with_blob
 from fastload._read.populate import detach
@@ -73,21 +74,15 @@ class ProofTell:
     """True once nobody waits for the bytes any more."""
 
 
-class BlockProof:
+class BlockProof(ReaderAround):
     """Lets only blocks through that have their digests."""
 
     def __init__(self, reader: Reader, file: File, digests: Sequence[str], repair: Repair, tell: ProofTell) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._file = file
         self._digests = digests
         self._repair = repair
         self._tell = tell
-        self.alignment_bytes = reader.alignment_bytes
-
-    @property
-    def name(self) -> str:
-        """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.name
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; a block that nothing mends is an ``IntegrityError``."""
@@ -173,14 +168,6 @@ class BlockProof:
     def _put(self, block: memoryview, pieces: Sequence[memoryview]) -> None:
         """Let ``pieces`` be ``block``, whatever became of them."""
         _scatter(block, pieces)
-
-    def check_path(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
-
-    def close(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.close()
 
 
 class MappedBlockProof(BlockProof):

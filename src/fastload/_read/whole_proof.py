@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from fastload._read.around import ReaderAround
 from fastload._read.blocks import joined, read_block, split_blocks
 from fastload._read.file import open_regular, read_fully, translate, with_blob
 from fastload._read.proof import DAMAGED
@@ -53,7 +54,7 @@ def check_header(path: str, believed: Header, digest: str) -> None:
         raise IntegrityError(path, 0, found, f"{digest}, as the proven file has it", hint)
 
 
-class WholeProof:
+class WholeProof(ReaderAround):
     """Digests one file as it passes; see :class:`~fastload._read.reader.Reader`."""
 
     def __init__(
@@ -69,13 +70,12 @@ class WholeProof:
 
         ``proven`` is called with all digests of the file, once it is right.
         """
-        self._reader = reader
+        super().__init__(reader)
         self._file = file
         self._expected = expected
         self._unplanned = unplanned
         self._tell = tell
         self._proven = proven
-        self.alignment_bytes = reader.alignment_bytes
         # A mapping is not touched for that: the file behind it may have become shorter.
         self._descriptor = open_regular(file.path) if reader.name == "mmap" else -1
         self._content = ContentHash(file.identity.size, expected.signed)
@@ -84,11 +84,6 @@ class WholeProof:
         self._turn = threading.Condition()
         self._count = count_blocks(file.identity.size)
         self._take_unplanned()
-
-    @property
-    def name(self) -> str:
-        """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.name
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; a file that is not what it should be is an ``IntegrityError``."""
@@ -150,12 +145,8 @@ class WholeProof:
             raise translate(self._file.path, exc) from exc
         return block
 
-    def check_path(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
-
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.close()
+        super().close()
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._read.around import ReaderAround
 from fastload._read.blocks import joined, split_blocks
 from fastload.errors import StoreError
 
@@ -26,24 +27,18 @@ class Tell:
     """Called with the reason why nothing more is."""
 
 
-class TeeReader:
+class TeeReader(ReaderAround):
     """Puts every block that was read into a file on its way in: a wrapper with the reader's own protocol.
 
     A disk that is slower than the source holds the load back; one that is full, or fails, ends the copy and not the
-    load.
+    load. The file on its way in is its owner's to close.
     """
 
     def __init__(self, reader: Reader, incoming: Incoming, file_bytes: int, tell: Tell) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._incoming: Incoming | None = incoming
         self._file_bytes = file_bytes
         self._tell = tell
-        self.alignment_bytes = reader.alignment_bytes
-
-    @property
-    def name(self) -> str:
-        """See :class:`~fastload._read.reader.Reader`."""
-        return self._reader.name
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; ``offset`` is that of a block."""
@@ -61,11 +56,3 @@ class TeeReader:
     def _put(self, incoming: Incoming, offset: int, buffers: Sequence[memoryview]) -> None:
         for index, pieces in split_blocks(offset, buffers, self._file_bytes):
             incoming.put(index, joined(pieces))
-
-    def check_path(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.check_path()
-
-    def close(self) -> None:
-        """See :class:`~fastload._read.reader.Reader`; the file on its way in is its owner's to close."""
-        self._reader.close()
