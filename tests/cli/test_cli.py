@@ -155,7 +155,7 @@ def test_a_bad_value_of_a_variable_is_refused_with_the_variable(
 def test_help_lists_verbs_and_exit_codes() -> None:
     run = _run("--help")
     assert run.returncode == 0
-    for part in ("load", "inspect", "13 IntegrityError", "143 SIGTERM"):
+    for part in ("load", "inspect", "13 IntegrityError", "22 UnfitError", "143 SIGTERM"):
         assert part in run.stdout
 
 
@@ -385,6 +385,30 @@ def test_a_stdout_that_takes_nothing_is_an_error_and_no_traceback(real_model: Pa
     assert run.returncode == 14
     assert "no space left" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("words", [("--help",), ("load", "--help"), ("--version",)])
+def test_so_is_one_that_does_not_take_what_argparse_prints(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w", encoding="ascii") as full:
+        run = subprocess.run([*FASTLOAD, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 14
+    assert "no space left" in run.stderr
+
+
+@pytest.mark.parametrize("words", [("verify",), ("doctor",), ("resolve", "/nowhere/at/all")])
+@pytest.mark.parametrize("deaf", [">/dev/full", "> >(true)"])
+def test_what_was_found_wrong_is_told_by_the_exit_code_also_where_nobody_reads(
+    tmp_path: Path, words: tuple[str, ...], deaf: str
+) -> None:
+    """As in ``fastload verify NAME | head -1`` with pipefail: a damaged model must not pass."""
+    verb, *names = words
+    (tmp_path / "model.safetensors").write_bytes(pack({"w": ("U8", [1], b"\0")})[:-1])
+    command = shlex.join([*FASTLOAD, verb, *(names or [str(tmp_path)])])
+    alone = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=False)
+    deafened = f"exec 3>&1; exec {deaf}; sleep 0.2; {command}"
+    run = subprocess.run(["/bin/bash", "-c", deafened], capture_output=True, text=True, check=False)
+    assert run.returncode == alone.returncode in {12, 13, 22}
+    assert run.stderr == alone.stderr != ""
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

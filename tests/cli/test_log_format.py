@@ -54,7 +54,7 @@ def test_so_are_the_logger_and_progress(tmp_path: Path) -> None:
     write_cache(tiers.shared, "org/name", COMMIT, {"model.safetensors": large_shard(2 * MIB, 0), **model_files()})
     done = tiers.run("warm", "org/name", "org/nowhere", "org/nobody", "--log-format", "json")
     assert done.returncode == 12
-    assert [record["level"] for record in _records(done.stderr)] == ["info", "error"]  # the first failure comes last
+    assert [record["level"] for record in _records(done.stderr)] == ["error", "error"]
     done = tiers.run("load", "org/name", "--log-format", "json")
     (record,) = _records(done.stderr)
     assert record["logger"] == "fastload"

@@ -19,6 +19,7 @@ from fastload.cli.ending import Terminated, exit_code_of
 from fastload.cli.log import FORMATS, find_log_format, logging_as, tell_failure, tell_traceback
 from fastload.cli.several import PartialError
 from fastload.cli.signals import signals_raised
+from fastload.cli.stdout import let_go_of, stdout_kept
 from fastload.cli.termination import TERMINATION_LOG, leave_termination_message
 from fastload.cli.text import show_json
 from fastload.errors import FastloadError, UsageError
@@ -50,11 +51,11 @@ def _run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
     try:
         with signals_raised(Leaving(KeyboardInterrupt), Leaving(Terminated)):
             _make_printable()
-            parsed = build_parser(verbs).parse_args(words)
-            parsed.run(parsed)
-            sys.stdout.flush()
+            with stdout_kept():
+                parsed = build_parser(verbs).parse_args(words)
+                parsed.run(parsed)
     except BrokenPipeError:
-        _let_go_of(sys.stdout)  # whoever read us has left, as `head` does: no error
+        return 0  # whoever read us has left, as `head` does: no error
     except (FastloadError, PartialError, OSError, KeyboardInterrupt, Terminated) as error:
         return _fail(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - nothing goes on after it; but a bug has an exit code and a reason, too
@@ -64,11 +65,6 @@ def _run(words: Sequence[str], verbs: Sequence[ModuleType]) -> int:
     return 0
 
 
-def _let_go_of(stream: TextIO) -> None:
-    """Else Python would try once more at exit, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 @contextmanager
 def _telling(stream: TextIO) -> Iterator[None]:
     """A stream that takes nothing must not hide how it went: the exit code and the termination log still say it."""
@@ -76,7 +72,7 @@ def _telling(stream: TextIO) -> Iterator[None]:
         yield
         stream.flush()
     except OSError:
-        _let_go_of(stream)
+        let_go_of(stream)
 
 
 def _explain(error: BaseException) -> tuple[dict[str, Any], int]:
@@ -98,7 +94,6 @@ def _translate(error: OSError) -> FastloadError:
     """What the system says of files is ours by the time it gets here; what is left is a module's, or stdout's."""
     if error.filename is not None:
         return translate(os.fsdecode(error.filename), error)
-    _let_go_of(sys.stdout)
     return translate_write("stdout", error)
 
 
@@ -128,7 +123,7 @@ def build_parser(modules: Sequence[ModuleType] = ()) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastload",
         description="Bring an LLM's weights to where they compute.",
-        epilog=EXIT_CODES,
+        epilog=list_exit_codes(),
         allow_abbrev=False,  # what is not --json must not be taken for it
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -150,9 +145,10 @@ def _exit_codes(error: type[FastloadError]) -> Iterator[tuple[int, str]]:
         yield from _exit_codes(kind)
 
 
-EXIT_CODES = "exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and\n" + "\n".join(
-    f"  {code:3} {name}" for code, name in sorted(_exit_codes(FastloadError))
-)
+def list_exit_codes() -> str:
+    """Those of the verbs that are imported, which may have errors of their own."""
+    lines = [f"  {code:3} {name}" for code, name in sorted(_exit_codes(FastloadError))]
+    return "\n".join(["exit codes: 0 ok, 1 bug, 130 Ctrl-C, 143 SIGTERM, and", *lines])
 
 
 def _fail(error: BaseException, *, as_json: bool) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fastload._settings.values import parse_duration
 from fastload.cli.flag import parsed_by
+from fastload.cli.log import tell_failure
 from fastload.cli.text import show_json
 from fastload.errors import StoreError, UsageError, escaped
 from fastload.ops.warmer.priority import lower_io_priority
@@ -115,7 +116,7 @@ def _print(done: Round) -> None:
     """The path of each snapshot, in order; what is wrong on stderr."""
     for outcome in done.models:
         if outcome.error is not None:
-            _tell(f"{outcome.model}: {outcome.error}")
+            tell_failure(f"{outcome.model}: {outcome.error}", outcome.error.to_dict(), outcome.error.exit_code)
         elif outcome.snapshot is not None:
             print(outcome.snapshot.path, flush=True)
         for finding in () if outcome.found is None else outcome.found.findings:
@@ -125,7 +126,7 @@ def _print(done: Round) -> None:
     if done.not_pruned is not None:
         _tell(f"nothing was pruned: {done.not_pruned}")
     if done.problem is not None:
-        _tell(str(done.problem))
+        tell_failure(str(done.problem), done.problem.to_dict(), done.problem.exit_code)
 
 
 def _tell(sentence: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
+from fastload.cli.log import tell_failure
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def try_each(names: Sequence[str], act: Callable[[str], dict[str, Any]], what: s
             if first is None:
                 first = error
             else:
-                print(f"fastload: {error}", file=sys.stderr)
+                tell_failure(str(error), error.to_dict(), error.exit_code)
     facts = {"schema": 1, what: results}
     if first is not None:
         raise PartialError(first, facts)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from fastload._fetch.snapshots import unpin
 from fastload.cli.model import add_settings, parse_settings
+from fastload.cli.text import show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -23,4 +23,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Do it, and say what it was done to."""
     snapshot = unpin(arguments.model, options=parse_settings(arguments))
-    print(json.dumps({"schema": 1, "unpinned": snapshot}) if arguments.as_json else f"unpinned {snapshot}")
+    print(show_json({"schema": 1, "unpinned": snapshot}) if arguments.as_json else f"unpinned {snapshot}")
