@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 
 import fastload
-from fastload._load import stream, summary
+from fastload._load import ending, stream, summary
 from models import MIB
 from ranks import fingerprints
 
@@ -109,7 +109,8 @@ def _rest_before_describing() -> None:
         time.sleep(_REST_S / 2)
         return describe(*args)
 
-    setattr(stream, "describe_rank", rest)  # noqa: B010 - as below
+    for module in (stream, ending):
+        setattr(module, "describe_rank", rest)  # noqa: B010 - as below
 
 
 def _rest_before(offset: int) -> None:

@@ -12,12 +12,13 @@ from fastload._load.ahead import divide_ahead, may_read_ahead
 from fastload._load.depth import tune
 from fastload._load.group.planning import open_exchange, plan_load
 from fastload._load.held import Held, Tee
+from fastload._load.job import Job
 from fastload._load.past_host import Journey, open_device_reads
 from fastload._load.proving import OFF, prove, require
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.staging import Staging, divide_staging
-from fastload._load.stream import Job, Stream
+from fastload._load.stream import Stream
 from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError

@@ -7,46 +7,29 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from fastload._clock import CAST
-from fastload._fetch.record import Left
+from fastload._load.ending import Kept, keep, let_go, look_again, serve_others
 from fastload._load.evidence_note import Outcome
 from fastload._load.pipeline import Pipeline, Ways
-from fastload._load.proving import NONE
 from fastload._load.summary import Delivered, describe_rank, summarise
 from fastload._load.turn import Turn
 from fastload._place.tensors import cut_out
-from fastload._read.pread import check_path
 from fastload._thread import start_thread
 from fastload._trace import CALLER_LANE, Span, Trace
-from fastload.errors import FastloadError, UsageError, escaped
+from fastload.errors import UsageError, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import torch
 
-    from fastload._clock import Busy, Clock
-    from fastload._fetch.deadline import Deadline
-    from fastload._fetch.fetched import Fetched
-    from fastload._fetch.through import Copy
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.group.exchange import Exchange
-    from fastload._load.group.party import Party
-    from fastload._load.held import Held
-    from fastload._load.proving import Proving
-    from fastload._load.schedule import Schedule
-    from fastload._load.sources import Sources
-    from fastload._place.device_digests import DeviceDigests
-    from fastload._place.placer import Placer
-    from fastload._plan.plan import Plan
-    from fastload._plan.ranges import Ranges
-    from fastload._progress import Progress
+    from fastload._load.job import Job
     from fastload.report import GroupReport, Report
 
 
@@ -61,38 +44,6 @@ class Weights(dict[str, "torch.Tensor"]):
     def __reduce__(self) -> tuple[object, ...]:
         """As an ordered dict without the report: ``torch.load`` opens no class that it does not know."""
         return OrderedDict, (), None, None, iter(self.items())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """Everything that one load needs, decided and checked, nothing of it begun."""
-
-    fetched: Fetched
-    plan: Plan
-    proving: Proving
-    held: Held
-    sources: Sources
-    schedule: Schedule
-    placer: Placer
-    deadline: Deadline
-    lanes: int
-    """Threads that read, each with a lane."""
-    ahead_lanes: int
-    """Instead of them, lanes of one thread that has others read; 0: none."""
-    device: torch.device
-    digests: DeviceDigests | None
-    device_reads: DeviceReads | None
-    """The way past the host; None where there is no device."""
-    is_cast: bool
-    """True if tensors are cast as they are taken, by the thread that takes them."""
-    cuts: Mapping[str, tuple[Ranges, ...]]
-    """What stays, by name, in each dimension of tensors of which more was brought."""
-    party: Party | None
-    """The other ranks, where several load together."""
-    exchange: Exchange | None
-    clock: Clock
-    busy: Busy
-    progress: Progress
 
 
 def _begun_elsewhere() -> UsageError:
@@ -116,9 +67,8 @@ class Stream:
         self._waited_for = -1
         self._report: Report | None = None
         self._is_finished = False
-        self._left = Left()
+        self._kept = Kept()
         self._begun_s = 0.0
-        self._doubt = ""
         self._group_report: GroupReport | None = None
         # Last: by it, __del__ knows an object that is whole.
         ways = Ways(job.device_reads, job.exchange, job.ahead_lanes)
@@ -220,8 +170,8 @@ class Stream:
         job.clock.enter("finish")
         pipeline.join(job.deadline)
         job.placer.finish()
-        _look_again(job)
-        self._keep(job)
+        look_again(job)
+        self._kept = keep(job)
         if job.party is not None:
             self._group_report = job.party.end_together(describe_rank(job, job.party, job.exchange, self._begun_s))
         self._is_finished = True
@@ -230,30 +180,6 @@ class Stream:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             job.fetched.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
-
-    def _keep(self, job: Job) -> None:
-        """What stays on storage of this load: mended blocks, the copy on the local tier, a manifest."""
-        proven = job.proving.proven
-        if job.party is not None:
-            together = job.party.prove_together(job.proving, job.exchange)
-            proven, self._doubt = together.files, together.doubt
-            job.party.mend_in_turn(job.fetched.mend_stored, is_needed=job.fetched.tally.repaired > 0)
-        elif job.fetched.tally.repaired:
-            job.clock.enter("publish")
-            job.fetched.mend_stored()
-        # Only of a whole checkpoint is the copy whole, too.
-        if job.proving.is_whole and (job.held.copy is not None or proven):
-            job.clock.enter("publish")
-            if job.held.copy is not None:
-                self._keep_copy(job, job.held.copy)
-            self._left = job.fetched.record(proven)
-
-    def _keep_copy(self, job: Job, copy: Copy) -> None:
-        if job.proving.may_be_kept and not self._doubt:
-            copy.publish()
-            return
-        why = escaped(self._doubt or job.proving.reason)
-        _log.warning("%s was loaded, but not kept on the local tier: unproven, %s", escaped(job.fetched.name), why)
 
     def close(self) -> None:
         """End reading, give back threads, descriptors and staging, and make the report. What was taken stays valid.
@@ -281,7 +207,7 @@ class Stream:
             if self._goes_on(job):
                 self._linger(job, pipeline)
             else:
-                _let_go(job, pipeline)
+                let_go(job, pipeline)
         finally:
             self._report = self._describe(job)
 
@@ -292,8 +218,8 @@ class Stream:
             job.busy.trace.extend(job.clock.spans)
         outcome = Outcome(
             is_finished=self._is_finished,
-            doubt=self._doubt,
-            left=self._left,
+            doubt=self._kept.doubt,
+            left=self._kept.left,
             hash_s=job.busy.seconds["hash"],
         )
         report = summarise(job, Delivered(self._position, self._delivered_bytes), outcome)
@@ -309,12 +235,12 @@ class Stream:
             self._start(job, pipeline)
             if job.party is not None:
                 job.party.communicator.leave(describe_rank(job, job.party, job.exchange, self._begun_s))
-            service = partial(_serve, job, pipeline, self._begun_s)
+            service = partial(serve_others, job, pipeline, self._begun_s)
             start_thread(threading.Thread(target=service, name="fastload-linger", daemon=True))
         except BaseException as error:
             if job.party is not None:
                 job.party.communicator.fail(error)
-            _let_go(job, pipeline)
+            let_go(job, pipeline)
             raise
 
     @contextmanager
@@ -343,37 +269,3 @@ class Stream:
             start_thread(threading.Thread(target=self.close, name="fastload-close", daemon=True))
         else:
             self.close()
-
-
-def _look_again(job: Job) -> None:
-    """Of what nothing proves, a shard that was read first may have become another revision's while the rest was read.
-
-    Ranks of a group may have the model from another machine: their paths say nothing.
-    """
-    if job.proving.evidence == NONE and job.fetched.remote is None and job.party is None:
-        for number in {extent.shard for extent in job.plan.extents}:
-            check_path(job.fetched.checkpoint.shards[number])
-
-
-def _let_go(job: Job, pipeline: Pipeline) -> None:
-    """Give everything back, also where Ctrl-C comes in the midst of it: it ends one step and no other."""
-    with ExitStack() as undo:
-        if job.party is not None:
-            undo.callback(job.party.communicator.close)
-        undo.callback(job.fetched.close)
-        undo.callback(job.held.close)
-        undo.callback(pipeline.close)
-
-
-def _serve(job: Job, pipeline: Pipeline, begun_s: float) -> None:
-    """What a rank does for the others after it has left."""
-    try:
-        pipeline.join(job.deadline)
-        if job.fetched.tally.repaired:
-            job.fetched.mend_stored()  # the others wait for it before they mend what they have found
-        if job.party is not None:
-            job.party.communicator.vouch(describe_rank(job, job.party, job.exchange, begun_s))
-    except FastloadError as exc:
-        _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
-    finally:
-        _let_go(job, pipeline)

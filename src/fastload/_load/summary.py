@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fastload._load.evidence_note import Outcome
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Party
+    from fastload._load.job import Job
     from fastload._load.sources import Sources
-    from fastload._load.stream import Job
 
 
 class Delivered(NamedTuple):

@@ -97,9 +97,9 @@ def _missing_of_index(folder: str, path: str, sizes: Mapping[str, int]) -> Itera
 
 def find_missing_numbers(weights: Iterable[str]) -> Iterator[str]:
     """What the numbers ``-00001-of-00002`` of weights, of whatever format, say that there should be too."""
-    matches = [match for match in map(_NUMBERED.fullmatch, weights) if match]
+    numbered = [match for match in map(_NUMBERED.fullmatch, weights) if match]
     sets: dict[tuple[str, str, str], set[int]] = {}
-    for match in matches:
+    for match in numbered:
         sets.setdefault((match["stem"], match["count"], match["rest"]), set()).add(int(match["number"]))
     for (stem, count, rest), numbers in sets.items():
         missing = next((n for n in range(1, int(count) + 1) if n not in numbers), None)

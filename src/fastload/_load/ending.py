@@ -1,0 +1,92 @@
+"""What is done when the last tensor was taken, or nobody takes any more."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastload._fetch.record import Left
+from fastload._load.proving import NONE
+from fastload._load.summary import describe_rank
+from fastload._read.pread import check_path
+from fastload.errors import FastloadError, escaped
+
+if TYPE_CHECKING:
+    from fastload._fetch.through import Copy
+    from fastload._load.job import Job
+    from fastload._load.pipeline import Pipeline
+
+_log = logging.getLogger("fastload")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stays on storage of a load."""
+
+    left: Left = field(default_factory=Left)
+    """Of its proof, in a manifest."""
+    doubt: str = ""
+    """Why it is proven on this rank and yet not in all of its group."""
+
+
+def keep(job: Job) -> Kept:
+    """Let stay on storage what this load has made: mended blocks, the copy on the local tier, a manifest."""
+    proven, doubt = job.proving.proven, ""
+    if job.party is not None:
+        together = job.party.prove_together(job.proving, job.exchange)
+        proven, doubt = together.files, together.doubt
+        job.party.mend_in_turn(job.fetched.mend_stored, is_needed=job.fetched.tally.repaired > 0)
+    elif job.fetched.tally.repaired:
+        job.clock.enter("publish")
+        job.fetched.mend_stored()
+    # Only of a whole checkpoint is the copy whole, too.
+    if not job.proving.is_whole or (job.held.copy is None and not proven):
+        return Kept(doubt=doubt)
+    job.clock.enter("publish")
+    if job.held.copy is not None:
+        _keep_copy(job, job.held.copy, doubt)
+    return Kept(job.fetched.record(proven), doubt)
+
+
+def _keep_copy(job: Job, copy: Copy, doubt: str) -> None:
+    if job.proving.may_be_kept and not doubt:
+        copy.publish()
+        return
+    why = escaped(doubt or job.proving.reason)
+    _log.warning("%s was loaded, but not kept on the local tier: unproven, %s", escaped(job.fetched.name), why)
+
+
+def look_again(job: Job) -> None:
+    """Of what nothing proves, a shard that was read first may have become another revision's while the rest was read.
+
+    Ranks of a group may have the model from another machine: their paths say nothing.
+    """
+    if job.proving.evidence == NONE and job.fetched.remote is None and job.party is None:
+        for number in {extent.shard for extent in job.plan.extents}:
+            check_path(job.fetched.checkpoint.shards[number])
+
+
+def let_go(job: Job, pipeline: Pipeline) -> None:
+    """Give everything back, also where Ctrl-C comes in the midst of it: it ends one step and no other."""
+    with ExitStack() as undo:
+        if job.party is not None:
+            undo.callback(job.party.communicator.close)
+        undo.callback(job.fetched.close)
+        undo.callback(job.held.close)
+        undo.callback(pipeline.close)
+
+
+def serve_others(job: Job, pipeline: Pipeline, begun_s: float) -> None:
+    """What a rank does for the others after it has left."""
+    try:
+        pipeline.join(job.deadline)
+        if job.fetched.tally.repaired:
+            job.fetched.mend_stored()  # the others wait for it before they mend what they have found
+        if job.party is not None:
+            job.party.communicator.vouch(describe_rank(job, job.party, job.exchange, begun_s))
+    except FastloadError as exc:
+        _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
+    finally:
+        let_go(job, pipeline)
