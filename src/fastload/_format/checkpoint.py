@@ -81,7 +81,7 @@ def layer(shards: Sequence[Shard], chosen_by: Index | None = None) -> Index:
     if chosen_by is not None:
         lost = next((tensor for tensor in chosen_by.shard_of if tensor not in shard_of), None)
         if lost is not None:
-            raise _misplaced(chosen_by.path, lost, "it in no shard", chosen_by.shard_of[lost])
+            raise _misplaced(chosen_by.path, lost, "it in no shard that the index names", chosen_by.shard_of[lost])
     return Index("", shard_of, {})
 
 
@@ -104,7 +104,7 @@ def _check_index(shards: Sequence[Shard], index: Index) -> None:
         if tensor in held[name]:
             continue
         elsewhere = sorted(other for other, names in held.items() if tensor in names)
-        found = f"it in {quoted(elsewhere[0])}" if elsewhere else "it in no shard"
+        found = f"it in {quoted(elsewhere[0])}" if elsewhere else "it in no shard that the index names"
         raise _misplaced(index.path, tensor, found, name)
 
 
