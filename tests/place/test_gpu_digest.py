@@ -21,7 +21,7 @@ from blake3 import blake3
 import fastload._place
 from fastload._place import gpu_digest
 from fastload._place.device_digests import DeviceDigests
-from fastload._place.gpu_digest import BlockDigester, digest_blocks, to_hex, warm_up
+from fastload._place.gpu_digest import BlockDigester, to_hex, warm_up
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError, UsageError
 
@@ -75,16 +75,20 @@ def expected_digests(content: bytes, length: int) -> list[str]:
     return [blake3(content[start : min(start + BLOCK_BYTES, length)]).hexdigest() for start in starts]
 
 
+def digest(buffer: torch.Tensor, length: int) -> list[str]:
+    return to_hex(BlockDigester(buffer.device, max(length, 1)).digest(buffer, length))
+
+
 @needs_triton
 @pytest.mark.parametrize("length", sorted({*_EDGES, *_AROUND_POWERS, *_SAMPLES}))
 def test_digests_are_those_of_blake3(buffer: torch.Tensor, content: bytes, length: int) -> None:
-    assert to_hex(digest_blocks(buffer, length)) == expected_digests(content, length)
+    assert digest(buffer, length) == expected_digests(content, length)
 
 
 @needs_triton
 def test_each_block_of_a_buffer_is_a_hash_of_its_own(buffer: torch.Tensor, content: bytes) -> None:
     length = 2 * BLOCK_BYTES + 3 * _KIB + 1
-    found = to_hex(digest_blocks(buffer, length))
+    found = digest(buffer, length)
     assert found == expected_digests(content, length)
     assert len(found) == 3
 
@@ -109,16 +113,7 @@ def test_what_lies_beyond_the_length_does_not_matter(buffer: torch.Tensor, conte
     length = 2 * _KIB + 7
     other = buffer[: 3 * _KIB].clone()
     other[length:] = garbage
-    assert to_hex(digest_blocks(other, length)) == expected_digests(content, length)
-
-
-@needs_triton
-def test_digests_go_where_they_are_wanted(buffer: torch.Tensor, content: bytes) -> None:
-    rows = torch.full((3, 8), -1, dtype=torch.int32, device=buffer.device)
-    found = digest_blocks(buffer, 100, out=rows[1:2])
-    assert found.data_ptr() == rows[1:2].data_ptr()
-    assert to_hex(rows)[1:2] == expected_digests(content, 100)
-    assert rows[0].tolist() == rows[2].tolist() == [-1] * 8
+    assert digest(other, length) == expected_digests(content, length)
 
 
 @needs_triton
@@ -139,13 +134,6 @@ def test_other_buffers_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         BlockDigester(buffer.device, BLOCK_BYTES).digest(give(buffer), length)
-
-
-@needs_triton
-@pytest.mark.parametrize(("shape", "dtype"), [((2, 8), torch.int32), ((1, 4), torch.int32), ((1, 8), torch.int64)])
-def test_no_digests_go_into_other_memory(buffer: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype) -> None:
-    with pytest.raises(UsageError, match="1 digests need int32"):
-        digest_blocks(buffer, 64, out=torch.empty(shape, dtype=dtype, device=buffer.device))
 
 
 @pytest.mark.parametrize("buffer_bytes", [0, gpu_digest.MAX_BYTES + 1])
@@ -298,7 +286,7 @@ def test_every_chunk_boundary_of_a_block(buffer: torch.Tensor, content: bytes) -
     found = torch.empty(len(lengths), 8, dtype=torch.int32, device=buffer.device)
     digester = BlockDigester(buffer.device, BLOCK_BYTES)
     for row, length in enumerate(lengths):
-        digester.digest(buffer, length, out=found[row : row + 1])
+        found[row] = digester.digest(buffer, length)[0]
     wrong = [n for n, digest in zip(lengths, to_hex(found), strict=True) if [digest] != expected_digests(content, n)]
     assert not wrong
 

@@ -44,24 +44,6 @@ _PROBE_BYTES = (HASH_SLABS.lanes + 2) * _CHUNK_BYTES + 5
 """A whole slab and a piece of one, an odd number of chunks and a cut word: every way through both kernels."""
 
 
-def digest_blocks(buffer: torch.Tensor, length: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
-    """The digests of the blocks in the first ``length`` bytes of ``buffer``; once: a lane has a :class:`BlockDigester`.
-
-    Args:
-        buffer: [bytes] uint8 on the device, aligned to 16; a block begins at every multiple of 4 MiB.
-        length: in bytes; what lies beyond does not matter, but up to 63 bytes of it are read, so they must be there.
-        out: [blocks, 8] int32 for the digests; without it they get memory of their own.
-
-    Returns:
-        [blocks, 8] int32, valid in the order of the device's current stream. No bytes at all are one empty block.
-
-    Raises:
-        UsageError: the buffer is not of this kind.
-        UnsupportedError: no Triton, or not a CUDA device.
-    """
-    return BlockDigester(buffer.device, max(length, 1)).digest(buffer, length, out=out)
-
-
 def to_hex(digests: torch.Tensor) -> list[str]:
     """Digests [blocks, 8] int32 as 64 hex digits each. Waits for the device where they are still there."""
     return [struct.pack(f"<{WORDS}i", *words).hex() for words in digests.tolist()]
@@ -75,6 +57,12 @@ class BlockDigester:
     """
 
     def __init__(self, device: torch.device, buffer_bytes: int, *, slab_chunks: int | None = None) -> None:
+        """``slab_chunks``: how many a program of Triton's takes; None: what suits, by the kernels brought along.
+
+        Raises:
+            UsageError: too large a buffer.
+            UnsupportedError: no Triton, or not a CUDA device.
+        """
         if not 0 < buffer_bytes <= MAX_BYTES:
             raise UsageError(f"a buffer of {buffer_bytes} bytes cannot be digested at once", f"at most {MAX_BYTES}")
         self._launches = _find_launches(device) if slab_chunks is None else None
@@ -89,12 +77,22 @@ class BlockDigester:
         self._device = self._digests.device  # with the number that "cuda" lacks
         self._values_at = self._values.data_ptr()
 
-    def digest(self, buffer: torch.Tensor, length: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
-        """See :func:`digest_blocks`; without ``out`` the result is overwritten by the next call."""
+    def digest(self, buffer: torch.Tensor, length: int) -> torch.Tensor:
+        """The digests of the blocks in the first ``length`` bytes of ``buffer``.
+
+        Args:
+            buffer: [bytes] uint8 on the device, aligned to 16; a block begins at every multiple of 4 MiB.
+            length: in bytes; what lies beyond does not matter, but up to 63 bytes of it are read: they must be there.
+
+        Returns:
+            [blocks, 8] int32, valid in the order of the device's current stream, until the next call. No bytes at all
+            are one empty block.
+
+        Raises:
+            UsageError: the buffer is not of this kind.
+        """
         self._check_buffer(buffer, length)
-        blocks = _count_digests(length)
-        digests = self._digests[:blocks] if out is None else out
-        self._check_out(digests, blocks)
+        digests = self._digests[: _count_digests(length)]
         if self._launches is None:
             self._digest_by_triton(buffer, length, digests)
         else:
@@ -141,13 +139,8 @@ class BlockDigester:
             raise UsageError(
                 f"{length} bytes to digest in a buffer of {buffer.numel()}", "it must reach to a multiple of 64 bytes"
             )
-        if buffer.dtype != torch.uint8 or not _is_plain(buffer, 1, self._device):
+        if buffer.dtype != torch.uint8 or not _is_plain(buffer, self._device):
             raise UsageError(f"bytes on {self._device}, contiguous and aligned to 16, can be digested")
-
-    def _check_out(self, digests: torch.Tensor, blocks: int) -> None:
-        is_fit = digests.dtype == torch.int32 and digests.shape == (blocks, WORDS)
-        if not is_fit or not _is_plain(digests, 2, self._device):
-            raise UsageError(f"{blocks} digests need int32 [{blocks}, {WORDS}] on {self._device}, aligned to 16")
 
 
 def _find_launches(device: torch.device) -> Launches | None:
@@ -233,8 +226,8 @@ def _load_kernels(device: torch.device) -> Any:
     return gpu_digest_kernel
 
 
-def _is_plain(tensor: torch.Tensor, dimensions: int, device: torch.device) -> bool:
-    is_here = tensor.device == device and tensor.dim() == dimensions
+def _is_plain(tensor: torch.Tensor, device: torch.device) -> bool:
+    is_here = tensor.device == device and tensor.dim() == 1
     return is_here and tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT_BYTES == 0
 
 
