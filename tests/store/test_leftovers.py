@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from caches import BLOB_BYTES, Cache, commit_of, content_of
-from fastload._store.admit.staged import StagedFile, StagingArea, open_staged
+from fastload._store.admit.area import StagingArea
+from fastload._store.admit.staged import StagedFile, open_staged
 from fastload._store.keep import leftovers
 from fastload._store.keep.leftovers import reclaim_leftovers
 from fastload._store.layout import lease_folder

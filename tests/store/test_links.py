@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fastload
+from fastload._store.admit.area import StagingArea
+from fastload._store.admit.journal import dump_head
 from fastload.errors import ModelNotFoundError, StoreError
 from stored_models import COMMIT, model_files, write_cache, write_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NAME = "org/name"
@@ -109,3 +113,27 @@ def test_nothing_is_brought_to_where_a_link_leads(tmp_path: Path, where: str) ->
     with pytest.raises(StoreError, match="leads out of"):
         fastload.warm(NAME, options=options_of(tmp_path / "mount", tmp_path))
     assert not os.listdir(tmp_path / "out")
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link], ids=["link", "hard-link"])
+@pytest.mark.parametrize("verb", ["warm", "load"])
+def test_a_link_that_was_planted_as_a_staged_file_overwrites_nothing(
+    tmp_path: Path, plant: Callable[[str, str], None], verb: str
+) -> None:
+    """Whoever may write there can say that a writer died, and where its bytes lie."""
+    files = model_files()
+    name = "model-00001-of-00002.safetensors"
+    write_cache(tmp_path / "mount", NAME, COMMIT, files)
+    (tmp_path / "local" / REPO / "snapshots").mkdir(parents=True)
+    area = StagingArea(str(tmp_path / "local" / REPO / ".fastload"))
+    area.make()
+    left = f"{hashlib.sha256(files[name]).hexdigest()}.{'0' * 16}"
+    with open(area.journal(left), "wb") as journal:
+        journal.write(dump_head(len(files[name]), os.fstat(journal.fileno()).st_dev))
+    (tmp_path / "precious").write_bytes(b"precious")
+    plant(str(tmp_path / "precious"), area.part(left))
+    getattr(fastload, verb)(NAME, options=options_of(tmp_path / "mount", tmp_path))
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    brought = tmp_path / "local" / REPO / "snapshots" / COMMIT / name
+    assert brought.read_bytes() == files[name]
+    assert not (brought.parent / os.readlink(brought)).is_symlink()

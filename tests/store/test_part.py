@@ -12,6 +12,7 @@ import pytest
 
 from fastload._read.kernel import count_cached_pages
 from fastload._store.admit.part import Part
+from fastload._store.left import make_new
 from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def aligned_blocks() -> Iterator[tuple[int, memoryview]]:
 @pytest.fixture
 def part(tmp_path: Path) -> Iterator[Part]:
     """One that writes past the page cache."""
-    made = Part(str(tmp_path / "part"), past_cache=True)
+    made = Part(make_new(str(tmp_path / "part")), past_cache=True)
     if not made.is_past_cache:
         pytest.skip("the temporary folder's file system takes no direct writes")
     yield made
@@ -43,7 +44,7 @@ def part(tmp_path: Path) -> Iterator[Part]:
 
 @pytest.mark.parametrize("past_cache", [True, False])
 def test_blocks_are_where_they_belong(tmp_path: Path, *, past_cache: bool) -> None:
-    made = Part(str(tmp_path / "part"), past_cache=past_cache)
+    made = Part(make_new(str(tmp_path / "part")), past_cache=past_cache)
     made.reserve(len(CONTENT))
     for offset, block in aligned_blocks():
         made.write(offset, block)
@@ -100,8 +101,6 @@ def test_a_full_disk_is_said(part: Part, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_in_memory_there_is_nothing_to_get_past() -> None:
     descriptor = os.memfd_create("part")
     try:
-        made = Part(f"/proc/self/fd/{descriptor}", past_cache=True)
-        assert not made.is_past_cache
-        os.close(made.descriptor)
+        assert not Part(descriptor, past_cache=True).is_past_cache
     finally:
         os.close(descriptor)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastload._read import filedigests
-from fastload._store.admit.staged import StagedFile, StagingArea, open_staged
+from fastload._store.admit.area import StagingArea
+from fastload._store.admit.staged import StagedFile, open_staged
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEY = "a" * 64
@@ -209,6 +211,67 @@ def test_a_writer_that_lives_keeps_its_inode_and_both_succeed(area: StagingArea,
     area.forget(KEY)
     finish(first, area, tmp_path / "blob")
     assert not os.listdir(area.journals)
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link], ids=["link", "hard-link"])
+@pytest.mark.parametrize("planted", ["part", "journal"])
+def test_what_lies_elsewhere_too_is_neither_written_nor_published(
+    area: StagingArea, tmp_path: Path, planted: str, plant: Callable[[str, str], None]
+) -> None:
+    name, _ = leave(area, 0, 1)
+    there = getattr(area, planted)(name)
+    precious = tmp_path / "precious"
+    os.rename(there, precious)
+    content = precious.read_bytes()
+    plant(str(precious), there)
+    staged = open_staged(area, KEY, SIZE)
+    assert recalled(staged) == []
+    finish(staged, area, tmp_path / "blob")
+    area.forget(KEY)
+    assert precious.read_bytes() == content
+    assert not (tmp_path / "blob").is_symlink() and not (tmp_path / "blob").samefile(precious)
+    assert not os.listdir(area.parts) and not os.listdir(area.journals)
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link], ids=["link", "hard-link"])
+def test_what_took_the_place_of_a_file_that_was_written_gets_no_name(
+    area: StagingArea, tmp_path: Path, plant: Callable[[str, str], None]
+) -> None:
+    staged = open_staged(area, KEY, SIZE)
+    put(staged, *range(len(BLOCKS)))
+    staged.finish("file")
+    (name,) = area.list_names(KEY)
+    os.unlink(area.part(name))
+    (tmp_path / "precious").write_bytes(b"precious")
+    plant(str(tmp_path / "precious"), area.part(name))
+    with pytest.raises(StoreError, match="not the file that was written"):
+        staged.publish(str(tmp_path / "blob"))
+    staged.close()
+    assert not os.path.lexists(tmp_path / "blob")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("theirs", ["part", "journal"])
+def test_what_another_user_left_is_copied_and_not_written(area: StagingArea, tmp_path: Path, theirs: str) -> None:
+    name, inode = leave(area, 0, 2)
+    os.chown(getattr(area, theirs)(name), 65534, 65534)
+    staged = open_staged(area, KEY, SIZE)
+    assert os.fstat(staged._part.descriptor).st_ino != inode
+    assert recalled(staged) == [0, 2]
+    finish(staged, area, tmp_path / "blob")
+    assert os.listdir(area.parts) == [name]
+
+
+def test_where_the_server_says_whose_files_are_ours_are_told_by_a_new_one(
+    area: StagingArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS with root_squash does: what root makes is not root's."""
+    name, inode = leave(area, 0, 2)
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(area.parts).st_uid + 1)
+    staged = open_staged(area, KEY, SIZE)
+    assert os.fstat(staged._part.descriptor).st_ino == inode
+    staged.close()
+    assert os.listdir(area.parts) == [name]
 
 
 def test_another_size_is_other_content(area: StagingArea) -> None:

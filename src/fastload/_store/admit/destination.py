@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from fastload._store.admit.area import StagingArea
 from fastload._store.admit.publish import LAST, publish_snapshot
-from fastload._store.admit.staged import StagingArea
 from fastload._store.admit.stamp import Chosen, Published, read_chosen, write_stamp
 from fastload._store.containment import check_inside, check_own_folders, check_repo
 from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder, write_whole

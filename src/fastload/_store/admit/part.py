@@ -20,20 +20,18 @@ _BLOCK_UNIT_BYTES = 512
 class Part:
     """Open for writing; whoever made it closes its :attr:`descriptors`."""
 
-    def __init__(self, path: str, *, past_cache: bool) -> None:
+    def __init__(self, descriptor: int, *, past_cache: bool) -> None:
         """``past_cache``: write past the page cache, where the file system can and is a local one.
 
         A network's file system collects what is written in the page cache, and sends it in parallel.
-
-        Raises:
-            OSError: it cannot be written.
         """
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.descriptor = descriptor
         self._direct: int | None = None
         self._alignment_bytes = direct_alignment(self.descriptor)
         if past_cache and self._alignment_bytes and file_system(self.descriptor) in LOCAL:
             with contextlib.suppress(OSError):  # then this one cannot, and the page cache takes it
-                self._direct = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+                # Not by its path, where something else may lie by now.
+                self._direct = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from fastload._store.filesystem import make_folder, new_id, sync_folder, transla
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from fastload._store.admit.staged import StagingArea
+    from fastload._store.admit.area import StagingArea
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 

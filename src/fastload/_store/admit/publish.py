@@ -14,7 +14,7 @@ import posixpath
 import shutil
 from typing import TYPE_CHECKING
 
-from fastload._store.admit.staged import StagingArea
+from fastload._store.admit.area import StagingArea
 from fastload._store.admit.stamp import Published, write_stamp
 from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
 from fastload._verify.manifest import dump_manifest

@@ -12,8 +12,8 @@ import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from fastload._store.admit.area import StagingArea
 from fastload._store.admit.remains import Leased, sweep_remains
-from fastload._store.admit.staged import StagingArea
 from fastload._store.filesystem import make_folder, write_whole
 from fastload._store.layout import lease_folder
 from fastload._store.lease.lease import LeaseTimes

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._store.admit.staged import UNDER_LEASE
+from fastload._store.admit.area import UNDER_LEASE
 from fastload._store.lease.file import LeaseFile
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import try_hold
@@ -19,7 +19,7 @@ from fastload.errors import StoreError
 if TYPE_CHECKING:
     import re
 
-    from fastload._store.admit.staged import StagingArea
+    from fastload._store.admit.area import StagingArea
 
 
 @dataclass(frozen=True, slots=True)

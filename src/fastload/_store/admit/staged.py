@@ -6,6 +6,8 @@ and digested before it counts, so it needs no sync, and neither a crash nor a li
 A staging inode has one writer ever. Whoever finds a file of somebody else's takes it over only where its writer is
 provably dead: the same boot of the same machine, and a lock that is free where locks tell the truth. Else the blocks
 are copied to an inode of one's own, and a writer that comes back from the dead writes where nobody looks.
+
+Nor is it taken over where it may be no file of ours at all: a link, a file that has another name, or another user's.
 """
 
 from __future__ import annotations
@@ -13,114 +15,37 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._read.file import read_fully, regular_only
+from fastload._read.file import read_fully
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
 from fastload._store.admit.journal import Claims, dump_head, dump_line, parse_journal
 from fastload._store.admit.part import Part
-from fastload._store.filesystem import make_folder, new_id, remove_file, writing
-from fastload._store.keep.disk import list_folder
+from fastload._store.filesystem import new_id, remove_file, writing
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
+from fastload._store.left import is_own, is_single, is_still_at, make_new, open_left
 from fastload._verify.digest import BLOCK_BYTES, block_digest
-from fastload.errors import FormatError, StoreError
+from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from fastload._read.filedigests import Hashing
+    from fastload._store.admit.area import StagingArea
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
-
-UNDER_LEASE = re.compile(r"(?:probe|hub|stamp|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
-"""What only the holder of the lease makes: probes, scratch, files on their way in, what is about to be renamed."""
-
-
-@dataclass(frozen=True, slots=True)
-class StagingArea:
-    """Where the files of one repo, or of one plain folder, are staged."""
-
-    ours: str
-    """The ``.fastload`` folder."""
-
-    @property
-    def parts(self) -> str:
-        """Where bytes are."""
-        return os.path.join(self.ours, "staging")
-
-    @property
-    def journals(self) -> str:
-        """Where it is noted which of them are there."""
-        return os.path.join(self.ours, "journals")
-
-    def make(self) -> None:
-        """Make the folders."""
-        make_folder(self.parts)
-        make_folder(self.journals)
-
-    def list_names(self, key: str) -> list[str]:
-        """The names under which content ``key`` was staged, by whomever.
-
-        Raises:
-            StoreError: the folder cannot be read.
-        """
-        with writing(self.journals):
-            try:
-                return sorted(name for name in os.listdir(self.journals) if name.startswith(f"{key}."))
-            except FileNotFoundError:
-                return []
-
-    def part(self, name: str) -> str:
-        """The file that holds the bytes."""
-        return os.path.join(self.parts, name)
-
-    def journal(self, name: str) -> str:
-        """The file that says which."""
-        return os.path.join(self.journals, name)
-
-    def remove(self, name: str) -> None:
-        """Forget what was staged as ``name``. If somebody still writes there, it is to nobody's harm but his own."""
-        remove_file(self.part(name))
-        remove_file(self.journal(name))
-
-    def forget(self, key: str) -> None:
-        """Remove whatever was staged of content ``key``, which is published now."""
-        for name in self.list_names(key):
-            self.remove(name)
-
-    def find_remains(self, made: re.Pattern[str]) -> list[str]:
-        """The names of what was about to be renamed, of what is ``made`` under one lease; what has a journal is kept.
-
-        Raises:
-            StoreError: a folder cannot be read.
-        """
-        names = {name for name in list_folder(self.parts) if made.fullmatch(name)}
-        return sorted(names.difference(list_folder(self.journals))) if names else []
-
-    def sweep(self, made: re.Pattern[str] = UNDER_LEASE) -> None:
-        """Remove what a dead holder of the lease was about to rename; for its next holder, who stages nothing yet."""
-        for name in self.find_remains(made):
-            if os.path.isdir(self.part(name)):
-                shutil.rmtree(self.part(name), ignore_errors=True)
-            else:
-                remove_file(self.part(name))
 
 
 class StagedFile:
     """One file being written. Threads may put different blocks at once."""
 
-    def __init__(self, area: StagingArea, name: str, size: int, journal: int, *, in_order: bool) -> None:
-        """``in_order``: see :func:`open_staged`."""
+    def __init__(self, area: StagingArea, name: str, size: int, journal: int, part: Part) -> None:
         self._area = area
         self._name = name
         self._size = size
         self._journal = journal
-        with writing(area.part(name)):
-            self._part = Part(area.part(name), past_cache=in_order)
-        self._descriptors = Descriptors(area.part(name), *self._part.descriptors, journal)
+        self._part = part
+        self._descriptors = Descriptors(area.part(name), *part.descriptors, journal)
         self._digests = FileDigests(size, self._read_back)
         self._claims: Claims | None = None
 
@@ -207,9 +132,14 @@ class StagedFile:
             return self._digests.finish(path)
 
     def publish(self, target: str) -> None:
-        """Give the file its name; what had it before is replaced."""
+        """Give the file its name; what had it before is replaced.
+
+        Raises:
+            StoreError: it cannot be renamed, or somebody has put something else in its place.
+        """
         with writing(target):
             try:
+                _check_single(self._area.part(self._name))
                 os.replace(self._area.part(self._name), target)
             except FileNotFoundError:
                 # Whoever published the same content meanwhile has cleared this copy away (see `StagingArea.forget`).
@@ -269,11 +199,13 @@ def open_staged(area: StagingArea, key: str, size: int, *, in_order: bool = Fals
 def _begin(area: StagingArea, name: str, size: int, *, in_order: bool) -> StagedFile:
     head = dump_head(size, os.stat(area.journals).st_dev)
     with writing(area.journal(name)):
-        journal = os.open(area.journal(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        journal = make_new(area.journal(name), os.O_APPEND)
         try:
             try_exclusive(journal)
             os.write(journal, head)
-            return StagedFile(area, name, size, journal, in_order=in_order)
+            with writing(area.part(name)):
+                part = Part(make_new(area.part(name)), past_cache=in_order)
+            return StagedFile(area, name, size, journal, part)
         except BaseException:
             os.close(journal)
             area.remove(name)
@@ -282,33 +214,46 @@ def _begin(area: StagingArea, name: str, size: int, *, in_order: bool) -> Staged
 
 def _take_over(area: StagingArea, name: str, size: int, *, in_order: bool) -> StagedFile | None:
     """The file ``name`` as our own, if its writer is provably dead."""
-    try:
-        journal = regular_only(area.journal(name), os.O_RDWR | os.O_APPEND)
-    except (OSError, FormatError):
+    journal = _open_own(area, area.journal(name), os.O_RDWR | os.O_APPEND)
+    if journal is None:
         return None
     is_ours, digests = parse_journal(journal, size)
     is_dead = is_ours and flock_is_truthful(area.journal(name)) and try_exclusive(journal)
-    if not is_dead or not os.path.isfile(area.part(name)) or not os.path.isfile(area.journal(name)):
+    is_there = is_dead and is_still_at(area.journal(name), journal)  # else it was published before the lock was ours
+    part = _open_own(area, area.part(name), os.O_RDWR) if is_there else None
+    if part is None:
         os.close(journal)
         return None
-    try:
-        staged = StagedFile(area, name, size, journal, in_order=in_order)
-    except StoreError:
-        os.close(journal)
-        raise
-    staged.inherit(Claims(staged._part.descriptor, digests))  # noqa: SLF001 - the same inode: what is there is not copied
+    staged = StagedFile(area, name, size, journal, Part(part, past_cache=in_order))
+    staged.inherit(Claims(part, digests))  # the same inode: what is there is not copied
     return staged
 
 
+def _open_own(area: StagingArea, path: str, flags: int) -> int | None:
+    """A descriptor of the file that was left at ``path``, if this user left it."""
+    descriptor = open_left(path, flags)
+    if descriptor is None or is_own(os.fstat(descriptor), area.parts):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
 def _read_claims(area: StagingArea, name: str, size: int) -> Claims | None:
-    try:
-        journal = regular_only(area.journal(name), os.O_RDONLY)
-    except (OSError, FormatError):
+    journal = open_left(area.journal(name), os.O_RDONLY)
+    if journal is None:
         return None
     try:
         _, digests = parse_journal(journal, size)
-        return Claims(regular_only(area.part(name), os.O_RDONLY), digests) if digests else None
-    except (OSError, FormatError):
+    except OSError:
         return None
     finally:
         os.close(journal)
+    part = open_left(area.part(name), os.O_RDONLY) if digests else None
+    return None if part is None else Claims(part, digests)
+
+
+def _check_single(path: str) -> None:
+    """Check that a file lies at ``path``: a link there would get the name of what it is not."""
+    if not is_single(os.lstat(path)):
+        reason = "is not the file that was written there: somebody has put a link in its place"
+        raise StoreError(path, reason, "See who may write to its folder, then run it again")

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._store.admit.area import StagingArea
 from fastload._store.admit.journal import read_boot
-from fastload._store.admit.staged import StagingArea
 from fastload._store.keep.disk import count_disk_bytes, find_mtime_ns, list_folder
 from fastload._store.keep.grave import is_grave
 from fastload._store.keep.removal import finish_removals, remove_snapshot
