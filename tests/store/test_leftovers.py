@@ -145,6 +145,14 @@ def test_folders_of_a_repo_that_is_empty_go(cache: Cache) -> None:
     assert os.listdir(lease_folder(str(cache.root))) == []
 
 
+def test_a_link_that_is_called_like_a_repo_that_was_emptied_leads_nowhere(cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "outside" / "empty").mkdir(parents=True)
+    os.makedirs(lease_folder(str(cache.root)), exist_ok=True)
+    os.symlink(tmp_path / "outside", os.path.join(lease_folder(str(cache.root)), "emptied.models--org--a.x"))
+    reclaim_leftovers(str(cache.root))
+    assert (tmp_path / "outside" / "empty").is_dir()
+
+
 def test_a_root_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
     assert reclaim_leftovers(str(tmp_path / "none")) == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,6 +114,22 @@ def test_nothing_is_brought_to_where_a_link_leads(tmp_path: Path, where: str) ->
     with pytest.raises(StoreError, match="leads out of"):
         fastload.warm(NAME, options=options_of(tmp_path / "mount", tmp_path))
     assert not os.listdir(tmp_path / "out")
+
+
+@pytest.mark.parametrize("where", ["refs", "trees", ".no_exist", ".fastload/staging"])
+def test_nothing_is_removed_where_a_link_leads(tmp_path: Path, where: str) -> None:
+    options = options_of(tmp_path / "mount", tmp_path)
+    snapshot = write_cache(tmp_path / "local", NAME, COMMIT, model_files())
+    (tmp_path / "out" / COMMIT / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "main").write_text(COMMIT)
+    link = tmp_path / "local" / REPO / where
+    shutil.rmtree(link, ignore_errors=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "out")
+    with pytest.raises(StoreError, match="leads out of"):
+        fastload.remove(f"{NAME}@{COMMIT}", options=options)
+    assert (tmp_path / "out" / COMMIT / "deep").is_dir() and (tmp_path / "out" / "main").exists()
+    assert snapshot.is_dir()
 
 
 @pytest.mark.parametrize("plant", [os.symlink, os.link], ids=["link", "hard-link"])

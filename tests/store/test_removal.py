@@ -122,6 +122,16 @@ def test_links_that_lead_out_of_the_repo_are_not_followed(cache: Cache, tmp_path
     assert cache.check() == set()
 
 
+def test_below_a_link_in_the_place_of_a_folder_nothing_is_removed(cache: Cache, tmp_path: Path) -> None:
+    commit = cache.add("org/a", 1, {"w": 1})
+    outside = tmp_path / "outside"
+    (outside / commit / "deep").mkdir(parents=True)
+    (outside / "empty").mkdir()
+    os.symlink(outside, f"{cache.layout('org/a').folder}/.no_exist")
+    remove_snapshot(cache.layout("org/a"), commit)
+    assert (outside / commit / "deep").is_dir() and (outside / "empty").is_dir()
+
+
 def test_what_is_not_there_is_no_error(cache: Cache) -> None:
     commit = cache.add("org/a", 1, {"w": 1})
     layout = cache.layout("org/a")

@@ -47,8 +47,8 @@ def check_repo(layout: RepoLayout) -> None:
     Raises:
         StoreError: one is.
     """
-    places = (layout.snapshots, layout.blobs, layout.refs, os.path.dirname(layout.tree("x")), layout.ours())
-    _check_links(layout, (*places, *map(layout.ours, OUR_FOLDERS)))
+    hubs = (os.path.join(layout.folder, name) for name in ("snapshots", "blobs", "refs", "trees", ".no_exist"))
+    _check_links(layout, (*hubs, layout.ours(), *map(layout.ours, OUR_FOLDERS)))
 
 
 def check_snapshot(layout: RepoLayout, commit: str) -> None:

@@ -100,7 +100,9 @@ def _remove_what_tells_of(layout: RepoLayout, grave: Grave) -> None:
     for name in (layout.stamp, layout.mark, layout.pin, layout.reports, layout.tree):
         remove_file(name(grave.commit))
     forget_lists(layout, grave.commit)
-    shutil.rmtree(os.path.join(layout.folder, ".no_exist", grave.commit), ignore_errors=True)
+    absent = os.path.join(layout.folder, ".no_exist")  # what the hub's client has asked for in vain
+    if not os.path.islink(absent):  # it leads to what is another's, and not to be removed
+        shutil.rmtree(os.path.join(absent, grave.commit), ignore_errors=True)
 
 
 def _finish(layout: RepoLayout, grave: Grave, awaited: frozenset[str] = frozenset()) -> int:

@@ -83,6 +83,9 @@ def remove_emptied(root: str, name: str | None = None) -> None:
 
 
 def _remove_empty_below(folder: str) -> None:
+    """Remove ``folder``, as far as it is empty; what a link in its place leads to is not looked at."""
+    if os.path.islink(folder):
+        return
     for above, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):  # not empty, or gone
             os.rmdir(above)
