@@ -132,6 +132,37 @@ def test_below_a_link_in_the_place_of_a_folder_nothing_is_removed(cache: Cache, 
     assert (outside / commit / "deep").is_dir() and (outside / "empty").is_dir()
 
 
+@pytest.mark.parametrize("planted", ["grave", "blobs"])
+def test_a_grave_that_leads_elsewhere_is_not_gone_on_with(cache: Cache, tmp_path: Path, planted: str) -> None:
+    commit = cache.add("org/a", 1, {"w": 1})
+    layout, outside = cache.layout("org/a"), tmp_path / "outside"
+    (outside / "blobs").mkdir(parents=True)
+    (outside / "blobs" / _name(1)).write_bytes(b"precious")
+    os.unlink(layout.blob(_name(1)))
+    planted_at = layout.ours("staging", f"removed.{commit}.0123456789abcdef")
+    os.makedirs(os.path.dirname(planted_at), exist_ok=True)
+    if planted == "grave":
+        os.symlink(outside, planted_at)
+    else:
+        os.makedirs(planted_at)
+        os.symlink(outside / "blobs", os.path.join(planted_at, "blobs"))
+    assert finish_removals(layout) == 0
+    assert os.listdir(outside) == ["blobs"] and os.listdir(outside / "blobs") == [_name(1)]
+    assert not os.listdir(layout.blobs) and not os.listdir(layout.ours("staging"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_a_grave_of_another_user_is_left_to_him(cache: Cache) -> None:
+    commit = cache.add("org/a", 1, {"w": 1})
+    layout = cache.layout("org/a")
+    theirs = layout.ours("staging", f"removed.{commit}.0123456789abcdef")
+    os.makedirs(f"{theirs}/blobs")
+    os.rename(layout.blob(_name(1)), f"{theirs}/blobs/{_name(1)}")
+    os.chown(theirs, 65534, 65534)
+    assert finish_removals(layout) == 0
+    assert os.listdir(f"{theirs}/blobs") == [_name(1)] and not os.listdir(layout.blobs)
+
+
 def test_what_is_not_there_is_no_error(cache: Cache) -> None:
     commit = cache.add("org/a", 1, {"w": 1})
     layout = cache.layout("org/a")

@@ -10,17 +10,22 @@
 
 Whoever finds one whose remover does not live takes it over, under a new name. So even where locks do not tell the
 truth, and the other lives, he finds the way barred, and no two remove from the same grave.
+
+What is in a grave is removed, or becomes a blob again. So it is taken over only where this user has dug it: others may
+write to ``staging/`` too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from fastload._store.filesystem import make_folder, new_id, writing
+from fastload._store.filesystem import make_folder, new_id, remove_file, writing
 from fastload._store.lease.lock import flock_is_truthful, open_lock, try_exclusive
+from fastload._store.left import is_own
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,23 +87,39 @@ def dig(layout: RepoLayout, commit: str) -> Grave:
 
 
 def take_over(layout: RepoLayout, name: str) -> Grave | None:
-    """The grave ``name``, unless whoever made it lives, or another takes it over too.
+    """The grave ``name``, unless whoever made it lives or is another user, or somebody takes it over too.
 
     Raises:
         StoreError: it may not be renamed.
     """
     found = layout.ours("staging", name)
-    if _is_alive(os.path.join(found, _LOCK)):
+    _remove_link(found)
+    if not _is_own_folder(found) or _is_alive(os.path.join(found, _LOCK)):
         return None
     commit = name.removeprefix(_PREFIX).partition(".")[0]
     path = _new_path(layout, commit)
     with writing(found):
         try:
             os.rename(found, path)
+            _remove_link(os.path.join(path, "blobs"))
             os.makedirs(os.path.join(path, "blobs"), exist_ok=True)
             return Grave(path, commit, _hold(path))
         except FileNotFoundError:
             return None
+
+
+def _remove_link(path: str) -> None:
+    """A link in the place of a folder goes; what it leads to is nobody's grave."""
+    if os.path.islink(path):
+        remove_file(path)
+
+
+def _is_own_folder(path: str) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:  # gone, or another user's
+        return False
+    return stat.S_ISDIR(status.st_mode) and is_own(status, os.path.dirname(path))
 
 
 def _new_path(layout: RepoLayout, commit: str) -> str:
