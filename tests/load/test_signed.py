@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 import shutil
 from dataclasses import replace
@@ -12,6 +13,8 @@ import pytest
 
 import fastload
 from fastload import IntegrityError, Options, SignatureError, UsageError
+from fastload._fetch import signed
+from fastload._verify.dsse import MAX_BUNDLE_BYTES
 from fastload._verify.manifest import dump_manifest, parse_manifest
 from fastload.cli import main
 from hub_server import HubServer, Repo
@@ -223,6 +226,33 @@ def test_what_comes_from_the_hub_is_held_to_its_signature_too(
         assert fastload.load("org/name", options=key()).report.evidence == "signature"
         with pytest.raises(SignatureError):
             fastload.load("org/name", options=key("p521"))
+
+
+def test_a_signature_may_be_a_link_that_stays_and_none_that_leads_out(model: Path) -> None:
+    signature, inside, outside = model / "model.sig", model / ".gitattributes", model.parent / "its.sig"
+    signature.rename(inside)  # where nothing need be signed
+    signature.symlink_to(inside.name)
+    assert fastload.load(model, options=key()).report.evidence == "signature"
+    inside.rename(outside)
+    signature.unlink()
+    signature.symlink_to(outside)
+    with pytest.raises(SignatureError, match=r"a link to .*its\.sig"):
+        fastload.load(model, options=key())
+
+
+def test_a_signature_that_is_far_too_long_does_not_hold(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    os.truncate(model / "model.sig", MAX_BUNDLE_BYTES + 1)
+    for run in (fastload.load, fastload.verify):
+        with pytest.raises(SignatureError, match="at most"):
+            run(model, options=key())
+    with HubServer({"org/name": Repo({"model.safetensors": one_tensor(), "model.sig": bytes(65)})}) as hub:
+        monkeypatch.setattr(signed, "MAX_BUNDLE_BYTES", 64)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+        with pytest.raises(SignatureError, match="at most"):
+            fastload.load("org/name", options=key())
 
 
 def test_what_a_signed_load_says_makes_it_cheaper(model: Path, tmp_path: Path) -> None:

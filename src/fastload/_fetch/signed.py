@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.remote import read_whole
 from fastload._read.file import read_small_file
+from fastload._store.directory import contained, containment_root
 from fastload._store.listing import list_files
 from fastload._store.offer import OfferedFile
 from fastload._store.wanted import Wish
@@ -109,9 +110,12 @@ def _read_bundle(path: str, evidence: Evidence, remote: Offer | None) -> bytes:
     file = evidence.files.get(SIGNATURE_NAME)
     if file is None:
         raise SignatureError(path, "no signature", f"{SIGNATURE_NAME}, by the key that signature_key names", _HINT)
-    if remote is not None:
-        return read_whole(remote, file, MAX_BUNDLE_BYTES)
-    return read_small_file(path, MAX_BUNDLE_BYTES)
+    try:
+        if remote is not None:
+            return read_whole(remote, file, MAX_BUNDLE_BYTES)
+        return read_small_file(contained(path, containment_root(evidence.folder)), MAX_BUNDLE_BYTES)
+    except FormatError as exc:  # too large for a signature, no file, or a link that leads to what is not the model's
+        raise SignatureError(path, exc.found, exc.expected, exc.hint or _HINT) from exc
 
 
 def _expect(name: str, file: OfferedFile, signed: SignedDigests) -> OfferedFile:
