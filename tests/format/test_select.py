@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastload._format.select import ByIndex, ByName, Selection, by_rule, check_numbers, order_by_numbers, select_files
+from fastload._verify.path import is_index
 from fastload.errors import FormatError, UsageError
 
 INDEX = "model.safetensors.index.json"
@@ -145,6 +146,14 @@ def test_files_are_chosen(case: str) -> None:
     names, variant, expected = CHOSEN[case]
     assert select(names, variant) == expected
     assert select(names[::-1], variant) == expected
+
+
+@pytest.mark.parametrize("variant", [None, "fp16", "a.b", "json", "", "é", "-"])
+def test_whatever_variant_is_asked_for_its_index_counts_as_one(variant: str | None) -> None:
+    """Else a signature could leave it out."""
+    name = INDEX if variant is None else f"model.safetensors.index.{variant}.json"
+    assert select([name], variant) == ByIndex(name)
+    assert is_index(name)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -106,6 +107,20 @@ def test_one_shard_that_was_written_anew_leaves_the_others_proven(model: Model, 
     assert fastload.verify(folder).evidence == "none"
     part = fastload.load(folder, tensors="2.*", verify="require")
     assert part.report.evidence == "manifest (recorded)"
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_an_index_that_was_written_anew_may_name_a_shard_that_was_not_recorded(
+    tmp_path: Path, variant: str | None
+) -> None:
+    index = INDEX_NAME if variant is None else INDEX_NAME.replace(".json", f".{variant}.json")
+    files = {"a.safetensors": one_tensor(), index: json.dumps({"weight_map": {"a": "a.safetensors"}}).encode()}
+    folder = write_folder(tmp_path / "model", files)
+    assert fastload.verify(folder, record=True).recorded
+    write_folder(folder, {"b.safetensors": one_tensor()})
+    write_later(folder, {index: files[index].replace(b"a.safe", b"b.safe")})
+    assert len(fastload.load(folder, variant=variant)) == 1
+    assert not fastload.verify(folder).findings
 
 
 def test_what_was_saved_as_one_file_is_recorded_by_the_command_that_is_advised(model: Model) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._verify.path import PathError, check_path_in_snapshot, check_paths_fit
+from fastload._verify.path import PathError, check_path_in_snapshot, check_paths_fit, is_index, is_loaded
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,23 @@ def test_sorted_paths_fit(paths: list[str]) -> None:
 def test_paths_that_collide_do_not(paths: list[str], said: str) -> None:
     with pytest.raises(PathError, match=said):
         check_paths_fit(paths)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("model.safetensors.index.json", True),
+        ("unet/x.safetensors.index.fp16.json", True),
+        (".safetensors.index.json", True),
+        ("model.safetensors.index.a.b.json", True),
+        ("model.safetensors.index..json", True),
+        ("model.safetensors.index.fp16.json/readme", False),
+        ("a.safetensors.index.b/x.json", False),
+        ("pytorch_model.bin.index.json", False),
+        ("model.safetensors.index.json.bak", False),
+        ("model.safetensors", False),
+    ],
+)
+def test_an_index_of_any_variant_is_told_by_its_name(path: str, expected: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    assert is_index(path) is expected
+    assert is_loaded(path) is (expected or path.endswith(".safetensors"))

@@ -589,6 +589,7 @@ def test_a_shard_size_that_contradicts_the_resources_is_refused() -> None:
         ("unet/x.safetensors", "ignore_paths with 'unet/x.safetensors'"),
         ("*.safetensors", "ignore_paths with '*.safetensors'"),
         ("model.safetensors.index.json", "ignore_paths with 'model.safetensors.index.json'"),
+        ("model.safetensors.index.fp16.json", "ignore_paths with 'model.safetensors.index.fp16.json'"),
         ("config.json", "ignore_paths with 'config.json'"),
         ("unet/config.json", "ignore_paths with 'unet/config.json'"),
         (".", "ignore_paths with the path '.'"),
@@ -649,6 +650,8 @@ def test_a_snapshot_of_just_what_was_signed_is_covered(signed: SignedDigests) ->
         "drafts/model.safetensors",
         "drafts/a/config.json",
         "drafts/x.safetensors.index.json",
+        "drafts/x.safetensors.index.fp16.json",
+        "model.safetensors.index.a.b.json",
         ".git/model.safetensors",
     ],
 )

@@ -29,7 +29,7 @@ from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
-from fastload._verify.path import OURS
+from fastload._verify.path import OURS, is_loaded
 from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "etag", "listing", "none")
 """Best first."""
 RECORDED_KIND = "manifest (recorded)"
-LOADED = (".safetensors", ".safetensors.index.json")
-"""What changes which tensors a load gives."""
 _log = logging.getLogger("fastload")
 
 
@@ -211,7 +209,7 @@ def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
     listed = {file.path: offered_file(file) for file in recorded.manifest.files}
     outdated = {path: listed.pop(path) for path in recorded.rewritten}
     there = {file.path: file for file in offer_stored(stored).files if file.path in outdated} if outdated else {}
-    weights = [file for file in there.values() if file.path.endswith(LOADED)]
+    weights = [file for file in there.values() if is_loaded(file.path)]
     return Evidence(
         kind=_kind_of(stored, tuple(weights)) if weights else kind,
         folder=stored.folder,
@@ -244,7 +242,7 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     weights = _weights_of([file for name, file in found.files.items() if name in listed])
     is_known = bool(weights) and all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
     kind = "manifest" if is_known else RECORDED_KIND
-    is_unknown = any(path.endswith(LOADED) for path in rewritten)
+    is_unknown = any(is_loaded(path) for path in rewritten)
     return replace(
         found,
         kind=found.kind if is_unknown else kind,

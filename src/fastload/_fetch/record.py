@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._fetch.evidence import LOADED
 from fastload._fetch.recorded import SOURCE
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
@@ -29,6 +28,7 @@ from fastload._store.manifest_folder import KeptManifest
 from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
 from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
+from fastload._verify.path import is_loaded
 from fastload.errors import FastloadError, IntegrityError, NotWritableError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _keep(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestF
 def _may_be_noted(file: OfferedFile) -> bool:
     """True of a small one; but that weights are right which nobody proves, only their owner says."""
     is_known = file.sha256 is not None or file.git_sha1 is not None
-    return file.size <= SMALL_FILE_BYTES and (is_known or not file.path.endswith(LOADED))
+    return file.size <= SMALL_FILE_BYTES and (is_known or not is_loaded(file.path))
 
 
 def _list_known(kept: KeptManifest, evidence: Evidence) -> dict[str, ManifestFile]:

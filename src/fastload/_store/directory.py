@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._budget import check_json_room
-from fastload._format.index import INDEX_SUFFIX, MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
+from fastload._format.index import MAX_INDEX_BYTES, SHARD_SUFFIX, Index, parse_index
 from fastload._format.select import ByIndex, Layered, LayeredByIndex, order_by_numbers
 from fastload._read.file import check_regular, read_small_file, translate
 from fastload._store.ref import is_spellable
+from fastload._verify.path import is_index
 from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
 
 if TYPE_CHECKING:
     from fastload._format.select import Select
     from fastload._read.file import ProveWhole
 
-_VARIANT_INDEX = re.compile(r"\.safetensors\.index\.[\w-]+\.json$")
 _SNAPSHOT = re.compile(r"(?P<root>.*)/models--[^/]+/snapshots/[^/]+(?:/.*)?", re.DOTALL)
 """A snapshot in the hub's cache layout, whose files are links to blobs beside it, or elsewhere below the cache."""
 
@@ -63,7 +63,7 @@ def find_files(path: str, *, subfolder: str | None, select: Select, prove: Prove
         return _in_folder(_join(path, subfolder), select, prove)
     if subfolder is not None:
         raise UsageError(f"{path!r} is a file: it has no subfolder", "Give the folder instead")
-    if path.endswith(INDEX_SUFFIX) or _VARIANT_INDEX.search(path):
+    if is_index(path):
         return replace(_by_index(os.path.dirname(path), path, prove), is_chosen=True)
     if path.endswith(SHARD_SUFFIX):
         return CheckpointFiles(os.path.dirname(path), ((os.path.basename(path), path),), None, is_chosen=True)

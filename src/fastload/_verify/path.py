@@ -23,6 +23,17 @@ Not ``str.isprintable``: what that takes grows with the Python version, and a ma
 """
 
 
+def is_index(path: str) -> bool:
+    """True if it is called as the index of a sharded checkpoint is, of any variant."""
+    name = path.rpartition("/")[2]
+    return ".safetensors.index." in name and name.endswith(".json")
+
+
+def is_loaded(path: str) -> bool:
+    """True if it decides which tensors a load gives: weights that are read, and their indexes."""
+    return path.endswith(".safetensors") or is_index(path)
+
+
 class PathError(ValueError):
     """A path that may not stand in a snapshot; the text says which and why."""
 

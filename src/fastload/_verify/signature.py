@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastload._verify.dsse import open_bundle
 from fastload._verify.fields import refusal
-from fastload._verify.path import OURS, PathError, check_path_in_snapshot
+from fastload._verify.path import OURS, PathError, check_path_in_snapshot, is_loaded
 from fastload._verify.statement import SignedFile, parse_statement
 from fastload.errors import quoted
 
@@ -22,7 +22,6 @@ SIGNATURE_NAME = "model.sig"
 """Where ``model_signing sign`` leaves the bundle in the folder it signs."""
 
 _NEVER_SIGNED = (".git", ".gitattributes", ".github", ".gitignore", SIGNATURE_NAME, OURS)
-_VITAL = (".safetensors", ".safetensors.index.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...
 
 def is_vital(path: str) -> bool:
     """True if a load reads it, so that no list of exceptions may hide it."""
-    return path.endswith(_VITAL) or path.rpartition("/")[2] == "config.json"
+    return is_loaded(path) or path.rpartition("/")[2] == "config.json"
 
 
 def _is_in(path: str, tops: Collection[str]) -> bool:
