@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fastload._format.select import ByIndex, ByName, Selection, by_rule, check_numbers, order_by_numbers, select_files
+from fastload._format.select import (
+    ByIndex,
+    ByName,
+    Selection,
+    by_rule,
+    check_numbers,
+    list_variants,
+    order_by_numbers,
+    select_files,
+)
 from fastload._verify.path import is_index
 from fastload.errors import FormatError, UsageError
 
@@ -244,6 +253,13 @@ def test_names_from_the_folder_reach_no_message_as_they_are() -> None:
         with pytest.raises(FormatError) as caught:
             select(names)
         assert str(caught.value).isprintable()
+
+
+def test_the_variants_that_are_there_by_their_shards_and_indexes() -> None:
+    names = ["config.json", "model.fp16-00001-of-00002.safetensors", "model.safetensors.index.bf16.json", "tf.h5"]
+    assert list_variants(names) == ["bf16", "fp16"]
+    assert list_variants([*names, "a.safetensors.index.json"]) == [None, "bf16", "fp16"]
+    assert list_variants(["._model.safetensors", "config.json"]) == []
 
 
 def test_numbers_are_ordered_as_numbers() -> None:

@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload import FastloadError, Finding, IntegrityError, ModelNotFoundError, NotWritableError, Options, UsageError
+from fastload import (
+    FastloadError,
+    Finding,
+    FormatError,
+    IntegrityError,
+    ModelNotFoundError,
+    NotWritableError,
+    Options,
+    UsageError,
+)
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import PLACES, REPO, Model, flip, refuse_to_replace
-from stored_models import COMMIT, write_cache, write_download_metadata, write_folder
+from stored_models import COMMIT, model_files, write_cache, write_download_metadata, write_folder
 from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
@@ -236,6 +245,84 @@ def test_what_a_folder_says_of_itself_must_be_so_where_nothing_else_is_known(
     assert not (folder / ".fastload").exists()
     assert main(["verify", str(folder)]) == 13
     assert capsys.readouterr().out.count("DAMAGED") == 1
+
+
+OTHER_SHARD = "model-00002-of-00002.safetensors"
+_NO_FILE: dict[str, Callable[[Path], object]] = {
+    "missing": str,
+    "a dangling link": lambda path: path.symlink_to("nowhere"),
+    "a looping link": lambda path: path.symlink_to(path.name),
+    "a folder": lambda path: path.mkdir(),
+    "a named pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("below", ["", "unet"])
+@pytest.mark.parametrize("with_index", [True, False])
+@pytest.mark.parametrize("kind", _NO_FILE)
+def test_a_folder_without_all_its_shards_is_not_right_and_is_not_recorded(
+    tmp_path: Path,
+    kind: str,
+    with_index: bool,  # noqa: FBT001 - a case
+    below: str,
+) -> None:
+    files = model_files()
+    shard = files.pop(OTHER_SHARD)
+    index = {} if with_index else {INDEX_NAME: files.pop(INDEX_NAME)}
+    folder = write_folder(tmp_path / "bare", {"config.json": b"{}"})
+    write_folder(folder / below, files)
+    _NO_FILE[kind](folder / below / OTHER_SHARD)
+    with pytest.raises(FormatError):
+        fastload.load(folder, subfolder=below or None)
+    for record in (False, True):
+        with pytest.raises(IntegrityError) as caught:
+            fastload.verify(folder, record=record)
+        assert len(caught.value.findings) == 1
+        assert caught.value.path.startswith(str(folder / below))
+    assert not (folder / ".fastload").exists()
+    assert not fastload.verify(folder, include="*config.json").findings
+    if kind == "missing":
+        write_folder(folder / below, {OTHER_SHARD: shard, **index})
+        assert fastload.verify(folder, record=True).recorded
+        fastload.load(folder, subfolder=below or None, verify="require")
+
+
+@pytest.mark.parametrize("kind", _NO_FILE)
+@pytest.mark.parametrize("name", ["model.safetensors", "model.fp16.safetensors"])
+def test_a_folder_without_any_weights_is_none(tmp_path: Path, kind: str, name: str) -> None:
+    _NO_FILE[kind](tmp_path / name)
+    variant = None if name == "model.safetensors" or kind == "missing" else "fp16"
+    for verb in (partial(fastload.load, variant=variant), fastload.verify, partial(fastload.verify, record=True)):
+        with pytest.raises(FormatError):
+            verb(tmp_path)
+    assert main(["verify", str(tmp_path)]) == 17
+    assert not (tmp_path / ".fastload").exists()
+
+
+def test_a_variant_without_all_its_shards_is_told_and_one_of_several_is_no_fault(tmp_path: Path) -> None:
+    names = ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"]
+    write_folder(tmp_path, {"model.bf16.safetensors": one_tensor(), **dict.fromkeys(names, one_tensor())})
+    assert not fastload.verify(tmp_path).findings
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(IntegrityError, match="1 of 2 shards"):
+        fastload.verify(tmp_path)
+
+
+def test_what_is_called_as_a_shard_and_which_no_load_takes_is_no_fault(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"model.safetensors": one_tensor(), "pytorch_model.bin": b"1"})
+    (tmp_path / "other.safetensors").symlink_to("nowhere")
+    assert fastload.verify(tmp_path, record=True).recorded
+
+
+def test_a_shard_that_is_lost_of_a_recorded_set_is_told_once(model: Model) -> None:
+    model.files.pop(INDEX_NAME)
+    folder = model.recorded()
+    (folder / SHARD).unlink()
+    with pytest.raises(IntegrityError, match="no file") as caught:
+        fastload.verify(folder)
+    assert len(caught.value.findings) == 1
+    with pytest.raises(IntegrityError, match="1 of 2 shards"):
+        fastload.verify(folder, record=True)
 
 
 def test_an_error_has_the_number_of_the_block(model: Model) -> None:

@@ -116,7 +116,7 @@ class FileCheck:
         elif file.path.endswith(INDEX_SUFFIX):
             beside = os.path.dirname(os.path.join(self._evidence.folder, file.path))
             for shard in read_index(path).shards:
-                if not os.path.exists(os.path.join(beside, shard)):
+                if not os.path.isfile(os.path.join(beside, shard)):
                     yield whole(file, f"no {quoted(shard)} beside it", "all shards that it names")
 
     def _check_blocks(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from fastload._fetch.at_path import follow, stored_at
 from fastload._fetch.checking import FileCheck, whole
 from fastload._fetch.damage import MEND_HINT, size_of
 from fastload._fetch.deadline import Deadline
+from fastload._fetch.loadable import add_refusals, require_weights
 from fastload._fetch.mending import Mended, Mending
 from fastload._fetch.pace import Pace
 from fastload._fetch.record import record_all
@@ -25,7 +26,7 @@ from fastload._read.tally import ProofTally
 from fastload._store.listing import list_files
 from fastload._store.ref import name_of
 from fastload._store.tiered import search
-from fastload._store.wanted import matches
+from fastload._store.wanted import is_weight, matches
 from fastload._verify.digest import count_blocks
 from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options, decide_settings
@@ -110,6 +111,7 @@ def verify(
         options: settings.
 
     Raises:
+        FormatError: a folder has no weights.
         IntegrityError: something is not what it should be and was not mended; ``.findings`` has all of it. Or the
             setting ``verify`` is ``require``, and nothing is known of what is there.
         ModelNotFoundError: no folder has anything of it.
@@ -151,8 +153,8 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         evidence = weigh_all(stored, mending, settings)
         if wish.records and not wish.repairs:
             evidence = accept_changes(evidence, stored)
-        _check_known(wish, stored, evidence, settings)
         files = _choose_files(stored, evidence, wish)
+        _check_known(wish, stored, evidence, settings)
         tally, workers = ProofTally(), Workers(_THREADS, go_on)
 
         def take_turn(nbytes: int) -> None:
@@ -166,12 +168,13 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         mended = Mended(tuple(checked))
         if wish.repairs:
             mended = Mending(stored, evidence, mending, tally).mend(checked, workers)
+        verdicts = tuple(_with_lost(verdict, restored) for verdict in mended.verdicts)
         found = Verification(
             path=stored.folder,
             tier=stored.tier,
             commit=stored.commit,
             evidence=evidence.kind,
-            files=tuple(_with_lost(verdict, restored) for verdict in mended.verdicts),
+            files=add_refusals(stored.folder, verdicts) if _is_all_of_folder(wish, stored) else verdicts,
             recorded=False,
             blocks_reread=tally.reread,
             blocks_repaired=tally.repaired,
@@ -210,16 +213,24 @@ def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list
     """What shall be checked of what is known and of what is there, in the order of paths.
 
     Raises:
+        FormatError: a plain folder has no weights.
         UsageError: a glob of ``wish`` matches nothing, or a part shall be recorded.
     """
     there = {file.path: file for file in list_files(stored.folder)} if stored.layout is None else {}
     files = {**there, **evidence.files}
+    if _is_all_of_folder(wish, stored) and not any(map(is_weight, files)):
+        require_weights(stored.folder)
     for glob in wish.include:
         if not any(matches(name, (glob,)) for name in files):
             raise UsageError(f"include={glob!r} matches none of {len(files)} files", "Leave it out to see their names")
     if wish.include and wish.records:
         raise UsageError("a manifest is of all files: record does not go with include", "Leave include out")
     return [file for name, file in sorted(files.items()) if not wish.include or matches(name, wish.include)]
+
+
+def _is_all_of_folder(wish: Examination, stored: Stored) -> bool:
+    """True where a load takes what it finds: in a hub's cache something else says which files there should be."""
+    return stored.layout is None and not wish.include
 
 
 def _restore(

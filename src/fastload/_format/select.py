@@ -29,6 +29,7 @@ _VARIANT = re.compile(r"(?=.*[A-Za-z])[\w-]+", re.ASCII)
 """Behind one of the ``_STEMS``: with a letter in it, since ``model.1`` and ``model.2`` are somebody's own numbers."""
 _VARIANT_OF_ANY = re.compile(r"[A-Za-z]\w*", re.ASCII)
 """Behind any other stem: a name such as Qwen2.5-7B or v1.5 has none."""
+_INDEX = re.compile(r".+\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json", re.ASCII | re.DOTALL)
 _OTHER_WEIGHTS = (".bin", ".gguf", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".npz")
 
 
@@ -93,7 +94,7 @@ def select_files(names: Collection[str], *, variant: str | None, path: str) -> S
         FormatError: no safetensors weights (says what is there instead), or a numbered set has a gap.
         UsageError: several candidates, or no such variant; names them.
     """
-    names = [name for name in names if not name.startswith("._")]  # what macOS leaves beside each file it has copied
+    names = _without_remnants(names)
     index = _find_index(names, variant, path)
     if index is not None:
         return ByIndex(index)
@@ -109,6 +110,19 @@ def select_files(names: Collection[str], *, variant: str | None, path: str) -> S
             return ByName((alone[0].name,))
     _check_numbers(wanted, path)
     return ByName(tuple(shard.name for shard in wanted))
+
+
+def list_variants(names: Iterable[str]) -> list[str | None]:
+    """The variants of which a shard or an index is among the files ``names``; None stands for weights of no variant."""
+    there = _without_remnants(names)
+    variants = {_take_apart(name, None).variant for name in there if name.endswith(SHARD_SUFFIX)}
+    variants |= {match["variant"] for match in map(_INDEX.fullmatch, there) if match}
+    return sorted(variants, key=lambda variant: variant or "")
+
+
+def _without_remnants(names: Iterable[str]) -> list[str]:
+    """Without what macOS leaves beside each file that it has copied."""
+    return [name for name in names if not name.startswith("._")]
 
 
 def order_by_numbers(names: Iterable[str]) -> list[str]:

@@ -43,20 +43,21 @@ def list_files(folder: str) -> tuple[OfferedFile, ...]:
     Raises:
         StoreError: it cannot be read.
     """
-    return tuple(sorted(_walk(folder, "", _MAX_DEPTH), key=lambda file: file.path))
+    return tuple(sorted(_list_regular(folder), key=lambda file: file.path))
 
 
-def _walk(folder: str, prefix: str, depth: int) -> Iterator[OfferedFile]:
-    try:
-        with os.scandir(os.path.join(folder, prefix)) as entries:
-            found = list(entries)
-    except OSError as exc:
-        raise translate(os.path.join(folder, prefix), exc) from exc
-    for entry in found:
-        path = f"{prefix}{entry.name}"
+def list_paths(folder: str) -> tuple[str, ...]:
+    """All names below ``folder``, sorted, where :func:`list_files` looks: also those of what is no regular file.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return tuple(sorted(path for path, _ in _walk(folder, "", _MAX_DEPTH)))
+
+
+def _list_regular(folder: str) -> Iterator[OfferedFile]:
+    for path, entry in _walk(folder, "", _MAX_DEPTH):
         if entry.is_dir(follow_symlinks=False):
-            if depth and entry.name not in _NOT_CONTENT:
-                yield from _walk(folder, f"{path}/", depth - 1)
             continue
         try:
             status = entry.stat()
@@ -66,6 +67,19 @@ def _walk(folder: str, prefix: str, depth: int) -> Iterator[OfferedFile]:
             raise translate(entry.path, exc) from exc  # left out, a shard would be missing from what is brought
         if stat.S_ISREG(status.st_mode):
             yield OfferedFile(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    try:
+        with os.scandir(os.path.join(folder, prefix)) as entries:
+            found = list(entries)
+    except OSError as exc:
+        raise translate(os.path.join(folder, prefix), exc) from exc
+    for entry in found:
+        path = f"{prefix}{entry.name}"
+        yield path, entry
+        if depth and entry.is_dir(follow_symlinks=False) and entry.name not in _NOT_CONTENT:
+            yield from _walk(folder, f"{path}/", depth - 1)
 
 
 def read_tree(path: str) -> tuple[OfferedFile, ...] | None:
