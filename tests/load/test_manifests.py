@@ -479,3 +479,21 @@ def test_a_local_tier_that_is_read_only_has_its_manifests_elsewhere(model: Apart
     assert contents(model.local) == before
     flip(snapshot / SHARD, 5 * MIB)
     assert _on_a_read_only_mount(model.local, "load", REPO, *flags).returncode == IntegrityError.exit_code
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"a\xff"])
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_a_folder_whose_name_no_manifest_can_hold_is_not_recorded(
+    model: Apart,
+    name: bytes,
+    is_apart: bool,  # noqa: FBT001 - a case
+) -> None:
+    folder = write_folder(model.local.parent / os.fsdecode(name), {"model.safetensors": one_tensor()})
+    options = model.options if is_apart else Options()
+    with pytest.raises(FormatError, match="name that no manifest can hold"):
+        fastload.verify(folder, record=True, options=options)
+    assert not (folder / ".fastload").exists() and not model.manifests.exists()
+    assert fastload.load(folder, options=options).report.evidence == "none"
+    write_download_metadata(folder, OTHER_COMMIT, {"model.safetensors": one_tensor()})
+    assert fastload.load(folder, options=options).report.evidence == "etag"  # what proves it is kept nowhere
+    assert not model.manifests.exists()

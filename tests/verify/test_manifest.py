@@ -42,6 +42,16 @@ def test_what_was_dumped_is_parsed() -> None:
     assert parse_manifest(GOLDEN.read_bytes(), path=PATH) == MANIFEST
 
 
+@pytest.mark.parametrize("key", ["repo", "source"])
+@pytest.mark.parametrize("name", ["", "a\nb", "a\x7f", "a\udcff", "a" * 4097])
+def test_what_would_not_be_parsed_is_not_dumped(key: str, name: str) -> None:
+    names = {"repo": "org/name", "source": "hub", key: name}
+    with pytest.raises(FormatError, match="Rename"):
+        dump_manifest(Manifest(commit=COMMIT, files=MANIFEST.files, **names))
+    with pytest.raises(FormatError):
+        parse_manifest(rfc8785.dumps(json.loads(GOLDEN.read_bytes()) | {key: name.replace("\udcff", "\0")}), path=PATH)
+
+
 def test_another_implementation_spells_it_alike() -> None:
     assert rfc8785.dumps(json.loads(GOLDEN.read_bytes())) == GOLDEN.read_bytes()
 

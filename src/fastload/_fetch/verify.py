@@ -28,6 +28,7 @@ from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload._store.wanted import is_weight, matches
 from fastload._verify.digest import count_blocks
+from fastload._verify.manifest import check_name
 from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options, decide_settings
 
@@ -111,7 +112,7 @@ def verify(
         options: settings.
 
     Raises:
-        FormatError: a folder has no weights.
+        FormatError: a folder has no weights, or a name that no manifest can hold.
         IntegrityError: something is not what it should be and was not mended; ``.findings`` has all of it. Or the
             setting ``verify`` is ``require``, and nothing is known of what is there.
         ModelNotFoundError: no folder has anything of it.
@@ -149,6 +150,8 @@ def examine(wish: Examination, settings: Settings) -> Verification:
 
 def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -> Verification:
     stored = _find_stored(wish.model, wish.revision, settings)
+    if wish.records:
+        check_name(stored.repo, stored.folder)  # before all of it is read in vain
     with closing(Repair(stored, settings)) as mending, closing(_pace(wish, stored, settings)) as pace:
         evidence = weigh_all(stored, mending, settings)
         if wish.records and not wish.repairs:

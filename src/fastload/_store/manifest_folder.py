@@ -103,11 +103,12 @@ class ManifestFolder:
         """Keep ``manifest``, of ``files`` as they were before they were read.
 
         Raises:
+            FormatError: no manifest can hold the name of its folder.
             StoreError: it cannot be written.
         """
         path = self._place(os.geteuid(), stored)
-        make_own_folder(os.path.dirname(path))
         content = dump_manifest(manifest)
+        make_own_folder(os.path.dirname(path))
         stamp = {
             "schema": 1,
             "folder": _real(stored),

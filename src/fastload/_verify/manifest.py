@@ -16,7 +16,7 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from blake3 import blake3
 
@@ -37,7 +37,9 @@ _KEYS = frozenset({"schema", "repo", "commit", "source", "files"})
 _FILE_KEYS = frozenset({"path", "size", "sha256", "blocks"})
 _OPTIONAL_FILE_KEYS = frozenset({"git_sha1"})
 _MAX_TEXT_CHARS = 4096
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and what UTF-8 cannot spell."""
+_TEXT = f"a text of 1 to {_MAX_TEXT_CHARS} characters on one line, in UTF-8"
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA256_DIGITS = 64
@@ -79,7 +81,13 @@ class Manifest:
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
-    """The bytes of the file: RFC 8785, no final newline."""
+    """The bytes of the file: RFC 8785, no final newline.
+
+    Raises:
+        FormatError: its repo or its source is a name that :func:`parse_manifest` refuses.
+    """
+    for name in (manifest.repo, manifest.source):
+        check_name(name, name)
     return canonical_json(
         {
             "schema": SCHEMA,
@@ -89,6 +97,16 @@ def dump_manifest(manifest: Manifest) -> bytes:
             "files": [_file_document(file) for file in manifest.files],
         }
     )
+
+
+def check_name(name: str, path: str) -> None:
+    """Check that a manifest can hold ``name``, as what the folder ``path`` is called.
+
+    Raises:
+        FormatError: it cannot.
+    """
+    if not _is_text(name):
+        raise FormatError(path, "a name that no manifest can hold", _TEXT, hint="Rename the folder")
 
 
 def _file_document(file: ManifestFile) -> dict[str, Any]:
@@ -165,9 +183,13 @@ def _check_keys(
 
 def _parse_text(document: Mapping[str, Any], key: str, path: str) -> str:
     text = document[key]
-    if type(text) is not str or not 0 < len(text) <= _MAX_TEXT_CHARS or _CONTROLS.search(text):
-        raise _refusal(path, f"a {key} that is none", f"a text of 1 to {_MAX_TEXT_CHARS} characters on one line")
+    if not _is_text(text):
+        raise _refusal(path, f"a {key} that is none", _TEXT)
     return text
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return type(value) is str and 0 < len(value) <= _MAX_TEXT_CHARS and not _NO_TEXT.search(value)
 
 
 def _parse_hex(value: Any, pattern: re.Pattern[str], what: str, path: str) -> str:
