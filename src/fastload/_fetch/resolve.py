@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._format.select import by_rule
+from fastload._read.head import read_header
+from fastload._store.complete import find_missing_of_plain
 from fastload._store.directory import find_files
+from fastload._store.listing import list_files
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
 from fastload._store.tiered import Search, Tiers, search
@@ -32,6 +35,7 @@ class Snapshot:
     tier: str
     """``local``, ``shared:<root>``, ``hub`` or ``path``."""
     complete: bool
+    """False only of a folder given by its path: a name means what is complete."""
     report: Report | None = None
     """What bringing it up took, where something was brought up."""
 
@@ -63,6 +67,7 @@ def resolve(model: str | os.PathLike[str], revision: str | None, settings: Setti
 
     Raises:
         ModelNotFoundError: no tier has it complete.
+        FormatError, StoreError: as :func:`resolve_path` says.
         UsageError: it is no name and no path.
     """
     parsed = parse_model(model, revision, settings)
@@ -90,10 +95,16 @@ def snapshot_of(stored: Stored) -> Snapshot:
 
 
 def resolve_path(path: str) -> Snapshot:
-    """A path is where it is.
+    """A path is where it is; of its weights no more is read than headers, by which they are whole.
+
+    It is not complete where a folder has more than a load takes, and something of that is missing, or a download is
+    under way.
 
     Raises:
-        ModelNotFoundError, FormatError, StoreError: there is no checkpoint.
+        ModelNotFoundError, FormatError, StoreError: there is no checkpoint, or a shard of it is not whole.
     """
     files = find_files(path, subfolder=None, select=by_rule())
-    return Snapshot(path=files.folder, repo=None, commit=None, tier="path", complete=True)
+    for _, shard in files.shards:
+        read_header(shard)
+    missing = () if files.is_chosen else find_missing_of_plain(files.folder, list_files(files.folder))
+    return Snapshot(path=files.folder, repo=None, commit=None, tier="path", complete=not any(missing))
