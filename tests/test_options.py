@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,6 @@ from fastload import options as room
 from fastload._settings.values import Share, parse_duration, parse_size
 from fastload.errors import FastloadError, StoreError, UsageError
 from fastload.options import Options, Settings, decide_settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIB = 1 << 20
 
@@ -337,6 +335,8 @@ def test_any_text_is_a_size_or_a_usage_error(text: str) -> None:
     [
         ("shared", "/mnt/a:/mnt/b/", ("/mnt/a", "/mnt/b")),
         ("shared", ["/mnt/a", "/mnt/a"], ("/mnt/a",)),
+        ("shared", Path("/mnt/a:b"), ("/mnt/a:b",)),
+        ("local_max_bytes", 1e9, 1_000_000_000),
         ("tiers", "local, shared", ("local", "shared")),
         ("tiers", ["hub"], ("hub",)),
         ("min_free", "5%", Share(fraction=0.05)),
@@ -361,6 +361,10 @@ def test_values_are_parsed_into_what_they_mean(places: Places, name: str, value:
         ("tiers", "nvme", "no tier 'nvme'"),
         ("tiers", [], "no list of tiers"),
         ("min_free", "101%", "more than all"),
+        ("min_free", "0.05", "no whole number"),
+        ("min_free", 0.1, "no whole number"),
+        ("local_max_bytes", 1.5, "no whole number"),
+        ("max_rate", "1.5b", "no whole number"),
         ("max_rate", "fast", "no size"),
         ("max_rate", "0", "lets nothing through"),
         ("deadline", "soon", "no duration"),
@@ -374,6 +378,10 @@ def test_values_that_mean_nothing_are_refused(places: Places, name: str, value: 
     error = refusal(places, **{name: value})
     assert isinstance(error, UsageError)
     assert why in error.what
+
+
+def test_a_share_without_its_sign_is_refused_with_both_spellings(places: Places) -> None:
+    assert "50Gi or 5%" in str(refusal(places, min_free="0.05"))
 
 
 def test_a_share_is_bytes_or_a_part_of_a_whole() -> None:

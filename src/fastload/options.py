@@ -36,6 +36,7 @@ from fastload._settings.values import (
 from fastload.errors import FastloadError, FormatError, StoreError, UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Mapping
 
 _SYSTEM_CONFIG = "/etc/fastload/config.toml"
@@ -52,8 +53,8 @@ class Options:
 
     local: str | None = None
     """The local tier: a folder in the layout of the hub's cache. Default: the hub's own cache."""
-    shared: str | tuple[str, ...] | None = None
-    """Mounts shared with others, searched in this order; as a str separated by colons."""
+    shared: str | os.PathLike[str] | tuple[str, ...] | None = None
+    """Mounts shared with others, searched in this order; as a str separated by colons. A PathLike is one of them."""
     tiers: str | tuple[str, ...] | None = None
     """What may be asked: some of local, shared, hub."""
     manifests: str | None = None
@@ -185,8 +186,10 @@ def decide_settings(
         environment: instead of the process's, in tests.
 
     Raises:
-        UsageError: a value or a name that does not exist; names the place.
+        UsageError: a value or a name that does not exist; names the place. Or ``options`` are none.
     """
+    if options is not None and not isinstance(options, Options):
+        raise UsageError(f"options= got {type(options).__name__}", "Give fastload.Options(reader=…)")
     variables = own_environment() if environment is None else environment
     hub = hub_settings(variables)
     decided = dict(_DEFAULTS)

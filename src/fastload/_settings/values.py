@@ -65,6 +65,8 @@ def parse_size(value: int | str) -> int:
     if match is None:
         raise UsageError(f"{_shown(value)} is no size", "Write bytes or a unit, such as 268435456 or 256Mi")
     unit, fraction = match["unit"], match["fraction"] or "0"
+    if unit is None and int(fraction):  # to take it for bytes would make nothing of a share that lacks its sign
+        raise UsageError(f"{_shown(value)} is no whole number of bytes", "Write a unit, such as 1.5Gi")
     power = _UNITS.index(unit.lower()) + 1 if unit else 0
     scale = int((1024 if match["binary"] else 1000) ** power)
     return int(match["whole"]) * scale + int(fraction) * scale // int(10 ** len(fraction))  # exact, unlike a float
@@ -90,7 +92,10 @@ def parse_share(value: int | str) -> Share:
     """
     match = _PERCENT.fullmatch(_written(value))
     if match is None:
-        return Share(nbytes=parse_size(value))
+        try:
+            return Share(nbytes=parse_size(value))
+        except UsageError as exc:
+            raise UsageError(exc.what, "Write a size or a share, such as 50Gi or 5%") from exc
     percent = float(match["percent"])
     if percent > _ALL_PERCENT:
         raise UsageError(f"{_shown(value)} is more than all", "Write at most 100%")
@@ -166,12 +171,14 @@ def parse_folder(value: Any) -> str:
 
 
 def parse_folders(value: Any) -> tuple[str, ...]:
-    """Absolute paths, as a list or separated by colons, in the order in which they are searched.
+    """Absolute paths, as a list, separated by colons or as one PathLike, in the order in which they are searched.
 
     Raises:
         UsageError: one of them is none.
     """
-    parts: Sequence[Any] = [part for part in value.split(":") if part] if isinstance(value, str) else value
+    parts: Sequence[Any] = [value] if isinstance(value, os.PathLike) else value
+    if isinstance(value, str):
+        parts = [part for part in value.split(":") if part]
     if not isinstance(parts, (list, tuple)):
         raise UsageError(f"{_shown(value)} is no list of folders", "Separate them by colons")
     return tuple(dict.fromkeys(map(parse_folder, parts)))
