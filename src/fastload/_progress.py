@@ -9,6 +9,8 @@ from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
+from fastload.errors import UsageError
+
 Callback = Callable[[int, int], None]
 """Called with the bytes done and the bytes in total."""
 
@@ -96,6 +98,17 @@ class Lines:
 
     def close(self) -> None:
         """See :class:`Progress`."""
+
+
+def checked(wanted: Wish) -> Wish:
+    """``wanted``, as a caller gave it.
+
+    Raises:
+        UsageError: ``progress=`` does not take it.
+    """
+    if wanted is None or isinstance(wanted, bool) or callable(wanted):
+        return wanted
+    raise UsageError(f"progress= got {type(wanted).__name__}", "Give True, False or a callable (done, total)")
 
 
 def choose_progress(wanted: Wish, total_bytes: int, file: TextIO | None = None) -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,20 @@ def test_a_name_is_a_candidate_of_its_own() -> None:
     name = parse_ref("org/name@v1.0", None, {})
     assert isinstance(name, Name)
     assert name.candidates == (Candidate("org/name", "v1.0"),)
+
+
+def test_only_a_bare_name_without_a_revision_may_be_the_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("llama", "org/name", "other@v1"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    for text, revision in (("file", None), ("org/name", None), ("llama@main", None), ("llama", "main")):
+        assert isinstance(parse_ref(text, revision, {}), Name)
+    for text in ("llama", "other@v1"):
+        with pytest.raises(UsageError, match=rf"Write '\./{text}' for the folder"):
+            parse_ref(text, None, {"llama": ("org/name",)})
 
 
 def test_an_alias_is_all_its_candidates_in_order() -> None:
@@ -96,3 +111,18 @@ def test_any_text_is_a_path_or_a_name_or_refused(text: str) -> None:
 def test_what_is_no_model_is_a_usage_error_everywhere(verb: str, model: object) -> None:
     with pytest.raises(fastload.UsageError, match="is no model"):
         getattr(fastload, verb)(model)
+
+
+@pytest.mark.parametrize("verb", ["resolve", "warm", "verify", "pin", "unpin", "remove", "load", "inspect"])
+@pytest.mark.parametrize(("keyword", "value"), [("options", 3), ("options", {}), ("revision", 3), ("revision", b"v1")])
+def test_an_argument_of_another_type_is_a_usage_error_everywhere(verb: str, keyword: str, value: object) -> None:
+    for model in ("org/name", Path("/nowhere")):
+        with pytest.raises(UsageError, match=f"{keyword}= got {type(value).__name__}"):
+            getattr(fastload, verb)(model, **{keyword: value})
+
+
+@pytest.mark.parametrize("options", [3, {}])
+def test_what_are_no_options_are_refused_where_no_model_is_named(options: Any) -> None:
+    for act in (fastload.snapshots, fastload.prune):
+        with pytest.raises(UsageError, match="options= got"):
+            act(options=options)

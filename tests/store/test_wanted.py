@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fastload
+from fastload import UsageError
 from fastload._store.offer import OfferedFile
-from fastload._store.wanted import Wish, matches
+from fastload._store.wanted import Wish, matches, parse_globs
 
 GLOBS = st.text("ab*?[]!", min_size=1, max_size=5)
 
@@ -66,3 +70,15 @@ def test_a_component_of_torchs_can_be_excluded() -> None:
     names = TOP | DENSE | {"modules.json"}
     chosen = Wish(exclude=("*.bin",)).choose(OfferedFile(path=name, size=1) for name in names)
     assert "2_Dense/pytorch_model.bin" not in {file.path for file in chosen}
+
+
+@pytest.mark.parametrize("globs", [3, [3], b"x", None, "", ["*.gguf", ""]])
+def test_what_are_no_globs_are_refused_by_the_name_of_the_argument(globs: Any) -> None:
+    for act in (
+        lambda: fastload.warm("org/name", include=globs),
+        lambda: fastload.warm("org/name", exclude=globs),
+        lambda: fastload.verify("org/name", include=globs),
+    ):
+        with pytest.raises(UsageError, match=r"clude=.*Give globs"):
+            act()
+    assert parse_globs("include", "*.gguf") == parse_globs("include", ["*.gguf"]) == ("*.gguf",)

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fastload import Options
+import fastload
+from fastload import Options, UsageError
 from fastload._fetch.warm import warm
 from fastload._fetch.warmrequest import WarmRequest
 from fastload._store.lease.holder import parse_holder
@@ -76,6 +77,26 @@ def test_to_a_root_and_to_the_first_shared(tiers: Tiers, tmp_path: Path) -> None
     assert tiers.warm("org/mine", "--to", "shared").parent.parent.parent == tiers.shared
     assert tiers.run("warm", REPO, "--to", "elsewhere").returncode == 2
     assert tiers.run("warm", REPO, "--to", "shared", FASTLOAD_SHARED="").returncode == 2
+
+
+@pytest.mark.parametrize("to", [3, b"local", "local\0", "/a\0b", ["local"]])
+def test_to_what_is_no_tier_is_refused(to: Any) -> None:
+    with pytest.raises(UsageError, match="is no tier"):
+        fastload.warm(REPO, to=to)
+
+
+def test_to_none_is_to_local_and_a_path_is_a_root(tiers: Tiers, tmp_path: Path) -> None:
+    options = Options(local=str(tiers.local), shared=str(tiers.shared), tiers=("local", "shared"))
+    assert fastload.warm(REPO, to=None, options=options).tier == "local"
+    other = fastload.warm(REPO, to=tmp_path / "other", options=options)
+    assert other.path.startswith(str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("progress", [3, "yes"])
+def test_progress_is_refused_before_anything_is_brought(tiers: Tiers, progress: Any) -> None:
+    with pytest.raises(UsageError, match="progress= got"):
+        fastload.warm(REPO, progress=progress, options=Options(local=str(tiers.local), shared=str(tiers.shared)))
+    assert not tiers.local.exists()
 
 
 def test_link_follows_the_snapshot(tiers: Tiers, tmp_path: Path) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fastload._fetch import resolve as resolving
 from fastload._fetch import warm as warming
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.warmrequest import WarmRequest
+from fastload._progress import checked
 from fastload._store.ref import name_of
 from fastload._store.wanted import parse_wish
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from fastload._fetch.resolve import Snapshot
@@ -31,6 +32,8 @@ def resolve(model: str | os.PathLike[str], *, revision: str | None = None, optio
     Raises:
         ModelNotFoundError: no tier that is a folder has it complete; lists where it was looked for, what is there
             incomplete, and the nearest names.
+        FormatError: at the path there is no checkpoint, or a shard of it is not whole.
+        StoreError: it cannot be read.
         UsageError: it is no name and no path.
         DeadlineError: the setting ``deadline`` is over.
     """
@@ -42,7 +45,7 @@ def resolve(model: str | os.PathLike[str], *, revision: str | None = None, optio
 def warm(  # noqa: PLR0913 - the public signature; all but the model go by keyword
     model: str | os.PathLike[str],
     *,
-    to: str = "local",
+    to: str | os.PathLike[str] | None = "local",
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     revision: str | None = None,
@@ -55,7 +58,7 @@ def warm(  # noqa: PLR0913 - the public signature; all but the model go by keywo
 
     Args:
         model: as for :func:`resolve`; a folder given by path is brought as ``models--<its name>``.
-        to: ``local``, ``shared`` (the first one), or the absolute root of a cache.
+        to: ``local``, ``shared`` (the first one), or the absolute root of a cache; None: ``local``.
         include: globs of paths to bring besides safetensors, configs and tokenizer, such as ``*.gguf``.
         exclude: globs of paths to leave out.
         revision: a branch, tag or commit, where the name does not say one.
@@ -70,7 +73,18 @@ def warm(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         FormatError: there are no weights among what was asked for.
         NoSpaceError, NotWritableError: the target cannot take it.
         LockTimeoutError: somebody else brings it, lives, and gets nowhere.
+        UsageError: an argument or setting that cannot be meant.
         DeadlineError: the setting ``deadline`` is over.
     """
-    request = WarmRequest(model=model, revision=revision, to=to, wish=parse_wish(include, exclude), progress=progress)
+    request = WarmRequest(
+        model=model,
+        revision=revision,
+        to=_written_to(to),
+        wish=parse_wish(include, exclude),
+        progress=checked(progress),
+    )
     return warming.warm(request, decide_settings(options, {}))
+
+
+def _written_to(to: str | os.PathLike[str] | None) -> str:
+    return "local" if to is None else os.fspath(to) if isinstance(to, os.PathLike) else to

@@ -26,7 +26,7 @@ from fastload._read.tally import ProofTally
 from fastload._store.listing import list_files
 from fastload._store.ref import name_of
 from fastload._store.tiered import search
-from fastload._store.wanted import is_weight, matches
+from fastload._store.wanted import is_weight, matches, parse_globs
 from fastload._verify.digest import count_blocks
 from fastload._verify.manifest import check_name
 from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, StoreError, UsageError
@@ -121,8 +121,9 @@ def verify(
         UsageError: a glob matches nothing, or a part shall be recorded.
         DeadlineError: the setting ``deadline`` is over.
     """
-    globs = (include,) if isinstance(include, str) else tuple(include)
-    wish = Examination(model, revision, repairs=repair, records=record, include=globs)
+    wish = Examination(
+        model, revision, repairs=repair, records=record, include=parse_globs("include", include)
+    )  # fmt: skip
     found = examine(wish, decide_settings(options, {}))
     found.check()
     return found

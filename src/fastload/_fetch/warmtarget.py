@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.local import local_folder
 from fastload._store.patience import ask_all
+from fastload._store.ref import is_spellable
 from fastload._store.root import Root
 from fastload.errors import UsageError
 
@@ -38,7 +39,7 @@ def _target_of(request: WarmRequest, settings: Settings) -> Root:
         if not settings.shared:
             raise UsageError("there is no shared tier", "Set FASTLOAD_SHARED, or name a folder: --to /mnt/models")
         return Root(settings.shared[0], label=f"shared:{settings.shared[0]}")
-    if not os.path.isabs(request.to):
+    if not is_spellable(request.to) or not os.path.isabs(request.to):
         raise UsageError(f"--to {request.to!r} is no tier", "Write local, shared, or an absolute path")
     path = os.path.normpath(request.to)
     return Root(path, label="local" if path == settings.local else f"shared:{path}")

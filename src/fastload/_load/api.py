@@ -14,11 +14,12 @@ from fastload._load.group.attending import attending
 from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source
 from fastload._load.request import Request
+from fastload._progress import checked
 from fastload.errors import UsageError
-from fastload.options import Options, decide_settings, find_deadline
+from fastload.options import decide_settings, find_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import torch
     from torch.distributed import ProcessGroup
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from fastload._load.shard import Shard
     from fastload._load.stream import Stream, Weights
     from fastload._progress import Callback
-    from fastload.options import Settings
+    from fastload.options import Options
     from fastload.report import Report
 
 
@@ -87,8 +88,8 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
             _parse_source(model, subfolder, variant, revision),
             tensors,
             dtype,
-            _checked_progress(progress),
-            _decide(options, {"verify": verify, "reader": reader}),
+            checked(progress),
+            decide_settings(options, {"verify": verify, "reader": reader}),
             group=attendance,
             shard=shard,
         )
@@ -125,8 +126,8 @@ def stream(  # noqa: PLR0913 - as for load
             _parse_source(model, subfolder, variant, revision),
             tensors,
             dtype,
-            _checked_progress(progress),
-            _decide(options, {"verify": verify, "reader": reader}),
+            checked(progress),
+            decide_settings(options, {"verify": verify, "reader": reader}),
             group=attendance,
             shard=shard,
         )
@@ -183,8 +184,8 @@ def load_into(  # noqa: PLR0913 - as for load
             _parse_source(model, subfolder, variant, revision),
             tensors,
             dtype,
-            _checked_progress(progress),
-            _decide(options, {"verify": verify, "reader": reader}),
+            checked(progress),
+            decide_settings(options, {"verify": verify, "reader": reader}),
             group=attendance,
             shard=shard,
         )
@@ -222,7 +223,7 @@ def inspect(
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError: as for :func:`load`.
     """
-    return inspect_source(_parse_source(model, subfolder, variant, revision), _decide(options, {}))
+    return inspect_source(_parse_source(model, subfolder, variant, revision), decide_settings(options, {}))
 
 
 def _parse_source(
@@ -233,19 +234,7 @@ def _parse_source(
 ) -> Source:
     if isinstance(subfolder, os.PathLike):
         subfolder = os.fspath(subfolder)
-    for name, value in (("subfolder", subfolder), ("variant", variant), ("revision", revision)):
+    for name, value in (("subfolder", subfolder), ("variant", variant)):
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{name}= got {type(value).__name__}", "Give a str")
     return Source(model, subfolder, variant, revision)
-
-
-def _checked_progress(progress: bool | Callback | None) -> bool | Callback | None:  # noqa: FBT001 - what the caller gave
-    if progress is None or isinstance(progress, bool) or callable(progress):
-        return progress
-    raise UsageError(f"progress= got {type(progress).__name__}", "Give True, False or a callable (done, total)")
-
-
-def _decide(options: Options | None, keywords: Mapping[str, str | None]) -> Settings:
-    if options is not None and not isinstance(options, Options):
-        raise UsageError(f"options= got {type(options).__name__}", "Give fastload.Options(reader=…)")
-    return decide_settings(options, keywords)

@@ -93,6 +93,8 @@ def parse_ref(
     text: object = os.fspath(model) if isinstance(model, os.PathLike) else model
     if not is_spellable(text):
         raise UsageError(f"{text!r} is no model", "Give a name such as org/name, or the path of a folder")
+    if revision is not None and not isinstance(revision, str):
+        raise UsageError(f"revision= got {type(revision).__name__}", "Give a str")
     if isinstance(model, os.PathLike) or _looks_like_a_path(text):
         if revision is not None:
             raise UsageError(f"revision {revision!r} of a path", "Only names have revisions: leave revision= out")
@@ -102,7 +104,7 @@ def parse_ref(
 
 def _parse_name(text: str, revision: str | None, aliases: Mapping[str, tuple[str, ...]]) -> Name:
     candidate = parse_candidate(text, revision)
-    if os.path.exists(text):
+    if revision is None and candidate.is_bare and os.path.isdir(text):  # no folder has a revision
         raise UsageError(
             f"{text!r} may be a name or the folder here",
             f"Write './{text}' for the folder; for the name, run from another folder",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload.errors import FormatError, UsageError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from fastload._store.offer import OfferedFile
 
@@ -90,14 +91,20 @@ def parse_wish(include: str | Sequence[str], exclude: str | Sequence[str]) -> Wi
     """The wish that a caller's globs mean.
 
     Raises:
-        UsageError: one of them is empty.
+        UsageError: one of them is none.
     """
-    return Wish(_parse_globs("include", include), _parse_globs("exclude", exclude))
+    return Wish(parse_globs("include", include), parse_globs("exclude", exclude))
 
 
-def _parse_globs(name: str, globs: str | Sequence[str]) -> tuple[str, ...]:
-    listed = (globs,) if isinstance(globs, str) else tuple(globs)
-    if not all(listed):
+def parse_globs(name: str, globs: str | Sequence[str]) -> tuple[str, ...]:
+    """One glob or several, as the argument ``name`` takes them.
+
+    Raises:
+        UsageError: one of them is empty or no str.
+    """
+    given: Any = globs
+    listed = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    if not all(isinstance(glob, str) and glob for glob in listed):
         raise UsageError(f"{name}={globs!r}", "Give globs, such as '*.gguf'")
     return listed
 
