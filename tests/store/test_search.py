@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import fastload
+from fastload import ModelNotFoundError
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
@@ -259,6 +261,21 @@ def test_a_name_that_nobody_has_is_answered_with_the_nearest(mounts: Mounts) -> 
     assert "meta-llama/Llama-3.1-8B" in error.hint
     assert error.searched == (str(mounts.local), str(mounts.a), str(mounts.b), "https://hub")
     assert error.exit_code == 12
+
+
+def test_a_bare_name_that_nobody_has_was_not_looked_for_at_the_hub(
+    mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    options = fastload.Options(local=str(mounts.local), tiers=("local", "hub"))
+    for verb in (fastload.inspect, fastload.warm):
+        with pytest.raises(ModelNotFoundError, match=r"write org/foo$") as caught:
+            verb("foo", options=options)
+        assert caught.value.searched == (str(mounts.local),)
+    assert "https://hub" in mounts.search("llama").miss_with_hub("https://hub").searched  # for one of its candidates
+    with pytest.raises(ModelNotFoundError, match=r"Check the name$"):
+        fastload.resolve("foo", options=options)
 
 
 @pytest.mark.parametrize(

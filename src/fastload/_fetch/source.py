@@ -184,7 +184,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
     if asked is not None:
         return asked
     if here is None:
-        raise seen.miss(*([] if hub is None else [hub.endpoint]))
+        raise seen.miss() if hub is None else seen.miss_with_hub(hub.endpoint)
     candidate = candidates[0] if candidates else name.candidates[0]
     return Meant(
         candidate=candidate,
@@ -291,4 +291,4 @@ def find_offer(name: Name, hub: HubTier, seen: Search) -> HubFound:
             return HubFound(candidate, offer)
     if refusal is not None:
         raise refusal
-    raise seen.miss("the hub")
+    raise seen.miss_with_hub("the hub")

@@ -68,6 +68,14 @@ class Search:
         ]
         return ModelNotFoundError(self.name.text, tuple(searched), ". ".join(hints) or "Check the name")
 
+    def miss_with_hub(self, hub: str) -> ModelNotFoundError:
+        """The same where ``hub`` might have been asked, which it never is for a bare name."""
+        if not all(candidate.is_bare for candidate in self.name.candidates):
+            return self.miss(hub)
+        miss = self.miss()
+        hint = f"A name without org/ is not looked for at the hub: write org/{self.name.candidates[0].repo}"
+        return ModelNotFoundError(miss.model, miss.searched, f"{miss.hint}. {hint}")
+
     @property
     def _answering(self) -> tuple[Root, ...]:
         """Who did not answer once is not waited for again."""
