@@ -84,7 +84,9 @@ def _look_at(path: str) -> os.stat_result:
 def _join(path: str, subfolder: str | None) -> str:
     if not subfolder:
         return path
-    if os.path.isabs(subfolder) or ".." in subfolder.split("/") or not is_spellable(subfolder):
+    if not is_spellable(subfolder):
+        raise UsageError(f"subfolder {subfolder!r} cannot be a path", "Give a folder inside the model")
+    if os.path.isabs(subfolder) or ".." in subfolder.split("/"):
         raise UsageError(f"subfolder {subfolder!r} leads out of the model", "Give a folder inside it")
     joined = os.path.join(path, subfolder)
     try:
