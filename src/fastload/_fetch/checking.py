@@ -16,6 +16,7 @@ from fastload._read.proof import Wanted
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained, containment_root, read_index
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
+from fastload._verify.path import is_index
 from fastload.errors import FormatError, IntegrityError, StoreError, quoted
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class FileCheck:
                 read_header(path)
             except FormatError as exc:
                 yield whole(file, exc.found, exc.expected)
-        elif file.path.endswith(INDEX_SUFFIX):
+        elif is_index(file.path):
             beside = os.path.dirname(os.path.join(self._evidence.folder, file.path))
             for shard in read_index(path).shards:
                 if not os.path.isfile(os.path.join(beside, shard)):

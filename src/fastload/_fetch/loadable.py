@@ -9,11 +9,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fastload._fetch.checking import FileVerdict, Finding
-from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
+from fastload._format.index import SHARD_SUFFIX
 from fastload._format.select import by_rule, list_variants
 from fastload._read.file import check_regular
 from fastload._store.directory import find_files
 from fastload._store.listing import list_paths
+from fastload._verify.path import is_index
 from fastload.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add_refusals(folder: str, verdicts: Sequence[FileVerdict]) -> tuple[FileVerd
 def _tells_of_others(folder: str, verdict: FileVerdict) -> bool:
     """True of an index that is wrong and of a file that is gone: a load refuses the shards beside it for just that."""
     is_wrong = not all(finding.repaired for finding in verdict.findings)
-    return is_wrong and (verdict.path.endswith(INDEX_SUFFIX) or not os.path.lexists(os.path.join(folder, verdict.path)))
+    return is_wrong and (is_index(verdict.path) or not os.path.lexists(os.path.join(folder, verdict.path)))
 
 
 def _find_refusals(folder: str) -> Iterator[tuple[str, FormatError]]:
