@@ -261,7 +261,8 @@ def _copied(fetched: Fetched, serving: _Serving, call: _Call) -> Fetched:
     revision = serving.candidate.moving_revision
 
     def begin() -> Copy | None:
-        return begin_copy(lambda: offer_stored(serving.stored), revision, call.settings, call.deadline.check)
+        manifests = manifests_of(call.settings)
+        return begin_copy(lambda: offer_stored(serving.stored, manifests), revision, call.settings, call.deadline.check)
 
     return replace(fetched, begin_copy=begin).held_to(call.settings.max_rate)
 

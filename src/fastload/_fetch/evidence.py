@@ -15,8 +15,6 @@ from fastload._fetch.block_prover import BlockProver
 from fastload._fetch.damage import MEND_HINT, compare
 from fastload._fetch.recorded import (
     OUTDATED,
-    SOURCE,
-    Recorded,
     find_recorded,
     warn_of_changes,
     warn_of_passed_over,
@@ -24,7 +22,9 @@ from fastload._fetch.recorded import (
 )
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import with_blob
-from fastload._store.folder_offer import offer_stored, offered_file
+from fastload._store.folder_offer import RECORDED as RECORDED_KIND
+from fastload._store.folder_offer import list_named, offer_stored, offered_file
+from fastload._store.folder_record import SOURCE, Recorded
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "etag", "listing", "none")
 """Best first."""
-RECORDED_KIND = "manifest (recorded)"
 _log = logging.getLogger("fastload")
 
 
@@ -208,7 +207,7 @@ def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
     kind = RECORDED_KIND if recorded.manifest.source == SOURCE else "manifest"
     listed = {file.path: offered_file(file) for file in recorded.manifest.files}
     outdated = {path: listed.pop(path) for path in recorded.rewritten}
-    there = {file.path: file for file in offer_stored(stored).files if file.path in outdated} if outdated else {}
+    there = {file.path: file for file in list_named(stored) if file.path in outdated} if outdated else {}
     weights = [file for file in there.values() if is_loaded(file.path)]
     return Evidence(
         kind=_kind_of(stored, tuple(weights)) if weights else kind,

@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fastload._fetch.damage import MEND_HINT, compare
-from fastload._fetch.recorded import SOURCE
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.containment import check_own_folders
@@ -22,6 +21,7 @@ from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder
 from fastload._store.folder_manifest import write_folder_manifest
 from fastload._store.folder_offer import MADE_HERE, read_manifest
+from fastload._store.folder_record import SOURCE
 from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
 from fastload._store.listing import list_files
 from fastload._store.manifest_folder import KeptManifest

@@ -1,21 +1,16 @@
-"""The manifest in a plain folder: what its files were when somebody brought them, or had them recorded.
-
-A folder is its owner's: what he has written since it was recorded is another file, of which nothing is known, and no
-damage. What changed under the same mtime is damage.
-"""
+"""The manifest in a plain folder, for a load: what may be believed of it, and warnings of what may not."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastload._store.folder_manifest import find_folder_manifest
-from fastload._store.folder_offer import find_contradicting, offer_stored
-from fastload._store.folder_stamp import find_rewritten
-from fastload._store.listing import DOWNLOADS, is_rewritten, list_files
+from fastload._store.folder_offer import list_named
+from fastload._store.folder_record import Contradicted, Recorded, find_record
+from fastload._store.listing import is_rewritten, list_files
 from fastload._store.manifest_folder import PassedOver
 from fastload.errors import escaped
 
@@ -25,23 +20,11 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
-    from fastload._verify.manifest import Manifest
 
-SOURCE = "recorded"
-"""The source of a manifest that says what a folder's files were when somebody had them recorded."""
 OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 _REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
 _PASSED_OVER = "%s: it is passed over, and proves nothing. To make a new one: fastload verify %s --record"
 _log = logging.getLogger("fastload")
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A manifest that only we or root can have written, and what it says no more."""
-
-    manifest: Manifest
-    rewritten: tuple[str, ...]
-    """The files that were written since."""
 
 
 def find_recorded(stored: Stored) -> Recorded | PassedOver | None:
@@ -50,15 +33,16 @@ def find_recorded(stored: Stored) -> Recorded | PassedOver | None:
     Raises:
         FormatError, StoreError: it is malformed or cannot be read.
     """
-    manifest = find_folder_manifest(stored.folder)
-    if isinstance(manifest, PassedOver):
-        warn_of_passed_over(stored, manifest)
-        return manifest
-    if manifest is None or _is_outdated(manifest, stored):
+    record = find_record(stored.folder, lambda: list_named(stored))
+    if isinstance(record, Contradicted):
+        path = os.path.join(stored.folder, record.path)
+        _log.warning(OUTDATED, path, "the manifest beside it", stored.folder)
         return None
-    rewritten = find_rewritten(stored.folder, manifest) if manifest.source == SOURCE else ()
-    warn_of_changes(stored, rewritten)
-    return Recorded(manifest, rewritten)
+    if isinstance(record, PassedOver):
+        warn_of_passed_over(stored, record)
+    elif record is not None:
+        warn_of_changes(stored, record.rewritten)
+    return record
 
 
 def warn_of_passed_over(stored: Stored, manifest: PassedOver) -> None:
@@ -96,13 +80,3 @@ def _warn(stored: Stored, paths: Sequence[str], since: str) -> None:
         more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
         what = os.path.join(stored.folder, paths[0]) + more
         _log.warning(_REWRITTEN, escaped(what), since, escaped(shlex.quote(stored.folder)))
-
-
-def _is_outdated(manifest: Manifest, stored: Stored) -> bool:
-    """True if notes of a download name other content than the manifest in the folder: one that came later."""
-    folder = stored.folder
-    files = offer_stored(stored).files if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
-    changed = find_contradicting(files, manifest)
-    if changed:
-        _log.warning(OUTDATED, os.path.join(folder, changed[0].path), "the manifest beside it", folder)
-    return bool(changed)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastload._fetch.passing import Passing
     from fastload._settings.hub import HubSettings
     from fastload._store.folder_offer import FolderOffer
+    from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer
     from fastload._store.ref import Candidate, Name
     from fastload._store.root import Root, Stored
@@ -51,6 +52,8 @@ class Meant:
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
     in_place: Stored | None = None
     """The plain folder on the target itself that it is; brought up, it would take its room twice."""
+    manifests: ManifestFolder | None = None
+    """Where manifests of copies may be kept apart, to which their files are held."""
 
     def offers(self, target: str | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first: other folders, ``target`` itself if all is there, the hub.
@@ -64,7 +67,7 @@ class Meant:
         here = next((stored for stored in copies if stored.tier == target), None)
         doubtful: list[FolderOffer] = []
         for stored in (*(stored for stored in copies if stored is not here), *([here] if here else [])):
-            copy = _read_offer(stored, passing)
+            copy = self._read_offer(stored, passing)
             if copy is None:
                 here = None if stored is here else here
             elif copy.lacks(wish):
@@ -78,9 +81,17 @@ class Meant:
             yield from (copy for copy in listed if not copy.lacks(wish))
             yield offer
         if here is not None and here.evidence == "structure" and not is_lacking:
-            yield offer_stored(here)
+            yield offer_stored(here, self.manifests)
         if offer is None and doubtful:
             yield from self._without_hub(doubtful, copies, wish)
+
+    def _read_offer(self, stored: Stored, passing: Passing) -> FolderOffer | None:
+        """What ``stored`` has; None where what is said of it cannot be believed."""
+        try:
+            return offer_stored(stored, self.manifests)
+        except (FormatError, StoreError) as exc:
+            passing.over(stored.tier, exc)
+            return None
 
     def _without_hub(
         self, doubtful: Sequence[FolderOffer], copies: Sequence[Stored], wish: Wish
@@ -107,15 +118,6 @@ class Meant:
                 raise
             _warn(exc, instead)
             return None
-
-
-def _read_offer(stored: Stored, passing: Passing) -> FolderOffer | None:
-    """What ``stored`` has; None where what it says of itself cannot be believed."""
-    try:
-        return offer_stored(stored)
-    except (FormatError, StoreError) as exc:
-        passing.over(stored.tier, exc)
-        return None
 
 
 def _warn(exc: HubError, here: Stored) -> None:

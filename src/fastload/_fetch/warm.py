@@ -27,6 +27,7 @@ from fastload._fetch.turns import Turns
 from fastload._fetch.warmreport import make_report
 from fastload._fetch.warmrequest import Planned
 from fastload._fetch.warmtarget import choose_target
+from fastload._fetch.weigh import manifests_of
 from fastload._store.admit.destination import CacheDestination, PlainDestination
 from fastload._store.admit.link import check_link, point_link
 from fastload._store.admit.reference import leads_to, write_ref
@@ -112,7 +113,7 @@ class _Warming:
         self._report: Report | None = None
         self._clock = Clock()
         self._plain = PlainDestination(request.plain) if request.plain is not None else None
-        self._meant = self._find(hub)
+        self._meant = replace(self._find(hub), manifests=manifests_of(settings))
 
     def _find(self, hub: HubTier | None) -> Meant:
         parsed = parse_model(self._request.model, self._request.revision, self._settings)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COMPARED = {
     "manifest": "the manifest of where they came from",
+    "manifest (recorded)": "what was recorded of the folder",
     "sha256": "the names of their blobs",
     "etag": "what hf download noted of them",
     "listing": "the hub's listing",

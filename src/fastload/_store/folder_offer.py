@@ -14,18 +14,21 @@ from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.admit.stamp import read_chosen
 from fastload._store.directory import contained, containment_root
+from fastload._store.folder_record import SOURCE, Recorded, find_contradicting, find_record
 from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
+from fastload._store.manifest_folder import KeptManifest
 from fastload._store.offer import OfferedFile
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
 from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Sequence
 
     from fastload._read.reader import Reader
     from fastload._store.admit.stamp import Chosen
     from fastload._store.layout import RepoLayout
+    from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.root import Stored
     from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest, ManifestFile
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 _DEPTHS = range(8, 17)
 """Four threads a CPU: one digests, one reads, and two wait for the disk to take what they write."""
 _COLD = 0.01
+RECORDED = "manifest (recorded)"
+"""The evidence of files that are held to what they were when somebody had them recorded."""
 MADE_HERE = "local"
 """The source of a manifest of what another tool brought into a hub's cache."""
 
@@ -77,6 +82,9 @@ class FolderOffer:
             identity = identify(os.stat(path))
         except OSError as exc:
             raise translate(path, exc) from exc
+        if file.blocks is not None and identity.size != file.size:
+            expected = f"{file.size:,} bytes, as its manifest says"
+            raise IntegrityError(path, 0, f"{identity.size:,} bytes", expected, "Fetch it from another tier")
         if identity.size != file.size or (file.mtime_ns is not None and identity.mtime_ns != file.mtime_ns):
             hint = "Somebody writes to it: try again when that is over"
             raise IntegrityError(path, 0, f"{identity.size:,} bytes, or a new mtime", f"{file.size:,}, no change", hint)
@@ -87,8 +95,8 @@ class FolderOffer:
         return DroppingReader(reader, plain) if choice.open is BufferedReader and is_cold else reader
 
 
-def offer_stored(stored: Stored) -> FolderOffer:
-    """What ``stored`` can give.
+def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> FolderOffer:
+    """What ``stored`` can give; ``manifests`` is where a manifest of it may be kept apart.
 
     Raises:
         FormatError: its manifest is malformed, or a file has a name that cannot be taken over.
@@ -98,7 +106,7 @@ def offer_stored(stored: Stored) -> FolderOffer:
     manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
     named = _read_listing(stored)
     listed = {file.path: file for file in named or ()} if manifest is None else {}
-    files = tuple(_as_listed(_with_name(stored, file), listed.get(file.path)) for file in list_files(stored.folder))
+    files = tuple(_as_listed(file, listed.get(file.path)) for file in list_named(stored))
     unlisted: tuple[OfferedFile, ...] = ()
     misnamed: tuple[OfferedFile, ...] = ()
     as_found: frozenset[str] = frozenset()
@@ -110,6 +118,9 @@ def offer_stored(stored: Stored) -> FolderOffer:
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         files = tuple(map(offered_file, manifest.files))
         evidence = "manifest"
+    else:
+        files, evidence = _held_to_record(stored, files, evidence)
+        files, evidence = _held_to_kept(stored, files, evidence, manifests)
     for file in files:
         _check_path(stored.folder, file.path)
     return FolderOffer(
@@ -154,10 +165,52 @@ def offered_file(file: ManifestFile) -> OfferedFile:
     )  # fmt: skip
 
 
-def find_contradicting(files: Iterable[OfferedFile], manifest: Manifest) -> tuple[OfferedFile, ...]:
-    """Those of ``files`` that are called by another digest than the manifest's."""
-    pairs = ((file, manifest.find(file.path)) for file in files)
-    return tuple(file for file, listed in pairs if listed is not None and file.contradicts(listed))
+def list_named(stored: Stored) -> tuple[OfferedFile, ...]:
+    """The files that are there, with the digests that the tier itself names them by.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return tuple(_with_name(stored, file) for file in list_files(stored.folder))
+
+
+def _held_to_record(
+    stored: Stored, files: tuple[OfferedFile, ...], evidence: str
+) -> tuple[tuple[OfferedFile, ...], str]:
+    """``files`` of a plain folder with the blocks of its manifest, and what evidence that makes."""
+    record = find_record(stored.folder, lambda: files) if stored.layout is None else None
+    if not isinstance(record, Recorded):
+        return files, evidence
+    kind = RECORDED if record.manifest.source == SOURCE else "manifest"
+    return _held(files, record.manifest, record.rewritten, (evidence, kind))
+
+
+def _held_to_kept(
+    stored: Stored, files: tuple[OfferedFile, ...], evidence: str, manifests: ManifestFolder | None
+) -> tuple[tuple[OfferedFile, ...], str]:
+    """The same by the manifest that is kept apart, if what is known and seen of the files agrees."""
+    if manifests is None or all(file.blocks is not None for file in files):
+        return files, evidence
+    kept = manifests.find(stored)
+    if not isinstance(kept, KeptManifest) or kept.find_contradiction(files) is not None:
+        return files, evidence
+    return _held(files, kept.manifest, kept.find_rewritten(files), (evidence, RECORDED))
+
+
+def _held(
+    files: Sequence[OfferedFile], manifest: Manifest, rewritten: Collection[str], kinds: tuple[str, str]
+) -> tuple[tuple[OfferedFile, ...], str]:
+    """``kinds``: the evidence as it is, and as it is where ``manifest`` speaks for all files."""
+    held = tuple(file if file.path in rewritten else _as_recorded(file, manifest.find(file.path)) for file in files)
+    return held, kinds[all(file.blocks is not None for file in held)]
+
+
+def _as_recorded(file: OfferedFile, listed: ManifestFile | None) -> OfferedFile:
+    """A file that is there, with what was recorded of it."""
+    if listed is None or file.blocks is not None:
+        return file
+    known = offered_file(listed)
+    return replace(known, git_sha1=known.git_sha1 or file.git_sha1, mtime_ns=file.mtime_ns)
 
 
 def _read_listing(stored: Stored) -> tuple[OfferedFile, ...] | None:
