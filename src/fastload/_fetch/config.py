@@ -46,16 +46,32 @@ def _says_quantised(config: dict[str, Any]) -> bool:
     return False
 
 
+def find_configs(fetched: Fetched, subfolder: str | None) -> list[str]:
+    """The paths of the configs that are there."""
+    names = _list_names(subfolder)
+    if fetched.remote is not None:
+        return [file.path for file in fetched.remote.files if file.path in names]
+    paths = (os.path.join(_top_of(fetched), name) for name in names)
+    return [path for path in paths if os.path.isfile(path)]
+
+
+def _list_names(subfolder: str | None) -> list[str]:
+    return [_NAME] if not subfolder else [f"{subfolder.strip('/')}/{_NAME}", _NAME]
+
+
+def _top_of(fetched: Fetched) -> str:
+    return fetched.root if os.path.isdir(fetched.root) else fetched.folder
+
+
 def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str, bytes]]:
-    names = [_NAME] if not subfolder else [f"{subfolder.strip('/')}/{_NAME}", _NAME]
-    for name in names:
+    for name in _list_names(subfolder):
         if fetched.remote is not None:
             file = next((file for file in fetched.remote.files if file.path == name), None)
             _check_not_lost(fetched, name, name, is_there=file is not None)
             if file is not None:
                 yield name, read_whole(fetched.remote, file, _MAX_CONFIG_BYTES)
             continue
-        top = fetched.root if os.path.isdir(fetched.root) else fetched.folder
+        top = _top_of(fetched)
         path = os.path.join(top, name)
         _check_not_lost(fetched, name, path, is_there=os.path.isfile(path))
         if os.path.lexists(path):

@@ -29,7 +29,7 @@ from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
-from fastload._verify.path import OURS, is_loaded
+from fastload._verify.path import OURS, is_index, is_loaded
 from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _by_offer(stored: Stored, repair: Repair) -> Evidence:
 def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
     """``found`` by a manifest, with what another tool has added."""
     unlisted = {file.path: file for file in offer.unlisted}
-    is_as_found = any(file.path in offer.as_found for file in _weights_of(offer.files))
+    is_as_found = any(file.path in offer.as_found for file in _deciding(offer.files))
     return replace(
         found,
         kind=RECORDED_KIND if is_as_found else found.kind,
@@ -238,8 +238,8 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     rewritten = kept.find_rewritten(found.files.values())
     warn_of_changes(stored, [path for path in rewritten if path not in found.outdated])
     outdated = {path: listed.pop(path) for path in rewritten}
-    weights = _weights_of([file for name, file in found.files.items() if name in listed])
-    is_known = bool(weights) and all(file.sha256 or file.git_sha1 for file in weights) and not found.is_recorded
+    deciding = _deciding([file for name, file in found.files.items() if name in listed])
+    is_known = bool(deciding) and all(file.has_digest for file in deciding) and not found.is_recorded
     kind = "manifest" if is_known else RECORDED_KIND
     is_unknown = any(is_loaded(path) for path in rewritten)
     return replace(
@@ -264,16 +264,21 @@ def evidence_of_hub(offer: Offer) -> Evidence:
 
 
 def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> str:
-    weights = _weights_of(files)
-    if weights and all(file.blocks is not None for file in weights):
+    weights, deciding = _weights_of(files), _deciding(files)
+    if deciding and all(file.blocks is not None for file in deciding):
         return "manifest"
-    if not weights or not all(file.sha256 or file.git_sha1 for file in weights):
+    if not deciding or not all(file.has_digest for file in deciding):
         return "none"
     return _kind_of_blobs(weights) if stored.layout is not None else "etag"
 
 
+def _deciding(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
+    """The weights, and the indexes: what these do not name is not loaded."""
+    return [*_weights_of(files), *(file for file in files if is_index(file.path))]
+
+
 def _weights_of(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
-    """The ones that decide: safetensors, which loads read; without any, other weights; without these, all there is."""
+    """The ones that count: safetensors, which loads read; without any, other weights; without these, all there is."""
     safetensors = [file for file in files if file.path.endswith(SHARD_SUFFIX)]
     return safetensors or [file for file in files if is_weight(file.path)] or list(files)
 

@@ -97,13 +97,16 @@ def _leave(stored: Stored, evidence: Evidence, proof: Proof, manifests: Manifest
 def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: Proof) -> bool:
     """A manifest beside the blobs, where there is none; whether one is there that serves the next load.
 
-    It would not serve a load that a signature proves. One that is there says where the bytes came from. What no load
-    reads (``original/``, ``*.bin``) stays out of it. It speaks for all the rest: where this load has left much of that
-    out, such as other components, there is none, since to read it now might cost more than the load did.
+    Where nobody knows some of what a load goes by, there is none: that it is right, only its owner says. It would not
+    serve a load that a signature proves. One that is there says where the bytes came from. What no load reads
+    (``original/``, ``*.bin``) stays out of it. It speaks for all the rest: where this load has left much of that out,
+    such as other components, there is none, since to read it now might cost more than the load did.
     """
     if stored.commit is None or evidence.kind == "signature" or os.path.isfile(layout.manifest(stored.commit)):
         return False
     wanted = {file.path for file in Wish().choose(evidence.files.values())} | proof.files.keys()
+    if not all(evidence.files[name].has_digest for name in wanted if is_loaded(name)):
+        return False
     if sum(evidence.files[name].size for name in wanted - proof.files.keys()) > _MAX_UNREAD_BYTES:
         return False
     files = tuple(_complete(evidence, evidence.files[name], proof) for name in sorted(wanted))
@@ -138,8 +141,7 @@ def _keep(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestF
 
 def _may_be_noted(file: OfferedFile) -> bool:
     """True of a small one; but that weights are right which nobody proves, only their owner says."""
-    is_known = file.sha256 is not None or file.git_sha1 is not None
-    return file.size <= SMALL_FILE_BYTES and (is_known or not is_loaded(file.path))
+    return file.size <= SMALL_FILE_BYTES and (file.has_digest or not is_loaded(file.path))
 
 
 def _list_known(kept: KeptManifest, evidence: Evidence) -> dict[str, ManifestFile]:

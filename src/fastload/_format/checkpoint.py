@@ -82,7 +82,7 @@ def layer(shards: Sequence[Shard], chosen_by: Index | None = None) -> Index:
         lost = next((tensor for tensor in chosen_by.shard_of if tensor not in shard_of), None)
         if lost is not None:
             raise _misplaced(chosen_by.path, lost, "it in no shard that the index names", chosen_by.shard_of[lost])
-    return Index("", shard_of, {})
+    return Index("" if chosen_by is None else chosen_by.path, shard_of, {})
 
 
 def _check_names_differ(shards: Sequence[Shard]) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from fastload._clock import TURN, Busy
 from fastload._cpus import count_cpus
+from fastload._fetch.config import find_configs
 from fastload._load.ahead import divide_ahead, may_read_ahead
 from fastload._load.depth import tune
 from fastload._load.group.planning import open_exchange, plan_load
 from fastload._load.held import Held, Tee
 from fastload._load.job import Job
 from fastload._load.past_host import Journey, open_device_reads
-from fastload._load.proving import OFF, prove, require
+from fastload._load.proving import OFF, index_of, prove, prove_beside, require
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._load.staging import Staging, divide_staging
@@ -64,6 +65,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         busy = Busy()
         tell = _tell(found.fetched, busy, schedule)
         proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell, here=lambda: schedule.extents_here)
+        proving = prove_beside(proving, found.fetched.evidence, _list_read(request, found))
         proving = _judge(_share_proof(proving, found, settings), checkpoint, settings)
         device_reads = None
         if party is None:  # what others wait for passes through the host
@@ -105,6 +107,14 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         )
         undo.pop_all()
     return stream
+
+
+def _list_read(request: Request, found: Found) -> list[str]:
+    """What was read besides shards, and tells what is handed out."""
+    paths = [*index_of(found.fetched.checkpoint)]
+    if request.dtype is not None:
+        paths += find_configs(found.fetched, request.source.subfolder)
+    return paths
 
 
 def _divide(found: Found, choices: Mapping[int, Choice], target: Target, settings: Settings) -> Staging:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from fastload._read.file import with_blob
 from fastload._read.proof import DAMAGED, BlockProof, MappedBlockProof, ProofTell
 from fastload._read.whole_proof import WholeDigest, WholeProof
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
-from fastload.errors import IntegrityError
+from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -97,6 +98,33 @@ def prove(
             wrapped[number] = _as_a_whole(choice, known.path, proof, unplanned, tell, proven)
     kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
     return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven, is_whole=not incomplete)
+
+
+def prove_beside(proving: Proving, evidence: Evidence, paths: Iterable[str]) -> Proving:
+    """``proving``, as far as ``evidence`` goes of the files at ``paths`` too.
+
+    These are the index, which says what is loaded, and the config, which says what may be cast. They were read whole,
+    and held to what is known of them, if anything is.
+    """
+    if proving.evidence == NONE:
+        return proving
+    kinds = {proving.evidence}
+    for path in paths:
+        known = evidence.find(path)
+        if known is None:
+            return replace(proving, evidence=NONE, reason=_explain_unknown(evidence, path))
+        kind = evidence.kind_of(known)
+        kinds.add("sha256" if kind == "git-sha1" else kind)  # which digest a blob is called by is told of weights alone
+    return replace(proving, evidence=max(kinds, key=KINDS.index))
+
+
+def _explain_unknown(evidence: Evidence, path: str) -> str:
+    return evidence.explain_unknown(f"nothing is known of {escaped(os.path.basename(path))}")
+
+
+def index_of(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The path of the index by which the shards were chosen; nothing where there was none."""
+    return (checkpoint.index.path,) if checkpoint.index is not None and checkpoint.index.path else ()
 
 
 def require(proving: Proving, checkpoint: Checkpoint, why: str) -> None:

@@ -18,6 +18,7 @@ from fastload._store.folder_record import SOURCE, Recorded, find_contradicting, 
 from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
 from fastload._store.manifest_folder import KeptManifest
 from fastload._store.offer import OfferedFile
+from fastload._store.wanted import is_weight
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
 from fastload.errors import FormatError, IntegrityError
@@ -229,13 +230,15 @@ def _read_chosen(stored: Stored) -> Chosen | None:
 def _as_listed(file: OfferedFile, listed: OfferedFile | None) -> OfferedFile:
     """A link says which blob somebody chose, the hub's listing which one belongs to the commit.
 
-    Of one algorithm only: of a large file some listings have nothing but the git-sha1 of the pointer to it.
+    Of one algorithm only: of a large file some listings have nothing but the git-sha1 of the pointer to it. So of a
+    real file, whose algorithm no name tells, it counts only where that is no weight.
     """
     if listed is None:
         return file
     if listed.sha256 is not None and file.git_sha1 is None:
         return replace(file, sha256=listed.sha256)
-    if listed.git_sha1 is not None and file.git_sha1 is not None:
+    is_in_git = file.git_sha1 is not None or not (file.has_digest or is_weight(file.path))
+    if listed.git_sha1 is not None and is_in_git:
         return replace(file, git_sha1=listed.git_sha1)
     return file
 
