@@ -96,8 +96,23 @@ def prove(
             proof = WholeDigest(known.sha256, known.git_sha1, shard.header, known.signed)
             unplanned = partial(_unplanned_blocks, here, number, shard.identity.size)
             wrapped[number] = _as_a_whole(choice, known.path, proof, unplanned, tell, proven)
+    if not choices:
+        kinds, unproven = _headers_kinds(checkpoint, evidence)
     kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
     return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven, is_whole=not incomplete)
+
+
+def _headers_kinds(checkpoint: Checkpoint, evidence: Evidence) -> tuple[set[str], str]:
+    """Where nothing is read but headers: what proved them, and why not all of them were."""
+    kinds: set[str] = set()
+    for shard in checkpoint.shards:
+        known = evidence.find(shard.path)
+        if known is None:
+            return kinds, evidence.explain_unknown("nothing was read, and nothing is known of the headers")
+        if known.blocks is None:
+            return kinds, "nothing was read, and without block digests the headers are not proven"
+        kinds.add(evidence.kind_of(known))
+    return kinds, ""
 
 
 def prove_beside(proving: Proving, evidence: Evidence, paths: Iterable[str]) -> Proving:
