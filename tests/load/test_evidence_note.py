@@ -60,6 +60,15 @@ def test_what_it_says_makes_it_cheaper(model: Model, kind: str) -> None:
     assert (again.evidence.partition(" ")[0], "fastload" in again.evidence_reason) == ("manifest", False)
 
 
+def test_what_a_stream_hashes_before_it_begins_is_counted(model: Model) -> None:
+    folder = model.cached()
+    stream = fastload.stream(folder, verify="require")
+    list(stream)
+    report = stream.report
+    assert "in the order of each file before the stream began" in report.evidence_reason
+    assert f"{report.busy_s['hash']:.2f} s of hashing" in report.evidence_reason
+
+
 def test_a_part_without_block_digests_is_called_unverified(model: Model) -> None:
     report = fastload.load(model.cached(), tensors="1.0").report
     assert (report.evidence, report.evidence_reason.startswith("unverified: no block digests")) == ("none", True)

@@ -33,7 +33,7 @@ WAYS: dict[str, tuple[bytes, Callable[..., Report]]] = {
 }
 
 
-@pytest.fixture(params=WAYS.values(), ids=WAYS)
+@pytest.fixture(params=WAYS.values(), ids=tuple(WAYS))
 def way(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Callable[..., Report]]:
     content, load = request.param
     return write_folder(tmp_path / "name", {"model.safetensors": content}), load

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
 
     from fastload._fetch.evidence import Evidence
+    from fastload._read.filedigests import Hashing
     from fastload._store.layout import RepoLayout
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import OfferedFile
@@ -233,8 +235,15 @@ def _complete(evidence: Evidence, file: OfferedFile, proof: Proof) -> ManifestFi
     return done if file.git_sha1 is not None else replace(done, git_sha1=None)
 
 
-def digest_file(path: str, file: OfferedFile, take_turn: Callable[[int], None] = lambda _: None) -> ManifestFile:
+def digest_file(
+    path: str,
+    file: OfferedFile,
+    take_turn: Callable[[int], None] = lambda _: None,
+    hashing: Hashing = nullcontext,
+) -> ManifestFile:
     """All digests of the file at ``path``; ``take_turn`` returns when so many bytes may be read, or raises.
+
+    ``hashing()`` is entered while digests are taken.
 
     Raises:
         IntegrityError: it is not what is known of it.
@@ -248,8 +257,9 @@ def digest_file(path: str, file: OfferedFile, take_turn: Callable[[int], None] =
             block = buffer[: min(BLOCK_BYTES, file.size - offset)]
             take_turn(len(block))
             read_fully(descriptor, offset, [block], path=path)
-            content.update(block)
-            blocks.append(block_digest(block))
+            with hashing():
+                content.update(block)
+                blocks.append(block_digest(block))
     finally:
         os.close(descriptor)
     difference = compare(file, content)

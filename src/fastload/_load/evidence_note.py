@@ -26,7 +26,7 @@ class Outcome:
     left: Left
     """The manifest that the next load finds, if any."""
     hash_s: float
-    """Spent on digests, summed over threads."""
+    """Spent on digests since the load began to read, summed over threads."""
 
 
 def find_evidence_kind(proving: Proving, outcome: Outcome) -> str:
@@ -44,7 +44,10 @@ def explain_evidence(proving: Proving, fetched: Fetched, outcome: Outcome) -> st
             or ("left before the end of a file" if fetched.checkpoint.shards else "no shard")
         )
         return f"unverified: {reason}{_cure(proving, fetched)}"
-    cost = f"{fetched.tally.verified:,} blocks, {outcome.hash_s:.2f} s of hashing"
+    first_s = fetched.tally.ahead_hash_s
+    cost = f"{fetched.tally.verified:,} blocks, {outcome.hash_s + first_s:.2f} s of hashing"
+    if first_s:
+        return f"{cost}, {first_s:.2f} s of it in the order of each file before the stream began"
     if not proving.is_serial:
         return f"{cost}, in parallel"
     if outcome.left.has_manifest:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._clock import Busy
 from fastload._fetch.record import digest_file
 from fastload._fetch.workers import Workers
 from fastload._load.proving import index_of
@@ -45,12 +46,14 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
         hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"
         raise IntegrityError(serial[0][0].path, 0, "a digest of the whole file", "block digests, to stream by", hint)
 
+    busy = Busy()
     workers = Workers(_FILES_AT_ONCE, deadline.check)
 
     def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
-        return digest_file(each[0].path, each[1], lambda _: workers.go_on())
+        return digest_file(each[0].path, each[1], lambda _: workers.go_on(), partial(busy.measure, "hash"))
 
     made = {file.path: file for file in deadline.within(lambda: workers.map_all(digest, serial))}
+    fetched.tally.count_ahead(0, busy.seconds["hash"])
     fetched.record(made)
     files = {**fetched.evidence.files}
     files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}

@@ -41,7 +41,7 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
-        busy_s=job.busy.by_activity,
+        busy_s=_sum_busy(job),
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
         tier=job.fetched.tier,
@@ -59,6 +59,12 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
     )
+
+
+def _sum_busy(job: Job) -> dict[str, float]:
+    """With what was hashed before the stream began, which no part of it waited for."""
+    busy_s = job.busy.by_activity
+    return busy_s | {"hash": busy_s["hash"] + job.fetched.tally.ahead_hash_s}
 
 
 def _add(tier: str, nbytes: int, elsewhere: Mapping[str, int]) -> dict[str, int]:

@@ -18,10 +18,14 @@ class ProofTally:
         self.ahead_bytes = 0
         """Read of shards before there was a plan: for their headers, and to prove whole files first."""
 
-    def count_ahead(self, nbytes: int) -> None:
-        """Add to ``ahead_bytes``."""
+        self.ahead_hash_s = 0.0
+        """Spent on digests of whole files then, summed over threads."""
+
+    def count_ahead(self, nbytes: int, hash_s: float = 0.0) -> None:
+        """Add to ``ahead_bytes``, and to ``ahead_hash_s``."""
         with self._lock:
             self.ahead_bytes += nbytes
+            self.ahead_hash_s += hash_s
 
     def count(self, *, verified: int = 0, on_device: int = 0, reread: int = 0, repaired: int = 0) -> None:
         """Add to the counts."""
