@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +17,14 @@ from huggingface_hub import scan_cache_dir
 from fastload import Options, warm
 from fastload._store.admit import publish
 from fastload._store.filesystem import exchange
+from fastload._store.folder_offer import read_manifest
+from fastload._store.keep.usage import is_brought
+from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.root import Root
 from stored_models import COMMIT, model_files, write_cache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 REPO = "org/name"
@@ -66,6 +73,49 @@ def test_killed_between_any_two_steps(tmp_path: Path, is_there: bool) -> None:  
         assert not os.listdir(ours / "staging")
         assert not os.listdir(ours / "journals")
     assert kills >= 5
+
+
+def died_at(step: int, work: Callable[[], object]) -> bool:
+    """Do ``work`` in a process that is killed right before its ``step``-th change of a folder; False: it had fewer."""
+    child = os.fork()
+    if not child:
+        steps = count(1)
+
+        def look(event: str, _: object) -> None:
+            if event in {"os.rename", "shutil.rmtree"} and next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(look)
+        work()
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_killed_between_any_two_steps_of_a_second_wish(tmp_path: Path) -> None:
+    """What says that both are met is there only where both are; and nothing is another tool's afterwards."""
+    files = {"config.json": b"{}", "model.safetensors": model_files()["model-00001-of-00002.safetensors"]}
+    shared, warmed = tmp_path / "shared", tmp_path / "warmed"
+    write_cache(shared, REPO, COMMIT, {**files, "m.bin": b"bin", "m.gguf": b"gguf"})
+    options = Options(shared=str(shared), tiers=("shared",))
+
+    def bring(target: Path, ending: str) -> str:
+        return warm(f"{REPO}@{COMMIT}", to=str(target), include=f"*.{ending}", options=options).path
+
+    bring(warmed, "bin")
+    for step in count(1):
+        target = tmp_path / str(step)
+        shutil.copytree(warmed, target, symlinks=True)
+        if not died_at(step, partial(bring, target, "gguf")):
+            break
+        observe(target, files)
+        for ending in ("bin", "gguf"):
+            assert os.path.exists(os.path.join(bring(target, ending), f"m.{ending}"))
+        layout = RepoLayout(repo_folder(str(target), REPO))
+        manifest = read_manifest(layout, COMMIT)
+        assert manifest is not None
+        assert [file.path for file in manifest.files] == ["config.json", "m.bin", "m.gguf", "model.safetensors"]
+        assert is_brought(str(target), layout, COMMIT)
+    assert step > 6
 
 
 @pytest.fixture

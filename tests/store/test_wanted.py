@@ -82,3 +82,14 @@ def test_what_are_no_globs_are_refused_by_the_name_of_the_argument(globs: Any) -
         with pytest.raises(UsageError, match=r"clude=.*Give globs"):
             act()
     assert parse_globs("include", "*.gguf") == parse_globs("include", ["*.gguf"]) == ("*.gguf",)
+
+
+def test_two_wishes_are_one_where_they_leave_out_the_same() -> None:
+    joined = Wish(("*.bin",), ("tok*",)).joined(Wish(("*.gguf", "*.bin"), ("tok*",)))
+    assert joined == Wish(("*.gguf", "*.bin"), ("tok*",))
+
+
+def test_two_wishes_that_leave_out_other_files_are_two() -> None:
+    """What both leave out, for a glob each, neither has chosen."""
+    assert Wish((), ("tok*",)).joined(Wish((), ("*.json",))) is None
+    assert Wish(("*.gguf",)).joined(Wish((), ("*.gguf",))) is None

@@ -10,8 +10,13 @@ import pytest
 
 import fastload
 from fastload import Options
+from fastload._store.admit.stamp import read_noted
+from fastload._store.folder_offer import read_manifest
+from fastload._store.keep.evict import evict
+from fastload._store.keep.usage import count_kept_bytes
+from fastload._store.layout import RepoLayout
 from hub_server import HubServer, Repo
-from stored_models import model_files, write_cache
+from stored_models import COMMIT, model_files, write_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,3 +130,75 @@ def test_without_a_hub_to_ask_the_mount_serves_and_the_hub_adds_to_it_later(shar
     again = fastload.warm(REPO, include="*.pt", options=offline)
     assert again.report is None, "nothing was to do"
     assert brought(fastload.warm(f"{REPO}@{again.commit}", include="*.pt", options=shared)) == sorted(FILES)
+
+
+FORMATS = {**model_files(), "extra.gguf": b"g" * 5000, "pytorch_model.bin": b"b" * 7000}
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Options:
+    """A mount with weights in three formats."""
+    write_cache(tmp_path / "shared", REPO, COMMIT, FORMATS)
+    return Options(local=str(tmp_path / "local"), shared=str(tmp_path / "shared"), tiers="local,shared")
+
+
+def layout_of(snapshot: fastload.Snapshot) -> RepoLayout:
+    """Of its repo."""
+    return RepoLayout(os.path.dirname(os.path.dirname(snapshot.path)))
+
+
+def named(snapshot: fastload.Snapshot) -> list[str]:
+    """What its manifest names."""
+    manifest = read_manifest(layout_of(snapshot), COMMIT)
+    assert manifest is not None
+    return [file.path for file in manifest.files]
+
+
+@pytest.mark.parametrize("globs", [("*.gguf", "pytorch_model.bin", "*.gguf"), ("*.bin", "extra.gguf", "*.bin")])
+def test_a_second_wish_keeps_what_the_first_has_brought(globs: tuple[str, ...], both: Options) -> None:
+    first, *_, last = [fastload.warm(f"{REPO}@{COMMIT}", include=glob, options=both) for glob in globs]
+    assert last.report is None, "both wishes are known to be met"
+    assert named(last) == sorted(FORMATS)
+    assert count_kept_bytes(str(both.local)) >= sum(map(len, FORMATS.values()))
+    found = fastload.verify(f"{REPO}@{COMMIT}", options=both)
+    assert {(file.path, file.evidence) for file in found.files} == {(path, "blocks") for path in FORMATS}
+    assert read_noted(layout_of(first).stamp(COMMIT)).keys() == FORMATS.keys()
+
+
+def test_what_two_wishes_have_brought_goes_where_room_is_wanted(both: Options) -> None:
+    for glob in ("*.gguf", "pytorch_model.bin"):
+        snapshot = fastload.warm(f"{REPO}@{COMMIT}", include=glob, options=both)
+    layout = layout_of(snapshot)
+    for path in (layout.stamp(COMMIT), layout.manifest(COMMIT)):
+        os.utime(path, (0, 0))
+    assert [kept.commit for kept in evict(str(both.local), 1)] == [COMMIT]
+    assert not os.path.exists(snapshot.path)
+
+
+def test_wishes_that_leave_out_other_files_are_both_met(both: Options) -> None:
+    for _ in range(2):
+        snapshot = fastload.warm(f"{REPO}@{COMMIT}", options=both)
+        more = fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", exclude="tok*", options=both)
+    assert (snapshot.report, more.report) == (None, None)
+    assert fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both).report is not None, "no wish says so"
+
+
+def test_what_was_removed_meanwhile_is_not_said_to_be_there(both: Options) -> None:
+    first = fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both)
+    os.unlink(os.path.join(first.path, "extra.gguf"))
+    second = fastload.warm(f"{REPO}@{COMMIT}", include="*.bin", options=both)
+    assert named(second) == sorted(FORMATS.keys() - {"extra.gguf"})
+    assert fastload.warm(f"{REPO}@{COMMIT}", include="*.bin", options=both).report is None
+    assert brought(fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both)) == sorted(FORMATS)
+
+
+def test_what_was_written_in_place_is_still_told_by_its_blocks(both: Options) -> None:
+    first = fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both)
+    with open(os.path.join(first.path, "extra.gguf"), "r+b") as file:
+        file.write(b"G")
+    before = read_noted(layout_of(first).stamp(COMMIT))["extra.gguf"]
+    second = fastload.warm(f"{REPO}@{COMMIT}", include="*.bin", options=both)
+    assert read_noted(layout_of(second).stamp(COMMIT))["extra.gguf"] == before
+    with pytest.raises(fastload.IntegrityError) as caught:
+        fastload.verify(f"{REPO}@{COMMIT}", options=both)
+    assert [finding.path for finding in caught.value.findings] == ["extra.gguf"]

@@ -75,6 +75,12 @@ class Wish:
         unknown = [glob for glob in self.include if not any(_covers(wide, glob) for wide in earlier.include)]
         return set(unknown) <= there and set(earlier.exclude) <= set(self.exclude)
 
+    def joined(self, other: Wish) -> Wish | None:
+        """The wish for what either chooses; None where they leave out other files, which no globs can say."""
+        if set(self.exclude) != set(other.exclude):
+            return None
+        return Wish(tuple(dict.fromkeys((*other.include, *self.include))), self.exclude)
+
     def _wants(self, path: str, indexed: set[str], torchs: set[str]) -> bool:
         if matches(path, self.exclude):
             return False

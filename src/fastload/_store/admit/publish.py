@@ -2,8 +2,8 @@
 
 Every step leaves either what was there before or the whole of what comes: blobs, whose names are their digests; the
 manifest, which says what the snapshot holds; the snapshot's folder, by one rename; the ref that leads to it. Where the
-folder is there already, with less in it, the manifest comes after it. Folders are synced between, so that a power cut
-cannot bring a later step to the disk without an earlier one.
+folder is there already, of another tool's and with less in it, the manifest comes after it. Folders are synced between,
+so that a power cut cannot bring a later step to the disk without an earlier one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fastload._store.admit.area import StagingArea
 from fastload._store.admit.stamp import Published, write_stamp
+from fastload._store.admit.union import unite
 from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
 from fastload._verify.manifest import dump_manifest
 from fastload.errors import StoreError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from fastload._store.admit.admission import Task
     from fastload._store.admit.stamp import Chosen
+    from fastload._store.admit.union import Union
     from fastload._store.layout import RepoLayout
     from fastload._verify.manifest import Manifest, ManifestFile
 
@@ -51,17 +53,34 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     sync_folder(layout.blobs)
     links = {path: _link_to(path, name) for path, name in blobs.items()}
     published = Published(tuple((task.file, layout.blob(blobs[task.file.path])) for task in tasks), chosen)
-    # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
-    if os.path.isdir(layout.snapshot(manifest.commit)):
+    union = unite(layout, manifest, published)
+    if union is not None:
+        _write_union(layout, union, area)
         folder = _publish_folder(layout, manifest.commit, links)
-        write_manifest(layout, manifest)
-        write_stamp(layout.stamp(manifest.commit), published, area.parts)
+    # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
+    elif os.path.isdir(layout.snapshot(manifest.commit)):
+        folder = _publish_folder(layout, manifest.commit, links)
+        _write_notes(layout, manifest, published, area)
     else:
-        write_stamp(layout.stamp(manifest.commit), published, area.parts)
-        write_manifest(layout, manifest)
+        _write_notes(layout, manifest, published, area)
         folder = _publish_folder(layout, manifest.commit, links)
     _check_links(folder, links)
     return folder
+
+
+def _write_notes(layout: RepoLayout, manifest: Manifest, published: Published, area: StagingArea) -> None:
+    """The stamp first: without it, what the manifest names would pass for all that is wished for by default."""
+    write_stamp(layout.stamp(manifest.commit), published, area.parts)
+    write_manifest(layout, manifest)
+
+
+def _write_union(layout: RepoLayout, union: Union, area: StagingArea) -> None:
+    """So that at no time the stamp says of more than the manifest has, or than is there."""
+    if union.has_lost:
+        _write_notes(layout, union.manifest, union.published, area)
+    else:  # of both wishes, which the manifest so far does not meet
+        write_manifest(layout, union.manifest)
+        write_stamp(layout.stamp(union.manifest.commit), union.published, area.parts)
 
 
 def restore_file(layout: RepoLayout, commit: str, task: Task) -> None:

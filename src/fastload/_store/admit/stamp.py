@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._format.header import parse_object
@@ -17,11 +17,12 @@ from fastload._store.wanted import Wish
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fastload._store.offer import OfferedFile
 
 _MAX_STAMP_BYTES = 64 << 20  # 64 MiB
+_MAX_WISHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Published:
 
     files: tuple[tuple[OfferedFile, str], ...]
     chosen: Chosen
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """What the stamp so far says of files, by path, that stay in the snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,26 @@ class Chosen:
     wish: Wish
     is_sure: bool = True
     """False: they came from a copy that may have lacked some of it, since nobody else could be asked."""
+    also: tuple[Chosen, ...] = ()
+    """Others by which files came there before, all of which are there too."""
 
     def meets(self, wish: Wish, paths: Iterable[str], *, must_be_sure: bool) -> bool:
         """True if these files, ``paths``, are all that ``wish`` would choose of the commit."""
-        return (self.is_sure or not must_be_sure) and wish.is_met_by(self.wish, paths)
+        there = set(paths)
+        counted = (each for each in (self, *self.also) if each.is_sure or not must_be_sure)
+        return any(wish.is_met_by(each.wish, there) for each in counted)
+
+    def after(self, earlier: Chosen) -> Chosen:
+        """Why the files of both are there, where all that was chosen ``earlier`` still is."""
+        joined = replace(self, also=())
+        apart: list[Chosen] = []
+        for part in (replace(earlier, also=()), *earlier.also):
+            wish = joined.wish.joined(part.wish) if part.is_sure == joined.is_sure else None
+            if wish is not None:
+                joined = replace(joined, wish=wish)
+            elif part not in apart:
+                apart.append(part)
+        return replace(joined, also=tuple(apart[:_MAX_WISHES]))
 
 
 def write_stamp(path: str, published: Published, scratch: str) -> None:
@@ -51,31 +70,45 @@ def write_stamp(path: str, published: Published, scratch: str) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    document = {}
+    document = dict(published.kept)
     for file, place in published.files:
         identity = identify(os.stat(place))
         document[file.path] = {**identity._asdict(), "source": [file.size, file.mtime_ns]}
     make_folder(os.path.dirname(path))
     chosen = published.chosen
-    wish: dict[str, object] = {"include": chosen.wish.include, "exclude": chosen.wish.exclude}
-    if not chosen.is_sure:
-        wish["sure"] = False
+    wish: dict[str, object] = _describe(chosen)
+    if chosen.also:
+        wish["also"] = [_describe(other) for other in chosen.also]
     content = json.dumps({"schema": 1, "files": document, "wish": wish}, sort_keys=True).encode("utf-8")
     write_whole(path, content, scratch)
 
 
 def source_is_unchanged(path: str, files: Iterable[OfferedFile]) -> bool:
     """True if ``files`` are those of the stamp at ``path``, each with the size and mtime it had where it came from."""
-    entries = _read(path, "files").items()
-    noted = {name: entry.get("source") for name, entry in entries if isinstance(entry, dict)}
+    noted = {name: entry.get("source") for name, entry in read_noted(path).items()}
     return noted == {file.path: [file.size, file.mtime_ns] for file in files}
+
+
+def read_noted(path: str) -> dict[str, dict[str, Any]]:
+    """What the stamp at ``path`` says of each file; nothing where there is none that can be read."""
+    return {name: entry for name, entry in _read(path, "files").items() if isinstance(entry, dict)}
 
 
 def read_chosen(path: str) -> Chosen:
     """By which wish the files of the stamp at ``path`` were chosen; by the default one where it does not say."""
     wish = _read(path, "wish")
-    is_sure = wish.get("sure") is not False
-    return Chosen(Wish(_globs(wish.get("include")), _globs(wish.get("exclude"))), is_sure)
+    others = wish.get("also")
+    also = [_chosen(other) for other in others if isinstance(other, dict)] if isinstance(others, list) else []
+    return replace(_chosen(wish), also=tuple(also))
+
+
+def _describe(chosen: Chosen) -> dict[str, object]:
+    wish: dict[str, object] = {"include": chosen.wish.include, "exclude": chosen.wish.exclude}
+    return wish if chosen.is_sure else {**wish, "sure": False}
+
+
+def _chosen(wish: Mapping[str, Any]) -> Chosen:
+    return Chosen(Wish(_globs(wish.get("include")), _globs(wish.get("exclude"))), wish.get("sure") is not False)
 
 
 def _globs(value: Any) -> tuple[str, ...]:
