@@ -13,7 +13,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence import NOTHING, Evidence
 from fastload._fetch.fetched import Fetched, Source
 from fastload._fetch.folder import fetch_folder
-from fastload._fetch.passing import Passing
+from fastload._fetch.passing import Passing, explain_want
 from fastload._fetch.record import Proof, record_proof
 from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
@@ -125,7 +125,11 @@ def _fetch_path(call: _Call, path: str) -> Fetched:
         undo.callback(repair.close)
         evidence = weigh(stored, repair, call.settings)
         call.weighed(evidence)
-        fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
+        try:
+            fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
+        except FastloadError as exc:
+            explain_want(exc, stored)
+            raise
         undo.pop_all()
     recorder = call.recorder(stored, evidence)
     return replace(
@@ -235,11 +239,11 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
 
 @contextmanager
 def _passed_over_where_unusable(stored: Stored, *kinds: type[FastloadError]) -> Iterator[None]:
-    """Where one of ``kinds`` is raised, the same commit may be had elsewhere; of a plain folder nobody can say."""
+    """Of a commit, what one of ``kinds`` keeps from being read, or a wish has left out, may be had elsewhere."""
     try:
         yield
-    except kinds as exc:
-        if stored.commit is None:
+    except FastloadError as exc:
+        if not explain_want(exc, stored) and (stored.commit is None or not isinstance(exc, kinds)):
             raise
         raise _LostError(exc) from exc
 

@@ -5,12 +5,32 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fastload.errors import NetworkError
+from fastload._store.admit.stamp import read_chosen
+from fastload._store.wanted import Wish
+from fastload.errors import FormatError, ModelNotFoundError, NetworkError, UsageError
 
 if TYPE_CHECKING:
+    from fastload._store.root import Stored
     from fastload.errors import FastloadError
 
 _log = logging.getLogger("fastload")
+_PARTIAL = "This copy was brought with --include or --exclude: fastload warm {} brings the rest"
+
+
+def explain_want(error: FastloadError, stored: Stored) -> bool:
+    """True if a load may have failed because a wish has left files out of ``stored``; the hint says so then."""
+    if not isinstance(error, FormatError | ModelNotFoundError | UsageError) or not _is_partial(stored):
+        return False
+    error.hint = _PARTIAL.format(f"{stored.repo}@{stored.commit}")
+    return True
+
+
+def _is_partial(stored: Stored) -> bool:
+    """True if the commit may have more that is brought by default."""
+    if stored.layout is None or stored.commit is None:
+        return False
+    chosen = read_chosen(stored.layout.stamp(stored.commit))
+    return not chosen.meets(Wish(), (), must_be_sure=True)
 
 
 class Passing:
