@@ -99,6 +99,44 @@ def test_progress_is_refused_before_anything_is_brought(tiers: Tiers, progress: 
     assert not tiers.local.exists()
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "shared/models--org--name",
+        "shared/models--org--name/snapshots",
+        f"shared/models--org--name/snapshots/{COMMIT}",
+        "shared/models--org--new/below",
+        "shared/.locks",
+        "shared/plain",
+        "shared/plain/below/new",
+        "shared/plain/.fastload",
+        "link",
+    ],
+)
+def test_to_is_no_model_and_no_part_of_a_cache(tiers: Tiers, place: str) -> None:
+    write_folder(tiers.shared / "plain", model_files(3))
+    (tiers.folder / "link").symlink_to(tiers.shared / f"models--org--name/snapshots/{COMMIT}")
+    before = tree(tiers.folder)
+    for words in ((), ("--dry-run",)):
+        done = tiers.run("warm", REPO, "--to", tiers.folder / place, *words)
+        assert done.returncode == 2 and "--plain" in done.stderr, done.stderr
+    assert tree(tiers.folder) == before
+
+
+def test_to_is_no_folder_of_configs_but_may_lie_below_one(tiers: Tiers, tmp_path: Path) -> None:
+    """What programs keep in their homes is often called so."""
+    (tmp_path / "config.json").write_text("{}")
+    assert tiers.run("warm", REPO, "--to", tmp_path).returncode == 2
+    assert tiers.warm(REPO, "--to", tmp_path / "cache").exists()
+
+
+def test_to_a_cache_with_a_model_at_its_top_is_still_one(tiers: Tiers, tmp_path: Path) -> None:
+    write_cache(tmp_path / "used", "org/mine", OTHER_COMMIT, model_files(3))
+    (tmp_path / "used" / "stray.gguf").write_bytes(b"gguf")
+    assert tiers.warm(REPO, "--to", tmp_path / "used").exists()
+    assert tiers.warm(REPO, "--to", tmp_path / "used" / "below").exists()
+
+
 def test_link_follows_the_snapshot(tiers: Tiers, tmp_path: Path) -> None:
     link = tmp_path / "serve" / "model"
     snapshot = tiers.warm(REPO, "--link", link)

@@ -6,19 +6,26 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._fetch.local import local_folder
+from fastload._store.layout import find_repo
+from fastload._store.ownership import own_folder
 from fastload._store.patience import ask_all
 from fastload._store.ref import is_spellable
 from fastload._store.root import Root
+from fastload._verify.path import OURS
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fastload._fetch.warmrequest import WarmRequest
     from fastload.options import Settings
 
 _PATIENCE_S = 0.5
 _OWN_FOLDER = "Give a folder of its own"
+_CACHE = "Give the root of a cache, which has a folder models--org--name; real files of one model in DIR: --plain DIR"
+_WEIGHTS = (".safetensors", ".gguf")
+_MARKS = frozenset({"pytorch_model.bin", "model_index.json", OURS})
+"""By one of these at its top a folder is a model's; a ``config.json`` alone may lie above anything."""
 
 
 def choose_target(request: WarmRequest, settings: Settings) -> Root:
@@ -42,7 +49,49 @@ def _target_of(request: WarmRequest, settings: Settings) -> Root:
     if not is_spellable(request.to) or not os.path.isabs(request.to):
         raise UsageError(f"--to {request.to!r} is no tier", "Write local, shared, or an absolute path")
     path = os.path.normpath(request.to)
+    if path not in {settings.local, *settings.shared}:
+        _check_cache(path)
     return Root(path, label="local" if path == settings.local else f"shared:{path}")
+
+
+def _check_cache(path: str) -> None:
+    """The root of a cache is no part of another one and no model: what is made in it would be corrupt to others' tools.
+
+    A cache that is there stays one, whatever lies in or above it.
+    """
+    if any(own_folder(written) for written in (path, os.path.realpath(path))):
+        raise UsageError(f"--to {path!r} is a part of a cache or of a model", _CACHE)
+    if _is_cache(path):
+        return
+    model = next((folder for folder in _with_above(os.path.realpath(path)) if _is_model(folder)), None)
+    if model is not None or os.path.isfile(os.path.join(path, "config.json")):
+        raise UsageError(f"--to {path!r} is a model, or lies in one ({model or path})", _CACHE)
+
+
+def _with_above(path: str) -> Iterator[str]:
+    yield path
+    while path != os.path.dirname(path):
+        path = os.path.dirname(path)
+        yield path
+
+
+def _is_model(folder: str) -> bool:
+    """True if weights lie at its top, or what a pipeline or we keep there: not for a cache with weights beside."""
+    names = _list_names(folder)
+    holds = any(name.endswith(_WEIGHTS) or name in _MARKS for name in names)
+    return holds and not _is_cache(folder)
+
+
+def _is_cache(folder: str) -> bool:
+    return any(name == ".locks" or find_repo(name) is not None for name in _list_names(folder))
+
+
+def _list_names(folder: str) -> list[str]:
+    """Of a folder that is not there yet or that this user may not list, nothing is known."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _check_request(request: WarmRequest, settings: Settings, target: Root) -> None:
