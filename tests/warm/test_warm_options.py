@@ -200,6 +200,33 @@ def test_plain_on_a_mount_is_a_model_of_that_mount(tiers: Tiers) -> None:
     assert tiers.run("resolve", "Served").stdout.strip() == str(served)
 
 
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        ((), "'fastload ls' shows what is there, 'fastload rm' and 'fastload prune' remove it"),
+        (
+            ("--to", "shared"),
+            "'fastload ls --local {0}/shared' shows what is there, 'fastload rm --local {0}/shared NAME'",
+        ),
+        (("--to", "{0}/other"), "'fastload rm --local {0}/other NAME' removes it"),
+        (("--plain", "{0}/served"), "Free space on that volume; or lower min_free, or make the volume larger"),
+    ],
+)
+def test_where_there_is_no_room_the_cure_is_for_the_target(tiers: Tiers, words: tuple[str, ...], cure: str) -> None:
+    write_cache(tiers.folder / "source", "org/mine", OTHER_COMMIT, model_files(3))
+    tiers.more = {"FASTLOAD_SHARED": f"{tiers.shared}:{tiers.folder / 'source'}"}
+    to = [word.format(tiers.folder) for word in words]
+    done = tiers.run("warm", "org/mine", "--min-free", "100000Ti", *to)
+    assert done.returncode == 14 and cure.format(tiers.folder) in done.stderr, done.stderr
+    assert ("prune" in done.stderr) == (not words)
+
+
+def test_what_the_cure_names_frees_room_on_another_cache(tiers: Tiers) -> None:
+    tiers.warm(REPO, "--to", tiers.folder / "other")
+    assert tiers.run("rm", "--local", tiers.folder / "other", REPO).returncode == 0
+    assert not (tiers.folder / "other/models--org--name").exists()
+
+
 def test_plain_over_its_own_source_is_refused(tiers: Tiers) -> None:
     folder = write_folder(tiers.folder / "source", model_files(5))
     before = tree(folder)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastload._progress import Callback
     from fastload._store.admit.admission import Incoming
     from fastload._store.admit.destination import Destination
+    from fastload._store.keep.room import Kind
     from fastload._store.keep.scratch import Scratch
     from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer, OfferedFile
@@ -150,12 +151,18 @@ def _reserve(job: Bringing, tasks: Sequence[Task]) -> None:
     def free(shortfall_bytes: int) -> int:
         return sum(kept.nbytes for kept in evict(job.root, shortfall_bytes, coming=_coming(job, tasks)))
 
-    limits = Limits(min_free=job.settings.min_free, max_bytes=max_bytes)
+    limits = Limits(min_free=job.settings.min_free, max_bytes=max_bytes, kind=_kind_of(job))
     with reserving(job.root, needed_bytes, limits, free if job.evicts else None):
         for task in tasks:
             task.incoming.reserve()
         if job.scratch is not None:
             job.scratch.promise(scratch_bytes)
+
+
+def _kind_of(job: Bringing) -> Kind:
+    if job.evicts:
+        return "local"
+    return "cache" if job.destination.needs_links else "plain"
 
 
 def _count_scratch(scratch: Scratch | None, tasks: Sequence[Task]) -> int:

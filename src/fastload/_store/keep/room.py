@@ -7,10 +7,11 @@ Asked before the first byte is fetched, since a full disk at the end of 140 GB h
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastload._store.filesystem import writing
 from fastload._store.keep.scratch import count_promised_bytes
@@ -29,6 +30,10 @@ _PATIENCE_S = 3.0
 _POLL_S = 0.05
 
 
+Kind = Literal["local", "cache", "plain"]
+"""The local tier, another tier or cache, or a plain folder, whose files are its owner's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What the settings leave of a tier's disk."""
@@ -37,6 +42,8 @@ class Limits:
     """What must stay free of the file system."""
     max_bytes: int | None
     """How much fastload may keep there; None: all that there is room for."""
+    kind: Kind = "local"
+    """What is filled, since what frees room there depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,7 @@ class Room:
     kept_bytes: int
     """What fastload keeps there, files on their way in included, and what was promised to others."""
     max_bytes: int | None
+    kind: Kind
 
     @property
     def shortfall_bytes(self) -> int:
@@ -74,10 +82,17 @@ class Room:
     def _find_cure(self) -> str:
         if self.max_bytes is not None and self.needed_bytes > self.max_bytes:
             return "It is larger than local_max_bytes: raise that, or leave files out with --exclude"
-        cures = "'fastload ls' shows what is there, 'fastload rm' and 'fastload prune' remove it (pinned, just used or "
-        cures += "in use: it stays)"
         settings = "lower min_free" if self.max_bytes is None else "lower min_free, raise local_max_bytes"
-        return f"{cures}; or {settings}, or make the volume larger"
+        return f"{self._name_removers()}; or {settings}, or make the volume larger"
+
+    def _name_removers(self) -> str:
+        if self.kind == "plain":
+            return "Free space on that volume"
+        stays = "pinned, just used or in use: it stays"
+        if self.kind == "local":
+            return f"'fastload ls' shows what is there, 'fastload rm' and 'fastload prune' remove it ({stays})"
+        root = f"--local {shlex.quote(self.root)}"
+        return f"'fastload ls {root}' shows what is there, 'fastload rm {root} NAME' removes it ({stays})"
 
 
 def measure_room(root: str, needed_bytes: int, limits: Limits) -> Room:
@@ -101,6 +116,7 @@ def measure_room(root: str, needed_bytes: int, limits: Limits) -> Room:
         min_free_bytes=limits.min_free.of(status.f_blocks * status.f_frsize),
         kept_bytes=count_kept_bytes(root) + promised_bytes,
         max_bytes=limits.max_bytes,
+        kind=limits.kind,
     )
 
 
