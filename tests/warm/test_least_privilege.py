@@ -158,6 +158,23 @@ def test_a_tier_of_somebody_else_is_what_the_cure_gives_away(tiers: Tiers) -> No
         assert f"chown -R {NOBODY}:{NOBODY} {tiers.local} " in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("shut", ["", "models--org--name"])
+def test_a_folder_of_this_users_own_is_opened_and_not_given_to_him(tiers: Tiers, shut: str) -> None:
+    """Made under a umask of 0222, say."""
+    folder = tiers.local / shut
+    (tiers.local / "models--org--name/snapshots").mkdir(parents=True)
+    for path in (tiers.local, *tiers.local.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    folder.chmod(0o555)
+    done = as_nobody(tiers, "warm", REPO)
+    assert done.returncode == 15, done.stderr
+    assert f"chmod u+rwx {folder} " in done.stderr and "chown" not in done.stderr, done.stderr
+    if not shut:
+        assert f"chmod u+rwx {folder} " in as_nobody(tiers, "doctor").stdout
+    folder.chmod(0o755)
+    assert as_nobody(tiers, "warm", REPO).returncode == 0
+
+
 def test_without_a_home_there_is_no_local_tier(tiers: Tiers) -> None:
     """And no folder that is called ``~``; what needs none goes on."""
     inside = tiers.folder / "inside"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 
 _IN_A_TIER = re.compile(r"(?P<folder>/.+?)/(?:models--[^/]+|\.locks|\.fastload)(?:/.*)?", re.DOTALL)
 
@@ -24,11 +25,27 @@ def cure_folder(folder: str) -> str:
     other = f"ame a folder that uid {uid} may write (for the local tier: FASTLOAD_LOCAL)"
     if folder == "/":
         return f"N{other}"
+    if _is_shut_by_its_owner(folder):
+        return _open_up(folder)
     if os.path.lexists(folder):
         command = f"chown -R {uid}:{gid} {quoted}"
     else:
         command = f"mkdir -p {quoted} && chown {uid}:{gid} {quoted}"
     return f"As root: {command} (in Kubernetes: securityContext: {{fsGroup: {gid}}}); or n{other}"
+
+
+def _is_shut_by_its_owner(folder: str) -> bool:
+    """True if this user owns the folder already, and has only to allow himself to write in it."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    is_own_folder = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return is_own_folder and status.st_mode & stat.S_IRWXU != stat.S_IRWXU
+
+
+def _open_up(folder: str) -> str:
+    return f"It is this user's own: chmod u+rwx {shlex.quote(folder)} (and look at the umask under which it was made)"
 
 
 def cure_path(path: str, nearest: str, *, is_folder: bool) -> str:
@@ -39,6 +56,8 @@ def cure_path(path: str, nearest: str, *, is_folder: bool) -> str:
         nearest: itself, or what above it exists.
         is_folder: it was to be made, as a folder of ours.
     """
+    if _is_shut_by_its_owner(nearest):
+        return _open_up(nearest)
     own = own_folder(path) or (path if is_folder else None)
     if own is None:
         return f"Let uid {os.geteuid()} write in {nearest!r}, or name another place"
