@@ -307,6 +307,16 @@ def test_include_and_exclude(tiers: Tiers) -> None:
     }
 
 
+def test_what_exclude_has_left_out_is_not_said_to_be_left_out_by_default(tiers: Tiers) -> None:
+    for words in ((), ("--dry-run",)):
+        said = tiers.run("warm", REPO, "--exclude", "tok*", "--exclude", "*.safetensors", *words).stderr
+        assert "exclude ('*.safetensors') leaves out" in said and "model-00001-of-00002.safetensors" in said
+        assert "by default" not in said and "--include" not in said
+    write_cache(tiers.shared, "org/both", COMMIT, {**model_files(), "model.gguf": b"gguf"})
+    said = tiers.run("warm", "org/both", "--exclude", "*.safetensors").stderr
+    assert "left out by default: 'model.gguf'" in said and "--include" in said
+
+
 def test_second_copies_of_the_weights_are_left_out(tiers: Tiers) -> None:
     more = {"original/params.json": b"{}", "consolidated.safetensors": large_shard(64, 9), "w.bin": b"y", "w.pth": b"z"}
     write_cache(tiers.shared, "org/both", COMMIT, model_files() | more)

@@ -107,7 +107,7 @@ def opened(job: Bringing) -> Iterator[list[Task]]:
         FormatError, NoSpaceError, NotWritableError, UnsupportedError, StoreError: as :func:`bring` says.
     """
     wanted = job.wish.choose(job.offer.files)
-    check_has_weights(wanted, job.offer.files, job.offer.repo)
+    check_has_weights(job.wish, job.offer.files, job.offer.repo)
     with staged(job, wanted) as tasks:
         yield tasks
 

@@ -170,7 +170,7 @@ class _Warming:
             return Planned(meant.repo, meant.commit, "none", to, ())
         offer = self._first_offer()
         wanted = self._request.wish.choose(offer.files)
-        check_has_weights(wanted, offer.files, offer.repo)
+        check_has_weights(self._request.wish, offer.files, offer.repo)
         return Planned(meant.repo, meant.commit, offer.tier, to, tuple((file.path, file.size) for file in wanted))
 
     @property

@@ -146,17 +146,28 @@ def _covers(wide: str, narrow: str) -> bool:
     return wide == narrow or (is_readable and matches(narrow, (wide,)))
 
 
-def check_has_weights(wanted: Iterable[OfferedFile], offered: Iterable[OfferedFile], place: str) -> None:
-    """Raise ``FormatError`` where nothing that is wanted is a weight; it lists what is there instead."""
-    if any(is_weight(file.path) for file in wanted):
+def check_has_weights(wish: Wish, offered: Iterable[OfferedFile], place: str) -> None:
+    """Raise ``FormatError`` where ``wish`` chooses no weight of what is ``offered``; it lists what is there instead."""
+    files = list(offered)
+    if any(is_weight(file.path) for file in wish.choose(files)):
         return
-    there = [file.path for file in offered if is_weight(file.path)]
-    if there:
-        shown = ", ".join(map(quoted, there[:_SHOWN])) + (", …" if len(there) > _SHOWN else "")
-        hint = "Take them with --include, such as --include '*.gguf', or check --exclude"
-        raise FormatError(place, f"weights that are left out by default: {shown}", "safetensors weights", hint=hint)
-    shown = ", ".join(quoted(file.path) for file in list(offered)[:_SHOWN]) or "no files"
-    raise FormatError(place, f"no weights, but {shown}", "safetensors weights", hint="Check the name of the model")
+    there = [file.path for file in files if is_weight(file.path)]
+    if not there:
+        found = f"no weights, but {_show([file.path for file in files]) or 'no files'}"
+        raise FormatError(place, found, "safetensors weights", hint="Check the name of the model")
+    left = [path for path in there if not matches(path, wish.exclude)]
+    if left:
+        hint = "Take them with --include, such as --include '*.gguf'"
+        raise FormatError(
+            place, f"weights that are left out by default: {_show(left)}", "safetensors weights", hint=hint
+        )
+    globs = ", ".join(quoted(glob) for glob in wish.exclude if any(matches(path, (glob,)) for path in there))
+    found = f"only weights that exclude ({globs}) leaves out: {_show(there)}"
+    raise FormatError(place, found, "safetensors weights", hint=f"Leave out less: check --exclude ({globs})")
+
+
+def _show(paths: Sequence[str]) -> str:
+    return ", ".join(map(quoted, paths[:_SHOWN])) + (", …" if len(paths) > _SHOWN else "")
 
 
 def is_weight(path: str) -> bool:
