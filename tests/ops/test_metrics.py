@@ -103,6 +103,17 @@ def test_warm_has_all_names_also_those_that_failed(tiers: Tiers) -> None:
     assert found["fastload_last_read_bytes"][(REPO, tier)] >= sum(map(len, model_files().values()))
 
 
+@pytest.mark.parametrize(("name", "code"), [(REPO, 0), ("org/nowhere", 12)])
+def test_a_plan_is_no_attempt(tiers: Tiers, name: str, code: int) -> None:
+    path = tiers.folder / "fastload.prom"
+    assert tiers.run("warm", name, "--dry-run", "--metrics-file", path).returncode == code
+    assert not path.exists()
+    tiers.run("warm", REPO, "--metrics-file", path)
+    before = path.read_bytes()
+    assert tiers.run("warm", name, "--dry-run", "--metrics-file", path).returncode == code
+    assert path.read_bytes() == before
+
+
 def test_a_load_that_fails_says_so(tiers: Tiers) -> None:
     for root in (tiers.shared,):
         blob = (root / "models--org--name/snapshots" / COMMIT / "model-00001-of-00002.safetensors").resolve()

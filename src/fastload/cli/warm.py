@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from fastload.options import decide_settings
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from fastload._fetch.warmrequest import Planned
     from fastload.options import Settings
@@ -60,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Try all; the first failure is the command's."""
     names = list_models(arguments)
-    if len(names) > 1 and (arguments.plain or arguments.link):
-        raise UsageError("--plain and --link are for one NAME", "Run warm once for each")
+    _check_paths(arguments, names)
     settings = decide_settings(parse_settings(arguments), {})
     metrics = parse_metrics(arguments, settings)
 
@@ -80,10 +81,16 @@ def run(arguments: argparse.Namespace) -> None:
         warnings.showwarning = _show_warning
         if arguments.every is not None:
             stay_resident(arguments, lambda model: _request(arguments, model), settings, metrics)
-        with written_at_end(metrics):
+        # A plan is no attempt: what the file says of the last one stays.
+        with nullcontext() if arguments.dry_run else written_at_end(metrics):
             facts = try_each(names, bring, "models")
     if arguments.as_json:
         print(show_json(facts))
+
+
+def _check_paths(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    if len(names) > 1 and (arguments.plain or arguments.link):
+        raise UsageError("--plain and --link are for one NAME", "Run warm once for each")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
