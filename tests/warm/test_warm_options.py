@@ -157,6 +157,15 @@ def test_link_inside_the_cache_is_refused_before_anything_is_brought(tiers: Tier
     assert not tiers.local.exists()
 
 
+@pytest.mark.parametrize("flag", ["--link", "--plain"])
+@pytest.mark.parametrize("more", [(), ("org/other",)])
+def test_a_path_that_is_empty_is_none(tiers: Tiers, flag: str, more: tuple[str, ...]) -> None:
+    """As of a variable that is not set."""
+    done = tiers.run("warm", REPO, *more, flag, "")
+    assert done.returncode == 2 and f"{flag} wants a path" in done.stderr
+    assert not tiers.local.exists()
+
+
 def test_link_replaces_nothing_but_a_link(tiers: Tiers) -> None:
     (tiers.folder / "taken").mkdir()
     assert tiers.run("warm", REPO, "--link", tiers.folder / "taken").returncode == 2

@@ -89,6 +89,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_paths(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    for flag in ("plain", "link"):
+        if getattr(arguments, flag) == "":
+            raise UsageError(f"--{flag} wants a path", "It is empty: is a variable of the shell not set?")
     if len(names) > 1 and (arguments.plain or arguments.link):
         raise UsageError("--plain and --link are for one NAME", "Run warm once for each")
 
