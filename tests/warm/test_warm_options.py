@@ -270,6 +270,16 @@ def test_retries_of_a_hub_that_is_away_end_at_the_deadline(tmp_path: Path) -> No
         assert time.monotonic() - begin_s < 12, "six attempts take half a minute"
 
 
+def test_a_hub_that_is_silent_says_how_much_of_the_deadline_it_got(tmp_path: Path) -> None:
+    with socket.socket() as silent:  # takes what it is sent, and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        tiers = Tiers(tmp_path, tiers="local,hub", more={"HF_ENDPOINT": endpoint})
+        done = tiers.run("warm", REPO, "--deadline", "1s")
+    assert done.returncode == 10 and "gets half of the deadline, 0.5 s" in done.stderr, done.stderr
+
+
 def test_plain_of_a_plain_folder_follows_its_changes(tiers: Tiers) -> None:
     folder = write_folder(tiers.shared / "folder", model_files(5))
     plain = tiers.folder / "served"

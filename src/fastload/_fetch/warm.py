@@ -42,7 +42,7 @@ from fastload._store.ref import Name, name_of
 from fastload._store.root import read_commit
 from fastload._store.wanted import check_has_weights
 from fastload._store.watched_offer import WatchedOffer
-from fastload.errors import FastloadError, HubError, IntegrityError, ModelNotFoundError
+from fastload.errors import FastloadError, HubError, IntegrityError, ModelNotFoundError, NetworkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from fastload.options import Settings
     from fastload.report import Report
 
+_HALF = ". The hub gets half of the deadline, {:g} s, so that what is there can serve: give it longer"
 _KEPT = "What was brought is kept: run it again to go on"
 
 
@@ -91,9 +92,13 @@ def plan_warm(request: WarmRequest, settings: Settings) -> Planned:
 def _hub(settings: Settings) -> Iterator[HubTier | None]:
     # Half of the time, so that what is there can still serve where the hub does not answer.
     longest_s = settings.deadline / 2 if settings.deadline is not None else None
-    hub = hub_of(settings, patience_within(longest_s))
+    hub, begin_s = hub_of(settings, patience_within(longest_s)), time.monotonic()
     try:
         yield hub
+    except NetworkError as exc:
+        if longest_s is not None and time.monotonic() - begin_s >= longest_s:
+            exc.hint += _HALF.format(longest_s)
+        raise
     finally:
         if hub is not None:
             hub.close()
