@@ -74,7 +74,11 @@ def _read_earlier(layout: RepoLayout, commit: str) -> Manifest | None:
 
 def _is_there(folder: str, file: ManifestFile) -> bool:
     path = os.path.join(folder, file.path)
-    if not has_size(path, file.size):
-        return False
     found = OfferedFile(path=file.path, size=file.size)
-    return not os.path.islink(path) or not with_digest(found, os.path.basename(os.readlink(path))).contradicts(file)
+    try:
+        is_it = not os.path.islink(path) or not with_digest(found, os.path.basename(os.readlink(path))).contradicts(
+            file
+        )
+        return has_size(path, file.size) and is_it
+    except OSError:  # gone in this moment
+        return False
