@@ -201,13 +201,16 @@ def test_a_repo_of_somebody_else_in_a_tier_of_ours(tiers: Tiers) -> None:
     assert done.returncode == 15 and "models--org--name" in done.stderr and "owned by uid 0" in done.stderr
 
 
-def test_a_read_only_file_system(tiers: Tiers) -> None:
+@pytest.mark.parametrize("verb", ["warm", "rm"])
+def test_a_read_only_file_system(tiers: Tiers, verb: str) -> None:
     tiers.local.mkdir()
+    if verb == "rm":
+        tiers.warm(REPO)
     mount = f"mount --bind {tiers.local} {tiers.local} && mount -o remount,bind,ro {tiers.local}"
     command = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-m", "fastload"]
     done = subprocess.run(
-        [*command, "warm", REPO], capture_output=True, text=True, check=False, env=tiers.environment, timeout=60
+        [*command, verb, REPO], capture_output=True, text=True, check=False, env=tiers.environment, timeout=60
     )
     if "mount:" in done.stderr or "unshare:" in done.stderr:
         pytest.skip(f"may not mount here: {done.stderr}")
-    assert done.returncode == 15 and "read-only" in done.stderr
+    assert done.returncode == 15 and "read-only" in done.stderr and "chown" not in done.stderr

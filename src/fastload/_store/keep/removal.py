@@ -15,6 +15,7 @@ whoever did later has seen, when it looked at what it published, that the blob i
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -85,7 +86,8 @@ def _check_may_remove(folder: str) -> None:
     """Before anything is changed: a folder that moves is written too, for its ``..`` (rename(2))."""
     for path in (os.path.dirname(folder), folder):
         if os.path.isdir(path) and not os.access(path, os.W_OK | os.X_OK):
-            raise translate_write(path, PermissionError(13, os.strerror(13)))
+            code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+            raise translate_write(path, OSError(code, os.strerror(code)))
 
 
 def _remove_ref(layout: RepoLayout, revision: str, commit: str) -> None:
