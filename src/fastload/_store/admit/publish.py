@@ -54,15 +54,21 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     links = {path: _link_to(path, name) for path, name in blobs.items()}
     published = Published(tuple((task.file, layout.blob(blobs[task.file.path])) for task in tasks), chosen)
     union = unite(layout, manifest, published)
-    if union is not None:
-        _write_union(layout, union, area)
-        folder = _publish_folder(layout, manifest.commit, links)
+
+    def write_notes() -> None:
+        if union is None:
+            _write_notes(layout, manifest, published, area)
+        else:
+            _write_union(layout, union, area)
+
+    has_lost = union is not None and union.has_lost
     # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
-    elif os.path.isdir(layout.snapshot(manifest.commit)):
+    # But one that names what is gone gives way first.
+    if os.path.isdir(layout.snapshot(manifest.commit)) and not has_lost:
         folder = _publish_folder(layout, manifest.commit, links)
-        _write_notes(layout, manifest, published, area)
+        write_notes()
     else:
-        _write_notes(layout, manifest, published, area)
+        write_notes()
         folder = _publish_folder(layout, manifest.commit, links)
     _check_links(folder, links)
     return folder
