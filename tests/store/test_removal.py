@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -161,6 +163,14 @@ def test_a_grave_of_another_user_is_left_to_him(cache: Cache) -> None:
     os.chown(theirs, 65534, 65534)
     assert finish_removals(layout) == 0
     assert os.listdir(f"{theirs}/blobs") == [_name(1)] and not os.listdir(layout.blobs)
+    a_day_ns = 24 * 3600 * 1_000_000_000
+    assert reclaim_leftovers(str(cache.root), now_ns=time.time_ns() + a_day_ns // 2) == 0
+    lock = os.open(f"{theirs}/lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert reclaim_leftovers(str(cache.root), now_ns=time.time_ns() + 2 * a_day_ns) == 0
+    os.close(lock)
+    assert reclaim_leftovers(str(cache.root), now_ns=time.time_ns() + 2 * a_day_ns) > 0
+    assert not os.path.exists(theirs)
 
 
 def test_what_is_not_there_is_no_error(cache: Cache) -> None:

@@ -108,6 +108,11 @@ def take_over(layout: RepoLayout, name: str) -> Grave | None:
             return None
 
 
+def has_nobody(layout: RepoLayout, name: str) -> bool:
+    """True of a grave whose remover does not live; another user's, which is not taken over, may go unread."""
+    return is_grave(name) and not _is_alive(os.path.join(layout.ours("staging", name), _LOCK))
+
+
 def _remove_link(path: str) -> None:
     """A link in the place of a folder goes; what it leads to is nobody's grave."""
     if os.path.islink(path):

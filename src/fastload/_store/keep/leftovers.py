@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fastload._store.admit.area import StagingArea
 from fastload._store.admit.journal import read_boot
 from fastload._store.keep.disk import count_disk_bytes, find_mtime_ns, list_folder
-from fastload._store.keep.grave import is_grave
+from fastload._store.keep.grave import has_nobody, is_grave
 from fastload._store.keep.removal import finish_removals, remove_snapshot
 from fastload._store.keep.tidy import remove_emptied, remove_empty
 from fastload._store.keep.usage import list_repos, list_snapshots, read_used_ns
@@ -88,8 +88,10 @@ def _reclaim_staged(layout: RepoLayout, age: _Age) -> int:
                 freed_bytes += count_disk_bytes(area.part(name))
                 area.remove(name)
     for name in set(list_folder(area.parts)).difference(journals):
-        # Without a journal nobody can go on with it: a folder or a small file that was about to be renamed.
-        if not is_grave(name) and age.is_idle(area.part(name), _ABANDONED_S):
+        # Without a journal nobody can go on with it: a folder or a small file that was about to be renamed, or the
+        # removal of another user who does not come back to it.
+        may_go = has_nobody(layout, name) or not is_grave(name)
+        if may_go and age.is_idle(area.part(name), _ABANDONED_S):
             freed_bytes += count_disk_bytes(area.part(name))
             _remove_any(area.part(name))
     return freed_bytes
