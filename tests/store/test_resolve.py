@@ -31,6 +31,23 @@ def test_a_whole_folder_is_complete_by_each_of_its_paths(folder: Path) -> None:
         assert found.complete
 
 
+def test_a_folder_below_that_cannot_be_looked_at_is_in_nobodys_way(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``lost+found`` at the root of a volume."""
+    (folder / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).rstrip("/").endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = fastload.resolve(folder)
+    assert (found.path, found.complete) == (str(folder), False)
+
+
 _INSTEAD: dict[str, Callable[[Path], object]] = {
     "an empty file": Path.touch,
     "one cut short": lambda shard: shard.write_bytes(model_files()[SHARD][:-1]),

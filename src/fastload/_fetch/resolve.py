@@ -13,7 +13,7 @@ from fastload._store.listing import list_files
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
 from fastload._store.tiered import Search, Tiers, search
-from fastload.errors import UsageError
+from fastload.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -97,8 +97,8 @@ def snapshot_of(stored: Stored) -> Snapshot:
 def resolve_path(path: str) -> Snapshot:
     """A path is where it is; of its weights no more is read than headers, by which they are whole.
 
-    It is not complete where a folder has more than a load takes, and something of that is missing, or a download is
-    under way.
+    It is not complete where a folder has more than a load takes, and something of that is missing or cannot be looked
+    at, or a download is under way.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError: there is no checkpoint, or a shard of it is not whole.
@@ -106,5 +106,13 @@ def resolve_path(path: str) -> Snapshot:
     files = find_files(path, subfolder=None, select=by_rule())
     for _, shard in files.shards:
         read_header(shard)
-    missing = () if files.is_chosen else find_missing_of_plain(files.folder, list_files(files.folder))
-    return Snapshot(path=files.folder, repo=None, commit=None, tier="path", complete=not any(missing))
+    is_complete = files.is_chosen or _is_whole(files.folder)
+    return Snapshot(path=files.folder, repo=None, commit=None, tier="path", complete=is_complete)
+
+
+def _is_whole(folder: str) -> bool:
+    """False also where that cannot be told, as beside a ``lost+found`` that only root may open."""
+    try:
+        return not any(find_missing_of_plain(folder, list_files(folder)))
+    except StoreError:
+        return False
