@@ -123,11 +123,12 @@ def test_to_is_no_model_and_no_part_of_a_cache(tiers: Tiers, place: str) -> None
     assert tree(tiers.folder) == before
 
 
-def test_to_is_no_folder_of_configs_but_may_lie_below_one(tiers: Tiers, tmp_path: Path) -> None:
-    """What programs keep in their homes is often called so."""
-    (tmp_path / "config.json").write_text("{}")
+@pytest.mark.parametrize("stray", ["config.json", "stray.gguf", "lora.safetensors", ".fastload"])
+def test_to_is_no_folder_with_a_file_of_a_model_but_may_lie_below_one(tiers: Tiers, tmp_path: Path, stray: str) -> None:
+    """A home has what programs keep there, and what somebody has downloaded."""
+    (tmp_path / stray).mkdir() if stray == ".fastload" else (tmp_path / stray).write_text("{}")
     assert tiers.run("warm", REPO, "--to", tmp_path).returncode == 2
-    assert tiers.warm(REPO, "--to", tmp_path / "cache").exists()
+    assert tiers.warm(REPO, "--to", tmp_path / "cache" / "hub").exists()
 
 
 def test_to_a_cache_with_a_model_at_its_top_is_still_one(tiers: Tiers, tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ _PATIENCE_S = 0.5
 _OWN_FOLDER = "Give a folder of its own"
 _CACHE = "Give the root of a cache, which has a folder models--org--name; real files of one model in DIR: --plain DIR"
 _WEIGHTS = (".safetensors", ".gguf")
-_MARKS = frozenset({"pytorch_model.bin", "model_index.json", OURS})
-"""By one of these at its top a folder is a model's; a ``config.json`` alone may lie above anything."""
+_MARKS = frozenset({"pytorch_model.bin", "model_index.json", "config.json", OURS})
+"""By one of these at its top a folder is a model's."""
+_CONFIGS = frozenset({"model_index.json", "config.json"})
+"""By weights and one of these it is one also for what lies below: a home may have a stray file of either kind."""
 
 
 def choose_target(request: WarmRequest, settings: Settings) -> Root:
@@ -63,23 +65,27 @@ def _check_cache(path: str) -> None:
         raise UsageError(f"--to {path!r} is a part of a cache or of a model", _CACHE)
     if _is_cache(path):
         return
-    model = next((folder for folder in _with_above(os.path.realpath(path)) if _is_model(folder)), None)
-    if model is not None or os.path.isfile(os.path.join(path, "config.json")):
-        raise UsageError(f"--to {path!r} is a model, or lies in one ({model or path})", _CACHE)
+    real = os.path.realpath(path)
+    model = real if _is_model(real) else next(filter(_is_whole_model, _list_above(real)), None)
+    if model is not None:
+        raise UsageError(f"--to {path!r} is a model, or lies in one ({model})", _CACHE)
 
 
-def _with_above(path: str) -> Iterator[str]:
-    yield path
+def _list_above(path: str) -> Iterator[str]:
     while path != os.path.dirname(path):
         path = os.path.dirname(path)
         yield path
 
 
 def _is_model(folder: str) -> bool:
-    """True if weights lie at its top, or what a pipeline or we keep there: not for a cache with weights beside."""
+    return any(name.endswith(_WEIGHTS) or name in _MARKS for name in _list_names(folder))
+
+
+def _is_whole_model(folder: str) -> bool:
+    """A cache with a model beside its repos is one all the same."""
     names = _list_names(folder)
-    holds = any(name.endswith(_WEIGHTS) or name in _MARKS for name in names)
-    return holds and not _is_cache(folder)
+    has_weights = any(name.endswith(_WEIGHTS) for name in names) or "model_index.json" in names
+    return has_weights and not _CONFIGS.isdisjoint(names) and not _is_cache(folder)
 
 
 def _is_cache(folder: str) -> bool:
