@@ -438,11 +438,14 @@ def test_what_the_hubs_tools_are_told_is_understood(places: Places) -> None:
         "https_proxy": "http://user:secret@proxy:3128",
         "NO_PROXY": "internal",
         "SSL_CERT_FILE": "/ca.pem",
+        "REQUESTS_CA_BUNDLE": "/elder.pem",
     }
     hub = places.decide().hub
     assert (hub.endpoint, hub.is_offline, hub.no_proxy, hub.ca_file) == ("http://mirror", True, "internal", "/ca.pem")
     assert hub.https_proxy == "http://user:secret@proxy:3128"
     assert "secret" not in repr(hub)
+    places.environment["SSL_CERT_FILE"] = ""
+    assert places.decide().hub.ca_file == "/elder.pem"
 
 
 @pytest.mark.parametrize("name", room._PARSERS)

@@ -140,3 +140,9 @@ def test_a_trace_that_cannot_be_written_costs_no_load(tmp_path: Path) -> None:
     assert run.returncode == 15
     assert "missing" in run.stderr
     assert run.stdout == ""
+
+
+def test_a_trace_without_a_name_is_refused_as_such(tmp_path: Path) -> None:
+    run = run_load(tmp_path, "--trace", "")
+    assert run.returncode == 2
+    assert "--trace wants a path" in run.stderr

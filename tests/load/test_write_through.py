@@ -259,3 +259,14 @@ def test_a_header_that_was_sent_wrong_is_asked_for_once_more(
             return
         assert_same(fastload.load(REPO, options=Options(local=str(place.local))), place.tensors)
     assert place.published() == place.files.keys()
+
+
+def test_what_comes_wrong_from_the_hub_is_not_to_be_mended_where_nothing_is_stored(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HubServer({REPO: Repo(place.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.faults.add(WrongBytes(len(place.files["model-00001-of-00003.safetensors"]) - 4), host="cdn", times=None)
+        with pytest.raises(fastload.IntegrityError, match="HF_ENDPOINT") as caught:
+            fastload.load(REPO, options=Options(local=str(place.local)))
+    assert "--repair" not in str(caught.value)

@@ -157,6 +157,13 @@ def test_without_a_model_it_is_the_local_tier_that_is_measured(tmp_path: Path) -
     assert list(manifests.iterdir()) == []
 
 
+def test_a_state_that_no_row_is_about_has_no_table(tmp_path: Path) -> None:
+    wish = Wish(model=str(tmp_path), size_bytes=4 * MIB, rounds=1, only=("read-direct",))
+    found = run_bench(wish, decide_settings(None, {}))
+    assert "cached" not in [table.state for table in found.tables]
+    assert found.skipped["cached"] == "none of the rows is about it"
+
+
 def test_a_share_in_use_is_read_at_the_rate_that_was_set_and_by_nobody_else(tmp_path: Path) -> None:
     wish = Wish(model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("read-buffered", "runai"))
     found = run_bench(wish, decide_settings(None, {"max_rate": "20Mi"}))
@@ -245,7 +252,14 @@ def test_what_never_leaves_the_page_cache_is_measured_there(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "words",
-    [("--gpus", "4", "--gpus-per-node", "0"), ("--chart", "c.png"), ("--only", "nobody"), ("--device", "foo")],
+    [
+        ("--gpus", "4", "--gpus-per-node", "0"),
+        ("--chart", "c.png"),
+        ("--only", "nobody"),
+        ("--device", "foo"),
+        ("--gpus", "0"),
+        ("--gpus", "8", "--model-size", "0"),
+    ],
 )
 def test_what_would_only_show_at_the_end_is_refused_at_the_beginning(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -83,8 +83,9 @@ def test_the_cap_counts_what_fastload_keeps_and_stages_not_what_others_keep(tmp_
     cache.add("org/recorded", 3, {"a": 6}, source="local")
     cap = _limits(max_bytes=4 * BLOB_BYTES)
     check_room(str(tmp_path), 2 * BLOB_BYTES, cap)
-    with pytest.raises(NoSpaceError, match=f"fastload keeps {2 * BLOB_BYTES:,} there"):
+    with pytest.raises(NoSpaceError, match=f"fastload keeps {2 * BLOB_BYTES:,} there") as caught:
         check_room(str(tmp_path), 2 * BLOB_BYTES + 1, cap)
+    assert str(caught.value).endswith("; or raise local_max_bytes"), "the disk has room"
     staging = tmp_path / "models--org--ours" / ".fastload" / "staging"
     staging.mkdir()
     (staging / "part").write_bytes(bytes(BLOB_BYTES))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import KINDS
 from fastload._plan.ranges import clip, count
-from fastload._read.file import with_blob
-from fastload._read.proof import DAMAGED, BlockProof, MappedBlockProof, ProofTell
+from fastload._read.proof import BlockProof, MappedBlockProof, ProofTell, explain_damage
 from fastload._read.whole_proof import WholeDigest, WholeProof
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload.errors import IntegrityError, escaped
@@ -161,7 +160,7 @@ def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: Pro
         if file.identity.size != known.size:
             found = f"a file of {file.identity.size:,} bytes"
             raise IntegrityError(
-                file.path, min(file.identity.size, known.size), found, f"{known.size:,}", with_blob(file.path, DAMAGED)
+                file.path, min(file.identity.size, known.size), found, f"{known.size:,}", explain_damage(file.path)
             )
         reader = choice.open(file)
         kind = MappedBlockProof if reader.name == "mmap" else BlockProof

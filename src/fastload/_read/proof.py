@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     Repair = Callable[["Wanted"], bytes | None]
     """The bytes of a block from a better source, or None."""
 
-DAMAGED = "Its copy there is damaged: run fastload verify NAME --repair, or remove it and fetch it again"
+_DAMAGED = "Its copy there is damaged: run fastload verify NAME --repair, or remove it and fetch it again"
+_CAME_WRONG = "It came wrong from the hub: check HF_ENDPOINT and the proxies on the way, or fetch it from elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,11 @@ class MappedBlockProof(BlockProof):
         os.close(self._descriptor)
 
 
+def explain_damage(path: str) -> str:
+    """What to do about the wrong file at ``path``; one that is not absolute is the hub's, and nowhere stored."""
+    return with_blob(path, _DAMAGED) if os.path.isabs(path) else _CAME_WRONG
+
+
 def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) -> memoryview:
     """The right bytes of a block that was read as something else.
 
@@ -220,7 +226,7 @@ def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) ->
     if block is not None:
         return block
     path, offset = wanted.file.path, wanted.index * BLOCK_BYTES
-    raise IntegrityError(path, offset, f"BLAKE3 {found}", wanted.digest, with_blob(path, DAMAGED), block=wanted.index)
+    raise IntegrityError(path, offset, f"BLAKE3 {found}", wanted.digest, explain_damage(path), block=wanted.index)
 
 
 def find_right(wanted: Wanted, repair: Repair, tally: ProofTally) -> memoryview | None:

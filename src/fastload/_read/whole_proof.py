@@ -15,8 +15,8 @@ from blake3 import blake3
 
 from fastload._read.around import ReaderAround
 from fastload._read.blocks import joined, read_block, split_blocks
-from fastload._read.file import open_regular, read_fully, translate, with_blob
-from fastload._read.proof import DAMAGED
+from fastload._read.file import open_regular, read_fully, translate
+from fastload._read.proof import explain_damage
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
 from fastload._verify.manifest import ManifestFile
 from fastload.errors import IntegrityError
@@ -120,7 +120,7 @@ class WholeProof(ReaderAround):
             self._take(self._read_block(len(self._blocks)))
 
     def _compare(self, blocks: list[str]) -> None:
-        hint = with_blob(self._file.path, DAMAGED)
+        hint = explain_damage(self._file.path)
         for name in ("sha256", "git_sha1"):
             expected, found = getattr(self._expected, name), getattr(self._content, name)
             if expected is not None and found is not None and found != expected:

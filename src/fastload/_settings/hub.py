@@ -43,7 +43,8 @@ def hub_settings(variables: Mapping[str, str]) -> HubSettings:
     return HubSettings(
         endpoint=(variables.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/"),
         is_offline=any(variables.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")),
-        ca_file=variables.get("REQUESTS_CA_BUNDLE") or variables.get("SSL_CERT_FILE") or None,
+        # As the hub's own client has it; the other is what its elder versions went by.
+        ca_file=variables.get("SSL_CERT_FILE") or variables.get("REQUESTS_CA_BUNDLE") or None,
         https_proxy=first("HTTPS_PROXY", "ALL_PROXY"),
         http_proxy=first("HTTP_PROXY", "ALL_PROXY"),
         no_proxy=first("NO_PROXY") or "",

@@ -73,6 +73,10 @@ def _check(arguments: argparse.Namespace) -> None:
     for flag in ("rounds", "gpus_per_node"):
         if getattr(arguments, flag) < 1:
             raise UsageError(f"--{flag.replace('_', '-')} must be at least 1")
+    if arguments.gpus is not None and min(arguments.gpus) < 1:
+        raise UsageError("--gpus must be at least 1")
+    if arguments.model_size is not None and arguments.model_size < 1:
+        raise UsageError("--model-size must be at least 1 byte")
     if arguments.chart not in {None, _BESIDE} and not arguments.chart.endswith(".svg"):
         raise UsageError(f"--chart got {arguments.chart!r}", "It is SVG: give a name in .svg, or - for stdout")
 

@@ -15,6 +15,7 @@ from fastload._store.filesystem import translate_write
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json, show_table
+from fastload.errors import UsageError
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def _writing_trace(path: str | None) -> Iterator[Callable[[Stream], None]]:
 
 
 def _write(path: str, trace: Trace | None) -> None:
+    if not path:
+        raise UsageError("--trace wants a path", "It is empty: is a variable of the shell not set?")
     try:
         with open(path, "a" if trace is None else "w", encoding="utf-8") as file:
             if trace is not None:

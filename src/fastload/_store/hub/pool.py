@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastload._store.hub.access import HubAccess
 
 _CONNECTIONS_PER_HOST = 32
-CA_HINT = "Set SSL_CERT_FILE to the certificates that this network uses"
+CA_HINT = "Set SSL_CERT_FILE (before REQUESTS_CA_BUNDLE) to the certificates that this network uses"
 _NO_PROXY = "the proxy is no http or https address"
 PROXY_HINT = "Check HTTPS_PROXY and NO_PROXY"
 

@@ -82,8 +82,10 @@ class Room:
     def _find_cure(self) -> str:
         if self.max_bytes is not None and self.needed_bytes > self.max_bytes:
             return "It is larger than local_max_bytes: raise that, or leave files out with --exclude"
-        settings = "lower min_free" if self.max_bytes is None else "lower min_free, raise local_max_bytes"
-        return f"{self._name_removers()}; or {settings}, or make the volume larger"
+        lacks_cap = self.max_bytes is not None and self.needed_bytes + self.kept_bytes > self.max_bytes
+        lacks_disk = self.needed_bytes + self.min_free_bytes > self.free_bytes
+        settings = ["raise local_max_bytes"] * lacks_cap + ["lower min_free", "make the volume larger"] * lacks_disk
+        return f"{self._name_removers()}; or {', or '.join(settings)}"
 
     def _name_removers(self) -> str:
         if self.kind == "plain":

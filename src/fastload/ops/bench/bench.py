@@ -101,8 +101,12 @@ def run_bench(wish: Wish, settings: Settings) -> Outcome:
         runner = Runner(undo.enter_context(tempfile.TemporaryDirectory()), habits)
         tables = []
         for state in wish.states:
+            fit = _fit(trials, state)
+            if not fit:
+                skipped[state] = "none of the rows is about it"
+                continue
             try:
-                tables.append(runner.fill_table(Table(f"{state} → {wish.device}", state), _fit(trials, state)))
+                tables.append(runner.fill_table(Table(f"{state} → {wish.device}", state), fit))
             except PageCacheError as exc:  # a matter of the kernel and of rights; the other state may do
                 skipped[state] = str(exc)
         machine = describe_machine(files.folder)
