@@ -14,7 +14,7 @@ from fastload._store.admit.area import StagingArea
 from fastload._store.admit.staged import StagedFile, open_staged
 from fastload._store.keep import leftovers
 from fastload._store.keep.leftovers import reclaim_leftovers
-from fastload._store.layout import lease_folder
+from fastload._store.layout import BENCH_PREFIX, lease_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import try_hold
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest
@@ -113,6 +113,15 @@ def test_what_was_about_to_be_renamed_goes_after_a_day(cache: Cache) -> None:
     assert len(_names(area)) == 2
     reclaim_leftovers(str(cache.root), now_ns=time.time_ns() + DAY_NS + 1_000_000_000)
     assert not _names(area)
+
+
+def test_what_was_made_to_measure_with_goes_after_a_day(cache: Cache) -> None:
+    made = cache.root / ".locks" / "fastload" / f"{BENCH_PREFIX}x"
+    made.mkdir(parents=True)
+    (made / "model.safetensors").write_bytes(bytes(BLOB_BYTES))
+    assert reclaim_leftovers(str(cache.root)) == 0 and made.exists()
+    assert reclaim_leftovers(str(cache.root), now_ns=time.time_ns() + DAY_NS + 1_000_000_000) >= BLOB_BYTES
+    assert not made.exists()
 
 
 def test_blobs_of_a_manifest_without_a_snapshot_go(cache: Cache) -> None:

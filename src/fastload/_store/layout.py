@@ -22,6 +22,8 @@ from fastload._verify.path import OURS
 
 OUR_FOLDERS = ("manifests", "stamps", "pins", "listed", "reports", "marks", "journals", "staging")
 """Those in ``.fastload/``."""
+BENCH_PREFIX = "fastload-bench-"
+"""Of a folder with a model that was made to measure with, on the local tier in :func:`lease_folder`."""
 _PREFIX = "models--"
 
 

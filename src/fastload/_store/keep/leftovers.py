@@ -22,6 +22,7 @@ from fastload._store.keep.grave import has_nobody, is_grave
 from fastload._store.keep.removal import finish_removals, remove_snapshot
 from fastload._store.keep.tidy import remove_emptied, remove_empty
 from fastload._store.keep.usage import list_repos, list_snapshots, read_used_ns
+from fastload._store.layout import BENCH_PREFIX, lease_folder
 from fastload._store.lease.inuse import Use, held_alone, is_being_brought
 from fastload._store.lease.lock import flock_is_truthful, open_lock, read_boot_id, try_exclusive
 from fastload.errors import StoreError
@@ -70,6 +71,17 @@ def reclaim_leftovers(root: str, *, idle_s: float = 0.0, now_ns: int | None = No
                 freed_bytes += _reclaim_headless(layout, age)
                 _remove_if_empty(layout)
     remove_emptied(root)
+    return freed_bytes + _reclaim_made(root, age)
+
+
+def _reclaim_made(root: str, age: _Age) -> int:
+    """What ``bench`` made to measure with, and was killed before it removed it."""
+    freed_bytes = 0
+    for name in list_folder(lease_folder(root)):
+        path = os.path.join(lease_folder(root), name)
+        if name.startswith(BENCH_PREFIX) and age.is_idle(path, _ABANDONED_S):
+            freed_bytes += count_disk_bytes(path)
+            _remove_any(path)
     return freed_bytes
 
 

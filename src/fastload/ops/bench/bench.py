@@ -17,7 +17,7 @@ from fastload._format.select import by_rule
 from fastload._load.importing import importing_torch
 from fastload._store.directory import find_files
 from fastload._store.filesystem import translate_write
-from fastload._store.layout import lease_folder
+from fastload._store.layout import BENCH_PREFIX, lease_folder
 from fastload.errors import ModelNotFoundError, NoSpaceError, UsageError
 from fastload.ops.bench.checkpoint import GIB, list_llama, write_checkpoint
 from fastload.ops.bench.contestants import CEILING, FASTLOAD, PEERS, READINGS, UNPROVEN, find_obstacle
@@ -165,7 +165,7 @@ def _find_weights(wish: Wish, settings: Settings, undo: ExitStack) -> Files:
     folder = lease_folder(path) if path == settings.local else path
     try:
         os.makedirs(folder, exist_ok=True)
-        made = undo.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="fastload-bench-"))
+        made = undo.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=BENCH_PREFIX))
         shards = max(1, wish.size_bytes // GIB)
         write_checkpoint(made, list_llama(wish.size_bytes), shards=shards, max_rate=settings.max_rate)
     except OSError as exc:
