@@ -116,6 +116,18 @@ def test_a_real_file_is_held_to_the_hubs_listing(tmp_path: Path) -> None:
         fastload.warm(REPO, options=mount)
 
 
+def test_a_large_file_is_not_held_to_what_may_be_the_digest_of_its_pointer(tmp_path: Path) -> None:
+    """Some listings say of a file in LFS no more than that."""
+    files = {**model_files(), "tokenizer.json": b" " * ((10 << 20) + 1)}
+    snapshot = write_cache(tmp_path / "local", REPO, COMMIT, files)
+    write_tree(snapshot, {**files, "tokenizer.json": b"version https://git-lfs.github.com/spec/v1"})
+    edit(snapshot / "tokenizer.json", files["tokenizer.json"])
+    options = Options(local=str(tmp_path / "local"), tiers=("local",))
+    found = {file.path: file for file in fastload.verify(snapshot, options=options).files}
+    assert found["tokenizer.json"].evidence == "none"
+    assert found["config.json"].evidence == "git-sha1"
+
+
 def test_a_cast_rests_on_the_config_and_nothing_else_does(tmp_path: Path) -> None:
     """A config that says the weights are quantised keeps them from being cast."""
     files = {"model.safetensors": pack({"a": ("F32", [1], b"\0\0\x80?")}), "config.json": b"{}"}

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _DEPTHS = range(8, 17)
 """Four threads a CPU: one digests, one reads, and two wait for the disk to take what they write."""
 _COLD = 0.01
+_MAX_GIT_BYTES = 10 << 20  # 10 MiB
+"""The hub takes no larger file but by a pointer to it."""
 RECORDED = "manifest (recorded)"
 """The evidence of files that are held to what they were when somebody had them recorded."""
 MADE_HERE = "local"
@@ -231,13 +233,14 @@ def _as_listed(file: OfferedFile, listed: OfferedFile | None) -> OfferedFile:
     """A link says which blob somebody chose, the hub's listing which one belongs to the commit.
 
     Of one algorithm only: of a large file some listings have nothing but the git-sha1 of the pointer to it. So of a
-    real file, whose algorithm no name tells, it counts only where that is no weight.
+    real file, whose algorithm no name tells, it counts only where that is no weight and no larger than what git holds.
     """
     if listed is None:
         return file
     if listed.sha256 is not None and file.git_sha1 is None:
         return replace(file, sha256=listed.sha256)
-    is_in_git = file.git_sha1 is not None or not (file.has_digest or is_weight(file.path))
+    may_be_in_git = not file.has_digest and not is_weight(file.path) and file.size <= _MAX_GIT_BYTES
+    is_in_git = file.git_sha1 is not None or may_be_in_git
     if listed.git_sha1 is not None and is_in_git:
         return replace(file, git_sha1=listed.git_sha1)
     return file
