@@ -184,6 +184,24 @@ def test_a_copy_with_the_time_of_copying_is_still_known(model: Model, kind: str)
         fastload.load(copy)
 
 
+def test_a_copy_with_another_readme_is_no_damage_and_can_be_recorded_again(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.files["README.md"] = b"hello"
+    copy = shutil.copytree(model.recorded(), model.local.parent / "copy")
+    for path in copy.rglob("*"):
+        age(path)
+    (copy / "README.md").write_bytes(b"hello, edited")
+    assert [file.path for file in fastload.verify(copy).files if file.evidence == "none"] == ["README.md"]
+    assert fastload.load(copy, verify="require").report.evidence == "manifest (recorded)"
+    assert not caplog.text  # nobody knows that it was written since
+    assert fastload.verify(copy, record=True).recorded
+    assert all(file.evidence == "blocks" for file in fastload.verify(copy).files)
+    flip(copy / "README.md", 3)
+    with pytest.raises(IntegrityError, match=r"README\.md"):
+        fastload.verify(copy)
+
+
 def test_a_download_that_was_trained_further_is_not_held_to_its_etags(
     model: Model, newer: Model, caplog: pytest.LogCaptureFixture
 ) -> None:

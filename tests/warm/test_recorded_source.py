@@ -104,6 +104,20 @@ def test_a_copy_on_the_way_of_a_load_is_held_to_it_too(recorded: tuple[Path, Opt
     assert not any((tmp_path / "local").glob("models--*/snapshots/*"))
 
 
+def test_what_people_read_may_be_edited_where_times_tell_nothing(folder: Path, options: Options) -> None:
+    """Copied without its times, as by ``s3 sync``: nobody can say what was written since."""
+    write_folder(folder, {"README.md": b"hello"})
+    fastload.verify(folder, record=True, options=options)
+    for path in folder.rglob("*"):
+        age(path)
+    (folder / "README.md").write_bytes(b"hello, edited")
+    snapshot = fastload.warm("name", options=options)
+    assert Path(snapshot.path, "README.md").read_bytes() == b"hello, edited"
+    flip(folder / SHARD, 100)
+    with pytest.raises(IntegrityError, match=SHARD):
+        fastload.warm(folder, options=replace(options, local=f"{options.local}-other"))
+
+
 def test_a_manifest_that_a_newer_download_contradicts_is_not_believed(folder: Path, options: Options) -> None:
     fastload.verify(folder, record=True, options=options)
     newer = model_files(seed=1)

@@ -207,12 +207,13 @@ def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
     kind = RECORDED_KIND if recorded.manifest.source == SOURCE else "manifest"
     listed = {file.path: offered_file(file) for file in recorded.manifest.files}
     outdated = {path: listed.pop(path) for path in recorded.rewritten}
-    there = {file.path: file for file in list_named(stored) if file.path in outdated} if outdated else {}
+    unknown = {*outdated, *recorded.untold}
+    there = {file.path: file for file in list_named(stored) if file.path in unknown} if unknown else {}
     weights = [file for file in there.values() if is_loaded(file.path)]
     return Evidence(
         kind=_kind_of(stored, tuple(weights)) if weights else kind,
         folder=stored.folder,
-        files={**there, **listed},
+        files={**listed, **there},
         is_closed=not weights,
         by_block=kind,
         otherwise="etag",

@@ -71,7 +71,8 @@ def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
     for path in gone:
         _log.warning("%s is gone, and is recorded no more", os.path.join(stored.folder, path))
     files = {path: evidence.files.get(path, file) for path, file in there.items()}
-    return replace(evidence, files=files, is_closed=False, outdated={**evidence.outdated, **gone})
+    unknown = {path: file for path, file in files.items() if file.blocks is None}
+    return replace(evidence, files=files, is_closed=False, outdated={**evidence.outdated, **gone, **unknown})
 
 
 def _warn(stored: Stored, paths: Sequence[str], since: str) -> None:

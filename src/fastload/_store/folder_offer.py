@@ -185,7 +185,7 @@ def _held_to_record(
     if not isinstance(record, Recorded):
         return files, evidence
     kind = RECORDED if record.manifest.source == SOURCE else "manifest"
-    return _held(files, record.manifest, record.rewritten, (evidence, kind))
+    return _held(files, record.manifest, (*record.rewritten, *record.untold), (evidence, kind))
 
 
 def _held_to_kept(

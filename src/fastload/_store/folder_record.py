@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._store.folder_manifest import find_folder_manifest
-from fastload._store.folder_stamp import find_rewritten
+from fastload._store.folder_stamp import find_rewritten, tells_times
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
+from fastload._store.wanted import is_weight
+from fastload._verify.path import is_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import Manifest
@@ -32,6 +34,8 @@ class Recorded:
     manifest: Manifest
     rewritten: tuple[str, ...]
     """The files that were written since."""
+    untold: tuple[str, ...] = ()
+    """Those of which nobody can say whether they were, and which no load reads: nothing is known of them either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,19 @@ def find_record(
     changed = find_contradicting(named, manifest)
     if changed:
         return Contradicted(changed[0].path)
-    return Recorded(manifest, find_rewritten(folder, manifest) if manifest.source == SOURCE else ())
+    if manifest.source != SOURCE:
+        return Recorded(manifest, ())
+    if not tells_times(folder, manifest):
+        return Recorded(manifest, (), tuple(_find_untold(folder, manifest)))
+    return Recorded(manifest, find_rewritten(folder, manifest))
+
+
+def _find_untold(folder: str, manifest: Manifest) -> Iterator[str]:
+    """All but what a load goes by: a README or a chat template is edited, and need not be damaged for that."""
+    for file in manifest.files:
+        is_held = is_weight(file.path) or is_index(file.path) or os.path.basename(file.path) == "config.json"
+        if not is_held and os.path.lexists(os.path.join(folder, file.path)):
+            yield file.path
 
 
 def find_contradicting(files: Iterable[OfferedFile], manifest: Manifest) -> tuple[OfferedFile, ...]:

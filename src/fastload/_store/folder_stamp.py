@@ -60,12 +60,17 @@ def remove_folder_stamps(folder: str, kept: str) -> None:
                 os.unlink(os.path.join(stamps, name))
 
 
+def tells_times(folder: str, manifest: Manifest) -> bool:
+    """False where nobody can say what was written after ``manifest`` was made: it was copied, or has no stamp."""
+    return _read_noted(_place(folder, manifest.commit)) is not None
+
+
 def find_rewritten(folder: str, manifest: Manifest) -> tuple[str, ...]:
     """The files of ``manifest`` that were written after it was made; without a stamp nobody can say.
 
     One that is gone was not: it is missing. One of another length with the same mtime was not either: it is damaged.
     """
-    noted = _read_noted(_place(folder, manifest.commit))
+    noted = _read_noted(_place(folder, manifest.commit)) or {}
     return tuple(file.path for file in manifest.files if _is_rewritten(folder, file.path, noted.get(file.path)))
 
 
@@ -79,17 +84,17 @@ def _is_rewritten(folder: str, path: str, noted: Any) -> bool:
     return bool(status.st_mtime_ns != noted[1])
 
 
-def _read_noted(path: str) -> dict[str, Any]:
-    """Empty where there is nothing that only we or root can have written, or it was copied."""
+def _read_noted(path: str) -> dict[str, Any] | None:
+    """None where there is nothing that only we or root can have written, or it was copied."""
     if not (is_ours_alone(os.path.dirname(path)) and is_ours_alone(path)):
-        return {}
+        return None
     try:
         stamp = parse_object(read_small_file(path, _MAX_STAMP_BYTES), path)
         is_copy = os.stat(path).st_mtime_ns != stamp.get("mtime_ns")
     except (FormatError, StoreError, OSError):
-        return {}
+        return None
     noted = stamp.get("files")
-    return noted if isinstance(noted, dict) and not is_copy else {}
+    return noted if isinstance(noted, dict) and not is_copy else None
 
 
 def _place(folder: str, commit: str) -> str:
