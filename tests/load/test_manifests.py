@@ -282,6 +282,42 @@ def test_a_file_that_is_gone_is_missing_not_unknown(model: Apart) -> None:
         fastload.load(folder, options=model.options)
 
 
+class Parts(Apart):
+    """Two shards, and no index that names them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.files = {f"part-{name}.safetensors": one_tensor(name) for name in "ab"} | {"config.json": b"{}"}
+
+
+@pytest.mark.parametrize("kind", ["recorded", "downloaded"])
+def test_a_shard_that_no_index_names_is_missed_when_it_is_gone(tmp_path: Path, kind: str) -> None:
+    model = Parts(tmp_path)
+    folder = model.bare() if kind == "recorded" else model.downloaded()
+    if kind == "recorded":
+        model.record(folder)
+    else:
+        fastload.load(folder, options=model.options)
+    (folder / "part-b.safetensors").unlink()
+    for run in (fastload.load, fastload.verify):
+        with pytest.raises(IntegrityError, match=r"part-b\.safetensors.*no"):
+            run(folder, options=model.options)
+    assert fastload.verify(folder, record=True, options=model.options).recorded  # as the error advises
+    assert len(fastload.load(folder, verify="require", options=model.options)) == 1
+
+
+def test_a_shard_that_was_added_is_unknown_to_a_check_too(tmp_path: Path) -> None:
+    model = Parts(tmp_path)
+    folder = model.bare()
+    model.record(folder)
+    write_folder(folder, {"part-c.safetensors": one_tensor("c")})
+    assert fastload.load(folder, options=model.options).report.evidence == "none"
+    assert fastload.verify(folder, options=model.options).evidence == "none"
+    for run in (fastload.load, fastload.verify):
+        with pytest.raises(IntegrityError, match="nothing"):
+            run(folder, options=replace(model.options, verify="require"))
+
+
 def test_what_contradicts_the_names_of_blobs_or_etags_is_not_believed(
     model: Apart, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -76,8 +76,15 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
         IntegrityError: one is missing, or one is not named.
         SignatureError: one is not signed; of hidden folders (``.git``, ``.cache``) that is not known before.
     """
-    if not evidence.is_closed or files.is_chosen:
+    if files.is_chosen:
         return
+    if evidence.is_closed:
+        _check_none_added(evidence, files)
+    if files.index is None and (evidence.is_closed or evidence.names_lost):
+        _check_none_lost(evidence, files, select)
+
+
+def _check_none_added(evidence: Evidence, files: CheckpointFiles) -> None:
     for _, path in files.shards:
         if evidence.find(path) is None:
             if evidence.kind == "signature":
@@ -85,12 +92,20 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
                 raise SignatureError(path, "weights that the signature leaves out", expected, hint)
             cure = _RECORD_HINT if evidence.is_recorded else "or load it by its own path"
             raise IntegrityError(path, 0, *UNNAMED, f"Remove it, if it does not belong there; {cure}")
-    lost = None if files.index is not None else _find_lost(evidence, files, select)
+
+
+def _check_none_lost(evidence: Evidence, files: CheckpointFiles, select: Select) -> None:
+    lost = _find_lost(evidence, files, select)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)
         size = size_of(evidence.files[lost])
-        cure = "Bring it back; " + _RECORD_HINT if evidence.is_recorded else "fastload warm NAME brings it again"
+        cure = "Bring it back; " + _RECORD_HINT if may_be_meant(evidence) else "fastload warm NAME brings it again"
         raise IntegrityError(path, 0, "no file", size, cure)
+
+
+def may_be_meant(evidence: Evidence) -> bool:
+    """True where nobody but the owner of a folder has said what is in it, so that he may say something else."""
+    return evidence.is_recorded or evidence.names_lost
 
 
 def size_of(known: OfferedFile) -> str:

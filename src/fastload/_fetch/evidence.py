@@ -59,6 +59,9 @@ class Evidence:
     files: Mapping[str, OfferedFile] = field(default_factory=dict)
     is_closed: bool = False
     """True if these are all the files that there should be, as a manifest beside them says."""
+    names_lost: bool = False
+    """True if the shards that it names should be there, though it may not name all: a manifest that is kept apart, of a
+    folder in which no weights are that nobody knows."""
     otherwise: str = "none"
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
     passed_over: str = ""
@@ -242,10 +245,11 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     deciding = _deciding([file for name, file in found.files.items() if name in listed])
     is_known = bool(deciding) and all(file.has_digest for file in deciding) and not found.is_recorded
     kind = "manifest" if is_known else RECORDED_KIND
-    is_unknown = any(is_loaded(path) for path in rewritten)
+    is_unknown = any(not file.has_digest and file.path not in listed for file in _deciding(found.files.values()))
     return replace(
         found,
         kind=found.kind if is_unknown else kind,
+        names_lost=stored.layout is None and not is_unknown,
         by_block=kind,
         files={**found.files, **listed},
         outdated={**found.outdated, **outdated},

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.damage import may_be_meant
 from fastload._store.folder_offer import list_named
 from fastload._store.folder_record import Contradicted, Recorded, find_record
 from fastload._store.listing import is_rewritten, list_files
@@ -64,7 +65,7 @@ def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
 
 def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
     """``evidence`` of a recorded folder that shall be recorded again: what has come or gone is meant so."""
-    if stored.layout is not None or not evidence.is_recorded:
+    if stored.layout is not None or not may_be_meant(evidence):
         return evidence
     there = {file.path: file for file in list_files(stored.folder)}
     gone = {path: file for path, file in evidence.files.items() if path not in there}
@@ -72,7 +73,9 @@ def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
         _log.warning("%s is gone, and is recorded no more", os.path.join(stored.folder, path))
     files = {path: evidence.files.get(path, file) for path, file in there.items()}
     unknown = {path: file for path, file in files.items() if file.blocks is None}
-    return replace(evidence, files=files, is_closed=False, outdated={**evidence.outdated, **gone, **unknown})
+    return replace(
+        evidence, files=files, is_closed=False, names_lost=False, outdated={**evidence.outdated, **gone, **unknown}
+    )  # fmt: skip
 
 
 def _warn(stored: Stored, paths: Sequence[str], since: str) -> None:
