@@ -17,7 +17,7 @@ from fastload._store.manifest_folder import ManifestFolder
 from fastload._verify.manifest import parse_manifest
 from proven_models import flip
 from stored_models import COMMIT, model_files, write_download_metadata, write_folder
-from writing import INDEX_NAME
+from writing import INDEX_NAME, one_tensor
 
 SHARD = "model-00001-of-00002.safetensors"
 LATER_NS = 100 * 10**9
@@ -102,6 +102,49 @@ def test_a_copy_on_the_way_of_a_load_is_held_to_it_too(recorded: tuple[Path, Opt
     flip(folder / "tokenizer.json", 3)
     fastload.load("name", options=options)
     assert not any((tmp_path / "local").glob("models--*/snapshots/*"))
+
+
+PARTS = {"part-a.safetensors": one_tensor("a"), "part-b.safetensors": one_tensor("b"), "config.json": b"{}"}
+"""Two shards, and no index that names them."""
+
+
+@pytest.mark.parametrize("place", ["beside", "apart"])
+def test_a_shard_that_is_gone_is_missed_as_by_a_load(place: str, options: Options, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shared" / "parts", PARTS)
+    fastload.verify(folder, record=True, options=options)
+    if place == "apart":
+        folder, options = move_apart(folder, options, tmp_path / "manifests")
+    (folder / "part-b.safetensors").unlink()
+    for run in (fastload.load, fastload.warm):
+        with pytest.raises(IntegrityError, match=r"part-b\.safetensors.*no file") as caught:
+            run(folder, options=options)
+        assert "--record" in caught.value.hint
+    assert not any((tmp_path / "local").glob("models--*/snapshots/*"))
+    assert "part-a.safetensors" in os.listdir(fastload.warm(folder, exclude="part-b*", options=options).path)
+    assert fastload.verify(folder, record=True, options=options).recorded
+    assert fastload.warm(folder, options=options).report is not None
+
+
+def test_a_shard_that_was_added_is_refused_as_by_a_load(options: Options, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shared" / "parts", PARTS)
+    fastload.verify(folder, record=True, options=options)
+    write_folder(folder, {"part-c.safetensors": one_tensor("c")})
+    for run in (fastload.load, fastload.warm):
+        with pytest.raises(IntegrityError, match=r"part-c\.safetensors.*does not name") as caught:
+            run(folder, options=options)
+        assert "--record" in caught.value.hint
+    assert not any((tmp_path / "local").glob("models--*/snapshots/*"))
+
+
+def test_an_index_that_was_written_anew_says_which_shards_there_are(folder: Path, options: Options) -> None:
+    fastload.verify(folder, record=True, options=options)
+    write_folder(folder, {"whole.safetensors": one_tensor(), INDEX_NAME: b'{"weight_map": {"a": "whole.safetensors"}}'})
+    age(folder / INDEX_NAME)
+    for shard in folder.glob("model-*"):
+        shard.unlink()
+    assert len(fastload.load(folder, options=options)) == 1
+    report = fastload.warm("name", options=options).report
+    assert report is not None and report.evidence == "none"
 
 
 def test_what_people_read_may_be_edited_where_times_tell_nothing(folder: Path, options: Options) -> None:

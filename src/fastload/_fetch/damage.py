@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._format.select import ByIndex
 from fastload._read.file import regular_only, with_blob
+from fastload._store import folder_record
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload.errors import FormatError, IntegrityError, SignatureError, UsageError
 
@@ -22,8 +23,7 @@ MEND_HINT = (
 )
 """``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
 _RECORD_HINT = "where it was meant so, record the folder again: fastload verify NAME --record"
-UNNAMED = "a shard that the manifest does not name", "only shards that it names"
-"""Found and expected."""
+UNNAMED = folder_record.UNNAMED
 
 
 def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:

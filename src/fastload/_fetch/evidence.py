@@ -22,9 +22,10 @@ from fastload._fetch.recorded import (
 )
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import with_blob
-from fastload._store.folder_offer import RECORDED as RECORDED_KIND
-from fastload._store.folder_offer import list_named, offer_stored, offered_file
+from fastload._store.folder_offer import list_named, offer_stored
 from fastload._store.folder_record import SOURCE, Recorded
+from fastload._store.held import RECORDED as RECORDED_KIND
+from fastload._store.held import offered_file
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
@@ -217,7 +218,7 @@ def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
         kind=_kind_of(stored, tuple(weights)) if weights else kind,
         folder=stored.folder,
         files={**listed, **there},
-        is_closed=not weights,
+        is_closed=recorded.is_closed,
         by_block=kind,
         otherwise="etag",
         repair=repair,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from fastload._cpus import count_cpus
 from fastload._read.choose import choose_reader
@@ -14,33 +14,30 @@ from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.admit.stamp import read_chosen
 from fastload._store.directory import contained, containment_root
-from fastload._store.folder_record import SOURCE, Recorded, find_contradicting, find_record
+from fastload._store.folder_record import UNNAMED, find_contradicting
+from fastload._store.held import Held, hold, offered_file
 from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
-from fastload._store.manifest_folder import KeptManifest
-from fastload._store.offer import OfferedFile
 from fastload._store.wanted import is_weight
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
 from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from fastload._read.reader import Reader
     from fastload._store.admit.stamp import Chosen
     from fastload._store.layout import RepoLayout
     from fastload._store.manifest_folder import ManifestFolder
+    from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
     from fastload._store.wanted import Wish
-    from fastload._verify.manifest import Manifest, ManifestFile
+    from fastload._verify.manifest import Manifest
 
 _DEPTHS = range(8, 17)
 """Four threads a CPU: one digests, one reads, and two wait for the disk to take what they write."""
 _COLD = 0.01
 _MAX_GIT_BYTES = 10 << 20  # 10 MiB
 """The hub takes no larger file but by a pointer to it."""
-RECORDED = "manifest (recorded)"
-"""The evidence of files that are held to what they were when somebody had them recorded."""
+_RECORD_AGAIN = "where it was meant so, record the folder again: fastload verify NAME --record"
 MADE_HERE = "local"
 """The source of a manifest of what another tool brought into a hub's cache."""
 
@@ -65,6 +62,10 @@ class FolderOffer:
     """All files of the commit, where a listing of the hub's names them."""
     chosen: Chosen | None = None
     """Why just these files are there; None: they are all there is, as in a plain folder."""
+    unnamed: frozenset[str] = frozenset()
+    """Shards that a manifest beside them does not name: they make it another model, which nobody has recorded."""
+    is_recorded: bool = False
+    """True if files are held to what they were when somebody had them recorded: he may have them recorded again."""
     depth: int = field(default_factory=lambda: min(max(4 * count_cpus().usable, _DEPTHS[0]), _DEPTHS[-1]))
 
     def lacks(self, wish: Wish) -> bool:
@@ -77,9 +78,11 @@ class FolderOffer:
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`; a file that has changed since is an ``IntegrityError``."""
         path = os.path.join(self.folder, file.path)
+        if file.path in self.unnamed:
+            self._refuse(path, *UNNAMED, "Remove it, if it does not belong there")
         if file.blocks is not None and not os.path.exists(path):
             expected = f"{file.size:,} bytes, as its manifest says"
-            raise IntegrityError(path, 0, "no file", expected, "Fetch it from another tier")
+            self._refuse(path, "no file", expected, "Bring it back")
         path = contained(path, containment_root(self.folder))
         try:
             identity = identify(os.stat(path))
@@ -96,6 +99,11 @@ class FolderOffer:
         reader = choice.open(plain)
         is_cold = choice.cached is not None and choice.cached < _COLD
         return DroppingReader(reader, plain) if choice.open is BufferedReader and is_cold else reader
+
+    def _refuse(self, path: str, found: str, expected: str, cure: str) -> NoReturn:
+        """Other files than the manifest says: who has had them recorded may have meant it."""
+        hint = f"{cure}; {_RECORD_AGAIN}" if self.is_recorded else "Fetch it from another tier"
+        raise IntegrityError(path, 0, found, expected, hint)
 
 
 def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> FolderOffer:
@@ -119,25 +127,25 @@ def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> Fol
             as_found = frozenset(file.path for file in files if not file.has_digest)
         misnamed = find_contradicting(files, manifest)
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
-        files = tuple(map(offered_file, manifest.files))
-        evidence = "manifest"
+        held = Held(tuple(map(offered_file, manifest.files)), "manifest")
     else:
-        files, evidence = _held_to_record(stored, files, evidence)
-        files, evidence = _held_to_kept(stored, files, evidence, manifests)
-    for file in files:
+        held = hold(stored, files, evidence, manifests)
+    for file in held.files:
         _check_path(stored.folder, file.path)
     return FolderOffer(
         tier=stored.tier,
         repo=stored.repo,
         commit=stored.commit,
-        evidence=evidence,
+        evidence=held.evidence,
         folder=stored.folder,
-        files=files,
+        files=held.files,
         unlisted=unlisted,
         misnamed=misnamed,
         as_found=as_found,
         named=named,
         chosen=_read_chosen(stored),
+        unnamed=held.unnamed,
+        is_recorded=held.is_recorded,
     )
 
 
@@ -161,13 +169,6 @@ def read_manifest_file(path: str) -> Manifest | None:
     return parse_manifest(read_small_file(path, MAX_MANIFEST_BYTES), path=path)
 
 
-def offered_file(file: ManifestFile) -> OfferedFile:
-    """What a manifest knows of one file."""
-    return OfferedFile(
-        path=file.path, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, blocks=file.blocks
-    )  # fmt: skip
-
-
 def list_named(stored: Stored) -> tuple[OfferedFile, ...]:
     """The files that are there, with the digests that the tier itself names them by.
 
@@ -175,45 +176,6 @@ def list_named(stored: Stored) -> tuple[OfferedFile, ...]:
         StoreError: it cannot be read.
     """
     return tuple(_with_name(stored, file) for file in list_files(stored.folder))
-
-
-def _held_to_record(
-    stored: Stored, files: tuple[OfferedFile, ...], evidence: str
-) -> tuple[tuple[OfferedFile, ...], str]:
-    """``files`` of a plain folder with the blocks of its manifest, and what evidence that makes."""
-    record = find_record(stored.folder, lambda: files) if stored.layout is None else None
-    if not isinstance(record, Recorded):
-        return files, evidence
-    kind = RECORDED if record.manifest.source == SOURCE else "manifest"
-    return _held(files, record.manifest, (*record.rewritten, *record.untold), (evidence, kind))
-
-
-def _held_to_kept(
-    stored: Stored, files: tuple[OfferedFile, ...], evidence: str, manifests: ManifestFolder | None
-) -> tuple[tuple[OfferedFile, ...], str]:
-    """The same by the manifest that is kept apart, if what is known and seen of the files agrees."""
-    if manifests is None or all(file.blocks is not None for file in files):
-        return files, evidence
-    kept = manifests.find(stored)
-    if not isinstance(kept, KeptManifest) or kept.find_contradiction(files) is not None:
-        return files, evidence
-    return _held(files, kept.manifest, kept.find_rewritten(files), (evidence, RECORDED))
-
-
-def _held(
-    files: Sequence[OfferedFile], manifest: Manifest, rewritten: Collection[str], kinds: tuple[str, str]
-) -> tuple[tuple[OfferedFile, ...], str]:
-    """``kinds``: the evidence as it is, and as it is where ``manifest`` speaks for all files."""
-    held = tuple(file if file.path in rewritten else _as_recorded(file, manifest.find(file.path)) for file in files)
-    return held, kinds[all(file.blocks is not None for file in held)]
-
-
-def _as_recorded(file: OfferedFile, listed: ManifestFile | None) -> OfferedFile:
-    """A file that is there, with what was recorded of it."""
-    if listed is None or file.blocks is not None:
-        return file
-    known = offered_file(listed)
-    return replace(known, git_sha1=known.git_sha1 or file.git_sha1, mtime_ns=file.mtime_ns)
 
 
 def _read_listing(stored: Stored) -> tuple[OfferedFile, ...] | None:

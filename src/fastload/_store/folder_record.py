@@ -15,7 +15,7 @@ from fastload._store.folder_stamp import find_rewritten, tells_times
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
-from fastload._verify.path import is_index
+from fastload._verify.path import is_index, is_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SOURCE = "recorded"
 """The source of a manifest that says what a folder's files were when somebody had them recorded."""
+
+UNNAMED = "a shard that the manifest does not name", "only shards that it names"
+"""Found and expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Recorded:
     """The files that were written since."""
     untold: tuple[str, ...] = ()
     """Those of which nobody can say whether they were, and which no load reads: nothing is known of them either."""
+
+    @property
+    def is_closed(self) -> bool:
+        """True if it still says which weights and indexes there should be."""
+        return not any(map(is_loaded, self.rewritten))
 
 
 @dataclass(frozen=True, slots=True)
