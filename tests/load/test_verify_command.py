@@ -314,6 +314,25 @@ def test_what_is_called_as_a_shard_and_which_no_load_takes_is_no_fault(tmp_path:
     assert fastload.verify(tmp_path, record=True).recorded
 
 
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_shard_that_is_a_link_out_of_the_folder_is_told_once(tmp_path: Path, is_set: bool) -> None:  # noqa: FBT001 - a case
+    names = (SHARD, OTHER_SHARD) if is_set else ("model.safetensors",)
+    folder = write_folder(tmp_path / "bare", dict.fromkeys(names, one_tensor()))
+    (folder / names[0]).rename(tmp_path / "outside")
+    (folder / names[0]).symlink_to(tmp_path / "outside")
+    with pytest.raises(IntegrityError, match="a link to") as caught:
+        fastload.verify(folder)
+    assert len(caught.value.findings) == 1
+
+
+def test_a_gap_in_a_set_is_told_beside_what_is_wrong_with_a_shard_of_it(tmp_path: Path) -> None:
+    (write_folder(tmp_path, {SHARD: one_tensor()}) / SHARD).write_bytes(one_tensor()[:-1])
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(tmp_path)
+    assert [finding.expected for finding in caught.value.findings][-1] == "all 2"
+    assert len(caught.value.findings) == 2
+
+
 def test_a_shard_that_is_lost_of_a_recorded_set_is_told_once(model: Model) -> None:
     model.files.pop(INDEX_NAME)
     folder = model.recorded()

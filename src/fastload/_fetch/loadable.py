@@ -38,7 +38,8 @@ def add_refusals(folder: str, verdicts: Sequence[FileVerdict]) -> tuple[FileVerd
     told = {posixpath.dirname(verdict.path) for verdict in verdicts if _tells_of_others(folder, verdict)}
     for path, error in _find_refusals(folder):
         verdict = by_path.get(path) or FileVerdict(path=path, nbytes=0, evidence="none", findings=())
-        if posixpath.dirname(path) in told:
+        is_of_file = error.path == os.path.join(folder, path)
+        if posixpath.dirname(path) in told or (is_of_file and _is_wrong(verdict)):
             continue
         finding = Finding(
             path=path, block=None, offset=0, found=error.found, expected=error.expected, repaired=False
@@ -49,8 +50,12 @@ def add_refusals(folder: str, verdicts: Sequence[FileVerdict]) -> tuple[FileVerd
 
 def _tells_of_others(folder: str, verdict: FileVerdict) -> bool:
     """True of an index that is wrong and of a file that is gone: a load refuses the shards beside it for just that."""
-    is_wrong = not all(finding.repaired for finding in verdict.findings)
-    return is_wrong and (is_index(verdict.path) or not os.path.lexists(os.path.join(folder, verdict.path)))
+    is_gone = not os.path.lexists(os.path.join(folder, verdict.path))
+    return _is_wrong(verdict) and (is_index(verdict.path) or is_gone)
+
+
+def _is_wrong(verdict: FileVerdict) -> bool:
+    return not all(finding.repaired for finding in verdict.findings)
 
 
 def _find_refusals(folder: str) -> Iterator[tuple[str, FormatError]]:
