@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastload
-from fastload import UsageError
+from fastload import FormatError, UsageError
 from fastload._store.offer import OfferedFile
-from fastload._store.wanted import Wish, matches, parse_globs
+from fastload._store.wanted import Wish, check_has_weights, matches, parse_globs, parse_wish
 
 GLOBS = st.text("ab*?[]!", min_size=1, max_size=5)
 
@@ -70,6 +71,23 @@ def test_a_component_of_torchs_can_be_excluded() -> None:
     names = TOP | DENSE | {"modules.json"}
     chosen = Wish(exclude=("*.bin",)).choose(OfferedFile(path=name, size=1) for name in names)
     assert "2_Dense/pytorch_model.bin" not in {file.path for file in chosen}
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["model.Q4.gguf"], "--include '*.gguf'"),
+        (["pytorch_model.bin"], "--include '*.bin'"),
+        (["onnx/model.onnx", "onnx/model.onnx_data"], "--include '*.onnx' --include '*.onnx_data'"),
+        (["original/model.safetensors"], "--include '*.safetensors'"),
+    ],
+)
+def test_the_advice_brings_the_weights_that_are_there(names: list[str], advice: str) -> None:
+    offered = [OfferedFile(path=name, size=1) for name in ("config.json", *names)]
+    with pytest.raises(FormatError) as caught:
+        check_has_weights(Wish(), offered, "here")
+    assert caught.value.hint.endswith(f": {advice}")
+    check_has_weights(parse_wish(shlex.split(advice)[1::2], ()), offered, "here")
 
 
 @pytest.mark.parametrize("globs", [3, [3], b"x", None, "", ["*.gguf", ""]])

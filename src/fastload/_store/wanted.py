@@ -157,13 +157,19 @@ def check_has_weights(wish: Wish, offered: Iterable[OfferedFile], place: str) ->
         raise FormatError(place, found, "safetensors weights", hint="Check the name of the model")
     left = [path for path in there if not matches(path, wish.exclude)]
     if left:
-        hint = "Take them with --include, such as --include '*.gguf'"
+        hint = f"Take what you need of them: {_include(left)}"
         raise FormatError(
             place, f"weights that are left out by default: {_show(left)}", "safetensors weights", hint=hint
         )
     globs = ", ".join(quoted(glob) for glob in wish.exclude if any(matches(path, (glob,)) for path in there))
     found = f"only weights that exclude ({globs}) leaves out: {_show(there)}"
     raise FormatError(place, found, "safetensors weights", hint=f"Leave out less: check --exclude ({globs})")
+
+
+def _include(weights: Sequence[str]) -> str:
+    """The arguments that bring ``weights``: one for each format."""
+    kinds = ("*" + SHARD_SUFFIX, *_OTHER_WEIGHTS)
+    return " ".join(f"--include '{kind}'" for kind in kinds if any(matches(path, (kind,)) for path in weights))
 
 
 def _show(paths: Sequence[str]) -> str:
