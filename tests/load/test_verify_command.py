@@ -333,6 +333,28 @@ def test_a_gap_in_a_set_is_told_beside_what_is_wrong_with_a_shard_of_it(tmp_path
     assert len(caught.value.findings) == 2
 
 
+def test_what_macos_leaves_beside_files_is_none_of_the_model(model: Model) -> None:
+    """By every verb as by a load; and what is recorded and warmed of the folder is the model."""
+    there = ["config.json", "tokenizer.json", *model.files]
+    junk = dict.fromkeys((f"._{name}" for name in there), b"\0\5\x16\7" + bytes(4092))
+    folder = write_folder(model.local.parent / "bare", {**model.files, **junk})
+    write_folder(folder / "._unet", junk)
+    assert fastload.resolve(folder).complete
+    assert {file.path for file in fastload.verify(folder).files} == model.files.keys()
+    assert fastload.verify(folder, record=True).recorded
+    assert_same(fastload.load(folder, verify="require"), model.tensors)
+    snapshot = fastload.warm(folder, options=replace(model.options, verify="require")).path
+    assert {name for name in os.listdir(snapshot) if not name.startswith(".fastload")} == model.files.keys()
+
+
+def test_a_commit_that_has_files_called_as_macos_calls_its_own_is_right_without_them(model: Model) -> None:
+    write_cache(model.local, REPO, COMMIT, {**model.files, "._config.json": b"\0\5\x16\7", "._x.safetensors": b"\0"})
+    assert not fastload.verify(REPO, options=model.options).findings
+    loaded = fastload.load(REPO, verify="require", options=model.options)
+    assert loaded.report.tier == "local"
+    assert_same(loaded, model.tensors)
+
+
 def test_a_shard_that_is_lost_of_a_recorded_set_is_told_once(model: Model) -> None:
     model.files.pop(INDEX_NAME)
     folder = model.recorded()

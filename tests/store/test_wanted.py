@@ -90,6 +90,13 @@ def test_the_advice_brings_the_weights_that_are_there(names: list[str], advice: 
     check_has_weights(parse_wish(shlex.split(advice)[1::2], ()), offered, "here")
 
 
+def test_what_macos_leaves_is_brought_only_where_it_is_asked_for() -> None:
+    names = ["._model.safetensors", "unet/._config.json", "a._b.json"]
+    files = [OfferedFile(path=name, size=1) for name in names]
+    assert [file.path for file in Wish().choose(files)] == ["a._b.json"]
+    assert len(Wish(("._*",)).choose(files)) == 2
+
+
 @pytest.mark.parametrize("globs", [3, [3], b"x", None, "", ["*.gguf", ""]])
 def test_what_are_no_globs_are_refused_by_the_name_of_the_argument(globs: Any) -> None:
     for act in (

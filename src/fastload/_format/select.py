@@ -120,9 +120,13 @@ def list_variants(names: Iterable[str]) -> list[str | None]:
     return sorted(variants, key=lambda variant: variant or "")
 
 
+def is_remnant(name: str) -> bool:
+    """True of what macOS leaves beside each file that it has copied."""
+    return name.startswith("._")
+
+
 def _without_remnants(names: Iterable[str]) -> list[str]:
-    """Without what macOS leaves beside each file that it has copied."""
-    return [name for name in names if not name.startswith("._")]
+    return [name for name in names if not is_remnant(name)]
 
 
 def order_by_numbers(names: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._format.header import parse_object
+from fastload._format.select import is_remnant
 from fastload._read.file import read_small_file, translate
 from fastload._store.containment import leads_out
 from fastload._store.offer import OfferedFile
@@ -76,6 +77,8 @@ def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEnt
     except OSError as exc:
         raise translate(os.path.join(folder, prefix), exc) from exc
     for entry in found:
+        if is_remnant(entry.name):
+            continue
         path = f"{prefix}{entry.name}"
         yield path, entry
         if depth and entry.is_dir(follow_symlinks=False) and entry.name not in _NOT_CONTENT:

@@ -40,7 +40,7 @@ WARM_PATTERNS = (
     "sparse_linear.pt",
 )
 """What ``warm`` takes, as globs of the whole path: the hub's ``allow_patterns``, with these ``ignore_patterns``:"""
-WARM_IGNORES = ("original/*", "*/original/*", "*.bin.index.json")
+WARM_IGNORES = ("original/*", "*/original/*", "*.bin.index.json", "._*", "*/._*")
 _OTHER_WEIGHTS = (
     "*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.npz", "*.tflite",
 )  # fmt: skip
