@@ -109,6 +109,39 @@ def test_what_are_no_globs_are_refused_by_the_name_of_the_argument(globs: Any) -
     assert parse_globs("include", "*.gguf") == parse_globs("include", ["*.gguf"]) == ("*.gguf",)
 
 
+@given(
+    GLOBS | st.text("a1*?/.", max_size=6),
+    st.text("ab*/.", max_size=5),
+    st.lists(st.sampled_from(["a", "b", "a.1"])),
+)
+def test_what_a_glob_leaves_out_it_may_leave_out(glob: str, name: str, texts: list[str]) -> None:
+    path = "".join(texts.pop() if mark == "*" and texts else mark.strip("*") for mark in name)
+    if matches(path, (glob,)):
+        assert Wish(exclude=(glob,)).may_leave_out(name)
+
+
+@pytest.mark.parametrize(
+    ("glob", "name", "may"),
+    [
+        ("*.fp16.*", "*.fp16.safetensors", True),
+        ("*.fp16.*", "*.bf16.safetensors", False),
+        ("vae/*", "vae/*.safetensors", True),
+        ("vae/*", "unet/*.safetensors", False),
+        ("*.md", "*.safetensors", False),
+        ("*.fp16.*", "*.safetensors", False),
+        ("Qwen2.5*", "*.safetensors", True),
+        ("Qwen2.5*", "*.fp16.safetensors", True),
+        ("model-0000?-of*", "*.safetensors", True),
+        ("*/*.bin", "vae/*.safetensors", False),
+        ("[v]ae/*", "vae/*.safetensors", True),
+        ("model.safetensors", "*.safetensors", True),
+        ("", "*.safetensors", False),
+    ],
+)
+def test_whether_a_glob_may_leave_out_what_is_known_in_part(glob: str, name: str, may: bool) -> None:  # noqa: FBT001 - a case
+    assert Wish(exclude=(glob,)).may_leave_out(name) == may
+
+
 def test_two_wishes_are_one_where_they_leave_out_the_same() -> None:
     joined = Wish(("*.bin",), ("tok*",)).joined(Wish(("*.gguf", "*.bin"), ("tok*",)))
     assert joined == Wish(("*.gguf", "*.bin"), ("tok*",))

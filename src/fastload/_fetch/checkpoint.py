@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +13,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence import NOTHING, Evidence
 from fastload._fetch.fetched import Fetched, Source
 from fastload._fetch.folder import fetch_folder
-from fastload._fetch.passing import Passing, explain_want
+from fastload._fetch.passing import LostError, Passing, find_want, passed_over_where_unusable
 from fastload._fetch.record import Proof, record_proof
 from fastload._fetch.remote import read_checkpoint
 from fastload._fetch.repair import Repair
@@ -33,7 +33,7 @@ from fastload._store.tiered import Tiers, search
 from fastload.errors import DeadlineError, FastloadError, FormatError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from fastload._fetch.record import Left
     from fastload._fetch.through import Copy
@@ -128,7 +128,9 @@ def _fetch_path(call: _Call, path: str) -> Fetched:
         try:
             fetched = fetch_folder(call.source, path, "path", evidence, ProofTally(), call.deadline.check)
         except FastloadError as exc:
-            explain_want(exc, stored)
+            want = find_want(exc, stored, call.source)
+            if want is not None:
+                want.explain()
             raise
         undo.pop_all()
     recorder = call.recorder(stored, evidence)
@@ -160,27 +162,23 @@ class _Serving:
         return "name" if self.candidate.is_pinned else self.stored.tier
 
 
-class _LostError(Exception):
-    """A copy has lost a file and is not to be mended, or cannot be read or believed: none of it serves."""
-
-    def __init__(self, error: FastloadError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
 def _fetch_whole(call: _Call, serving: _Serving, tiers: Tiers) -> Fetched:
     """From the copy that serves; from the next tier, where that one cannot give it."""
     try:
         return _fetch_stored(call, serving)
-    except _LostError as exc:
-        lost = exc.error
+    except LostError as exc:
+        lost, want = exc.error, exc.want
     try:
         fetched = _fetch_elsewhere(call, serving, tiers)
     except DeadlineError:
         raise
     except FastloadError as exc:
         _log.info("no other tier has %s whole: %s", serving.stored.repo, exc)
+        if want is not None and not want.is_denied_by(exc, serving.name.text):
+            want.explain()
         raise lost from exc
+    if want is not None:
+        want.explain()
     passing = Passing()
     passing.over(serving.stored.tier, lost)
     passing.tell(fetched.tier)
@@ -211,7 +209,7 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
     repair = Repair(stored, settings, leaves_marks=call.restores)
     with ExitStack() as undo:
         undo.callback(repair.close)
-        with _passed_over_where_unusable(stored, FormatError, StoreError):
+        with passed_over_where_unusable(stored, call.source, FormatError, StoreError):
             evidence, tally = weigh(stored, repair, settings), ProofTally()
         if stored.tier == "local" and call.restores:  # it alone may be written by a load
             call.weighed(evidence)
@@ -221,7 +219,7 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
             if stored.commit is not None:  # else nobody can say what would be the same
                 fill_gaps(evidence, call.part(stored.folder), lambda file: _refuse(evidence, file))
             call.weighed(evidence)
-        with _passed_over_where_unusable(stored, StoreError):
+        with passed_over_where_unusable(stored, call.source, StoreError):
             fetched = fetch_folder(call.source, stored.folder, stored.tier, evidence, tally, check)
         undo.pop_all()
     fetched = replace(
@@ -237,19 +235,8 @@ def _fetch_stored(call: _Call, serving: _Serving) -> Fetched:
     return _kept(fetched, stored) if stored.tier == "local" else _copied(fetched, serving, call)
 
 
-@contextmanager
-def _passed_over_where_unusable(stored: Stored, *kinds: type[FastloadError]) -> Iterator[None]:
-    """Of a commit, what one of ``kinds`` keeps from being read, or a wish has left out, may be had elsewhere."""
-    try:
-        yield
-    except FastloadError as exc:
-        if not explain_want(exc, stored) and (stored.commit is None or not isinstance(exc, kinds)):
-            raise
-        raise _LostError(exc) from exc
-
-
 def _refuse(evidence: Evidence, file: OfferedFile) -> NoReturn:
-    raise _LostError(explain_gap(evidence, file))
+    raise LostError(explain_gap(evidence, file))
 
 
 def _kept(fetched: Fetched, stored: Stored) -> Fetched:

@@ -81,6 +81,13 @@ class Wish:
             return None
         return Wish(tuple(dict.fromkeys((*other.include, *self.include))), self.exclude)
 
+    def may_leave_out(self, name: str) -> bool:
+        """True if a file that is called as ``name`` may be excluded; a ``*`` in it is text with no ``/``.
+
+        Nor has it a dot with a letter behind it, as in the names of variants: ``Qwen2.5-7B`` is none.
+        """
+        return any(_may_match(glob, name) for glob in self.exclude)
+
     def _wants(self, path: str, indexed: set[str], torchs: set[str]) -> bool:
         if matches(path, self.exclude):
             return False
@@ -144,6 +151,34 @@ def _covers(wide: str, narrow: str) -> bool:
     """
     is_readable = not any(mark in wide for mark in "?[") and "[" not in narrow
     return wide == narrow or (is_readable and matches(narrow, (wide,)))
+
+
+def _may_match(glob: str, name: str) -> bool:
+    """True if ``glob`` may match something that ``name``, with a ``*`` for what nobody knows, stands for.
+
+    It goes through ``glob`` with all the places that ``name`` may have come to.
+    """
+    if "[" in glob:
+        return True
+    places = _past_stars(name, {0})
+    for number, mark in enumerate(glob):
+        if mark == "*" and places:
+            places = set(range(min(places), len(name) + 1))
+        else:
+            begins_variant = mark == "." and glob[number + 1 : number + 2].isalpha()
+            here = [place for place in places if place < len(name)]
+            stays = {place for place in here if name[place] == "*" and mark != "/" and not begins_variant}
+            steps = {place + 1 for place in here if name[place] != "*" and mark in ("?", name[place])}
+            places = _past_stars(name, stays | steps)
+    return len(name) in places
+
+
+def _past_stars(name: str, places: set[int]) -> set[int]:
+    """``places``, and those behind each ``*``, which may stand for nothing."""
+    for place, mark in enumerate(name):
+        if mark == "*" and place in places:
+            places = places | {place + 1}
+    return places
 
 
 def check_has_weights(wish: Wish, offered: Iterable[OfferedFile], place: str) -> None:
