@@ -209,7 +209,7 @@ def test_its_lease_says_how_far_the_load_is(place: Place, *, has_blob: bool) -> 
             holder = parse_holder(record.read_bytes(), path=str(record))
             told.append((holder.done_bytes, holder.total_bytes))
 
-    options = replace(place.options, max_rate="8Mi")
+    options = replace(place.options, max_rate="6Mi")
     fastload.load("org/large", options=options, progress=look)
     assert len({done for done, _ in told}) > 2, told
     assert told[-1][1] >= 32 * MIB
