@@ -7,6 +7,7 @@
                                                          sources: readers, open while their shard is being read
                                                          clock: what took how long
 
-:mod:`~fastload._load.stream` hands tensors out one by one, a load is a stream that was collected, and
-:mod:`~fastload._load.into` a stream whose memory is a module's own.
+:mod:`~fastload._load.stream` hands out the tensors of a :mod:`~fastload._load.job` one by one, up to its
+:mod:`~fastload._load.ending`; a load is a stream that was collected, and :mod:`~fastload._load.into` one whose memory
+is a module's own.
 """

@@ -2,8 +2,8 @@
 
 Every step leaves either what was there before or the whole of what comes: blobs, whose names are their digests; the
 manifest, which says what the snapshot holds; the snapshot's folder, by one rename; the ref that leads to it. Where the
-folder is there already, of another tool's and with less in it, the manifest comes after it. Folders are synced between,
-so that a power cut cannot bring a later step to the disk without an earlier one.
+folder is there already, with less in it, the manifest comes after it, unless the one so far names what is gone. Folders
+are synced between, so that a power cut cannot bring a later step to the disk without an earlier one.
 """
 
 from __future__ import annotations
