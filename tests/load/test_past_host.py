@@ -69,12 +69,12 @@ def journey(tmp_path: Path) -> Journey:
     proving = prove(
         checkpoint,
         plan,
-        choices,
+        choices.keys(),
         NOTHING,
         None,  # type: ignore[arg-type] # nobody is told of no proof
         here=lambda: plan.extents,
     )
-    return Journey(checkpoint, plan, proving, None, nothing)
+    return Journey(checkpoint, plan, choices, proving, None, nothing)
 
 
 def why_not(journey: Journey, **settings: str) -> str:
@@ -126,12 +126,8 @@ def test_the_machine_and_the_file_have_their_say(journey: Journey, monkeypatch: 
 def test_a_verdict_holds_for_one_mount(journey: Journey) -> None:
     shard = journey.checkpoint.shards[0]
     elsewhere = replace(shard, identity=shard.identity._replace(dev=shard.identity.dev + 1))
-    choice = journey.proving.choices[0]
-    both = replace(
-        journey,
-        checkpoint=Checkpoint((shard, elsewhere), None),
-        proving=replace(journey.proving, choices={0: choice, 1: choice}),
-    )
+    choice = journey.choices[0]
+    both = replace(journey, checkpoint=Checkpoint((shard, elsewhere), None), choices={0: choice, 1: choice})
 
     def served(**settings: str) -> frozenset[int]:
         reads = open_device_reads(both, DEVICE, decide_settings(None, settings, {"HOME": "/nowhere"}))
@@ -150,8 +146,8 @@ def test_digests_of_whole_files_are_the_cpus(journey: Journey) -> None:
 
 
 def test_a_rate_is_kept_by_reads_of_the_host(journey: Journey) -> None:
-    choices = {number: paced(choice, print) for number, choice in journey.proving.choices.items()}
-    held_back = replace(journey, proving=replace(journey.proving, choices=choices))
+    choices = {number: paced(choice, print) for number, choice in journey.choices.items()}
+    held_back = replace(journey, choices=choices)
     assert "max_rate" in why_not(held_back)
     with pytest.raises(UnsupportedError, match="max_rate"):
         why_not(held_back, reader="gds")

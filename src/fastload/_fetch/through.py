@@ -1,6 +1,7 @@
 """Write-through: the copy that a load leaves on the local tier of what it reads from a lower one.
 
-The load reads each block once; the copy takes it from there. What the load does not read (configs, tokenizer, blocks
+The load reads each block once; the copy takes it from there. What is here already, since an earlier run staged it or
+another tool brought the file, is read here. What the load does not read (configs, tokenizer, blocks
 that hold headers only) is brought at the end, and then the snapshot is published. Whatever keeps the copy from being
 made ends the copy alone: the load has its bytes.
 """
@@ -8,6 +9,8 @@ made ends the copy alone: the load has its bytes.
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,12 +20,13 @@ from fastload._read.choose import is_memory
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.reference import write_ref
+from fastload._store.admit.resume import ResumedReader
 from fastload._store.admit.tee import TeeReader, Tell
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import try_hold
 from fastload._store.wanted import Wish
-from fastload.errors import FastloadError, StoreError
+from fastload.errors import FastloadError, IntegrityError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +43,13 @@ _FEW = 8
 """Weights that were left out are few where they have at most one in so many of the bytes that were loaded."""
 
 
+_LEFT_WRONG = "What was here of it was wrong: run fastload warm NAME, which looks at it and fetches it again"
+
+
+class LeftWrongError(IntegrityError):
+    """A file was not what it should be, some of which was not read where it is loaded from, but had been left here."""
+
+
 class Copy:
     """A snapshot on its way to the local tier, fed by a load."""
 
@@ -50,18 +61,46 @@ class Copy:
         self._resources = ExitStack()
         self._dropped: StoreError | None = None
         self._fed: set[str] = set()
+        self._given: Counter[str] = Counter()
+        self._counting = threading.Lock()
 
     def own(self, resources: ExitStack) -> None:
         """Close ``resources`` when the copy is closed."""
         self._resources = resources
 
-    def wrap(self, path: str, reader: Reader, writing: Callable[[], AbstractContextManager[None]]) -> Reader:
+    @property
+    def given_bytes(self) -> int:
+        """What was read here, and not where it is loaded from."""
+        with self._counting:
+            return self._given.total()
+
+    def resume(self, path: str, reader: Reader) -> Reader:
+        """``reader`` of the snapshot's file ``path``, which reads only those blocks that are not here already."""
+        task = self._tasks.get(path)
+        if task is None or reader.name == "mmap":  # what is mapped is the source's file
+            return reader
+
+        def given(nbytes: int) -> None:
+            with self._counting:
+                self._given[path] += nbytes
+
+        return ResumedReader(reader, task.incoming, task.file.size, given)
+
+    def feed(self, path: str, reader: Reader, writing: Callable[[], AbstractContextManager[None]]) -> Reader:
         """``reader`` of the snapshot's file ``path``, with its blocks put into the copy, inside of ``writing()``."""
         task = self._tasks.get(path)
-        if task is None or isinstance(task.incoming, KeptFile) or self._dropped is not None:
+        if task is None or self._dropped is not None:
             return reader
         self._fed.add(path)
-        return TeeReader(reader, task.incoming, task.file.size, Tell(writing, self._drop))
+        tell = Tell(writing, self._drop, lambda exc: self._forget(path, exc))
+        return TeeReader(reader, task.incoming, task.file.size, tell)
+
+    def _forget(self, path: str, error: IntegrityError) -> IntegrityError:
+        """What is here of a file that is wrong as a whole is not gone on with: which block it is, nobody knows."""
+        self._tasks[path].incoming.discard()
+        if not self._given[path]:
+            return error
+        return LeftWrongError(error.path, error.offset, error.found, error.expected, _LEFT_WRONG, is_whole=True)
 
     def update(self, done_bytes: int, total_bytes: int) -> None:
         """Say to those who wait how far the load is, whatever of it is copied; see :meth:`Lease.update`."""

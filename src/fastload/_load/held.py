@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from fastload._progress import choose_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from fastload._clock import Busy
     from fastload._fetch.deadline import Deadline
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastload._load.group.party import Party
     from fastload._progress import Progress, Wish
     from fastload._read.choose import Choice
-    from fastload._read.reader import File, Reader
+    from fastload._read.reader import Reader
     from fastload._store.keep.reading import Reading
     from fastload.options import Settings
 
@@ -92,7 +92,13 @@ class _Shared:
 
 
 class Tee:
-    """Feeds the copy with what is read, and with what other ranks send; what is on a mount lies below ``root``."""
+    """Between the readers and the copy; what is on a mount lies below ``root``.
+
+    ::
+
+        source, or what the copy has already ─► proof ─► tensors
+                                                  └─► copy ◄─ what other ranks send
+    """
 
     def __init__(self, shards: Sequence[Shard], root: str, copy: Copy | None, busy: Busy) -> None:
         self._shards = shards
@@ -100,25 +106,31 @@ class Tee:
         self._copy = copy
         self._busy = busy
 
-    def choices(self, choices: Mapping[int, Choice]) -> dict[int, Choice]:
+    def resumed(self, choices: Mapping[int, Choice], shards: Container[int]) -> dict[int, Choice]:
+        """``choices``, whose readers of ``shards`` read only what the copy has not. It has yet to be proven."""
+        return dict(choices) | self._around({n: choices[n] for n in choices if n in shards}, self._resume)
+
+    def fed(self, choices: Mapping[int, Choice]) -> dict[int, Choice]:
         """``choices``, whose readers feed the copy too."""
-        return {shard: self._teed(choice) for shard, choice in choices.items()}
+        return self._around(choices, self._feed)
 
     def arriving(self, shard: int, reader: Reader) -> Reader:
         """``reader``, of what another rank sends of ``shard``."""
-        return self._wrap(self._shards[shard].path, reader)
+        return self._feed(self._shards[shard].path, reader)
 
-    def _teed(self, choice: Choice) -> Choice:
-        if self._copy is None:
-            return choice
+    def _around(self, choices: Mapping[int, Choice], wrap: Callable[[str, Reader], Reader]) -> dict[int, Choice]:
+        def wrapped(choice: Choice) -> Choice:
+            return replace(choice, open=lambda file: wrap(file.path, choice.open(file)))
 
-        def open_teed(file: File) -> Reader:
-            return self._wrap(file.path, choice.open(file))
+        return dict(choices) if self._copy is None else {number: wrapped(each) for number, each in choices.items()}
 
-        return replace(choice, open=open_teed)
+    def _resume(self, path: str, reader: Reader) -> Reader:
+        return reader if self._copy is None else self._copy.resume(self._inside(path), reader)
 
-    def _wrap(self, path: str, reader: Reader) -> Reader:
+    def _feed(self, path: str, reader: Reader) -> Reader:
         if self._copy is None:
             return reader
-        inside = os.path.relpath(path, self._root) if os.path.isabs(path) else path
-        return self._copy.wrap(inside, reader, lambda: self._busy.measure("write"))
+        return self._copy.feed(self._inside(path), reader, lambda: self._busy.measure("write"))
+
+    def _inside(self, path: str) -> str:
+        return os.path.relpath(path, self._root) if os.path.isabs(path) else path

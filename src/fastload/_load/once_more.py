@@ -12,10 +12,11 @@ import logging
 import os
 import traceback
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastload._fetch.at_path import of_tier, stored_at
 from fastload._fetch.resolve import tiers_of
+from fastload._fetch.through import LeftWrongError
 from fastload._fetch.verify import Examination, examine
 from fastload._load.spent import Spent, spent_on_look, spent_on_try
 from fastload._verify.digest import count_blocks
@@ -68,7 +69,9 @@ def once_more(request: Request, load: Callable[[Request, Callable[[Report], None
     try:
         return load(request, tried.append), Before()
     except IntegrityError as exc:
-        if not exc.is_whole or request.group is not None or not os.path.isfile(exc.path):
+        if not exc.is_whole or request.group is not None:
+            raise
+        if not isinstance(exc, LeftWrongError) and not os.path.isfile(exc.path):
             raise
         error = exc
     traceback.clear_frames(error.__traceback__)  # they hold the memory of the load
@@ -85,6 +88,9 @@ def once_more(request: Request, load: Callable[[Request, Callable[[Report], None
 
 def _find_cure(request: Request, error: IntegrityError) -> _Cure:
     wrong = f"{escaped(os.path.basename(error.path))} {{}} ({error.found})"
+    if isinstance(error, LeftWrongError):
+        said = wrong.format("was wrong where an earlier run had left some of it on the local tier")
+        return _Cure(replace(request, settings=_in_time(request, write_through="off")), said, Spent())
     try:
         found = _look(request, repairs=False)
         spent = spent_on_look(found)
@@ -113,7 +119,7 @@ def _look(request: Request, *, repairs: bool) -> Verification:
     wish = Examination(
         source.model, source.revision, repairs=repairs, records=False, include=("*.safetensors",), paces_local=False
     )
-    return examine(wish, replace(request.settings, deadline=request.deadline.left_s))
+    return examine(wish, _in_time(request))
 
 
 def _is_local(found: Verification, settings: Settings) -> bool:
@@ -126,9 +132,14 @@ def _is_mended(found: Verification) -> bool:
     return found.is_right
 
 
+def _in_time(request: Request, **changes: Any) -> Settings:
+    """Its settings with ``changes``, for the time that is left."""
+    return replace(request.settings, deadline=request.deadline.left_s, **changes)
+
+
 def _without(request: Request, found: Verification) -> Settings | None:
     """Settings that leave out the tier that has it wrong, for the time that is left; None: a path is on no tier."""
-    settings = replace(request.settings, deadline=request.deadline.left_s)
+    settings = _in_time(request)
     if found.tier == _PATH:
         return None
     if found.tier == _LOCAL:

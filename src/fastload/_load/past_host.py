@@ -16,12 +16,13 @@ from fastload._read.measured import Measured
 from fastload.errors import MemoryBudgetError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fastload._format.checkpoint import Checkpoint
     from fastload._load.proving import Proving
     from fastload._place.device_digests import DeviceDigests
     from fastload._plan.plan import Plan
+    from fastload._read.choose import Choice
     from fastload.options import Settings
 
 _NAME = "gds"
@@ -34,6 +35,8 @@ class Journey:
 
     checkpoint: Checkpoint
     plan: Plan
+    choices: Mapping[int, Choice]
+    """The readers of the host, by shard."""
     proving: Proving
     digests: DeviceDigests | None
     check_room: Callable[[], None]
@@ -73,10 +76,10 @@ def _admit(journey: Journey, settings: Settings) -> tuple[frozenset[int], str]:
     if why:
         return frozenset(), why
     reasons: dict[int, str] = {}
-    for number in journey.proving.choices:
+    for number in journey.choices:
         shard = journey.checkpoint.shards[number]
         allows_cached = settings.reader == _NAME
-        on_host = _check_choice(journey.proving, number)
+        on_host = _check_choice(journey, number)
         reasons[number] = on_host or check_file(shard, allows_cached=allows_cached)
     refused = next(filter(None, reasons.values()), "nothing is to be read")
     served = [number for number, reason in reasons.items() if not reason]
@@ -86,10 +89,10 @@ def _admit(journey: Journey, settings: Settings) -> tuple[frozenset[int], str]:
     return frozenset(served), refused
 
 
-def _check_choice(proving: Proving, number: int) -> str:
-    if proving.choices[number].is_paced:
+def _check_choice(journey: Journey, number: int) -> str:
+    if journey.choices[number].is_paced:
         return "max_rate is kept by reads of the host"
-    return "its digest is one of the whole file, which the CPU takes" if number in proving.on_host else ""
+    return "its digest is one of the whole file, which the CPU takes" if number in journey.proving.on_host else ""
 
 
 def _check_load(settings: Settings) -> str:
@@ -116,7 +119,7 @@ def _check_room(journey: Journey, *, is_required: bool) -> str:
 
 
 def _require(journey: Journey, served: frozenset[int], why: str) -> None:
-    if len(served) < len(journey.proving.choices):
+    if len(served) < len(journey.choices):
         raise UnsupportedError(f'reader="gds" cannot serve this load: {why}', _HINT)
     if journey.digests is not None:
         journey.digests.require()

@@ -25,7 +25,7 @@ from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     import torch
 
@@ -64,13 +64,15 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
         tell = _tell(found.fetched, busy, schedule)
-        proving = prove(checkpoint, plan, choices, found.fetched.evidence, tell, here=lambda: schedule.extents_here)
+        proving = prove(
+            checkpoint, plan, choices.keys(), found.fetched.evidence, tell, here=lambda: schedule.extents_here
+        )
         proving = prove_beside(proving, found.fetched.evidence, _list_read(request, found))
         proving = _judge(_share_proof(proving, found, settings), checkpoint, settings)
         device_reads = None
         if party is None:  # what others wait for passes through the host
             device_reads = deadline.within(
-                lambda: open_device_reads(_journey(found, plan, proving, target, staging), device, settings)
+                lambda: open_device_reads(_journey(found, plan, choices, proving, target, staging), device, settings)
             )
         placer = target.open_placer(plan, staging)
         if party is None:  # last, since it takes longest to undo
@@ -84,7 +86,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 held=held,
                 sources=Sources(
                     checkpoint.shards,
-                    tee.choices(proving.choices),
+                    tee.fed(proving.over(tee.resumed(choices, _resumable(found.fetched, proving)))),
                     schedule.extents_here,
                     lambda: busy.measure("read", "open"),
                 ),
@@ -130,14 +132,25 @@ def _divide(found: Found, choices: Mapping[int, Choice], target: Target, setting
     return divide_staging(settings.staging_bytes, found.headroom, wish, least_lanes=1 + sources)
 
 
+def _resumable(fetched: Fetched, proving: Proving) -> Container[int]:
+    """The shards of which some may come from what an earlier load left: else two states of a file could be mixed.
+
+    A commit of the hub's has one. Of a file on a mount only its proof knows whether it is in the same one still.
+    """
+    return proving.proofs if fetched.remote is None else range(len(fetched.checkpoint.shards))
+
+
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:
     return ProofTell(fetched.tally, lambda: busy.measure("hash"), lambda: busy.measure(TURN), schedule.is_stopped)
 
 
-def _journey(found: Found, plan: Plan, proving: Proving, target: Target, staging: Staging) -> Journey:
+def _journey(
+    found: Found, plan: Plan, choices: Mapping[int, Choice], proving: Proving, target: Target, staging: Staging
+) -> Journey:
     return Journey(
         checkpoint=found.fetched.checkpoint,
         plan=plan,
+        choices=choices,
         proving=proving,
         digests=target.digests,
         check_room=lambda: _check(target.find_rooms(plan, staging._replace(landing_slots=1))),

@@ -15,7 +15,7 @@ from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from fastload._fetch.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
-    from fastload._read.reader import File, Reader
+    from fastload._read.reader import File, OpenReader, Reader
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
@@ -46,8 +46,8 @@ class Proving:
     """Why that, where it is none."""
     is_serial: bool
     """True if a digest of a whole file is needed, which is there at the file's end."""
-    choices: dict[int, Choice]
-    """The readers, which prove what they can."""
+    proofs: Mapping[int, Callable[[OpenReader], OpenReader]]
+    """Of each shard that is proven, what lets its readers prove what they read."""
     on_host: frozenset[int]
     """The shards whose bytes the CPU must see, for a digest of the whole."""
     proven: dict[str, ManifestFile]
@@ -57,36 +57,42 @@ class Proving:
     may_be_kept: bool = True
     """False where other ranks of a group read some of it unproven: a copy would pass for what it may not be."""
 
+    def over(self, choices: Mapping[int, Choice]) -> dict[int, Choice]:
+        """``choices``, by shard, whose readers prove what they can."""
+        return {
+            number: replace(choice, open=self.proofs[number](choice.open)) if number in self.proofs else choice
+            for number, choice in choices.items()
+        }
+
 
 def prove(
     checkpoint: Checkpoint,
     plan: Plan,
-    choices: Mapping[int, Choice],
+    shards: Collection[int],
     evidence: Evidence,
     tell: ProofTell,
     *,
     here: Callable[[], Iterable[Extent]],
 ) -> Proving:
-    """``choices`` whose readers prove what they read, as far as ``evidence`` goes.
+    """How what is read of ``shards`` is proven, as far as ``evidence`` goes.
 
     ``here``: the extents that are read here. It is asked when a file is opened: in a group, what another rank of it
     did not send is read here after all.
     """
     proven: dict[str, ManifestFile] = {}
-    wrapped: dict[int, Choice] = {}
+    proofs: dict[int, Callable[[OpenReader], OpenReader]] = {}
     unproven = ""
     kinds: set[str] = set()
     on_host: set[int] = set()
     incomplete = _partial_shards(checkpoint, plan)
-    for number, choice in choices.items():
+    for number in shards:
         shard = checkpoint.shards[number]
         known = evidence.find(shard.path)
-        wrapped[number] = choice
         if known is None:
             unproven = unproven or evidence.explain_unknown("nothing is known of the bytes")
         elif known.blocks is not None:
             kinds.add(evidence.kind_of(known))
-            wrapped[number] = _by_blocks(choice, known, evidence, tell)
+            proofs[number] = partial(_by_blocks, known, evidence, tell)
         elif number in incomplete:
             unproven = "no block digests, and only a part is read"
         else:
@@ -94,11 +100,12 @@ def prove(
             on_host.add(number)
             proof = WholeDigest(known.sha256, known.git_sha1, shard.header, known.signed)
             unplanned = partial(_unplanned_blocks, here, number, shard.identity.size)
-            wrapped[number] = _as_a_whole(choice, known.path, proof, unplanned, tell, proven)
-    if not choices:
+            note = partial(_note, proven, known.path)
+            proofs[number] = partial(_as_a_whole, proof, unplanned, tell, note)
+    if not shards:
         kinds, unproven = _headers_kinds(checkpoint, evidence)
     kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
-    return Proving(kind, unproven, bool(on_host), wrapped, frozenset(on_host), proven, is_whole=not incomplete)
+    return Proving(kind, unproven, bool(on_host), proofs, frozenset(on_host), proven, is_whole=not incomplete)
 
 
 def _headers_kinds(checkpoint: Checkpoint, evidence: Evidence) -> tuple[set[str], str]:
@@ -153,7 +160,7 @@ def refuse_unproven(checkpoint: Checkpoint, reason: str, why: str) -> IntegrityE
     return IntegrityError(path, 0, reason, f"evidence, since {why}", _HINT)
 
 
-def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: ProofTell) -> Choice:
+def _by_blocks(known: OfferedFile, evidence: Evidence, tell: ProofTell, open_reader: OpenReader) -> OpenReader:
     digests = known.blocks or ()
 
     def open_proof(file: File) -> Reader:
@@ -162,28 +169,28 @@ def _by_blocks(choice: Choice, known: OfferedFile, evidence: Evidence, tell: Pro
             raise IntegrityError(
                 file.path, min(file.identity.size, known.size), found, f"{known.size:,}", explain_damage(file.path)
             )
-        reader = choice.open(file)
+        reader = open_reader(file)
         kind = MappedBlockProof if reader.name == "mmap" else BlockProof
         return kind(reader, file, digests, evidence.repair, tell)
 
-    return replace(choice, open=open_proof)
+    return open_proof
 
 
 def _as_a_whole(
-    choice: Choice,
-    path: str,
     digest: WholeDigest,
     unplanned: Callable[[], frozenset[int]],
     tell: ProofTell,
-    proven: dict[str, ManifestFile],
-) -> Choice:
+    note: Callable[[ManifestFile], None],
+    open_reader: OpenReader,
+) -> OpenReader:
     def open_proof(file: File) -> Reader:
-        def note(found: ManifestFile) -> None:
-            proven[path] = replace(found, path=path)
+        return WholeProof(open_reader(file), file, digest, unplanned(), tell, note)
 
-        return WholeProof(choice.open(file), file, digest, unplanned(), tell, note)
+    return open_proof
 
-    return replace(choice, open=open_proof)
+
+def _note(proven: dict[str, ManifestFile], path: str, found: ManifestFile) -> None:
+    proven[path] = replace(found, path=path)
 
 
 def _unplanned_blocks(here: Callable[[], Iterable[Extent]], shard: int, file_bytes: int) -> frozenset[int]:

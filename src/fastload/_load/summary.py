@@ -31,13 +31,14 @@ class Delivered(NamedTuple):
 def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
     reader, reason = describe_readers(job.sources, job.device_reads)
+    here_bytes = job.held.copy.given_bytes if job.held.copy is not None else 0
     read_bytes = _count_read(job) + outcome.left.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = judge(_work_of(job))
     return Report(
         bytes=delivered.nbytes,
         bytes_read=read_bytes,
-        bytes_by_tier=_add(job.fetched.tier, read_bytes, job.fetched.read_elsewhere()),
+        bytes_by_tier=_count_by_tier(job, read_bytes, here_bytes),
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
@@ -48,7 +49,7 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
         commit=job.fetched.commit,
         commit_learnt=job.fetched.commit_learnt,
         reader=reader,
-        reader_reason=reason,
+        reader_reason=f"{reason}; {here_bytes:,} bytes were on the local tier" if here_bytes else reason,
         evidence=find_evidence_kind(job.proving, outcome),
         evidence_reason=explain_evidence(job.proving, job.fetched, outcome),
         hashed_on=hashed_on,
@@ -65,6 +66,12 @@ def _sum_busy(job: Job) -> dict[str, float]:
     """With what was hashed before the stream began, which no part of it waited for."""
     busy_s = job.busy.by_activity
     return busy_s | {"hash": busy_s["hash"] + job.fetched.tally.ahead_hash_s}
+
+
+def _count_by_tier(job: Job, read_bytes: int, here_bytes: int) -> dict[str, int]:
+    """``read_bytes``, of which ``here_bytes`` were read on the local tier, where the copy had them already."""
+    by_tier = _add(job.fetched.tier, read_bytes - here_bytes, job.fetched.read_elsewhere())
+    return by_tier | {"local": by_tier.get("local", 0) + here_bytes} if here_bytes else by_tier
 
 
 def _add(tier: str, nbytes: int, elsewhere: Mapping[str, int]) -> dict[str, int]:

@@ -39,6 +39,27 @@ def split_blocks(offset: int, buffers: Sequence[memoryview], file_bytes: int) ->
                 pieces, gathered = [], 0
 
 
+def runs_of(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Half-open runs of adjacent ``numbers``, which rise."""
+    begin = 0
+    for at in range(1, len(numbers) + 1):
+        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
+            yield numbers[begin], numbers[at - 1] + 1
+            begin = at
+
+
+def cut(buffers: Sequence[memoryview], begin: int, end: int) -> list[memoryview]:
+    """The bytes of ``buffers``, one after another, from ``begin`` on and before ``end``."""
+    found: list[memoryview] = []
+    at = 0
+    for buffer in buffers:
+        piece = buffer[max(0, begin - at) : max(0, end - at)]
+        if piece:
+            found.append(piece)
+        at += len(buffer)
+    return found
+
+
 def joined(pieces: Sequence[memoryview]) -> memoryview:
     """One block in one piece: itself where it is, else a copy."""
     return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))

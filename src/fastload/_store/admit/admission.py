@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastload._address_space import map_private
 from fastload._clock import Busy
+from fastload._read.blocks import runs_of
 from fastload._read.pool import ReaderPool
 from fastload._read.reader import GradualReader
 from fastload._thread import start_thread
@@ -59,6 +60,9 @@ class Incoming(Protocol):
 
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """True if block ``index`` is there already; to see that, ``block`` may be filled with it."""
+
+    def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
+        """True if ``pieces`` were filled with what is there of block ``index``; whoever wants it believed puts it."""
 
     def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
         """Block ``index`` has arrived; ``hashing()`` is entered while digests are taken."""
@@ -224,7 +228,7 @@ class Admission:
             self._readers.forgo(number)
             return True
         with self._readers.reader_for(number) as reader:  # once: opened again, a file may be downloaded again
-            for begin, end in _runs(missing):
+            for begin, end in runs_of(missing):
                 run = blocks[begin:end]
                 if self._is_stopped_within(self._watch.pace(sum(map(len, run)))):
                     return False
@@ -328,12 +332,3 @@ def _measured(numbers: Iterator[int], measuring: Hashing) -> Iterator[int]:
         if number is None:
             return
         yield number
-
-
-def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Half-open runs of adjacent numbers."""
-    begin = 0
-    for at in range(1, len(numbers) + 1):
-        if at == len(numbers) or numbers[at] != numbers[at - 1] + 1:
-            yield numbers[begin], numbers[at - 1] + 1
-            begin = at

@@ -27,9 +27,11 @@ from fastload._store.filesystem import new_id, remove_file, writing
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
 from fastload._store.left import is_own, is_single, is_still_at, make_new, open_left
 from fastload._verify.digest import BLOCK_BYTES, block_digest
-from fastload.errors import StoreError
+from fastload.errors import FastloadError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastload._read.filedigests import Hashing
     from fastload._store.admit.area import StagingArea
     from fastload._store.offer import OfferedFile
@@ -48,6 +50,7 @@ class StagedFile:
         self._descriptors = Descriptors(area.part(name), *part.descriptors, journal)
         self._digests = FileDigests(size, self._read_back)
         self._claims: Claims | None = None
+        self._given: set[int] = set()
 
     @property
     def missing_bytes(self) -> int:
@@ -94,6 +97,25 @@ class StagedFile:
             self._digests.add(index, digest, block)
         return True
 
+    def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
+        """True if ``pieces`` were filled with block ``index`` as an earlier writer left it, and its journal says.
+
+        It counts as arrived when it is put, by whoever knows more of it; that it lies there already is seen then.
+        """
+        claims = self._claims
+        if claims is None or index not in claims.digests or self._digests.has(index):
+            return False
+        try:
+            with self._descriptors.in_use():
+                read_fully(claims.descriptor, index * BLOCK_BYTES, pieces, path=self._area.part(self._name))
+        except (OSError, FastloadError):
+            return False
+        if block_digest(*pieces) != claims.digests[index]:
+            return False
+        if claims.descriptor == self._part.descriptor:
+            self._given.add(index)
+        return True
+
     def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
         """Block ``index`` has arrived; ``hashing()`` is entered while its digests are taken.
 
@@ -103,10 +125,15 @@ class StagedFile:
         with hashing():
             digest = block_digest(block)
         with self._descriptors.in_use():
-            self._write(index, digest, block)
+            if not self._lies_there(index, digest):
+                self._write(index, digest, block)
             self._await_turn(index)
             with hashing():
                 self._digests.add(index, digest, block)
+
+    def _lies_there(self, index: int, digest: str) -> bool:
+        """True if this very block was read where it would be written."""
+        return index in self._given and self._claims is not None and self._claims.digests[index] == digest
 
     def _write(self, index: int, digest: str, block: memoryview) -> None:
         with writing(self._area.part(self._name)):

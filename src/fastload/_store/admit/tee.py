@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._read.around import ReaderAround
 from fastload._read.blocks import joined, split_blocks
-from fastload.errors import StoreError
+from fastload.errors import IntegrityError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +25,8 @@ class Tell:
     """Entered while blocks are digested and written."""
     dropped: Callable[[StoreError], None]
     """Called with the reason why nothing more is."""
+    wrong: Callable[[IntegrityError], IntegrityError]
+    """Called where the file as a whole is not what it should be; gives the error to be raised."""
 
 
 class TeeReader(ReaderAround):
@@ -42,7 +44,12 @@ class TeeReader(ReaderAround):
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; ``offset`` is that of a block."""
-        self._reader.read_into(offset, buffers)
+        try:
+            self._reader.read_into(offset, buffers)
+        except IntegrityError as exc:
+            if not exc.is_whole:
+                raise
+            raise self._tell.wrong(exc) from exc.__cause__
         incoming = self._incoming
         if incoming is None:
             return
