@@ -269,11 +269,23 @@ class TestFilesOfAnotherTool:
         assert weights.report.bytes_by_tier["local"] >= len(place.files[FIRST]) - MIB
         place.check_published()
 
-    def test_a_damaged_one_does_not_fail_a_load_and_warm_replaces_it(self, place: Place) -> None:
+    def damage(self, place: Place) -> None:
         (blob,) = (path for path in (place.local / "models--org--name/blobs").iterdir() if path.stat().st_size > MIB)
         content = bytearray(blob.read_bytes())
         content[BLOCK_BYTES + 7] ^= 1
         blob.write_bytes(content)
+
+    def test_one_that_was_mended_as_it_passed_is_replaced(self, place: Place) -> None:
+        fastload.warm(REPO, options=Options(local=str(place.folder / "shared"), tiers=("local", "hub")))
+        self.damage(place)
+        options = Options(local=str(place.local), shared=str(place.folder / "shared"), tiers=("local", "shared"))
+        weights = fastload.load(REPO, options=options)
+        assert_same(weights, place.tensors)
+        assert weights.report.blocks_reread == 1
+        place.check_published()
+
+    def test_a_damaged_one_does_not_fail_a_load_and_warm_replaces_it(self, place: Place) -> None:
+        self.damage(place)
         weights = fastload.load(REPO, options=place.options)
         assert_same(weights, place.tensors)
         assert "an earlier run had left" in weights.report.evidence_reason

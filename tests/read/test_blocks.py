@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,4 +59,4 @@ def test_what_is_cut_out_is_the_buffers_own(pieces: list[bytes], begin: int, end
 def test_runs_are_as_long_as_they_can_be(numbers: set[int]) -> None:
     runs = list(runs_of(sorted(numbers)))
     assert [number for begin, end in runs for number in range(begin, end)] == sorted(numbers)
-    assert all(end < begin for (_, end), (begin, _) in zip(runs, runs[1:], strict=False))
+    assert all(end < begin for (_, end), (begin, _) in pairwise(runs))
