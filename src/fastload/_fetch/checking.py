@@ -57,6 +57,8 @@ class FileVerdict:
     findings: tuple[Finding, ...]
     reread: bool = False
     """True if the page cache had it wrong, and the storage has it right."""
+    relinked: bool = False
+    """True if what was wrong was its link, which leads to the right blob again: that was here, and nothing came."""
 
 
 class FileCheck:
@@ -76,7 +78,7 @@ class FileCheck:
         path = os.path.join(self._evidence.folder, file.path)
         kind, check = self._choose(file)
         healed: list[int] = []
-        if file.path in self._evidence.misnamed:
+        if self._evidence.is_misnamed(file.path):
             finding = whole(file, *self._evidence.explain_misnamed(file.path))
             return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=(finding,))
         try:

@@ -120,10 +120,17 @@ class Evidence:
             IntegrityError: the manifest says one thing of it, the name of its blob another: neither is believed.
         """
         name = os.path.relpath(path, self.folder) if os.path.isabs(path) else path
-        if name in self.misnamed:
+        if self.is_misnamed(name):
             raise IntegrityError(path, 0, *self.explain_misnamed(name), MEND_HINT)
         file = self.files.get(name)
         return file if file is not None and (file.blocks or file.sha256 or file.git_sha1 or file.signed) else None
+
+    def is_misnamed(self, name: str) -> bool:
+        """True if its link leads to another blob than the manifest says, and was not mended since that was seen."""
+        if name not in self.misnamed:
+            return False
+        path = os.path.join(self.folder, name)
+        return not os.path.islink(path) or os.path.basename(os.readlink(path)) != self.files[name].blob_name
 
     def explain_misnamed(self, name: str) -> tuple[str, str]:
         """Found and expected."""

@@ -14,7 +14,7 @@ from fastload._fetch.mend_file import FileMender
 from fastload.errors import FastloadError, FormatError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from fastload._fetch.checking import FileVerdict
     from fastload._fetch.evidence import Evidence
@@ -42,10 +42,12 @@ class Mending:
     repair: Repair
     """Has the blocks that were brought while the files were checked."""
     tally: ProofTally
+    take_turn: Callable[[int], None]
+    """Returns when so many bytes of what is stored may be read."""
 
     def mend(self, checked: Sequence[FileVerdict], workers: Workers) -> Mended:
         """Whole files first, then blocks; of those that cannot be written nothing is called repaired."""
-        mender = FileMender(self.stored, self.evidence, self.repair, self.tally, workers.go_on)
+        mender = FileMender(self.stored, self.evidence, self.repair, self.tally, workers.go_on, self.take_turn)
 
         def mend_verdict(verdict: FileVerdict) -> Mended:
             try:

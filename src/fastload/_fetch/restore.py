@@ -111,6 +111,8 @@ class Restoring:
         self._repair = repair
         self._settings = settings
         self._why = ""
+        self.relinked: set[str] = set()
+        """The files of which only the link was wrong or lost: the blob was here, and was proven."""
 
     def require(self, evidence: Evidence, file: OfferedFile, tally: ProofTally) -> None:
         """Put ``file`` back.
@@ -155,7 +157,11 @@ class Restoring:
                 self._why = f"{offer.tier} could not give it: {exc}"
                 continue
             path = os.path.join(evidence.folder, file.path)
-            _log.warning("%s: found %s; brought again from %s", path, gap, offer.tier)
+            if offer.tier == self._stored.tier:
+                self.relinked.add(file.path)
+                _log.warning("%s: found %s; linked again to its blob, which is right", path, gap)
+            else:
+                _log.warning("%s: found %s; brought again from %s", path, gap, offer.tier)
             return True
         return False
 

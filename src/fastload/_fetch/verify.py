@@ -33,7 +33,7 @@ from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, S
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from fastload._fetch.checking import FileVerdict, Finding
     from fastload._fetch.evidence import Evidence
@@ -171,8 +171,8 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         checked = workers.map_all(check.check_file, files)
         mended = Mended(tuple(checked))
         if wish.repairs:
-            mended = Mending(stored, evidence, mending, tally).mend(checked, workers)
-        verdicts = tuple(_with_lost(verdict, restored) for verdict in mended.verdicts)
+            mended = Mending(stored, evidence, mending, tally, take_turn).mend(checked, workers)
+        verdicts = tuple(_with_lost(verdict, restored, restoring.relinked) for verdict in mended.verdicts)
         found = Verification(
             path=stored.folder,
             tier=stored.tier,
@@ -243,13 +243,16 @@ def _restore(
     """Put back what is missing or has another length: what was found of each file that is in its place again."""
     gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
     filled = {path: (file, gap) for path, (file, gap) in gaps.items() if restoring.restore(evidence, file)}
-    tally.count(repaired=sum(count_blocks(file.size) for file, _ in filled.values()))
+    brought = (file for path, (file, _) in filled.items() if path not in restoring.relinked)
+    tally.count(repaired=sum(count_blocks(file.size) for file in brought))
     return {path: replace(whole(file, gap, size_of(file)), repaired=True) for path, (file, gap) in filled.items()}
 
 
-def _with_lost(verdict: FileVerdict, restored: Mapping[str, Finding]) -> FileVerdict:
+def _with_lost(verdict: FileVerdict, restored: Mapping[str, Finding], relinked: Container[str]) -> FileVerdict:
     lost = restored.get(verdict.path)
-    return verdict if lost is None else replace(verdict, findings=(lost, *verdict.findings))
+    if lost is None:
+        return verdict
+    return replace(verdict, findings=(lost, *verdict.findings), relinked=verdict.path in relinked)
 
 
 def _find_stored(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Stored:

@@ -57,7 +57,7 @@ def _show(found: Verification) -> str:
 def _verdict(file: FileVerdict) -> str:
     mended = [finding for finding in file.findings if finding.repaired]
     blocks = sum(finding.block is not None for finding in mended)
-    verdicts = ["brought again"] if blocks < len(mended) else []
+    verdicts = ["linked again" if file.relinked else "brought again"] if blocks < len(mended) else []
     verdicts += [f"{blocks} blocks repaired"] if blocks else []
     verdicts += ["DAMAGED"] if len(mended) < len(file.findings) else []
     verdicts += ["right past the page cache"] if file.reread else []

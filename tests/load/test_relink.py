@@ -1,0 +1,171 @@
+"""A link that leads to another blob, while the right one is here: it is linked again, and nothing is fetched."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastload
+from fastload import IntegrityError, NotWritableError, Options
+from fastload.cli import main
+from models import MIB, assert_same
+from proven_models import REPO, Model, flip
+from stored_models import COMMIT, blob_name, write_cache, write_tree
+from writing import INDEX_NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastload import Verification
+
+SHARD = "model-00001-of-00002.safetensors"
+OTHER_SHARD = "model-00002-of-00002.safetensors"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path)
+
+
+def alone(model: Model) -> Options:
+    """Nobody else is asked."""
+    return Options(local=str(model.local), tiers=("local",))
+
+
+def swap(folder: Path, names: tuple[str, str] = (SHARD, OTHER_SHARD)) -> None:
+    """Let each of two links lead to the other one's blob."""
+    one, two = (folder / name for name in names)
+    aside = one.rename(folder / "aside")
+    two.rename(one)
+    aside.rename(two)
+
+
+def blobs(folder: Path) -> dict[str, tuple[int, int]]:
+    """The inode and the mtime of each."""
+    there = (folder.parent.parent / "blobs").iterdir()
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in there}
+
+
+def check_relinked(model: Model, folder: Path, found: Verification, names: tuple[str, ...]) -> None:
+    assert {finding.path for finding in found.findings if finding.repaired} == set(names)
+    assert [file.path for file in found.files if file.relinked] == sorted(names)
+    assert found.blocks_repaired == 0
+    assert set(found.bytes_by_tier) == {"local"}
+    for name, content in model.files.items():
+        assert (folder / name).is_symlink()
+        assert (folder / name).resolve().name == blob_name(name, content)
+        assert (folder / name).read_bytes() == content
+    assert not os.listdir(folder.parent.parent / ".fastload/staging")
+
+
+@pytest.mark.parametrize("names", [(SHARD, OTHER_SHARD), (SHARD, "config.json")], ids=["of-one-size", "of-two-sizes"])
+def test_links_that_changed_places_lead_again_where_they_should(model: Model, names: tuple[str, str]) -> None:
+    folder = model.warmed()
+    before = blobs(folder)
+    swap(folder, names)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    check_relinked(model, folder, found, names)
+    assert blobs(folder) == before, "no blob was written"
+    assert fastload.verify(REPO, options=model.options).findings == ()
+    assert_same(fastload.load(REPO, options=alone(model), verify="require"), model.tensors)
+
+
+def test_nobody_else_needs_to_have_the_model(model: Model) -> None:
+    folder = model.warmed()
+    swap(folder)
+    check_relinked(model, folder, fastload.verify(REPO, repair=True, options=alone(model)), (SHARD, OTHER_SHARD))
+
+
+def test_what_the_hubs_listing_says_is_linked_again(model: Model) -> None:
+    folder = model.cached()
+    write_tree(folder, model.files)
+    fastload.warm(REPO, options=model.options)  # only for the folder in which links are made
+    os.unlink(folder.parent.parent / f".fastload/manifests/{COMMIT}.json")
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    swap(folder)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    check_relinked(model, folder, found, (SHARD, OTHER_SHARD))
+
+
+def test_a_link_that_is_lost_is_made_again_and_nothing_is_called_brought(model: Model) -> None:
+    folder = model.warmed()
+    (folder / SHARD).unlink()
+    check_relinked(model, folder, fastload.verify(REPO, repair=True, options=model.options), (SHARD,))
+
+
+def test_a_blob_is_proven_before_it_is_linked_and_its_bad_block_alone_is_fetched(model: Model) -> None:
+    folder = model.warmed()
+    flip(folder / SHARD, 9)  # in the first of two blocks
+    swap(folder)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert [file.path for file in found.files if file.relinked] == [OTHER_SHARD]
+    assert found.bytes_by_tier[f"shared:{model.shared}"] == 4 * MIB
+    assert found.blocks_repaired == 1
+    assert all((folder / name).read_bytes() == content for name, content in model.files.items())
+
+
+def test_a_blob_that_is_wrong_and_that_nobody_has_right_is_not_linked(model: Model) -> None:
+    folder = model.warmed()
+    flip(folder / SHARD, 9)
+    swap(folder)
+    with pytest.raises(IntegrityError) as caught:
+        fastload.verify(REPO, repair=True, options=alone(model))
+    assert [(finding.path, finding.repaired) for finding in caught.value.findings] == [(SHARD, False)]
+    assert (folder / SHARD).resolve() == (folder / OTHER_SHARD).resolve(), "one stays as it was, the other is right"
+
+
+def test_a_blob_that_is_a_link_out_of_the_cache_is_not_what_a_file_is_linked_to(model: Model, tmp_path: Path) -> None:
+    folder = model.warmed()
+    outside = (folder / SHARD).resolve().rename(tmp_path / "outside")
+    blob = folder.parent.parent / "blobs" / blob_name(SHARD, model.files[SHARD])
+    blob.symlink_to(outside)
+    (folder / SHARD).unlink()
+    (folder / SHARD).symlink_to(os.readlink(folder / OTHER_SHARD))
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert not any(file.relinked for file in found.files)
+    assert found.bytes_by_tier[f"shared:{model.shared}"] == len(model.files[SHARD])
+    assert not blob.is_symlink()
+    assert outside.read_bytes() == model.files[SHARD]
+
+
+def test_a_link_that_may_not_be_written_is_not_called_repaired(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model.warmed()
+    swap(folder)
+    real = os.replace
+
+    def refuse(made: str, target: str) -> None:
+        if os.path.dirname(target) == str(folder):
+            raise PermissionError(13, "Permission denied")
+        real(made, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(NotWritableError) as caught:
+        fastload.verify(REPO, repair=True, options=model.options)
+    assert [finding.repaired for finding in caught.value.findings] == [False, False]
+    assert not os.listdir(folder.parent.parent / ".fastload/staging")
+
+
+def test_a_load_that_mends_links_fetches_nothing(model: Model) -> None:
+    folder = model.warmed()
+    swap(folder, (SHARD, INDEX_NAME))
+    weights = fastload.load(REPO, options=model.options)
+    assert_same(weights, model.tensors)
+    assert set(weights.report.bytes_by_tier) == {"local"}
+    assert all((folder / name).resolve().name == blob_name(name, model.files[name]) for name in (SHARD, INDEX_NAME))
+
+
+@pytest.fixture
+def said(model: Model, capsys: pytest.CaptureFixture[str]) -> str:
+    swap(model.warmed())
+    tiers = ["--local", str(model.local), "--shared", str(model.shared), "--tiers", "local,shared"]
+    assert main(["verify", REPO, "--repair", *tiers]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_command_says_what_was_done(said: str) -> None:
+    rows = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    assert rows["config.json"].endswith("ok")
+    assert said.count("linked again") == 2
+    assert "brought again" not in said
