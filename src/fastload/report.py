@@ -22,7 +22,7 @@ class RankReport:
     node: int
     """Which machine it is on; equal numbers are one machine."""
     bytes_read: int
-    """From storage: its share, and what it proved of each file for the header."""
+    """From the tier that served: its share, what it proved of each file for the header, and what it read to mend."""
     bytes_sent: int
     """To other ranks."""
     bytes_received: int
@@ -58,9 +58,12 @@ class Report:
     bytes: int
     """Delivered: the wanted tensors, as they were handed out."""
     bytes_read: int
-    """Read from storage by this process: whole blocks, so a little more; those of headers once more before."""
+    """Read by this process from the tier that served: whole blocks, so a little more; those of headers once more
+    before; and to mend it, once more past the page cache, and of stored files that were replaced or linked again. Of a
+    load that began once more also what was read before, of the tier that served then."""
     bytes_by_tier: dict[str, int]
-    """The same, and what was read from other tiers to mend it, by tier."""
+    """The same, and what was read from other tiers to mend it, or was on the local one when a copy was to be made there,
+    by tier: without that they add up to ``bytes_read``."""
     tensors: int
     seconds: float
     stages: dict[str, float]
@@ -88,6 +91,7 @@ class Report:
     """Why that."""
     blocks_verified: int
     blocks_reread: int
+    """Found wrong, and asked of the same storage once more, past the page cache."""
     blocks_repaired: int
     peak_staging_bytes: int
     device: str

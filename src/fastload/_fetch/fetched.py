@@ -78,8 +78,8 @@ class Fetched:
     """Begins the copy on the local tier, if there shall be one of what is loaded."""
     record: Callable[[Mapping[str, ManifestFile]], Left] = lambda _: Left()
     """Is told the digests of files that were proven whole, when all was."""
-    mend_stored: Callable[[], None] = lambda: None
-    """Replaces, on the local tier, the files in which blocks were mended on the way."""
+    mend_stored: Callable[[], int] = lambda: 0
+    """Replaces, on the local tier, the files in which blocks were mended on the way; says how much it read of them."""
     read_elsewhere: Callable[[], Mapping[str, int]] = dict
     """Bytes that were read from other tiers so far, to mend it, by tier."""
     begin_reading: Callable[[], Reading | None] = lambda: None

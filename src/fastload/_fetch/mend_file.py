@@ -2,9 +2,9 @@
 
 Where only its link leads elsewhere, and its blob is here and right, it is linked again, and nothing is fetched.
 
-A digest of the whole (a signature's, the name of a blob, an etag) does not say which blocks are wrong. A manifest may, even one
-that proves nothing: it is a hint which blocks to keep and which to fetch, and what they make together is held to the
-digest of the whole. Where the hint was wrong, all of the file is fetched.
+A digest of the whole (a signature's, the name of a blob, an etag) does not say which blocks are wrong. A manifest may,
+even one that proves nothing: it is a hint which blocks to keep and which to fetch, and what they make together is held
+to the digest of the whole. Where the hint was wrong, all of the file is fetched.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import shutil
 import threading
 from collections import Counter
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -92,12 +92,12 @@ class Repair:
         return None
 
     def count(self, tier: str, nbytes: int) -> None:
-        """So many bytes were read from a better source, be they right or not."""
+        """So many bytes were read, be they right or not: from a better source, or of what is mended itself."""
         with self._lock:
             self._read_bytes[tier] += nbytes
 
     def read_by_tier(self) -> dict[str, int]:
-        """Bytes that were read from better sources so far."""
+        """Bytes that were read so far, by :meth:`count`; what a load reads of its own tier it counts itself."""
         with self._lock:
             return dict(self._read_bytes)
 
@@ -177,27 +177,36 @@ class Repair:
         if self._hub is not None:
             self._hub.close()
 
-    def mend_stored(self) -> None:
-        """Replace the files in which blocks were wrong, on the local tier, where they may be written."""
+    def mend_stored(self) -> int:
+        """Replace the files in which blocks were wrong, on the local tier, where they may be written.
+
+        What it returns is how much was read of them for that.
+        """
         if self._stored.tier != "local" or self._stored.layout is None:
-            return
-        for path, error in self._mend_files():
+            return 0
+        replaced = _Replaced()
+        for path, error in self._mend_files(replaced):
             _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
+        return replaced.read_bytes
 
     def mend_all(self) -> dict[str, FastloadError]:
         """Replace the files in which blocks were wrong, wherever they are, as whoever asks for a repair wants it.
 
         What it returns are those that stay as they are, by path, and why.
         """
-        return dict(self._mend_files())
+        replaced = _Replaced()
+        failed = dict(self._mend_files(replaced))
+        self.count(self._stored.tier, replaced.read_bytes)
+        return failed
 
-    def _mend_files(self) -> Iterator[tuple[str, FastloadError]]:
+    def _mend_files(self, replaced: _Replaced) -> Iterator[tuple[str, FastloadError]]:
         """Replaces them; yields those that stay as they are, and why."""
         with self._lock:
             mended, self._mended = self._mended, {}
         for path, blocks in mended.items():
             try:
-                _replace(contained_target(path, containment_root(self._stored.folder)), blocks, self.scratch)
+                target = contained_target(path, containment_root(self._stored.folder))
+                _replace(target, blocks, self.scratch, replaced)
             except FastloadError as exc:
                 yield path, exc
         if mended:
@@ -219,15 +228,25 @@ def _fetch(source: Offer, file: OfferedFile, wanted: Wanted) -> bytes | None:
     return block if block_digest(block) == wanted.digest else None
 
 
-def _replace(path: str, blocks: dict[int, bytes], scratch: str) -> None:
-    """A copy of the file with these blocks takes its name."""
+@dataclass(slots=True)
+class _Replaced:
+    """What was read of stored files to replace them."""
+
+    read_bytes: int = 0
+
+
+def _replace(path: str, blocks: dict[int, bytes], scratch: str, replaced: _Replaced) -> None:
+    """A copy of the file with these blocks takes its name; tells ``replaced`` what was read."""
     make_folder(scratch)
     with replacing(path, scratch) as file:
         with open(path, "rb", buffering=0, opener=regular_only) as damaged:
             size = os.fstat(damaged.fileno()).st_size
             for index in range(count_blocks(size)):
-                # What is replaced is not read: it may be what the disk cannot give.
-                file.write(blocks.get(index) or _read_stored(damaged, index, size))
+                block: bytes | memoryview | None = blocks.get(index)
+                if block is None:  # what is replaced is not read: it may be what the disk cannot give
+                    block = _read_stored(damaged, index, size)
+                    replaced.read_bytes += len(block)
+                file.write(block)
         file.flush()
         look_like(path, file)
 

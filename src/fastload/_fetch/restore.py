@@ -187,7 +187,9 @@ class Restoring:
         )
         # Read by somebody, it is not what goes where its own file needs room.
         with closing(Reading(self._stored)), staged(job, [file]) as tasks:
-            self._repair.count(offer.tier, admit(job, tasks).read_bytes)
+            brought = admit(job, tasks)
+            self._repair.count(offer.tier, brought.read_bytes)
+            self._repair.count(self._stored.tier, brought.recalled_bytes)
             restore_file(layout, os.path.basename(self._stored.folder), tasks[0])
 
     def _tell(self, holder: Holder) -> None:

@@ -60,7 +60,8 @@ class Verification:
     blocks_repaired: int = 0
     """Brought from another tier, which has them right."""
     bytes_by_tier: Mapping[str, int] = field(default_factory=dict)
-    """What was read to check and to mend."""
+    """What was read to check, to mend and to record: of this tier also what was read once more, and of stored files
+    that were replaced."""
     failure: FastloadError | None = None
     """Why a manifest, or what a better source has right, could not be written."""
 
@@ -188,7 +189,8 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
             return found
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
-        return _record(found, stored, known, settings, take_turn)
+        recorded = _record(found, stored, known, settings, take_turn)
+        return replace(recorded, bytes_by_tier=mending.read_by_tier())
 
 
 def _record(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.record import Left
@@ -37,10 +38,10 @@ def keep(job: Job) -> Kept:
     if job.party is not None:
         together = job.party.prove_together(job.proving, job.exchange)
         proven, doubt = together.files, together.doubt
-        job.party.mend_in_turn(job.fetched.mend_stored, is_needed=job.fetched.tally.repaired > 0)
+        job.party.mend_in_turn(partial(_mend_stored, job), is_needed=job.fetched.tally.repaired > 0)
     elif job.fetched.tally.repaired:
         job.clock.enter("publish")
-        job.fetched.mend_stored()
+        _mend_stored(job)
     # Only of a whole checkpoint is the copy whole, too.
     if not job.proving.is_whole or (job.held.copy is None and not proven):
         return Kept(doubt=doubt)
@@ -48,6 +49,10 @@ def keep(job: Job) -> Kept:
     if job.held.copy is not None:
         _keep_copy(job, job.held.copy, doubt)
     return Kept(job.fetched.record(proven), doubt)
+
+
+def _mend_stored(job: Job) -> None:
+    job.fetched.tally.count_mending(job.fetched.mend_stored())
 
 
 def _keep_copy(job: Job, copy: Copy, doubt: str) -> None:
@@ -83,7 +88,7 @@ def serve_others(job: Job, pipeline: Pipeline, begun_s: float) -> None:
     try:
         pipeline.join(job.deadline)
         if job.fetched.tally.repaired:
-            job.fetched.mend_stored()  # the others wait for it before they mend what they have found
+            _mend_stored(job)  # the others wait for it before they mend what they have found
         if job.party is not None:
             job.party.communicator.vouch(describe_rank(job, job.party, job.exchange, begun_s))
     except FastloadError as exc:

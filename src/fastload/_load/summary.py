@@ -10,8 +10,6 @@ from fastload._load.evidence_note import explain_evidence, find_evidence_kind
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fastload._clock import Verdict
     from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
@@ -32,13 +30,13 @@ def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
     reader, reason = describe_readers(job.sources, job.device_reads)
     here_bytes = job.held.copy.given_bytes if job.held.copy is not None else 0
-    read_bytes = _count_read(job) + outcome.left.read_bytes
+    read_bytes = _count_read(job) + outcome.left.read_bytes - here_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = judge(_work_of(job))
     return Report(
         bytes=delivered.nbytes,
         bytes_read=read_bytes,
-        bytes_by_tier=_count_by_tier(job, read_bytes, here_bytes),
+        bytes_by_tier={job.fetched.tier: read_bytes, **_count_elsewhere(job, here_bytes)},
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
@@ -68,15 +66,10 @@ def _sum_busy(job: Job) -> dict[str, float]:
     return busy_s | {"hash": busy_s["hash"] + job.fetched.tally.ahead_hash_s}
 
 
-def _count_by_tier(job: Job, read_bytes: int, here_bytes: int) -> dict[str, int]:
-    """``read_bytes``, of which ``here_bytes`` were read on the local tier, where the copy had them already."""
-    by_tier = _add(job.fetched.tier, read_bytes - here_bytes, job.fetched.read_elsewhere())
-    return by_tier | {"local": by_tier.get("local", 0) + here_bytes} if here_bytes else by_tier
-
-
-def _add(tier: str, nbytes: int, elsewhere: Mapping[str, int]) -> dict[str, int]:
-    """With the tier that served first; it may have mended itself, as where only a link was lost."""
-    return {tier: nbytes + elsewhere.get(tier, 0), **{other: n for other, n in elsewhere.items() if other != tier}}
+def _count_elsewhere(job: Job, here_bytes: int) -> dict[str, int]:
+    """What was read of other tiers to mend it, and on the local one since the copy had it already."""
+    elsewhere = {tier: nbytes for tier, nbytes in job.fetched.read_elsewhere().items() if tier != job.fetched.tier}
+    return elsewhere | {"local": elsewhere.get("local", 0) + here_bytes} if here_bytes else elsewhere
 
 
 def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:
@@ -97,8 +90,10 @@ def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: fl
 
 
 def _count_read(job: Job) -> int:
-    """From storage, by this process."""
-    return job.fetched.tally.ahead_bytes + job.schedule.read_bytes
+    """From the tier that serves, by this process; it may have mended itself, as where only a link was lost."""
+    tally = job.fetched.tally
+    mending_bytes = tally.mending_bytes + job.fetched.read_elsewhere().get(job.fetched.tier, 0)
+    return tally.ahead_bytes + job.schedule.read_bytes + mending_bytes
 
 
 def _judge_share(work: Work, share_s: float) -> Verdict:

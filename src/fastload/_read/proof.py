@@ -233,6 +233,7 @@ def find_right(wanted: Wanted, repair: Repair, tally: ProofTally) -> memoryview 
     """The right bytes of a block: from behind the page cache, or from a better source; None: neither has them."""
     tally.count(reread=1)
     block: bytes | memoryview | None = read_again(wanted.file, wanted.index * BLOCK_BYTES, wanted.length)
+    tally.count_mending(len(block or ()))
     if block is not None and block_digest(block) == wanted.digest:
         return memoryview(block)
     block = repair(wanted)

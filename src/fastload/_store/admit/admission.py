@@ -100,6 +100,8 @@ class Tally:
     """Staged, recalled bytes included."""
     read_bytes: int = 0
     """Read from the offer."""
+    recalled_bytes: int = 0
+    """Read back of what was staged before, or was in its place already."""
     staging_bytes: int = 0
     """Memory that they take for it."""
     refetched_files: list[str] = field(default_factory=list)
@@ -222,8 +224,10 @@ class Admission:
         hashing = partial(self.tally.busy.measure, "hash")
         with self.tally.busy.measure("write"):
             missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
+        recalled_bytes = sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
         with self._changed:
-            self.tally.done_bytes += sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
+            self.tally.done_bytes += recalled_bytes
+            self.tally.recalled_bytes += recalled_bytes
         if not missing:
             self._readers.forgo(number)
             return True
