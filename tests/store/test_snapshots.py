@@ -114,6 +114,36 @@ def test_a_tier_that_hangs_or_cannot_be_read_is_named_and_delays_nothing(
     assert [tier for tier, _ in unreadable.unavailable] == ["local"]
 
 
+def test_a_dry_run_names_what_the_real_one_frees(cache: Cache, options: Options) -> None:
+    """Also where snapshots share blobs, and one has a file of its own."""
+    cache.add("org/a", 1, {"w": 1, "v": 2}, used_s_ago=9000, ref="old")
+    second = cache.add("org/a", 2, {"w": 1, "v": 3}, used_s_ago=8000)
+    cache.add("org/b", 3, {"w": 4}, used_s_ago=7000)
+    link = os.path.join(cache.layout("org/a").snapshot(second), "v")
+    blob = os.path.realpath(link)
+    os.unlink(link)
+    os.rename(blob, link)
+    before = prune(options=options).kept_bytes
+    for limit in (before - 1, before - 2 * BLOB_BYTES, 0):
+        planned = prune(max_bytes=limit, is_dry_run=True, options=options)
+        done = prune(max_bytes=limit, options=options)
+        assert done == planned, limit
+        assert before - done.kept_bytes == sum(each.freed_bytes for each in done.removed)
+        before = done.kept_bytes
+    assert before == 0
+
+
+def test_a_manifest_is_no_room_that_was_made(cache: Cache, options: Options) -> None:
+    """It counts neither as kept nor as freed: else one goes, two should, and more than the size is kept."""
+    for number in (1, 2, 3):
+        cache.add(f"org/{number}", number, {"w": number}, used_s_ago=10_000 - number)
+    limit = 2 * BLOB_BYTES - 1024
+    planned = prune(max_bytes=limit, is_dry_run=True, options=options)
+    done = prune(max_bytes=limit, options=options)
+    assert done == planned
+    assert done.kept_bytes <= limit
+
+
 def test_remove_takes_what_the_name_means(cache: Cache, options: Options) -> None:
     first = cache.add("org/a", 1, {"w": 1, "v": 2}, ref="old")
     second = cache.add("org/a", 2, {"w": 1, "v": 3})

@@ -34,7 +34,7 @@ class Removed:
     repo: str
     commit: str
     freed_bytes: int
-    """Of the disk: blobs that another snapshot needs stay."""
+    """Of the disk, by its files: blobs that another snapshot needs stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def prune(*, max_bytes: int | str | None = None, is_dry_run: bool = False, optio
     Args:
         max_bytes: down to what, such as ``500Gi``; None: the setting ``local_max_bytes``, and where that is not
             set either, only leftovers go.
-        is_dry_run: say what would go, remove nothing.
+        is_dry_run: say which snapshots would go, remove nothing; leftovers are not looked at, and count as kept.
         options: settings.
 
     Raises:

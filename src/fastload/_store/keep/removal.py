@@ -40,7 +40,10 @@ class _TakenOverError(Exception):
 
 
 def remove_snapshot(layout: RepoLayout, commit: str, awaited: frozenset[str] = frozenset()) -> int:
-    """Remove what there is of the snapshot of ``commit``; says what that freed of the disk, in bytes.
+    """Remove what there is of the snapshot of ``commit``; says what its files freed of the disk, in bytes.
+
+    What tells of it, such as its manifest, is not counted, as it is not in what is kept
+    (:meth:`~fastload._store.keep.usage.RepoUsage.count_kept_bytes`): so what is freed is what is kept less.
 
     Whether it may be removed is the caller's affair. Blobs that another snapshot needs stay, as do those ``awaited`` by
     one that is not there yet, and those that another tool is writing anew; of a blob that is a link, as the hub's
@@ -68,7 +71,7 @@ def remove_snapshot(layout: RepoLayout, commit: str, awaited: frozenset[str] = f
 
 
 def finish_removals(layout: RepoLayout) -> int:
-    """Go on where removals were broken off; says what that freed of the disk, in bytes.
+    """Go on where removals were broken off; says what their files freed of the disk, in bytes.
 
     Raises:
         StoreError: something cannot be read or removed.
@@ -113,12 +116,16 @@ def _finish(layout: RepoLayout, grave: Grave, awaited: frozenset[str] = frozense
         _give_back(layout, grave)
     except _TakenOverError:
         return 0
-    freed_bytes = count_disk_bytes(grave.path)
+    freed_bytes = _count_files(grave)
     shutil.rmtree(grave.path, ignore_errors=True)  # what resists is tried again with the next removal
-    freed_bytes -= count_disk_bytes(grave.path)
+    freed_bytes -= _count_files(grave)
     if not list_snapshots(layout):
         remove_empty(layout)
     return freed_bytes
+
+
+def _count_files(grave: Grave) -> int:
+    return count_disk_bytes(grave.snapshot) + count_disk_bytes(grave.blobs)
 
 
 def _bury_blobs(layout: RepoLayout, grave: Grave, awaited: frozenset[str]) -> None:
