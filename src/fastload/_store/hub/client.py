@@ -19,6 +19,7 @@ from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.filesystem import translate_write
 from fastload._store.hub.access import find_token
+from fastload._store.hub.redacting import redacting, said
 from fastload.errors import AuthError, NetworkError
 
 if TYPE_CHECKING:
@@ -79,22 +80,23 @@ class ClientOffer:
         http_error: type[Exception] = HfHubHTTPError.__bases__[0]  # of httpx in 1.x, of httpx2 in 2.x
         url = f"{self._endpoint}/{self.repo}/resolve/{self.commit}/{file.path}"
         try:
-            return hf_hub_download(
-                self.repo,
-                file.path,
-                revision=self.commit,
-                local_dir=self._scratch,
-                endpoint=self._endpoint,
-                token=(find_token(self._endpoint) if self._token is None else self._token) or False,
-            )
+            with redacting():
+                return hf_hub_download(
+                    self.repo,
+                    file.path,
+                    revision=self.commit,
+                    local_dir=self._scratch,
+                    endpoint=self._endpoint,
+                    token=(find_token(self._endpoint) if self._token is None else self._token) or False,
+                )
         except GatedRepoError as exc:
             hint = f"Accept its terms at {self._endpoint}/{self.repo}, with the account of the token"
-            raise AuthError(url, "huggingface_hub was refused: the model is gated", hint) from exc
+            raise AuthError(url, "huggingface_hub was refused: the model is gated", hint) from said(exc)
         except (OSError, ValueError, RuntimeError, http_error) as exc:
             if isinstance(exc, OSError) and exc.errno in _NO_SPACE:
                 raise translate_write(self._scratch, exc) from exc
             reason = f"huggingface_hub did not bring it ({type(exc).__name__})"
-            raise NetworkError(url, reason, "Try again, or let fastload bring it: transfer=ranged") from exc
+            raise NetworkError(url, reason, "Try again, or let fastload bring it: transfer=ranged") from said(exc)
 
     def close(self) -> None:
         """Remove what is left of the scratch folder."""
