@@ -106,6 +106,12 @@ def test_a_bad_block_is_mended_by_its_owner(crew: Crew, model: Model) -> None:
     loaded = crew.call(ranks.load_with, REPO, {"options": model.options})
     assert all(got == fingerprints(model.tensors) for got, _ in loaded)
     assert sum(report.blocks_repaired for _, report in loaded) >= 1
+    read = [report.bytes_read for _, report in loaded]
+    assert [report.bytes_by_tier["local"] for _, report in loaded] == read
+    assert [rank.bytes_read for rank in loaded[0][1].group.ranks] == read, "what mending read is in both"
+    again = crew.call(ranks.load_with, REPO, {"options": model.options})
+    whole = path.stat().st_size  # of the file: the bad block past the page cache, and all others for the copy
+    assert sum(read) >= sum(report.bytes_read for _, report in again) + whole
     assert path.read_bytes() == model.files[path.name]
 
 
