@@ -34,14 +34,12 @@ class Kept:
 
 def keep(job: Job) -> Kept:
     """Let stay on storage what this load has made: mended blocks, the copy on the local tier, a manifest."""
-    proven, doubt = job.proving.proven, ""
-    if job.party is not None:
-        together = job.party.prove_together(job.proving, job.exchange)
-        proven, doubt = together.files, together.doubt
-        job.party.mend_in_turn(partial(_mend_stored, job), is_needed=job.fetched.tally.repaired > 0)
-    elif job.fetched.tally.repaired:
+    together = job.party.prove_together(job.proving, job.exchange)
+    proven, doubt = together.files, together.doubt
+    is_repaired = job.fetched.tally.repaired > 0
+    if is_repaired:
         job.clock.enter("publish")
-        _mend_stored(job)
+    job.party.mend_in_turn(partial(_mend_stored, job), is_needed=is_repaired)
     # Only of a whole checkpoint is the copy whole, too.
     if not job.proving.is_whole or (job.held.copy is None and not proven):
         return Kept(doubt=doubt)
@@ -68,7 +66,7 @@ def look_again(job: Job) -> None:
 
     Ranks of a group may have the model from another machine: their paths say nothing.
     """
-    if job.proving.evidence == NONE and job.fetched.remote is None and job.party is None:
+    if job.proving.evidence == NONE and job.fetched.remote is None and not job.party.passes_on:
         for number in {extent.shard for extent in job.plan.extents}:
             check_path(job.fetched.checkpoint.shards[number])
 
@@ -76,8 +74,7 @@ def look_again(job: Job) -> None:
 def let_go(job: Job, pipeline: Pipeline) -> None:
     """Give everything back, also where Ctrl-C comes in the midst of it: it ends one step and no other."""
     with ExitStack() as undo:
-        if job.party is not None:
-            undo.callback(job.party.communicator.close)
+        undo.callback(job.party.close)
         undo.callback(job.fetched.close)
         undo.callback(job.held.close)
         undo.callback(pipeline.close)
@@ -89,8 +86,7 @@ def serve_others(job: Job, pipeline: Pipeline, begun_s: float) -> None:
         pipeline.join(job.deadline)
         if job.fetched.tally.repaired:
             _mend_stored(job)  # the others wait for it before they mend what they have found
-        if job.party is not None:
-            job.party.communicator.vouch(describe_rank(job, job.party, job.exchange, begun_s))
+        job.party.vouch(partial(describe_rank, job, begun_s))
     except FastloadError as exc:
         _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
     finally:

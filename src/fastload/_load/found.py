@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._budget import host_headroom
-from fastload._fetch.checkpoint import fetch
 from fastload._fetch.config import is_quantised
 from fastload._group.process_group import find_position
-from fastload._load.group.party import Party
+from fastload._load.group.party import join
 from fastload._load.request import choose_tensors
 from fastload._load.shard import EVERYTHING, Parts, choose_parts, merge_shard
 from fastload._place.tensors import check_castable, check_layouts
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence import Evidence
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
+    from fastload._load.group.party import Company
     from fastload._load.request import Request
     from fastload._plan.ranges import Range, Ranges, Spread
 
@@ -38,8 +38,8 @@ class Found:
     infos: Sequence[TensorInfo]
     """The wanted tensors, in file order; of those that are sharded, the rows that are kept."""
     parts: Parts
-    party: Party | None
-    """The other ranks, where several load together."""
+    party: Company
+    """Who loads it."""
     headroom: Headroom
     """What each rank here may take of the machine's memory, as it was when all was found; who allocates looks again."""
 
@@ -97,16 +97,13 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         GroupError: another rank failed, or wants something else.
     """
     with ExitStack() as undo:
-        party = None if request.group is None else undo.enter_context(Party(request.group, request))
-        if party is None:
-            fetched = fetch(request.source, request.settings, request.deadline, call.weighed)
-        else:
-            fetched = party.fetch(call.verb, call.device, call.weighed)
+        party: Company = join(request)
+        undo.enter_context(party)
+        fetched = party.fetch(call.verb, call.device, call.weighed)
         undo.callback(fetched.close)
         clock.enter("plan")
         found = _find(fetched, choose_tensors(fetched.checkpoint, request.tensors), party)
-        if party is not None:
-            party.check_content(fetched, found.infos)
+        party.check_content(fetched, found.infos)
         check_layouts(found.infos)
         position = find_position(None if request.group is None else request.group.seat)
         parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, position)
@@ -116,10 +113,9 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         undo.pop_all()
 
 
-def _find(fetched: Fetched, wanted: Callable[[str], bool], party: Party | None) -> Found:
-    ranks_here = 1 if party is None else len(party.ranks_here)
+def _find(fetched: Fetched, wanted: Callable[[str], bool], party: Company) -> Found:
     infos = _list_wanted(fetched, wanted, EVERYTHING)
-    headroom = host_headroom().part_of(ranks_here)
+    headroom = host_headroom().part_of(len(party.ranks_here))
     return Found(fetched=fetched, wanted=wanted, infos=infos, parts=EVERYTHING, party=party, headroom=headroom)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastload._fetch.through import Copy
     from fastload._format.checkpoint import Shard
     from fastload._load.device_reads import DeviceReads
-    from fastload._load.group.party import Party
+    from fastload._load.group.party import Company
     from fastload._progress import Progress, Wish
     from fastload._read.choose import Choice
     from fastload._read.reader import Reader
@@ -45,7 +45,7 @@ class Held:
         return held
 
     @classmethod
-    def of_rank(cls, fetched: Fetched, deadline: Deadline, party: Party) -> Held:
+    def of_rank(cls, fetched: Fetched, deadline: Deadline, party: Company) -> Held:
         """In a group, one rank of a machine makes the copy; all show that they are reading."""
         return deadline.within(lambda: cls._begin(fetched, keeps_copy=party.is_first_on_node), cls.close)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastload._fetch.fetched import Fetched
     from fastload._load.device_reads import DeviceReads
     from fastload._load.group.exchange import Exchange
-    from fastload._load.group.party import Party
+    from fastload._load.group.party import Company
     from fastload._load.held import Held
     from fastload._load.proving import Proving
     from fastload._load.schedule import Schedule
@@ -51,8 +51,8 @@ class Job:
     """True if tensors are cast as they are taken, by the thread that takes them."""
     cuts: Mapping[str, tuple[Ranges, ...]]
     """What stays, by name, in each dimension of tensors of which more was brought."""
-    party: Party | None
-    """The other ranks, where several load together."""
+    party: Company
+    """Who carries it out."""
     exchange: Exchange | None
     clock: Clock
     busy: Busy

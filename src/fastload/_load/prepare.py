@@ -11,7 +11,6 @@ from fastload._cpus import count_cpus
 from fastload._fetch.config import find_configs
 from fastload._load.ahead import divide_ahead, may_read_ahead
 from fastload._load.depth import tune
-from fastload._load.group.planning import open_exchange, plan_load
 from fastload._load.held import Held, Tee
 from fastload._load.job import Job
 from fastload._load.past_host import Journey, open_device_reads
@@ -51,16 +50,16 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, settings, deadline, party = found.fetched.checkpoint, request.settings, request.deadline, found.party
     choices = deadline.within(lambda: _choose_readers(found, settings))
-    sources = 0 if party is None else len(party.sources)
+    sources = len(party.sources)
     staging = _divide(found, choices, target, settings)
     with ExitStack() as undo:
         # What the first rank of a machine keeps, it must get: so the other ranks are told of it before.
-        held = undo.enter_context(Held.of_rank(found.fetched, deadline, party)) if party is not None else Held()
-        plan, share, staging = plan_load(found, target, staging, keeps_copy=held.copy is not None)
+        held = undo.enter_context(Held.of_rank(found.fetched, deadline, party)) if party.passes_on else Held()
+        planned = party.plan(found, target, staging, keeps_copy=held.copy is not None)
+        plan, share, staging = planned
         staging = staging._replace(lanes=min(staging.lanes, max(1, len(plan.extents)) + sources))
         staging, rooms = _fit(target, plan, staging, least_lanes=1 + sources)
-        if party is not None:
-            party.check_rooms(rooms)
+        party.check_rooms(rooms)
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
         tell = _tell(found.fetched, busy, schedule)
@@ -70,12 +69,12 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         proving = prove_beside(proving, found.fetched.evidence, _list_read(request, found))
         proving = _judge(_share_proof(proving, found, settings), checkpoint, settings)
         device_reads = None
-        if party is None:  # what others wait for passes through the host
+        if not party.passes_on:
             device_reads = deadline.within(
                 lambda: open_device_reads(_journey(found, plan, choices, proving, target, staging), device, settings)
             )
         placer = target.open_placer(plan, staging)
-        if party is None:  # last, since it takes longest to undo
+        if not party.passes_on:  # last, since it takes longest to undo
             held = undo.enter_context(Held.alone(found.fetched, deadline, settings, device_reads))
         tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy)
         stream = Stream(
@@ -101,7 +100,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 is_cast=request.dtype is not None,
                 cuts=found.cuts,
                 party=party,
-                exchange=open_exchange(found, plan, share, staging.slot_bytes, tee.arriving),
+                exchange=party.open_exchange(planned, tee.arriving),
                 clock=clock,
                 busy=busy,
                 progress=held.telling(request.progress, schedule.kept_bytes),
@@ -121,11 +120,11 @@ def _list_read(request: Request, found: Found) -> list[str]:
 
 def _divide(found: Found, choices: Mapping[int, Choice], target: Target, settings: Settings) -> Staging:
     """The lanes that the chosen readers want; those of one thread that has others read, where that is possible."""
-    if found.party is None and target.reads_ahead and settings.reader == "auto":
+    if target.reads_ahead and not found.party.passes_on and settings.reader == "auto":
         ahead = divide_ahead(settings.staging_bytes, found.headroom) if may_read_ahead(found.fetched, choices) else None
         if ahead is not None:
             return ahead
-    sources = 0 if found.party is None else len(found.party.sources)
+    sources = len(found.party.sources)
     digests = found.fetched.evidence.has_blocks and target.digests is None
     depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
     wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
@@ -159,8 +158,6 @@ def _journey(
 
 def _share_proof(proving: Proving, found: Found, settings: Settings) -> Proving:
     """In a group, what proves the bytes wherever they are read. Whose own is not enough says so itself, and before."""
-    if found.party is None:
-        return proving
     if found.party.reads:
         _judge(proving, found.fetched.checkpoint, settings)
     return found.party.share_proof(proving, found.fetched.root)
@@ -207,10 +204,10 @@ def _choose_readers(found: Found, settings: Settings) -> dict[int, Choice]:
     """A reader per shard that holds a wanted tensor."""
     fetched = found.fetched
     checkpoint = fetched.checkpoint
-    if found.party is None:
-        shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
-    else:  # what this rank will read is not known yet
+    if found.party.passes_on:  # what this rank will read is not known yet
         shards = set(range(len(checkpoint.shards))) if found.party.reads else set()
+    else:
+        shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
     cpus = count_cpus()
     choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader, cpus) for shard in sorted(shards)}
     return tune(choices, checkpoint.shards, Measured(settings.measurements))

@@ -123,8 +123,7 @@ class Stream:
         return self._is_started and self._started_in != os.getpid()
 
     def _give_up(self, job: Job, error: BaseException) -> None:
-        if job.party is not None:
-            job.party.communicator.fail(error)
+        job.party.fail(error)
         self.close()
 
     def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
@@ -172,11 +171,10 @@ class Stream:
         job.placer.finish()
         look_again(job)
         self._kept = keep(job)
-        if job.party is not None:
-            self._group_report = job.party.end_together(describe_rank(job, job.party, job.exchange, self._begun_s))
+        self._group_report = job.party.end_together(partial(describe_rank, job, self._begun_s))
         self._is_finished = True
         self.close()
-        if job.party is None or job.party.is_first_on_node:  # one load of a machine's ranks is one report
+        if job.party.is_first_on_node:  # one load of a machine's ranks is one report
             now = datetime.now(UTC).isoformat(timespec="seconds")
             job.fetched.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
@@ -226,20 +224,18 @@ class Stream:
         return replace(report, group=self._group_report)
 
     def _goes_on(self, job: Job) -> bool:
-        return job.party is not None and not self._is_finished and job.party.communicator.is_whole
+        return not self._is_finished and job.party.goes_on
 
     def _linger(self, job: Job, pipeline: Pipeline) -> None:
         """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
         try:
             pipeline.leave()
             self._start(job, pipeline)
-            if job.party is not None:
-                job.party.communicator.leave(describe_rank(job, job.party, job.exchange, self._begun_s))
+            job.party.leave(partial(describe_rank, job, self._begun_s))
             service = partial(serve_others, job, pipeline, self._begun_s)
             start_thread(threading.Thread(target=service, name="fastload-linger", daemon=True))
         except BaseException as error:
-            if job.party is not None:
-                job.party.communicator.fail(error)
+            job.party.fail(error)
             let_go(job, pipeline)
             raise
 
@@ -249,8 +245,8 @@ class Stream:
         try:
             yield
         except BaseException as exc:
-            if self._job is not None and self._job.party is not None:
-                self._job.party.communicator.fail(exc)
+            if self._job is not None:
+                self._job.party.fail(exc)
             raise
 
     def __enter__(self) -> Self:

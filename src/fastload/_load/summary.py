@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from fastload._clock import Verdict
     from fastload._load.device_reads import DeviceReads
     from fastload._load.evidence_note import Outcome
-    from fastload._load.group.exchange import Exchange
-    from fastload._load.group.party import Party
     from fastload._load.job import Job
     from fastload._load.sources import Sources
 
@@ -72,13 +70,13 @@ def _count_elsewhere(job: Job, here_bytes: int) -> dict[str, int]:
     return elsewhere | {"local": elsewhere.get("local", 0) + here_bytes} if here_bytes else elsewhere
 
 
-def describe_rank(job: Job, party: Party, exchange: Exchange | None, begun_s: float) -> RankReport:
+def describe_rank(job: Job, begun_s: float) -> RankReport:
     """What this rank of a group did, for the others; while it does it, where it has left."""
-    work = _work_of(job)
+    work, exchange = _work_of(job), job.exchange
     share_s = max(0.0, job.schedule.read_at_s - begun_s) if work.bytes_read else 0.0
     return RankReport(
-        rank=party.rank,
-        node=party.communicator.nodes[party.rank],
+        rank=job.party.rank,
+        node=job.party.node,
         bytes_read=_count_read(job),
         bytes_sent=exchange.sent_bytes if exchange is not None else 0,
         bytes_received=exchange.received_bytes if exchange is not None else 0,

@@ -13,11 +13,14 @@ from fastload._load.group.agree import (
     digest_of_plan,
     terms_of,
 )
+from fastload._load.group.alone import Alone
 from fastload._load.group.dividing import Common, Wish, find_pool
 from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
-from fastload._load.group.reader_proof import ReaderProof, share_proof
+from fastload._load.group.planning import plan_together
+from fastload._load.group.reader_proof import ProvenTogether, ReaderProof, share_proof
 from fastload._load.group.room import check_rooms, claims_of
+from fastload._place.host import open_passing
 from fastload._plan.division import Member, find_sources
 from fastload._plan.share import Share, share_of
 from fastload.errors import IntegrityError, UnsupportedError
@@ -30,11 +33,14 @@ if TYPE_CHECKING:
     from fastload._fetch.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._group.attendance import Attendance
+    from fastload._load.found import Found
     from fastload._load.group.exchange import Tee
     from fastload._load.group.fetching import Weighed
+    from fastload._load.group.planning import Planned
     from fastload._load.proving import Proving
     from fastload._load.request import Request
-    from fastload._place.placer import Placer
+    from fastload._load.staging import Staging
+    from fastload._load.target import Target
     from fastload._plan.plan import Plan
     from fastload._verify.manifest import ManifestFile
 
@@ -53,18 +59,11 @@ class Whole:
     proven: dict[str, ManifestFile]
 
 
-@dataclass(frozen=True, slots=True)
-class ProvenTogether:
-    """What the ranks proved of a load."""
-
-    files: dict[str, ManifestFile]
-    """By all ranks of this machine, where this is the first of them; else nothing."""
-    doubt: str
-    """Why what came from another rank is not proven; empty: it is."""
-
-
 class Party:
     """Holds the connections of one load; see :class:`~fastload._group.communicator.Communicator`."""
+
+    passes_on = True
+    """What is read is sent on to others, through the memory of the host."""
 
     def __init__(self, attendance: Attendance, request: Request) -> None:
         """Waits for the other ranks.
@@ -82,8 +81,8 @@ class Party:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """After an error the others are told, and let go; else the connections belong to the stream."""
         if error is not None:
-            self.communicator.fail(error)
-            self.communicator.close()
+            self.fail(error)
+            self.close()
 
     @property
     def rank(self) -> int:
@@ -91,9 +90,19 @@ class Party:
         return self.communicator.rank
 
     @property
+    def node(self) -> int:
+        """The number of its machine."""
+        return self.communicator.nodes[self.rank]
+
+    @property
     def is_first_on_node(self) -> bool:
         """True for the one rank of each machine that keeps things for all of them."""
-        return self.communicator.nodes.index(self.communicator.nodes[self.rank]) == self.rank
+        return self.communicator.nodes.index(self.node) == self.rank
+
+    @property
+    def goes_on(self) -> bool:
+        """True as long as no rank has failed: others wait for what this one reads, whether it wants more or not."""
+        return self.communicator.is_whole
 
     @property
     def reads(self) -> bool:
@@ -103,8 +112,7 @@ class Party:
     @property
     def ranks_here(self) -> list[int]:
         """Those of this machine."""
-        nodes = self.communicator.nodes
-        return [rank for rank, node in enumerate(nodes) if node == nodes[self.rank]]
+        return [rank for rank, node in enumerate(self.communicator.nodes) if node == self.node]
 
     @property
     def sources(self) -> frozenset[int]:
@@ -137,6 +145,14 @@ class Party:
         """Raise ``GroupError`` where the ranks have found different models."""
         check_content(self.communicator.gather(digest_of(fetched, wanted)))
 
+    def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> Planned:
+        """The plan that all ranks reckon alike, and this rank's share; ``keeps_copy``: it needs all of the files.
+
+        Raises:
+            GroupError: the others have another plan.
+        """
+        return plan_together(self, found, target, staging, keeps_copy=keeps_copy)
+
     def share_wishes(self, wish: Wish) -> Common:
         """Tell the others what this rank wants; what those that it loads with have in common."""
         wishes = self.communicator.gather(wish)
@@ -159,9 +175,12 @@ class Party:
         check_plans({rank: digests[rank] for rank in common.wishes})
         return share_of(division, self.rank)
 
-    def open_exchange(self, share: Share, passing: Placer, tee: Tee) -> Exchange:
+    def open_exchange(self, planned: Planned, tee: Tee) -> Exchange | None:
         """The way of extents to and from the others."""
-        return Exchange(self.communicator, share, passing, can_read=self.reads, tee=tee)
+        if planned.share is None:
+            return None
+        passing = open_passing(planned.plan, planned.staging.slot_bytes)
+        return Exchange(self.communicator, planned.share, passing, can_read=self.reads, tee=tee)
 
     def prove_together(self, proving: Proving, exchange: Exchange | None) -> ProvenTogether:
         """Wait until all that came is proven by those who read it.
@@ -170,7 +189,7 @@ class Party:
             IntegrityError: some of it is not, and must be.
             GroupError: somebody failed.
         """
-        words = self.communicator.gather(Whole(self.communicator.nodes[self.rank], proving.proven))
+        words = self.communicator.gather(Whole(self.node, proving.proven))
         trusted = exchange.trusted if exchange is not None and proving.is_serial else []
         doubt = next((rank for rank in trusted if rank not in words and not self.communicator.wait_vouched(rank)), None)
         reason = "" if doubt is None else f"rank {doubt} left and ended before it had proven what it had read and sent"
@@ -179,7 +198,7 @@ class Party:
             raise IntegrityError(
                 self._request.source.name, 0, reason, "proof on all ranks, since it is required", _LEFT
             )
-        mine = self.communicator.nodes[self.rank] if self.is_first_on_node else None
+        mine = self.node if self.is_first_on_node else None
         files = {path: file for whole in words.values() if whole.node == mine for path, file in whole.proven.items()}
         return ProvenTogether(files, reason)
 
@@ -199,13 +218,14 @@ class Party:
 
     def share_proof(self, proving: Proving, root: str) -> Proving:
         """``proving``, as far as it goes for what the other ranks read as well."""
-        place = f"{self.communicator.nodes[self.rank]}:{root}"
+        place = f"{self.node}:{root}"
         words = self.communicator.gather(ReaderProof(proving.evidence, proving.reason, proving.is_serial, place))
         readers = {member.rank: words[member.rank] for member in self._pool if member.reads and member.rank in words}
         return share_proof(proving, readers, self.rank)
 
-    def end_together(self, own: RankReport) -> GroupReport:
+    def end_together(self, account: Callable[[], RankReport]) -> GroupReport | None:
         """Wait until all are done; the first of them learns what each did, those that left included."""
+        own = account()
         words = self.communicator.gather(own)
         is_first = self.rank == min(words)  # rank 0, where that has not left
         if is_first:
@@ -215,3 +235,32 @@ class Party:
         slowest = max(words.values(), key=lambda each: each.share_s)
         what = f"rank {slowest.rank} had its share after {slowest.share_s:.2f} s: {slowest.bottleneck}"
         return GroupReport(rank=self.rank, size=self.communicator.size, ranks=ranks, slowest=slowest.rank, reason=what)
+
+    def leave(self, account: Callable[[], RankReport]) -> None:
+        """Want no more; what the others wait for is read and sent still."""
+        self.communicator.leave(account())
+
+    def vouch(self, account: Callable[[], RankReport]) -> None:
+        """Say, after having left, that all of the share was right."""
+        self.communicator.vouch(account())
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the others, whose load ends by it."""
+        self.communicator.fail(error)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.communicator.close()
+
+
+Company = Alone | Party
+"""Who carries out a load."""
+
+
+def join(request: Request) -> Company:
+    """Whoever carries out ``request``, all of them there.
+
+    Raises:
+        GroupError: one does not come.
+    """
+    return Alone(request) if request.group is None else Party(request.group, request)

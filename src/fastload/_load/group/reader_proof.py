@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastload._load.proving import Proving
+    from fastload._verify.manifest import ManifestFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,16 @@ class ReaderProof:
     is_serial: bool
     place: str
     """From where it reads: its machine, and the snapshot's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenTogether:
+    """What the ranks proved of a load."""
+
+    files: dict[str, ManifestFile]
+    """By all ranks of this machine, where this is the first of them; else nothing."""
+    doubt: str
+    """Why what came from another rank is not proven; empty: it is."""
 
 
 def share_proof(proving: Proving, readers: Mapping[int, ReaderProof], rank: int) -> Proving:
