@@ -62,7 +62,7 @@ class Report:
     before; and to mend it, once more past the page cache, and of stored files that were replaced or linked again. Of a
     load that began once more also what was read before, of the tier that served then."""
     bytes_by_tier: dict[str, int]
-    """The same, and what was read from other tiers to mend it, or was on the local one when a copy was to be made there,
+    """The same, and what was read from other tiers to mend it, or was on the local one where a copy was to be made,
     by tier: without that they add up to ``bytes_read``."""
     tensors: int
     seconds: float
