@@ -49,8 +49,8 @@ def _says_quantised(config: dict[str, Any]) -> bool:
 def find_configs(fetched: Fetched, subfolder: str | None) -> list[str]:
     """The paths of the configs that are there."""
     names = _list_names(subfolder)
-    if fetched.remote is not None:
-        return [file.path for file in fetched.remote.files if file.path in names]
+    if fetched.home.remote is not None:
+        return [file.path for file in fetched.home.remote.files if file.path in names]
     paths = (os.path.join(_top_of(fetched), name) for name in names)
     return [path for path in paths if os.path.isfile(path)]
 
@@ -65,11 +65,11 @@ def _top_of(fetched: Fetched) -> str:
 
 def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str, bytes]]:
     for name in _list_names(subfolder):
-        if fetched.remote is not None:
-            file = next((file for file in fetched.remote.files if file.path == name), None)
+        if fetched.home.remote is not None:
+            file = next((file for file in fetched.home.remote.files if file.path == name), None)
             _check_not_lost(fetched, name, name, is_there=file is not None)
             if file is not None:
-                yield name, read_whole(fetched.remote, file, _MAX_CONFIG_BYTES)
+                yield name, read_whole(fetched.home.remote, file, _MAX_CONFIG_BYTES)
             continue
         top = _top_of(fetched)
         path = os.path.join(top, name)

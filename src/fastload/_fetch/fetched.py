@@ -1,33 +1,27 @@
-"""What is to be loaded, and the checkpoint that was found for it: what the rooms above know of where it came from."""
+"""What is to be loaded, and the checkpoint that was found for it, with what the rooms above need to know of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence import NOTHING, Evidence
-from fastload._fetch.pace import Pace
-from fastload._fetch.record import Left
 from fastload._format.select import by_rule
-from fastload._read.choose import Choice, choose_reader
 from fastload._read.paced import paced
 from fastload._read.tally import ProofTally
 from fastload._store.ref import name_of
-from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from fastload._cpus import Cpus
-    from fastload._fetch.through import Copy
+    from fastload._fetch.deadline import Deadline
+    from fastload._fetch.home import Home
     from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._format.select import Select
-    from fastload._read.reader import File, Reader
-    from fastload._store.keep.reading import Reading
-    from fastload._store.offer import Offer
-    from fastload._verify.manifest import ManifestFile
+    from fastload._read.choose import Choice
+    from fastload.options import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +47,26 @@ class Source:
         return text if self.revision is None else f"{text}@{self.revision}"
 
 
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What :func:`fastload._fetch.checkpoint.fetch` was asked."""
+
+    source: Source
+    settings: Settings
+    deadline: Deadline
+    weighed: Callable[[Evidence], object]
+    """Is told what proves the model, before its headers are read."""
+    restores: bool
+    """True if what the local tier has lost is brought back to it."""
+
+    def check(self) -> None:
+        """Raise ``DeadlineError`` when it is time to give up."""
+        self.deadline.check()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """A checkpoint whose headers were read and agreed, and where it came from."""
+    """A checkpoint whose headers were read and agreed, and where it was found."""
 
     checkpoint: Checkpoint
     name: str
@@ -67,66 +78,27 @@ class Fetched:
     tier: str
     commit: str | None = None
     commit_learnt: str | None = None
-    remote: Offer | None = None
-    """What gives the bytes where no file system does."""
     evidence: Evidence = NOTHING
     tally: ProofTally = field(default_factory=ProofTally)
     """What proving the headers did; the load goes on counting."""
     passed_over: str = ""
     """Which tiers before this one could not give it, and why; empty: there are none."""
-    begin_copy: Callable[[], Copy | None] = lambda: None
-    """Begins the copy on the local tier, if there shall be one of what is loaded."""
-    record: Callable[[Mapping[str, ManifestFile]], Left] = lambda _: Left()
-    """Is told the digests of files that were proven whole, when all was."""
-    mend_stored: Callable[[], int] = lambda: 0
-    """Replaces, on the local tier, the files in which blocks were mended on the way; says how much it read of them."""
-    read_elsewhere: Callable[[], Mapping[str, int]] = dict
-    """Bytes that were read from other tiers so far, to mend it, by tier."""
-    begin_reading: Callable[[], Reading | None] = lambda: None
-    """Shows others that it is being read."""
-    keep_report: Callable[[Mapping[str, Any]], None] = lambda _: None
-    """Is told the facts of a load that was finished."""
-    close: Callable[[], None] = lambda: None
-    """Lets go of what was opened to find it."""
-    wait: Callable[[int], None] | None = None
-    """Returns when so many bytes may be read; None: at once."""
-
-    def held_to(self, bytes_per_s: int | None) -> Fetched:
-        """The same, whose readers read no faster than that."""
-        if bytes_per_s is None:
-            return self
-        pace = Pace(bytes_per_s)
-
-        def close() -> None:
-            pace.close()
-            self.close()
-
-        return replace(self, wait=pace.wait, close=close)
+    home: Home
+    """Gives the bytes, and is told what becomes of them."""
 
     def choose(self, shard: Shard, wanted: str, cpus: Cpus | None = None) -> Choice:
-        """The reader for one shard; ``cpus`` as for :func:`~fastload._read.choose.choose_reader`.
+        """The reader for one shard, held to the pace of where it is.
+
+        ``cpus`` as for :func:`~fastload._read.choose.choose_reader`.
 
         Raises:
             UnsupportedError: one that was asked for by name, for bytes that no file system has.
         """
-        choice = self._choose(shard, wanted, cpus)
+        choice = self.home.choose(shard, wanted, cpus, digests=self.evidence.has_blocks)
         if self.passed_over:
             choice = replace(choice, reason=f"{choice.reason}; {self.passed_over}")
-        return choice if self.wait is None else paced(choice, self.wait)
+        return choice if self.home.pace is None else paced(choice, self.home.pace.wait)
 
-    def _choose(self, shard: Shard, wanted: str, cpus: Cpus | None) -> Choice:
-        if self.remote is None:
-            return choose_reader(shard, wanted, cpus, digests=self.evidence.has_blocks)
-        check_hub_reader(wanted)
-        return Choice(partial(_open_offered, self.remote), "hub", "it is on no mount", self.remote.depth)
-
-
-def check_hub_reader(wanted: str) -> None:
-    """Raise ``UnsupportedError`` for one that was asked for by name, and reads files of a file system."""
-    if wanted != "auto":
-        hint = 'Use reader="auto", or bring the model up first: fastload warm'
-        raise UnsupportedError(f'reader="{wanted}" cannot read from the hub', hint)
-
-
-def _open_offered(offer: Offer, file: File) -> Reader:
-    return offer.open(next(offered for offered in offer.files if offered.path == file.path))
+    def close(self) -> None:
+        """Let go of what was opened to find it."""
+        self.home.close()

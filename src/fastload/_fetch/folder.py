@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fastload._cpus import count_cpus
 from fastload._fetch.damage import check_named, find_damage
-from fastload._fetch.fetched import Fetched, Source
 from fastload._fetch.workers import Workers
 from fastload._format.checkpoint import Shard, build_checkpoint, layer
 from fastload._read.head import HeadReader, count_head_bytes, read_ahead
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from fastload._fetch.evidence import Evidence
+    from fastload._fetch.fetched import FetchRequest
+    from fastload._format.checkpoint import Checkpoint
     from fastload._read.head import Head, ProveBlock
     from fastload._read.tally import ProofTally
 
@@ -26,21 +27,21 @@ _MOST_THREADS = 8
 """A block each, they bring and digest as fast as memory gives it."""
 
 
-def fetch_folder(
-    source: Source, path: str, tier: str, evidence: Evidence, tally: ProofTally, go_on: Callable[[], None]
-) -> Fetched:
-    """The checkpoint in the folder ``path`` of ``tier``; ``go_on`` raises when it is time to give up.
+def read_folder(request: FetchRequest, path: str, evidence: Evidence, tally: ProofTally) -> tuple[Checkpoint, str]:
+    """The checkpoint in the folder ``path``, or below it; and where its files are.
 
     Raises:
         IntegrityError: a file is not what ``evidence`` says.
         FormatError: it is no checkpoint.
+        DeadlineError: it is time to give up.
     """
+    source = request.source
     prove = evidence.prover(tally) if evidence.has_some_blocks else None
     try:
         files = find_files(path, subfolder=source.subfolder, select=source.choose, prove=evidence.whole_prover(tally))
         if files.is_chosen and source.variant is not None:
             raise UsageError(f"{path!r} is a file: it has no variant", "Give the folder instead")
-        shards = list(_read_shards(files.shards, prove, go_on))
+        shards = list(_read_shards(files.shards, prove, request.check))
         tally.count_ahead(sum(count_head_bytes(shard.header, is_proven=prove is not None) for shard in shards))
         check_named(evidence, files, source.choose)
         checkpoint = build_checkpoint(shards, layer(shards, files.index) if files.is_layered else files.index)
@@ -49,15 +50,7 @@ def fetch_folder(
         if damage is not None:
             raise damage from exc
         raise
-    return Fetched(
-        checkpoint=checkpoint,
-        name=source.name,
-        folder=files.folder,
-        root=path,
-        tier=tier,
-        evidence=evidence,
-        tally=tally,
-    )
+    return checkpoint, files.folder
 
 
 def _read_shards(

@@ -44,3 +44,8 @@ class Pace:
     def close(self) -> None:
         """Let go whoever waits."""
         self._is_over.set()
+
+
+def pace_of(bytes_per_s: int | None) -> Pace | None:
+    """A pace for whoever has nothing to wait for where there is no limit."""
+    return None if bytes_per_s is None else Pace(bytes_per_s)

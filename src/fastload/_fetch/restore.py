@@ -10,7 +10,6 @@ import logging
 import os
 import posixpath
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._fetch.bring import Bringing, admit, staged
@@ -46,15 +45,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fastload")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Which checkpoint of a snapshot is read."""
-
-    folder: str
-    """Where its files are, absolute."""
-    select: Select
-
-
 def find_gap(evidence: Evidence, file: OfferedFile) -> str | None:
     """What is there instead of a ``file`` that is known; None: a file of its length."""
     path = os.path.join(evidence.folder, file.path)
@@ -71,30 +61,30 @@ def explain_gap(evidence: Evidence, file: OfferedFile) -> IntegrityError:
     return IntegrityError(path, 0, find_gap(evidence, file) or "", size_of(file), MEND_HINT)
 
 
-def fill_gaps(evidence: Evidence, part: Part, bring_back: Callable[[OfferedFile], object]) -> None:
-    """Have each file of ``part`` brought back that is known and lost; or ``bring_back`` raises.
+def fill_gaps(evidence: Evidence, part: str, select: Select, bring_back: Callable[[OfferedFile], object]) -> None:
+    """Have each file brought back that is known, read of the folder ``part``, and lost; or ``bring_back`` raises.
 
     Not left to whoever reads them: without its index, or a shard that no index names, a folder looks like a smaller
     model that is whole.
     """
-    for path in _list_read(evidence, part):
+    for path in _list_read(evidence, part, select):
         file = evidence.files.get(path)
         if file is not None and find_gap(evidence, file) is not None:
             bring_back(file)
 
 
-def _list_read(evidence: Evidence, part: Part) -> Iterator[str]:
+def _list_read(evidence: Evidence, part: str, select: Select) -> Iterator[str]:
     """The paths of what a load of ``part`` reads, by what is known: the index first, since that names the shards."""
-    top = os.path.relpath(part.folder, evidence.folder)
+    top = os.path.relpath(part, evidence.folder)
     top = "" if top == "." else top
     names = {posixpath.basename(path) for path in evidence.files if posixpath.dirname(path) == top}
     try:
-        selection = part.select(names, path=part.folder)
+        selection = select(names, path=part)
         if not isinstance(selection, ByIndex):
             yield from (posixpath.join(top, name) for name in selection.names)
             return
         yield posixpath.join(top, selection.name)
-        path = os.path.join(part.folder, selection.name)
+        path = os.path.join(part, selection.name)
         shards = read_index(path).shards
     except (FormatError, UsageError, StoreError):
         return  # whoever reads the folder itself finds that too, and knows more

@@ -46,11 +46,11 @@ def keep(job: Job) -> Kept:
     job.clock.enter("publish")
     if job.held.copy is not None:
         _keep_copy(job, job.held.copy, doubt)
-    return Kept(job.fetched.record(proven), doubt)
+    return Kept(job.fetched.home.record(proven), doubt)
 
 
 def _mend_stored(job: Job) -> None:
-    job.fetched.tally.count_mending(job.fetched.mend_stored())
+    job.fetched.tally.count_mending(job.fetched.home.mend_stored())
 
 
 def _keep_copy(job: Job, copy: Copy, doubt: str) -> None:
@@ -66,7 +66,7 @@ def look_again(job: Job) -> None:
 
     Ranks of a group may have the model from another machine: their paths say nothing.
     """
-    if job.proving.evidence == NONE and job.fetched.remote is None and not job.party.passes_on:
+    if job.proving.evidence == NONE and job.fetched.home.remote is None and not job.party.passes_on:
         for number in {extent.shard for extent in job.plan.extents}:
             check_path(job.fetched.checkpoint.shards[number])
 

@@ -51,7 +51,7 @@ class Held:
 
     @classmethod
     def _begin(cls, fetched: Fetched, *, keeps_copy: bool) -> Held:
-        return cls(fetched.begin_reading(), fetched.begin_copy() if keeps_copy else None)
+        return cls(fetched.home.begin_reading(), fetched.home.begin_copy() if keeps_copy else None)
 
     def telling(self, wish: Wish, total_bytes: int) -> Progress:
         """Whom the load tells how far it is: the caller as he wishes, and by the lease those who wait for the copy."""

@@ -136,7 +136,7 @@ def _resumable(fetched: Fetched, proving: Proving) -> Container[int]:
 
     A commit of the hub's has one. Of a file on a mount only its proof knows whether it is in the same one still.
     """
-    return proving.proofs if fetched.remote is None else range(len(fetched.checkpoint.shards))
+    return proving.proofs if fetched.home.remote is None else range(len(fetched.checkpoint.shards))
 
 
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:

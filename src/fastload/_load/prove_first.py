@@ -42,7 +42,7 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     is_known = all(fetched.evidence.find(path) is not None for path in index_of(fetched.checkpoint))
     if not serial or not is_whole or not is_known:  # ranks of a group may want a part each, and all of it together
         return found  # of a part, or by such an index, it is said elsewhere that it cannot be proven
-    if fetched.remote is not None:
+    if fetched.home.remote is not None:
         hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"
         raise IntegrityError(serial[0][0].path, 0, "a digest of the whole file", "block digests, to stream by", hint)
 
@@ -54,7 +54,7 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
 
     made = {file.path: file for file in deadline.within(lambda: workers.map_all(digest, serial))}
     fetched.tally.count_ahead(0, busy.seconds["hash"])
-    fetched.record(made)
+    fetched.home.record(made)
     files = {**fetched.evidence.files}
     files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}
     proven = replace(fetched, evidence=replace(fetched.evidence, files=files))

@@ -176,7 +176,7 @@ class Stream:
         self.close()
         if job.party.is_first_on_node:  # one load of a machine's ranks is one report
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            job.fetched.keep_report({**self.report.to_dict(), "finished": now})
+            job.fetched.home.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ def _sum_busy(job: Job) -> dict[str, float]:
 
 def _count_elsewhere(job: Job, here_bytes: int) -> dict[str, int]:
     """What was read of other tiers to mend it, and on the local one since the copy had it already."""
-    elsewhere = {tier: nbytes for tier, nbytes in job.fetched.read_elsewhere().items() if tier != job.fetched.tier}
+    elsewhere = {tier: nbytes for tier, nbytes in job.fetched.home.read_elsewhere().items() if tier != job.fetched.tier}
     return elsewhere | {"local": elsewhere.get("local", 0) + here_bytes} if here_bytes else elsewhere
 
 
@@ -90,7 +90,7 @@ def describe_rank(job: Job, begun_s: float) -> RankReport:
 def _count_read(job: Job) -> int:
     """From the tier that serves, by this process; it may have mended itself, as where only a link was lost."""
     tally = job.fetched.tally
-    mending_bytes = tally.mending_bytes + job.fetched.read_elsewhere().get(job.fetched.tier, 0)
+    mending_bytes = tally.mending_bytes + job.fetched.home.read_elsewhere().get(job.fetched.tier, 0)
     return tally.ahead_bytes + job.schedule.read_bytes + mending_bytes
 
 

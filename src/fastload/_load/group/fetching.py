@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.checkpoint import fetch
 from fastload._fetch.fetched import Fetched
+from fastload._fetch.home import AtRank
 from fastload._fetch.resolve import parse_model
 from fastload._group.guests import name_ranks
 from fastload.errors import ModelNotFoundError, NetworkError
@@ -110,6 +111,7 @@ def _described(headers: _Headers, name: str, giver: str) -> Fetched:
         tier=giver,
         commit=headers.commit,
         commit_learnt=giver,
+        home=AtRank(),
     )
 
 

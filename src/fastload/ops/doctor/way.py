@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.at_path import stored_at
 from fastload._fetch.checkpoint import fetch
-from fastload._fetch.fetched import Source, check_hub_reader
+from fastload._fetch.fetched import Source
+from fastload._fetch.home import check_hub_reader
 from fastload._fetch.resolve import parse_model, tiers_of
 from fastload._fetch.source import find_offer, hub_of, patience_within
 from fastload._fetch.weigh import weigh_hub
@@ -72,7 +73,7 @@ def find_way(model: str, settings: Settings, gpu: Gpu, *, weighed: Callable[[Evi
     with closing(fetch(Source(model), settings, weighed=weighed, restores=False)) as fetched:
         check_demanded(fetched, settings)
         reader, why = find_reader(fetched, settings, gpu)
-        stored = stored_at(fetched.root) if fetched.remote is None else None
+        stored = stored_at(fetched.root) if fetched.home.remote is None else None
         return Way(
             model=model,
             tier=fetched.tier,
