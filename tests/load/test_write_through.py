@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ from safetensors.torch import save_file
 
 import fastload
 from fastload import Options
+from fastload._fetch import home
 from fastload._store.lease.holder import parse_holder
 from fastload._verify.manifest import parse_manifest
-from hub_faults import WrongBytes
+from hub_faults import WrongBytes, too_many_requests
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_large, save_sharded
 from stored_models import COMMIT, write_cache
@@ -273,3 +275,22 @@ def test_what_comes_wrong_from_the_hub_is_not_to_be_mended_where_nothing_is_stor
         with pytest.raises(fastload.IntegrityError, match="HF_ENDPOINT") as caught:
             fastload.load(REPO, options=Options(local=str(place.local)))
     assert "--repair" not in str(caught.value)
+
+
+def test_a_hub_that_refuses_what_only_the_copy_needs_keeps_the_caller_seconds_and_no_minute(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(home, "_REST_S", 1.0)
+    with HubServer({REPO: Repo(place.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.faults.add(too_many_requests(60), path="*/tokenizer.json", times=None)
+        begin_s = time.monotonic()
+        weights = fastload.load(REPO, options=Options(local=str(place.local)))
+        assert time.monotonic() - begin_s < 30
+        assert_same(weights, place.tensors)
+        assert "not kept" in caplog.text
+        assert place.published() == set()
+        hub.faults.clear()
+        again = fastload.load(REPO, options=Options(local=str(place.local)))
+    assert again.report.bytes_by_tier["local"] > 2 * MIB  # what it had staged is there
+    assert place.published() == place.files.keys()

@@ -21,8 +21,9 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.fetched import Fetched, FetchRequest, Source
 from fastload._fetch.passing import LostError, Passing
 from fastload._fetch.resolve import parse_model, require, tiers_of
-from fastload._fetch.source import find_offer, hub_of, patience_within
+from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.unnamed import warn_of_unnamed
+from fastload._store.hub.tier import Patience
 from fastload._store.ref import Candidate, Name
 from fastload._store.tiered import Tiers, search
 from fastload.errors import DeadlineError, FastloadError
@@ -76,7 +77,7 @@ def _fetch(request: FetchRequest) -> Fetched:
         return fetch_path(request, parsed)
     tiers = tiers_of(settings)
     found = search(parsed, tiers)
-    hub = hub_of(settings, patience_within(settings.deadline))
+    hub = hub_of(settings, Patience().within(settings.deadline))
     if found.found is not None or hub is None:
         return _fetch_whole(request, Serving(parsed, require(found)), tiers)
     return fetch_from_hub(request, hub, lambda: find_offer(parsed, hub, found))
@@ -115,7 +116,7 @@ def _fetch_elsewhere(request: FetchRequest, serving: Serving, tiers: Tiers) -> F
     others = tiers.without(stored.tier)
     name = Name(serving.name.text, (Candidate(stored.repo, stored.commit),), is_alias=False)
     found = search(name, others)
-    hub = hub_of(settings, patience_within(min(settings.deadline or _BETTER_SOURCE_S, _BETTER_SOURCE_S)))
+    hub = hub_of(settings, Patience().within(min(settings.deadline or _BETTER_SOURCE_S, _BETTER_SOURCE_S)))
     if found.found is not None or hub is None:
         fetched = _fetch_whole(request, Serving(serving.name, require(found)), others)
     else:

@@ -40,10 +40,13 @@ if TYPE_CHECKING:
     from fastload._fetch.source import HubFound
     from fastload._fetch.through import Copy
     from fastload._read.reader import File, Reader
-    from fastload._store.hub.tier import HubTier
+    from fastload._store.hub.tier import HubOffer, HubTier
     from fastload._store.offer import Offer
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
+
+_REST_S = 10.0
+"""How long a hub that refuses is asked for what only the copy needs: the load has its bytes, and its caller waits."""
 
 
 class Home:
@@ -166,7 +169,7 @@ class OnMount(OfFolder):
 class OnHub(Home):
     """On the hub alone: paced, and copied, as from a mount."""
 
-    remote: Offer
+    remote: HubOffer
 
     def __init__(self, found: HubFound, hub: HubTier, request: FetchRequest) -> None:
         self.remote = found.offer
@@ -185,7 +188,8 @@ class OnHub(Home):
 
     def begin_copy(self) -> Copy | None:
         """See :class:`Home`."""
-        return begin_copy(lambda: self.remote, self._revision, self._request.settings, self._request.check)
+        rest = self.remote.within(_REST_S)
+        return begin_copy(lambda: rest, self._revision, self._request.settings, self._request.check)
 
     def close(self) -> None:
         """See :class:`Home`."""

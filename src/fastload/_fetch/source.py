@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastload._fetch.passing import Passing
     from fastload._settings.hub import HubSettings
     from fastload._store.folder_offer import FolderOffer
+    from fastload._store.hub.tier import HubOffer
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer
     from fastload._store.ref import Candidate, Name
@@ -129,21 +130,6 @@ def hub_of(settings: Settings, patience: Patience | None = None) -> HubTier | No
     if "hub" not in settings.tiers or settings.hub.is_offline:
         return None
     return HubTier(replace(_access(settings.hub), patience=patience or Patience()))
-
-
-def patience_within(longest_s: float | None) -> Patience:
-    """With a hub: no longer than that."""
-    usual = Patience()
-    if longest_s is None:
-        return usual
-    return replace(
-        usual,
-        give_up_after_s=longest_s,
-        connect_timeout_s=min(usual.connect_timeout_s, longest_s),
-        read_timeout_s=min(usual.read_timeout_s, longest_s),
-        floor_window_s=min(usual.floor_window_s, longest_s),  # bytes that drip are no silence
-        longest_pause_s=min(usual.longest_pause_s, longest_s),
-    )
 
 
 def _access(hub: HubSettings) -> HubAccess:
@@ -270,7 +256,7 @@ class HubFound:
     """What only the hub has."""
 
     candidate: Candidate
-    offer: Offer
+    offer: HubOffer
 
 
 def find_offer(name: Name, hub: HubTier, seen: Search) -> HubFound:

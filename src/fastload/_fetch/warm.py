@@ -22,7 +22,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.given import meant_by_path
 from fastload._fetch.passing import Passing
 from fastload._fetch.resolve import Snapshot, parse_model, snapshot_of, tiers_of
-from fastload._fetch.source import find_meant, hub_of, patience_within
+from fastload._fetch.source import find_meant, hub_of
 from fastload._fetch.turns import Turns
 from fastload._fetch.warmreport import make_report
 from fastload._fetch.warmrequest import Planned
@@ -34,7 +34,7 @@ from fastload._store.admit.reference import leads_to, write_ref
 from fastload._store.admit.remains import Leased, sweep_remains
 from fastload._store.admit.stamp import source_is_unchanged
 from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
-from fastload._store.hub.tier import HubOffer
+from fastload._store.hub.tier import HubOffer, Patience
 from fastload._store.keep.listed import mark_listed
 from fastload._store.keep.scratch import Scratch
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
@@ -92,7 +92,7 @@ def plan_warm(request: WarmRequest, settings: Settings) -> Planned:
 def _hub(settings: Settings) -> Iterator[HubTier | None]:
     # Half of the time, so that what is there can still serve where the hub does not answer.
     longest_s = settings.deadline / 2 if settings.deadline is not None else None
-    hub, begin_s = hub_of(settings, patience_within(longest_s)), time.monotonic()
+    hub, begin_s = hub_of(settings, Patience().within(longest_s)), time.monotonic()
     try:
         yield hub
     except NetworkError as exc:

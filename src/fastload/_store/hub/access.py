@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -31,6 +31,19 @@ class Patience:
     floor_window_s: float = 30.0
     grace_s: float = 0.5
     """Where a server knows no ranges: how long bytes that nobody has asked for yet are kept from being skipped."""
+
+    def within(self, longest_s: float | None) -> Patience:
+        """No longer than that; None: as long as this one is."""
+        if longest_s is None:
+            return self
+        return replace(
+            self,
+            give_up_after_s=longest_s,
+            connect_timeout_s=min(self.connect_timeout_s, longest_s),
+            read_timeout_s=min(self.read_timeout_s, longest_s),
+            floor_window_s=min(self.floor_window_s, longest_s),  # bytes that drip are no silence
+            longest_pause_s=min(self.longest_pause_s, longest_s),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ the environment's. What huggingface_hub is used for is the token, which it may h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -51,6 +51,10 @@ class HubOffer:
     def lacks(self, wish: Wish) -> bool:
         """See :class:`~fastload._store.offer.Offer`: the hub has all there is, whatever is wanted of it."""
         return False
+
+    def within(self, longest_s: float) -> HubOffer:
+        """The same, of which nothing is asked again after so long."""
+        return replace(self, wire=self.wire.within(longest_s))
 
     def open(self, file: OfferedFile) -> HubReader:
         """See :class:`~fastload._store.offer.Offer`; nothing is asked before the first read."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -159,6 +160,12 @@ class Wire:
     def interrupt(self, thread: int) -> None:
         """If ``thread`` waits for an answer to begin, let its :meth:`get` fail now."""
         self._pools.waiting.interrupt(thread)
+
+    def within(self, longest_s: float) -> Wire:
+        """The same connections, where nothing is asked again after so long; a silent server has its usual time-out."""
+        other = copy(self)
+        other.patience = self.patience.within(longest_s)
+        return other
 
     def close(self) -> None:
         """Close the connections that are not in use."""

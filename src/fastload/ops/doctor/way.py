@@ -12,8 +12,9 @@ from fastload._fetch.checkpoint import fetch
 from fastload._fetch.fetched import Source
 from fastload._fetch.home import check_hub_reader
 from fastload._fetch.resolve import parse_model, tiers_of
-from fastload._fetch.source import find_offer, hub_of, patience_within
+from fastload._fetch.source import find_offer, hub_of
 from fastload._fetch.weigh import weigh_hub
+from fastload._store.hub.tier import Patience
 from fastload._store.keep.reports import read_reports
 from fastload._store.ref import Name
 from fastload._store.tiered import search
@@ -66,7 +67,7 @@ def find_way(model: str, settings: Settings, gpu: Gpu, *, weighed: Callable[[Evi
     """
     parsed = parse_model(model, None, settings)
     if isinstance(parsed, Name):
-        found, hub = search(parsed, tiers_of(settings)), hub_of(settings, patience_within(settings.deadline))
+        found, hub = search(parsed, tiers_of(settings)), hub_of(settings, Patience().within(settings.deadline))
         if found.found is None and hub is not None:
             with hub:
                 return _find_on_hub(find_offer(parsed, hub, found).offer, model, settings)
