@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._fetch import checkpoint
+from fastload._fetch.checkpoint import fetch as checkpoint
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
-    from fastload._fetch.fetched import Fetched, Source
+    from fastload._fetch.checkpoint.fetched import Fetched
+    from fastload._fetch.find.model import Source
 
 
 def fetch(source: Source) -> Fetched:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastload._fetch.api import resolve, warm
-    from fastload._fetch.checking import Finding
-    from fastload._fetch.facts import Listing, SnapshotFacts
-    from fastload._fetch.resolve import Snapshot
-    from fastload._fetch.snapshots import Pruned, Removed, pin, prune, remove, snapshots, unpin
-    from fastload._fetch.source import StaleWarning
-    from fastload._fetch.verify import Verification, verify
+    from fastload._fetch.find.resolve import Snapshot
+    from fastload._fetch.find.source import StaleWarning
+    from fastload._fetch.keep.facts import Listing, SnapshotFacts
+    from fastload._fetch.keep.snapshots import Pruned, Removed, pin, prune, remove, snapshots, unpin
+    from fastload._fetch.verify.checking import Finding
+    from fastload._fetch.verify.verify import Verification, verify
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
     from fastload._load.stream import Stream, Weights
@@ -57,12 +57,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "fastload._fetch.api": ("resolve", "warm"),
-    "fastload._fetch.facts": ("Listing", "SnapshotFacts"),
-    "fastload._fetch.resolve": ("Snapshot",),
-    "fastload._fetch.snapshots": ("Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
-    "fastload._fetch.source": ("StaleWarning",),
-    "fastload._fetch.checking": ("Finding",),
-    "fastload._fetch.verify": ("Verification", "verify"),
+    "fastload._fetch.keep.facts": ("Listing", "SnapshotFacts"),
+    "fastload._fetch.find.resolve": ("Snapshot",),
+    "fastload._fetch.keep.snapshots": ("Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
+    "fastload._fetch.find.source": ("StaleWarning",),
+    "fastload._fetch.verify.checking": ("Finding",),
+    "fastload._fetch.verify.verify": ("Verification", "verify"),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),
     "fastload._load.stream": ("Stream", "Weights"),

@@ -27,7 +27,7 @@ _VERBS = ("warm", "load", "verify", "resolve", "inspect", "ls", "doctor")
 _COMMAND = (
     "fastload.cli.entry",
     *(f"fastload.cli.{verb}" for verb in _VERBS),
-    "fastload._fetch.warm",
+    "fastload._fetch.warm.warm",
     "fastload._store.hub.tier",
     "huggingface_hub",
     "blake3",

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._fetch.fetched import Fetched, Source
+from fastload._fetch.find.model import Source
 from fastload.errors import FormatError, ModelNotFoundError, StoreError, UsageError
 from fetching import fetch
 from writing import INDEX_NAME, entry, one_tensor, pack, shard_bytes, write_index, write_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from fastload._fetch.checkpoint.fetched import Fetched
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -341,7 +343,8 @@ def test_too_few_descriptors_is_a_store_error_that_says_so(tmp_path: Path) -> No
     program = """if True:
         import os, resource, sys
         from fastload import errors
-        from fastload._fetch import checkpoint
+        from fastload._fetch.checkpoint import fetch as checkpoint
+        from fastload._fetch.find.model import Source
         from fastload.options import decide_settings
         resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
         taken = []
@@ -351,7 +354,7 @@ def test_too_few_descriptors_is_a_store_error_that_says_so(tmp_path: Path) -> No
         except OSError:
             pass
         try:
-            checkpoint.fetch(checkpoint.Source(sys.argv[1]), decide_settings(None, {}))
+            checkpoint.fetch(Source(sys.argv[1]), decide_settings(None, {}))
         except errors.StoreError as error:
             print(error.hint)
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._fetch.fetched import Source
+from fastload._fetch.find.model import Source
 from fastload.errors import FormatError, ModelNotFoundError
 from fetching import fetch
 from writing import INDEX_NAME, one_tensor, write_index, write_shards

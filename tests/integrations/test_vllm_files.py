@@ -9,8 +9,8 @@ import pytest
 
 import fastload
 from fastload import Options
-from fastload._fetch.checkpoint import fetch
-from fastload._fetch.fetched import Source
+from fastload._fetch.checkpoint.fetch import fetch
+from fastload._fetch.find.model import Source
 from fastload._format.select import Layered, LayeredByIndex, Selection
 from fastload.errors import FormatError
 from fastload.integrations.vllm.files import find_index_name, is_mistrals, select_as_vllm

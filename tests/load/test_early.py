@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fastload
-from fastload._fetch import folder as room
-from fastload._fetch.checkpoint import fetch
-from fastload._fetch.evidence import Evidence
-from fastload._fetch.fetched import Source
+from fastload._fetch.checkpoint import folder as room
+from fastload._fetch.checkpoint.fetch import fetch
+from fastload._fetch.evidence.evidence import Evidence
+from fastload._fetch.find.model import Source
 from fastload._load.target import choose_digests
 from fastload.options import decide_settings
 from models import MIB, save_large

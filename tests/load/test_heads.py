@@ -29,7 +29,7 @@ LENGTHS = [1, PIECE_BYTES - 9, PIECE_BYTES - 8, PIECE_BYTES, BLOCK_BYTES - 8, BL
 
 @pytest.fixture(autouse=True)
 def _four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastload._fetch.folder.count_cpus", lambda: Cpus(4))
+    monkeypatch.setattr("fastload._fetch.checkpoint.folder.count_cpus", lambda: Cpus(4))
 
 
 def write_recorded(folder: Path, padding_bytes: list[int], data_bytes: int = 100) -> dict[str, bytes]:
@@ -192,7 +192,7 @@ def test_the_time_is_over_between_two_headers() -> None:
 _INTERRUPTED = """
 import os, signal, sys, threading, time, torch, fastload
 from fastload._cpus import Cpus
-from fastload._fetch import folder
+from fastload._fetch.checkpoint import folder
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder.count_cpus = lambda: Cpus(4)
 hangs_s = float(sys.argv[2])

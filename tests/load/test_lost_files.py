@@ -12,7 +12,7 @@ import pytest
 
 import fastload
 from fastload import IntegrityError, Options, UsageError
-from fastload._fetch import checkpoint
+from fastload._fetch.checkpoint import fetch as checkpoint
 from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import MIB, assert_same

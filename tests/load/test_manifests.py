@@ -62,7 +62,7 @@ class Apart(Model):
         return self.kept()[0]
 
     def _keep(self, folder: Path, manifest: Manifest) -> None:
-        from fastload._fetch.at_path import stored_at
+        from fastload._fetch.find.at_path import stored_at
         from fastload._store.folder_offer import offer_stored
         from fastload._store.manifest_folder import ManifestFolder
 

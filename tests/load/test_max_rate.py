@@ -11,7 +11,7 @@ import pytest
 
 import fastload
 from fastload import DeadlineError, Options
-from fastload._fetch.verify import Examination, examine
+from fastload._fetch.verify.verify import Examination, examine
 from fastload.options import decide_settings
 from hub_server import HubServer, Repo
 from models import MIB, assert_same

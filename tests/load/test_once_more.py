@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fastload._fetch.verify import Verification
+    from fastload._fetch.verify.verify import Verification
     from fastload._load.request import Request
     from fastload.options import Settings
     from fastload.report import Report

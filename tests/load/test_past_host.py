@@ -11,7 +11,7 @@ import torch
 
 import fastload
 from fake_kvikio import FakeKvikio
-from fastload._fetch.evidence import NOTHING
+from fastload._fetch.evidence.evidence import NOTHING
 from fastload._format.checkpoint import Checkpoint, Shard
 from fastload._load import past_host
 from fastload._load.past_host import Journey, open_device_reads

@@ -13,7 +13,7 @@ import pytest
 
 import fastload
 from fastload import FormatError, IntegrityError, Options
-from fastload._fetch import repair
+from fastload._fetch.mend import repair
 from fastload._verify.manifest import dump_manifest, parse_manifest
 from hub_faults import Stall
 from hub_server import HubServer, Repo

@@ -13,7 +13,7 @@ import pytest
 
 import fastload
 from fastload import IntegrityError, Options, SignatureError, UsageError
-from fastload._fetch import signed
+from fastload._fetch.evidence import signed
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
 from fastload._verify.manifest import dump_manifest, parse_manifest
 from fastload.cli import main

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import fastload
 from fastload import Options
-from fastload._fetch import home
+from fastload._fetch.checkpoint import home
 from fastload._store.lease.holder import parse_holder
 from fastload._verify.manifest import parse_manifest
 from hub_faults import WrongBytes, too_many_requests

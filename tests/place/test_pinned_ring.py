@@ -11,7 +11,7 @@ import torch
 from torch._C._distributed_c10d import HashStore
 
 from fastload._fetch.deadline import NEVER
-from fastload._fetch.fetched import Source
+from fastload._fetch.find.model import Source
 from fastload._group.attendance import Attendance
 from fastload._group.meeting import Seat
 from fastload._load.engine import _pinning

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._fetch.bring import Bringing, Brought, bring
+from fastload._fetch.bring.bring import Bringing, Brought, bring
 from fastload._fetch.pace import Pace
 from fastload._store.admit.admission import find_difference
 from fastload._store.admit.destination import CacheDestination

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from caches import BLOB_BYTES, Cache
-from fastload._fetch import facts
-from fastload._fetch.snapshots import pin, prune, remove, snapshots, unpin
+from fastload._fetch.keep import facts
+from fastload._fetch.keep.snapshots import pin, prune, remove, snapshots, unpin
 from fastload._store.keep.pin import is_pinned
 from fastload._store.layout import lease_folder
 from fastload._store.lease.lease import LeaseTimes

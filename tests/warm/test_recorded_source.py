@@ -11,7 +11,7 @@ import pytest
 
 import fastload
 from fastload import IntegrityError, Options
-from fastload._fetch.at_path import stored_at
+from fastload._fetch.find.at_path import stored_at
 from fastload._store.listing import list_files
 from fastload._store.manifest_folder import ManifestFolder
 from fastload._verify.manifest import parse_manifest

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._fetch.checking import FileVerdict, Finding
-from fastload._fetch.verify import Verification
-from fastload._fetch.warmrequest import WarmRequest
+from fastload._fetch.verify.checking import FileVerdict, Finding
+from fastload._fetch.verify.verify import Verification
+from fastload._fetch.warm.request import WarmRequest
 from fastload._store.wanted import Wish
 from fastload.errors import FormatError, UsageError
 from fastload.ops.metrics.file import MetricsFile

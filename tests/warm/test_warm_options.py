@@ -14,8 +14,8 @@ import pytest
 
 import fastload
 from fastload import Options, UsageError
-from fastload._fetch.warm import warm
-from fastload._fetch.warmrequest import WarmRequest
+from fastload._fetch.warm.request import WarmRequest
+from fastload._fetch.warm.warm import warm
 from fastload._store.lease.holder import parse_holder
 from fastload.options import decide_settings
 from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder

@@ -1,5 +1,14 @@
 """Resolve → admit → verify: everything about a model that needs no torch.
 
-:mod:`~fastload._fetch.resolve` says where a name is, :mod:`~fastload._fetch.warm` brings it up the tiers, and
-:mod:`~fastload._fetch.checkpoint` reads the headers of what is there.
+::
+
+    api                                 keywords become a request
+    warm/  verify/  keep/               bring a model up · check what is stored · take it away
+    checkpoint/                         what is loaded: found, its headers read and proven
+    mend/                               wrong and lost bytes, from the next tier
+    bring/  evidence/                   one offer into one root · what is known of the bytes
+    find/                               which snapshot is meant, and which tier gives it
+    deadline, workers, pace             when to give up, by whom, and how fast
+
+Each imports from those below it.
 """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastload._fetch import resolve as resolving
-from fastload._fetch import warm as warming
 from fastload._fetch.deadline import Deadline
-from fastload._fetch.warmrequest import WarmRequest
+from fastload._fetch.find import resolve as resolving
+from fastload._fetch.warm import warm as warming
+from fastload._fetch.warm.request import WarmRequest
 from fastload._progress import checked
 from fastload._store.ref import name_of
 from fastload._store.wanted import parse_wish
@@ -17,7 +17,7 @@ from fastload.options import Options, decide_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.find.resolve import Snapshot
     from fastload._progress import Callback
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from fastload._budget import Headroom
     from fastload._clock import Busy
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._load.schedule import Schedule
     from fastload._load.sources import Sources
     from fastload._place.placer import Lane

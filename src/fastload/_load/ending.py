@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._fetch.record import Left
+from fastload._fetch.evidence.record import Left
 from fastload._load.proving import NONE
 from fastload._load.summary import describe_rank
 from fastload._read.pread import check_path
 from fastload.errors import FastloadError, escaped
 
 if TYPE_CHECKING:
-    from fastload._fetch.through import Copy
+    from fastload._fetch.bring.through import Copy
     from fastload._load.job import Job
     from fastload._load.pipeline import Pipeline
 

@@ -10,8 +10,8 @@ from fastload._load.proving import NONE, OFF
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
-    from fastload._fetch.fetched import Fetched
-    from fastload._fetch.record import Left
+    from fastload._fetch.checkpoint.fetched import Fetched
+    from fastload._fetch.evidence.record import Left
     from fastload._load.proving import Proving
 
 

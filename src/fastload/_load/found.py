@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._budget import host_headroom
-from fastload._fetch.config import is_quantised
+from fastload._fetch.checkpoint.config import is_quantised
 from fastload._group.process_group import find_position
 from fastload._load.group.party import join
 from fastload._load.request import choose_tensors
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from fastload._budget import Headroom
     from fastload._clock import Clock
-    from fastload._fetch.evidence import Evidence
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
+    from fastload._fetch.evidence.evidence import Evidence
     from fastload._format.header import TensorInfo
     from fastload._load.group.party import Company
     from fastload._load.request import Request

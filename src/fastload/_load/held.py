@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
 
     from fastload._clock import Busy
+    from fastload._fetch.bring.through import Copy
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.deadline import Deadline
-    from fastload._fetch.fetched import Fetched
-    from fastload._fetch.through import Copy
     from fastload._format.checkpoint import Shard
     from fastload._load.device_reads import DeviceReads
     from fastload._load.group.party import Company

@@ -6,15 +6,16 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from fastload._fetch.checkpoint import fetch
+from fastload._fetch.checkpoint.fetch import fetch
 from fastload._fetch.deadline import Deadline
 from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastload._fetch.evidence import Evidence
-    from fastload._fetch.fetched import Fetched, Source
+    from fastload._fetch.checkpoint.fetched import Fetched
+    from fastload._fetch.evidence.evidence import Evidence
+    from fastload._fetch.find.model import Source
     from fastload._format.checkpoint import Shard
     from fastload.options import Settings
 

@@ -19,7 +19,7 @@ from fastload.errors import FastloadError, UsageError, quoted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.parameters import Destinations
     from fastload._load.staging import Staging

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._clock import Busy, Clock
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.deadline import Deadline
-    from fastload._fetch.fetched import Fetched
     from fastload._load.device_reads import DeviceReads
     from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Company

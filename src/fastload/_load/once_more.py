@@ -14,10 +14,10 @@ import traceback
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastload._fetch.at_path import of_tier, stored_at
-from fastload._fetch.resolve import tiers_of
-from fastload._fetch.through import LeftWrongError
-from fastload._fetch.verify import Examination, examine
+from fastload._fetch.bring.through import LeftWrongError
+from fastload._fetch.find.at_path import of_tier, stored_at
+from fastload._fetch.find.resolve import tiers_of
+from fastload._fetch.verify.verify import Examination, examine
 from fastload._load.spent import Spent, spent_on_look, spent_on_try
 from fastload._verify.digest import count_blocks
 from fastload.errors import FastloadError, IntegrityError, escaped
@@ -25,7 +25,7 @@ from fastload.errors import FastloadError, IntegrityError, escaped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastload._fetch.verify import Verification
+    from fastload._fetch.verify.verify import Verification
     from fastload._load.request import Request
     from fastload.options import Settings
     from fastload.report import Report

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._clock import TURN, Busy
 from fastload._cpus import count_cpus
-from fastload._fetch.config import find_configs
+from fastload._fetch.checkpoint.config import find_configs
 from fastload._load.ahead import divide_ahead, may_read_ahead
 from fastload._load.depth import tune
 from fastload._load.held import Held, Tee
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from fastload._budget import Room
     from fastload._clock import Clock
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.checkpoint import Checkpoint
     from fastload._load.found import Found
     from fastload._load.proving import Proving

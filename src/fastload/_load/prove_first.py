@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._clock import Busy
-from fastload._fetch.record import digest_file
+from fastload._fetch.evidence.record import digest_file
 from fastload._fetch.workers import Workers
 from fastload._load.proving import index_of
 from fastload._read.head import count_head_bytes, read_header

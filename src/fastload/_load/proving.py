@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence import KINDS
+from fastload._fetch.evidence.evidence import KINDS
 from fastload._plan.ranges import clip, count
 from fastload._read.proof import BlockProof, MappedBlockProof, ProofTell, explain_damage
 from fastload._read.whole_proof import WholeDigest, WholeProof
@@ -17,7 +17,7 @@ from fastload.errors import IntegrityError, escaped
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from fastload._fetch.evidence import Evidence
+    from fastload._fetch.evidence.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
     from fastload._format.header import Header
     from fastload._plan.extent import Extent

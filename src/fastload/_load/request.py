@@ -16,7 +16,7 @@ from fastload.errors import UsageError, quoted
 if TYPE_CHECKING:
     import torch
 
-    from fastload._fetch.fetched import Source
+    from fastload._fetch.find.model import Source
     from fastload._format.checkpoint import Checkpoint
     from fastload._group.attendance import Attendance
     from fastload._progress import Callback

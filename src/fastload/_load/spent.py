@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastload._fetch.verify import Verification
+    from fastload._fetch.verify.verify import Verification
     from fastload.report import Report
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from fastload._fetch.evidence import Evidence
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
+    from fastload._fetch.evidence.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._format.header import TensorInfo
     from fastload._place.placer import Placer

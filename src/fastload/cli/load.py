@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fastload._fetch.fetched import Source
+from fastload._fetch.find.model import Source
 from fastload._load.api import discard
 from fastload._load.request import Request
 from fastload._store.filesystem import translate_write

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from fastload._fetch.snapshots import snapshots
+from fastload._fetch.keep.snapshots import snapshots
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
@@ -13,7 +13,7 @@ from fastload.errors import escaped
 if TYPE_CHECKING:
     import argparse
 
-    from fastload._fetch.facts import SnapshotFacts
+    from fastload._fetch.keep.facts import SnapshotFacts
 
 HELP = "list the snapshots on every tier: size, age, state, pinned"
 _COMMIT_SHOWN = 12

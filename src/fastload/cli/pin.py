@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._fetch.snapshots import pin
+from fastload._fetch.keep.snapshots import pin
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_json
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fastload._fetch.snapshots import prune
+from fastload._fetch.keep.snapshots import prune
 from fastload._settings.values import parse_size
 from fastload.cli.flag import parsed_by
 from fastload.cli.model import add_settings, parse_settings
@@ -14,7 +14,7 @@ from fastload.cli.text import show_bytes, show_json
 if TYPE_CHECKING:
     import argparse
 
-    from fastload._fetch.snapshots import Pruned
+    from fastload._fetch.keep.snapshots import Pruned
 
 HELP = "remove leftovers, then the least recently used of what fastload brought, down to a size"
 

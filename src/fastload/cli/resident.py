@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from fastload._fetch.warmrequest import WarmRequest
+    from fastload._fetch.warm.request import WarmRequest
     from fastload.ops.metrics.file import MetricsFile
     from fastload.ops.warmer.upkeep import Round
     from fastload.options import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.snapshots import remove
+from fastload._fetch.keep.snapshots import remove
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.several import try_each
 from fastload.cli.text import show_bytes, show_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify import Examination, examine
+from fastload._fetch.verify.verify import Examination, examine
 from fastload.cli.model import add_name, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
@@ -13,8 +13,8 @@ from fastload.options import decide_settings
 if TYPE_CHECKING:
     import argparse
 
-    from fastload._fetch.checking import FileVerdict, Finding
-    from fastload._fetch.verify import Verification
+    from fastload._fetch.verify.checking import FileVerdict, Finding
+    from fastload._fetch.verify.verify import Verification
 
 HELP = "check all that is stored of MODEL against the best evidence there is"
 

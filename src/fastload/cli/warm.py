@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.warm import plan_warm, warm
-from fastload._fetch.warmrequest import WarmRequest
+from fastload._fetch.warm.request import WarmRequest
+from fastload._fetch.warm.warm import plan_warm, warm
 from fastload._settings.values import parse_duration
 from fastload._store.wanted import parse_wish
 from fastload.cli.flag import parsed_by
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from fastload._fetch.warmrequest import Planned
+    from fastload._fetch.warm.request import Planned
     from fastload.options import Settings
 
 HELP = "bring models up to a tier, verified; does nothing where they are there"

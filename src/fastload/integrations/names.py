@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.api import resolve
-from fastload._fetch.warm import warm
-from fastload._fetch.warmrequest import WarmRequest
+from fastload._fetch.warm.request import WarmRequest
+from fastload._fetch.warm.warm import warm
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.interruptible import interruptible
 from fastload.options import decide_settings
 
 if TYPE_CHECKING:
-    from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.find.resolve import Snapshot
     from fastload.options import Options, Settings
 
 _CLOUD = ("s3://", "gs://", "az://")

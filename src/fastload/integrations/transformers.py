@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.find.resolve import Snapshot
     from fastload._load.stream import Stream
 
 _log = logging.getLogger("fastload")

@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fastload._fetch.signed import read_key
+from fastload._fetch.evidence.signed import read_key
 from fastload._load.group.fetching import names_path
 from fastload.errors import GroupError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.request import Request
     from fastload._plan.share import Division

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from fastload._fetch.checkpoint import fetch
+from fastload._fetch.checkpoint.fetch import fetch
 from fastload._load.group.planning import plan_alone
 from fastload._load.group.reader_proof import ProvenTogether
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastload._budget import Room
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._load.found import Found
     from fastload._load.group.exchange import Exchange, Tee
@@ -47,7 +47,7 @@ class Alone:
         """Nobody needs to be told."""
 
     def fetch(self, verb: str, device: str, weighed: Weighed) -> Fetched:
-        """As :func:`~fastload._fetch.checkpoint.fetch`."""
+        """As :func:`~fastload._fetch.checkpoint.fetch.fetch`."""
         return fetch(self._request.source, self._request.settings, self._request.deadline, weighed)
 
     def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:

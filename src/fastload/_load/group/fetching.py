@@ -9,17 +9,17 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.checkpoint import fetch
-from fastload._fetch.fetched import Fetched
-from fastload._fetch.home import AtRank
-from fastload._fetch.resolve import parse_model
+from fastload._fetch.checkpoint.fetch import fetch
+from fastload._fetch.checkpoint.fetched import Fetched
+from fastload._fetch.checkpoint.home import AtRank
+from fastload._fetch.find.resolve import parse_model
 from fastload._group.guests import name_ranks
 from fastload.errors import ModelNotFoundError, NetworkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastload._fetch.evidence import Evidence
+    from fastload._fetch.evidence.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
     from fastload._group.communicator import Communicator
     from fastload._load.request import Request
@@ -56,7 +56,7 @@ def fetch_together(communicator: Communicator, request: Request, weighed: Weighe
     Raises:
         ModelNotFoundError, NetworkError: no machine has it.
         GroupError: somebody failed.
-        FastloadError: as :func:`fastload._fetch.checkpoint.fetch`.
+        FastloadError: as :func:`fastload._fetch.checkpoint.fetch.fetch`.
     """
     mine: Fetched | _Miss | None = None
     try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastload._budget import Room
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.header import TensorInfo
     from fastload._group.attendance import Attendance
     from fastload._load.found import Found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence import KINDS
+from fastload._fetch.evidence.evidence import KINDS
 from fastload._load.proving import NONE
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from fastload._fetch.resolve import Snapshot
+    from fastload._fetch.find.resolve import Snapshot
     from fastload.options import Options
 
     Bring = Callable[[str, str | None], Snapshot]

@@ -20,7 +20,7 @@ import torch
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.platforms import current_platform
 
-from fastload._fetch.fetched import Source
+from fastload._fetch.find.model import Source
 from fastload._load import engine
 from fastload._load.group.attending import attending
 from fastload._load.inspection import inspect_source

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._fetch.api import resolve, warm
-from fastload._fetch.origin import find_origin
+from fastload._fetch.find.origin import find_origin
 from fastload._store.ref import is_commit
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.names import bring, is_name

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.local import local_folder
-from fastload._fetch.resolve import parse_model, resolve
-from fastload._fetch.verify import Examination, examine
+from fastload._fetch.find.local import local_folder
+from fastload._fetch.find.resolve import parse_model, resolve
+from fastload._fetch.verify.verify import Examination, examine
 from fastload._format.index import SHARD_SUFFIX
 from fastload._format.select import by_rule
 from fastload._load.importing import importing_torch

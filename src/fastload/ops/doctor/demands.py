@@ -12,7 +12,7 @@ from fastload._read.gds_checks import check_file
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from fastload._fetch.fetched import Fetched
+    from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.checkpoint import Shard
     from fastload._read.choose import Choice
     from fastload.ops.doctor.gpu import Gpu

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.deadline import Deadline
-from fastload._fetch.resolve import tiers_of
+from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.workers import begin
 from fastload._store.patience import ask_all
 from fastload.errors import DeadlineError, FastloadError, StoreError
@@ -24,7 +24,7 @@ from fastload.options import Options
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
 
-    from fastload._fetch.evidence import Evidence
+    from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.root import Root
     from fastload.options import Settings
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.local import NOWHERE
+from fastload._fetch.find.local import NOWHERE
 from fastload._store.ownership import cure_folder
 from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
 

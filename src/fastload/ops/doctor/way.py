@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.at_path import stored_at
-from fastload._fetch.checkpoint import fetch
-from fastload._fetch.fetched import Source
-from fastload._fetch.home import check_hub_reader
-from fastload._fetch.resolve import parse_model, tiers_of
-from fastload._fetch.source import find_offer, hub_of
-from fastload._fetch.weigh import weigh_hub
+from fastload._fetch.checkpoint.fetch import fetch
+from fastload._fetch.checkpoint.home import check_hub_reader
+from fastload._fetch.evidence.weigh import weigh_hub
+from fastload._fetch.find.at_path import stored_at
+from fastload._fetch.find.model import Source
+from fastload._fetch.find.resolve import parse_model, tiers_of
+from fastload._fetch.find.source import find_offer, hub_of
 from fastload._store.hub.tier import Patience
 from fastload._store.keep.reports import read_reports
 from fastload._store.ref import Name
@@ -26,7 +26,7 @@ from fastload.ops.doctor.history import PastLoad, judge_history, parse_past
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastload._fetch.evidence import Evidence
+    from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import Offer
     from fastload._store.root import Stored
     from fastload.ops.doctor.gpu import Gpu

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fastload._fetch.local import local_folder
-from fastload._fetch.verify import Examination, examine
-from fastload._fetch.warm import warm
+from fastload._fetch.find.local import local_folder
+from fastload._fetch.verify.verify import Examination, examine
+from fastload._fetch.warm.warm import warm
 from fastload._store.keep.evict import IDLE_S, release
 from fastload._store.keep.listed import let_go, mark_if_listed
 from fastload._store.layout import RepoLayout, repo_folder
@@ -17,9 +17,9 @@ from fastload.ops.warmer.wanted_list import read_list
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from fastload._fetch.resolve import Snapshot
-    from fastload._fetch.verify import Verification
-    from fastload._fetch.warmrequest import WarmRequest
+    from fastload._fetch.find.resolve import Snapshot
+    from fastload._fetch.verify.verify import Verification
+    from fastload._fetch.warm.request import WarmRequest
     from fastload.ops.warmer.wanted_list import Wanted
     from fastload.options import Settings
 

@@ -1,0 +1,200 @@
+"""Write-through: the copy that a load leaves on the local tier of what it reads from a lower one.
+
+The load reads each block once; the copy takes it from there. What is here already, since an earlier run staged it or
+another tool brought the file, is read here. What the load does not read (configs, tokenizer, blocks
+that hold headers only) is brought at the end, and then the snapshot is published. Whatever keeps the copy from being
+made ends the copy alone: the load has its bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from fastload._fetch.bring.bring import Bringing, admit, opened, publish
+from fastload._format.index import SHARD_SUFFIX
+from fastload._read.choose import is_memory
+from fastload._store.admit.destination import CacheDestination
+from fastload._store.admit.kept import KeptFile
+from fastload._store.admit.reference import write_ref
+from fastload._store.admit.resume import ResumedReader
+from fastload._store.admit.tee import TeeReader, Tell
+from fastload._store.layout import RepoLayout, lease_folder, repo_folder
+from fastload._store.lease.lease import LeaseTimes
+from fastload._store.lease.wait import try_hold
+from fastload._store.wanted import Wish
+from fastload.errors import FastloadError, IntegrityError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from fastload._read.reader import Reader
+    from fastload._store.admit.admission import Task
+    from fastload._store.offer import Offer
+    from fastload.options import Settings
+
+_log = logging.getLogger("fastload")
+
+_FEW = 8
+"""Weights that were left out are few where they have at most one in so many of the bytes that were loaded."""
+
+
+_LEFT_WRONG = "What was here of it was wrong: run fastload warm NAME, which looks at it and fetches it again"
+
+
+class LeftWrongError(IntegrityError):
+    """A file was not what it should be, some of which was not read where it is loaded from, but had been left here."""
+
+
+class Copy:
+    """A snapshot on its way to the local tier, fed by a load."""
+
+    def __init__(self, job: Bringing, tasks: list[Task], revision: str | None, layout: RepoLayout) -> None:
+        self._job = job
+        self._tasks = {task.file.path: task for task in tasks}
+        self._revision = revision
+        self._layout = layout
+        self._resources = ExitStack()
+        self._dropped: StoreError | None = None
+        self._fed: set[str] = set()
+        self._given: Counter[str] = Counter()
+        self._counting = threading.Lock()
+
+    def own(self, resources: ExitStack) -> None:
+        """Close ``resources`` when the copy is closed."""
+        self._resources = resources
+
+    @property
+    def given_bytes(self) -> int:
+        """What was read here, and not where it is loaded from."""
+        with self._counting:
+            return self._given.total()
+
+    def resume(self, path: str, reader: Reader) -> Reader:
+        """``reader`` of the snapshot's file ``path``, which reads only those blocks that are not here already."""
+        task = self._tasks.get(path)
+        if task is None or reader.name == "mmap":  # what is mapped is the source's file
+            return reader
+
+        def given(nbytes: int) -> None:
+            with self._counting:
+                self._given[path] += nbytes
+
+        return ResumedReader(reader, task.incoming, task.file.size, given)
+
+    def feed(self, path: str, reader: Reader, writing: Callable[[], AbstractContextManager[None]]) -> Reader:
+        """``reader`` of the snapshot's file ``path``, with its blocks put into the copy, inside of ``writing()``."""
+        task = self._tasks.get(path)
+        if task is None or self._dropped is not None:
+            return reader
+        self._fed.add(path)
+        tell = Tell(writing, self._drop, lambda exc: self._forget(path, exc))
+        return TeeReader(reader, task.incoming, task.file.size, tell)
+
+    def _forget(self, path: str, error: IntegrityError) -> IntegrityError:
+        """What is here of a file that is wrong as a whole is not gone on with: which block it is, nobody knows."""
+        self._tasks[path].incoming.discard()
+        if not self._given[path]:
+            return error
+        return LeftWrongError(error.path, error.offset, error.found, error.expected, _LEFT_WRONG, is_whole=True)
+
+    def update(self, done_bytes: int, total_bytes: int) -> None:
+        """Say to those who wait how far the load is, whatever of it is copied; see :meth:`Lease.update`."""
+        if self._job.lease is not None:
+            self._job.lease.update(done_bytes, total_bytes)
+
+    def _drop(self, why: StoreError) -> None:
+        self._dropped = self._dropped or why
+
+    def publish(self) -> None:
+        """All that the load reads was read: bring the rest, and make the snapshot visible.
+
+        Not where weights were left out, such as another variant's: to bring these takes as long as a load. A few do not
+        count: a dense layer in a folder of its own, which vLLM reads past the loader.
+        """
+        if self._leaves_weights_out():
+            _log.info("%s is not kept on the local tier: only a part of it was loaded", self._job.offer.repo)
+            return
+        try:
+            if self._dropped is not None:
+                raise self._dropped
+            tally = admit(self._job, list(self._tasks.values()))
+            brought = publish(self._job, list(self._tasks.values()), tally)
+            write_ref(self._layout, self._revision, brought.commit, tell=lambda _: self._job.check())
+        except FastloadError as exc:  # the tensors are right and complete; only the copy is not
+            _log.warning("%s was loaded, but not kept on the local tier: %s", self._job.offer.repo, exc)
+
+    def _leaves_weights_out(self) -> bool:
+        unread_bytes = sum(
+            task.file.size
+            for path, task in self._tasks.items()
+            if path not in self._fed and path.endswith(SHARD_SUFFIX) and not isinstance(task.incoming, KeptFile)
+        )
+        fed_bytes = sum(self._tasks[path].file.size for path in self._fed)
+        return unread_bytes * _FEW > fed_bytes
+
+    def close(self) -> None:
+        """Let go. What was staged and not published waits in the journals."""
+        self._resources.close()
+
+
+def begin_copy(
+    find: Callable[[], Offer], revision: str | None, settings: Settings, check: Callable[[], None]
+) -> Copy | None:
+    """A copy of an offer on the local tier, if there shall be one and can be.
+
+    Args:
+        find: gives what is loaded, with all that its tier knows of it.
+        revision: the moving revision that shall lead to it; None: none does.
+        settings: where to, and whether.
+        check: raises when it is time to give up the copy; the load has its bytes by then.
+    """
+    if not _is_wanted(settings):
+        return None
+    with ExitStack() as resources:
+        try:
+            offer = find()
+            layout = RepoLayout(repo_folder(settings.local, offer.repo))
+            lease = try_hold(lease_folder(settings.local), offer.repo.replace("/", "--"), "loading", LeaseTimes())
+            if lease is None:
+                _log.info("%s: this load keeps no copy on the local tier, since another one does", offer.repo)
+                return None
+            resources.enter_context(lease)
+            job = Bringing(
+                offer=offer,
+                destination=CacheDestination(layout),
+                root=settings.local,
+                evicts=True,
+                wish=Wish(),
+                settings=settings,
+                check=check,
+                progress=False,
+                lease=lease,
+            )
+            copy = Copy(job, resources.enter_context(_staged(job)), revision, layout)
+        except FastloadError as exc:
+            _log.warning("what is loaded is not kept on the local tier: %s", exc)
+            return None
+        copy.own(resources.pop_all())
+    return copy
+
+
+@contextmanager
+def _staged(job: Bringing) -> Iterator[list[Task]]:
+    with ExitStack() as resources:
+        try:
+            tasks = resources.enter_context(opened(job))
+        except FastloadError:
+            job.destination.tidy()  # no room, say: no trace
+            raise
+        yield tasks
+
+
+def _is_wanted(settings: Settings) -> bool:
+    if settings.write_through == "auto":
+        return "local" in settings.tiers and "local" in settings.origins and not is_memory(settings.local)
+    return settings.write_through == "on" and "local" in settings.tiers

@@ -1,0 +1,204 @@
+"""Where a checkpoint was found, and what a load does there: one class for each way in which a model is found.
+
+::
+
+                                           copied   marked as  proof     damage   report
+                                    paced  to local being read recorded  mended   kept
+    a path ─┬─► BarePath              -       -        -          -        -        -
+            └─► AtPath                -       -        -          x     on local    -
+    a name ─┬─► OnLocal               -       -        x          x        x        x
+            ├─► OnMount               x       x        x          x     on the way  -
+            └─► OnHub                 x       x        -          -        -        -
+    another rank of a group ─► AtRank -       -        -          -        -        -
+
+What comes from a mount or the hub comes over a line that others use too: so it is paced, and a copy of it may be kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastload._fetch.bring.through import begin_copy
+from fastload._fetch.evidence.record import Left, Proof, record_proof
+from fastload._fetch.evidence.weigh import manifests_of
+from fastload._fetch.pace import pace_of
+from fastload._read.choose import Choice, choose_reader
+from fastload._store.folder_offer import offer_stored
+from fastload._store.keep.reading import Reading
+from fastload._store.keep.reports import keep_report
+from fastload.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastload._cpus import Cpus
+    from fastload._fetch.bring.through import Copy
+    from fastload._fetch.checkpoint.by_copy import Serving
+    from fastload._fetch.checkpoint.fetched import FetchRequest
+    from fastload._fetch.evidence.evidence import Evidence
+    from fastload._fetch.find.source import HubFound
+    from fastload._fetch.mend.repair import Repair
+    from fastload._fetch.pace import Pace
+    from fastload._read.reader import File, Reader
+    from fastload._store.hub.tier import HubOffer, HubTier
+    from fastload._store.offer import Offer
+    from fastload._store.root import Stored
+    from fastload._verify.manifest import ManifestFile
+
+_REST_S = 10.0
+"""How long a hub that refuses is asked for what only the copy needs: the load has its bytes, and its caller waits."""
+
+
+class Home:
+    """Files are read where they are, and nothing else is done there: what more there is, the classes below say."""
+
+    remote: Offer | None = None
+    """What gives the bytes where no file system does."""
+    pace: Pace | None = None
+    """How fast all readers together may read; None: as fast as they can."""
+
+    def choose(self, file: File, wanted: str, cpus: Cpus | None, *, digests: bool) -> Choice:
+        """The reader for one file, not paced yet; see :func:`~fastload._read.choose.choose_reader`.
+
+        Raises:
+            UnsupportedError: one that was asked for by name, for bytes that no file system has.
+        """
+        return choose_reader(file, wanted, cpus, digests=digests)
+
+    def begin_reading(self) -> Reading | None:
+        """Show others that it is being read."""
+        return None
+
+    def begin_copy(self) -> Copy | None:
+        """Begin the copy on the local tier, if there shall be one of what is loaded."""
+        return None
+
+    def read_elsewhere(self) -> Mapping[str, int]:
+        """Bytes that were read from other tiers so far, to mend it, by tier."""
+        return {}
+
+    def mend_stored(self) -> int:
+        """Replace, on the local tier, the files in which blocks were mended on the way; how much it read of them."""
+        return 0
+
+    def record(self, _: Mapping[str, ManifestFile]) -> Left:
+        """Leave, for the next load, the digests of files that were proven whole, when all was."""
+        return Left()
+
+    def keep_report(self, _: Mapping[str, Any]) -> None:
+        """Keep the facts of a load that was finished."""
+
+    def close(self) -> None:
+        """Let go of what was opened to find it, and of whoever waits to read."""
+        if self.pace is not None:
+            self.pace.close()
+
+
+class BarePath(Home):
+    """At a path: nothing was there when it was looked at, so nothing is known of it."""
+
+
+class AtRank(Home):
+    """On the machine of another rank of the group, which reads it and sends the bytes."""
+
+
+class OfFolder(Home):
+    """A folder of a file system: what is proven of it is kept for the next load, and what is wrong of it is mended."""
+
+    def __init__(self, stored: Stored, repair: Repair, evidence: Evidence, request: FetchRequest) -> None:
+        self._stored = stored
+        self._repair = repair
+        self._evidence = evidence
+        self._request = request
+
+    def read_elsewhere(self) -> Mapping[str, int]:
+        """See :class:`Home`."""
+        return self._repair.read_by_tier()
+
+    def mend_stored(self) -> int:
+        """See :class:`Home`."""
+        return self._repair.mend_stored()
+
+    def record(self, proven: Mapping[str, ManifestFile]) -> Left:
+        """See :class:`Home`."""
+        proof = Proof(proven, lambda _: self._request.check())
+        return record_proof(self._stored, self._evidence, proof, manifests_of(self._request.settings))
+
+    def close(self) -> None:
+        """See :class:`Home`."""
+        super().close()
+        self._repair.close()
+
+
+class AtPath(OfFolder):
+    """At a path that the user gave: a folder, or a snapshot of some cache."""
+
+
+class OnLocal(OfFolder):
+    """On the local tier, which also knows who reads it, and remembers how long that took."""
+
+    def begin_reading(self) -> Reading:
+        """See :class:`Home`."""
+        return Reading(self._stored)
+
+    def keep_report(self, facts: Mapping[str, Any]) -> None:
+        """See :class:`Home`."""
+        if self._stored.layout is not None and self._stored.commit is not None:
+            keep_report(self._stored.layout, self._stored.commit, facts)
+
+
+class OnMount(OfFolder):
+    """On a shared tier: paced, and copied to the local one, where the name means the copy then."""
+
+    def __init__(self, serving: Serving, repair: Repair, evidence: Evidence, request: FetchRequest) -> None:
+        super().__init__(serving.stored, repair, evidence, request)
+        self.pace = pace_of(request.settings.max_rate)
+        self._revision = serving.candidate.moving_revision
+
+    def begin_reading(self) -> Reading:
+        """See :class:`Home`."""
+        return Reading(self._stored)
+
+    def begin_copy(self) -> Copy | None:
+        """See :class:`Home`."""
+        settings = self._request.settings
+        manifests = manifests_of(settings)
+        return begin_copy(lambda: offer_stored(self._stored, manifests), self._revision, settings, self._request.check)
+
+
+class OnHub(Home):
+    """On the hub alone: paced, and copied, as from a mount."""
+
+    remote: HubOffer
+
+    def __init__(self, found: HubFound, hub: HubTier, request: FetchRequest) -> None:
+        self.remote = found.offer
+        self.pace = pace_of(request.settings.max_rate)
+        self._revision = found.candidate.moving_revision
+        self._hub = hub
+        self._request = request
+
+    def choose(self, file: File, wanted: str, cpus: Cpus | None, *, digests: bool) -> Choice:
+        """See :class:`Home`."""
+        check_hub_reader(wanted)
+        return Choice(self._open, "hub", "it is on no mount", self.remote.depth)
+
+    def _open(self, file: File) -> Reader:
+        return self.remote.open(next(offered for offered in self.remote.files if offered.path == file.path))
+
+    def begin_copy(self) -> Copy | None:
+        """See :class:`Home`."""
+        rest = self.remote.within(_REST_S)
+        return begin_copy(lambda: rest, self._revision, self._request.settings, self._request.check)
+
+    def close(self) -> None:
+        """See :class:`Home`."""
+        super().close()
+        self._hub.close()
+
+
+def check_hub_reader(wanted: str) -> None:
+    """Raise ``UnsupportedError`` for one that was asked for by name, and reads files of a file system."""
+    if wanted != "auto":
+        hint = 'Use reader="auto", or bring the model up first: fastload warm'
+        raise UnsupportedError(f'reader="{wanted}" cannot read from the hub', hint)

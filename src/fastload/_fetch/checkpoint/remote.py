@@ -1,0 +1,83 @@
+"""The headers of a checkpoint whose files are on no mount: read through the offer's readers, a few bytes of each."""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+from typing import TYPE_CHECKING
+
+from fastload._budget import check_json_room
+from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint, layer
+from fastload._format.header import LENGTH_BYTES, parse_header, parse_header_length
+from fastload._format.index import MAX_INDEX_BYTES, parse_index
+from fastload._format.select import ByIndex, Layered, LayeredByIndex, order_by_numbers
+from fastload._store.offered import read_range, read_whole
+from fastload.errors import FormatError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastload._fetch.find.model import Source
+    from fastload._format.header import Header
+    from fastload._read.file import ProveWhole
+    from fastload._store.offer import Offer, OfferedFile
+
+_log = logging.getLogger("fastload")
+_FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one request
+
+
+def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole) -> Checkpoint:
+    """What ``offer`` has of ``source``; reads headers and the index, which ``prove`` sees before it is believed.
+
+    Raises:
+        FormatError: there are no weights, or what there is is malformed.
+        ModelNotFoundError: there is no such subfolder.
+        HubError: the hub does not give it.
+        IntegrityError: what ``prove`` raises.
+        MemoryBudgetError: to parse them would take more memory than there is.
+    """
+    folder = source.subfolder.strip("/") if source.subfolder else ""
+    there = {file.path: file for file in offer.files if posixpath.dirname(file.path) == folder}
+    if source.subfolder and not there:
+        raise ModelNotFoundError(f"{offer.repo}/{source.subfolder}", (offer.tier,), "Give a folder inside the model")
+    names = {posixpath.basename(path) for path in there}
+    selection = source.choose(names, path=offer.repo)
+    index = None
+    if isinstance(selection, ByIndex):
+        path = posixpath.join(folder, selection.name)
+        raw = bytearray(read_whole(offer, there[path], MAX_INDEX_BYTES))
+        prove(path, _identity(len(raw)), memoryview(raw))
+        check_json_room(len(raw), path)
+        index = parse_index(bytes(raw), path=path)
+    wanted: Sequence[str] = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
+    is_layered = isinstance(selection, Layered | LayeredByIndex)
+    wanted = order_by_numbers(wanted) if is_layered else wanted
+    shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name))) for name in wanted]
+    return build_checkpoint(shards, layer(shards, index) if is_layered else index)
+
+
+def _read_shard(offer: Offer, name: str, file: OfferedFile | None) -> Shard:
+    if file is None:
+        raise FormatError(name, "no file", "a shard, since the index names it", hint="The repository is incomplete")
+    try:
+        header = _read_header(offer, file)
+    except FormatError as exc:
+        # What cannot be parsed cannot be held to its digest either, which is of the whole file: it may have been sent
+        # wrong once.
+        _log.warning("%s: asked for once more: %s", file.path, exc)
+        header = _read_header(offer, file)
+    return Shard(name, file.path, header, _identity(file.size))
+
+
+def _read_header(offer: Offer, file: OfferedFile) -> Header:
+    start = read_range(offer, file, 0, min(_FIRST_READ_BYTES, file.size))
+    length = parse_header_length(start, path=file.path, file_bytes=file.size)
+    check_json_room(length, file.path)
+    raw = start[LENGTH_BYTES : LENGTH_BYTES + length]
+    if len(raw) < length:
+        raw += read_range(offer, file, LENGTH_BYTES + len(raw), length - len(raw))
+    return parse_header(raw, path=file.path, file_bytes=file.size)
+
+
+def _identity(size: int) -> FileIdentity:
+    return FileIdentity(dev=0, ino=0, size=size, mtime_ns=0, ctime_ns=0)

@@ -1,0 +1,128 @@
+"""Files that are not what they should be, told from files that are malformed or were never there."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fastload._format.select import ByIndex
+from fastload._read.file import regular_only, with_blob
+from fastload._store import folder_record
+from fastload._verify.digest import BLOCK_BYTES, ContentHash
+from fastload.errors import FormatError, IntegrityError, SignatureError, UsageError
+
+if TYPE_CHECKING:
+    from fastload._fetch.evidence.evidence import Evidence
+    from fastload._format.select import Select
+    from fastload._store.directory import CheckpointFiles
+    from fastload._store.offer import OfferedFile
+
+MEND_HINT = (
+    "fastload verify NAME --repair mends blocks from another tier, and brings missing and short files again, as does "
+    "fastload warm NAME; fastload rm NAME, then warm, brings all of it"
+)
+"""``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
+_RECORD_HINT = "where it was meant so, record the folder again: fastload verify NAME --record"
+UNNAMED = folder_record.UNNAMED
+
+
+def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:
+    """The error to raise instead of a ``FormatError``, where a file of the checkpoint is not even what it should be.
+
+    The file that it names first, then the others: an index does not fit a shard that is another one. That one of the
+    others is not there means nothing: the evidence may name files that nobody wanted.
+    """
+    known = evidence.find(error.path)
+    if known is not None and not os.path.isfile(error.path):
+        return IntegrityError(error.path, 0, error.found, size_of(known), "fastload warm NAME brings it again")
+    others = (os.path.join(evidence.folder, name) for name in (*evidence.files, *evidence.outdated))
+    for path in dict.fromkeys((error.path, *others)):
+        damage = _find_difference(evidence, path)
+        if damage is not None:
+            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], with_blob(path, MEND_HINT))
+    return None
+
+
+def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
+    """Found and expected, where the file at ``path`` does not have the digest that is known of it, or was."""
+    known = evidence.find(path) or evidence.outdated.get(os.path.relpath(path, evidence.folder))
+    if known is None or not os.path.isfile(path):
+        return None
+    try:
+        with open(path, "rb", opener=regular_only) as file:
+            content = ContentHash(os.fstat(file.fileno()).st_size, known.signed)
+            while piece := file.read(BLOCK_BYTES):
+                content.update(piece)
+    except (OSError, FormatError):  # what cannot be read explains nothing
+        return None
+    return compare(known, content)
+
+
+def compare(known: OfferedFile, content: ContentHash) -> tuple[str, str] | None:
+    """Found and expected, where ``content``, made for ``known``, does not have a digest that is known of it."""
+    for name in ("sha256", "git_sha1"):
+        expected, found = getattr(known, name), getattr(content, name)
+        if expected is not None and found != expected:
+            return f"{name} {found}", expected
+    return content.find_unsigned()
+
+
+def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> None:
+    """Check that ``files``, those that ``select`` has chosen, are those that the manifest beside them names.
+
+    An index says which shards there are; without one, a shard that is lost or was added changes what is loaded.
+
+    Raises:
+        IntegrityError: one is missing, or one is not named.
+        SignatureError: one is not signed; of hidden folders (``.git``, ``.cache``) that is not known before.
+    """
+    if files.is_chosen:
+        return
+    if evidence.is_closed:
+        _check_none_added(evidence, files)
+    if files.index is None and (evidence.is_closed or evidence.names_lost):
+        _check_none_lost(evidence, files, select)
+
+
+def _check_none_added(evidence: Evidence, files: CheckpointFiles) -> None:
+    for _, path in files.shards:
+        if evidence.find(path) is None:
+            if evidence.kind == "signature":
+                expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
+                raise SignatureError(path, "weights that the signature leaves out", expected, hint)
+            cure = _RECORD_HINT if evidence.is_recorded else "or load it by its own path"
+            raise IntegrityError(path, 0, *UNNAMED, f"Remove it, if it does not belong there; {cure}")
+
+
+def _check_none_lost(evidence: Evidence, files: CheckpointFiles, select: Select) -> None:
+    lost = _find_lost(evidence, files, select)
+    if lost is not None:
+        path = os.path.join(evidence.folder, lost)
+        size = size_of(evidence.files[lost])
+        cure = "Bring it back; " + _RECORD_HINT if may_be_meant(evidence) else "fastload warm NAME brings it again"
+        raise IntegrityError(path, 0, "no file", size, cure)
+
+
+def may_be_meant(evidence: Evidence) -> bool:
+    """True where nobody but the owner of a folder has said what is in it, so that he may say something else."""
+    return evidence.is_recorded or evidence.names_lost
+
+
+def size_of(known: OfferedFile) -> str:
+    """What is known of its size, for messages."""
+    return f"{known.size:,} bytes" if known.size else "a file"  # a signature says of no size
+
+
+def _find_lost(evidence: Evidence, files: CheckpointFiles, select: Select) -> str | None:
+    """What would be loaded too, were all files there that are named."""
+    prefix = os.path.relpath(os.path.join(files.folder, "x"), evidence.folder)[:-1]
+    named = {name.removeprefix(prefix): name for name in evidence.files if name.startswith(prefix)}
+    beside = {name: full for name, full in named.items() if "/" not in name}
+    there = {name for name, _ in files.shards}
+    try:
+        selection = select(there | beside.keys(), path=files.folder)
+    except (FormatError, UsageError):  # what is there was unambiguous
+        return None
+    names = (selection.name,) if isinstance(selection, ByIndex) else selection.names
+    missing = (beside[name] for name in names if name in beside and name not in there)
+    return next((name for name in missing if not os.path.lexists(os.path.join(evidence.folder, name))), None)

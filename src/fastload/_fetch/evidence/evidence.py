@@ -1,0 +1,301 @@
+"""What is known of a model's content before it is loaded, and who knows better where it turns out wrong.
+
+Best first: a manifest, which has every block; the name of a blob, which is the digest of the whole file; what
+``hf download --local-dir`` noted; the hub's listing. See docs/verification.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.evidence.block_prover import BlockProver
+from fastload._fetch.evidence.damage import MEND_HINT, compare
+from fastload._fetch.evidence.recorded import (
+    OUTDATED,
+    find_recorded,
+    warn_of_changes,
+    warn_of_passed_over,
+    warn_of_rewritten,
+)
+from fastload._format.index import SHARD_SUFFIX
+from fastload._read.file import with_blob
+from fastload._store.folder_offer import list_named, offer_stored
+from fastload._store.folder_record import SOURCE, Recorded
+from fastload._store.held import RECORDED as RECORDED_KIND
+from fastload._store.held import offered_file
+from fastload._store.listing import DOWNLOADS
+from fastload._store.manifest_folder import PassedOver
+from fastload._store.wanted import is_weight
+from fastload._verify.digest import BLOCK_BYTES, ContentHash
+from fastload._verify.path import OURS, is_index, is_loaded
+from fastload.errors import IntegrityError, escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from fastload._format.checkpoint import FileIdentity
+    from fastload._read.proof import Repair, Wanted
+    from fastload._read.tally import ProofTally
+    from fastload._store.folder_offer import FolderOffer
+    from fastload._store.manifest_folder import ManifestFolder
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._store.root import Stored
+
+KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "etag", "listing", "none")
+"""Best first."""
+_log = logging.getLogger("fastload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of the files of one snapshot."""
+
+    kind: str
+    """One of :data:`KINDS`."""
+    folder: str
+    """The snapshot's; what is known is known of paths in it."""
+    files: Mapping[str, OfferedFile] = field(default_factory=dict)
+    is_closed: bool = False
+    """True if these are all the files that there should be, as a manifest beside them says."""
+    names_lost: bool = False
+    """True if the shards that it names should be there, though it may not name all: a manifest that is kept apart, of a
+    folder in which no weights are that nobody knows."""
+    otherwise: str = "none"
+    """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
+    passed_over: str = ""
+    """A manifest that is there and not believed, and why."""
+    repair: Repair = lambda _: None
+    """Asks better sources for one block."""
+    misnamed: Mapping[str, str] = field(default_factory=dict)
+    """Files, and the digests by which their blobs are called, which are not those of the manifest."""
+    outdated: Mapping[str, OfferedFile] = field(default_factory=dict)
+    """What was recorded of files that were changed on purpose since: nothing is known of them, but what is malformed is
+    told from it."""
+    by_block: str = "manifest"
+    """The kind of files with blocks, where the others are known by less."""
+    as_found: frozenset[str] = frozenset()
+    """Files in a hub's cache of which nobody knew anything when their blocks were recorded."""
+    hints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Block digests, by path, that prove nothing: they may tell which blocks of a damaged file are still right."""
+
+    @property
+    def has_blocks(self) -> bool:
+        """True if every block is known, of weights at least."""
+        return bool(self.files) and all(file.blocks is not None for file in _weights_of(self.files.values()))
+
+    @property
+    def is_recorded(self) -> bool:
+        """True if it is no more than what the folder's owner had recorded."""
+        return self.by_block == RECORDED_KIND and self.kind != "signature"
+
+    @property
+    def has_some_blocks(self) -> bool:
+        """True if the blocks of any file are known."""
+        return any(file.blocks is not None for file in self.files.values())
+
+    @property
+    def may_have_blocks(self) -> bool:
+        """False where no manifest could help: it has the sha256 of a file, and something else was signed."""
+        return all(file.signed is None for file in self.files.values())
+
+    def explain_unknown(self, what: str) -> str:
+        """``what`` is missing, and why, where something is there that could be taken for it."""
+        return f"{what} ({escaped(self.passed_over)})" if self.passed_over else what
+
+    def kind_of(self, file: OfferedFile) -> str:
+        """What proves one file."""
+        if not self.kind.startswith(("manifest", "none")):
+            return self.kind
+        if file.blocks is not None:
+            return RECORDED_KIND if file.path in self.as_found else self.by_block
+        return self.otherwise if self.otherwise != "sha256" else _kind_of_blobs([file])
+
+    def find(self, path: str) -> OfferedFile | None:
+        """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it.
+
+        Raises:
+            IntegrityError: the manifest says one thing of it, the name of its blob another: neither is believed.
+        """
+        name = os.path.relpath(path, self.folder) if os.path.isabs(path) else path
+        if self.is_misnamed(name):
+            raise IntegrityError(path, 0, *self.explain_misnamed(name), MEND_HINT)
+        file = self.files.get(name)
+        return file if file is not None and (file.blocks or file.sha256 or file.git_sha1 or file.signed) else None
+
+    def is_misnamed(self, name: str) -> bool:
+        """True if its link leads to another blob than the manifest says, and was not mended since that was seen."""
+        if name not in self.misnamed:
+            return False
+        path = os.path.join(self.folder, name)
+        return not os.path.islink(path) or os.path.basename(os.readlink(path)) != self.files[name].blob_name
+
+    def explain_misnamed(self, name: str) -> tuple[str, str]:
+        """Found and expected."""
+        return f"a link to the blob {self.misnamed[name]}", f"one to {self.files[name].blob_name}, by its manifest"
+
+    def prover(self, tally: ProofTally) -> BlockProver:
+        """Proves the blocks of headers, where blocks are known; mends them in place."""
+        return BlockProver(self.find, self.repair, tally)
+
+    def whole_prover(self, tally: ProofTally) -> Callable[[str, FileIdentity, memoryview], bool]:
+        """Proves an index, which is read whole, before it is believed: what it does not name would not be loaded."""
+        prove_block = self.prover(tally)
+
+        def prove(path: str, identity: FileIdentity, content: memoryview) -> bool:
+            known = self.find(path)
+            if known is None:
+                return False
+            if known.blocks is not None:
+                for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
+                    prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
+                return True
+            hashed = ContentHash(len(content), known.signed)
+            hashed.update(content)
+            difference = compare(known, hashed)
+            if difference is not None:
+                raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
+            return True
+
+        return prove
+
+
+NOTHING = Evidence(kind="none", folder="/")
+
+
+def no_better(_: Wanted) -> bytes | None:
+    """For what is mended from nowhere."""
+    return None
+
+
+def find_evidence(stored: Stored, repair: Repair = no_better, manifests: ManifestFolder | None = None) -> Evidence:
+    """What is known of ``stored``; ``manifests`` is where a manifest of it may be kept apart.
+
+    Raises:
+        FormatError: its manifest is malformed.
+    """
+    recorded = find_recorded(stored) if stored.layout is None else None
+    if isinstance(recorded, Recorded):
+        found = _by_record(recorded, stored, repair)
+    else:
+        found = replace(_by_offer(stored, repair), passed_over="" if recorded is None else str(recorded))
+    if manifests is None or found.has_blocks:
+        return found
+    return _with_kept(found, stored, manifests)
+
+
+def _by_offer(stored: Stored, repair: Repair) -> Evidence:
+    offer = offer_stored(stored)
+    warn_of_rewritten(stored, offer.files)
+    found = Evidence(
+        kind=_kind_of(stored, offer.files),
+        folder=stored.folder,
+        files={file.path: file for file in offer.files},
+        otherwise="etag" if stored.layout is None else "sha256",
+        repair=repair,
+    )
+    return _with_unlisted(found, offer) if offer.evidence == "manifest" else found
+
+
+def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
+    """``found`` by a manifest, with what another tool has added."""
+    unlisted = {file.path: file for file in offer.unlisted}
+    is_as_found = any(file.path in offer.as_found for file in _deciding(offer.files))
+    return replace(
+        found,
+        kind=RECORDED_KIND if is_as_found else found.kind,
+        files={**unlisted, **found.files},
+        is_closed=True,
+        misnamed={file.path: file.blob_name for file in offer.misnamed},
+        as_found=offer.as_found,
+    )
+
+
+def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
+    """By the manifest in a plain folder; what was written since is known by what a newer download says of it."""
+    kind = RECORDED_KIND if recorded.manifest.source == SOURCE else "manifest"
+    listed = {file.path: offered_file(file) for file in recorded.manifest.files}
+    outdated = {path: listed.pop(path) for path in recorded.rewritten}
+    unknown = {*outdated, *recorded.untold}
+    there = {file.path: file for file in list_named(stored) if file.path in unknown} if unknown else {}
+    weights = [file for file in there.values() if is_loaded(file.path)]
+    return Evidence(
+        kind=_kind_of(stored, tuple(weights)) if weights else kind,
+        folder=stored.folder,
+        files={**listed, **there},
+        is_closed=recorded.is_closed,
+        by_block=kind,
+        otherwise="etag",
+        repair=repair,
+        outdated=outdated,
+    )
+
+
+def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Evidence:
+    """``found``, with the blocks of the manifest that is kept apart, if what is known and seen of the files agrees."""
+    kept = manifests.find(stored)
+    if kept is None:
+        return found
+    if isinstance(kept, PassedOver):
+        warn_of_passed_over(stored, kept)
+        return replace(found, passed_over=found.passed_over or str(kept))
+    contradiction = kept.find_contradiction(found.files.values())
+    if contradiction is not None:
+        _log.warning(OUTDATED, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
+        return found
+    seen = {path: file.mtime_ns for path, file in found.files.items()}
+    listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
+    rewritten = kept.find_rewritten(found.files.values())
+    warn_of_changes(stored, [path for path in rewritten if path not in found.outdated])
+    outdated = {path: listed.pop(path) for path in rewritten}
+    deciding = _deciding([file for name, file in found.files.items() if name in listed])
+    is_known = bool(deciding) and all(file.has_digest for file in deciding) and not found.is_recorded
+    kind = "manifest" if is_known else RECORDED_KIND
+    is_unknown = any(not file.has_digest and file.path not in listed for file in _deciding(found.files.values()))
+    return replace(
+        found,
+        kind=found.kind if is_unknown else kind,
+        names_lost=stored.layout is None and not is_unknown,
+        by_block=kind,
+        files={**found.files, **listed},
+        outdated={**found.outdated, **outdated},
+    )
+
+
+def may_be_known(stored: Stored) -> bool:
+    """False for a plain folder in which nobody has left notes: it need not be listed, however much lies in it."""
+    if stored.layout is not None:
+        return True
+    return any(os.path.isdir(os.path.join(stored.folder, notes)) for notes in (OURS, DOWNLOADS))
+
+
+def evidence_of_hub(offer: Offer) -> Evidence:
+    """What the hub's listing says of what it gives."""
+    return Evidence(kind="listing", folder="", files={file.path: file for file in offer.files})
+
+
+def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> str:
+    weights, deciding = _weights_of(files), _deciding(files)
+    if deciding and all(file.blocks is not None for file in deciding):
+        return "manifest"
+    if not deciding or not all(file.has_digest for file in deciding):
+        return "none"
+    return _kind_of_blobs(weights) if stored.layout is not None else "etag"
+
+
+def _deciding(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
+    """The weights, and the indexes: what these do not name is not loaded."""
+    return [*_weights_of(files), *(file for file in files if is_index(file.path))]
+
+
+def _weights_of(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
+    """The ones that count: safetensors, which loads read; without any, other weights; without these, all there is."""
+    safetensors = [file for file in files if file.path.endswith(SHARD_SUFFIX)]
+    return safetensors or [file for file in files if is_weight(file.path)] or list(files)
+
+
+def _kind_of_blobs(files: Sequence[OfferedFile]) -> str:
+    """By what their blobs are called: hubs keep small files in git itself."""
+    return "sha256" if all(file.sha256 is not None for file in files) else "git-sha1"

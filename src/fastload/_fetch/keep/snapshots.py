@@ -1,0 +1,156 @@
+"""What is kept where, and taking it away: ``snapshots``, ``remove``, ``prune``, ``pin`` and ``unpin``.
+
+Listing looks at all tiers; everything that changes something does so on the local tier alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._fetch.deadline import Deadline
+from fastload._fetch.find.local import find_local, local_root
+from fastload._fetch.keep.facts import Listing, list_tiers
+from fastload._settings.values import parse_size
+from fastload._store.keep.evict import Kept, evict, plan_evictions
+from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.pin import is_pinned
+from fastload._store.keep.pin import pin as set_pin
+from fastload._store.keep.pin import unpin as remove_pin
+from fastload._store.keep.removal import remove_snapshot
+from fastload._store.keep.usage import count_kept_bytes
+from fastload._store.lease.inuse import Use, held_alone, is_being_brought
+from fastload.errors import UsageError
+from fastload.options import Options, decide_settings
+
+if TYPE_CHECKING:
+    import os
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """A snapshot that is gone, or that a dry run would remove."""
+
+    repo: str
+    commit: str
+    freed_bytes: int
+    """Of the disk, by its files: blobs that another snapshot needs stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What pruning did, or would do."""
+
+    removed: tuple[Removed, ...]
+    reclaimed_bytes: int
+    """Freed of what dead writers and interrupted removals had left."""
+    kept_bytes: int
+    """What fastload keeps on the local tier then."""
+    max_bytes: int | None
+    """What it was to be brought down to."""
+
+
+def snapshots(*, options: Options | None = None) -> Listing:
+    """Every snapshot on every tier that may be asked and is a folder; iterates over them.
+
+    A shared tier that does not answer within five seconds is named in ``.unavailable`` instead, and delays nothing
+    else.
+
+    Args:
+        options: settings.
+
+    Raises:
+        UsageError: a setting that cannot be meant.
+        DeadlineError: the setting ``deadline`` is over.
+    """
+    settings = decide_settings(options, {})
+    return Deadline(settings.deadline, "listing snapshots").within(lambda: list_tiers(settings))
+
+
+def remove(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> Removed:
+    """Remove a snapshot from the local tier, whoever brought it: the one that ``refs/main`` or the revision means.
+
+    Blobs that another snapshot needs stay.
+
+    Args:
+        model: ``org/name``, ``org/name@revision``, an alias, or the name of a folder that was brought.
+        revision: a branch, tag or commit, where the name does not say one.
+        options: settings.
+
+    Raises:
+        ModelNotFoundError: the local tier does not have it.
+        UsageError: it is in use or pinned; or no name at all; or a plain folder, which is not fastload's to remove.
+        NotWritableError, StoreError: it cannot be removed.
+    """
+    settings = decide_settings(options, {})
+    local = find_local(model, revision, settings)
+    if is_pinned(local.layout, local.commit):
+        raise UsageError(f"{local} is pinned", f"To remove it nevertheless, run first: fastload unpin {local}")
+    if is_being_brought(settings.local, local.repo):
+        raise UsageError(f"{local} is in use: {local.repo} is being brought in", "Wait for that, or end it")
+    with held_alone(local.layout, local.commit) as use:
+        if use is Use.HELD:
+            raise UsageError(f"{local} is in use: somebody reads it", "Wait until it is loaded, or end who loads it")
+        freed_bytes = remove_snapshot(local.layout, local.commit)
+    return Removed(repo=local.repo, commit=local.commit, freed_bytes=freed_bytes)
+
+
+def prune(*, max_bytes: int | str | None = None, is_dry_run: bool = False, options: Options | None = None) -> Pruned:
+    """Bring what fastload keeps on the local tier down to a size: leftovers go, then the least recently used.
+
+    What another tool brought stays, as does what is pinned, in use, or was used in the last ten minutes.
+
+    Args:
+        max_bytes: down to what, such as ``500Gi``; None: the setting ``local_max_bytes``, and where that is not
+            set either, only leftovers go.
+        is_dry_run: say which snapshots would go, remove nothing; leftovers are not looked at, and count as kept.
+        options: settings.
+
+    Raises:
+        UsageError: a setting that cannot be meant.
+        NotWritableError, StoreError: something cannot be read or removed.
+    """
+    settings = decide_settings(options, {})
+    root = local_root(settings)
+    limit_bytes = settings.local_max_bytes if max_bytes is None else parse_size(max_bytes)
+    reclaimed_bytes = 0 if is_dry_run else reclaim_leftovers(root)
+    kept_bytes = count_kept_bytes(root)
+    wanted_bytes = 0 if limit_bytes is None else kept_bytes - limit_bytes
+    removed: list[Kept] = []
+    if wanted_bytes > 0:
+        removed = (plan_evictions if is_dry_run else evict)(root, wanted_bytes)
+        kept_bytes = kept_bytes - sum(each.nbytes for each in removed) if is_dry_run else count_kept_bytes(root)
+    return Pruned(
+        removed=tuple(Removed(repo=each.repo, commit=each.commit, freed_bytes=each.nbytes) for each in removed),
+        reclaimed_bytes=reclaimed_bytes,
+        kept_bytes=kept_bytes,
+        max_bytes=limit_bytes,
+    )
+
+
+def pin(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> str:
+    """Keep a snapshot of the local tier from being evicted, whoever brought it; returns ``repo@commit``.
+
+    Args:
+        model: as for :func:`remove`.
+        revision: as for :func:`remove`.
+        options: settings.
+
+    Raises:
+        ModelNotFoundError: the local tier does not have it.
+        UsageError: it is no name; or a plain folder, which is never evicted.
+        NotWritableError, StoreError: it cannot be written.
+    """
+    local = find_local(model, revision, decide_settings(options, {}))
+    set_pin(local.layout, local.commit)
+    return str(local)
+
+
+def unpin(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> str:
+    """Let a snapshot of the local tier be evicted again; returns ``repo@commit``.
+
+    Args and Raises: as for :func:`pin`.
+    """
+    local = find_local(model, revision, decide_settings(options, {}))
+    remove_pin(local.layout, local.commit)
+    return str(local)

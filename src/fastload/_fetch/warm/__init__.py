@@ -1,0 +1,1 @@
+"""``warm``: a model up to a tier, once, however many ask for it."""
