@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._load.group.dividing import Wish
 from fastload._plan.plan import build_plan
+from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
     from fastload._load.found import Found
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from fastload._load.staging import Staging
     from fastload._load.target import Target
     from fastload._plan.plan import Plan
+    from fastload._plan.ranges import Spread
     from fastload._plan.share import Share
 
 _SHARDS_AT_ONCE = 4
@@ -29,16 +31,8 @@ class Planned(NamedTuple):
 
 def plan_alone(found: Found, target: Target, staging: Staging) -> Planned:
     """What one process reads."""
-    fetched, parts = found.fetched, found.parts
-    plan = build_plan(
-        fetched.checkpoint,
-        found.wanted,
-        target.lay_out,
-        extent_bytes=staging.slot_bytes,
-        narrow=parts.narrow,
-        read=found.spread if parts.cuts else None,
-    )
-    if target.window_bytes is None and not fetched.evidence.has_blocks:
+    plan = _build(found, target, staging.slot_bytes, found.spread if found.parts.cuts else None)
+    if target.window_bytes is None and not found.fetched.evidence.has_blocks:
         plan = plan.interleaved(_SHARDS_AT_ONCE)  # a digest of a whole file is one core's work
     return Planned(plan, None, staging)
 
@@ -56,13 +50,17 @@ def plan_together(party: Party, found: Found, target: Target, staging: Staging, 
     )
     spread = files if keeps_copy else found.spread
     common = party.share_wishes(Wish(spread, staging.slot_bytes, target.window_bytes, needs_whole_files))
-    plan = build_plan(
-        fetched.checkpoint,
-        found.wanted,
-        target.lay_out,
-        extent_bytes=common.extent_bytes,
-        narrow=found.parts.narrow,
-        read=common.spread,
-    )
-    plan = common.order(plan)
+    plan = common.order(_build(found, target, common.extent_bytes, common.spread))
     return Planned(plan, party.take_share(common, plan), staging._replace(slot_bytes=common.extent_bytes))
+
+
+def _build(found: Found, target: Target, extent_bytes: int, read: Spread | None) -> Plan:
+    with collector_paused():  # of a hundred thousand tensors it takes half of the time, and finds nothing
+        return build_plan(
+            found.fetched.checkpoint,
+            found.wanted,
+            target.lay_out,
+            extent_bytes=extent_bytes,
+            narrow=found.parts.narrow,
+            read=read,
+        )
