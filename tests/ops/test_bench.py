@@ -15,7 +15,7 @@ import pytest
 
 import fastload
 from fastload.cli import main
-from fastload.ops.bench.bench import CONTESTANTS, Wish, run_bench
+from fastload.ops.bench.bench import CONTESTANTS, BenchRequest, run_bench
 from fastload.ops.bench.bounds import get_reading_ready
 from fastload.ops.bench.chart import draw_chart
 from fastload.ops.bench.checkpoint import list_llama, list_tiny, write_checkpoint
@@ -133,7 +133,7 @@ def test_the_first_rounds_are_thrown_away(
 
 
 def test_a_volume_is_measured_with_a_model_that_is_gone_afterwards(tmp_path: Path) -> None:
-    wish = Wish(model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("fastload-auto",))
+    wish = BenchRequest(model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("fastload-auto",))
     found = run_bench(wish, decide_settings(None, {}))
     assert list(tmp_path.iterdir()) == []
     (table,) = found.to_dict()["tables"]
@@ -149,7 +149,7 @@ def test_without_a_model_it_is_the_local_tier_that_is_measured(tmp_path: Path) -
     local.mkdir()
     manifests.mkdir()
     settings = decide_settings(fastload.Options(local=str(local), manifests=str(manifests)), {})
-    wish = Wish(model=None, size_bytes=4 * MIB, rounds=1, states=("cached",), only=("read-buffered",))
+    wish = BenchRequest(model=None, size_bytes=4 * MIB, rounds=1, states=("cached",), only=("read-buffered",))
     found = run_bench(wish, settings)
     assert [path.name for path in local.iterdir()] == [".locks"]  # where the hub's tools expect what is not theirs
     assert found.folder.startswith(str(local / ".locks"))
@@ -158,14 +158,16 @@ def test_without_a_model_it_is_the_local_tier_that_is_measured(tmp_path: Path) -
 
 
 def test_a_state_that_no_row_is_about_has_no_table(tmp_path: Path) -> None:
-    wish = Wish(model=str(tmp_path), size_bytes=4 * MIB, rounds=1, only=("read-direct",))
+    wish = BenchRequest(model=str(tmp_path), size_bytes=4 * MIB, rounds=1, only=("read-direct",))
     found = run_bench(wish, decide_settings(None, {}))
     assert "cached" not in [table.state for table in found.tables]
     assert found.skipped["cached"] == "none of the rows is about it"
 
 
 def test_a_share_in_use_is_read_at_the_rate_that_was_set_and_by_nobody_else(tmp_path: Path) -> None:
-    wish = Wish(model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("read-buffered", "runai"))
+    wish = BenchRequest(
+        model=str(tmp_path), size_bytes=8 * MIB, rounds=1, states=("cached",), only=("read-buffered", "runai")
+    )
     found = run_bench(wish, decide_settings(None, {"max_rate": "20Mi"}))
     (table,) = found.to_dict()["tables"]
     assert table["rows"]["read-buffered"]["bytes_per_s"] < 30 * MIB
@@ -176,18 +178,18 @@ def test_a_share_in_use_is_read_at_the_rate_that_was_set_and_by_nobody_else(tmp_
 def test_where_nothing_is_nothing_is_measured(tmp_path: Path) -> None:
     settings = decide_settings(None, {})
     with pytest.raises(fastload.ModelNotFoundError):
-        run_bench(Wish(model=str(tmp_path / "missing"), size_bytes=MIB), settings)
+        run_bench(BenchRequest(model=str(tmp_path / "missing"), size_bytes=MIB), settings)
     with pytest.raises(fastload.NoSpaceError, match="--size"):
-        run_bench(Wish(model=str(tmp_path), size_bytes=1 << 60), settings)
+        run_bench(BenchRequest(model=str(tmp_path), size_bytes=1 << 60), settings)
     with pytest.raises(fastload.UsageError, match="nobody"):
-        run_bench(Wish(model=str(tmp_path), size_bytes=MIB, only=("nobody",)), settings)
+        run_bench(BenchRequest(model=str(tmp_path), size_bytes=MIB, only=("nobody",)), settings)
 
 
 def test_a_failing_contestant_costs_its_own_row(tmp_path: Path) -> None:
     write_checkpoint(str(tmp_path), list_tiny(4), shards=1)
     with (tmp_path / "model.safetensors").open("r+b") as file:
         file.truncate(2000)
-    wish = Wish(
+    wish = BenchRequest(
         model=str(tmp_path), size_bytes=MIB, rounds=1, states=("cached",), only=("fastload-auto", "read-buffered")
     )
     (table,) = run_bench(wish, decide_settings(None, {})).tables
@@ -243,7 +245,7 @@ def test_what_never_leaves_the_page_cache_is_measured_there(tmp_path: Path) -> N
     (path,) = list_files(str(tmp_path / "model")).paths
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
         assert sum(mapping[::4096]) >= 0
-        wish = Wish(model=str(tmp_path / "model"), size_bytes=MIB << 5, only=["fastload-auto"], rounds=1)
+        wish = BenchRequest(model=str(tmp_path / "model"), size_bytes=MIB << 5, only=["fastload-auto"], rounds=1)
         found = run_bench(wish, decide_settings(fastload.Options(tiers="local"), {}))
     assert [table.state for table in found.tables] == ["cached"]
     assert len(found.tables[0].samples["fastload-auto"]) == 1

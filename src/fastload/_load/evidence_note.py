@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class LoadOutcome:
     """How a load ended."""
 
     is_finished: bool
@@ -29,12 +29,12 @@ class Outcome:
     """Spent on digests since the load began to read, summed over threads."""
 
 
-def find_evidence_kind(proving: Proving, outcome: Outcome) -> str:
+def find_evidence_kind(proving: Proving, outcome: LoadOutcome) -> str:
     """What proved the bytes that were handed out; a digest of a whole file proves nothing before its end."""
     return NONE if outcome.doubt or (proving.is_serial and not outcome.is_finished) else proving.evidence
 
 
-def explain_evidence(proving: Proving, fetched: Fetched, outcome: Outcome) -> str:
+def explain_evidence(proving: Proving, fetched: Fetched, outcome: LoadOutcome) -> str:
     """The sentence."""
     kind = find_evidence_kind(proving, outcome)
     if kind == NONE:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from fastload._clock import CAST
 from fastload._load.ending import Kept, keep, let_go, look_again, serve_others
-from fastload._load.evidence_note import Outcome
+from fastload._load.evidence_note import LoadOutcome
 from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.summary import Delivered, describe_rank, summarise
 from fastload._load.turn import Turn
@@ -214,7 +214,7 @@ class Stream:
         job.clock.enter("finish")
         if job.busy.trace is not None:
             job.busy.trace.extend(job.clock.spans)
-        outcome = Outcome(
+        outcome = LoadOutcome(
             is_finished=self._is_finished,
             doubt=self._kept.doubt,
             left=self._kept.left,

@@ -12,7 +12,7 @@ from fastload.report import RankReport, Report
 if TYPE_CHECKING:
     from fastload._clock import Verdict
     from fastload._load.device_reads import DeviceReads
-    from fastload._load.evidence_note import Outcome
+    from fastload._load.evidence_note import LoadOutcome
     from fastload._load.job import Job
     from fastload._load.sources import Sources
 
@@ -24,7 +24,7 @@ class Delivered(NamedTuple):
     nbytes: int
 
 
-def summarise(job: Job, delivered: Delivered, outcome: Outcome) -> Report:
+def summarise(job: Job, delivered: Delivered, outcome: LoadOutcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
     reader, reason = describe_readers(job.sources, job.device_reads)
     here_bytes = job.held.copy.given_bytes if job.held.copy is not None else 0

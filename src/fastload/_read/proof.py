@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fastload._read.reader import Attempt, File, Reader
     from fastload._read.tally import ProofTally
 
-    Repair = Callable[["Wanted"], bytes | None]
+    Repair = Callable[["WantedBlock"], bytes | None]
     """The bytes of a block from a better source, or None."""
 
 _DAMAGED = "Its copy there is damaged: run fastload verify NAME --repair, or remove it and fetch it again"
@@ -39,7 +39,7 @@ _CAME_WRONG = "It came wrong from the hub: check HF_ENDPOINT and the proxies on 
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedBlock:
     """A block that should be there."""
 
     file: File
@@ -146,7 +146,7 @@ class BlockProof(ReaderAround):
         def mend(number: int, found: str) -> memoryview:
             index = first + number
             nbytes = min(BLOCK_BYTES, self._file.identity.size - index * BLOCK_BYTES)
-            wanted = Wanted(self._file, index, nbytes, self._digests[index])
+            wanted = WantedBlock(self._file, index, nbytes, self._digests[index])
             return mend_block(wanted, found, self._repair, self._tell.tally)
 
         def passed() -> None:
@@ -163,8 +163,8 @@ class BlockProof(ReaderAround):
     def _mend(self, index: int, pieces: Sequence[memoryview], found: str) -> None:
         _scatter(mend_block(self._wanted(index, pieces), found, self._repair, self._tell.tally), pieces)
 
-    def _wanted(self, index: int, pieces: Sequence[memoryview]) -> Wanted:
-        return Wanted(self._file, index, sum(map(len, pieces)), self._digests[index])
+    def _wanted(self, index: int, pieces: Sequence[memoryview]) -> WantedBlock:
+        return WantedBlock(self._file, index, sum(map(len, pieces)), self._digests[index])
 
     def _put(self, block: memoryview, pieces: Sequence[memoryview]) -> None:
         """Let ``pieces`` be ``block``, whatever became of them."""
@@ -216,7 +216,7 @@ def explain_damage(path: str) -> str:
     return with_blob(path, _DAMAGED) if os.path.isabs(path) else _CAME_WRONG
 
 
-def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) -> memoryview:
+def mend_block(wanted: WantedBlock, found: str, repair: Repair, tally: ProofTally) -> memoryview:
     """The right bytes of a block that was read as something else.
 
     Raises:
@@ -229,7 +229,7 @@ def mend_block(wanted: Wanted, found: str, repair: Repair, tally: ProofTally) ->
     raise IntegrityError(path, offset, f"BLAKE3 {found}", wanted.digest, explain_damage(path), block=wanted.index)
 
 
-def find_right(wanted: Wanted, repair: Repair, tally: ProofTally) -> memoryview | None:
+def find_right(wanted: WantedBlock, repair: Repair, tally: ProofTally) -> memoryview | None:
     """The right bytes of a block: from behind the page cache, or from a better source; None: neither has them."""
     tally.count(reread=1)
     block: bytes | memoryview | None = read_again(wanted.file, wanted.index * BLOCK_BYTES, wanted.length)

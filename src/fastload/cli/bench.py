@@ -13,7 +13,7 @@ from fastload.cli.flag import parsed_by
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json
 from fastload.errors import UsageError, escaped
-from fastload.ops.bench.bench import CONTESTANTS, STATES, Outcome, Wish, run_bench
+from fastload.ops.bench.bench import CONTESTANTS, STATES, BenchOutcome, BenchRequest, run_bench
 from fastload.ops.bench.chart import draw_chart
 from fastload.ops.bench.reckoning import Fleet, describe
 from fastload.options import decide_settings
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the tables."""
     _check(arguments)
     options = parse_settings(arguments)
-    wish = Wish(
+    wish = BenchRequest(
         model=arguments.model,
         size_bytes=arguments.size,
         device=arguments.device,
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(show_json({**found.to_dict(), **({"reckoned": reckoned} if reckoned else {})}))
 
 
-def _reckon(arguments: argparse.Namespace, found: Outcome) -> list[str]:
+def _reckon(arguments: argparse.Namespace, found: BenchOutcome) -> list[str]:
     if not arguments.gpus:
         return []
     size = found.nbytes if arguments.model_size is None else arguments.model_size
@@ -124,7 +124,7 @@ def _write(path: str, text: str, mode: str = "w") -> None:
         raise translate_write(os.path.abspath(path), exc) from exc
 
 
-def _show(found: Outcome) -> str:
+def _show(found: BenchOutcome) -> str:
     lines = [f"{name}: {fact}" for name, fact in found.machine.items()]
     lines.append(f"read: {show_bytes(found.nbytes)} of {escaped(found.folder)}")
     if found.max_rate is not None:

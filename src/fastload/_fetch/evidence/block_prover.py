@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.damage import MEND_HINT
 from fastload._read.file import with_blob
-from fastload._read.proof import Wanted, mend_block
+from fastload._read.proof import WantedBlock, mend_block
 from fastload._read.reader import PlainFile
 from fastload._verify.digest import block_digest
 from fastload.errors import IntegrityError
@@ -47,6 +47,6 @@ class BlockProver:
             return False
         found = block_digest(block)
         if found != digest:
-            wanted = Wanted(PlainFile(path, identity), index, len(block), digest)
+            wanted = WantedBlock(PlainFile(path, identity), index, len(block), digest)
             block[:] = mend_block(wanted, found, self.repair, self.tally)
         return True

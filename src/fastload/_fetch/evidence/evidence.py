@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from fastload._format.checkpoint import FileIdentity
-    from fastload._read.proof import Repair, Wanted
+    from fastload._read.proof import Repair, WantedBlock
     from fastload._read.tally import ProofTally
     from fastload._store.folder_offer import FolderOffer
     from fastload._store.manifest_folder import ManifestFolder
@@ -165,7 +165,7 @@ class Evidence:
 NOTHING = Evidence(kind="none", folder="/")
 
 
-def no_better(_: Wanted) -> bytes | None:
+def no_better(_: WantedBlock) -> bytes | None:
     """For what is mended from nowhere."""
     return None
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import FileIO
 
-    from fastload._read.proof import Wanted
+    from fastload._read.proof import WantedBlock
     from fastload._store.hub.tier import HubTier
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Root, Stored
@@ -67,7 +67,7 @@ class Repair:
         self._mended: dict[str, dict[int, bytes]] = {}
         self._read_bytes: Counter[str] = Counter()
 
-    def __call__(self, wanted: Wanted) -> bytes | None:
+    def __call__(self, wanted: WantedBlock) -> bytes | None:
         """The right bytes of a block, from the first other tier that has them."""
         path = os.path.relpath(wanted.file.path, self._stored.folder)
         for source in self.list_sources():
@@ -222,7 +222,7 @@ def leads_elsewhere(path: str, file: OfferedFile) -> bool:
     return os.path.islink(path) and with_digest(unknown, os.path.basename(os.readlink(path))).contradicts(file)
 
 
-def _fetch(source: Offer, file: OfferedFile, wanted: Wanted) -> bytes | None:
+def _fetch(source: Offer, file: OfferedFile, wanted: WantedBlock) -> bytes | None:
     with closing(source.open(file)) as reader:
         block = bytes(read_block(reader, wanted.index * BLOCK_BYTES, wanted.length))
     return block if block_digest(block) == wanted.digest else None

@@ -12,7 +12,7 @@ from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload._read.again import drop_pages, read_again
 from fastload._read.file import identify, open_regular, read_fully
 from fastload._read.head import read_header
-from fastload._read.proof import Wanted
+from fastload._read.proof import WantedBlock
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained, containment_root, read_index
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
@@ -137,7 +137,7 @@ class FileCheck:
                 read_fully(descriptor, offset, [block], path=path)
                 found = block_digest(block)
                 if found != digest:
-                    wanted = Wanted(PlainFile(path, identity), index, len(block), digest)
+                    wanted = WantedBlock(PlainFile(path, identity), index, len(block), digest)
                     if self._is_right_past_cache(wanted):
                         healed.append(index)
                         continue
@@ -182,7 +182,7 @@ class FileCheck:
             drop_pages(stored.path, 0, file.size)
         return is_right
 
-    def _is_right_past_cache(self, wanted: Wanted) -> bool:
+    def _is_right_past_cache(self, wanted: WantedBlock) -> bool:
         """True if the storage has the block right; then the page that has it wrong is let go."""
         offset = wanted.index * BLOCK_BYTES
         block = self._read_again(wanted.file, offset, wanted.length)

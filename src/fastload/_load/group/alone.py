@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastload._load.found import Found
     from fastload._load.group.exchange import Exchange, Tee
     from fastload._load.group.fetching import Weighed
-    from fastload._load.group.planning import Planned
+    from fastload._load.group.planning import LoadPlan
     from fastload._load.proving import Proving
     from fastload._load.request import Request
     from fastload._load.staging import Staging
@@ -53,7 +53,7 @@ class Alone:
     def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:
         """Nobody has found anything else."""
 
-    def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> Planned:
+    def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
         """All of it."""
         return plan_alone(found, target, staging)
 
@@ -64,7 +64,7 @@ class Alone:
         """``proving``: all is read here."""
         return proving
 
-    def open_exchange(self, planned: Planned, tee: Tee) -> Exchange | None:
+    def open_exchange(self, planned: LoadPlan, tee: Tee) -> Exchange | None:
         """None: there is nobody to exchange anything with."""
         return None
 

@@ -22,7 +22,7 @@ _SHARDS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RankWish:
     """What one rank tells the others before the plan is made."""
 
     spread: Spread
@@ -39,7 +39,7 @@ class Common:
     """What the ranks of one pool have in common: each of them reckons the same."""
 
     pool: Sequence[Member]
-    wishes: Mapping[int, Wish]
+    wishes: Mapping[int, RankWish]
     """Of the pool's ranks."""
 
     @property

@@ -14,7 +14,7 @@ from fastload._load.group.agree import (
     terms_of,
 )
 from fastload._load.group.alone import Alone
-from fastload._load.group.dividing import Common, Wish, find_pool
+from fastload._load.group.dividing import Common, RankWish, find_pool
 from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
 from fastload._load.group.planning import plan_together
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fastload._load.found import Found
     from fastload._load.group.exchange import Tee
     from fastload._load.group.fetching import Weighed
-    from fastload._load.group.planning import Planned
+    from fastload._load.group.planning import LoadPlan
     from fastload._load.proving import Proving
     from fastload._load.request import Request
     from fastload._load.staging import Staging
@@ -145,7 +145,7 @@ class Party:
         """Raise ``GroupError`` where the ranks have found different models."""
         check_content(self.communicator.gather(digest_of(fetched, wanted)))
 
-    def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> Planned:
+    def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
         """The plan that all ranks reckon alike, and this rank's share; ``keeps_copy``: it needs all of the files.
 
         Raises:
@@ -153,7 +153,7 @@ class Party:
         """
         return plan_together(self, found, target, staging, keeps_copy=keeps_copy)
 
-    def share_wishes(self, wish: Wish) -> Common:
+    def share_wishes(self, wish: RankWish) -> Common:
         """Tell the others what this rank wants; what those that it loads with have in common."""
         wishes = self.communicator.gather(wish)
         pool = self._pool
@@ -175,7 +175,7 @@ class Party:
         check_plans({rank: digests[rank] for rank in common.wishes})
         return share_of(division, self.rank)
 
-    def open_exchange(self, planned: Planned, tee: Tee) -> Exchange | None:
+    def open_exchange(self, planned: LoadPlan, tee: Tee) -> Exchange | None:
         """The way of extents to and from the others."""
         if planned.share is None:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastload._load.group.dividing import Wish
+from fastload._load.group.dividing import RankWish
 from fastload._plan.plan import build_plan
 from fastload.strict_json import collector_paused
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SHARDS_AT_ONCE = 4
 
 
-class Planned(NamedTuple):
+class LoadPlan(NamedTuple):
     """What is read, in which order, through which staging."""
 
     plan: Plan
@@ -29,15 +29,15 @@ class Planned(NamedTuple):
     staging: Staging
 
 
-def plan_alone(found: Found, target: Target, staging: Staging) -> Planned:
+def plan_alone(found: Found, target: Target, staging: Staging) -> LoadPlan:
     """What one process reads."""
     plan = _build(found, target, staging.slot_bytes, found.spread if found.parts.cuts else None)
     if target.window_bytes is None and not found.fetched.evidence.has_blocks:
         plan = plan.interleaved(_SHARDS_AT_ONCE)  # a digest of a whole file is one core's work
-    return Planned(plan, None, staging)
+    return LoadPlan(plan, None, staging)
 
 
-def plan_together(party: Party, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> Planned:
+def plan_together(party: Party, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
     """What the ranks read, and this one's share of it; ``keeps_copy``: it needs all of the files.
 
     Raises:
@@ -49,9 +49,9 @@ def plan_together(party: Party, found: Found, target: Target, staging: Staging, 
         known.blocks is None for shard in fetched.checkpoint.shards if (known := fetched.evidence.find(shard.path))
     )
     spread = files if keeps_copy else found.spread
-    common = party.share_wishes(Wish(spread, staging.slot_bytes, target.window_bytes, needs_whole_files))
+    common = party.share_wishes(RankWish(spread, staging.slot_bytes, target.window_bytes, needs_whole_files))
     plan = common.order(_build(found, target, common.extent_bytes, common.spread))
-    return Planned(plan, party.take_share(common, plan), staging._replace(slot_bytes=common.extent_bytes))
+    return LoadPlan(plan, party.take_share(common, plan), staging._replace(slot_bytes=common.extent_bytes))
 
 
 def _build(found: Found, target: Target, extent_bytes: int, read: Spread | None) -> Plan:

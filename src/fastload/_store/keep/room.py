@@ -47,7 +47,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class DiskRoom:
     """What a tier has, in bytes, and what it must have."""
 
     root: str
@@ -97,7 +97,7 @@ class Room:
         return f"'fastload ls {root}' shows what is there, 'fastload rm {root} NAME' removes it ({stays})"
 
 
-def measure_room(root: str, needed_bytes: int, limits: Limits) -> Room:
+def measure_room(root: str, needed_bytes: int, limits: Limits) -> DiskRoom:
     """What there is for ``needed_bytes`` more.
 
     Raises:
@@ -111,7 +111,7 @@ def measure_room(root: str, needed_bytes: int, limits: Limits) -> Room:
     except OSError as exc:
         raise StoreError(there, f"cannot be asked for its room ({exc.strerror})", "Check the mount") from exc
     promised_bytes = count_promised_bytes(_list_staging(root))
-    return Room(
+    return DiskRoom(
         root=root,
         needed_bytes=needed_bytes,
         free_bytes=max(0, status.f_bavail * status.f_frsize - promised_bytes),

@@ -39,7 +39,7 @@ CONTESTANTS = (*READINGS, *FASTLOAD, *UNPROVEN, *PEERS, CEILING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class BenchRequest:
     """What to measure."""
 
     model: str | None
@@ -55,7 +55,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BenchOutcome:
     """What was found."""
 
     machine: Mapping[str, str]
@@ -82,7 +82,7 @@ class Outcome:
         }
 
 
-def run_bench(wish: Wish, settings: Settings) -> Outcome:
+def run_bench(wish: BenchRequest, settings: Settings) -> BenchOutcome:
     """Measure, and leave nothing behind.
 
     Raises:
@@ -110,7 +110,7 @@ def run_bench(wish: Wish, settings: Settings) -> Outcome:
             except PageCacheError as exc:  # a matter of the kernel and of rights; the other state may do
                 skipped[state] = str(exc)
         machine = describe_machine(files.folder)
-        return Outcome(
+        return BenchOutcome(
             machine=machine,
             folder=files.folder,
             nbytes=files.nbytes,
@@ -122,7 +122,7 @@ def run_bench(wish: Wish, settings: Settings) -> Outcome:
         )
 
 
-def _find_skipped(wish: Wish, max_rate: int | None) -> dict[str, str]:
+def _find_skipped(wish: BenchRequest, max_rate: int | None) -> dict[str, str]:
     skipped: dict[str, str] = {}
     for name in wish.only or CONTESTANTS:
         if name not in CONTESTANTS:
@@ -149,7 +149,7 @@ def _fit(trials: Mapping[str, Trial], state: str) -> dict[str, Trial]:
     return {name: t for name, t in trials.items() if state == "cold" or not name.startswith("read-direct")}
 
 
-def _find_weights(wish: Wish, settings: Settings, undo: ExitStack) -> Files:
+def _find_weights(wish: BenchRequest, settings: Settings, undo: ExitStack) -> Files:
     """Those of the model; on a bare volume those of one that is made there, until ``undo``."""
     if wish.model is None:
         path = local_folder(settings)
