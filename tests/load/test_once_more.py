@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -213,6 +214,25 @@ def test_the_second_try_has_the_time_that_is_left(model: Model, monkeypatch: pyt
     assert_same(tensors, model.tensors)
     assert given[0] is not None
     assert 0 < given[0] < 60.0
+
+
+@pytest.mark.parametrize("slow", ["_look", "_find_cure"])
+def test_when_time_is_over_that_is_what_it_says(model: Model, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+    """With the deadline that was set, and not what was left of it."""
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    flip(folder / SHARD, 5 * MIB)
+    real = getattr(once_more, slow)
+
+    def linger(*args: object, **kwargs: object) -> object:
+        found = real(*args, **kwargs)
+        time.sleep(5.0)
+        return found
+
+    monkeypatch.setattr(once_more, slow, linger)
+    with pytest.raises(fastload.DeadlineError) as caught:
+        load(model, replace(model.options, deadline=5.0))
+    assert caught.value.deadline_s == 5.0
 
 
 def test_a_damaged_copy_that_may_not_be_written_gives_way_to_the_next_tier(

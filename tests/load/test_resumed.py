@@ -16,10 +16,10 @@ from fastload import Options
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_sharded
-from stored_models import COMMIT, write_cache
+from stored_models import COMMIT, write_cache, write_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 REPO = "org/name"
@@ -48,6 +48,19 @@ class Place:
     @property
     def options(self) -> Options:
         return Options(local=str(self.local), tiers=("local", "hub"))
+
+    @property
+    def commit(self) -> str:
+        return self.hub.repos[REPO].commit
+
+    @property
+    def shared_blobs(self) -> list[Path]:
+        return list((self.folder / "shared/models--org--name/blobs").iterdir())
+
+    @property
+    def from_proven_mount(self) -> Options:
+        fastload.warm(REPO, options=Options(local=str(self.folder / "shared"), tiers=("local", "hub")))
+        return self.from_mount
 
     @property
     def from_mount(self) -> Options:
@@ -88,6 +101,11 @@ class Place:
 
     def published(self) -> set[str]:
         return {path.name for path in self.local.glob("models--org--name/snapshots/*/*")}
+
+    def of_another_boot(self) -> None:
+        """As if the machine had been restarted since."""
+        for journal in (self.ours / "journals").iterdir():
+            journal.write_bytes(re.sub(rb'"boot_id": "[^"]*"', b'"boot_id": "elsewhere"', journal.read_bytes()))
 
     def check_published(self) -> None:
         (snapshot,) = self.local.glob("models--org--name/snapshots/*")
@@ -136,11 +154,30 @@ def test_what_an_ended_load_had_staged_is_not_fetched_again(place: Place) -> Non
 
 
 @pytest.mark.usefixtures("leaks_nothing")
-def test_a_part_of_a_model_goes_on_too(place: Place) -> None:
-    place.interrupt()
-    before = place.hub.served_bytes("safetensors")
-    place.interrupt()
-    assert place.hub.served_bytes("safetensors") - before <= HEAD_BYTES
+def test_a_part_of_a_model_whose_blocks_are_known_goes_on_too(place: Place) -> None:
+    options = place.from_proven_mount
+    staged_bytes = place.interrupt(options)
+    weights = fastload.load(REPO, tensors="first.*", options=options)
+    assert weights.report.bytes_by_tier["local"] == staged_bytes
+
+
+@pytest.mark.parametrize("load", [fastload.load, lambda *args, **more: dict(fastload.stream(*args, **more))])
+@pytest.mark.parametrize("kwargs", [{"tensors": ["first.0", "first.1"]}, {"verify": "off"}])
+def test_what_nothing_proves_is_what_the_hub_has_whatever_was_staged(
+    place: Place, load: Callable[..., dict[str, torch.Tensor]], kwargs: dict[str, Any]
+) -> None:
+    """What is staged under a digest is what some source once gave for it, such as a damaged blob of that name."""
+    damaged = dict(place.files)
+    content = bytearray(damaged[FIRST])
+    content[BLOCK_BYTES + 7] ^= 1
+    write_cache(place.folder / "shared", REPO, place.commit, damaged)
+    (blob,) = (path for path in place.shared_blobs if path.read_bytes() == damaged[FIRST])
+    blob.write_bytes(content)
+    part = fastload.load(REPO, tensors=["first.0", "first.1"], options=place.from_mount)
+    assert part.report.evidence == "none" and place.staged()
+    weights = load(f"{REPO}@{place.commit}", options=place.options, **kwargs)
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, place.tensors[name]), name
 
 
 @pytest.mark.parametrize("reader", ["auto", "direct", "buffered", "mmap"])
@@ -179,6 +216,22 @@ def test_blocks_that_are_missing_between_others_come_from_the_mount(
     place.check_published()
 
 
+def test_of_a_plain_folder_two_states_are_not_mixed(place: Place) -> None:
+    """Its file was written to, and has the size and the time that it had."""
+    options = place.from_mount
+    folder = write_folder(place.folder / "shared/mymodel", place.files)
+    fastload.load("mymodel", tensors=["first.0", "first.1"], options=options)
+    before = os.stat(folder / FIRST)
+    content = bytearray(place.files[FIRST])
+    content[-5] ^= 1
+    content[BLOCK_BYTES + 7] ^= 1
+    (folder / FIRST).write_bytes(content)
+    os.utime(folder / FIRST, ns=(before.st_atime_ns, before.st_mtime_ns))
+    fastload.warm("mymodel", options=options)
+    (snapshot,) = place.local.glob("models--mymodel/snapshots/*")
+    assert (snapshot / FIRST).read_bytes() == content
+
+
 def test_what_is_staged_is_not_written_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.interrupt()
     (part,) = (place.ours / "staging").iterdir()
@@ -196,17 +249,16 @@ def test_what_is_staged_is_not_written_again(place: Place, monkeypatch: pytest.M
     place.check_published()
 
 
-def test_what_a_writer_on_another_machine_left_is_copied(place: Place) -> None:
-    """He may still be there, so that nothing is written where he writes."""
-    staged_bytes = place.interrupt()
-    (journal,) = (place.ours / "journals").iterdir()
-    journal.write_bytes(re.sub(rb'"boot_id": "[^"]*"', b'"boot_id": "elsewhere"', journal.read_bytes()))
+def test_what_a_writer_on_another_machine_left_is_left_to_him(place: Place) -> None:
+    """He may still be there: what is his is not written to, and is not given, as it could not be taken from him."""
+    place.interrupt()
+    place.of_another_boot()
     (part,) = (place.ours / "staging").iterdir()
     with part.open("rb") as held:
         weights = fastload.load(REPO, options=place.options)
         blobs = (place.local / "models--org--name/blobs").iterdir()
         assert os.fstat(held.fileno()).st_ino not in {path.stat().st_ino for path in blobs}
-    assert weights.report.bytes_by_tier["local"] == staged_bytes
+    assert "local" not in weights.report.bytes_by_tier
     place.check_published()
 
 
@@ -224,33 +276,84 @@ def test_a_staged_block_whose_journal_lies_is_found_out_and_all_is_loaded_once_m
     place.damage(1, tells=True)
     weights = fastload.load(REPO, options=place.options)
     assert_same(weights, place.tensors)
-    assert "an earlier run had left" in weights.report.evidence_reason
-    assert weights.report.bytes_by_tier.keys() == {"hub", "local"}
-    assert place.published() == set()
-    weights = fastload.load(REPO, options=place.options)  # nothing of it is left by now
-    assert "earlier" not in weights.report.evidence_reason
+    assert f"{FIRST} was wrong when some of it was taken from the local tier" in weights.report.evidence_reason
+    report = weights.report
+    assert report.bytes_by_tier.keys() == {"hub", "local"}
+    assert report.bytes_by_tier["hub"] == report.bytes_read >= sum(map(len, place.files.values())) - MIB
     place.check_published()
 
 
-def test_a_stream_that_finds_one_cannot_begin_anew(place: Place) -> None:
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_stream_cannot_begin_anew_and_so_takes_nothing_that_only_the_whole_would_prove(
+    place: Place, *, tells: bool
+) -> None:
+    place.interrupt()
+    place.damage(1, tells=tells)
+    stream = fastload.stream(REPO, options=place.options)
+    assert_same(dict(stream), place.tensors)
+    assert "local" not in stream.report.bytes_by_tier
+    place.check_published()
+
+
+def test_a_stream_takes_blocks_that_prove_themselves(place: Place) -> None:
+    options = place.from_proven_mount
+    staged_bytes = place.interrupt(options)
+    place.damage(1, tells=True)
+    stream = fastload.stream(REPO, options=options)
+    assert_same(dict(stream), place.tensors)
+    assert stream.report.bytes_by_tier["local"] == staged_bytes - BLOCK_BYTES
+    place.check_published()
+
+
+def test_the_source_is_looked_at_too_and_others_are_asked(place: Place) -> None:
+    """What was staged is right, and the mount has it wrong: it is not the local tier's fault alone."""
+    write_cache(place.folder / "shared", REPO, place.commit, place.files)
+    options = replace(place.from_mount, tiers=("local", "shared", "hub"))
+    place.interrupt(options)
+    place.damage(1)
+    for blob in place.shared_blobs:
+        if blob.read_bytes() == place.files[FIRST]:
+            content = bytearray(place.files[FIRST])
+            content[BLOCK_BYTES + 9] ^= 1
+            blob.write_bytes(content)
+    weights = fastload.load(f"{REPO}@{place.commit}", options=options)
+    assert_same(weights, place.tensors)
+    assert weights.report.tier == "hub"
+    assert "others were asked" in weights.report.evidence_reason
+
+
+@pytest.mark.parametrize("is_of_this_boot", [False, True])
+def test_what_is_wrong_does_not_come_back(place: Place, *, is_of_this_boot: bool) -> None:
+    """As after a load of a part from a mount that was mended since."""
     place.interrupt()
     place.damage(1, tells=True)
-    with pytest.raises(fastload.IntegrityError, match="fastload warm") as caught:
-        dict(fastload.stream(REPO, options=place.options))
-    assert caught.value.path.endswith(FIRST)
-    assert_same(dict(fastload.stream(REPO, options=place.options)), place.tensors)
+    if not is_of_this_boot:
+        place.of_another_boot()
+    fastload.warm(REPO, options=place.options)
     place.check_published()
+    assert not list((place.ours / "journals").iterdir())
+    assert_same(fastload.load(REPO, options=place.options), place.tensors)
+
+
+def test_a_closed_stream_says_how_much_it_took(place: Place) -> None:
+    options = place.from_proven_mount
+    place.interrupt(options)
+    stream = fastload.stream(REPO, options=options)
+    next(stream)
+    stream.close()
+    report = stream.report
+    assert report.bytes_read >= 0
+    assert report.bytes_by_tier[report.tier] == report.bytes_read
 
 
 def test_where_blocks_are_known_one_alone_is_mended(place: Place) -> None:
-    fastload.warm(REPO, options=Options(local=str(place.folder / "shared"), tiers=("local", "hub")))
-    options = Options(local=str(place.local), shared=str(place.folder / "shared"), tiers=("local", "shared"))
+    options = place.from_proven_mount
     staged_bytes = place.interrupt(options)
     place.damage(1, tells=True)
     weights = fastload.load(REPO, options=options)
     assert_same(weights, place.tensors)
     assert (weights.report.evidence, weights.report.blocks_reread) == ("manifest", 1)
-    assert weights.report.bytes_by_tier["local"] == staged_bytes
+    assert weights.report.bytes_by_tier["local"] == staged_bytes - BLOCK_BYTES
     place.check_published()
 
 
@@ -259,7 +362,7 @@ class TestFilesOfAnotherTool:
 
     @pytest.fixture(autouse=True)
     def bring(self, place: Place) -> None:
-        write_cache(place.local, REPO, place.hub.repos[REPO].commit, {FIRST: place.files[FIRST]})
+        write_cache(place.local, REPO, place.commit, {FIRST: place.files[FIRST]})
 
     def test_they_are_not_fetched_again(self, place: Place) -> None:
         before = place.hub.served_bytes("safetensors")
@@ -276,20 +379,32 @@ class TestFilesOfAnotherTool:
         blob.write_bytes(content)
 
     def test_one_that_was_mended_as_it_passed_is_replaced(self, place: Place) -> None:
-        fastload.warm(REPO, options=Options(local=str(place.folder / "shared"), tiers=("local", "hub")))
+        options = place.from_proven_mount
         self.damage(place)
-        options = Options(local=str(place.local), shared=str(place.folder / "shared"), tiers=("local", "shared"))
         weights = fastload.load(REPO, options=options)
         assert_same(weights, place.tensors)
         assert weights.report.blocks_reread == 1
         place.check_published()
 
-    def test_a_damaged_one_does_not_fail_a_load_and_warm_replaces_it(self, place: Place) -> None:
+    @pytest.mark.parametrize("verb", ["load", "stream", "warm"])
+    def test_a_damaged_one_is_replaced(self, place: Place, verb: str) -> None:
         self.damage(place)
+        if verb == "warm":
+            fastload.warm(REPO, options=place.options)
+        elif verb == "stream":
+            assert_same(dict(fastload.stream(REPO, options=place.options)), place.tensors)
+        else:
+            weights = fastload.load(REPO, options=place.options)
+            assert_same(weights, place.tensors)
+            assert "taken from the local tier" in weights.report.evidence_reason
+        place.check_published()
+
+    def test_behind_a_link_lies_what_is_not_the_tiers(self, place: Place) -> None:
+        (blob,) = (path for path in (place.local / "models--org--name/blobs").iterdir() if path.stat().st_size > MIB)
+        outside = place.folder / "outside"
+        blob.rename(outside)
+        blob.symlink_to(outside)
         weights = fastload.load(REPO, options=place.options)
-        assert_same(weights, place.tensors)
-        assert "an earlier run had left" in weights.report.evidence_reason
-        with pytest.raises(fastload.IntegrityError, match="fastload warm"):
-            dict(fastload.stream(REPO, options=place.options))
-        fastload.warm(REPO, options=place.options)
+        assert "local" not in weights.report.bytes_by_tier
+        assert not blob.is_symlink()
         place.check_published()

@@ -15,7 +15,7 @@ from fastload._fetch.find.model import Source
 from fastload._group.attendance import Attendance
 from fastload._group.meeting import Seat
 from fastload._load.engine import _pinning
-from fastload._load.request import Request
+from fastload._load.request import Request, begin_deadline
 from fastload._load.target import pinning_early
 from fastload._place import cuda_memory
 from fastload._place.cuda import CudaPlacer, Supply
@@ -133,7 +133,17 @@ def test_a_group_pins_when_it_has_met(machine: Machine) -> None:
     settings = decide_settings(None, {})
     attendance = Attendance(Seat(0, 1, HashStore(), None), 1.0)
     for group, pins in ((None, True), (attendance, False)):
-        with _pinning(DEVICE, Request(Source("model"), None, None, None, settings, group=group)) as ring:
+        source = Source("model")
+        request = Request(
+            source=source,
+            tensors=None,
+            dtype=None,
+            progress=None,
+            settings=settings,
+            deadline=begin_deadline(source, settings),
+            group=group,
+        )
+        with _pinning(DEVICE, request) as ring:
             assert (ring is not None) is pins
             if ring is not None:
                 ring.close()

@@ -13,7 +13,7 @@ from fastload._fetch.find.model import Source
 from fastload._load.group.attending import attending
 from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source
-from fastload._load.request import Request
+from fastload._load.request import Request, begin_deadline
 from fastload._progress import checked
 from fastload.errors import UsageError
 from fastload.options import decide_settings, find_deadline
@@ -84,14 +84,18 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         GroupError: another rank of the group failed, or the ranks disagree; the group itself stays usable.
     """
     with attending(group, partial(find_deadline, options)) as attendance:
+        source = _parse_source(model, subfolder, variant, revision)
+        settings = decide_settings(options, {"verify": verify, "reader": reader})
         request = Request(
-            _parse_source(model, subfolder, variant, revision),
-            tensors,
-            dtype,
-            checked(progress),
-            decide_settings(options, {"verify": verify, "reader": reader}),
+            source=source,
+            tensors=tensors,
+            dtype=dtype,
+            progress=checked(progress),
+            settings=settings,
+            deadline=begin_deadline(source, settings),
             group=attendance,
             shard=shard,
+            may_begin_anew=True,
         )
         with importing_torch():
             from fastload._load import engine
@@ -122,12 +126,15 @@ def stream(  # noqa: PLR0913 - as for load
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
     with attending(group, partial(find_deadline, options)) as attendance:
+        source = _parse_source(model, subfolder, variant, revision)
+        settings = decide_settings(options, {"verify": verify, "reader": reader})
         request = Request(
-            _parse_source(model, subfolder, variant, revision),
-            tensors,
-            dtype,
-            checked(progress),
-            decide_settings(options, {"verify": verify, "reader": reader}),
+            source=source,
+            tensors=tensors,
+            dtype=dtype,
+            progress=checked(progress),
+            settings=settings,
+            deadline=begin_deadline(source, settings),
             group=attendance,
             shard=shard,
         )
@@ -180,14 +187,18 @@ def load_into(  # noqa: PLR0913 - as for load
         FastloadError: as for :func:`load`.
     """
     with attending(group, partial(find_deadline, options)) as attendance:
+        source = _parse_source(model, subfolder, variant, revision)
+        settings = decide_settings(options, {"verify": verify, "reader": reader})
         request = Request(
-            _parse_source(model, subfolder, variant, revision),
-            tensors,
-            dtype,
-            checked(progress),
-            decide_settings(options, {"verify": verify, "reader": reader}),
+            source=source,
+            tensors=tensors,
+            dtype=dtype,
+            progress=checked(progress),
+            settings=settings,
+            deadline=begin_deadline(source, settings),
             group=attendance,
             shard=shard,
+            may_begin_anew=True,
         )
         with importing_torch():
             from fastload._load import engine

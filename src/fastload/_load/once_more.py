@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fastload._fetch.bring.through import LeftWrongError
 from fastload._fetch.find.at_path import of_tier, stored_at
@@ -20,11 +21,9 @@ from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.verify.verify import Examination, examine
 from fastload._load.spent import Spent, spent_on_look, spent_on_try
 from fastload._verify.digest import count_blocks
-from fastload.errors import FastloadError, IntegrityError, escaped
+from fastload.errors import DeadlineError, FastloadError, IntegrityError, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastload._fetch.verify.verify import Verification
     from fastload._load.request import Request
     from fastload.options import Settings
@@ -50,6 +49,10 @@ class Before:
         return replace(self.spent.add_to(report), evidence_reason=f"{report.evidence_reason}; {self.said}")
 
 
+Load = Callable[["Request", Callable[["Report"], None]], Result]
+Loaded = tuple[Result, Before]
+
+
 @dataclass(frozen=True, slots=True)
 class _Cure:
     """What makes the second try better than the first."""
@@ -59,7 +62,7 @@ class _Cure:
     spent: Spent
 
 
-def once_more(request: Request, load: Callable[[Request, Callable[[Report], None]], Result]) -> tuple[Result, Before]:
+def once_more(request: Request, load: Load[Result]) -> Loaded[Result]:
     """What ``load`` returns, and what had been done before; it hands on its report where a file turns out wrong.
 
     Raises:
@@ -69,17 +72,39 @@ def once_more(request: Request, load: Callable[[Request, Callable[[Report], None
     try:
         return load(request, tried.append), Before()
     except IntegrityError as exc:
-        if not exc.is_whole or request.group is not None:
-            raise
-        if not isinstance(exc, LeftWrongError) and not os.path.isfile(exc.path):
-            raise
         error = exc
+    if isinstance(error, LeftWrongError):
+        return _load_anew(request, load, error, tried)
+    return _load_cured(request, load, error, tried)
+
+
+def _load_anew(request: Request, load: Load[Result], error: IntegrityError, tried: list[Report]) -> Loaded[Result]:
+    """With all of each file from where it is loaded; is one wrong there too, after something was done about it."""
     traceback.clear_frames(error.__traceback__)  # they hold the memory of the load
+    said = f"{escaped(os.path.basename(error.path))} was wrong when some of it was taken from the local tier"
+    _log.warning("%s: %s; it is loaded once more without that", escaped(request.source.name), said)
+    before = Before(said, sum(map(spent_on_try, tried), Spent()))
+    anew, tried = replace(request, may_begin_anew=False), []
+    try:
+        return load(anew, tried.append), before
+    except IntegrityError as exc:
+        error = exc
+    found, later = _load_cured(anew, load, error, tried)
+    return found, Before(f"{said}; {later.said}", before.spent + later.spent)
+
+
+def _load_cured(request: Request, load: Load[Result], error: IntegrityError, tried: list[Report]) -> Loaded[Result]:
+    """After something was done about the file that ``error`` tells of, if that can be."""
+    if not error.is_whole or request.group is not None or not os.path.isfile(error.path):
+        raise error
+    traceback.clear_frames(error.__traceback__)
     cure = _find_cure(request, error)
     before = Before(cure.said, sum(map(spent_on_try, tried), cure.spent))
     _log.warning("%s: %s; it is loaded once more", escaped(request.source.name), cure.said)
     try:
         return load(cure.request, tried.append), before
+    except DeadlineError:
+        raise
     except FastloadError as exc:
         if cure.request is request:
             raise
@@ -88,9 +113,6 @@ def once_more(request: Request, load: Callable[[Request, Callable[[Report], None
 
 def _find_cure(request: Request, error: IntegrityError) -> _Cure:
     wrong = f"{escaped(os.path.basename(error.path))} {{}} ({error.found})"
-    if isinstance(error, LeftWrongError):
-        said = wrong.format("was wrong where an earlier run had left some of it on the local tier")
-        return _Cure(replace(request, settings=_in_time(request, write_through="off")), said, Spent())
     try:
         found = _look(request, repairs=False)
         spent = spent_on_look(found)
@@ -103,6 +125,9 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
             if _is_mended(mended):
                 said = wrong.format("was wrong on the local tier") + ", and came again from another"
                 return _Cure(request, said, spent)
+    except DeadlineError:
+        request.deadline.check()  # says how much time there was, and not what of it was left
+        raise
     except FastloadError as exc:
         raise error from exc
     settings = _without(request, found)
@@ -119,7 +144,7 @@ def _look(request: Request, *, repairs: bool) -> Verification:
     wish = Examination(
         source.model, source.revision, repairs=repairs, records=False, include=("*.safetensors",), paces_local=False
     )
-    return examine(wish, _in_time(request))
+    return examine(wish, _settings_in_time(request))
 
 
 def _is_local(found: Verification, settings: Settings) -> bool:
@@ -132,14 +157,14 @@ def _is_mended(found: Verification) -> bool:
     return found.is_right
 
 
-def _in_time(request: Request, **changes: Any) -> Settings:
-    """Its settings with ``changes``, for the time that is left."""
-    return replace(request.settings, deadline=request.deadline.left_s, **changes)
+def _settings_in_time(request: Request) -> Settings:
+    """For the time that is left."""
+    return replace(request.settings, deadline=request.deadline.left_s)
 
 
 def _without(request: Request, found: Verification) -> Settings | None:
     """Settings that leave out the tier that has it wrong, for the time that is left; None: a path is on no tier."""
-    settings = _in_time(request)
+    settings = _settings_in_time(request)
     if found.tier == _PATH:
         return None
     if found.tier == _LOCAL:

@@ -85,7 +85,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 held=held,
                 sources=Sources(
                     checkpoint.shards,
-                    tee.fed(proving.over(tee.resumed(choices, _resumable(found.fetched, proving)))),
+                    tee.fed(proving.over(tee.resumed(choices, _resumable(request, proving)))),
                     schedule.extents_here,
                     lambda: busy.measure("read", "open"),
                 ),
@@ -131,12 +131,14 @@ def _divide(found: Found, choices: Mapping[int, Choice], target: Target, setting
     return divide_staging(settings.staging_bytes, found.headroom, wish, least_lanes=1 + sources)
 
 
-def _resumable(fetched: Fetched, proving: Proving) -> Container[int]:
-    """The shards of which some may come from what an earlier load left: else two states of a file could be mixed.
+def _resumable(request: Request, proving: Proving) -> Container[int]:
+    """The shards of which some may come from what lies on the local tier: where a wrong block can be made good.
 
-    A commit of the hub's has one. Of a file on a mount only its proof knows whether it is in the same one still.
+    A block that has a digest is read from the source instead. That a file as a whole is wrong shows at its end, so that
+    the load must be one that can begin once more. What nothing proves is read at the source, whatever lies here.
     """
-    return proving.proofs if fetched.home.remote is None else range(len(fetched.checkpoint.shards))
+    may_begin_anew = request.may_begin_anew and request.group is None
+    return proving.proofs.keys() - (frozenset() if may_begin_anew else proving.on_host)
 
 
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:

@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
@@ -28,7 +28,7 @@ Tensors = str | Sequence[str] | Callable[[str], bool]
 _TENSORS_HINT = "Give a glob, a sequence of globs or a predicate"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A caller's keywords, with the settings decided. Needs no torch: keywords are checked before it is imported."""
 
@@ -37,18 +37,22 @@ class Request:
     dtype: torch.dtype | str | None
     progress: bool | Callback | None
     settings: Settings
-    group: Attendance | None = field(default=None, kw_only=True)
+    deadline: Deadline
+    """See :func:`begin_deadline`."""
+    group: Attendance | None = None
     """Where the ranks meet that load together; None: this one alone."""
-    shard: object = field(default=None, kw_only=True)
+    shard: object = None
     """See :mod:`fastload._load.shard`."""
-    host_above_bytes: int | None = field(default=None, kw_only=True)
+    host_above_bytes: int | None = None
     """A tensor of a stream to a device that is larger than this is handed out in host memory."""
-    deadline: Deadline = field(init=False)
-    """Counts from when the caller asked; importing torch takes time, too."""
+    may_begin_anew: bool = False
+    """True of a load by one process that has handed out nothing before its end: see :mod:`fastload._load.once_more`."""
 
-    def __post_init__(self) -> None:
-        hint = "Raise the deadline, or bring the model up first: fastload warm"
-        object.__setattr__(self, "deadline", Deadline(self.settings.deadline, f"loading {self.source.name}", hint))
+
+def begin_deadline(source: Source, settings: Settings) -> Deadline:
+    """That of a load of ``source``; it counts from now: importing torch takes time, too."""
+    hint = "Raise the deadline, or bring the model up first: fastload warm"
+    return Deadline(settings.deadline, f"loading {source.name}", hint)
 
 
 def choose_tensors(checkpoint: Checkpoint, tensors: Tensors | None) -> Callable[[str], bool]:

@@ -27,8 +27,8 @@ class Delivered(NamedTuple):
 def summarise(job: Job, delivered: Delivered, outcome: LoadOutcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
     reader, reason = describe_readers(job.sources, job.device_reads)
-    here_bytes = job.held.copy.given_bytes if job.held.copy is not None else 0
-    read_bytes = _count_read(job) + outcome.left.read_bytes - here_bytes
+    here_bytes = _count_here(job)
+    read_bytes = _count_read(job) + outcome.left.read_bytes
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = judge(_work_of(job))
     return Report(
@@ -91,7 +91,12 @@ def _count_read(job: Job) -> int:
     """From the tier that serves, by this process; it may have mended itself, as where only a link was lost."""
     tally = job.fetched.tally
     mending_bytes = tally.mending_bytes + job.fetched.home.read_elsewhere().get(job.fetched.tier, 0)
-    return tally.ahead_bytes + job.schedule.read_bytes + mending_bytes
+    return tally.ahead_bytes + job.schedule.read_bytes + mending_bytes - _count_here(job)
+
+
+def _count_here(job: Job) -> int:
+    """Of the extents that were read, what the copy had already; more of it may have come when the load was ended."""
+    return min(job.held.copy.given_bytes, job.schedule.read_bytes) if job.held.copy is not None else 0
 
 
 def _judge_share(work: Work, share_s: float) -> Verdict:

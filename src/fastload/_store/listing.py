@@ -67,7 +67,8 @@ def _list_regular(folder: str) -> Iterator[OfferedFile]:
                 continue  # a link that dangles: not there, and whoever needs it will say so
             raise translate(entry.path, exc) from exc  # left out, a shard would be missing from what is brought
         if stat.S_ISREG(status.st_mode):
-            yield OfferedFile(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+            mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+            yield OfferedFile(path=path, size=status.st_size, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
 
 
 def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -28,6 +28,8 @@ class OfferedFile:
     """What the holder of a key signed of it, where that is not the sha256 of the whole."""
     mtime_ns: int | None = None
     """Of a file that may change in place: with its size, what tells one state of it from another."""
+    ctime_ns: int | None = None
+    """Likewise, and set by nobody: it tells what was written under an old ``mtime_ns``."""
 
     @property
     def blob_name(self) -> str:

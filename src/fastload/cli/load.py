@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.find.model import Source
 from fastload._load.api import discard
-from fastload._load.request import Request
+from fastload._load.request import Request, begin_deadline
 from fastload._store.filesystem import translate_write
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
@@ -50,7 +50,15 @@ def run(arguments: argparse.Namespace) -> None:
     seen = _Seen()
     settings = decide_settings(parse_settings(arguments), {})
     source = Source(arguments.model, arguments.subfolder, arguments.variant, arguments.revision)
-    request = Request(source, arguments.tensors, arguments.dtype, arguments.progress, settings)
+    request = Request(
+        source=source,
+        tensors=arguments.tensors,
+        dtype=arguments.dtype,
+        progress=arguments.progress,
+        settings=settings,
+        deadline=begin_deadline(source, settings),
+        may_begin_anew=True,
+    )
     metrics = parse_metrics(arguments, settings)
     with (
         written_at_end(metrics),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
@@ -13,7 +14,7 @@ from fastload._progress import choose_progress
 from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Task, Watch
 from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.probe import probe
-from fastload._store.admit.staged import content_key, open_staged
+from fastload._store.admit.staged import begin_staged, content_key, open_staged
 from fastload._store.admit.stamp import Chosen
 from fastload._store.keep.evict import Coming, evict
 from fastload._store.keep.room import Limits, reserving
@@ -139,6 +140,13 @@ def _stage(job: Bringing, file: OfferedFile) -> Incoming:
     return open_staged(job.destination.area, _key(job, file), file.size, in_order=job.in_order)
 
 
+def _restage(job: Bringing, task: Task) -> Incoming:
+    """A place for a file that turned out wrong, be it by what had been staged of it."""
+    if isinstance(task.incoming, KeptFile):
+        return _stage(job, task.file)
+    return begin_staged(job.destination.area, _key(job, task.file), task.file.size, in_order=job.in_order)
+
+
 def _key(job: Bringing, file: OfferedFile) -> str:
     return content_key(file, f"{job.offer.tier}/{job.offer.repo}")
 
@@ -196,7 +204,7 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
     # By single blocks a rate is kept evenly, and no thread has many that another one's must wait for.
     extent_blocks = 1 if job.settings.max_rate or job.in_order else EXTENT_BLOCKS
     watch = Watch(tell, Pace(job.settings.max_rate).delay_s, extent_blocks)
-    admission = Admission(job.offer, tasks, lambda task: _stage(job, task.file), watch)
+    admission = Admission(job.offer, tasks, partial(_restage, job), watch)
     try:
         admission.run()
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
-    from fastload._store.admit.admission import Task
+    from fastload._store.admit.admission import Incoming, Task
     from fastload._store.offer import Offer
     from fastload.options import Settings
 
@@ -61,7 +60,7 @@ class Copy:
         self._resources = ExitStack()
         self._dropped: StoreError | None = None
         self._fed: set[str] = set()
-        self._given: Counter[str] = Counter()
+        self._given_bytes = 0
         self._counting = threading.Lock()
 
     def own(self, resources: ExitStack) -> None:
@@ -70,21 +69,15 @@ class Copy:
 
     @property
     def given_bytes(self) -> int:
-        """What was read here, and not where it is loaded from."""
-        with self._counting:
-            return self._given.total()
+        """What was read here, and not where it is loaded from, of what passed the proof."""
+        return self._given_bytes
 
     def resume(self, path: str, reader: Reader) -> Reader:
         """``reader`` of the snapshot's file ``path``, which reads only those blocks that are not here already."""
         task = self._tasks.get(path)
         if task is None or reader.name == "mmap":  # what is mapped is the source's file
             return reader
-
-        def given(nbytes: int) -> None:
-            with self._counting:
-                self._given[path] += nbytes
-
-        return ResumedReader(reader, task.incoming, task.file.size, given)
+        return ResumedReader(reader, task.incoming, task.file.size)
 
     def feed(self, path: str, reader: Reader, writing: Callable[[], AbstractContextManager[None]]) -> Reader:
         """``reader`` of the snapshot's file ``path``, with its blocks put into the copy, inside of ``writing()``."""
@@ -92,13 +85,17 @@ class Copy:
         if task is None or self._dropped is not None:
             return reader
         self._fed.add(path)
-        tell = Tell(writing, self._drop, lambda exc: self._forget(path, exc))
+        tell = Tell(writing, self._drop, self._count, lambda exc: self._forget(task.incoming, exc))
         return TeeReader(reader, task.incoming, task.file.size, tell)
 
-    def _forget(self, path: str, error: IntegrityError) -> IntegrityError:
+    def _count(self, nbytes: int) -> None:
+        with self._counting:
+            self._given_bytes += nbytes
+
+    def _forget(self, incoming: Incoming, error: IntegrityError) -> IntegrityError:
         """What is here of a file that is wrong as a whole is not gone on with: which block it is, nobody knows."""
-        self._tasks[path].incoming.discard()
-        if not self._given[path]:
+        incoming.discard()
+        if not incoming.has_given:
             return error
         return LeftWrongError(error.path, error.offset, error.found, error.expected, _LEFT_WRONG, is_whole=True)
 

@@ -61,11 +61,15 @@ class Incoming(Protocol):
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """True if block ``index`` is there already; to see that, ``block`` may be filled with it."""
 
+    @property
+    def has_given(self) -> bool:
+        """True if :meth:`give` has given anything."""
+
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """True if ``pieces`` were filled with what is there of block ``index``; whoever wants it believed puts it."""
 
-    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
-        """Block ``index`` has arrived; ``hashing()`` is entered while digests are taken."""
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
+        """Block ``index`` has arrived; ``hashing()`` is entered while digests are taken. True if it was given so."""
 
     def finish(self, path: str) -> ManifestFile:
         """All blocks have arrived: bring them to the disk and tell the digests."""
@@ -123,7 +127,7 @@ class Admission:
     """Brings all tasks of one offer in."""
 
     def __init__(self, offer: Offer, tasks: Sequence[Task], restage: Callable[[Task], Incoming], watch: Watch) -> None:
-        """``restage``: an empty place for a file whose bytes turned out wrong."""
+        """``restage``: a place for a file whose bytes turned out wrong, with nothing of them in it."""
         self._offer = offer
         self._tasks = tasks
         self._restage = restage

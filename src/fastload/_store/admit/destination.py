@@ -226,4 +226,5 @@ def _is_whole(folder: str, manifest: Manifest) -> bool:
 
 
 def _may_be(path: str, size: int) -> bool:
-    return has_size(path, size) and os.access(path, os.R_OK)
+    """Not a link: what lies behind one may be anybody's."""
+    return not os.path.islink(path) and has_size(path, size) and os.access(path, os.R_OK)

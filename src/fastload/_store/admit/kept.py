@@ -25,7 +25,7 @@ class KeptFile:
 
     def __init__(self, path: str, size: int) -> None:
         self.path = path
-        self._descriptor = open_regular(path)
+        self._descriptor = open_regular(path, os.O_NOFOLLOW)
         self._descriptors = Descriptors(path, self._descriptor)
         self._digests = FileDigests(size, self._read_back)
         self._given: dict[int, str] = {}
@@ -48,6 +48,11 @@ class KeptFile:
                 self._digests.add(index, block_digest(block), block)
         return True
 
+    @property
+    def has_given(self) -> bool:
+        """True if :meth:`give` has given anything."""
+        return bool(self._given)
+
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """See :class:`~fastload._store.admit.admission.Incoming`; False where it cannot be read."""
         try:
@@ -58,11 +63,14 @@ class KeptFile:
         self._given[index] = block_digest(*pieces)
         return True
 
-    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
-        """Nothing is written. What was given from here, and is that still, need not be recalled."""
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
+        """True if it is what was given: that need not be recalled. Nothing is written."""
+        given = self._given.get(index)
         with hashing():
-            if self._given.get(index) == block_digest(block):
-                self._digests.add(index, self._given[index], block)
+            if given is None or given != block_digest(block):
+                return False
+            self._digests.add(index, given, block)
+        return True
 
     def _read_back(self, offset: int, block: memoryview) -> None:
         read_fully(self._descriptor, offset, [block], path=self.path)

@@ -50,7 +50,7 @@ class StagedFile:
         self._descriptors = Descriptors(area.part(name), *part.descriptors, journal)
         self._digests = FileDigests(size, self._read_back)
         self._claims: Claims | None = None
-        self._given: set[int] = set()
+        self._given: dict[int, str] = {}
 
     @property
     def missing_bytes(self) -> int:
@@ -97,13 +97,19 @@ class StagedFile:
             self._digests.add(index, digest, block)
         return True
 
+    @property
+    def has_given(self) -> bool:
+        """True if :meth:`give` has given anything."""
+        return bool(self._given)
+
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """True if ``pieces`` were filled with block ``index`` as an earlier writer left it, and its journal says.
 
-        It counts as arrived when it is put, by whoever knows more of it; that it lies there already is seen then.
+        It counts as arrived when it is put, by whoever knows more of it; that it lies there already is seen then. What
+        lies in another writer's file is not given: if it makes the whole wrong, it could not be taken away from him.
         """
         claims = self._claims
-        if claims is None or index not in claims.digests or self._digests.has(index):
+        if claims is None or claims.descriptor != self._part.descriptor or index not in claims.digests:
             return False
         try:
             with self._descriptors.in_use():
@@ -112,12 +118,14 @@ class StagedFile:
             return False
         if block_digest(*pieces) != claims.digests[index]:
             return False
-        if claims.descriptor == self._part.descriptor:
-            self._given.add(index)
+        self._given[index] = claims.digests[index]
         return True
 
-    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """Block ``index`` has arrived; ``hashing()`` is entered while its digests are taken.
+
+        Returns:
+            True if it is what was given, and so lies there already.
 
         Raises:
             StoreError: it cannot be written.
@@ -125,15 +133,13 @@ class StagedFile:
         with hashing():
             digest = block_digest(block)
         with self._descriptors.in_use():
-            if not self._lies_there(index, digest):
+            lies_there = self._given.get(index) == digest and not self._digests.has(index)
+            if not lies_there:
                 self._write(index, digest, block)
             self._await_turn(index)
             with hashing():
                 self._digests.add(index, digest, block)
-
-    def _lies_there(self, index: int, digest: str) -> bool:
-        """True if this very block was read where it would be written."""
-        return index in self._given and self._claims is not None and self._claims.digests[index] == digest
+        return lies_there
 
     def _write(self, index: int, digest: str, block: memoryview) -> None:
         with writing(self._area.part(self._name)):
@@ -192,8 +198,13 @@ class StagedFile:
 
 def content_key(file: OfferedFile, place: str) -> str:
     """Under what ``file`` is staged: its digest, or where nobody knows one, where it lies and the state it is in."""
-    state = json.dumps([place, file.path, file.size, file.mtime_ns]).encode("utf-8")
+    state = json.dumps([place, file.path, file.size, file.mtime_ns, file.ctime_ns]).encode("utf-8")
     return file.sha256 or file.git_sha1 or f"plain-{block_digest(state)[:40]}"
+
+
+def begin_staged(area: StagingArea, key: str, size: int, *, in_order: bool = False) -> StagedFile:
+    """As :func:`open_staged`, with nothing of what an earlier writer left: that has turned out wrong."""
+    return _begin(area, f"{key}.{new_id()}", size, in_order=in_order)
 
 
 def open_staged(area: StagingArea, key: str, size: int, *, in_order: bool = False) -> StagedFile:
@@ -214,7 +225,7 @@ def open_staged(area: StagingArea, key: str, size: int, *, in_order: bool = Fals
         taken = _take_over(area, name, size, in_order=in_order)
         if taken is not None:
             return taken
-    staged = _begin(area, f"{key}.{new_id()}", size, in_order=in_order)
+    staged = begin_staged(area, key, size, in_order=in_order)
     for name in area.list_names(key):
         claims = _read_claims(area, name, size)
         if claims is not None:

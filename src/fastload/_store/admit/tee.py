@@ -25,6 +25,8 @@ class Tell:
     """Entered while blocks are digested and written."""
     dropped: Callable[[StoreError], None]
     """Called with the reason why nothing more is."""
+    given: Callable[[int], None]
+    """Called with the length of a block that the file on its way in had given itself."""
     wrong: Callable[[IntegrityError], IntegrityError]
     """Called where the file as a whole is not what it should be; gives the error to be raised."""
 
@@ -62,4 +64,6 @@ class TeeReader(ReaderAround):
 
     def _put(self, incoming: Incoming, offset: int, buffers: Sequence[memoryview]) -> None:
         for index, pieces in split_blocks(offset, buffers, self._file_bytes):
-            incoming.put(index, joined(pieces))
+            block = joined(pieces)
+            if incoming.put(index, block):
+                self._tell.given(len(block))

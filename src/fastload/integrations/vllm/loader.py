@@ -25,7 +25,7 @@ from fastload._load import engine
 from fastload._load.group.attending import attending
 from fastload._load.inspection import inspect_source
 from fastload._load.proving import NONE
-from fastload._load.request import Request
+from fastload._load.request import Request, begin_deadline
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.company import Company, Occasion, find_company
@@ -132,11 +132,12 @@ class FastloadLoader(DefaultModelLoader):
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
             with attending(company.group, lambda: room.settings.deadline) as attendance:
                 request = Request(
-                    place,
-                    part,
-                    None,
-                    progress,
-                    settings,
+                    source=place,
+                    tensors=part,
+                    dtype=None,
+                    progress=progress,
+                    settings=settings,
+                    deadline=begin_deadline(place, settings),
                     group=attendance,
                     host_above_bytes=room.host_above_bytes,
                 )
