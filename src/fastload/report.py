@@ -58,12 +58,11 @@ class Report:
     bytes: int
     """Delivered: the wanted tensors, as they were handed out."""
     bytes_read: int
-    """Read by this process from the tier that served: whole blocks, so a little more; those of headers once more
-    before; and to mend it, once more past the page cache, and of stored files that were replaced or linked again. Of a
-    load that began once more also what was read before, of the tier that served then."""
+    """Read by this process from the tier that served: whole blocks, so a little more than ``bytes``; with the blocks of
+    headers, what was read again to mend it, and a first try that failed."""
     bytes_by_tier: dict[str, int]
-    """The same, and what was read from other tiers to mend it, or was on the local one where a copy was to be made,
-    by tier: without that they add up to ``bytes_read``."""
+    """``bytes_read``, under the tier that served; and under others what was read there to mend it, or because the copy
+    on the local tier had it already."""
     tensors: int
     seconds: float
     stages: dict[str, float]

@@ -29,7 +29,7 @@ class Kept:
     left: Left = field(default_factory=Left)
     """Of its proof, in a manifest."""
     doubt: str = ""
-    """Why it is proven on this rank and yet not in all of its group."""
+    """Why bytes that another rank sent were never proven; empty: they were."""
 
 
 def keep(job: Job) -> Kept:

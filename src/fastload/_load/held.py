@@ -37,7 +37,7 @@ class Held:
 
     @classmethod
     def alone(cls, fetched: Fetched, deadline: Deadline, settings: Settings, device_reads: DeviceReads | None) -> Held:
-        """A copy passes through the host, so there is none of what shall pass by it by name."""
+        """With ``reader="gds"`` there is no copy: it would need the bytes in host memory."""
         keeps_copy = settings.reader != "gds"
         held = deadline.within(lambda: cls._begin(fetched, keeps_copy=keeps_copy), cls.close)
         if held.copy is not None and device_reads is not None:

@@ -53,7 +53,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     sources = len(party.sources)
     staging = _divide(found, choices, target, settings)
     with ExitStack() as undo:
-        # What the first rank of a machine keeps, it must get: so the other ranks are told of it before.
+        # A rank that keeps a copy needs whole files: the copy begins before the ranks agree on a plan.
         held = undo.enter_context(Held.of_rank(found.fetched, deadline, party)) if party.passes_on else Held()
         planned = party.plan(found, target, staging, keeps_copy=held.copy is not None)
         plan, share, staging = planned

@@ -135,7 +135,7 @@ def prove_beside(proving: Proving, evidence: Evidence, paths: Iterable[str]) -> 
         if known is None:
             return replace(proving, evidence=NONE, reason=_explain_unknown(evidence, path))
         kind = evidence.kind_of(known)
-        kinds.add("sha256" if kind == "git-sha1" else kind)  # which digest a blob is called by is told of weights alone
+        kinds.add("sha256" if kind == "git-sha1" else kind)  # git names small files so: nothing that a user must know
     return replace(proving, evidence=max(kinds, key=KINDS.index))
 
 

@@ -73,7 +73,7 @@ def find_beside(name: Name, place: Beside, hub: HubTier | None) -> Meant:
 def _find_itself(name: Name, place: Beside) -> Candidate | None:
     """What of ``name`` the folder is: by what it holds, or because that is where the name leads."""
     if place.holds is not None:
-        # It does not say of which branch it is: another one than the usual it is not taken for.
+        # A manifest names no branch: it may be of the usual one, and is taken for no other.
         revisions = {None, DEFAULT_REVISION, place.holds.commit}
         for candidate in name.candidates:
             if candidate.repo == place.holds.repo and candidate.revision in revisions:

@@ -1,4 +1,4 @@
-"""Copies of which nobody can say whether they lack something: those that surely do are told from the others."""
+"""Tells copies that surely lack something from those of which nobody can say whether they do."""
 
 from __future__ import annotations
 

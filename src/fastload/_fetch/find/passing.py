@@ -28,7 +28,7 @@ _WEIGHTS_OF_VARIANT = ("*.{}.safetensors", "*.{}-*.safetensors", "*.safetensors.
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Why a load failed, and that the copy may lack for a wish what it needed."""
+    """A failure that may come of files that were left out when the copy was made."""
 
     error: FormatError | ModelNotFoundError | UsageError
     reason: str

@@ -44,9 +44,8 @@ class ProvenTogether:
 def share_proof(proving: Proving, readers: Mapping[int, ReaderProof], rank: int) -> Proving:
     """The ``proving`` of ``rank``, as far as that of the ``readers``, by their numbers, goes.
 
-    Where nothing is known of the bytes of one place, a copy is a copy of that place, and says so by its digests. One
-    that is put together of several would be a copy of none of them; and where somebody knows better, it is not written
-    against that.
+    Unproven bytes may be kept only if all ranks read the same folder by the same evidence: else the copy could mix two
+    states of the model.
     """
     if not readers:
         return proving
