@@ -61,8 +61,8 @@ class Report:
     """Read by this process from the tier that served: whole blocks, so a little more than ``bytes``; with the blocks of
     headers, what was read again to mend it, and a first try that failed."""
     bytes_by_tier: dict[str, int]
-    """``bytes_read``, under the tier that served; and under others what was read there to mend it, or because the copy
-    on the local tier had it already."""
+    """``bytes_read``, under the tier that served; under others what was read there to mend it, or since the copy on the
+    local tier had it already."""
     tensors: int
     seconds: float
     stages: dict[str, float]

@@ -61,8 +61,8 @@ class Evidence:
     is_closed: bool = False
     """True if these are all the files that there should be, as a manifest beside them says."""
     names_lost: bool = False
-    """True for a manifest kept apart that knows every weight there: one that it names and that is gone is an error, while
-    files that it does not name may be there."""
+    """True for a manifest kept apart that knows every weight there: one that it names and that is gone is an error,
+    and files that it does not name may be there."""
     otherwise: str = "none"
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
     passed_over: str = ""

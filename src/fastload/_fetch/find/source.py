@@ -59,10 +59,10 @@ class Meant:
     def offers(self, target: str | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first.
 
-        Other folders; ``target`` itself, where a manifest or a listing says that all is there; the hub; ``target``, where
-        only its files suggest it. A copy that may lack some of what is wished for serves only where the hub's listing
-        says that it does not, or where there is no hub to ask. ``passing`` is told of those that cannot say what they
-        have.
+        Other folders; ``target`` itself, where a manifest or a listing says that all is there; the hub; ``target``,
+        where only its files suggest it. A copy that may lack some of what is wished for serves only where the hub's
+        listing says that it does not, or where there is no hub to ask. ``passing`` is told of those that cannot say
+        what they have.
         """
         copies = self.find_stored()
         here = next((stored for stored in copies if stored.tier == target), None)
