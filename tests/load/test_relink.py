@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from fastload import IntegrityError, NotWritableError, Options
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
+from signing import bundle_of, key_of, pem_of, resource, statement_of
 from stored_models import COMMIT, blob_name, write_cache, write_tree
 from writing import INDEX_NAME
 
@@ -171,3 +174,115 @@ def test_the_command_says_what_was_done(said: str) -> None:
     assert rows["config.json"].endswith("ok")
     assert said.count("linked again") == 2
     assert "brought again" not in said
+
+
+def read_links(folder: Path) -> dict[str, str]:
+    return {path.name: os.readlink(path) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("loses", ["places", "link", "blob"])
+def test_a_link_is_what_the_hubs_tools_write_wherever_the_tiers_path_leads(
+    model: Model, tmp_path: Path, loses: str
+) -> None:
+    """A link that climbs out of the cache dangles once that is moved, or mounted elsewhere."""
+    disk = tmp_path / "real" / "disk"
+    disk.mkdir(parents=True)
+    model.local.symlink_to(disk)
+    folder = model.warmed()
+    before = read_links(folder)
+    if loses == "places":
+        swap(folder)
+    else:
+        if loses == "blob":
+            (folder / SHARD).resolve().unlink()
+        (folder / SHARD).unlink()
+    fastload.verify(REPO, repair=True, options=model.options)
+    assert read_links(folder) == before
+    assert before[SHARD] == f"../../blobs/{blob_name(SHARD, model.files[SHARD])}"
+    model.local.unlink()
+    moved = disk.rename(tmp_path / "moved")
+    options = Options(local=str(moved), tiers=("local",), verify="require")
+    assert_same(fastload.load(REPO, options=options), model.tensors)
+
+
+def test_a_link_below_a_folder_that_is_a_link_leads_to_the_blob_all_the_same(model: Model) -> None:
+    """No tool of the hub's makes such a folder; there the usual link would lead nowhere."""
+    model.files |= {"part/notes.json": b"[1]", "part/others.json": b"[2]"}
+    folder = model.warmed()
+    inside = (folder / "part").rename(folder.parent.parent / "part")
+    (folder / "part").symlink_to("../../part")
+    for path in inside.iterdir():
+        path.unlink()
+        path.symlink_to(f"../blobs/{blob_name('others.json', b'[2]')}")
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert [file.path for file in found.files if file.relinked] == ["part/notes.json"]
+    assert os.readlink(inside / "notes.json") == f"../blobs/{blob_name('notes.json', b'[1]')}"
+
+
+@pytest.fixture(params=["wrong", "damaged"])
+def stranger(model: Model, request: pytest.FixtureRequest) -> Path:
+    """Another model's file on the same tier, as long as a shard: all of it is other, or a single bit."""
+    path = model.local / "another" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    content = model.files[SHARD]
+    path.write_bytes(bytes(len(content)) if request.param == "wrong" else content[:-1] + bytes([content[-1] ^ 1]))
+    return path
+
+
+def lead_to(stranger: Path, folder: Path) -> bytes:
+    (folder / SHARD).unlink()
+    (folder / SHARD).symlink_to(os.path.relpath(stranger, folder))
+    return stranger.read_bytes()
+
+
+@pytest.mark.parametrize("has_blob", [True, False])
+def test_nothing_is_written_to_what_is_no_blob_of_the_model(model: Model, stranger: Path, *, has_blob: bool) -> None:
+    folder = model.warmed()
+    if not has_blob:
+        (folder / SHARD).resolve().unlink()
+    before = lead_to(stranger, folder)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert [file.path for file in found.files if file.relinked] == [SHARD] * has_blob
+    assert found.blocks_repaired == 2 * (not has_blob)
+    assert {(finding.path, finding.repaired) for finding in found.findings} == {(SHARD, True)}
+    assert stranger.read_bytes() == before
+    assert (folder / SHARD).resolve().name == blob_name(SHARD, model.files[SHARD])
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+
+
+def test_nor_does_a_load_that_mends_what_it_reads(model: Model, stranger: Path) -> None:
+    before = lead_to(stranger, model.warmed())
+    assert_same(fastload.load(REPO, options=model.options), model.tensors)
+    assert stranger.read_bytes() == before
+
+
+def test_nor_does_a_repair_by_a_listing(model: Model, stranger: Path) -> None:
+    folder = model.cached()
+    write_tree(folder, model.files)
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    before = lead_to(stranger, folder)
+    fastload.verify(REPO, repair=True, options=model.options)
+    assert stranger.read_bytes() == before
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "blake2b"])
+@pytest.mark.parametrize("names", [(SHARD, OTHER_SHARD), (SHARD, "config.json")], ids=["of-one-size", "of-two-sizes"])
+def test_no_blob_gets_bytes_that_are_not_called_so_though_they_were_signed(
+    model: Model, tmp_path: Path, algorithm: str, names: tuple[str, str]
+) -> None:
+    """A signature need not say what a blob is called: of which digest its name is, or of none."""
+    pytest.importorskip("cryptography")
+    digest = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}[algorithm]
+    entries = [resource(name, algorithm, digest(content).hexdigest()) for name, content in sorted(model.files.items())]
+    model.files["model.sig"] = bundle_of(statement_of(entries, hash_type=algorithm))
+    (tmp_path / "key.pem").write_bytes(pem_of(key_of()))
+    folder = model.cached()
+    write_cache(model.shared, REPO, COMMIT, model.files)
+    swap(folder, names)
+    options = replace(model.options, signature_key=str(tmp_path / "key.pem"))
+    found = fastload.verify(folder, repair=True, options=options)
+    assert {finding.path for finding in found.findings if finding.repaired} == set(names)
+    for name, content in model.files.items():
+        assert (folder / name).read_bytes() == content
+        assert (folder.parent.parent / "blobs" / blob_name(name, content)).read_bytes() == content

@@ -16,6 +16,7 @@ Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. Pure na
 from __future__ import annotations
 
 import os
+import posixpath
 from dataclasses import dataclass
 
 from fastload._verify.path import OURS
@@ -42,6 +43,11 @@ def find_repo(folder_name: str) -> str | None:
 def lease_folder(root: str) -> str:
     """Where a tier's leases are."""
     return os.path.join(root, ".locks", "fastload")
+
+
+def link_to_blob(path: str, name: str) -> str:
+    """What the link at ``snapshots/<commit>/<path>`` says, as the hub's tools write it: wherever the cache is moved."""
+    return posixpath.join(*[".."] * (path.count("/") + 2), "blobs", name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from fastload._read.proof import WantedBlock
     from fastload._store.hub.tier import HubTier
+    from fastload._store.layout import RepoLayout
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Root, Stored
     from fastload.options import Settings
@@ -83,13 +84,17 @@ class Repair:
                     self.forget(source)
                 continue
             if block is not None:
-                if not leads_elsewhere(wanted.file.path, file):
+                if not self.leads_elsewhere(file):
                     with self._lock:
                         self._mended.setdefault(wanted.file.path, {})[wanted.index] = block
                 _log.warning("%s: block %d was damaged; %s had it right", wanted.file.path, wanted.index, source.tier)
                 return block
         self.mark(wanted.file.path)
         return None
+
+    def leads_elsewhere(self, file: OfferedFile) -> bool:
+        """True if the link of ``file`` leads to what is not its own: nobody may mend it there."""
+        return leads_elsewhere(os.path.join(self._stored.folder, file.path), file, self._stored.layout)
 
     def count(self, tier: str, nbytes: int) -> None:
         """So many bytes were read, be they right or not: from a better source, or of what is mended itself."""
@@ -213,13 +218,24 @@ class Repair:
             self.unmark()
 
 
-def leads_elsewhere(path: str, file: OfferedFile) -> bool:
-    """True if the link at ``path`` leads to a blob that is not called by the digest of ``file``.
+def leads_elsewhere(path: str, file: OfferedFile, layout: RepoLayout | None) -> bool:
+    """True if the link at ``path`` leads to what is not called by the digest of ``file``, or to no blob of the repo.
 
-    Then the link is wrong, and not the blob, whose bytes other snapshots may need.
+    Then the link is wrong, and not what it leads to, whose bytes other snapshots, or another model, may need.
     """
-    unknown = replace(file, sha256=None, git_sha1=None)
-    return os.path.islink(path) and with_digest(unknown, os.path.basename(os.readlink(path))).contradicts(file)
+    if not os.path.islink(path):
+        return False
+    first = os.path.join(os.path.dirname(path), os.readlink(path))
+    named = with_digest(replace(file, sha256=None, git_sha1=None), os.path.basename(first))
+    if named.contradicts(file):
+        return True
+    says_all = (named.sha256 or named.git_sha1) in {file.sha256, file.git_sha1} - {None}
+    return layout is not None and not says_all and not is_blob(first, layout)
+
+
+def is_blob(path: str, layout: RepoLayout) -> bool:
+    """True if ``path``, be it a link or not, lies where the blobs of the repo are."""
+    return os.path.realpath(os.path.dirname(path)) == os.path.realpath(layout.blobs)
 
 
 def _fetch(source: Offer, file: OfferedFile, wanted: WantedBlock) -> bytes | None:

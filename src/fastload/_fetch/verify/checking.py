@@ -141,7 +141,7 @@ class FileCheck:
                     if self._is_right_past_cache(wanted):
                         healed.append(index)
                         continue
-                    is_mended = self._mending is not None and self._mending(wanted) is not None
+                    is_mended = self._mend(wanted, file)
                     self._tally.count(repaired=int(is_mended))
                     yield Finding(
                         path=file.path,
@@ -153,6 +153,11 @@ class FileCheck:
                     )
         finally:
             os.close(descriptor)
+
+    def _mend(self, wanted: WantedBlock, file: OfferedFile) -> bool:
+        """False too where only the file as a whole can be mended: its link is what is wrong."""
+        mending = self._mending
+        return mending is not None and not mending.leads_elsewhere(file) and mending(wanted) is not None
 
     def _check_whole(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)

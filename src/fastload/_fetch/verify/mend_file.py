@@ -16,13 +16,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.damage import compare
-from fastload._fetch.mend.repair import leads_elsewhere, look_like
+from fastload._fetch.mend.repair import is_blob, look_like
 from fastload._read.again import read_again
 from fastload._read.blocks import read_block
 from fastload._read.file import identify, open_regular
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained, contained_target, containment_root
 from fastload._store.filesystem import make_folder, new_id, remove_file, replacing, sync_folder, writing
+from fastload._store.layout import link_to_blob
+from fastload._store.listing import with_digest
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
 from fastload.errors import DeadlineError, FastloadError, FormatError, NetworkError, StoreError
 
@@ -69,8 +71,10 @@ class FileMender:
             FormatError: a link leads out of the model's folder.
         """
         known = self.evidence.files.get(verdict.path)
+        if known is None or not verdict.findings:
+            return verdict
         is_whole = any(finding.block is None for finding in verdict.findings)
-        if known is None or not is_whole:
+        if not is_whole and not self.repair.leads_elsewhere(known):
             return verdict
         is_relinked = self._relink(known)
         if not is_relinked and not self.mend(known):
@@ -86,12 +90,19 @@ class FileMender:
             offered = next((each for each in source.files if each.path == file.path), None)
             if offered is None or offered.contradicts(file):
                 continue
-            for hint in self._list_hints(file, offered):
-                if self._replace(file, source, offered, hint):
-                    _log.warning("%s was damaged; %s had it right", self._path(file), source.tier)
-                    self.repair.unmark()
-                    return True
+            if self._mend_from(source, offered, _know_more(file, offered)):
+                _log.warning("%s was damaged; %s had it right", self._path(file), source.tier)
+                self.repair.unmark()
+                return True
         self.repair.mark(self._path(file))
+        return False
+
+    def _mend_from(self, source: Offer, offered: OfferedFile, file: OfferedFile) -> bool:
+        for place in self._list_places(file):
+            own = self._open_own(place) is not None
+            for hint in self._list_hints(file, offered, has_own=own):
+                if self._replace(file, place, hint, source, offered):
+                    return True
         return False
 
     def _relink(self, file: OfferedFile) -> bool:
@@ -129,21 +140,20 @@ class FileMender:
     def _path(self, file: OfferedFile) -> str:
         return os.path.join(self.stored.folder, file.path)
 
-    def _list_hints(self, file: OfferedFile, offered: OfferedFile) -> Iterator[Hint]:
+    def _list_hints(self, file: OfferedFile, offered: OfferedFile, *, has_own: bool) -> Iterator[Hint]:
         """The best first; None at the end: all of the file is fetched."""
         known = dict.fromkeys((file.blocks, offered.blocks, self.evidence.hints.get(file.path)))
-        if self._open_own(self._find_place(file)) is not None:
+        if has_own:
             yield from (hint for hint in known if hint is not None and len(hint) == count_blocks(offered.size))
         yield None
 
-    def _replace(self, file: OfferedFile, source: Offer, offered: OfferedFile, hint: Hint) -> bool:
-        place = self._find_place(file)
+    def _replace(self, file: OfferedFile, place: str, hint: Hint, source: Offer, offered: OfferedFile) -> bool:
         make_folder(self.repair.scratch)
         make_folder(os.path.dirname(place))
         fetched: list[int] = []
         try:
             with replacing(place, self.repair.scratch) as made:
-                _write(made, file, offered.size, self._read_blocks(place, source, offered, hint, fetched))
+                _write(made, self._as_called(file, place), offered.size, self._read_blocks(place, source, offered, hint, fetched))
                 if os.path.exists(place):
                     look_like(place, made)
         except _NoBetterError:
@@ -153,12 +163,29 @@ class FileMender:
         return True
 
     def _find_place(self, file: OfferedFile) -> str:
-        """Where the file is to be: where its path leads, or the blob to which it should; none gets another's bytes."""
-        path, layout = self._path(file), self.stored.layout
-        target = contained_target(path, containment_root(self.stored.folder))
-        digest = file.blob_name
-        is_elsewhere = not os.path.lexists(path) or leads_elsewhere(path, file)
-        return layout.blob(digest) if layout is not None and is_elsewhere and digest else target
+        """Where the file is to be: where its path leads, or the blob to which it should; none gets another's bytes.
+
+        Where nobody says what that is called, a file of its own instead of the link.
+        """
+        path, layout, root = self._path(file), self.stored.layout, containment_root(self.stored.folder)
+        target = contained_target(path, root)
+        if layout is None or (os.path.lexists(path) and not self.repair.leads_elsewhere(file)):
+            return target
+        above, name = os.path.split(path)
+        return layout.blob(file.blob_name) if file.has_digest else os.path.join(contained_target(above, root), name)
+
+    def _list_places(self, file: OfferedFile) -> tuple[str, ...]:
+        """The likeliest first: that the name of a blob is a digest of another kind does not say that it is wrong."""
+        place, layout = self._find_place(file), self.stored.layout
+        is_named = layout is None or not file.has_digest or os.path.basename(place) == file.blob_name
+        if layout is None or is_named or not is_blob(place, layout):
+            return (place,)
+        return place, layout.blob(file.blob_name)
+
+    def _as_called(self, file: OfferedFile, place: str) -> OfferedFile:
+        """``file`` with the digest by which a blob at ``place`` is called: no other bytes may have that name."""
+        layout = self.stored.layout
+        return with_digest(file, os.path.basename(place)) if layout is not None and is_blob(place, layout) else file
 
     def _link(self, file: OfferedFile, place: str) -> None:
         """Let the file's path lead to ``place``, where it does not, in one step."""
@@ -169,13 +196,21 @@ class FileMender:
         make_folder(self.repair.scratch)
         made = os.path.join(self.repair.scratch, new_id())
         with writing(path):
-            os.symlink(os.path.relpath(place, os.path.realpath(os.path.dirname(path))), made)
+            os.symlink(self._say_link(file, place), made)
             try:
                 os.replace(made, path)
             except BaseException:
                 remove_file(made)
                 raise
         sync_folder(os.path.dirname(path))
+
+    def _say_link(self, file: OfferedFile, place: str) -> str:
+        """As the hub's tools write it; below a folder that is a link itself, the way from where that leads."""
+        name, above = os.path.basename(place), os.path.realpath(os.path.dirname(self._path(file)))
+        usual = link_to_blob(file.path, name)
+        if os.path.realpath(os.path.join(above, usual)) == os.path.realpath(place):
+            return usual
+        return os.path.relpath(os.path.join(os.path.realpath(os.path.dirname(place)), name), above)
 
     def _read_blocks(
         self, place: str, source: Offer, offered: OfferedFile, hint: Hint, fetched: list[int]
@@ -226,6 +261,11 @@ class _OwnBlocks:
         """Block ``index``, if it has ``digest``."""
         block = self.read(index, length)
         return block if block is not None and block_digest(block) == digest else None
+
+
+def _know_more(file: OfferedFile, offered: OfferedFile) -> OfferedFile:
+    """``file``, with what a source that does not contradict it calls it, where nothing else says what it is called."""
+    return file if file.has_digest else replace(file, sha256=offered.sha256, git_sha1=offered.git_sha1)
 
 
 def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memoryview]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import shutil
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from fastload._store.admit.area import StagingArea
 from fastload._store.admit.stamp import Published, write_stamp
 from fastload._store.admit.union import unite
 from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
+from fastload._store.layout import link_to_blob
 from fastload._verify.manifest import dump_manifest
 from fastload.errors import StoreError
 
@@ -51,7 +51,7 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     make_folder(layout.blobs)
     blobs = {task.file.path: _publish_blob(layout, task) for task in tasks}
     sync_folder(layout.blobs)
-    links = {path: _link_to(path, name) for path, name in blobs.items()}
+    links = {path: link_to_blob(path, name) for path, name in blobs.items()}
     published = Published(tuple((task.file, layout.blob(blobs[task.file.path])) for task in tasks), chosen)
     union = unite(layout, manifest, published)
 
@@ -96,7 +96,7 @@ def restore_file(layout: RepoLayout, commit: str, task: Task) -> None:
         StoreError: it cannot be written.
     """
     make_folder(layout.blobs)
-    links = {task.file.path: _link_to(task.file.path, _publish_blob(layout, task))}
+    links = {task.file.path: link_to_blob(task.file.path, _publish_blob(layout, task))}
     sync_folder(layout.blobs)
     _check_links(_publish_folder(layout, commit, links), links)
 
@@ -140,11 +140,6 @@ def _check_links(folder: str, paths: Iterable[str]) -> None:
         full = os.path.join(folder, path)
         if not os.path.exists(full):
             raise StoreError(full, "its blob was removed while it was published", "Run it again: the rest is there")
-
-
-def _link_to(path: str, blob: str) -> str:
-    """The link at ``snapshots/<commit>/<path>`` that leads to the blob."""
-    return posixpath.join(*[".."] * (path.count("/") + 2), "blobs", blob)
 
 
 def _link_all(folder: str, links: Mapping[str, str]) -> None:
