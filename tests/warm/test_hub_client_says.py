@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import subprocess
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -105,7 +106,93 @@ def test_what_others_log_meanwhile_is_left_alone_and_so_is_all_of_it_afterwards(
             pass
         assert say() == [f"from {LINK}", "from https://cdn.example/a/b?…"]
     assert say() == [f"from {LINK}"] * 2
+    assert logging.getLogRecordFactory() is logging.LogRecord
     assert all(not handler.filters for handler in logging.root.handlers)
+
+
+class Broken:
+    """An argument that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(("message", "args"), [("from %s", (Broken(),)), (Broken(), ()), ("%d", ("x",))])
+def test_what_cannot_be_shown_ends_no_download(
+    caplog: pytest.LogCaptureFixture, message: object, args: tuple[object, ...]
+) -> None:
+    with redacting():
+        logging.getLogger("huggingface_hub.made").warning(message, *args)
+    assert len(caplog.records) == 1
+
+
+def test_a_handler_that_is_added_meanwhile_sees_no_link_either() -> None:
+    seen: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("huggingface_hub.made")
+    with redacting():
+        logger.addHandler(handler)
+        try:
+            logger.warning("from %s", LINK)
+        finally:
+            logger.removeHandler(handler)
+    assert seen == ["from https://cdn.example/a/b?…"]
+
+
+def test_a_record_factory_of_the_programs_own_is_asked_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = logging.getLogRecordFactory()
+
+    def make(*args: Any, **more: Any) -> logging.LogRecord:
+        record = before(*args, **more)
+        record.made_by = "the program"
+        return record
+
+    logging.setLogRecordFactory(make)
+    try:
+        with redacting():
+            record = logging.getLogger("httpx").makeRecord("httpx", logging.INFO, "f", 1, LINK, (), None)
+            logging.makeLogRecord({"msg": "what another process has sent"})
+        assert logging.getLogRecordFactory() is make
+    finally:
+        logging.setLogRecordFactory(before)
+    assert vars(record)["made_by"] == "the program"
+    assert record.getMessage() == "https://cdn.example/a/b?…"
+
+
+def test_who_wraps_it_meanwhile_keeps_his_own_and_the_next_time_it_works_again() -> None:
+    before = logging.getLogRecordFactory()
+
+    def say() -> str:
+        return logging.getLogger("httpx").makeRecord("httpx", logging.INFO, "f", 1, LINK, (), None).getMessage()
+
+    try:
+        with redacting():
+            inner = logging.getLogRecordFactory()
+            logging.setLogRecordFactory(wrapper := functools.partial(inner))
+        assert logging.getLogRecordFactory() is wrapper
+        assert say() == LINK
+        with redacting():
+            assert say() == "https://cdn.example/a/b?…"
+        assert logging.getLogRecordFactory() is wrapper
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+def test_an_interrupt_while_it_begins_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = logging.setLogRecordFactory
+    calls: list[object] = []
+
+    def interrupted(factory: Any) -> None:
+        real(factory)
+        calls.append(factory)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(logging, "setLogRecordFactory", interrupted)
+    with pytest.raises(KeyboardInterrupt), redacting():
+        pass
+    assert logging.getLogRecordFactory() is logging.LogRecord
 
 
 def test_an_error_that_is_logged_with_its_traceback_is_told_without_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -123,6 +210,26 @@ def test_an_error_that_is_logged_with_its_traceback_is_told_without_it(caplog: p
         (f"Authorization: Bearer {TOKEN}'", "Authorization: …'"),
         (f"the token {TOKEN} is", "the token … is"),
         ("hf_jwt_eyJhbGciOiJFZERTQSJ9.eyJyZWFkIjp0cnVlfQ.x_y", "…"),
+        (
+            "/a?disposition=inline;filename*=UTF-8''m.safetensors;&Signature=secret&Key-Pair-Id=secret",
+            "/a?…''m.safetensors;&Signature=…&Key-Pair-Id=…",
+        ),
+        ('/a?d=inline; filename="m";&X-Amz-Signature=secret&a=b', '/a?… filename="m";&X-Amz-Signature=…&a=b'),
+        *(
+            (f"a b&{name}=secret", f"a b&{name}=…")
+            for name in ("X-Amz-Credential", "X-Amz-Security-Token", "Policy", "sig", "token", "access_token")
+        ),
+        ("to https://user:secret@mirror/x", "to https://…@mirror/x"),
+        ("to https://user:sec@ret@mirror/x", "to https://…@mirror/x"),
+        ("https://mirror/x and me@x", "https://mirror/x and me@x"),
+        ("authorization: Basic secret==", "authorization: …"),
+        ("{'X-Xet-Access-Token': 'eyJsecret.abc', 'a': 1}", "{'X-Xet-Access-Token': '…', 'a': 1}"),
+        ("(b'X-Xet-Access-Token', b'secret')", "(b'X-Xet-Access-Token', b'…')"),
+        ("(b'Authorization', b'Basic secret')", "(b'Authorization', b'…')"),
+        ("Set-Cookie: token=secret; Path=/", "Set-Cookie: …"),
+        ('{"accessToken": "secret"}', '{"accessToken": "…"}'),
+        ("the token api_org_abcdefghijklmnop is", "the token … is"),
+        ("a design=b, policy: none, the token is wrong", "a design=b, policy: none, the token is wrong"),
         ("is it there? a=b, yes", "is it there? a=b, yes"),
         ("hf_hub_download", "hf_hub_download"),
     ],
