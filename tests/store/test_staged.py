@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -330,3 +331,63 @@ def test_the_next_holder_sweeps_what_the_dead_one_was_about_to_rename(area: Stag
             pass
     area.sweep()
     assert sorted(os.listdir(area.parts)) == sorted([name, f"main.{'4' * 16}", f"removed.{'c' * 40}.{'1' * 16}"])
+
+
+def test_of_a_journal_no_more_is_read_than_its_blocks_can_need(area: StagingArea, tmp_path: Path) -> None:
+    """Whoever can write to a tier can leave millions of lines there."""
+    name, _ = leave(area, 0, 1)
+    with open(area.journal(name), "ab") as journal:
+        journal.write(b"ab\n" * (4 << 20) + b"\n" * (4 << 20))
+    tracemalloc.start()
+    try:
+        staged = open_staged(area, KEY, SIZE)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 256 << 10
+    assert recalled(staged) == [0, 1]
+    finish(staged, area, tmp_path / "blob")
+
+
+def test_a_journal_with_every_block_twice_and_more_counts(area: StagingArea) -> None:
+    """A block may be written again, where it was found wrong."""
+    name, _ = leave(area, 0, 1, 2, 3)
+    with open(area.journal(name), "rb+") as journal:
+        head, *lines = journal.read().splitlines(keepends=True)
+        journal.seek(0)
+        journal.write(head + b"".join(b"%d %s\n" % (index, b"0" * 64) for index in (0, 1, 2, 3) * 2 + (10**10,)))
+        journal.write(b"".join(lines))
+    staged = open_staged(area, KEY, SIZE)
+    assert recalled(staged) == [0, 1, 2, 3]
+    staged.discard()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_folder_among_what_is_forgotten_stays_and_nothing_fails(area: StagingArea, *, is_empty: bool) -> None:
+    """What was published is whole, whatever somebody has put beside it."""
+    name, _ = leave(area, 0)
+    planted = [area.part(f"{KEY}.0"), area.journal(f"{KEY}.0")]
+    for path in planted:
+        os.mkdir(path)
+        if not is_empty:
+            os.mkdir(os.path.join(path, "x"))
+    area.forget(KEY)
+    assert area.list_names(KEY) == [f"{KEY}.0"]
+    assert not os.path.exists(area.part(name))
+    assert all(os.path.isdir(path) for path in planted)
+
+
+def test_staged_files_that_cannot_be_listed_are_no_reason_to_fail(area: StagingArea) -> None:
+    os.rmdir(area.journals)
+    with open(area.journals, "w"):
+        pass
+    area.forget(KEY)
+
+
+def test_a_folder_in_the_place_of_a_blob_is_named_with_what_to_do(area: StagingArea, tmp_path: Path) -> None:
+    (tmp_path / "blob").mkdir()
+    staged = open_staged(area, KEY, SIZE)
+    put(staged, 0, 1, 2, 3)
+    with pytest.raises(StoreError, match=r"blob': a folder is there where a file belongs\. .*move it away"):
+        staged.publish(str(tmp_path / "blob"))
+    staged.close()

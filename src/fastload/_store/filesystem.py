@@ -51,6 +51,9 @@ def translate_write(path: str, exc: OSError, *, is_folder: bool = False) -> Stor
         return NoSpaceError(path, f"no space left ({exc.strerror})", "Free some, or make the volume larger")
     if exc.errno in _NOT_WRITABLE:
         return _not_writable(path, exc, is_folder=is_folder)
+    if exc.errno == errno.EISDIR:
+        hint = "See who made that folder and what is in it; move it away, then try again"
+        return StoreError(path, "a folder is there where a file belongs", hint)
     return StoreError(path, f"cannot be written ({exc.strerror})", "Check the storage, then try again")
 
 

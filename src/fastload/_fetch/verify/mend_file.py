@@ -153,7 +153,12 @@ class FileMender:
         fetched: list[int] = []
         try:
             with replacing(place, self.repair.scratch) as made:
-                _write(made, self._as_called(file, place), offered.size, self._read_blocks(place, source, offered, hint, fetched))
+                _write(
+                    made,
+                    self._as_called(file, place),
+                    offered.size,
+                    self._read_blocks(place, source, offered, hint, fetched),
+                )
                 if os.path.exists(place):
                     look_like(place, made)
         except _NoBetterError:

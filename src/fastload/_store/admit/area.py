@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 
 from fastload._store.filesystem import make_folder, remove_file, writing
 from fastload._store.keep.disk import list_folder
+from fastload.errors import StoreError
+
+_log = logging.getLogger("fastload")
 
 UNDER_LEASE = re.compile(r"(?:probe|hub|stamp|[0-9a-f]{40,64}|plain-[0-9a-f]{40})(?:\.json)?\.[0-9a-f]{16}")
 """What only the holder of the lease makes: probes, scratch, files on their way in, what is about to be renamed."""
@@ -62,9 +66,20 @@ class StagingArea:
         remove_file(self.journal(name))
 
     def forget(self, key: str) -> None:
-        """Remove whatever was staged of content ``key``, which is published now."""
-        for name in self.list_names(key):
-            self.remove(name)
+        """Remove whatever was staged of content ``key``, which is published now.
+
+        What cannot be removed, such as a folder that somebody has put there, stays: what is published is whole.
+        """
+        try:
+            names = self.list_names(key)
+        except StoreError as exc:
+            _log.info("what was staged of what is published stays: %s", exc)
+            return
+        for path in (path for name in names for path in (self.part(name), self.journal(name))):
+            try:
+                remove_file(path)
+            except StoreError as exc:
+                _log.info("what was staged of what is published stays: %s", exc)
 
     def find_remains(self, made: re.Pattern[str]) -> list[str]:
         """The names of what was about to be renamed, of what is ``made`` under one lease; what has a journal is kept.

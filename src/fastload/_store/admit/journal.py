@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._store.lease.lock import read_boot_id
+from fastload._verify.digest import count_blocks
 from fastload.strict_json import JsonError, parse_json
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 _LIMIT_BYTES = 64 << 20  # 64 MiB
 _MAX_HEAD_BYTES = 4096
+_LINE = re.compile(rb"^([0-9]{1,11}) ([0-9a-f]{64})\n", re.MULTILINE)
+_MAX_LINE_BYTES = 11 + 1 + 64 + 1
+_LINES_PER_BLOCK = 4
+"""A block may be written again; what nobody needs for that is not read."""
 
 
 @dataclass(slots=True)
@@ -46,7 +52,8 @@ def dump_line(index: int, digest: str) -> bytes:
 
 def parse_journal(journal: int, size: int) -> tuple[bool, dict[int, str]]:
     """Whether it was begun under this kernel and mount, and the digests; what is odd or torn counts as not written."""
-    raw = os.pread(journal, _LIMIT_BYTES, 0)
+    blocks = count_blocks(size)
+    raw = os.pread(journal, min(_LIMIT_BYTES, _MAX_HEAD_BYTES + blocks * _LINES_PER_BLOCK * _MAX_LINE_BYTES), 0)
     head = _parse_head(raw)
     if head.get("size") != size:
         return False, {}
@@ -54,7 +61,7 @@ def parse_journal(journal: int, size: int) -> tuple[bool, dict[int, str]]:
     here = (boot_id, os.fstat(journal).st_dev)
     # A kernel that does not say which boot it is may be any machine's.
     is_ours = bool(boot_id) and (head.get("boot_id"), head.get("device")) == here
-    return is_ours, dict(_parse_lines(raw.split(b"\n")[1:-1]))
+    return is_ours, dict(_parse_lines(raw, blocks))
 
 
 def read_boot(journal: int) -> Any:
@@ -76,8 +83,8 @@ def _parse_head(raw: bytes) -> Mapping[str, Any]:
     return head if isinstance(head, dict) else {}
 
 
-def _parse_lines(lines: list[bytes]) -> Iterator[tuple[int, str]]:
-    for line in lines:
-        index, _, digest = line.partition(b" ")
-        if index.isdigit() and len(index) < 12 and len(digest) == 64:  # noqa: PLR2004 - hex of a BLAKE3
-            yield int(index), digest.decode("ascii", errors="replace")
+def _parse_lines(raw: bytes, blocks: int) -> Iterator[tuple[int, str]]:
+    """One by one, since whoever can write to a tier can write millions; the head is no line of a block."""
+    for line in _LINE.finditer(raw):
+        if int(line[1]) < blocks:
+            yield int(line[1]), line[2].decode("ascii")
