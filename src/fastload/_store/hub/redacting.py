@@ -44,7 +44,7 @@ _REDACTIONS = (
     ),
     (re.compile(r"(?i)\bbearer\s+[^\s'\"]+"), "…"),
     (re.compile(r"\b(?:hf|api_org)_(?:jwt_)?[A-Za-z0-9.-]{16,}[^\s'\"]*"), "…"),
-    (re.compile(r"\beyJ[\w-]{6,}\.[\w.-]+"), "…"),  # a JSON web token
+    (re.compile(r"(?<![\w-])eyJ[\w-]{6,}\.[\w.-]+"), "…"),  # a JSON web token
 )
 _FORMATTER = logging.Formatter()
 
