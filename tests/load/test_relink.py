@@ -15,7 +15,7 @@ from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
 from signing import bundle_of, key_of, pem_of, resource, statement_of
-from stored_models import COMMIT, blob_name, write_cache, write_tree
+from stored_models import COMMIT, blob_name, write_cache, write_folder, write_tree
 from writing import INDEX_NAME
 
 if TYPE_CHECKING:
@@ -288,3 +288,17 @@ def test_no_blob_gets_bytes_that_are_not_called_so_though_they_were_signed(
     for name, content in model.files.items():
         assert (folder / name).read_bytes() == content
         assert (folder.parent.parent / "blobs" / blob_name(name, content)).read_bytes() == content
+
+
+def test_in_a_plain_folder_a_file_takes_the_place_of_a_link_to_its_neighbour(model: Model) -> None:
+    folder = write_folder(model.local / "mymodel", model.files)
+    write_folder(model.shared / "mymodel", model.files)
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))  # so that the link does not look as if it had been written to
+    fastload.verify("mymodel", record=True, options=alone(model))
+    (folder / SHARD).unlink()
+    (folder / SHARD).symlink_to(OTHER_SHARD)
+    fastload.verify("mymodel", repair=True, options=model.options)
+    assert not (folder / SHARD).is_symlink()
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == model.files
+    assert fastload.verify("mymodel", options=model.options).findings == ()

@@ -210,12 +210,21 @@ class Repair:
             mended, self._mended = self._mended, {}
         for path, blocks in mended.items():
             try:
-                target = contained_target(path, containment_root(self._stored.folder))
+                root = containment_root(self._stored.folder)
+                target = contained_target(path, root)
+                if self._stored.layout is None:  # a link to a neighbour is replaced, and not what it leads to
+                    target = in_its_folder(path, root)
                 _replace(target, blocks, self.scratch, replaced)
             except FastloadError as exc:
                 yield path, exc
         if mended:
             self.unmark()
+
+
+def in_its_folder(path: str, root: str) -> str:
+    """``path`` itself, be it a link, where its folder leads to, which must be below ``root``; else ``FormatError``."""
+    above, name = os.path.split(path)
+    return os.path.join(contained_target(above, root), name)
 
 
 def leads_elsewhere(path: str, file: OfferedFile, layout: RepoLayout | None) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.damage import compare
-from fastload._fetch.mend.repair import is_blob, look_like
+from fastload._fetch.mend.repair import in_its_folder, is_blob, look_like
 from fastload._read.again import read_again
 from fastload._read.blocks import read_block
 from fastload._read.file import identify, open_regular
@@ -170,14 +170,15 @@ class FileMender:
     def _find_place(self, file: OfferedFile) -> str:
         """Where the file is to be: where its path leads, or the blob to which it should; none gets another's bytes.
 
-        Where nobody says what that is called, a file of its own instead of the link.
+        Where nobody says what that is called, and in a plain folder, a file of its own instead of a link.
         """
         path, layout, root = self._path(file), self.stored.layout, containment_root(self.stored.folder)
         target = contained_target(path, root)
-        if layout is None or (os.path.lexists(path) and not self.repair.leads_elsewhere(file)):
+        if layout is not None and os.path.lexists(path) and not self.repair.leads_elsewhere(file):
             return target
-        above, name = os.path.split(path)
-        return layout.blob(file.blob_name) if file.has_digest else os.path.join(contained_target(above, root), name)
+        if layout is not None and file.has_digest:
+            return layout.blob(file.blob_name)
+        return in_its_folder(path, root)
 
     def _list_places(self, file: OfferedFile) -> tuple[str, ...]:
         """The likeliest first: that the name of a blob is a digest of another kind does not say that it is wrong."""
