@@ -194,7 +194,7 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
     total_bytes = sum(task.file.size for task in tasks)
     progress = choose_progress(job.progress, total_bytes)
 
-    def tell(tally: Tally) -> None:
+    def look(tally: Tally) -> None:
         job.check()
         progress.update(tally.done_bytes)
         for lease in (job.lease, job.slot):
@@ -203,7 +203,7 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
 
     # By single blocks a rate is kept evenly, and no thread has many that another one's must wait for.
     extent_blocks = 1 if job.settings.max_rate or job.in_order else EXTENT_BLOCKS
-    watch = Watch(tell, Pace(job.settings.max_rate).delay_s, extent_blocks)
+    watch = Watch(look, Pace(job.settings.max_rate).delay_s, extent_blocks)
     admission = Admission(job.offer, tasks, partial(_restage, job), watch)
     try:
         admission.run()

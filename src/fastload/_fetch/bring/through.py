@@ -85,8 +85,8 @@ class Copy:
         if task is None or self._dropped is not None:
             return reader
         self._fed.add(path)
-        tell = Tell(writing, self._drop, self._count, lambda exc: self._forget(task.incoming, exc))
-        return TeeReader(reader, task.incoming, task.file.size, tell)
+        told = Tell(writing, self._drop, self._count, lambda exc: self._forget(task.incoming, exc))
+        return TeeReader(reader, task.incoming, task.file.size, told)
 
     def _count(self, nbytes: int) -> None:
         with self._counting:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _TELL_EVERY_S = 10.0
 
 
-def _tell_nobody(_: str) -> None:
+def _say_nothing(_: str) -> None:
     """Nobody waits for one who holds nothing yet."""
 
 
@@ -38,7 +38,7 @@ class Turns:
     @contextmanager
     def bringing(self, leased: Leased, meant: Meant, is_done: Callable[[], bool]) -> Iterator[Lease | None]:
         """The right to be the one who brings it; None once ``is_done``."""
-        lease = self._wait(leased.folder, [leased.name], f"warming {meant.candidate}", is_done, _tell_nobody)
+        lease = self._wait(leased.folder, [leased.name], f"warming {meant.candidate}", is_done, _say_nothing)
         with lease or nullcontext():
             yield lease
 
@@ -61,13 +61,16 @@ class Turns:
     def _wait(
         self, folder: str, names: list[str], what: str, is_done: Callable[[], bool], say: Callable[[str], None]
     ) -> Lease | None:
-        return wait_hold(folder, names, what, LeaseTimes(), is_done=is_done, tell=self.teller(say))
+        return wait_hold(folder, names, what, LeaseTimes(), is_done=is_done, tell=self.at_look(say))
 
-    def teller(self, say: Callable[[str], None] = _tell_nobody) -> Callable[[Holder], None]:
-        """To be told by a wait whom it is for: says so to whoever looks at ``say``, and to people now and then."""
+    def at_look(self, say: Callable[[str], None] = _say_nothing) -> Callable[[Holder], None]:
+        """What a wait does at each look, with whom it is for: gives up when it is time to.
+
+        Else it says so to those who wait for this one, by ``say``, and to people now and then.
+        """
         told: dict[str, float] = {}
 
-        def tell(holder: Holder) -> None:
+        def look(holder: Holder) -> None:
             self._check()
             say(f"waiting for {holder}")
             now_s = time.monotonic()
@@ -75,14 +78,14 @@ class Turns:
                 told[holder.id] = now_s
                 self._request.tell(f"waiting for {holder}")
 
-        return tell
+        return look
 
 
 @contextmanager
 def _saying(lease: Lease | None) -> Iterator[Callable[[str], None]]:
     """What is said by ``lease`` meanwhile; afterwards it says again what it did before."""
     if lease is None:
-        yield _tell_nobody
+        yield _say_nothing
         return
     before = lease.record.what
     yield lease.say

@@ -1,0 +1,56 @@
+"""What gives the files of the snapshot that a warm is to bring, the best first, and who is left where none does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastload._fetch.find.passing import Passing
+from fastload._store.admit.stamp import source_is_unchanged
+from fastload.errors import FastloadError, HubError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastload._fetch.find.source import Meant
+    from fastload._fetch.warm.target import Target
+    from fastload._store.offer import Offer
+    from fastload._store.wanted import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of one snapshot for one target."""
+
+    meant: Meant
+    target: Target
+    wish: Wish
+
+    def offers(self, passing: Passing) -> Iterator[Offer]:
+        """What gives the files; ``passing`` is told which cannot, and warns of them once another one is tried."""
+        try:
+            for offer in self.meant.offers(self.target.own_tier, self.wish, passing):
+                passing.tell(offer.tier)
+                yield offer
+        except HubError as exc:  # it is asked last
+            passing.over("hub", exc)
+
+    def first(self) -> Offer:
+        """The best.
+
+        Raises:
+            FastloadError: there is none.
+        """
+        passing = Passing()
+        for offer in self.offers(passing):
+            return offer
+        raise self.nobody(passing)
+
+    def nobody(self, passing: Passing) -> FastloadError:
+        """What to raise where none gives them."""
+        meant, target = self.meant, self.target
+        return passing.error or ModelNotFoundError(str(meant.candidate), (target.root.path,), "Check the name")
+
+    def is_unchanged(self, stamp: str) -> bool:
+        """True if the plain folder is as it was when it was brought, as the stamp at ``stamp`` says."""
+        return source_is_unchanged(stamp, self.wish.choose(self.first().files))
