@@ -11,7 +11,7 @@ import pytest
 
 from fastload._fetch.bring.bring import Bringing, Brought, bring
 from fastload._fetch.pace import Pace
-from fastload._store.admit.admission import find_difference
+from fastload._store.admit.admission import find_wrong
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.folder_offer import FolderOffer, offer_stored
 from fastload._store.layout import RepoLayout, repo_folder
@@ -122,12 +122,12 @@ def test_what_came_well_before_an_error_is_not_read_again(tmp_path: Path) -> Non
 def test_the_blocks_of_a_manifest_name_what_is_bad() -> None:
     good = ManifestFile("f", 3 * BLOCK_BYTES, "a" * 64, None, ("0" * 64, "1" * 64, "2" * 64))
     known = OfferedFile(path="f", size=good.size, sha256="a" * 64, blocks=good.blocks)
-    assert find_difference(known, good) is None
-    wrong = find_difference(known, replace(good, sha256="b" * 64, blocks=("0" * 64, "x" * 64, "y" * 64)))
+    assert find_wrong(known, good) is None
+    wrong = find_wrong(known, replace(good, sha256="b" * 64, blocks=("0" * 64, "x" * 64, "y" * 64)))
     assert wrong is not None and (wrong.offset, wrong.found) == (BLOCK_BYTES, "other bytes in block 1, 2")
-    by_name = find_difference(replace(known, blocks=None), replace(good, sha256="b" * 64))
+    by_name = find_wrong(replace(known, blocks=None), replace(good, sha256="b" * 64))
     assert by_name is not None and by_name.found == f"sha256 {'b' * 64}"
-    assert find_difference(OfferedFile(path="f", size=good.size), good) is None
+    assert find_wrong(OfferedFile(path="f", size=good.size), good) is None
 
 
 def test_a_file_that_changes_while_it_is_brought_is_refused(tmp_path: Path) -> None:

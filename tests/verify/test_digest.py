@@ -12,7 +12,15 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest, count_blocks
+from fastload._verify.digest import (
+    BLOCK_BYTES,
+    SMALL_FILE_BYTES,
+    ContentHash,
+    block_digest,
+    block_length,
+    blocks_of,
+    count_blocks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +51,28 @@ def test_any_buffer_has_the_digest_of_its_bytes(content: bytes) -> None:
 )
 def test_blocks_are_counted(size: int, count: int) -> None:
     assert count_blocks(size) == count
+
+
+def test_only_the_last_block_is_shorter() -> None:
+    size = 2 * BLOCK_BYTES + 5
+    assert list(blocks_of(size)) == [
+        (0, 0, BLOCK_BYTES),
+        (1, BLOCK_BYTES, BLOCK_BYTES),
+        (2, 2 * BLOCK_BYTES, 5),
+    ]
+    assert [block_length(number, size) for number in range(3)] == [BLOCK_BYTES, BLOCK_BYTES, 5]
+
+
+@given(st.integers(0, 20 * BLOCK_BYTES) | st.integers(0, 20).map(lambda count: count * BLOCK_BYTES))
+def test_blocks_cover_a_file_without_a_gap(size: int) -> None:
+    at = 0
+    for number, block in enumerate(blocks_of(size)):
+        assert (block.number, block.offset) == (number, at)
+        assert 0 < block.length <= BLOCK_BYTES
+        at += block.length
+    assert at == size
+    assert len(list(blocks_of(size))) == count_blocks(size)
+    assert block_length(0, 0) == 0
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8))

@@ -10,6 +10,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastload._verify.difference import Difference
 from fastload._verify.digest import ContentHash
 from fastload._verify.signed_hash import SignedHash
 from fastload._verify.statement import ShardedFile, SignedShard, WholeFile
@@ -34,7 +35,7 @@ def sharded(content: bytes, borders: Iterable[int], algorithm: str = "sha256") -
     return ShardedFile(algorithm, tuple(SignedShard(start, end, digest(content[start:end])) for start, end in pairs))
 
 
-def difference(signed: SignedFile, content: bytes, cuts: Iterable[int] = ()) -> tuple[str, str] | None:
+def difference(signed: SignedFile, content: bytes, cuts: Iterable[int] = ()) -> Difference | None:
     hashed = SignedHash(signed)
     ends = sorted({*cuts, len(content)})
     for begin, end in zip([0, *ends], ends, strict=False):
@@ -58,25 +59,25 @@ def test_every_flip_is_found_and_its_shard_named(borders: set[int], cuts: set[in
     wrong[at] ^= 1
     found = difference(sharded(CONTENT, borders), bytes(wrong), cuts)
     end = min(border for border in (*borders, len(CONTENT)) if border > at)
-    assert found is not None and found[0].endswith(f"of the shard that ends at byte {end}")
+    assert found is not None and found.found.endswith(f"of the shard that ends at byte {end}")
     assert difference(WholeFile("sha256", DIGESTS["sha256"](CONTENT)), bytes(wrong), cuts) is not None
 
 
 @pytest.mark.parametrize("length", [0, 99, 100, 101, 200, 499])
 def test_what_is_too_short_is_found(length: int) -> None:
     signed = sharded(CONTENT, range(100, 500, 100))
-    assert difference(signed, CONTENT[:length]) == (f"{length} bytes", "500, which were signed")
+    assert difference(signed, CONTENT[:length]) == Difference(f"{length} bytes", "500, which were signed")
 
 
 def test_what_is_too_long_is_found() -> None:
-    assert difference(sharded(CONTENT, [100]), CONTENT + b"x", [500]) == (
+    assert difference(sharded(CONTENT, [100]), CONTENT + b"x", [500]) == Difference(
         "more than 500 bytes",
         "500, which were signed",
     )
 
 
 def test_it_is_compared_beside_the_digests_that_hubs_publish() -> None:
-    for content, expected in ((CONTENT, None), (CONTENT[:-1], ("499 bytes", "500, which were signed"))):
+    for content, expected in ((CONTENT, None), (CONTENT[:-1], Difference("499 bytes", "500, which were signed"))):
         hashed = ContentHash(len(content), sharded(CONTENT, []))
         hashed.update(content)
         assert (hashed.sha256, hashed.find_unsigned()) == (DIGESTS["sha256"](content), expected)

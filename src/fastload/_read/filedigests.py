@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, count_blocks
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_length, count_blocks
 from fastload._verify.manifest import ManifestFile
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class FileDigests:
 
     def _read(self, index: int) -> memoryview:
         if self._bounce is None:
-            self._bounce = memoryview(bytearray(min(BLOCK_BYTES, self._size)))
+            self._bounce = memoryview(bytearray(block_length(0, self._size)))
         offset = index * BLOCK_BYTES
-        block = self._bounce[: min(BLOCK_BYTES, self._size - offset)]
+        block = self._bounce[: block_length(index, self._size)]
         self._read_back(offset, block)
         return block
 

@@ -17,7 +17,7 @@ from blake3 import blake3
 from fastload._budget import check_json_room
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
 from fastload._read.file import identify, is_unreadable, open_regular, read_fully, read_proven, translate
-from fastload._verify.digest import BLOCK_BYTES
+from fastload._verify.digest import BLOCK_BYTES, block_length, count_blocks
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def count_head_bytes(header: Header, *, is_proven: bool) -> int:
     """
     if not is_proven:
         return header.data_start
-    return min(header.file_bytes, -(-header.data_start // BLOCK_BYTES) * BLOCK_BYTES)
+    return min(header.file_bytes, count_blocks(header.data_start) * BLOCK_BYTES)
 
 
 @dataclass(slots=True)
@@ -152,14 +152,14 @@ class _Start:
         """Read and prove the first block, by way of ``room``, and keep of it what the header needs."""
         if not self._pass_block(prove, room):
             self.content.clear()
-            self.extend(min(BLOCK_BYTES, self.identity.size))
+            self.extend(block_length(0, self.identity.size))
 
     def _pass_block(self, prove: ProveBlock, room: memoryview) -> bool:
         """Read the header in the first block; False unless all of the block is known, and right.
 
         What cannot be read is as good as wrong: it is read once more, as a block that may be mended.
         """
-        block_bytes = min(BLOCK_BYTES, self.identity.size)
+        block_bytes = block_length(0, self.identity.size)
         digest = prove.find_digest(self.path, self.identity, 0) if block_bytes else None
         if digest is None:
             return False

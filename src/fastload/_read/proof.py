@@ -21,7 +21,7 @@ from fastload._read.blocks import split_blocks
 from fastload._read.file import is_unreadable, open_regular, read_fully, translate, with_blob
 from fastload._read.populate import detach
 from fastload._read.pread import BufferedReader
-from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
+from fastload._verify.digest import BLOCK_BYTES, block_digest, block_length, count_blocks
 from fastload.errors import IntegrityError, StoreError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class BlockProof(ReaderAround):
 
         def mend(number: int, found: str) -> memoryview:
             index = first + number
-            nbytes = min(BLOCK_BYTES, self._file.identity.size - index * BLOCK_BYTES)
+            nbytes = block_length(index, self._file.identity.size)
             wanted = WantedBlock(self._file, index, nbytes, self._digests[index])
             return mend_block(wanted, found, self._repair, self._tell.tally)
 

@@ -17,7 +17,8 @@ from fastload._read.around import ReaderAround
 from fastload._read.blocks import joined, read_block, split_blocks
 from fastload._read.file import open_regular, read_fully, translate
 from fastload._read.proof import explain_damage
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
+from fastload._verify.difference import find_contradiction
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, block_length, count_blocks
 from fastload._verify.manifest import ManifestFile
 from fastload.errors import IntegrityError
 
@@ -120,14 +121,9 @@ class WholeProof(ReaderAround):
             self._take(self._read_block(len(self._blocks)))
 
     def _compare(self, blocks: list[str]) -> None:
-        hint = explain_damage(self._file.path)
-        for name in ("sha256", "git_sha1"):
-            expected, found = getattr(self._expected, name), getattr(self._content, name)
-            if expected is not None and found is not None and found != expected:
-                raise IntegrityError(self._file.path, 0, f"{name} {found}", expected, hint, is_whole=True)
-        unsigned = self._content.find_unsigned()
-        if unsigned is not None:
-            raise IntegrityError(self._file.path, 0, *unsigned, hint, is_whole=True)
+        wrong = find_contradiction(self._expected, self._content) or self._content.find_unsigned()
+        if wrong is not None:
+            raise wrong.as_error(self._file.path, explain_damage(self._file.path), is_whole=True)
         check_header(self._file.path, self._expected.header, self._header.hexdigest())
         self._tell.tally.count(verified=len(blocks))
         size = self._file.identity.size
@@ -135,7 +131,7 @@ class WholeProof(ReaderAround):
 
     def _read_block(self, index: int) -> memoryview:
         offset = index * BLOCK_BYTES
-        length = min(BLOCK_BYTES, self._file.identity.size - offset)
+        length = block_length(index, self._file.identity.size)
         if self._descriptor < 0:
             return read_block(self._reader, offset, length)
         block = memoryview(bytearray(length))

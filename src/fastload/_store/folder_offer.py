@@ -79,7 +79,7 @@ class FolderOffer:
         """See :class:`~fastload._store.offer.Offer`; a file that has changed since is an ``IntegrityError``."""
         path = os.path.join(self.folder, file.path)
         if file.path in self.unnamed:
-            self._refuse(path, *UNNAMED, "Remove it, if it does not belong there")
+            self._refuse(path, UNNAMED.found, UNNAMED.expected, "Remove it, if it does not belong there")
         if file.blocks is not None and not os.path.exists(path):
             expected = f"{file.size:,} bytes, as its manifest says"
             self._refuse(path, "no file", expected, "Bring it back")

@@ -15,6 +15,7 @@ from fastload._store.folder_stamp import find_rewritten, tells_times
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
+from fastload._verify.difference import Difference
 from fastload._verify.path import is_index, is_loaded
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 SOURCE = "recorded"
 """The source of a manifest that says what a folder's files were when somebody had them recorded."""
 
-UNNAMED = "a shard that the manifest does not name", "only shards that it names"
-"""Found and expected."""
+UNNAMED = Difference("a shard that the manifest does not name", "only shards that it names")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from blake3 import blake3
 from fastload._format.header import parse_object
 from fastload._read.file import read_small_file
 from fastload._store.filesystem import make_folder, replacing, writing
+from fastload._verify.difference import find_difference
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
 from fastload.errors import FormatError, StoreError
 
@@ -125,8 +126,7 @@ class ManifestFolder:
 
 def _agrees(file: OfferedFile, listed: ManifestFile) -> bool:
     """True if ``listed`` has all that is known of the file: what it leaves out cannot speak for it."""
-    has_all = file.sha256 in {None, listed.sha256} and file.git_sha1 in {None, listed.git_sha1}
-    return has_all and listed.size == file.size
+    return find_difference(file, listed) is None and listed.size == file.size
 
 
 def _find_passed_over(*paths: str) -> PassedOver | None:

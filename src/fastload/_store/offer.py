@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from fastload._verify.difference import find_contradiction
+
 if TYPE_CHECKING:
     from fastload._read.reader import Reader
     from fastload._store.wanted import Wish
@@ -43,8 +45,7 @@ class OfferedFile:
 
     def contradicts(self, other: OfferedFile | ManifestFile) -> bool:
         """True if the two are known to be of different content."""
-        pairs = ((self.sha256, other.sha256), (self.git_sha1, other.git_sha1))
-        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+        return find_contradiction(self, other) is not None
 
 
 class Offer(Protocol):

@@ -8,13 +8,17 @@ that hubs publish: sha256 for large files, git's sha1 for small ones. These are 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
 
+from fastload._verify.difference import find_difference
 from fastload._verify.signed_hash import SignedHash
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastload._verify.difference import Difference, Digests
     from fastload._verify.statement import SignedFile
 
 BLOCK_BYTES = 4 << 20  # 4 MiB
@@ -37,6 +41,25 @@ def count_blocks(file_bytes: int) -> int:
     return -(-file_bytes // BLOCK_BYTES)
 
 
+def block_length(index: int, file_bytes: int) -> int:
+    """How many bytes block ``index`` of a file has: the last one is shorter."""
+    return min(BLOCK_BYTES, file_bytes - index * BLOCK_BYTES)
+
+
+class Block(NamedTuple):
+    """Where a block lies in its file."""
+
+    number: int
+    offset: int
+    length: int
+
+
+def blocks_of(file_bytes: int) -> Iterator[Block]:
+    """The blocks of a file, in order."""
+    for index in range(count_blocks(file_bytes)):
+        yield Block(index, index * BLOCK_BYTES, block_length(index, file_bytes))
+
+
 class ContentHash:
     """sha256 and git's sha1 of a file of ``size`` bytes, whose bytes are given in order."""
 
@@ -55,8 +78,12 @@ class ContentHash:
         if self._signed is not None:
             self._signed.update(memoryview(content))
 
-    def find_unsigned(self) -> tuple[str, str] | None:
-        """Found and expected, where all bytes so far are not what was signed."""
+    def find_difference(self, known: Digests) -> Difference | None:
+        """How all bytes so far differ from what is ``known`` of the file, or was signed of it; None: they do not."""
+        return find_difference(known, self) or self.find_unsigned()
+
+    def find_unsigned(self) -> Difference | None:
+        """How all bytes so far differ from what was signed; None: they do not, or nothing was."""
         return None if self._signed is None else self._signed.find_difference()
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from fastload._verify.difference import Difference
 from fastload._verify.statement import ShardedFile
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class SignedHash:
         self._hasher = _HASHERS[signed.algorithm]()
         self._number = 0
         self._offset = 0
-        self._wrong: tuple[str, str] | None = None
+        self._wrong: Difference | None = None
 
     def update(self, content: memoryview) -> None:
         """The next bytes of the file."""
         while len(content) and self._wrong is None:
             if self._number == len(self._ends):
-                self._wrong = f"more than {self._offset:,} bytes", f"{self._offset:,}, which were signed"
+                self._wrong = Difference(f"more than {self._offset:,} bytes", f"{self._offset:,}, which were signed")
                 return
             end = self._ends[self._number]
             piece = content if end is None else content[: end - self._offset]
@@ -51,17 +52,17 @@ class SignedHash:
         self._number += 1
         self._hasher = _HASHERS[self._algorithm]()
 
-    def _compare(self) -> tuple[str, str] | None:
+    def _compare(self) -> Difference | None:
         expected, found = self._expected[self._number], self._hasher.hexdigest()
         if found == expected:
             return None
         what = "" if self._ends[self._number] is None else f" of the shard that ends at byte {self._offset:,}"
-        return f"{self._algorithm} {found}{what}", expected
+        return Difference(f"{self._algorithm} {found}{what}", expected)
 
-    def find_difference(self) -> tuple[str, str] | None:
-        """Found and expected, after the last byte of the file; None: it is what was signed."""
+    def find_difference(self) -> Difference | None:
+        """After the last byte of the file; None: it is what was signed."""
         if self._wrong is not None or self._number == len(self._ends):
             return self._wrong
         if self._ends[-1] is None:
             return self._compare()
-        return f"{self._offset:,} bytes", f"{self._ends[-1]:,}, which were signed"
+        return Difference(f"{self._offset:,} bytes", f"{self._ends[-1]:,}, which were signed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._format.select import ByIndex
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fastload._format.select import Select
     from fastload._store.directory import CheckpointFiles
     from fastload._store.offer import OfferedFile
+    from fastload._verify.difference import Difference
 
 MEND_HINT = (
     "fastload verify NAME --repair mends blocks from another tier, and brings missing and short files again, as does "
@@ -39,12 +41,13 @@ def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None
     for path in dict.fromkeys((error.path, *others)):
         damage = _find_difference(evidence, path)
         if damage is not None:
-            return IntegrityError(path, 0, f"{damage[0]} ({error.found})", damage[1], with_blob(path, MEND_HINT))
+            explained = replace(damage, found=f"{damage.found} ({error.found})")
+            return explained.as_error(path, with_blob(path, MEND_HINT))
     return None
 
 
-def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
-    """Found and expected, where the file at ``path`` does not have the digest that is known of it, or was."""
+def _find_difference(evidence: Evidence, path: str) -> Difference | None:
+    """How the file at ``path`` differs from what is known of it, or was."""
     known = evidence.find(path) or evidence.outdated.get(os.path.relpath(path, evidence.folder))
     if known is None or not os.path.isfile(path):
         return None
@@ -55,16 +58,7 @@ def _find_difference(evidence: Evidence, path: str) -> tuple[str, str] | None:
                 content.update(piece)
     except (OSError, FormatError):  # what cannot be read explains nothing
         return None
-    return compare(known, content)
-
-
-def compare(known: OfferedFile, content: ContentHash) -> tuple[str, str] | None:
-    """Found and expected, where ``content``, made for ``known``, does not have a digest that is known of it."""
-    for name in ("sha256", "git_sha1"):
-        expected, found = getattr(known, name), getattr(content, name)
-        if expected is not None and found != expected:
-            return f"{name} {found}", expected
-    return content.find_unsigned()
+    return content.find_difference(known)
 
 
 def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> None:
@@ -91,7 +85,7 @@ def _check_none_added(evidence: Evidence, files: CheckpointFiles) -> None:
                 expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
                 raise SignatureError(path, "weights that the signature leaves out", expected, hint)
             cure = _RECORD_HINT if evidence.is_recorded else "or load it by its own path"
-            raise IntegrityError(path, 0, *UNNAMED, f"Remove it, if it does not belong there; {cure}")
+            raise UNNAMED.as_error(path, f"Remove it, if it does not belong there; {cure}")
 
 
 def _check_none_lost(evidence: Evidence, files: CheckpointFiles, select: Select) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.block_prover import BlockProver
-from fastload._fetch.evidence.damage import MEND_HINT, compare
+from fastload._fetch.evidence.damage import MEND_HINT
 from fastload._fetch.evidence.recorded import (
     OUTDATED,
     find_recorded,
@@ -29,9 +29,10 @@ from fastload._store.held import offered_file
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
-from fastload._verify.digest import BLOCK_BYTES, ContentHash
+from fastload._verify.difference import Difference
+from fastload._verify.digest import ContentHash, blocks_of
 from fastload._verify.path import OURS, is_index, is_loaded
-from fastload.errors import IntegrityError, escaped
+from fastload.errors import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -121,7 +122,7 @@ class Evidence:
         """
         name = os.path.relpath(path, self.folder) if os.path.isabs(path) else path
         if self.is_misnamed(name):
-            raise IntegrityError(path, 0, *self.explain_misnamed(name), MEND_HINT)
+            raise self.explain_misnamed(name).as_error(path, MEND_HINT)
         file = self.files.get(name)
         return file if file is not None and (file.blocks or file.sha256 or file.git_sha1 or file.signed) else None
 
@@ -132,9 +133,10 @@ class Evidence:
         path = os.path.join(self.folder, name)
         return not os.path.islink(path) or os.path.basename(os.readlink(path)) != self.files[name].blob_name
 
-    def explain_misnamed(self, name: str) -> tuple[str, str]:
-        """Found and expected."""
-        return f"a link to the blob {self.misnamed[name]}", f"one to {self.files[name].blob_name}, by its manifest"
+    def explain_misnamed(self, name: str) -> Difference:
+        """Where its link leads, and where it should."""
+        expected = f"one to {self.files[name].blob_name}, by its manifest"
+        return Difference(f"a link to the blob {self.misnamed[name]}", expected)
 
     def prover(self, tally: ProofTally) -> BlockProver:
         """Proves the blocks of headers, where blocks are known; mends them in place."""
@@ -149,14 +151,14 @@ class Evidence:
             if known is None:
                 return False
             if known.blocks is not None:
-                for index, at in enumerate(range(0, len(content), BLOCK_BYTES)):
-                    prove_block(path, identity, index, content[at : at + BLOCK_BYTES])
+                for index, at, length in blocks_of(len(content)):
+                    prove_block(path, identity, index, content[at : at + length])
                 return True
             hashed = ContentHash(len(content), known.signed)
             hashed.update(content)
-            difference = compare(known, hashed)
+            difference = hashed.find_difference(known)
             if difference is not None:
-                raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
+                raise difference.as_error(path, with_blob(path, MEND_HINT))
             return True
 
         return prove

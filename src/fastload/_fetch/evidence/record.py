@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.damage import MEND_HINT, compare
+from fastload._fetch.evidence.damage import MEND_HINT
 from fastload._read.file import open_regular, read_fully, with_blob
 from fastload._store.admit.publish import write_manifest
 from fastload._store.containment import check_own_folders
@@ -27,10 +27,10 @@ from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stam
 from fastload._store.listing import list_files
 from fastload._store.manifest_folder import KeptManifest
 from fastload._store.wanted import Wish
-from fastload._verify.digest import BLOCK_BYTES, SMALL_FILE_BYTES, ContentHash, block_digest
+from fastload._verify.digest import SMALL_FILE_BYTES, ContentHash, block_digest, block_length, blocks_of
 from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
 from fastload._verify.path import is_loaded
-from fastload.errors import FastloadError, IntegrityError, NotWritableError
+from fastload.errors import FastloadError, NotWritableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -250,19 +250,19 @@ def digest_file(
         FormatError, StoreError: it cannot be read.
     """
     content, blocks = ContentHash(file.size, file.signed), []
-    buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
+    buffer = memoryview(bytearray(block_length(0, file.size)))
     descriptor = open_regular(path)
     try:
-        for offset in range(0, file.size, BLOCK_BYTES):
-            block = buffer[: min(BLOCK_BYTES, file.size - offset)]
-            take_turn(len(block))
+        for _, offset, length in blocks_of(file.size):
+            block = buffer[:length]
+            take_turn(length)
             read_fully(descriptor, offset, [block], path=path)
             with hashing():
                 content.update(block)
                 blocks.append(block_digest(block))
     finally:
         os.close(descriptor)
-    difference = compare(file, content)
+    difference = content.find_difference(file)
     if difference is not None:
-        raise IntegrityError(path, 0, *difference, with_blob(path, MEND_HINT))
+        raise difference.as_error(path, with_blob(path, MEND_HINT))
     return ManifestFile(file.path, file.size, content.sha256, content.git_sha1, tuple(blocks))

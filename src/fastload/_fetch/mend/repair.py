@@ -29,7 +29,7 @@ from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.listing import with_digest
 from fastload._store.patience import ask_all
 from fastload._store.tiered import PATIENCE_S
-from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
+from fastload._verify.digest import BLOCK_BYTES, block_digest, block_length, count_blocks
 from fastload._verify.path import OURS
 from fastload.errors import FastloadError, NetworkError, StoreError
 
@@ -277,7 +277,7 @@ def _replace(path: str, blocks: dict[int, bytes], scratch: str, replaced: _Repla
 
 
 def _read_stored(damaged: FileIO, index: int, size: int) -> memoryview:
-    block = memoryview(bytearray(min(BLOCK_BYTES, size - index * BLOCK_BYTES)))
+    block = memoryview(bytearray(block_length(index, size)))
     read_fully(damaged.fileno(), index * BLOCK_BYTES, [block], path=str(damaged.name))
     return block
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.damage import UNNAMED, compare, size_of
+from fastload._fetch.evidence.damage import UNNAMED, size_of
 from fastload._fetch.evidence.record import digest_file
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload._read.again import drop_pages, read_again
@@ -15,7 +15,7 @@ from fastload._read.head import read_header
 from fastload._read.proof import WantedBlock
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained, containment_root, read_index
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, block_length, blocks_of
 from fastload._verify.path import is_index
 from fastload.errors import FormatError, IntegrityError, StoreError, quoted
 
@@ -79,7 +79,8 @@ class FileCheck:
         kind, check = self._choose(file)
         healed: list[int] = []
         if self._evidence.is_misnamed(file.path):
-            finding = whole(file, *self._evidence.explain_misnamed(file.path))
+            misnamed = self._evidence.explain_misnamed(file.path)
+            finding = whole(file, misnamed.found, misnamed.expected)
             return FileVerdict(path=file.path, nbytes=file.size, evidence=kind, findings=(finding,))
         try:
             findings = tuple(check(contained(path, containment_root(self._evidence.folder)), file, healed))
@@ -105,7 +106,7 @@ class FileCheck:
         has_index = any(name.endswith(INDEX_SUFFIX) for name in self._evidence.files)
         is_added = self._evidence.is_closed and file.path not in self._evidence.files
         if is_added and file.path.endswith(SHARD_SUFFIX) and not has_index:
-            yield whole(file, *UNNAMED)
+            yield whole(file, UNNAMED.found, UNNAMED.expected)
             return
         yield from self._check_structure(path, file)
 
@@ -129,10 +130,10 @@ class FileCheck:
             if identity.size != file.size:
                 yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
                 return
-            buffer = memoryview(bytearray(min(BLOCK_BYTES, file.size)))
+            buffer = memoryview(bytearray(block_length(0, file.size)))
             for index, digest in enumerate(file.blocks or ()):
                 offset = index * BLOCK_BYTES
-                block = buffer[: min(BLOCK_BYTES, file.size - offset)]
+                block = buffer[: block_length(index, file.size)]
                 self._take_turn(len(block))
                 read_fully(descriptor, offset, [block], path=path)
                 found = block_digest(block)
@@ -177,12 +178,12 @@ class FileCheck:
     def _is_whole_past_cache(self, stored: PlainFile, file: OfferedFile) -> bool:
         """True if the storage has the file right; then the pages that have it wrong are let go."""
         content = ContentHash(file.size, file.signed)
-        for offset in range(0, file.size, BLOCK_BYTES):
-            block = self._read_again(stored, offset, min(BLOCK_BYTES, file.size - offset))
+        for _, offset, length in blocks_of(file.size):
+            block = self._read_again(stored, offset, length)
             if block is None:
                 return False
             content.update(block)
-        is_right = compare(file, content) is None
+        is_right = content.find_difference(file) is None
         if is_right:
             drop_pages(stored.path, 0, file.size)
         return is_right

@@ -15,7 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.damage import compare
 from fastload._fetch.mend.repair import in_its_folder, is_blob, look_like
 from fastload._read.again import read_again
 from fastload._read.blocks import read_block
@@ -25,7 +24,7 @@ from fastload._store.directory import contained, contained_target, containment_r
 from fastload._store.filesystem import make_folder, new_id, remove_file, replacing, sync_folder, writing
 from fastload._store.layout import link_to_blob
 from fastload._store.listing import with_digest
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, count_blocks
+from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, blocks_of, count_blocks
 from fastload.errors import DeadlineError, FastloadError, FormatError, NetworkError, StoreError
 
 if TYPE_CHECKING:
@@ -123,12 +122,12 @@ class FileMender:
         if own is None or (file.size and own.size != file.size):  # a signature says of no size
             return False
         content = ContentHash(own.size, file.signed)
-        for index in range(count_blocks(own.size)):
-            block = own.read(index, min(BLOCK_BYTES, own.size - index * BLOCK_BYTES))
+        for index, _, length in blocks_of(own.size):
+            block = own.read(index, length)
             if block is None:
                 return False
             content.update(block)
-        return compare(file, content) is None
+        return content.find_difference(file) is None
 
     def _open_own(self, place: str) -> _OwnBlocks | None:
         """What is stored at ``place``; None where that is nothing, or not the model's own."""
@@ -225,12 +224,11 @@ class FileMender:
         own = None if hint is None else self._open_own(place)
         try:
             with closing(source.open(offered)) as reader:
-                for index in range(count_blocks(offered.size)):
+                for index, offset, length in blocks_of(offered.size):
                     self.go_on()
-                    length = min(BLOCK_BYTES, offered.size - index * BLOCK_BYTES)
                     block = own.find(index, length, hint[index]) if own is not None and hint is not None else None
                     if block is None:
-                        block = read_block(reader, index * BLOCK_BYTES, length)
+                        block = read_block(reader, offset, length)
                         self.repair.count(source.tier, length)
                         fetched.append(index)
                     yield block
@@ -281,5 +279,5 @@ def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memory
         content.update(block)
         made.write(block)
     made.flush()
-    if compare(file, content) is not None:
+    if content.find_difference(file) is not None:
         raise _NoBetterError

@@ -26,8 +26,8 @@ from fastload._read.blocks import runs_of
 from fastload._read.pool import ReaderPool
 from fastload._read.reader import GradualReader
 from fastload._thread import start_thread
-from fastload._verify.digest import BLOCK_BYTES
-from fastload.errors import IntegrityError
+from fastload._verify.difference import Difference, find_difference
+from fastload._verify.digest import BLOCK_BYTES, blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -222,8 +222,7 @@ class Admission:
         task = self._tasks[number]
         first = offset // BLOCK_BYTES
         blocks = [
-            buffer[at : min(at + BLOCK_BYTES, task.file.size - offset)]
-            for at in range(0, min(self._extent_bytes, task.file.size - offset), BLOCK_BYTES)
+            buffer[at : at + length] for _, at, length in blocks_of(min(self._extent_bytes, task.file.size - offset))
         ]
         hashing = partial(self.tally.busy.measure, "hash")
         with self.tally.busy.measure("write"):
@@ -272,7 +271,7 @@ class Admission:
     def _settle(self, number: int, task: Task) -> None:
         """All blocks of a file are there: it is right, or is brought once more, or that was the second time."""
         done = task.incoming.finish(task.file.path)
-        wrong = find_difference(task.file, done)
+        wrong = find_wrong(task.file, done)
         if wrong is None:
             # A hub names by git's sha1 only what git itself holds; of other files it is not written down.
             task.done = done if task.file.git_sha1 else replace(done, git_sha1=None)
@@ -283,7 +282,7 @@ class Admission:
                 hint = (
                     f"It came wrong from {self._offer.tier} twice: its copy there is damaged. Fetch it from elsewhere"
                 )
-                raise IntegrityError(name, wrong.offset, wrong.found, wrong.expected, hint)
+                raise wrong.as_error(name, hint)
             task.incoming = self._restage(task)
             task.attempts += 1
         with self._changed:
@@ -295,27 +294,14 @@ class Admission:
             self._changed.notify_all()
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How a file that was brought differs from what its tier says of it."""
-
-    offset: int
-    found: str
-    expected: str
-
-
-def find_difference(expected: OfferedFile, found: ManifestFile) -> Difference | None:
+def find_wrong(expected: OfferedFile, found: ManifestFile) -> Difference | None:
     """What is wrong with a file, as precisely as its tier allows to say; None: nothing."""
     pairs = zip(expected.blocks or found.blocks, found.blocks, strict=True)
     bad = [number for number, (wanted, digest) in enumerate(pairs) if wanted != digest]
     if bad:
         numbers = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
-        return Difference(bad[0] * BLOCK_BYTES, f"other bytes in block {numbers}", "those of its manifest")
-    for name in ("sha256", "git_sha1"):
-        digest, wanted = getattr(found, name), getattr(expected, name)
-        if wanted is not None and digest != wanted:
-            return Difference(0, f"{name} {digest}", wanted)
-    return None
+        return Difference(f"other bytes in block {numbers}", "those of its manifest", bad[0] * BLOCK_BYTES)
+    return find_difference(expected, found)
 
 
 def _read(reader: Reader, offset: int, blocks: Sequence[memoryview], room: memoryview) -> Generator[int, None, None]:
