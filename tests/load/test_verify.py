@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import fastload
 from fastload import FormatError, IntegrityError, Options
+from fastload._verify.digest import SMALL_FILE_BYTES
 from fastload._verify.manifest import parse_manifest
 from hub_server import HubServer, Repo
 from kernel_account import read_so_far
@@ -464,6 +466,32 @@ def test_weights_that_git_itself_holds_are_proven_by_its_sha1(model: Model, tmp_
     flip(blob, len(content) - 1)
     with pytest.raises(IntegrityError, match="git_sha1"):
         fastload.load(snapshot)
+
+
+@pytest.mark.parametrize("way", ["load", "stream", "verify"])
+def test_so_are_those_that_are_larger_than_what_git_usually_holds(tmp_path: Path, way: str) -> None:
+    """Nothing else is known of them, and a digest that is not taken proves nothing."""
+    save_file({"w": torch.arange(SMALL_FILE_BYTES // 8 + 1000, dtype=torch.int64)}, tmp_path / "made.safetensors")
+    content = (tmp_path / "made.safetensors").read_bytes()
+    snapshot = tmp_path / "models--org--name/snapshots" / COMMIT
+    blob = tmp_path / "models--org--name/blobs" / git_sha1(content)
+    for path in (snapshot, blob.parent):
+        path.mkdir(parents=True)
+    blob.write_bytes(content)
+    (snapshot / "model.safetensors").symlink_to(os.path.relpath(blob, snapshot))
+
+    def run() -> None:
+        if way == "load":
+            assert fastload.load(snapshot, verify="require").report.evidence == "git-sha1"
+        elif way == "stream":
+            dict(fastload.stream(snapshot, verify="require"))
+        else:
+            fastload.verify(snapshot).check()
+
+    run()
+    flip(blob, len(content) - 1)
+    with pytest.raises(IntegrityError, match="git_sha1"):
+        run()
 
 
 def test_the_manifest_of_a_first_load_leaves_out_what_no_load_reads(model: Model) -> None:

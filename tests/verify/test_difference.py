@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +12,9 @@ from fastload._verify.difference import Difference, find_contradiction, find_dif
 from fastload._verify.digest import SMALL_FILE_BYTES, ContentHash
 from fastload._verify.manifest import ManifestFile
 from fastload._verify.statement import WholeFile
+
+if TYPE_CHECKING:
+    from fastload._verify.statement import SignedFile
 
 A, B = "a" * 64, "b" * 64
 GIT_A, GIT_B = "a" * 40, "b" * 40
@@ -21,6 +26,7 @@ class Known:
 
     sha256: str | None = None
     git_sha1: str | None = None
+    signed: SignedFile | None = None
 
 
 def listed(git_sha1: str | None) -> ManifestFile:
@@ -55,7 +61,7 @@ def test_a_digest_that_is_left_out_cannot_speak_for_a_file_and_contradicts_nothi
 
 
 def test_content_is_held_to_what_is_known_and_then_to_what_was_signed() -> None:
-    content = ContentHash(1, WholeFile("sha256", B))
+    content = ContentHash(1, Known(signed=WholeFile("sha256", B)))
     content.update(b"x")
     unsigned = Difference(f"sha256 {content.sha256}", B)
     assert content.find_difference(Known()) == unsigned
@@ -64,10 +70,15 @@ def test_content_is_held_to_what_is_known_and_then_to_what_was_signed() -> None:
     assert ContentHash(0).find_difference(Known()) is None
 
 
-def test_content_too_large_for_git_does_not_have_the_sha1_that_is_known_of_it() -> None:
-    assert ContentHash(SMALL_FILE_BYTES + 1).find_difference(Known(git_sha1=GIT_A)) == Difference(
-        "git_sha1 None", GIT_A
-    )
+def test_of_content_too_large_for_git_the_sha1_is_taken_where_one_is_known_of_it() -> None:
+    known = Known(git_sha1=GIT_A)
+    untaken = ContentHash(SMALL_FILE_BYTES + 1)
+    assert untaken.find_difference(known) == Difference("git_sha1 None", GIT_A)
+    content = ContentHash(SMALL_FILE_BYTES + 1, known)
+    content.update(b"x")
+    found = hashlib.sha1(b"blob %d\0x" % (SMALL_FILE_BYTES + 1), usedforsecurity=False).hexdigest()
+    assert content.find_difference(known) == Difference(f"git_sha1 {found}", GIT_A)
+    assert content.find_difference(Known(git_sha1=found)) is None
 
 
 def test_a_difference_says_all_that_its_error_does() -> None:

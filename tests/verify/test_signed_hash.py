@@ -10,6 +10,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastload._store.offer import OfferedFile
 from fastload._verify.difference import Difference
 from fastload._verify.digest import ContentHash
 from fastload._verify.signed_hash import SignedHash
@@ -78,7 +79,8 @@ def test_what_is_too_long_is_found() -> None:
 
 def test_it_is_compared_beside_the_digests_that_hubs_publish() -> None:
     for content, expected in ((CONTENT, None), (CONTENT[:-1], Difference("499 bytes", "500, which were signed"))):
-        hashed = ContentHash(len(content), sharded(CONTENT, []))
+        known = OfferedFile(path="f", size=len(content), signed=sharded(CONTENT, []))
+        hashed = ContentHash(len(content), known)
         hashed.update(content)
         assert (hashed.sha256, hashed.find_unsigned()) == (DIGESTS["sha256"](content), expected)
     assert ContentHash(0).find_unsigned() is None

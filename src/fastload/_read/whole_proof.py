@@ -17,7 +17,6 @@ from fastload._read.around import ReaderAround
 from fastload._read.blocks import joined, read_block, split_blocks
 from fastload._read.file import open_regular, read_fully, translate
 from fastload._read.proof import explain_damage
-from fastload._verify.difference import find_contradiction
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, block_length, count_blocks
 from fastload._verify.manifest import ManifestFile
 from fastload.errors import IntegrityError
@@ -79,7 +78,7 @@ class WholeProof(ReaderAround):
         self._proven = proven
         # A mapping is not touched for that: the file behind it may have become shorter.
         self._descriptor = open_regular(file.path) if reader.name == "mmap" else -1
-        self._content = ContentHash(file.identity.size, expected.signed)
+        self._content = ContentHash(file.identity.size, expected)
         self._header = blake3()
         self._blocks: list[str] = []
         self._turn = threading.Condition()
@@ -121,7 +120,7 @@ class WholeProof(ReaderAround):
             self._take(self._read_block(len(self._blocks)))
 
     def _compare(self, blocks: list[str]) -> None:
-        wrong = find_contradiction(self._expected, self._content) or self._content.find_unsigned()
+        wrong = self._content.find_difference(self._expected)
         if wrong is not None:
             raise wrong.as_error(self._file.path, explain_damage(self._file.path), is_whole=True)
         check_header(self._file.path, self._expected.header, self._header.hexdigest())

@@ -14,6 +14,8 @@ from fastload.errors import IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastload._verify.statement import SignedFile
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -39,6 +41,14 @@ class Digests(Protocol):
     @property
     def git_sha1(self) -> str | None:
         """None: not known, or the file is too large for git to hold."""
+
+
+class KnownFile(Digests, Protocol):
+    """What is known of one whole file."""
+
+    @property
+    def signed(self) -> SignedFile | None:
+        """What the holder of a key says of it; None: nothing."""
 
 
 def find_difference(known: Digests, content: Digests) -> Difference | None:

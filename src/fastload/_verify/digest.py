@@ -18,8 +18,7 @@ from fastload._verify.signed_hash import SignedHash
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastload._verify.difference import Difference, Digests
-    from fastload._verify.statement import SignedFile
+    from fastload._verify.difference import Difference, Digests, KnownFile
 
 BLOCK_BYTES = 4 << 20  # 4 MiB
 SMALL_FILE_BYTES = 64 << 20  # 64 MiB
@@ -63,17 +62,18 @@ def blocks_of(file_bytes: int) -> Iterator[Block]:
 class ContentHash:
     """sha256 and git's sha1 of a file of ``size`` bytes, whose bytes are given in order."""
 
-    def __init__(self, size: int, signed: SignedFile | None = None) -> None:
-        """``signed``: what its bytes are compared with besides."""
+    def __init__(self, size: int, known: KnownFile | None = None) -> None:
+        """``known``: what its bytes are compared with; git's sha1 of a large file is taken only where that is known."""
+        signed = None if known is None else known.signed
         self._sha256 = hashlib.sha256()
         self._git_sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        self._is_small = size <= SMALL_FILE_BYTES
+        self._is_of_git = size <= SMALL_FILE_BYTES or (known is not None and known.git_sha1 is not None)
         self._signed = None if signed is None else SignedHash(signed)
 
     def update(self, content: Buffer) -> None:
         """The next bytes of the file."""
         self._sha256.update(content)
-        if self._is_small:
+        if self._is_of_git:
             self._git_sha1.update(content)
         if self._signed is not None:
             self._signed.update(memoryview(content))
@@ -93,5 +93,5 @@ class ContentHash:
 
     @property
     def git_sha1(self) -> str | None:
-        """Of all bytes so far, as hex; None for a file too large for git to hold, which a hub keeps as LFS."""
-        return self._git_sha1.hexdigest() if self._is_small else None
+        """Of all bytes so far, as hex; None for a file too large for git to hold, as a rule: a hub keeps it as LFS."""
+        return self._git_sha1.hexdigest() if self._is_of_git else None

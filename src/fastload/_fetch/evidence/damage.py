@@ -53,7 +53,7 @@ def _find_difference(evidence: Evidence, path: str) -> Difference | None:
         return None
     try:
         with open(path, "rb", opener=regular_only) as file:
-            content = ContentHash(os.fstat(file.fileno()).st_size, known.signed)
+            content = ContentHash(os.fstat(file.fileno()).st_size, known)
             while piece := file.read(BLOCK_BYTES):
                 content.update(piece)
     except (OSError, FormatError):  # what cannot be read explains nothing

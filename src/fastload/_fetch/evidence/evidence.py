@@ -154,7 +154,7 @@ class Evidence:
                 for index, at, length in blocks_of(len(content)):
                     prove_block(path, identity, index, content[at : at + length])
                 return True
-            hashed = ContentHash(len(content), known.signed)
+            hashed = ContentHash(len(content), known)
             hashed.update(content)
             difference = hashed.find_difference(known)
             if difference is not None:

@@ -249,7 +249,7 @@ def digest_file(
         IntegrityError: it is not what is known of it.
         FormatError, StoreError: it cannot be read.
     """
-    content, blocks = ContentHash(file.size, file.signed), []
+    content, blocks = ContentHash(file.size, file), []
     buffer = memoryview(bytearray(block_length(0, file.size)))
     descriptor = open_regular(path)
     try:

@@ -177,7 +177,7 @@ class FileCheck:
 
     def _is_whole_past_cache(self, stored: PlainFile, file: OfferedFile) -> bool:
         """True if the storage has the file right; then the pages that have it wrong are let go."""
-        content = ContentHash(file.size, file.signed)
+        content = ContentHash(file.size, file)
         for _, offset, length in blocks_of(file.size):
             block = self._read_again(stored, offset, length)
             if block is None:

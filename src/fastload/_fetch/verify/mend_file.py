@@ -121,7 +121,7 @@ class FileMender:
         own = self._open_own(place)
         if own is None or (file.size and own.size != file.size):  # a signature says of no size
             return False
-        content = ContentHash(own.size, file.signed)
+        content = ContentHash(own.size, file)
         for index, _, length in blocks_of(own.size):
             block = own.read(index, length)
             if block is None:
@@ -274,7 +274,7 @@ def _know_more(file: OfferedFile, offered: OfferedFile) -> OfferedFile:
 
 def _write(made: BinaryIO, file: OfferedFile, size: int, blocks: Iterator[memoryview]) -> None:
     """Raise ``_NoBetterError`` where what the blocks make is not what ``file`` should be."""
-    content = ContentHash(size, file.signed)
+    content = ContentHash(size, file)
     for block in blocks:
         content.update(block)
         made.write(block)
