@@ -125,7 +125,7 @@ def test_a_dry_run_names_what_the_real_one_frees(cache: Cache, options: Options)
     os.rename(blob, link)
     before = prune(options=options).kept_bytes
     for limit in (before - 1, before - 2 * BLOB_BYTES, 0):
-        planned = prune(max_bytes=limit, is_dry_run=True, options=options)
+        planned = prune(max_bytes=limit, dry_run=True, options=options)
         done = prune(max_bytes=limit, options=options)
         assert done == planned, limit
         assert before - done.kept_bytes == sum(each.freed_bytes for each in done.removed)
@@ -138,7 +138,7 @@ def test_a_manifest_is_no_room_that_was_made(cache: Cache, options: Options) -> 
     for number in (1, 2, 3):
         cache.add(f"org/{number}", number, {"w": number}, used_s_ago=10_000 - number)
     limit = 2 * BLOB_BYTES - 1024
-    planned = prune(max_bytes=limit, is_dry_run=True, options=options)
+    planned = prune(max_bytes=limit, dry_run=True, options=options)
     done = prune(max_bytes=limit, options=options)
     assert done == planned
     assert done.kept_bytes <= limit
@@ -209,7 +209,7 @@ def test_prune_goes_down_to_the_size_that_was_said_or_set(cache: Cache, options:
     old = cache.add("org/old", 1, {"w": 1}, used_s_ago=9000)
     new = cache.add("org/new", 2, {"w": 2})
     theirs = cache.add("org/theirs", 3, {"w": 3}, source=None)
-    planned = prune(max_bytes=BLOB_BYTES, is_dry_run=True, options=options)
+    planned = prune(max_bytes=BLOB_BYTES, dry_run=True, options=options)
     assert [each.commit for each in planned.removed] == [old]
     assert planned.kept_bytes == BLOB_BYTES
     assert len(cache.check()) == 3

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prune, and say what that did."""
-    pruned = prune(max_bytes=arguments.max_bytes, is_dry_run=arguments.dry_run, options=parse_settings(arguments))
+    pruned = prune(max_bytes=arguments.max_bytes, dry_run=arguments.dry_run, options=parse_settings(arguments))
     if arguments.as_json:
         print(show_json({"schema": 1, "dry_run": arguments.dry_run, **asdict(pruned)}))
         return

@@ -95,7 +95,7 @@ def remove(model: str | os.PathLike[str], *, revision: str | None = None, option
     return Removed(repo=local.repo, commit=local.commit, freed_bytes=freed_bytes)
 
 
-def prune(*, max_bytes: int | str | None = None, is_dry_run: bool = False, options: Options | None = None) -> Pruned:
+def prune(*, max_bytes: int | str | None = None, dry_run: bool = False, options: Options | None = None) -> Pruned:
     """Bring what fastload keeps on the local tier down to a size: leftovers go, then the least recently used.
 
     What another tool brought stays, as does what is pinned, in use, or was used in the last ten minutes.
@@ -103,7 +103,7 @@ def prune(*, max_bytes: int | str | None = None, is_dry_run: bool = False, optio
     Args:
         max_bytes: down to what, such as ``500Gi``; None: the setting ``local_max_bytes``, and where that is not
             set either, only leftovers go.
-        is_dry_run: say which snapshots would go, remove nothing; leftovers are not looked at, and count as kept.
+        dry_run: say which snapshots would go, remove nothing; leftovers are not looked at, and count as kept.
         options: settings.
 
     Raises:
@@ -113,13 +113,13 @@ def prune(*, max_bytes: int | str | None = None, is_dry_run: bool = False, optio
     settings = decide_settings(options, {})
     root = local_root(settings)
     limit_bytes = settings.local_max_bytes if max_bytes is None else parse_size(max_bytes)
-    reclaimed_bytes = 0 if is_dry_run else reclaim_leftovers(root)
+    reclaimed_bytes = 0 if dry_run else reclaim_leftovers(root)
     kept_bytes = count_kept_bytes(root)
     wanted_bytes = 0 if limit_bytes is None else kept_bytes - limit_bytes
     removed: list[Kept] = []
     if wanted_bytes > 0:
-        removed = (plan_evictions if is_dry_run else evict)(root, wanted_bytes)
-        kept_bytes = kept_bytes - sum(each.nbytes for each in removed) if is_dry_run else count_kept_bytes(root)
+        removed = (plan_evictions if dry_run else evict)(root, wanted_bytes)
+        kept_bytes = kept_bytes - sum(each.nbytes for each in removed) if dry_run else count_kept_bytes(root)
     return Pruned(
         removed=tuple(Removed(repo=each.repo, commit=each.commit, freed_bytes=each.nbytes) for each in removed),
         reclaimed_bytes=reclaimed_bytes,
