@@ -31,8 +31,10 @@ def marks(model: Model) -> Path:
     return model.local / "models--org--name/.fastload/marks" / f"{COMMIT}.json"
 
 
-def state(model: Model) -> str:
-    return next(each.state for each in fastload.snapshots(options=model.options) if each.tier == "local")
+def state(model: Model) -> tuple[str, ...]:
+    """The word for it, and which files are damaged."""
+    facts = next(each for each in fastload.snapshots(options=model.options) if each.tier == "local")
+    return (facts.state, *facts.details)
 
 
 def damage(model: Model) -> Path:
@@ -58,18 +60,18 @@ def warm(model: Model) -> object:
 @pytest.mark.parametrize("find", [load, repair])
 def test_a_mark_is_bound_to_the_file_and_hides_nothing(model: Model, find: Callable[[Model], object]) -> None:
     folder = damage(model)
-    assert state(model) == "complete"
+    assert state(model) == ("complete",)
     with pytest.raises(IntegrityError):
         find(model)
     status = os.stat(folder / SHARD)
     expected = {SHARD: [status.st_ino, status.st_size, status.st_mtime_ns]}
     assert json.loads(marks(model).read_bytes()) == {"schema": 1, "files": expected}
-    assert state(model) == f"damaged: {SHARD}"
+    assert state(model) == ("damaged", SHARD)
     assert fastload.resolve(REPO, options=model.options).path == str(folder)
     with pytest.raises(IntegrityError):
         warm(model)  # it does not say that all is well
     os.utime(folder / SHARD, ns=(0, 0))
-    assert state(model) == "complete"  # another file by now, for all that is known
+    assert state(model) == ("complete",)  # another file by now, for all that is known
 
 
 @pytest.mark.parametrize("mend", [load, repair, warm])
@@ -91,7 +93,7 @@ def test_a_file_that_is_cut_and_nobody_has_is_marked_too(model: Model) -> None:
     os.truncate(folder / SHARD, MIB)
     with pytest.raises(IntegrityError):
         repair(model)
-    assert state(model) == f"damaged: {SHARD}"
+    assert state(model) == ("damaged", SHARD)
 
 
 def test_only_the_local_tier_is_marked(model: Model) -> None:
@@ -117,4 +119,4 @@ def test_a_mark_goes_with_its_snapshot(model: Model) -> None:
     marks(model).write_bytes(b"{")  # what cannot be read marks nothing
     write_cache(model.shared, REPO, COMMIT, model.files)
     warm(model)
-    assert state(model) == "complete"
+    assert state(model) == ("complete",)

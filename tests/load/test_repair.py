@@ -284,7 +284,8 @@ def test_of_a_path_that_nobody_has_better_the_error_names_it_and_it_is_marked(mo
     with pytest.raises(IntegrityError) as caught:
         fastload.load(folder, options=model.options)
     assert caught.value.path == str(folder / SHARD)
-    assert [facts.state for facts in fastload.snapshots(options=model.options)] == [f"damaged: {SHARD}"]
+    (facts,) = fastload.snapshots(options=model.options)
+    assert (facts.state, facts.details) == ("damaged", (SHARD,))
 
 
 def test_a_link_that_leads_out_of_the_model_is_not_written_through(model: Model, tmp_path: Path) -> None:

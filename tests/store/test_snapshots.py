@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,19 +71,28 @@ def test_every_snapshot_of_every_tier_is_listed(cache: Cache, tmp_path: Path) ->
     assert len(listing) == 4
     by_place = {(found.tier, found.repo): found for found in listing}
     a, b = by_place["local", "org/a"], by_place["local", "org/b"]
-    assert (a.commit, a.revisions, a.state, a.evidence, a.bytes) == (
-        ours, ("main",), "complete", "manifest", 2 * BLOB_BYTES,
+    assert (a.commit, a.revisions, a.state, a.details, a.evidence, a.bytes) == (
+        ours, ("main",), "complete", (), "manifest", 2 * BLOB_BYTES,
     )  # fmt: skip
     assert a.brought_by_fastload
     assert not a.pinned
-    assert a.used is not None
-    assert a.used.endswith("+00:00")
-    assert (b.commit, b.revisions, b.used, b.brought_by_fastload, b.pinned) == (theirs, (), None, False, True)
-    assert b.state.startswith("incomplete: no safetensors weights")
+    assert a.used_at is not None
+    assert a.used_at.utcoffset() == timedelta(0)
+    assert (b.commit, b.revisions, b.used_at, b.brought_by_fastload, b.pinned) == (theirs, (), None, False, True)
+    assert b.state == "incomplete"
+    assert b.details[0].startswith("no safetensors weights")
     assert by_place[f"shared:{mount.root}", "org/a"].commit == shared
     assert by_place[f"shared:{mount.root}", "folder"].state == "plain"
     document = listing.to_dict()
     assert json.loads(json.dumps(document)) == document
+    ours_said, theirs_said = (
+        next(said for said in document["snapshots"] if (said["tier"], said["repo"]) == ("local", repo))
+        for repo in ("org/a", "org/b")
+    )
+    assert datetime.fromisoformat(ours_said["used"]) == a.used_at.replace(microsecond=0)
+    assert ours_said["used"].endswith("+00:00")
+    assert theirs_said["used"] is None
+    assert (theirs_said["state"], theirs_said["details"]) == ("incomplete", list(b.details))
 
 
 def test_a_tier_that_hangs_or_cannot_be_read_is_named_and_delays_nothing(
@@ -255,6 +265,32 @@ def test_ls_prints_a_table_or_one_object(
     assert document["unavailable"] == [{"tier": f"shared:{tmp_path}/mount", "reason": "no answer within 0.2 s"}]
     assert "could not be asked" in said.err
     never.set()
+
+
+@pytest.mark.parametrize(
+    ("state", "details", "shown"),
+    [
+        ("complete", (), "complete"),
+        ("plain", (), "plain"),
+        ("incomplete", ("no 'a'", "no 'b'", "no 'c'", "no 'd'"), "incomplete: no 'a'; no 'b'; no 'c'"),
+        ("damaged", ("a", "b", "c", "d"), "damaged: a, b, c"),
+    ],
+)
+def test_ls_shows_the_first_three_of_what_is_wrong(
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    state: facts.State,
+    details: tuple[str, ...],
+    shown: str,
+) -> None:
+    cache.add("org/a", 1, {"w": 1})
+    monkeypatch.setattr(facts, "_judge", lambda _: (state, details))
+    _run(ls, "--local", str(cache.root))
+    assert capsys.readouterr().out.splitlines()[1].split("  ")[-1] == shown
+    _run(ls, "--local", str(cache.root), "--json")
+    (said,) = json.loads(capsys.readouterr().out)["snapshots"]
+    assert (said["state"], said["details"]) == (state, list(details))
 
 
 def test_ages_are_shown_in_the_largest_unit() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HELP = "list the snapshots on every tier: size, age, state, pinned"
 _COMMIT_SHOWN = 12
+_DETAILS_SHOWN = 3
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -45,9 +46,16 @@ def _show(facts: SnapshotFacts) -> tuple[str, ...]:
         facts.commit[:_COMMIT_SHOWN] if facts.commit else "-",
         show_bytes(facts.bytes),
         show_age(facts.age_s),
-        escaped(facts.state),
+        escaped(_show_state(facts)),
         "pinned" if facts.pinned else "",
     )
+
+
+def _show_state(facts: SnapshotFacts) -> str:
+    if not facts.details:
+        return facts.state
+    between = ", " if facts.state == "damaged" else "; "  # names of files, or phrases
+    return f"{facts.state}: {between.join(facts.details[:_DETAILS_SHOWN])}"
 
 
 def show_age(age_s: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastload._fetch.find.resolve import tiers_of
 from fastload._store.keep.disk import find_mtime_ns
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from fastload._store.root import Root, Stored
     from fastload.options import Settings
+
+State = Literal["complete", "plain", "incomplete", "damaged"]
 
 _PATIENCE_S = 4.5
 _NS = 1_000_000_000
@@ -41,16 +43,24 @@ class SnapshotFacts:
     path: str
     bytes: int
     """Of all its files; other snapshots may share them."""
-    state: str
-    """``complete``, ``plain`` for a folder outside the hub's layout, ``incomplete: `` and what is missing, or
-    ``damaged: `` and the files of which nobody had the right bytes when they were last found wrong."""
+    state: State
+    """``complete``; ``plain``: a folder outside the hub's layout, and complete; ``incomplete``; or ``damaged``."""
+    details: tuple[str, ...]
+    """Of ``incomplete``: what is missing, in phrases for people. Of ``damaged``: the files of which nobody had the right
+    bytes when they were last found wrong. Else none."""
     evidence: str
     brought_by_fastload: bool
     pinned: bool
-    used: str | None
-    """When fastload last used or brought it, as ISO 8601 in UTC; None: not known."""
+    used_at: datetime | None
+    """When fastload last used or brought it, in UTC; None: not known."""
     age_s: float
     """Since the folder came to be."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types: ``used_at`` is ``used``, as ISO 8601."""
+        facts = {**asdict(self), "revisions": list(self.revisions), "details": list(self.details)}
+        used_at = facts.pop("used_at")
+        return {**facts, "used": used_at.isoformat(timespec="seconds") if used_at else None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +81,7 @@ class Listing:
         """The facts as JSON types."""
         return {
             "schema": 1,
-            "snapshots": [{**asdict(each), "revisions": list(each.revisions)} for each in self.snapshots],
+            "snapshots": [each.to_dict() for each in self.snapshots],
             "unavailable": [{"tier": tier, "reason": reason} for tier, reason in self.unavailable],
         }
 
@@ -112,6 +122,7 @@ def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
         revisions = sorted(revision for revision, meant in list_refs(layout).items() if meant == commit)
         is_ours, is_held = is_brought(root.path, layout, commit), is_pinned(layout, commit)
         used_ns = read_used_ns(layout, commit)
+    state, details = _judge(stored)
     return SnapshotFacts(
         tier=stored.tier,
         repo=stored.repo,
@@ -119,22 +130,23 @@ def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
         revisions=tuple(revisions),
         path=stored.folder,
         bytes=_count_bytes(stored.folder),
-        state=_name_state(stored),
+        state=state,
+        details=details,
         evidence=stored.evidence,
         brought_by_fastload=is_ours,
         pinned=is_held,
-        used=datetime.fromtimestamp(used_ns / _NS, UTC).isoformat(timespec="seconds") if used_ns else None,
+        used_at=datetime.fromtimestamp(used_ns / _NS, UTC) if used_ns else None,
         age_s=max(0.0, (now_ns - (find_mtime_ns(stored.folder) or now_ns)) / _NS),
     )
 
 
-def _name_state(stored: Stored) -> str:
+def _judge(stored: Stored) -> tuple[State, tuple[str, ...]]:
     if not stored.is_complete:
-        return f"incomplete: {'; '.join(stored.missing[:3])}"
+        return "incomplete", stored.missing
     damaged = find_damaged(stored.layout, stored.commit) if stored.layout is not None and stored.commit else ()
     if damaged:
-        return f"damaged: {', '.join(damaged[:3])}"
-    return "complete" if stored.layout is not None else "plain"
+        return "damaged", damaged
+    return "complete" if stored.layout is not None else "plain", ()
 
 
 def _count_bytes(folder: str) -> int:
