@@ -32,6 +32,10 @@ def _workers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("fastload")]
 
 
+def test_a_stream_shows_nothing_that_only_loading_uses() -> None:
+    assert {name for name in vars(fastload.Stream) if not name.startswith("_")} == {"close", "report", "start_trace"}
+
+
 def test_order_is_that_of_the_files(tmp_path: Path) -> None:
     content = save_large(tmp_path, 20, MIB)
     assert [name for name, _ in fastload.stream(tmp_path)] == list(content)

@@ -120,7 +120,7 @@ def fill(stream: Stream, destinations: Destinations) -> Report:
         UsageError: the checkpoint holds two different tensors for parameters that are tied.
     """
     try:
-        with stream, stream.taking_all(), torch.no_grad():
+        with stream, stream._taking_all(), torch.no_grad():  # noqa: SLF001 - no part of what users call
             for name, tensor in stream:
                 _put(name, tensor, destinations)
     except FastloadError as exc:

@@ -240,7 +240,7 @@ class Stream:
             raise
 
     @contextmanager
-    def taking_all(self) -> Iterator[None]:
+    def _taking_all(self) -> Iterator[None]:
         """An error in the ``with`` ends the load on all ranks of a group; else this one would count as having left."""
         try:
             yield
