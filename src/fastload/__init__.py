@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastload._fetch.find.resolve import Snapshot
     from fastload._fetch.find.source import StaleWarning
     from fastload._fetch.keep.facts import Listing, SnapshotFacts
-    from fastload._fetch.keep.snapshots import Pruned, Removed, pin, prune, remove, snapshots, unpin
+    from fastload._fetch.keep.snapshots import Pin, Pruned, Removed, pin, prune, remove, snapshots, unpin
     from fastload._fetch.verify.checking import Finding
     from fastload._fetch.verify.verify import Verification, verify
     from fastload._load.api import inspect, load, load_into, stream
@@ -59,7 +59,7 @@ _HOMES = {
     "fastload._fetch.api": ("resolve", "warm"),
     "fastload._fetch.keep.facts": ("Listing", "SnapshotFacts"),
     "fastload._fetch.find.resolve": ("Snapshot",),
-    "fastload._fetch.keep.snapshots": ("Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
+    "fastload._fetch.keep.snapshots": ("Pin", "Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
     "fastload._fetch.find.source": ("StaleWarning",),
     "fastload._fetch.verify.checking": ("Finding",),
     "fastload._fetch.verify.verify": ("Verification", "verify"),
@@ -109,6 +109,7 @@ __all__ = [
     "NoSpaceError",
     "NotWritableError",
     "Options",
+    "Pin",
     "Pruned",
     "Removed",
     "Report",

@@ -179,10 +179,11 @@ def test_an_alias_and_another_tools_snapshot_can_be_removed(cache: Cache, option
 def test_what_is_pinned_read_or_being_brought_is_not_removed(cache: Cache, options: Options) -> None:
     commit = cache.add("org/a", 1, {"w": 1})
     name = f"org/a@{commit}"
-    assert pin("org/a", options=options) == name
+    pinned = pin("org/a", options=options)
+    assert (pinned.repo, pinned.commit, str(pinned)) == ("org/a", commit, name)
     with pytest.raises(UsageError, match=f"{name} is pinned.*fastload unpin {name}"):
         remove("org/a", options=options)
-    assert unpin("org/a", options=options) == name
+    assert unpin("org/a", options=options) == pinned
     reader = open_lock(cache.layout("org/a").manifest(commit))
     assert hold_shared(reader)
     with pytest.raises(UsageError, match=f"{name} is in use: somebody reads it"):

@@ -22,5 +22,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do it, and say what it was done to."""
-    snapshot = unpin(arguments.model, options=parse_settings(arguments))
+    snapshot = str(unpin(arguments.model, options=parse_settings(arguments)))
     print(show_json({"schema": 1, "unpinned": snapshot}) if arguments.as_json else f"unpinned {snapshot}")

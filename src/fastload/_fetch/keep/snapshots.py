@@ -38,6 +38,17 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """The snapshot that was pinned, or unpinned; its ``str`` is ``repo@commit``."""
+
+    repo: str
+    commit: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.commit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
     """What pruning did, or would do."""
 
@@ -128,8 +139,8 @@ def prune(*, max_bytes: int | str | None = None, dry_run: bool = False, options:
     )
 
 
-def pin(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> str:
-    """Keep a snapshot of the local tier from being evicted, whoever brought it; returns ``repo@commit``.
+def pin(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> Pin:
+    """Keep a snapshot of the local tier from being evicted, whoever brought it; says which one it is.
 
     Args:
         model: as for :func:`remove`.
@@ -143,14 +154,14 @@ def pin(model: str | os.PathLike[str], *, revision: str | None = None, options: 
     """
     local = find_local(model, revision, decide_settings(options, {}))
     set_pin(local.layout, local.commit)
-    return str(local)
+    return Pin(repo=local.repo, commit=local.commit)
 
 
-def unpin(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> str:
-    """Let a snapshot of the local tier be evicted again; returns ``repo@commit``.
+def unpin(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> Pin:
+    """Let a snapshot of the local tier be evicted again; says which one it is.
 
     Args and Raises: as for :func:`pin`.
     """
     local = find_local(model, revision, decide_settings(options, {}))
     remove_pin(local.layout, local.commit)
-    return str(local)
+    return Pin(repo=local.repo, commit=local.commit)
