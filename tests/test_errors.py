@@ -6,12 +6,13 @@ import copy
 import inspect
 import json
 import pickle
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload import errors
+from fastload import Finding, errors
 from fastload.errors import (
     AuthError,
     DeadlineError,
@@ -139,6 +140,14 @@ def test_facts_are_attributes_and_json(error: FastloadError) -> None:
     for name in facts.keys() - {"type", "message"}:
         own = getattr(error, name)
         assert facts[name] == (list(own) if isinstance(own, tuple) else own)
+
+
+def test_what_was_found_goes_with_an_error_and_is_json_too() -> None:
+    found = Finding(path="a.safetensors", block=1, offset=7, found="x", expected="y", repaired=False)
+    for error in (IntegrityError("/m", 7, "x", "y", findings=(found,)), StoreError("/m", "full", findings=(found,))):
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        assert again.findings == (found,)
+        assert json.loads(json.dumps(again.to_dict()))["findings"] == [asdict(found)]
 
 
 def test_facts_are_json_types_already() -> None:

@@ -27,7 +27,10 @@ person reads the sentence. The sentence says what was found, what was expected a
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from fastload._finding import Finding
 
 _TEXT_LIMIT = 300
 _FACT_LIMIT = 4096
@@ -133,7 +136,7 @@ class IntegrityError(FastloadError):
     found: str
     expected: str
     hint: str = ""
-    findings: tuple[Any, ...] = ()
+    findings: tuple[Finding, ...] = ()
     """All that is wrong, where more was looked at than one place: see :func:`fastload.verify`."""
     is_whole: bool = False
     """True if the file has another digest than it should, and nobody knows which of its bytes are wrong."""
@@ -223,7 +226,7 @@ class StoreError(FastloadError):
     path: str
     reason: str
     hint: str = ""
-    findings: tuple[Any, ...] = ()
+    findings: tuple[Finding, ...] = ()
     """What :func:`fastload.verify` had found before it could not write."""
 
     def __str__(self) -> str:

@@ -489,7 +489,17 @@ def test_what_a_kubelet_keeps_of_a_reason_is_whole(tmp_path: Path, monkeypatch: 
     log = tmp_path / "termination-log"
     log.touch()
     monkeypatch.setattr(entry, "_TERMINATION_LOG", str(log))
-    findings = tuple(f"model-{number:05}-of-01000.safetensors has BLAKE3 {'0' * 64}" for number in range(count))
+    findings = tuple(
+        fastload.Finding(
+            path=f"model-{number:05}-of-01000.safetensors",
+            block=None,
+            offset=0,
+            found=f"BLAKE3 {'0' * 64}",
+            expected=f"BLAKE3 {'1' * 64}",
+            repaired=False,
+        )
+        for number in range(count)
+    )
     error = fastload.IntegrityError("/models/x", 0, "x" * (9000 if count == 1000 else 10), "y", findings=findings)
     assert entry._fail(error, as_json=False) == 13
     kept = json.loads(log.read_bytes()[-4096:])

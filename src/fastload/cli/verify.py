@@ -13,8 +13,9 @@ from fastload.options import decide_settings
 if TYPE_CHECKING:
     import argparse
 
-    from fastload._fetch.verify.checking import FileVerdict, Finding
+    from fastload._fetch.verify.checking import FileVerdict
     from fastload._fetch.verify.verify import Verification
+    from fastload._finding import Finding
 
 HELP = "check all that is stored of MODEL against the best evidence there is"
 

@@ -46,8 +46,8 @@ class SnapshotFacts:
     state: State
     """``complete``; ``plain``: a folder outside the hub's layout, and complete; ``incomplete``; or ``damaged``."""
     details: tuple[str, ...]
-    """Of ``incomplete``: what is missing, in phrases for people. Of ``damaged``: the files of which nobody had the right
-    bytes when they were last found wrong. Else none."""
+    """Of ``incomplete``: what is missing, in phrases for people. Of ``damaged``: the files of which nobody had the
+    right bytes when they were last found wrong. Else none."""
     evidence: str
     brought_by_fastload: bool
     pinned: bool

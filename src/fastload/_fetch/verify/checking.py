@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.damage import UNNAMED, size_of
 from fastload._fetch.evidence.record import digest_file
+from fastload._finding import Finding
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload._read.again import drop_pages, read_again
 from fastload._read.file import identify, open_regular, read_fully
@@ -30,20 +31,6 @@ if TYPE_CHECKING:
 
     Check = Callable[[str, OfferedFile, list[int]], Iterator["Finding"]]
     """All that is wrong with the file at a path; notes the blocks that were right past the page cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    path: str
-    """In the snapshot."""
-    block: int | None
-    """None: the file as a whole."""
-    offset: int
-    found: str
-    expected: str
-    repaired: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

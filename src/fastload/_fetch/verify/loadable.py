@@ -8,7 +8,8 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify.checking import FileVerdict, Finding
+from fastload._fetch.verify.checking import FileVerdict
+from fastload._finding import Finding
 from fastload._format.index import SHARD_SUFFIX
 from fastload._format.select import by_rule, list_variants
 from fastload._read.file import check_regular

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
 
     from fastload._fetch.evidence.evidence import Evidence
-    from fastload._fetch.verify.checking import FileVerdict, Finding
+    from fastload._fetch.verify.checking import FileVerdict
+    from fastload._finding import Finding
     from fastload._store.offer import OfferedFile
     from fastload._store.root import Stored
     from fastload.options import Settings
