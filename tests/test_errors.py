@@ -162,6 +162,26 @@ def test_the_base_class_can_be_raised_and_told_as_well() -> None:
     assert str(again) == "something else"
 
 
+@EVERY
+@pytest.mark.parametrize("before", ["", "Check the mount"])
+def test_a_hint_is_added_after_the_one_that_is_there(error: FastloadError, before: str) -> None:
+    told = copy.copy(error)
+    told.hint = before
+    told.add_hint("")
+    assert told.hint == before
+    told.add_hint("Try again")
+    assert told.hint == (f"{before}. Try again" if before else "Try again")
+    assert str(told).endswith(f". {told.hint}")
+    assert told.to_dict()["hint"] == told.hint
+    assert copy.copy(told).hint == told.hint
+
+
+def test_the_base_class_tells_its_hint_too() -> None:
+    error = FastloadError("something else")
+    error.add_hint("Try again")
+    assert str(error) == error.to_dict()["message"] == "something else. Try again"
+
+
 def test_two_errors_alike_are_still_two() -> None:
     assert UnsupportedError("x") != UnsupportedError("x")
     assert len({UnsupportedError("x"), UnsupportedError("x")}) == 2

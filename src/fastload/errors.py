@@ -65,6 +65,15 @@ class FastloadError(Exception):
     """Base of all errors of fastload. Catch it to catch everything fastload raises on purpose."""
 
     exit_code: ClassVar[int] = 1
+    hint: str = ""
+    """What to do next, and what else there is to know."""
+
+    def __str__(self) -> str:
+        return _sentence(super().__str__(), self.hint)
+
+    def add_hint(self, text: str) -> None:
+        """Say ``text`` too, after the hint that is there: who passes an error on may know more than who made it."""
+        self.hint = ". ".join(filter(None, (self.hint, text)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors cross process borders (multiprocessing, torchrun) with their facts."""

@@ -124,8 +124,7 @@ def fill(stream: Stream, destinations: Destinations) -> Report:
             for name, tensor in stream:
                 _put(name, tensor, destinations)
     except FastloadError as exc:
-        hint = getattr(exc, "hint", "")
-        exc.hint = f"{hint}. {_UNDEFINED}" if hint else _UNDEFINED  # type: ignore[attr-defined] # all of ours have it
+        exc.add_hint(_UNDEFINED)
         raise
     except BaseException as exc:
         exc.add_note(_UNDEFINED)

@@ -36,7 +36,7 @@ class Want:
 
     def explain(self) -> None:
         """Say so with the error."""
-        self.error.hint = ". ".join(filter(None, (self.error.hint, f"{self.reason}: {self.cure}")))
+        self.error.add_hint(f"{self.reason}: {self.cure}")
 
     def is_denied_by(self, other: FastloadError, name: str) -> bool:
         """True if another tier, which has ``name`` and lacks nothing of it, failed with ``other`` for the same."""

@@ -112,7 +112,7 @@ class Restoring:
         """
         damage = explain_gap(evidence, file)
         if not self.restore(evidence, file):
-            damage.hint = self._why or damage.hint
+            damage.add_hint(self._why)
             raise damage
         tally.count(repaired=count_blocks(file.size))
 

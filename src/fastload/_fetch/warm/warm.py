@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fastload._store.hub.tier import HubTier
     from fastload.options import Settings
 
-_HALF = ". The hub gets half of the deadline, {:g} s, so that what is there can serve: give it longer"
+_HALF = "The hub gets half of the deadline, {:g} s, so that what is there can serve: give it longer"
 _KEPT = "What was brought is kept: run it again to go on"
 
 
@@ -78,7 +78,7 @@ def _hub(settings: Settings) -> Iterator[HubTier | None]:
         yield hub
     except NetworkError as exc:
         if longest_s is not None and time.monotonic() - begin_s >= longest_s:
-            exc.hint += _HALF.format(longest_s)
+            exc.add_hint(_HALF.format(longest_s))
         raise
     finally:
         if hub is not None:

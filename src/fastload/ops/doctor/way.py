@@ -157,7 +157,7 @@ def judge_way(way: Way) -> Iterator[Finding]:
 
 def judge_failure(model: str, error: FastloadError) -> Finding:
     """A load that would fail."""
-    hint = str(getattr(error, "hint", "")) or "fastload load shows the same error"
+    hint = error.hint or "fastload load shows the same error"
     return Finding(
         severity=FATAL,
         what=f"a load of {escaped(model)} would fail: {error}",
