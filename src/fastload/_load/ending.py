@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from fastload._fetch.evidence.record import Left
 from fastload._load.proving import NONE
 from fastload._load.summary import describe_rank
-from fastload._read.pread import check_path
 from fastload.errors import FastloadError, escaped
 
 if TYPE_CHECKING:
@@ -66,9 +65,9 @@ def look_again(job: Job) -> None:
 
     Ranks of a group may have the model from another machine: their paths say nothing.
     """
-    if job.proving.evidence == NONE and job.fetched.home.remote is None and not job.party.passes_on:
-        for number in {extent.shard for extent in job.plan.extents}:
-            check_path(job.fetched.checkpoint.shards[number])
+    if job.proving.evidence == NONE and not job.party.passes_on:
+        numbers = {extent.shard for extent in job.plan.extents}
+        job.fetched.home.look_again(job.fetched.checkpoint.shards[number] for number in numbers)
 
 
 def let_go(job: Job, pipeline: Pipeline) -> None:

@@ -64,7 +64,5 @@ def _cure(proving: Proving, fetched: Fetched) -> str:
     name = escaped(shlex.quote(fetched.root if fetched.tier.startswith("shared:") else fetched.name))
     if not fetched.evidence.may_have_blocks:
         return "; to hash in parallel: sign whole files by sha256, as model_signing sign does unless told otherwise"
-    if fetched.home.remote is not None:
-        return f"; to hash in parallel: fastload warm {name}"
     apart = " --manifests DIR --signature-key KEY" if fetched.evidence.kind == "signature" else ""
-    return f"; to hash in parallel: fastload verify {name} --record{apart}"
+    return f"; to hash in parallel: {fetched.home.record_command(name, apart)}"

@@ -16,7 +16,6 @@ from fastload._fetch.workers import Workers
 from fastload._load.proving import index_of
 from fastload._read.head import count_head_bytes, read_header
 from fastload._read.whole_proof import check_header
-from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
     from fastload._fetch.deadline import Deadline
@@ -42,10 +41,7 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     is_known = all(fetched.evidence.find(path) is not None for path in index_of(fetched.checkpoint))
     if not serial or not is_whole or not is_known:  # ranks of a group may want a part each, and all of it together
         return found  # of a part, or by such an index, it is said elsewhere that it cannot be proven
-    if fetched.home.remote is not None:
-        hint = f"Bring it up first: fastload warm {fetched.name}; or use load, or verify=auto"
-        raise IntegrityError(serial[0][0].path, 0, "a digest of the whole file", "block digests, to stream by", hint)
-
+    fetched.home.check_read_twice(serial[0][0].path, fetched.name)
     busy = Busy()
     workers = Workers(_FILES_AT_ONCE, deadline.check)
 

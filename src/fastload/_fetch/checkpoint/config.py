@@ -7,14 +7,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.evidence.damage import MEND_HINT, size_of
-from fastload._read.file import read_small_file
-from fastload._store.directory import contained, containment_root
-from fastload._store.offered import read_whole
 from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastload._fetch.checkpoint.beside import Beside
     from fastload._fetch.checkpoint.fetched import Fetched
 
 _MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
@@ -48,42 +46,29 @@ def _says_quantised(config: dict[str, Any]) -> bool:
 
 def find_configs(fetched: Fetched, subfolder: str | None) -> list[str]:
     """The paths of the configs that are there."""
-    names = _list_names(subfolder)
-    if fetched.home.remote is not None:
-        return [file.path for file in fetched.home.remote.files if file.path in names]
-    paths = (os.path.join(_top_of(fetched), name) for name in names)
-    return [path for path in paths if os.path.isfile(path)]
+    return [config.path for _, config in _list_configs(fetched, subfolder) if config.is_there]
 
 
-def _list_names(subfolder: str | None) -> list[str]:
-    return [_NAME] if not subfolder else [f"{subfolder.strip('/')}/{_NAME}", _NAME]
-
-
-def _top_of(fetched: Fetched) -> str:
-    return fetched.root if os.path.isdir(fetched.root) else fetched.folder
+def _list_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str, Beside]]:
+    """Where a config may be, by its name in the model: the part's own, and that of the whole."""
+    top = fetched.root if os.path.isdir(fetched.root) else fetched.folder
+    for name in [_NAME] if not subfolder else [f"{subfolder.strip('/')}/{_NAME}", _NAME]:
+        yield name, fetched.home.beside(top, name)
 
 
 def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str, bytes]]:
-    for name in _list_names(subfolder):
-        if fetched.home.remote is not None:
-            file = next((file for file in fetched.home.remote.files if file.path == name), None)
-            _check_not_lost(fetched, name, name, is_there=file is not None)
-            if file is not None:
-                yield name, read_whole(fetched.home.remote, file, _MAX_CONFIG_BYTES)
-            continue
-        top = _top_of(fetched)
-        path = os.path.join(top, name)
-        _check_not_lost(fetched, name, path, is_there=os.path.isfile(path))
-        if os.path.lexists(path):
-            path = contained(path, containment_root(top))
-            yield path, read_small_file(path, _MAX_CONFIG_BYTES, fetched.evidence.whole_prover(fetched.tally))
+    for name, config in _list_configs(fetched, subfolder):
+        _check_not_lost(fetched, name, config)
+        raw = config.read(_MAX_CONFIG_BYTES, fetched.evidence.whole_prover(fetched.tally))
+        if raw is not None:
+            yield config.path, raw
 
 
-def _check_not_lost(fetched: Fetched, name: str, path: str, *, is_there: bool) -> None:
+def _check_not_lost(fetched: Fetched, name: str, config: Beside) -> None:
     """A config that is known and lost would say that nothing is quantised."""
     known = fetched.evidence.files.get(name)
-    if known is not None and not is_there:
-        raise IntegrityError(path, 0, "no file", size_of(known), MEND_HINT)
+    if known is not None and not config.is_there:
+        raise IntegrityError(config.path, 0, "no file", size_of(known), MEND_HINT)
 
 
 def _parse(raw: bytes, path: str) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 ::
 
-                                           copied   marked as  proof     damage   report
-                                    paced  to local being read recorded  mended   kept
-    a path ─┬─► BarePath              -       -        -          -        -        -
-            └─► AtPath                -       -        -          x     on local    -
-    a name ─┬─► OnLocal               -       -        x          x        x        x
-            ├─► OnMount               x       x        x          x     on the way  -
-            └─► OnHub                 x       x        -          -        -        -
-    another rank of a group ─► AtRank -       -        -          -        -        -
+                                           copied   marked as  proof     damage   report  looked at
+                                    paced  to local being read recorded  mended   kept    again
+    a path ─┬─► BarePath              -       -        -          -        -        -         x
+            └─► AtPath                -       -        -          x     on local    -         x
+    a name ─┬─► OnLocal               -       -        x          x        x        x         x
+            ├─► OnMount               x       x        x          x     on the way  -         x
+            └─► OnHub                 x       x        -          -        -        -         -
+    another rank of a group ─► AtRank -       -        -          -        -        -         -
 
 What comes from a mount or the hub comes over a line that others use too: so it is paced, and a copy of it may be kept.
 """
@@ -19,20 +19,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.bring.through import begin_copy
+from fastload._fetch.checkpoint.beside import InFolder, InOffer
 from fastload._fetch.evidence.record import Left, Proof, record_proof
 from fastload._fetch.evidence.weigh import manifests_of
 from fastload._fetch.pace import pace_of
 from fastload._read.choose import Choice, choose_reader
+from fastload._read.pread import check_path
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
 from fastload._store.keep.reports import keep_report
-from fastload.errors import UnsupportedError
+from fastload.errors import IntegrityError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fastload._cpus import Cpus
     from fastload._fetch.bring.through import Copy
+    from fastload._fetch.checkpoint.beside import Beside
     from fastload._fetch.checkpoint.by_copy import Serving
     from fastload._fetch.checkpoint.fetched import FetchRequest
     from fastload._fetch.evidence.evidence import Evidence
@@ -40,8 +43,7 @@ if TYPE_CHECKING:
     from fastload._fetch.mend.repair import Repair
     from fastload._fetch.pace import Pace
     from fastload._read.reader import File, Reader
-    from fastload._store.hub.tier import HubOffer, HubTier
-    from fastload._store.offer import Offer
+    from fastload._store.hub.tier import HubTier
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
 
@@ -52,8 +54,6 @@ _REST_S = 10.0
 class Home:
     """Files are read where they are, and nothing else is done there: what more there is, the classes below say."""
 
-    remote: Offer | None = None
-    """What gives the bytes where no file system does."""
     pace: Pace | None = None
     """How fast all readers together may read; None: as fast as they can."""
 
@@ -64,6 +64,22 @@ class Home:
             UnsupportedError: one that was asked for by name, for bytes that no file system has.
         """
         return choose_reader(file, wanted, cpus, digests=digests)
+
+    def beside(self, top: str, name: str) -> Beside:
+        """The file of that name beside the shards, which may not be there; ``top``: the folder, if it is in one."""
+        return InFolder(top, name)
+
+    def check_read_twice(self, path: str, model: str) -> None:
+        """Raise ``IntegrityError`` where the file at ``path`` must not be read to prove it, and then to load it."""
+
+    def record_command(self, model: str, apart: str) -> str:
+        """What makes block digests of ``model`` for the next load; ``apart``: options that keep them apart from it."""
+        return f"fastload verify {model} --record{apart}"
+
+    def look_again(self, files: Iterable[File]) -> None:
+        """Raise ``IntegrityError`` where a path leads to another file by now than when its header was read."""
+        for file in files:
+            check_path(file)
 
     def begin_reading(self) -> Reading | None:
         """Show others that it is being read."""
@@ -100,6 +116,9 @@ class BarePath(Home):
 
 class AtRank(Home):
     """On the machine of another rank of the group, which reads it and sends the bytes."""
+
+    def look_again(self, _: Iterable[File]) -> None:
+        """Its paths are those of another machine."""
 
 
 class OfFolder(Home):
@@ -169,10 +188,8 @@ class OnMount(OfFolder):
 class OnHub(Home):
     """On the hub alone: paced, and copied, as from a mount."""
 
-    remote: HubOffer
-
     def __init__(self, found: HubFound, hub: HubTier, request: FetchRequest) -> None:
-        self.remote = found.offer
+        self._offer = found.offer
         self.pace = pace_of(request.settings.max_rate)
         self._revision = found.candidate.moving_revision
         self._hub = hub
@@ -181,14 +198,30 @@ class OnHub(Home):
     def choose(self, file: File, wanted: str, cpus: Cpus | None, *, digests: bool) -> Choice:
         """See :class:`Home`."""
         check_hub_reader(wanted)
-        return Choice(self._open, "hub", "it is on no mount", self.remote.depth)
+        return Choice(self._open, "hub", "it is on no mount", self._offer.depth)
 
     def _open(self, file: File) -> Reader:
-        return self.remote.open(next(offered for offered in self.remote.files if offered.path == file.path))
+        return self._offer.open(next(offered for offered in self._offer.files if offered.path == file.path))
+
+    def beside(self, _: str, name: str) -> Beside:
+        """See :class:`Home`."""
+        return InOffer(self._offer, name)
+
+    def check_read_twice(self, path: str, model: str) -> None:
+        """It would come over the network twice."""
+        hint = f"Bring it up first: fastload warm {model}; or use load, or verify=auto"
+        raise IntegrityError(path, 0, "a digest of the whole file", "block digests, to stream by", hint)
+
+    def record_command(self, model: str, _: str) -> str:
+        """They are made as it is brought up."""
+        return f"fastload warm {model}"
+
+    def look_again(self, _: Iterable[File]) -> None:
+        """It was read by its commit, which means the same for ever."""
 
     def begin_copy(self) -> Copy | None:
         """See :class:`Home`."""
-        rest = self.remote.within(_REST_S)
+        rest = self._offer.within(_REST_S)
         return begin_copy(lambda: rest, self._revision, self._request.settings, self._request.check)
 
     def close(self) -> None:

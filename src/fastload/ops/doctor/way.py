@@ -74,7 +74,7 @@ def find_way(model: str, settings: Settings, gpu: Gpu, *, weighed: Callable[[Evi
     with closing(fetch(Source(model), settings, weighed=weighed, restores=False)) as fetched:
         check_demanded(fetched, settings)
         reader, why = find_reader(fetched, settings, gpu)
-        stored = stored_at(fetched.root) if fetched.home.remote is None else None
+        stored = stored_at(fetched.root)  # nothing is at the root of what only the hub has: it is empty
         return Way(
             model=model,
             tier=fetched.tier,
