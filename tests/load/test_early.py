@@ -38,7 +38,7 @@ def test_what_proves_a_model_is_told_before_its_headers_are_read(
         return read_headers(*arguments)
 
     monkeypatch.setattr(room, "_read_shards", watched)
-    fetch(Source(model), decide_settings(options, {}), weighed=told.append).close()
+    fetch(Source(model), decide_settings(options, {}), when_weighed=told.append).close()
     assert [type(each) for each in told] == [Evidence, str]
     assert isinstance(told[0], Evidence)
     assert told[0].has_blocks

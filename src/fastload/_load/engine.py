@@ -16,7 +16,7 @@ from fastload._load.prepare import prepare
 from fastload._load.prove_first import prove_first
 from fastload._load.staging import cut_window
 from fastload._load.stream import Weights
-from fastload._load.target import CudaTarget, Keeping, choose_digests, choose_target, pinning_early
+from fastload._load.target import CudaTarget, Keeping, choose_target, pinning_early, start_compiling
 from fastload._place.tensors import parse_cast
 from fastload.errors import IntegrityError
 
@@ -93,7 +93,7 @@ def _load_into(request: Request, tell: Callable[[Report], None], module: torch.n
     dtype = None if request.dtype is None else parse_cast(request.dtype)
     own = parameters.own_tensors(module)
     device = parameters.main_device(own.values())
-    call = Call("load_into", device.type, partial(choose_digests, device), parameters.find_sharded(module))
+    call = Call("load_into", device.type, partial(start_compiling, device), parameters.find_sharded(module))
     with _pinning(device, request) as ring, finding(request, clock, call) as found:
         own = {name: tensor for name, tensor in own.items() if found.wanted(name)}
         if parameters.match(own, found.shaped, strict=strict, dtype=dtype) or dtype is not None:
@@ -119,7 +119,7 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
     parsed = parse_device(device)
     cast = None if request.dtype is None else parse_cast(request.dtype)
     keeps_all = verb == "load"
-    call = Call(verb, parsed.type, partial(choose_digests, parsed))  # while headers are read, its kernels are compiled
+    call = Call(verb, parsed.type, partial(start_compiling, parsed))
     with _pinning(parsed, request) as ring, finding(request, clock, call) as found:
         if cast is not None:
             check_cast(found, request.source.subfolder)

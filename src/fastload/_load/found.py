@@ -81,7 +81,7 @@ class Call:
     verb: str
     device: str
     """The kind of it: all ranks of a group must have called the same, for the same."""
-    weighed: Callable[[Evidence], object]
+    when_weighed: Callable[[Evidence], object]
     """Is told what proves the model, before the headers are read if it can be."""
     sharded: Mapping[str, object] = field(default_factory=dict)
     """DTensors that are there, by name."""
@@ -99,7 +99,7 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
     with ExitStack() as undo:
         party: Company = join(request)
         undo.enter_context(party)
-        fetched = party.fetch(call.verb, call.device, call.weighed)
+        fetched = party.fetch(call.verb, call.device, call.when_weighed)
         undo.callback(fetched.close)
         clock.enter("plan")
         found = _find(fetched, choose_tensors(fetched.checkpoint, request.tensors), party)

@@ -307,6 +307,11 @@ def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRi
         raise
 
 
+def start_compiling(device: torch.device, evidence: Evidence) -> None:
+    """Have the kernels compiled that a load to ``device`` will digest with, while its headers are being read."""
+    choose_digests(device, evidence)
+
+
 def choose_digests(device: torch.device, evidence: Evidence) -> DeviceDigests | None:
     """Those of ``device``, whose kernels are compiled from the first call on, if blocks are what is known."""
     return DeviceDigests(device) if evidence.has_blocks and device.type == "cuda" else None

@@ -61,13 +61,13 @@ def fetch_copy(request: FetchRequest, serving: Serving) -> Fetched:
         with passed_over_where_unusable(stored, source, FormatError, StoreError):
             evidence, tally = weigh(stored, repair, settings), ProofTally()
         if stored.tier == "local" and request.restores:  # it alone may be written by a load
-            request.weighed(evidence)
+            request.when_weighed(evidence)
             restoring = Restoring(stored, repair, settings, request.check)
             fill_gaps(evidence, part, source.choose, lambda file: restoring.require(evidence, file, tally))
         else:
             if stored.commit is not None:  # else nobody can say what would be the same
                 fill_gaps(evidence, part, source.choose, lambda file: _refuse(evidence, file))
-            request.weighed(evidence)
+            request.when_weighed(evidence)
         with passed_over_where_unusable(stored, source, StoreError):
             checkpoint, folder = read_folder(request, stored.folder, evidence, tally)
         undo.pop_all()

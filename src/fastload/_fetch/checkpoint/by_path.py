@@ -36,7 +36,7 @@ def fetch_path(request: FetchRequest, path: str) -> Fetched:
         repair = Repair(of_tier(stored, tiers_of(settings)), settings, leaves_marks=request.restores)
         undo.callback(repair.close)
         evidence = weigh(stored, repair, settings)
-        request.weighed(evidence)
+        request.when_weighed(evidence)
         try:
             fetched = _read(request, path, evidence, AtPath(stored, repair, evidence, request))
         except FastloadError as exc:

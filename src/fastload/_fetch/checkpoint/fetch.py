@@ -45,7 +45,7 @@ def fetch(
     source: Source,
     settings: Settings,
     deadline: Deadline | None = None,
-    weighed: Callable[[Evidence], object] = lambda _: None,
+    when_weighed: Callable[[Evidence], object] = lambda _: None,
     *,
     restores: bool = True,
 ) -> Fetched:
@@ -55,7 +55,7 @@ def fetch(
         source: what is wanted.
         settings: all of them.
         deadline: when to give up; never, where there is none.
-        weighed: is told what proves the model where that is known before the headers, which are read then.
+        when_weighed: told what proves the model where that is known before the headers, which are read then.
         restores: what the local tier has lost is brought back to it; else it is looked for on the next tier, and
             nothing is written.
 
@@ -64,7 +64,7 @@ def fetch(
         DeadlineError: ``deadline`` is over.
     """
     deadline = deadline or Deadline(None, "")
-    request = FetchRequest(source, settings, deadline, weighed, restores)
+    request = FetchRequest(source, settings, deadline, when_weighed, restores)
     # A Ctrl-C must end it also where the mount hangs under an index or a header.
     fetched = deadline.apart(lambda: _fetch(request), lambda late: late.close())
     warn_of_unnamed(fetched.checkpoint, fetched.folder)

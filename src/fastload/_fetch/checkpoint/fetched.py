@@ -28,7 +28,7 @@ class FetchRequest:
     source: Source
     settings: Settings
     deadline: Deadline
-    weighed: Callable[[Evidence], object]
+    when_weighed: Callable[[Evidence], object]
     """Is told what proves the model, before its headers are read."""
     restores: bool
     """True if what the local tier has lost is brought back to it."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastload._format.header import TensorInfo
     from fastload._load.found import Found
     from fastload._load.group.exchange import Exchange, Tee
-    from fastload._load.group.fetching import Weighed
+    from fastload._load.group.fetching import WhenWeighed
     from fastload._load.group.planning import LoadPlan
     from fastload._load.proving import Proving
     from fastload._load.request import Request
@@ -46,9 +46,9 @@ class Alone:
     def __exit__(self, *_: object) -> None:
         """Nobody needs to be told."""
 
-    def fetch(self, verb: str, device: str, weighed: Weighed) -> Fetched:
+    def fetch(self, verb: str, device: str, when_weighed: WhenWeighed) -> Fetched:
         """As :func:`~fastload._fetch.checkpoint.fetch.fetch`."""
-        return fetch(self._request.source, self._request.settings, self._request.deadline, weighed)
+        return fetch(self._request.source, self._request.settings, self._request.deadline, when_weighed)
 
     def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:
         """Nobody has found anything else."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastload._group.communicator import Communicator
     from fastload._load.request import Request
 
-    Weighed = Callable[[Evidence], object]
+    WhenWeighed = Callable[[Evidence], object]
     """Is told what proves the model, before the headers are read if it can be."""
 
 
@@ -50,7 +50,7 @@ class _Headers:
 _Miss = ModelNotFoundError | NetworkError
 
 
-def fetch_together(communicator: Communicator, request: Request, weighed: Weighed) -> FoundTogether:
+def fetch_together(communicator: Communicator, request: Request, when_weighed: WhenWeighed) -> FoundTogether:
     """The checkpoint, the same commit on all ranks.
 
     Raises:
@@ -61,10 +61,10 @@ def fetch_together(communicator: Communicator, request: Request, weighed: Weighe
     mine: Fetched | _Miss | None = None
     try:
         if communicator.rank == 0:
-            mine = _try_fetch(request, None, weighed)
+            mine = _try_fetch(request, None, when_weighed)
         commit = communicator.gather(mine.commit if isinstance(mine, Fetched) else None)[0]
         if mine is None:
-            mine = _try_fetch(request, commit, weighed)
+            mine = _try_fetch(request, commit, when_weighed)
         return _complete(communicator, mine, request.source.name)
     except BaseException:
         if isinstance(mine, Fetched):
@@ -115,14 +115,14 @@ def _described(headers: _Headers, name: str, giver: str) -> Fetched:
     )
 
 
-def _try_fetch(request: Request, commit: str | None, weighed: Weighed) -> Fetched | _Miss:
+def _try_fetch(request: Request, commit: str | None, when_weighed: WhenWeighed) -> Fetched | _Miss:
     """What this machine has of the model, at ``commit`` if that is known; or why it has nothing."""
     source = request.source
     is_pinned = commit is not None and not names_path(request)
     if is_pinned:
         source = replace(source, model=os.fspath(source.model).partition("@")[0], revision=commit)
     try:
-        fetched = fetch(source, request.settings, request.deadline, weighed)
+        fetched = fetch(source, request.settings, request.deadline, when_weighed)
     except (ModelNotFoundError, NetworkError) as exc:
         return exc
     return replace(fetched, name=request.source.name, commit_learnt="rank 0") if is_pinned else fetched

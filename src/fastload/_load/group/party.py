@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fastload._group.attendance import Attendance
     from fastload._load.found import Found
     from fastload._load.group.exchange import Tee
-    from fastload._load.group.fetching import Weighed
+    from fastload._load.group.fetching import WhenWeighed
     from fastload._load.group.planning import LoadPlan
     from fastload._load.proving import Proving
     from fastload._load.request import Request
@@ -124,7 +124,7 @@ class Party:
         members = [Member(rank, node, self._reads[rank]) for rank, node in enumerate(self.communicator.nodes)]
         return find_pool(members, self.rank)
 
-    def fetch(self, verb: str, device: str, weighed: Weighed) -> Fetched:
+    def fetch(self, verb: str, device: str, when_weighed: WhenWeighed) -> Fetched:
         """The same checkpoint on all ranks, if they are about to do the same with it.
 
         Raises:
@@ -137,7 +137,7 @@ class Party:
             hint = 'What is sent from rank to rank passes through host memory: use reader="auto"'
             raise UnsupportedError(f'reader="{reader}" cannot be divided over ranks', hint)
         check_terms(self.communicator.gather(terms_of(self._request, verb, device)))
-        found = fetch_together(self.communicator, self._request, weighed)
+        found = fetch_together(self.communicator, self._request, when_weighed)
         self._reads = found.reads
         return found.fetched
 

@@ -122,7 +122,7 @@ def _look_at_way(model: str, settings: Settings, gpu: Gpu, patience_s: float) ->
     patient = replace(settings, deadline=_OF_HUB * patience_s)
     looking = Deadline(patience_s, f"looking for {model}", grace_s=0.0)
     try:
-        way = looking.within(lambda: find_way(model, patient, gpu, weighed=weighed.append))
+        way = looking.within(lambda: find_way(model, patient, gpu, when_weighed=weighed.append))
     except DeadlineError as exc:
         return None, [judge_slow(model, patience_s) if weighed else judge_failure(model, exc)]
     except FastloadError as exc:

@@ -53,14 +53,14 @@ class Way:
     """Why none are kept."""
 
 
-def find_way(model: str, settings: Settings, gpu: Gpu, *, weighed: Callable[[Evidence], object]) -> Way:
+def find_way(model: str, settings: Settings, gpu: Gpu, *, when_weighed: Callable[[Evidence], object]) -> Way:
     """Look for ``model`` as a load would: headers are read, weights are not, and nothing is written.
 
     Args:
         model: a name or a path.
         settings: those of the load; ``deadline`` is the hub's.
         gpu: what there is of a way to one.
-        weighed: is told what proves the model, as soon as a folder has answered, and before its headers are read.
+        when_weighed: told what proves the model, as soon as a folder has answered, and before its headers are read.
 
     Raises:
         FastloadError: what the load would raise.
@@ -71,7 +71,7 @@ def find_way(model: str, settings: Settings, gpu: Gpu, *, weighed: Callable[[Evi
         if found.found is None and hub is not None:
             with hub:
                 return _find_on_hub(find_offer(parsed, hub, found).offer, model, settings)
-    with closing(fetch(Source(model), settings, weighed=weighed, restores=False)) as fetched:
+    with closing(fetch(Source(model), settings, when_weighed=when_weighed, restores=False)) as fetched:
         check_demanded(fetched, settings)
         reader, why = find_reader(fetched, settings, gpu)
         stored = stored_at(fetched.root)  # nothing is at the root of what only the hub has: it is empty
