@@ -61,13 +61,10 @@ def _keep_copy(job: Job, copy: Copy, doubt: str) -> None:
 
 
 def look_again(job: Job) -> None:
-    """Of what nothing proves, a shard that was read first may have become another revision's while the rest was read.
-
-    Ranks of a group may have the model from another machine: their paths say nothing.
-    """
-    if job.proving.evidence == NONE and not job.party.passes_on:
+    """Of what nothing proves, a shard that was read first may have become another revision's since then."""
+    if job.proving.evidence == NONE:
         numbers = {extent.shard for extent in job.plan.extents}
-        job.fetched.home.look_again(job.fetched.checkpoint.shards[number] for number in numbers)
+        job.party.look_again(job.fetched, [job.fetched.checkpoint.shards[number] for number in numbers])
 
 
 def let_go(job: Job, pipeline: Pipeline) -> None:

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.deadline import Deadline
     from fastload._format.checkpoint import Shard
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.group.party import Company
     from fastload._progress import Progress, Wish
     from fastload._read.choose import Choice
     from fastload._read.reader import Reader
     from fastload._store.keep.reading import Reading
-    from fastload.options import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +33,19 @@ class Held:
     """Is fed with what is read, and kept on the local tier."""
 
     @classmethod
-    def alone(cls, fetched: Fetched, deadline: Deadline, settings: Settings, device_reads: DeviceReads | None) -> Held:
-        """With ``reader="gds"`` there is no copy: it would need the bytes in host memory."""
-        keeps_copy = settings.reader != "gds"
-        held = deadline.within(lambda: cls._begin(fetched, keeps_copy=keeps_copy), cls.close)
-        if held.copy is not None and device_reads is not None:
-            device_reads.refuse("what is kept on the local tier passes through the host")
-        return held
+    def begin(cls, fetched: Fetched, deadline: Deadline, *, keeps_copy: bool) -> Held:
+        """Show that ``fetched`` is being read, and begin its copy, if there shall be one and ``keeps_copy``."""
 
-    @classmethod
-    def of_rank(cls, fetched: Fetched, deadline: Deadline, party: Company) -> Held:
-        """In a group, one rank of a machine makes the copy; all show that they are reading."""
-        return deadline.within(lambda: cls._begin(fetched, keeps_copy=party.is_first_on_node), cls.close)
+        def begin() -> Held:
+            return cls(fetched.home.begin_reading(), fetched.home.begin_copy() if keeps_copy else None)
 
-    @classmethod
-    def _begin(cls, fetched: Fetched, *, keeps_copy: bool) -> Held:
-        return cls(fetched.home.begin_reading(), fetched.home.begin_copy() if keeps_copy else None)
+        return deadline.within(begin, cls.close)
+
+    def and_later(self, more: Held) -> Held:
+        """This, and what was begun after it."""
+        return Held(
+            more.reading if self.reading is None else self.reading, more.copy if self.copy is None else self.copy
+        )
 
     def telling(self, wish: Wish, total_bytes: int) -> Progress:
         """Whom the load tells how far it is: the caller as he wishes, and by the lease those who wait for the copy."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import TURN, Busy
 from fastload._cpus import count_cpus
 from fastload._fetch.checkpoint.config import find_configs
-from fastload._load.ahead import divide_ahead, may_read_ahead
+from fastload._load.ahead import divide_ahead
 from fastload._load.depth import tune
-from fastload._load.held import Held, Tee
+from fastload._load.held import Tee
 from fastload._load.job import Job
-from fastload._load.past_host import Journey, open_device_reads
+from fastload._load.past_host import Journey
 from fastload._load.proving import OFF, index_of, prove, prove_beside, require
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
@@ -24,7 +24,7 @@ from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Collection, Container, Mapping, Sequence
 
     import torch
 
@@ -32,13 +32,26 @@ if TYPE_CHECKING:
     from fastload._clock import Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.checkpoint import Checkpoint
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.found import Found
+    from fastload._load.group.planning import LoadPlan
+    from fastload._load.held import Held
     from fastload._load.proving import Proving
     from fastload._load.request import Request
     from fastload._load.target import Target
+    from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
     from fastload.options import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """By which bytes come and go, opened."""
+
+    device_reads: DeviceReads | None
+    placer: Placer
+    held: Held
 
 
 def prepare(request: Request, found: Found, target: Target, device: torch.device, clock: Clock) -> Stream:
@@ -48,34 +61,19 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         MemoryBudgetError: it would not fit.
         UsageError: ``staging_bytes`` is too small for the device.
     """
-    checkpoint, settings, deadline, party = found.fetched.checkpoint, request.settings, request.deadline, found.party
-    choices = deadline.within(lambda: _choose_readers(found, settings))
-    sources = len(party.sources)
-    staging = _divide(found, choices, target, settings)
+    checkpoint, deadline, party = found.fetched.checkpoint, request.deadline, found.party
+    choices = deadline.within(lambda: _choose_readers(found, request.settings))
+    wish = _divide(found, choices, target, request.settings)
     with ExitStack() as undo:
-        # A rank that keeps a copy needs whole files: the copy begins before the ranks agree on a plan.
-        held = undo.enter_context(Held.of_rank(found.fetched, deadline, party)) if party.passes_on else Held()
-        planned = party.plan(found, target, staging, keeps_copy=held.copy is not None)
+        early = undo.enter_context(party.hold_before_plan(found.fetched))
+        planned = _plan(found, target, wish, keeps_copy=early.copy is not None)
         plan, share, staging = planned
-        staging = staging._replace(lanes=min(staging.lanes, max(1, len(plan.extents)) + sources))
-        staging, rooms = _fit(target, plan, staging, least_lanes=1 + sources)
-        party.check_rooms(rooms)
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
-        tell = _tell(found.fetched, busy, schedule)
-        proving = prove(
-            checkpoint, plan, choices.keys(), found.fetched.evidence, tell, here=lambda: schedule.extents_here
-        )
-        proving = prove_beside(proving, found.fetched.evidence, _list_read(request, found))
-        proving = _judge(_share_proof(proving, found, settings), checkpoint, settings)
-        device_reads = None
-        if not party.passes_on:
-            device_reads = deadline.within(
-                lambda: open_device_reads(_journey(found, plan, choices, proving, target, staging), device, settings)
-            )
-        placer = target.open_placer(plan, staging)
-        if not party.passes_on:  # last, since it takes longest to undo
-            held = undo.enter_context(Held.alone(found.fetched, deadline, settings, device_reads))
+        proving = _prove(request, found, plan, choices.keys(), schedule, busy)
+        journey = _journey(found, planned, choices, proving, target)
+        ways = _open_ways(found, target, planned, journey, device)
+        held = early.and_later(undo.enter_context(ways.held))
         tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy)
         stream = Stream(
             Job(
@@ -90,13 +88,13 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                     lambda: busy.measure("read", "open"),
                 ),
                 schedule=schedule,
-                placer=placer,
+                placer=ways.placer,
                 deadline=deadline,
-                lanes=1 if staging.is_ahead else staging.lanes - sources,
+                lanes=1 if staging.is_ahead else staging.lanes - len(party.sources),
                 ahead_lanes=staging.lanes if staging.is_ahead else 0,
                 device=device,
                 digests=target.digests,
-                device_reads=device_reads,
+                device_reads=ways.device_reads,
                 is_cast=request.dtype is not None,
                 cuts=found.cuts,
                 party=party,
@@ -110,6 +108,35 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     return stream
 
 
+def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> LoadPlan:
+    """What is read and by whom, through as many lanes as fit beside it and have something to do."""
+    sources = len(found.party.sources)
+    planned = found.party.plan(found, target, wish, keeps_copy=keeps_copy)
+    staging = planned.staging
+    staging = staging._replace(lanes=min(staging.lanes, max(1, len(planned.plan.extents)) + sources))
+    staging, rooms = _fit(target, planned.plan, staging, least_lanes=1 + sources)
+    found.party.check_rooms(rooms)
+    return planned._replace(staging=staging)
+
+
+def _prove(
+    request: Request, found: Found, plan: Plan, shards: Collection[int], schedule: Schedule, busy: Busy
+) -> Proving:
+    """What proves what is read of ``shards``, and what the other ranks read; as much as the settings demand."""
+    checkpoint, evidence = found.fetched.checkpoint, found.fetched.evidence
+    tell = _tell(found.fetched, busy, schedule)
+    by_shards = prove(checkpoint, plan, shards, evidence, tell, here=lambda: schedule.extents_here)
+    own = prove_beside(by_shards, evidence, _list_read(request, found))
+    return _judge(_share_proof(own, found, request.settings), checkpoint, request.settings)
+
+
+def _open_ways(found: Found, target: Target, planned: LoadPlan, journey: Journey, device: torch.device) -> _Ways:
+    device_reads = found.party.open_device_reads(journey, device)
+    placer = target.open_placer(planned.plan, planned.staging)
+    held = found.party.hold_at_last(found.fetched, device_reads)  # last, since it takes longest to undo
+    return _Ways(device_reads, placer, held)
+
+
 def _list_read(request: Request, found: Found) -> list[str]:
     """What was read besides shards, and tells what is handed out."""
     paths = [*index_of(found.fetched.checkpoint)]
@@ -120,8 +147,8 @@ def _list_read(request: Request, found: Found) -> list[str]:
 
 def _divide(found: Found, choices: Mapping[int, Choice], target: Target, settings: Settings) -> Staging:
     """The lanes that the chosen readers want; those of one thread that has others read, where that is possible."""
-    if target.reads_ahead and not found.party.passes_on and settings.reader == "auto":
-        ahead = divide_ahead(settings.staging_bytes, found.headroom) if may_read_ahead(found.fetched, choices) else None
+    if target.reads_ahead and settings.reader == "auto" and found.party.may_read_ahead(found.fetched, choices):
+        ahead = divide_ahead(settings.staging_bytes, found.headroom)
         if ahead is not None:
             return ahead
     sources = len(found.party.sources)
@@ -146,15 +173,15 @@ def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:
 
 
 def _journey(
-    found: Found, plan: Plan, choices: Mapping[int, Choice], proving: Proving, target: Target, staging: Staging
+    found: Found, planned: LoadPlan, choices: Mapping[int, Choice], proving: Proving, target: Target
 ) -> Journey:
     return Journey(
         checkpoint=found.fetched.checkpoint,
-        plan=plan,
+        plan=planned.plan,
         choices=choices,
         proving=proving,
         digests=target.digests,
-        check_room=lambda: _check(target.find_rooms(plan, staging._replace(landing_slots=1))),
+        check_room=lambda: _check(target.find_rooms(planned.plan, planned.staging._replace(landing_slots=1))),
     )
 
 
@@ -203,13 +230,9 @@ def _find_depth(choice: Choice, digests: bool) -> int:  # noqa: FBT001 - a fact 
 
 
 def _choose_readers(found: Found, settings: Settings) -> dict[int, Choice]:
-    """A reader per shard that holds a wanted tensor."""
+    """A reader for each shard that may be read here."""
     fetched = found.fetched
     checkpoint = fetched.checkpoint
-    if found.party.passes_on:  # what this rank will read is not known yet
-        shards = set(range(len(checkpoint.shards))) if found.party.reads else set()
-    else:
-        shards = {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
-    cpus = count_cpus()
-    choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader, cpus) for shard in sorted(shards)}
+    shards, cpus = sorted(found.party.readable_shards(found)), count_cpus()
+    choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader, cpus) for shard in shards}
     return tune(choices, checkpoint.shards, Measured(settings.measurements))

@@ -5,23 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from fastload._fetch.checkpoint.fetch import fetch
+from fastload._load.ahead import may_read_ahead
 from fastload._load.group.planning import plan_alone
 from fastload._load.group.reader_proof import ProvenTogether
+from fastload._load.held import Held
+from fastload._load.past_host import open_device_reads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    import torch
 
     from fastload._budget import Room
     from fastload._fetch.checkpoint.fetched import Fetched
+    from fastload._format.checkpoint import Shard
     from fastload._format.header import TensorInfo
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.found import Found
     from fastload._load.group.exchange import Exchange, Tee
     from fastload._load.group.fetching import WhenWeighed
     from fastload._load.group.planning import LoadPlan
+    from fastload._load.past_host import Journey
     from fastload._load.proving import Proving
     from fastload._load.request import Request
     from fastload._load.staging import Staging
     from fastload._load.target import Target
+    from fastload._read.choose import Choice
     from fastload.report import GroupReport, RankReport
 
 
@@ -31,7 +40,6 @@ class Alone:
     rank = 0
     node = 0
     is_first_on_node = True
-    passes_on = False
     goes_on = False
     reads = True
     ranks_here = (0,)
@@ -53,6 +61,22 @@ class Alone:
     def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:
         """Nobody has found anything else."""
 
+    def readable_shards(self, found: Found) -> Collection[int]:
+        """Those that hold a wanted tensor."""
+        return {shard for shard, info in found.fetched.checkpoint.tensors() if found.wanted(info.name)}
+
+    def may_want_all(self, found: Found) -> bool:
+        """True if all tensors are wanted."""
+        return len(found.infos) == sum(1 for _ in found.fetched.checkpoint.tensors())
+
+    def may_read_ahead(self, fetched: Fetched, choices: Mapping[int, Choice]) -> bool:
+        """As :func:`~fastload._load.ahead.may_read_ahead`."""
+        return may_read_ahead(fetched, choices)
+
+    def hold_before_plan(self, fetched: Fetched) -> Held:
+        """Nothing yet: whether there is a copy changes nothing of the plan."""
+        return Held()
+
     def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
         """All of it."""
         return plan_alone(found, target, staging)
@@ -64,9 +88,26 @@ class Alone:
         """``proving``: all is read here."""
         return proving
 
+    def open_device_reads(self, journey: Journey, device: torch.device) -> DeviceReads | None:
+        """As :func:`~fastload._load.past_host.open_device_reads`."""
+        settings = self._request.settings
+        return self._request.deadline.within(lambda: open_device_reads(journey, device, settings))
+
+    def hold_at_last(self, fetched: Fetched, device_reads: DeviceReads | None) -> Held:
+        """All of it. With ``reader="gds"`` there is no copy: it would need the bytes in host memory."""
+        keeps_copy = self._request.settings.reader != "gds"
+        held = Held.begin(fetched, self._request.deadline, keeps_copy=keeps_copy)
+        if held.copy is not None and device_reads is not None:
+            device_reads.refuse("what is kept on the local tier passes through the host")
+        return held
+
     def open_exchange(self, planned: LoadPlan, tee: Tee) -> Exchange | None:
         """None: there is nobody to exchange anything with."""
         return None
+
+    def look_again(self, fetched: Fetched, shards: Iterable[Shard]) -> None:
+        """As the home of it does."""
+        fetched.home.look_again(shards)
 
     def prove_together(self, proving: Proving, exchange: Exchange | None) -> ProvenTogether:
         """What was proven here."""

@@ -20,6 +20,7 @@ from fastload._load.group.fetching import fetch_together
 from fastload._load.group.planning import plan_together
 from fastload._load.group.reader_proof import ProvenTogether, ReaderProof, share_proof
 from fastload._load.group.room import check_rooms, claims_of
+from fastload._load.held import Held
 from fastload._place.host import open_passing
 from fastload._plan.division import Member, find_sources
 from fastload._plan.share import Share, share_of
@@ -27,21 +28,27 @@ from fastload.errors import IntegrityError, UnsupportedError
 from fastload.report import GroupReport, RankReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    import torch
 
     from fastload._budget import Room
     from fastload._fetch.checkpoint.fetched import Fetched
+    from fastload._format.checkpoint import Shard
     from fastload._format.header import TensorInfo
     from fastload._group.attendance import Attendance
+    from fastload._load.device_reads import DeviceReads
     from fastload._load.found import Found
     from fastload._load.group.exchange import Tee
     from fastload._load.group.fetching import WhenWeighed
     from fastload._load.group.planning import LoadPlan
+    from fastload._load.past_host import Journey
     from fastload._load.proving import Proving
     from fastload._load.request import Request
     from fastload._load.staging import Staging
     from fastload._load.target import Target
     from fastload._plan.plan import Plan
+    from fastload._read.choose import Choice
     from fastload._verify.manifest import ManifestFile
 
 UNDIVIDED_READERS = frozenset({"mmap", "gds"})
@@ -61,9 +68,6 @@ class Whole:
 
 class Party:
     """Holds the connections of one load; see :class:`~fastload._group.communicator.Communicator`."""
-
-    passes_on = True
-    """What is read is sent on to others, through the memory of the host."""
 
     def __init__(self, attendance: Attendance, request: Request) -> None:
         """Waits for the other ranks.
@@ -145,6 +149,25 @@ class Party:
         """Raise ``GroupError`` where the ranks have found different models."""
         check_content(self.communicator.gather(digest_of(fetched, wanted)))
 
+    def readable_shards(self, found: Found) -> Collection[int]:
+        """All that this machine has: what this rank will read is not known yet."""
+        return range(len(found.fetched.checkpoint.shards)) if self.reads else ()
+
+    def may_want_all(self, _: Found) -> bool:
+        """True: each rank may want a part, and all of it together."""
+        return True
+
+    def may_read_ahead(self, _: Fetched, __: Mapping[int, Choice]) -> bool:
+        """False: what is read ahead goes to the device alone, and others wait for it here."""
+        return False
+
+    def hold_before_plan(self, fetched: Fetched) -> Held:
+        """All of it. A rank that keeps a copy needs whole files, so that it begins before the ranks agree on a plan.
+
+        One rank of a machine makes the copy; all show that they are reading.
+        """
+        return Held.begin(fetched, self._request.deadline, keeps_copy=self.is_first_on_node)
+
     def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
         """The plan that all ranks reckon alike, and this rank's share; ``keeps_copy``: it needs all of the files.
 
@@ -175,12 +198,23 @@ class Party:
         check_plans({rank: digests[rank] for rank in common.wishes})
         return share_of(division, self.rank)
 
+    def open_device_reads(self, _: Journey, __: torch.device) -> DeviceReads | None:
+        """None: what is read is sent on to others, through the memory of the host."""
+        return None
+
+    def hold_at_last(self, _: Fetched, __: DeviceReads | None) -> Held:
+        """Nothing more."""
+        return Held()
+
     def open_exchange(self, planned: LoadPlan, tee: Tee) -> Exchange | None:
         """The way of extents to and from the others."""
         if planned.share is None:
             return None
         passing = open_passing(planned.plan, planned.staging.slot_bytes)
         return Exchange(self.communicator, planned.share, passing, can_read=self.reads, tee=tee)
+
+    def look_again(self, _: Fetched, __: Iterable[Shard]) -> None:
+        """Nothing: ranks may have the model from another machine, whose paths say nothing here."""
 
     def prove_together(self, proving: Proving, exchange: Exchange | None) -> ProvenTogether:
         """Wait until all that came is proven by those who read it.
