@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import fastload
+from hub_server import HubServer, Repo
 from models import assert_same, random_tensor, same_bytes
 from writing import pack
 
@@ -141,6 +142,25 @@ def test_a_quantization_config_elsewhere_in_the_model_counts_too(tmp_path: Path)
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(fastload.UsageError, match="quantization_config"):
             fastload.load(tmp_path, subfolder="part", dtype="BF16")
+
+
+@pytest.mark.parametrize("quantised", ["config.json", "part/config.json", None])
+def test_a_quantization_config_that_only_the_hub_has_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantised: str | None
+) -> None:
+    weights = pack({"a": ("F32", [4], bytes(16))})
+    files = {"part/model.safetensors": weights, "config.json": b"{}", "part/config.json": b"{}"}
+    if quantised is not None:
+        files[quantised] = b'{"quantization_config": {"bits": 4}}'
+    options = fastload.Options(local=str(tmp_path), write_through="off")
+    with HubServer({"org/name": Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        if quantised is None:
+            loaded = fastload.load("org/name", subfolder="part", dtype="BF16", options=options)
+            assert loaded["a"].dtype == torch.bfloat16
+            return
+        with pytest.raises(fastload.UsageError, match="quantization_config"):
+            fastload.load("org/name", subfolder="part", dtype="BF16", options=options)
 
 
 @pytest.mark.parametrize(
