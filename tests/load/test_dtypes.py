@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import fastload
+from hub_faults import Body
 from hub_server import HubServer, Repo
 from models import assert_same, random_tensor, same_bytes
 from writing import pack
@@ -161,6 +162,23 @@ def test_a_quantization_config_that_only_the_hub_has_counts_too(
             return
         with pytest.raises(fastload.UsageError, match="quantization_config"):
             fastload.load("org/name", subfolder="part", dtype="BF16", options=options)
+
+
+def test_a_config_that_comes_wrong_from_the_hub_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has lost its quantization_config would let a model be cast that must not be."""
+    files = {
+        "model.safetensors": pack({"a": ("F32", [4], bytes(16))}),
+        "config.json": b'{"quantization_config": {"bits": 4}}',
+    }
+    options = fastload.Options(local=str(tmp_path), write_through="off")
+    with HubServer({"org/name": Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        sent = files["config.json"].replace(b"quant", b"quent")
+        hub.faults.add(Body(sent), path="*/config.json", times=None)
+        with pytest.raises(fastload.IntegrityError, match=r"config\.json"):
+            fastload.load("org/name", dtype="BF16", options=options)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastload._read.file import read_small_file
 from fastload._store.directory import contained, containment_root
-from fastload._store.offered import read_whole
+from fastload._store.offered import read_proven
 
 if TYPE_CHECKING:
     from fastload._read.file import ProveWhole
@@ -64,6 +64,6 @@ class InOffer:
         """See :class:`Beside`."""
         return self._file is not None
 
-    def read(self, max_bytes: int, _: ProveWhole) -> bytes | None:
+    def read(self, max_bytes: int, prove: ProveWhole) -> bytes | None:
         """See :class:`Beside`."""
-        return None if self._file is None else read_whole(self._offer, self._file, max_bytes)
+        return None if self._file is None else read_proven(self._offer, self._file, max_bytes, prove)

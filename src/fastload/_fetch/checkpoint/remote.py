@@ -7,11 +7,11 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from fastload._budget import check_json_room
-from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard, build_checkpoint, layer
+from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint, layer
 from fastload._format.header import LENGTH_BYTES, parse_header, parse_header_length
 from fastload._format.index import MAX_INDEX_BYTES, parse_index
 from fastload._format.select import ByIndex, Layered, LayeredByIndex, order_by_numbers
-from fastload._store.offered import read_range, read_whole
+from fastload._store.offered import identity_of, read_proven, read_range
 from fastload.errors import FormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole) -> Checkpoi
     index = None
     if isinstance(selection, ByIndex):
         path = posixpath.join(folder, selection.name)
-        raw = bytearray(read_whole(offer, there[path], MAX_INDEX_BYTES))
-        prove(path, _identity(len(raw)), memoryview(raw))
+        raw = read_proven(offer, there[path], MAX_INDEX_BYTES, prove)
         check_json_room(len(raw), path)
-        index = parse_index(bytes(raw), path=path)
+        index = parse_index(raw, path=path)
     wanted: Sequence[str] = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
     is_layered = isinstance(selection, Layered | LayeredByIndex)
     wanted = order_by_numbers(wanted) if is_layered else wanted
@@ -66,7 +65,7 @@ def _read_shard(offer: Offer, name: str, file: OfferedFile | None) -> Shard:
         # wrong once.
         _log.warning("%s: asked for once more: %s", file.path, exc)
         header = _read_header(offer, file)
-    return Shard(name, file.path, header, _identity(file.size))
+    return Shard(name, file.path, header, identity_of(file))
 
 
 def _read_header(offer: Offer, file: OfferedFile) -> Header:
@@ -77,7 +76,3 @@ def _read_header(offer: Offer, file: OfferedFile) -> Header:
     if len(raw) < length:
         raw += read_range(offer, file, LENGTH_BYTES + len(raw), length - len(raw))
     return parse_header(raw, path=file.path, file_bytes=file.size)
-
-
-def _identity(size: int) -> FileIdentity:
-    return FileIdentity(dev=0, ino=0, size=size, mtime_ns=0, ctime_ns=0)
