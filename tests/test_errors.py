@@ -33,6 +33,7 @@ from fastload.errors import (
     UsageError,
     quoted,
 )
+from fastload.ops.doctor.finding import UnfitError
 
 EXAMPLES: list[tuple[FastloadError, int, str]] = [
     (UsageError("no reader 'x'", "Use one of auto"), 2, "no reader 'x'. Use one of auto"),
@@ -216,3 +217,12 @@ def test_nothing_unprintable_reaches_a_log(name: str) -> None:
 
 def test_places_that_were_searched_are_shown_harmless() -> None:
     assert str(ModelNotFoundError("m\n", ("/a\n\x1b[2J",))).isprintable()
+
+
+def test_a_hint_that_is_added_takes_the_usual_advice_away_from_no_error() -> None:
+    error = FormatError("f", "x", "y")
+    error.add_hint("It was left out")
+    assert str(error).endswith("Fetch the file again, or ask whoever made it. It was left out")
+    unfit = UnfitError(())
+    unfit.add_hint("Look again")
+    assert "Look again" in str(unfit)

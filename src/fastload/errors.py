@@ -127,12 +127,13 @@ class FormatError(FastloadError):
     tensor: str | None = None
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        self.hint = self.hint or "Fetch the file again, or ask whoever made it"
+
     def __str__(self) -> str:
         tensor = f"tensor {quoted(self.tensor)}: " if self.tensor is not None else ""
-        return _sentence(
-            f"{quoted(self.path)}: {tensor}found {self.found}; expected {self.expected}",
-            self.hint or "Fetch the file again, or ask whoever made it",
-        )
+        what = f"{quoted(self.path)}: {tensor}found {self.found}; expected {self.expected}"
+        return _sentence(what, self.hint)
 
 
 @dataclass(eq=False)

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import random
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -468,7 +469,7 @@ def test_weights_that_git_itself_holds_are_proven_by_its_sha1(model: Model, tmp_
         fastload.load(snapshot)
 
 
-@pytest.mark.parametrize("way", ["load", "stream", "verify"])
+@pytest.mark.parametrize("way", ["load", "stream", "verify", "warm"])
 def test_so_are_those_that_are_larger_than_what_git_usually_holds(tmp_path: Path, way: str) -> None:
     """Nothing else is known of them, and a digest that is not taken proves nothing."""
     save_file({"w": torch.arange(SMALL_FILE_BYTES // 8 + 1000, dtype=torch.int64)}, tmp_path / "made.safetensors")
@@ -485,10 +486,17 @@ def test_so_are_those_that_are_larger_than_what_git_usually_holds(tmp_path: Path
             assert fastload.load(snapshot, verify="require").report.evidence == "git-sha1"
         elif way == "stream":
             dict(fastload.stream(snapshot, verify="require"))
+        elif way == "warm":
+            shutil.rmtree(tmp_path / "local", ignore_errors=True)
+            options = Options(local=str(tmp_path / "local"), shared=str(tmp_path), tiers=("local", "shared"))
+            fastload.warm(f"org/name@{COMMIT}", options=options)
         else:
             fastload.verify(snapshot).check()
 
     run()
+    run()  # by the manifest that it may have left
+    for manifest in (tmp_path / "models--org--name").glob(".fastload/manifests/*"):
+        manifest.unlink()
     flip(blob, len(content) - 1)
     with pytest.raises(IntegrityError, match="git_sha1"):
         run()

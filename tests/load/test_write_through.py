@@ -280,7 +280,7 @@ def test_what_comes_wrong_from_the_hub_is_not_to_be_mended_where_nothing_is_stor
 def test_a_hub_that_refuses_what_only_the_copy_needs_keeps_the_caller_seconds_and_no_minute(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(home, "_REST_S", 1.0)
+    monkeypatch.setattr(home, "_PAUSE_S", 0.2)
     with HubServer({REPO: Repo(place.files)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         hub.faults.add(too_many_requests(60), path="*/tokenizer.json", times=None)

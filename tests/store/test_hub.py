@@ -457,3 +457,8 @@ class TestListings:
             parse_tree([value, entry("x", lfs=value)], "org/name@x")
         except FastloadError:
             return
+
+
+def test_patience_only_ever_gets_shorter() -> None:
+    assert Patience().within(3).within(10) == Patience().within(3)
+    assert Patience().within(None) == Patience()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from fastload._read import filedigests
 from fastload._store.admit.area import StagingArea
+from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.staged import StagedFile, open_staged
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import StoreError
@@ -391,3 +393,31 @@ def test_a_folder_in_the_place_of_a_blob_is_named_with_what_to_do(area: StagingA
     with pytest.raises(StoreError, match=r"blob': a folder is there where a file belongs\. .*move it away"):
         staged.publish(str(tmp_path / "blob"))
     staged.close()
+
+
+def test_a_file_that_is_there_already_is_let_go_of_while_others_still_put(tmp_path: Path) -> None:
+    """Its number may mean another file a moment later."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * (2 * BLOCK_BYTES // 256))
+    kept = KeptFile(str(path), 2 * BLOCK_BYTES)
+    blocks = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(2)]
+    assert all(kept.give(index, [block]) for index, block in enumerate(blocks))
+    assert kept.put(1, blocks[1])
+    assert not kept.put(1, blocks[1]), "it was counted"
+    kept.discard()
+    with pytest.raises(StoreError):
+        kept.put(0, blocks[0])
+
+
+def test_what_cannot_be_read_back_of_it_is_said_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(BLOCK_BYTES))
+    kept = KeptFile(str(path), BLOCK_BYTES)
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(StoreError, match="file"):
+        kept.recall(0, memoryview(bytearray(BLOCK_BYTES)))
+    kept.close()

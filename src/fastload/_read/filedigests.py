@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from fastload._verify.difference import KnownFile
+
     ReadBack = Callable[[int, memoryview], None]
     """Fills memory with the file's bytes from an offset on, all of which have arrived."""
     Hashing = Callable[[], AbstractContextManager[None]]
@@ -31,11 +33,12 @@ _TURN_S = 0.25
 class FileDigests:
     """Collects them; complete when all blocks were added."""
 
-    def __init__(self, size: int, read_back: ReadBack) -> None:
+    def __init__(self, size: int, read_back: ReadBack, known: KnownFile | None = None) -> None:
+        """``known``: with what they will be compared; see :class:`~fastload._verify.digest.ContentHash`."""
         self._size = size
         self._read_back = read_back
         self._blocks: list[str | None] = [None] * count_blocks(size)
-        self._content = ContentHash(size)
+        self._content = ContentHash(size, known)
         self._hashed = 0
         self._hashing = threading.Lock()
         self._went_on = threading.Condition()

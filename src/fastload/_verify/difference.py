@@ -40,7 +40,7 @@ class Digests(Protocol):
 
     @property
     def git_sha1(self) -> str | None:
-        """None: not known, or the file is too large for git to hold."""
+        """None: not known, or not taken."""
 
 
 class KnownFile(Digests, Protocol):

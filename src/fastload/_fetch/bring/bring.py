@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -124,7 +124,7 @@ def staged(job: Bringing, files: Iterable[OfferedFile]) -> Iterator[list[Task]]:
         tasks: list[Task] = []
         for file in files:
             existing = job.destination.find_existing(file)
-            incoming = _stage(job, file) if existing is None else KeptFile(existing, file.size)
+            incoming = _stage(job, file) if existing is None else KeptFile(existing, file.size, _known(file))
             tasks.append(Task(file, incoming))
             closing.callback(_close, tasks[-1])
         _reserve(job, tasks)
@@ -137,14 +137,21 @@ def _close(task: Task) -> None:
 
 
 def _stage(job: Bringing, file: OfferedFile) -> Incoming:
-    return open_staged(job.destination.area, _key(job, file), file.size, in_order=job.in_order)
+    key, in_order = _key(job, file), job.in_order
+    return open_staged(job.destination.area, key, file.size, in_order=in_order, known=_known(file))
 
 
 def _restage(job: Bringing, task: Task) -> Incoming:
     """A place for a file that turned out wrong, be it by what had been staged of it."""
     if isinstance(task.incoming, KeptFile):
         return _stage(job, task.file)
-    return begin_staged(job.destination.area, _key(job, task.file), task.file.size, in_order=job.in_order)
+    key, file = _key(job, task.file), task.file
+    return begin_staged(job.destination.area, key, file.size, in_order=job.in_order, known=_known(file))
+
+
+def _known(file: OfferedFile) -> OfferedFile:
+    """What the digests are compared with: what was signed besides is no digest that a manifest has."""
+    return replace(file, signed=None)
 
 
 def _key(job: Bringing, file: OfferedFile) -> str:

@@ -94,7 +94,10 @@ class Copy:
 
     def _forget(self, incoming: Incoming, error: IntegrityError) -> IntegrityError:
         """What is here of a file that is wrong as a whole is not gone on with: which block it is, nobody knows."""
-        incoming.discard()
+        try:
+            incoming.discard()
+        except StoreError as exc:  # what matters is that the file is wrong
+            _log.info("what is here of %s could not be removed: %s", error.path, exc)
         if not incoming.has_given:
             return error
         return LeftWrongError(error.path, error.offset, error.found, error.expected, _LEFT_WRONG, is_whole=True)

@@ -47,12 +47,13 @@ if TYPE_CHECKING:
     from fastload._store.root import Stored
     from fastload._verify.manifest import ManifestFile
 
-_REST_S = 10.0
-"""How long a hub that refuses is asked for what only the copy needs: the load has its bytes, and its caller waits."""
+_ATTEMPTS, _PAUSE_S = 3, 5.0
+"""So often in a row a hub that refuses is asked for what only the copy needs: the load has its bytes, and its caller
+waits."""
 
 
 class Home:
-    """Files are read where they are, and nothing else is done there: what more there is, the classes below say."""
+    """Files are read where they are, and nothing is left there: what more there is, the classes below say."""
 
     pace: Pace | None = None
     """How fast all readers together may read; None: as fast as they can."""
@@ -221,7 +222,7 @@ class OnHub(Home):
 
     def begin_copy(self) -> Copy | None:
         """See :class:`Home`."""
-        rest = self._offer.within(_REST_S)
+        rest = self._offer.asked_less(_ATTEMPTS, _PAUSE_S)
         return begin_copy(lambda: rest, self._revision, self._request.settings, self._request.check)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class Incoming(Protocol):
         """Take the room on the disk."""
 
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
-        """True if block ``index`` is there already; to see that, ``block`` may be filled with it."""
+        """True if block ``index`` is there already; to see that, ``block`` is written to, with it or not."""
 
     @property
     def has_given(self) -> bool:
@@ -273,7 +273,7 @@ class Admission:
         done = task.incoming.finish(task.file.path)
         wrong = find_wrong(task.file, done)
         if wrong is None:
-            # A hub names by git's sha1 only what git itself holds; of other files it is not written down.
+            # Git's sha1 is written down only where it was known: it names what git itself holds.
             task.done = done if task.file.git_sha1 else replace(done, git_sha1=None)
         else:
             task.incoming.discard()

@@ -6,7 +6,7 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from fastload._read.file import open_regular, read_fully
+from fastload._read.file import open_regular, read_fully, translate
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
 from fastload._store.filesystem import writing
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastload._read.filedigests import Hashing
+    from fastload._verify.difference import KnownFile
     from fastload._verify.manifest import ManifestFile
 
 
 class KeptFile:
     """As :class:`~fastload._store.admit.staged.StagedFile`, but every block is there, and nothing is written."""
 
-    def __init__(self, path: str, size: int) -> None:
+    def __init__(self, path: str, size: int, known: KnownFile | None = None) -> None:
+        """``known``: as :func:`~fastload._store.admit.staged.open_staged` has it."""
         self.path = path
         self._descriptor = open_regular(path, os.O_NOFOLLOW)
         self._descriptors = Descriptors(path, self._descriptor)
-        self._digests = FileDigests(size, self._read_back)
+        self._digests = FileDigests(size, self._read_back, known)
         self._given: dict[int, str] = {}
 
     @property
@@ -66,14 +68,19 @@ class KeptFile:
     def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """True if it is what was given: that need not be recalled. Nothing is written."""
         given = self._given.get(index)
-        with hashing():
-            if given is None or given != block_digest(block):
+        if given is None or self._digests.has(index):
+            return False
+        with self._descriptors.in_use(), hashing():
+            if given != block_digest(block):
                 return False
             self._digests.add(index, given, block)
         return True
 
     def _read_back(self, offset: int, block: memoryview) -> None:
-        read_fully(self._descriptor, offset, [block], path=self.path)
+        try:
+            read_fully(self._descriptor, offset, [block], path=self.path)
+        except OSError as exc:
+            raise translate(self.path, exc) from exc
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole. Who wrote it may not have synced it, so that is done here."""

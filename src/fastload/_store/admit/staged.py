@@ -18,7 +18,7 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from fastload._read.file import read_fully
+from fastload._read.file import read_fully, translate
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
 from fastload._store.admit.journal import Claims, dump_head, dump_line, parse_journal
@@ -35,20 +35,23 @@ if TYPE_CHECKING:
     from fastload._read.filedigests import Hashing
     from fastload._store.admit.area import StagingArea
     from fastload._store.offer import OfferedFile
+    from fastload._verify.difference import KnownFile
     from fastload._verify.manifest import ManifestFile
 
 
 class StagedFile:
     """One file being written. Threads may put different blocks at once."""
 
-    def __init__(self, area: StagingArea, name: str, size: int, journal: int, part: Part) -> None:
+    def __init__(
+        self, area: StagingArea, name: str, size: int, journal: int, part: Part, known: KnownFile | None
+    ) -> None:
         self._area = area
         self._name = name
         self._size = size
         self._journal = journal
         self._part = part
         self._descriptors = Descriptors(area.part(name), *part.descriptors, journal)
-        self._digests = FileDigests(size, self._read_back)
+        self._digests = FileDigests(size, self._read_back, known)
         self._claims: Claims | None = None
         self._given: dict[int, str] = {}
 
@@ -151,7 +154,10 @@ class StagedFile:
             self._digests.await_turn(index)
 
     def _read_back(self, offset: int, block: memoryview) -> None:
-        read_fully(self._part.descriptor, offset, [block], path=self._area.part(self._name))
+        try:
+            read_fully(self._part.descriptor, offset, [block], path=self._area.part(self._name))
+        except OSError as exc:
+            raise translate(self._area.part(self._name), exc) from exc
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole, all of whose blocks have arrived; the bytes are on the disk when this returns.
@@ -202,12 +208,16 @@ def content_key(file: OfferedFile, place: str) -> str:
     return file.sha256 or file.git_sha1 or f"plain-{block_digest(state)[:40]}"
 
 
-def begin_staged(area: StagingArea, key: str, size: int, *, in_order: bool = False) -> StagedFile:
+def begin_staged(
+    area: StagingArea, key: str, size: int, *, in_order: bool = False, known: KnownFile | None = None
+) -> StagedFile:
     """As :func:`open_staged`, with nothing of what an earlier writer left: that has turned out wrong."""
-    return _begin(area, f"{key}.{new_id()}", size, in_order=in_order)
+    return _begin(area, f"{key}.{new_id()}", size, in_order=in_order, known=known)
 
 
-def open_staged(area: StagingArea, key: str, size: int, *, in_order: bool = False) -> StagedFile:
+def open_staged(
+    area: StagingArea, key: str, size: int, *, in_order: bool = False, known: KnownFile | None = None
+) -> StagedFile:
     """A staged file for the content ``key`` of ``size`` bytes, with whatever an earlier writer left of it.
 
     Args:
@@ -217,15 +227,16 @@ def open_staged(area: StagingArea, key: str, size: int, *, in_order: bool = Fals
         in_order: its blocks will come almost in their order, as from a folder. Then they are written past the page
             cache, and who brings one waits a moment for its turn in the digest of the whole. From a hub a block may be
             late by seconds: those behind it are read back from the page cache.
+        known: with what its digests will be compared; see :class:`~fastload._verify.digest.ContentHash`.
 
     Raises:
         StoreError: it cannot be written.
     """
     for name in area.list_names(key):
-        taken = _take_over(area, name, size, in_order=in_order)
+        taken = _take_over(area, name, size, in_order=in_order, known=known)
         if taken is not None:
             return taken
-    staged = begin_staged(area, key, size, in_order=in_order)
+    staged = begin_staged(area, key, size, in_order=in_order, known=known)
     for name in area.list_names(key):
         claims = _read_claims(area, name, size)
         if claims is not None:
@@ -234,7 +245,7 @@ def open_staged(area: StagingArea, key: str, size: int, *, in_order: bool = Fals
     return staged
 
 
-def _begin(area: StagingArea, name: str, size: int, *, in_order: bool) -> StagedFile:
+def _begin(area: StagingArea, name: str, size: int, *, in_order: bool, known: KnownFile | None) -> StagedFile:
     head = dump_head(size, os.stat(area.journals).st_dev)
     with writing(area.journal(name)):
         journal = make_new(area.journal(name), os.O_APPEND)
@@ -243,14 +254,16 @@ def _begin(area: StagingArea, name: str, size: int, *, in_order: bool) -> Staged
             os.write(journal, head)
             with writing(area.part(name)):
                 part = Part(make_new(area.part(name)), past_cache=in_order)
-            return StagedFile(area, name, size, journal, part)
+            return StagedFile(area, name, size, journal, part, known)
         except BaseException:
             os.close(journal)
             area.remove(name)
             raise
 
 
-def _take_over(area: StagingArea, name: str, size: int, *, in_order: bool) -> StagedFile | None:
+def _take_over(
+    area: StagingArea, name: str, size: int, *, in_order: bool, known: KnownFile | None
+) -> StagedFile | None:
     """The file ``name`` as our own, if its writer is provably dead."""
     journal = _open_own(area, area.journal(name), os.O_RDWR | os.O_APPEND)
     if journal is None:
@@ -262,7 +275,7 @@ def _take_over(area: StagingArea, name: str, size: int, *, in_order: bool) -> St
     if part is None:
         os.close(journal)
         return None
-    staged = StagedFile(area, name, size, journal, Part(part, past_cache=in_order))
+    staged = StagedFile(area, name, size, journal, Part(part, past_cache=in_order), known)
     staged.inherit(Claims(part, digests))  # the same inode: what is there is not copied
     return staged
 

@@ -38,7 +38,7 @@ class Patience:
             return self
         return replace(
             self,
-            give_up_after_s=longest_s,
+            give_up_after_s=longest_s if self.give_up_after_s is None else min(self.give_up_after_s, longest_s),
             connect_timeout_s=min(self.connect_timeout_s, longest_s),
             read_timeout_s=min(self.read_timeout_s, longest_s),
             floor_window_s=min(self.floor_window_s, longest_s),  # bytes that drip are no silence

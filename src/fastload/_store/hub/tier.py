@@ -52,9 +52,9 @@ class HubOffer:
         """See :class:`~fastload._store.offer.Offer`: the hub has all there is, whatever is wanted of it."""
         return False
 
-    def within(self, longest_s: float) -> HubOffer:
-        """The same, of which nothing is asked again after so long."""
-        return replace(self, wire=self.wire.within(longest_s))
+    def asked_less(self, attempts: int, longest_pause_s: float) -> HubOffer:
+        """The same, where what fails is asked for less often, and after shorter pauses."""
+        return replace(self, wire=self.wire.asked_less(attempts, longest_pause_s))
 
     def open(self, file: OfferedFile) -> HubReader:
         """See :class:`~fastload._store.offer.Offer`; nothing is asked before the first read."""

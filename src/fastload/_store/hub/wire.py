@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -161,10 +161,10 @@ class Wire:
         """If ``thread`` waits for an answer to begin, let its :meth:`get` fail now."""
         self._pools.waiting.interrupt(thread)
 
-    def within(self, longest_s: float) -> Wire:
-        """The same connections, where nothing is asked again after so long; a silent server has its usual time-out."""
+    def asked_less(self, attempts: int, longest_pause_s: float) -> Wire:
+        """The same connections, over which what fails is asked for less often, and after shorter pauses."""
         other = copy(self)
-        other.patience = self.patience.within(longest_s)
+        other.patience = replace(self.patience, attempts=attempts, longest_pause_s=longest_pause_s)
         return other
 
     def close(self) -> None:

@@ -31,4 +31,5 @@ class UnfitError(FastloadError):
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        return "; ".join(finding.what for finding in self.findings)
+        found = "; ".join(finding.what for finding in self.findings)
+        return f"{found}. {self.hint}" if self.hint else found
