@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import torch
 
 import fastload
 from fastload import Options
+from fastload._store.admit.staged import StagedFile
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_sharded
@@ -281,6 +283,21 @@ def test_a_staged_block_whose_journal_lies_is_found_out_and_all_is_loaded_once_m
     assert report.bytes_by_tier.keys() == {"hub", "local"}
     assert report.bytes_by_tier["hub"] == report.bytes_read >= sum(map(len, place.files.values())) - MIB
     place.check_published()
+
+
+def test_that_it_cannot_be_forgotten_does_not_hide_that_it_is_wrong(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.interrupt()
+    place.damage(1, tells=True)
+
+    def fail(_: StagedFile) -> None:
+        raise fastload.StoreError("staging", "cannot be removed")
+
+    monkeypatch.setattr(StagedFile, "discard", fail)
+    with caplog.at_level(logging.INFO, logger="fastload"):
+        assert_same(fastload.load(REPO, options=place.options), place.tensors)
+    assert "cannot be removed" in caplog.text
 
 
 @pytest.mark.parametrize("tells", [False, True])
