@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastload._read.blocks import cut
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
@@ -158,12 +159,4 @@ class _Arriving:
 
 def select(buffers: Sequence[memoryview], extent: Extent, ranges: Ranges) -> list[memoryview]:
     """The parts of ``buffers``, which hold ``extent``, that ``ranges`` of the file mean."""
-    selected: list[memoryview] = []
-    at = extent.offset
-    for buffer in buffers:
-        for begin, end in ranges:
-            first, last = max(begin - at, 0), min(end - at, len(buffer))
-            if first < last:
-                selected.append(buffer[first:last])
-        at += len(buffer)
-    return selected
+    return [piece for begin, end in ranges for piece in cut(buffers, begin - extent.offset, end - extent.offset)]
