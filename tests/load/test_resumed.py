@@ -15,13 +15,14 @@ import torch
 import fastload
 from fastload import Options
 from fastload._store.admit.staged import StagedFile
+from fastload._store.admit.tee import TeeReader
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_sharded
 from stored_models import COMMIT, write_cache, write_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 REPO = "org/name"
@@ -352,15 +353,23 @@ def test_what_is_wrong_does_not_come_back(place: Place, *, is_of_this_boot: bool
     assert_same(fastload.load(REPO, options=place.options), place.tensors)
 
 
-def test_a_closed_stream_says_how_much_it_took(place: Place) -> None:
+def test_a_stream_that_ends_before_a_block_is_placed_does_not_count_it_against_the_source(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = place.from_proven_mount
     place.interrupt(options)
+    read = TeeReader.read_into
+
+    def end(reader: TeeReader, offset: int, buffers: Sequence[memoryview]) -> None:
+        read(reader, offset, buffers)
+        raise fastload.StoreError("somewhere", "stopped")
+
+    monkeypatch.setattr(TeeReader, "read_into", end)
     stream = fastload.stream(REPO, options=options)
-    next(stream)
-    stream.close()
+    with pytest.raises(fastload.StoreError, match="stopped"):
+        dict(stream)
     report = stream.report
-    assert report.bytes_read >= 0
-    assert report.bytes_by_tier[report.tier] == report.bytes_read
+    assert report.bytes_by_tier[report.tier] == report.bytes_read >= 0
 
 
 def test_where_blocks_are_known_one_alone_is_mended(place: Place) -> None:
