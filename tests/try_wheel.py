@@ -57,7 +57,7 @@ def _try_without_torch(folder: Path, model: str) -> None:
     # As they are brought: how much Python makes of them (.pyc) is another number for each of its versions.
     megabytes = sum(file.stat().st_size for file in files if file.suffix != ".pyc") / 1e6
     print(f"it and what it needs bring {megabytes:.1f} MB")
-    assert megabytes < 28
+    assert megabytes < 27
 
 
 def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

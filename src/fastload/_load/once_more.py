@@ -2,8 +2,8 @@
 
 Block digests let a block be read again, or brought from another tier, while the load runs. A digest of the whole says
 at the end of the file that something in it was wrong, and nobody knows what: tensors may have been filled with it. So
-the load ends, gives its memory back, looks at the file again past the page cache, and begins anew. A stream cannot:
-what it handed out is in use.
+the load ends, gives its memory back, looks at the file again past the page cache, and begins anew. Where some of it was
+taken from what lay on the local tier, it first begins anew without that. A stream cannot: what it handed out is in use.
 """
 
 from __future__ import annotations
