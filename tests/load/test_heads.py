@@ -108,6 +108,17 @@ def test_of_several_wrong_shards_the_first_one_is_named(tmp_path: Path, turn: in
         load(folder)
 
 
+@pytest.mark.parametrize("bunch", [1, 4, SHARDS])
+def test_heads_are_parsed_in_bunches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bunch: int) -> None:
+    monkeypatch.setattr("fastload._fetch.checkpoint.folder._BUNCH", bunch)
+    folder = tmp_path / "model"
+    content = write_recorded(folder, [0] * SHARDS, BLOCK_BYTES)
+    assert load(folder) == content
+    flip(folder / "t6.safetensors", 20)
+    with pytest.raises(IntegrityError, match=r"t6\.safetensors"):
+        load(folder)
+
+
 def test_none_of_the_threads_is_left(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     content = write_recorded(folder, [0] * SHARDS, BLOCK_BYTES)

@@ -19,6 +19,7 @@ from fastload._load.pipeline import Pipeline, Ways
 from fastload._load.schedule import Schedule
 from fastload._load.sources import Sources
 from fastload._place.cuda import CudaPlacer, Supply
+from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import allocate_on
 from fastload._place.pinned_ring import PinnedRing
 from fastload._place.slots import room_for_digests
@@ -27,11 +28,12 @@ from fastload._plan.plan import build_plan
 from fastload._read.background import BackgroundRead
 from fastload._read.choose import choose_reader
 from fastload._read.head import read_header
+from fastload._read.pread import BufferedReader
 from fastload._read.proof import BlockProof, ProofTell
 from fastload._read.tally import ProofTally
 from fastload._trace import Trace
 from fastload._verify.digest import BLOCK_BYTES
-from fastload.errors import IntegrityError
+from fastload.errors import FormatError, IntegrityError
 from late_digester import LateDigester
 from pretended_cuda import DEVICE, Machine, pretended_cuda
 from writing import pack
@@ -162,6 +164,41 @@ def test_several_reads_are_under_way_at_once(load: Load, monkeypatch: pytest.Mon
     load.run()
     load.check()
     assert max(most) > LANES
+
+
+def test_readers_get_their_next_work_before_what_has_come_is_sent_on(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def note(kind: type, name: str) -> None:
+        method = getattr(kind, name)
+
+        def noting(*arguments: Any) -> Any:
+            done.append(name)
+            return method(*arguments)
+
+        monkeypatch.setattr(kind, name, noting)
+
+    wait = BackgroundRead.wait
+
+    def waiting(read: BackgroundRead) -> bool:
+        load.machine.run_all()  # meanwhile
+        done.append("wait")
+        return wait(read)
+
+    monkeypatch.setattr(BackgroundRead, "wait", waiting)
+    note(BufferedReader, "begin")
+    note(CudaLane, "place")
+    load.run()
+    load.check()
+    assert ("wait", "begin") in pairwise(done)
+
+
+def test_where_the_next_file_is_gone_what_has_come_is_let_go(load: Load, leaks_nothing: None) -> None:
+    load.paths[2].unlink()
+    with pytest.raises(FormatError, match=r"2\.safetensors"):
+        load.run()
 
 
 @pytest.mark.parametrize("device_digests", [False, True])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+import resource
 import threading
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ from fastload._load.target import pinning_early
 from fastload._place import cuda_memory
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
-from fastload._place.pinned_ring import PinnedRing
+from fastload._place.pinned_ring import _MAKERS, PinnedRing
 from fastload._place.slots import room_for_digests
 from fastload.options import decide_settings
 from packed_files import PAGE, file_of, plan_of
@@ -57,6 +59,24 @@ def test_slots_are_made_beside_and_taken(machine: Machine) -> None:
         slot.unpin()
     ring.close()
     assert not machine.registered
+
+
+@pytest.mark.usefixtures("machine")
+def test_all_pages_are_there_before_the_driver_is_asked_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its lock, it has them made for one thread at a time."""
+    faults: list[int] = []
+    pin = torch.cuda.cudart().cudaHostRegister
+
+    def touching(address: int, nbytes: int, flags: int) -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        ctypes.memset(address, 1, nbytes)
+        faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+        return int(pin(address, nbytes, flags))
+
+    monkeypatch.setattr(torch.cuda.cudart(), "cudaHostRegister", touching)
+    slot = PinnedSlot(16 << 20, 128)
+    slot.unpin()
+    assert faults == [0]
 
 
 def test_what_nobody_took_is_unpinned(machine: Machine) -> None:
@@ -110,11 +130,12 @@ def test_lanes_take_what_is_ready_and_the_rest_is_unpinned_at_the_end(machine: M
 
 
 def test_where_pinning_is_refused_the_making_ends(machine: Machine) -> None:
-    machine.refuse_to_pin(False, True)
+    machine.refuse_to_pin(False, *[True] * 99)
     ring = PinnedRing(DEVICE, 64 * KIB, 0, 100)
     wait_for_slots(machine, 1)
     ring.close()
     assert not machine.registered
+    assert len(machine.register_answers) >= 99 - _MAKERS, "each of them asks once more at most"
 
 
 def test_an_error_while_planning_unpins(machine: Machine) -> None:

@@ -140,3 +140,20 @@ print(most - before)
     *counts, threads = run.stdout.split()
     assert counts == ["12"] * 20
     assert 1 <= int(threads) <= 3
+
+
+@pytest.mark.parametrize("limit", [None, 200])
+def test_room_is_made_for_many_descriptors(limit: int | None) -> None:
+    """In a process of its own, since it keeps the room. Where so many are not allowed, there is nothing to do."""
+    code = f"""
+import resource
+from fastload._read.background import begin_descriptor_room
+if {limit}:
+    resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
+begin_descriptor_room().join()
+begin_descriptor_room().join()
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("FDSize")))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not run.stderr
+    assert (int(run.stdout) > 256) is (limit is None)

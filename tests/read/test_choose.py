@@ -15,7 +15,7 @@ import pytest
 from c_library import OnFileSystem
 from fastload._cpus import Cpus, count_cpus
 from fastload._read import kernel
-from fastload._read.choose import READERS, choose_reader
+from fastload._read.choose import READERS, background_depth, choose_reader
 from fastload._read.kernel import cached_fraction, file_system
 from fastload._read.paced import paced
 from fastload._verify.digest import BLOCK_BYTES
@@ -167,7 +167,7 @@ mount -t overlay overlay -o "lowerdir=$1/ramfs:$1/empty" "$1/overlay" 2>/dev/nul
 exec "$2" -c '
 import mmap, sys
 from fastload._format.checkpoint import Shard
-from fastload._read.choose import choose_reader
+from fastload._read.choose import background_depth, choose_reader
 from fastload._read.head import read_header
 from fastload.errors import UnsupportedError
 shard = Shard("m", sys.argv[1], *read_header(sys.argv[1]))
@@ -246,6 +246,11 @@ def test_what_is_in_memory_is_copied_by_no_more_threads_than_a_quota_has_cpus(
     monkeypatch.setattr("fastload._cgroup._MEMBERSHIP", str(tmp_path / "membership"))
     assert choose_reader(shard, "auto").depth == depth
     assert choose_reader(shard, "mmap").digesting_depth == depth
+
+
+@pytest.mark.parametrize(("cpus", "depth"), [(1, 4), (4, 4), (8, 7), (16, 14), (64, 14)])
+def test_who_has_others_read_keeps_a_cpu_of_eight(cpus: int, depth: int) -> None:
+    assert background_depth(Cpus(cpus)) == depth
 
 
 def test_a_mapped_file_that_is_on_the_disk_is_digested_by_threads_that_wait_for_it(cold_shard: Shard) -> None:

@@ -20,6 +20,7 @@ from fastload._place.pinned_ring import PinnedRing
 from fastload._place.slots import SLOTS_PER_LANE, room_for_digests
 from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
+from fastload._read.background import begin_descriptor_room
 from fastload._read.choose import memory_depth
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
@@ -301,7 +302,9 @@ def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRi
     room_bytes = room_for_digests(likely.slot_bytes)
     ring = PinnedRing(device, likely.slot_bytes, room_bytes, likely.lanes * likely.slots_per_lane)
     try:
+        room = begin_descriptor_room()
         yield ring
+        room.join()
     except BaseException:
         ring.close()
         raise

@@ -96,6 +96,17 @@ def memory_depth(cpus: Cpus | None = None) -> int:
     return min(max(cpus.usable, least), _MEMORY_DEPTHS[-1])
 
 
+def background_depth(cpus: Cpus | None = None) -> int:
+    """The same, where one thread has others read, and must not wait for a CPU.
+
+    Else it takes one from a reader, for milliseconds, and what is read in order waits for that reader's piece. In a
+    bare loop beside an H200 fourteen or fifteen readers of sixteen CPUs brought 50 GB/s, twenty 33; in a load of 8 GB
+    fourteen brought 43, sixteen 37.
+    """
+    depth = memory_depth(cpus)
+    return depth - depth // 8
+
+
 def is_memory(path: str) -> bool:
     """True if what is written below ``path`` stays in memory, as on tmpfs."""
     while not os.path.isdir(path) and path != "/":

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import FileIdentity
 
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
-_PIECE_BYTES = 512 << 10  # 512 KiB: of smaller ones threads wait for one another, larger ones leave the CPU's cache
+_PIECE_BYTES = 2 << 20  # 2 MiB: after each a thread waits for its turn in Python; larger ones leave the CPU's cache
 
 
 class ProveBlock(Protocol):

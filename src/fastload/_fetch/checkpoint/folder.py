@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fastload._cpus import count_cpus
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _AHEAD = 16
 _MOST_THREADS = 8
 """A block each, they bring and digest as fast as memory gives it."""
+_BUNCH = 64
+"""Heads that are parsed one after another."""
 
 
 def read_folder(request: FetchRequest, path: str, evidence: Evidence, tally: ProofTally) -> tuple[Checkpoint, str]:
@@ -74,8 +77,9 @@ def _read_heads(paths: Sequence[str], go_on: Callable[[], None]) -> Generator[He
 def _prove_heads(paths: Sequence[str], prove: ProveBlock, go_on: Callable[[], None]) -> Generator[Head]:
     """Each is read with the block around it, which takes a few milliseconds: several at once.
 
-    They are parsed one after another, as they come: that takes memory, and only one thread can do it at a time. What
-    is long enough to need much is not read before its turn.
+    They are parsed one after another: that takes memory, and only one thread can do it at a time. Not as they come, but
+    in bunches: whoever parses keeps the GIL for milliseconds, for which all others would wait after each read. What is
+    long enough to need much memory is not read before its turn.
     """
     reader, workers = HeadReader(prove), Workers(min(count_cpus().usable, _MOST_THREADS), go_on)
 
@@ -87,5 +91,7 @@ def _prove_heads(paths: Sequence[str], prove: ProveBlock, go_on: Callable[[], No
         return reader.read_short(paths[number])
 
     with closing(workers.each(read, range(len(paths)))) as heads:
-        for path, head in zip(paths, heads, strict=True):
-            yield head or reader.read(path)
+        pairs = zip(paths, heads, strict=True)
+        while bunch := list(islice(pairs, _BUNCH)):
+            for path, head in bunch:
+                yield head or reader.read(path)
