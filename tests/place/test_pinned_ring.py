@@ -24,6 +24,7 @@ from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.pinned_ring import _MAKERS, PinnedRing
 from fastload._place.slots import room_for_digests
+from fastload.errors import UnsupportedError
 from fastload.options import decide_settings
 from packed_files import PAGE, file_of, plan_of
 from pretended_cuda import DEVICE, Machine, pretended_cuda
@@ -93,6 +94,34 @@ def test_a_ring_that_is_dropped_unpins(machine: Machine) -> None:
     wait_for_slots(machine, 3)
     del ring
     assert not machine.registered
+
+
+@pytest.mark.parametrize("granted", [1, 2])
+def test_fewer_threads_than_wanted_make_them_all(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, granted: int
+) -> None:
+    start, left = threading.Thread.start, iter(range(granted))
+
+    def refuse(thread: threading.Thread) -> None:
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 5)
+    wait_for_slots(machine, 5)
+    ring.close()
+    assert not machine.registered
+
+
+@pytest.mark.usefixtures("machine")
+def test_where_no_thread_is_to_be_had_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(UnsupportedError, match="no thread"):
+        PinnedRing(DEVICE, 64 * KIB, 0, 5)
 
 
 def test_who_takes_does_not_wait(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

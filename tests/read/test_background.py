@@ -150,10 +150,23 @@ import resource
 from fastload._read.background import begin_descriptor_room
 if {limit}:
     resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
-begin_descriptor_room().join()
-begin_descriptor_room().join()
+begin_descriptor_room()()
+begin_descriptor_room()()
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("FDSize")))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert not run.stderr
     assert (int(run.stdout) > 256) is (limit is None)
+
+
+def test_without_another_thread_no_room_is_made_and_nothing_fails() -> None:
+    code = """
+import threading
+from fastload._read.background import begin_descriptor_room
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+begin_descriptor_room()()
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -20,6 +20,7 @@ from fastload._store.offer import OfferedFile
 from fastload._store.root import Root
 from fastload._store.wanted import Wish
 from fastload._verify.digest import BLOCK_BYTES
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import ManifestFile
 from fastload.errors import DeadlineError, FormatError, IntegrityError
 from fastload.options import Options, decide_settings
@@ -62,7 +63,8 @@ def stored_offer(root: Path) -> FolderOffer:
 
 def offer_folder(folder: Path) -> FolderOffer:
     files = list_files(str(folder))
-    return FolderOffer(tier="path", repo="plain", commit=None, evidence="etag", folder=str(folder), files=files)
+    kind = EvidenceKind.ETAG
+    return FolderOffer(tier="path", repo="plain", commit=None, evidence=kind, folder=str(folder), files=files)
 
 
 def test_all_is_read_once(tmp_path: Path) -> None:
@@ -132,9 +134,7 @@ def test_the_blocks_of_a_manifest_name_what_is_bad() -> None:
 
 def test_a_file_that_changes_while_it_is_brought_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "plain", model_files())
-    offer = FolderOffer(
-        tier="path", repo="plain", commit=None, evidence="etag", folder=str(folder), files=list_files(str(folder))
-    )
+    offer = offer_folder(folder)
     (folder / LARGE).write_bytes((folder / LARGE).read_bytes()[::-1])
     with pytest.raises(IntegrityError, match="try again when that is over"):
         bring(job(offer, tmp_path / "local"))
@@ -142,9 +142,7 @@ def test_a_file_that_changes_while_it_is_brought_is_refused(tmp_path: Path) -> N
 
 def test_nothing_that_is_a_weight(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "plain", {"config.json": b"{}", "model.gguf": b"x"})
-    offer = FolderOffer(
-        tier="path", repo="plain", commit=None, evidence="etag", folder=str(folder), files=list_files(str(folder))
-    )
+    offer = offer_folder(folder)
     with pytest.raises(FormatError, match=r"model\.gguf.*--include"):
         bring(job(offer, tmp_path / "local"))
 

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.record import Left
-from fastload._load.proving import NONE
 from fastload._load.summary import describe_rank
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FastloadError, escaped
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _keep_copy(job: Job, copy: Copy, doubt: str) -> None:
 
 def look_again(job: Job) -> None:
     """Of what nothing proves, a shard that was read first may have become another revision's since then."""
-    if job.proving.evidence == NONE:
+    if job.proving.evidence is EvidenceKind.NONE:
         numbers = {extent.shard for extent in job.plan.extents}
         job.party.look_again(job.fetched, [job.fetched.checkpoint.shards[number] for number in numbers])
 

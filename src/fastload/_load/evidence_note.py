@@ -6,7 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._load.proving import NONE, OFF
+from fastload._load.proving import OFF
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
@@ -29,15 +30,15 @@ class LoadOutcome:
     """Spent on digests since the load began to read, summed over threads."""
 
 
-def find_evidence_kind(proving: Proving, outcome: LoadOutcome) -> str:
+def find_evidence_kind(proving: Proving, outcome: LoadOutcome) -> EvidenceKind:
     """What proved the bytes that were handed out; a digest of a whole file proves nothing before its end."""
-    return NONE if outcome.doubt or (proving.is_serial and not outcome.is_finished) else proving.evidence
+    is_doubtful = outcome.doubt or (proving.is_serial and not outcome.is_finished)
+    return EvidenceKind.NONE if is_doubtful else proving.evidence
 
 
 def explain_evidence(proving: Proving, fetched: Fetched, outcome: LoadOutcome) -> str:
     """The sentence."""
-    kind = find_evidence_kind(proving, outcome)
-    if kind == NONE:
+    if find_evidence_kind(proving, outcome) is EvidenceKind.NONE:
         reason = (
             proving.reason
             or outcome.doubt
@@ -64,5 +65,5 @@ def _cure(proving: Proving, fetched: Fetched) -> str:
     name = escaped(shlex.quote(fetched.root if fetched.tier.startswith("shared:") else fetched.name))
     if not fetched.evidence.may_have_blocks:
         return "; to hash in parallel: sign whole files by sha256, as model_signing sign does unless told otherwise"
-    apart = " --manifests DIR --signature-key KEY" if fetched.evidence.kind == "signature" else ""
+    apart = " --manifests DIR --signature-key KEY" if fetched.evidence.kind is EvidenceKind.SIGNATURE else ""
     return f"; to hash in parallel: {fetched.home.record_command(name, apart)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from fastload._fetch.checkpoint.fetch import fetch
 from fastload._fetch.deadline import Deadline
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class _Known(TypedDict):
 def _known_of(shard: Shard, evidence: Evidence) -> _Known:
     known = evidence.find(shard.path)
     if known is None:
-        return {"evidence": "none", "digest": None}
-    digests = {"sha256": known.sha256, "git-sha1": known.git_sha1}
+        return {"evidence": EvidenceKind.NONE.value, "digest": None}
+    digests = {EvidenceKind.SHA256: known.sha256, EvidenceKind.GIT_SHA1: known.git_sha1}
     digest = next((f"{name}:{value}" for name, value in digests.items() if value is not None), None)
-    return {"evidence": evidence.kind_of(known), "digest": digest}
+    return {"evidence": evidence.kind_of(known).value, "digest": digest}

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.evidence import KINDS
 from fastload._plan.ranges import clip, count
 from fastload._read.proof import BlockProof, MappedBlockProof, ProofTell, explain_damage
 from fastload._read.whole_proof import WholeDigest, WholeProof
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
+from fastload._verify.evidence_kind import EvidenceKind, weakest
 from fastload.errors import IntegrityError, escaped
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 
-NONE = "none"
 OFF = "verify is off"
 """The reason for proving nothing, where the caller wanted nothing to be proven."""
 _HINT = (
@@ -40,8 +39,8 @@ _HINT = (
 class Proving:
     """How the bytes of a load are proven."""
 
-    evidence: str
-    """What proves all of them; ``none`` where something is left unproven."""
+    evidence: EvidenceKind
+    """What proves all of them; nothing, where something is left unproven."""
     reason: str
     """Why that, where it is none."""
     is_serial: bool
@@ -82,7 +81,7 @@ def prove(
     proven: dict[str, ManifestFile] = {}
     proofs: dict[int, Callable[[OpenReader], OpenReader]] = {}
     unproven = ""
-    kinds: set[str] = set()
+    kinds: set[EvidenceKind] = set()
     on_host: set[int] = set()
     incomplete = _partial_shards(checkpoint, plan)
     for number in shards:
@@ -104,13 +103,13 @@ def prove(
             proofs[number] = partial(_as_a_whole, proof, unplanned, tell, note)
     if not shards:
         kinds, unproven = _headers_kinds(checkpoint, evidence)
-    kind = NONE if unproven or not kinds else max(kinds, key=KINDS.index)
+    kind = EvidenceKind.NONE if unproven else weakest(kinds)
     return Proving(kind, unproven, bool(on_host), proofs, frozenset(on_host), proven, is_whole=not incomplete)
 
 
-def _headers_kinds(checkpoint: Checkpoint, evidence: Evidence) -> tuple[set[str], str]:
+def _headers_kinds(checkpoint: Checkpoint, evidence: Evidence) -> tuple[set[EvidenceKind], str]:
     """Where nothing is read but headers: what proved them, and why not all of them were."""
-    kinds: set[str] = set()
+    kinds: set[EvidenceKind] = set()
     for shard in checkpoint.shards:
         known = evidence.find(shard.path)
         if known is None:
@@ -127,16 +126,17 @@ def prove_beside(proving: Proving, evidence: Evidence, paths: Iterable[str]) -> 
     These are the index, which says what is loaded, and the config, which says what may be cast. They were read whole,
     and held to what is known of them, if anything is.
     """
-    if proving.evidence == NONE:
+    if proving.evidence is EvidenceKind.NONE:
         return proving
-    kinds = {proving.evidence}
+    kinds: set[EvidenceKind] = {proving.evidence}
     for path in paths:
         known = evidence.find(path)
         if known is None:
-            return replace(proving, evidence=NONE, reason=_explain_unknown(evidence, path))
+            return replace(proving, evidence=EvidenceKind.NONE, reason=_explain_unknown(evidence, path))
         kind = evidence.kind_of(known)
-        kinds.add("sha256" if kind == "git-sha1" else kind)  # git names small files so: nothing that a user must know
-    return replace(proving, evidence=max(kinds, key=KINDS.index))
+        # Hubs keep small files in git itself, and name them so: nothing that a user must know.
+        kinds.add(EvidenceKind.SHA256 if kind is EvidenceKind.GIT_SHA1 else kind)
+    return replace(proving, evidence=weakest(kinds))
 
 
 def _explain_unknown(evidence: Evidence, path: str) -> str:
@@ -150,7 +150,7 @@ def index_of(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def require(proving: Proving, checkpoint: Checkpoint, why: str) -> None:
     """Raise ``IntegrityError`` where a load that must be proven is not."""
-    if proving.evidence == NONE:
+    if proving.evidence is EvidenceKind.NONE:
         raise refuse_unproven(checkpoint, proving.reason or "no shard", why)
 
 

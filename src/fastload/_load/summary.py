@@ -46,7 +46,7 @@ def summarise(job: Job, delivered: Delivered, outcome: LoadOutcome) -> Report:
         commit_learnt=job.fetched.commit_learnt,
         reader=reader,
         reader_reason=f"{reason}; {here_bytes:,} bytes were on the local tier" if here_bytes else reason,
-        evidence=find_evidence_kind(job.proving, outcome),
+        evidence=find_evidence_kind(job.proving, outcome).value,
         evidence_reason=explain_evidence(job.proving, job.fetched, outcome),
         hashed_on=hashed_on,
         hashed_reason=hashed_reason,

@@ -302,9 +302,9 @@ def pinning_early(device: torch.device, staging_bytes: int) -> Iterator[PinnedRi
     room_bytes = room_for_digests(likely.slot_bytes)
     ring = PinnedRing(device, likely.slot_bytes, room_bytes, likely.lanes * likely.slots_per_lane)
     try:
-        room = begin_descriptor_room()
+        wait_for_room = begin_descriptor_room()
         yield ring
-        room.join()
+        wait_for_room()
     except BaseException:
         ring.close()
         raise

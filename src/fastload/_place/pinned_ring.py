@@ -18,6 +18,7 @@ import torch
 from fastload._place.cuda_memory import PinnedSlot
 from fastload._place.numa import go_near
 from fastload._thread import start_thread
+from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,12 @@ class PinnedRing:
         self._end = weakref.finalize(self, _end, self._stock, threads)
         for number in range(min(count, _MAKERS)):
             thread = threading.Thread(target=making, name=f"fastload-pinning-{number}", daemon=True)
-            start_thread(thread)
+            try:
+                start_thread(thread)
+            except (MemoryBudgetError, UnsupportedError):
+                if not threads:
+                    raise
+                break  # fewer do it as well
             threads.append(thread)
 
     def take(self, nbytes: int, room_bytes: int) -> PinnedSlot | None:

@@ -21,9 +21,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from fastload._thread import start_thread
+from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _NO_SIGNAL = 1  # SIGEV_NONE
 _DO_NOT_WAIT = 1  # LIO_NOWAIT; the operation 0 is LIO_READ
@@ -101,15 +102,18 @@ def limit_threads(count: int) -> None:
 
 
 @cache
-def begin_descriptor_room() -> threading.Thread:
-    """Have room made for the descriptors of this process, once, on a thread that whoever reads should join.
+def begin_descriptor_room() -> Callable[[], None]:
+    """Have room made for the descriptors of this process, once, on a thread of its own; what comes back waits for it.
 
     A process begins with room for 64 to 256 of them. For more the kernel makes a larger table, and waits for all CPUs
     to have seen it: here 7 to 15 ms; in the first load of a process beside an H200 reads took 60 ms longer to begin.
     """
     thread = threading.Thread(target=_make_descriptor_room, name="fastload-descriptors", daemon=True)
-    start_thread(thread)
-    return thread
+    try:
+        start_thread(thread)
+    except (MemoryBudgetError, UnsupportedError):
+        return lambda: None  # it is made when it is needed, and whoever reads waits then
+    return thread.join
 
 
 def _make_descriptor_room() -> None:

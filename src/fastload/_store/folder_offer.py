@@ -18,6 +18,7 @@ from fastload._store.folder_record import UNNAMED, find_contradicting
 from fastload._store.held import Held, hold, offered_file
 from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
 from fastload._store.wanted import is_weight
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
 from fastload.errors import FormatError, IntegrityError
@@ -49,7 +50,7 @@ class FolderOffer:
     tier: str
     repo: str
     commit: str | None
-    evidence: str
+    evidence: EvidenceKind
     folder: str
     files: tuple[OfferedFile, ...]
     unlisted: tuple[OfferedFile, ...] = ()
@@ -121,13 +122,13 @@ def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> Fol
     unlisted: tuple[OfferedFile, ...] = ()
     misnamed: tuple[OfferedFile, ...] = ()
     as_found: frozenset[str] = frozenset()
-    evidence = "sha256" if layout is not None else "etag"
+    evidence = EvidenceKind.SHA256 if layout is not None else EvidenceKind.ETAG
     if manifest is not None:
         if manifest.source == MADE_HERE:
             as_found = frozenset(file.path for file in files if not file.has_digest)
         misnamed = find_contradicting(files, manifest)
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
-        held = Held(tuple(map(offered_file, manifest.files)), "manifest")
+        held = Held(tuple(map(offered_file, manifest.files)), EvidenceKind.MANIFEST)
     else:
         held = hold(stored, files, evidence, manifests)
     for file in held.files:

@@ -13,6 +13,7 @@ from fastload._format.index import SHARD_SUFFIX
 from fastload._store.folder_record import SOURCE, Recorded, find_record
 from fastload._store.manifest_folder import KeptManifest
 from fastload._store.offer import OfferedFile
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.path import is_index, is_loaded
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from fastload._store.root import Stored
     from fastload._verify.manifest import Manifest, ManifestFile
 
-RECORDED = "manifest (recorded)"
-"""The evidence of files that are held to what they were when somebody had them recorded."""
-
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -32,7 +30,7 @@ class Held:
 
     files: tuple[OfferedFile, ...]
     """Those that are there, and the weights and indexes that should be."""
-    evidence: str
+    evidence: EvidenceKind
     unnamed: frozenset[str] = frozenset()
     """Shards that are there, and that a load would refuse: the manifest beside them does not name them."""
     is_recorded: bool = False
@@ -42,7 +40,7 @@ class Held:
 
 
 def hold(
-    stored: Stored, files: tuple[OfferedFile, ...], evidence: str, manifests: ManifestFolder | None = None
+    stored: Stored, files: tuple[OfferedFile, ...], evidence: EvidenceKind, manifests: ManifestFolder | None = None
 ) -> Held:
     """``files``, those that are there, with the blocks of the manifest beside them and of the one that is kept apart.
 
@@ -71,7 +69,7 @@ def _hold_to_record(stored: Stored, held: Held) -> Held:
     if not isinstance(record, Recorded):
         return held
     manifest = record.manifest
-    kind = RECORDED if manifest.source == SOURCE else "manifest"
+    kind = EvidenceKind.RECORDED if manifest.source == SOURCE else EvidenceKind.MANIFEST
     found = _hold(held, manifest, {*record.rewritten, *record.untold}, kind)
     if not record.is_closed:
         return found
@@ -86,20 +84,20 @@ def _hold_to_kept(stored: Stored, held: Held, manifests: ManifestFolder | None) 
     kept = manifests.find(stored)
     if not isinstance(kept, KeptManifest) or kept.find_contradiction(held.files) is not None:
         return held
-    found = _hold(held, kept.manifest, kept.find_rewritten(held.files), RECORDED)
+    found = _hold(held, kept.manifest, kept.find_rewritten(held.files), EvidenceKind.RECORDED)
     has_unknown = any(is_loaded(file.path) and not file.has_digest for file in found.files)
     if stored.layout is not None or held.is_closed or has_unknown:
         return found
     return replace(found, files=_with_lost(found.files, kept.manifest))
 
 
-def _hold(held: Held, manifest: Manifest, unknown: Collection[str], kind: str) -> Held:
+def _hold(held: Held, manifest: Manifest, unknown: Collection[str], kind: EvidenceKind) -> Held:
     """``kind``: the evidence where ``manifest`` speaks for all files."""
     files = tuple(
         file if file.path in unknown else _as_recorded(file, manifest.find(file.path)) for file in held.files
     )  # fmt: skip
     is_all = all(file.blocks is not None for file in files)
-    is_recorded = held.is_recorded or kind == RECORDED
+    is_recorded = held.is_recorded or kind is EvidenceKind.RECORDED
     return replace(held, files=files, evidence=kind if is_all else held.evidence, is_recorded=is_recorded)
 
 

@@ -10,6 +10,7 @@ from fastload._verify.difference import find_contradiction
 if TYPE_CHECKING:
     from fastload._read.reader import Reader
     from fastload._store.wanted import Wish
+    from fastload._verify.evidence_kind import EvidenceKind
     from fastload._verify.manifest import ManifestFile
     from fastload._verify.statement import SignedFile
 
@@ -64,8 +65,8 @@ class Offer(Protocol):
         """None for a plain folder: its commit follows from its content."""
 
     @property
-    def evidence(self) -> str:
-        """Where digests of its files are from: ``manifest``, ``sha256``, ``etag`` or ``listing``."""
+    def evidence(self) -> EvidenceKind:
+        """Where digests of its files are from."""
 
     @property
     def files(self) -> tuple[OfferedFile, ...]:

@@ -10,6 +10,7 @@ from fastload._format.select import ByIndex
 from fastload._read.file import regular_only, with_blob
 from fastload._store import folder_record
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FormatError, IntegrityError, SignatureError, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
 def _check_none_added(evidence: Evidence, files: CheckpointFiles) -> None:
     for _, path in files.shards:
         if evidence.find(path) is None:
-            if evidence.kind == "signature":
+            if evidence.kind is EvidenceKind.SIGNATURE:
                 expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
                 raise SignatureError(path, "weights that the signature leaves out", expected, hint)
             cure = _RECORD_HINT if evidence.is_recorded else "or load it by its own path"

@@ -24,13 +24,13 @@ from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import with_blob
 from fastload._store.folder_offer import list_named, offer_stored
 from fastload._store.folder_record import SOURCE, Recorded
-from fastload._store.held import RECORDED as RECORDED_KIND
 from fastload._store.held import offered_file
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
 from fastload._verify.difference import Difference
 from fastload._verify.digest import ContentHash, blocks_of
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.path import OURS, is_index, is_loaded
 from fastload.errors import escaped
 
@@ -45,17 +45,17 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.root import Stored
 
-KINDS = ("signature", "manifest", "manifest (recorded)", "sha256", "git-sha1", "etag", "listing", "none")
-"""Best first."""
 _log = logging.getLogger("fastload")
+_PER_FILE = {EvidenceKind.MANIFEST, EvidenceKind.RECORDED, EvidenceKind.NONE}
+"""Of which some files may be known by another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What is known of the files of one snapshot."""
 
-    kind: str
-    """One of :data:`KINDS`."""
+    kind: EvidenceKind
+    """Of the weights, and of the indexes that choose among them."""
     folder: str
     """The snapshot's; what is known is known of paths in it."""
     files: Mapping[str, OfferedFile] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Evidence:
     names_lost: bool = False
     """True for a manifest kept apart that knows every weight there: one that it names and that is gone is an error,
     and files that it does not name may be there."""
-    otherwise: str = "none"
+    otherwise: EvidenceKind = EvidenceKind.NONE
     """The kind of files without blocks, where ``kind`` is a manifest that does not name them, or not all are known."""
     passed_over: str = ""
     """A manifest that is there and not believed, and why."""
@@ -75,7 +75,7 @@ class Evidence:
     outdated: Mapping[str, OfferedFile] = field(default_factory=dict)
     """What was recorded of files that were changed on purpose since: nothing is known of them, but what is malformed is
     told from it."""
-    by_block: str = "manifest"
+    by_block: EvidenceKind = EvidenceKind.MANIFEST
     """The kind of files with blocks, where the others are known by less."""
     as_found: frozenset[str] = frozenset()
     """Files in a hub's cache of which nobody knew anything when their blocks were recorded."""
@@ -90,7 +90,7 @@ class Evidence:
     @property
     def is_recorded(self) -> bool:
         """True if it is no more than what the folder's owner had recorded."""
-        return self.by_block == RECORDED_KIND and self.kind != "signature"
+        return self.by_block is EvidenceKind.RECORDED and self.kind is not EvidenceKind.SIGNATURE
 
     @property
     def has_some_blocks(self) -> bool:
@@ -106,13 +106,13 @@ class Evidence:
         """``what`` is missing, and why, where something is there that could be taken for it."""
         return f"{what} ({escaped(self.passed_over)})" if self.passed_over else what
 
-    def kind_of(self, file: OfferedFile) -> str:
+    def kind_of(self, file: OfferedFile) -> EvidenceKind:
         """What proves one file."""
-        if not self.kind.startswith(("manifest", "none")):
+        if self.kind not in _PER_FILE:
             return self.kind
         if file.blocks is not None:
-            return RECORDED_KIND if file.path in self.as_found else self.by_block
-        return self.otherwise if self.otherwise != "sha256" else _kind_of_blobs([file])
+            return EvidenceKind.RECORDED if file.path in self.as_found else self.by_block
+        return self.otherwise if self.otherwise is not EvidenceKind.SHA256 else _kind_of_blobs([file])
 
     def find(self, path: str) -> OfferedFile | None:
         """What is known of the file at ``path``, absolute or as the hub names it; None: nothing that proves it.
@@ -164,7 +164,7 @@ class Evidence:
         return prove
 
 
-NOTHING = Evidence(kind="none", folder="/")
+NOTHING = Evidence(kind=EvidenceKind.NONE, folder="/")
 
 
 def no_better(_: WantedBlock) -> bytes | None:
@@ -195,10 +195,10 @@ def _by_offer(stored: Stored, repair: Repair) -> Evidence:
         kind=_kind_of(stored, offer.files),
         folder=stored.folder,
         files={file.path: file for file in offer.files},
-        otherwise="etag" if stored.layout is None else "sha256",
+        otherwise=EvidenceKind.ETAG if stored.layout is None else EvidenceKind.SHA256,
         repair=repair,
     )
-    return _with_unlisted(found, offer) if offer.evidence == "manifest" else found
+    return _with_unlisted(found, offer) if offer.evidence is EvidenceKind.MANIFEST else found
 
 
 def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
@@ -207,7 +207,7 @@ def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
     is_as_found = any(file.path in offer.as_found for file in _deciding(offer.files))
     return replace(
         found,
-        kind=RECORDED_KIND if is_as_found else found.kind,
+        kind=EvidenceKind.RECORDED if is_as_found else found.kind,
         files={**unlisted, **found.files},
         is_closed=True,
         misnamed={file.path: file.blob_name for file in offer.misnamed},
@@ -217,7 +217,7 @@ def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
 
 def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
     """By the manifest in a plain folder; what was written since is known by what a newer download says of it."""
-    kind = RECORDED_KIND if recorded.manifest.source == SOURCE else "manifest"
+    kind = EvidenceKind.RECORDED if recorded.manifest.source == SOURCE else EvidenceKind.MANIFEST
     listed = {file.path: offered_file(file) for file in recorded.manifest.files}
     outdated = {path: listed.pop(path) for path in recorded.rewritten}
     unknown = {*outdated, *recorded.untold}
@@ -229,7 +229,7 @@ def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
         files={**listed, **there},
         is_closed=recorded.is_closed,
         by_block=kind,
-        otherwise="etag",
+        otherwise=EvidenceKind.ETAG,
         repair=repair,
         outdated=outdated,
     )
@@ -254,7 +254,7 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     outdated = {path: listed.pop(path) for path in rewritten}
     deciding = _deciding([file for name, file in found.files.items() if name in listed])
     is_known = bool(deciding) and all(file.has_digest for file in deciding) and not found.is_recorded
-    kind = "manifest" if is_known else RECORDED_KIND
+    kind = EvidenceKind.MANIFEST if is_known else EvidenceKind.RECORDED
     is_unknown = any(not file.has_digest and file.path not in listed for file in _deciding(found.files.values()))
     return replace(
         found,
@@ -275,16 +275,16 @@ def may_be_known(stored: Stored) -> bool:
 
 def evidence_of_hub(offer: Offer) -> Evidence:
     """What the hub's listing says of what it gives."""
-    return Evidence(kind="listing", folder="", files={file.path: file for file in offer.files})
+    return Evidence(kind=EvidenceKind.LISTING, folder="", files={file.path: file for file in offer.files})
 
 
-def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> str:
+def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> EvidenceKind:
     weights, deciding = _weights_of(files), _deciding(files)
     if deciding and all(file.blocks is not None for file in deciding):
-        return "manifest"
+        return EvidenceKind.MANIFEST
     if not deciding or not all(file.has_digest for file in deciding):
-        return "none"
-    return _kind_of_blobs(weights) if stored.layout is not None else "etag"
+        return EvidenceKind.NONE
+    return _kind_of_blobs(weights) if stored.layout is not None else EvidenceKind.ETAG
 
 
 def _deciding(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
@@ -298,6 +298,6 @@ def _weights_of(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
     return safetensors or [file for file in files if is_weight(file.path)] or list(files)
 
 
-def _kind_of_blobs(files: Sequence[OfferedFile]) -> str:
+def _kind_of_blobs(files: Sequence[OfferedFile]) -> EvidenceKind:
     """By what their blobs are called: hubs keep small files in git itself."""
-    return "sha256" if all(file.sha256 is not None for file in files) else "git-sha1"
+    return EvidenceKind.SHA256 if all(file.sha256 is not None for file in files) else EvidenceKind.GIT_SHA1

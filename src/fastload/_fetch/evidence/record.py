@@ -28,6 +28,7 @@ from fastload._store.listing import list_files
 from fastload._store.manifest_folder import KeptManifest
 from fastload._store.wanted import Wish
 from fastload._verify.digest import SMALL_FILE_BYTES, ContentHash, block_digest, block_length, blocks_of
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
 from fastload._verify.path import is_loaded
 from fastload.errors import FastloadError, NotWritableError
@@ -104,7 +105,8 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
     (``original/``, ``*.bin``) stays out of it. It speaks for all the rest: where this load has left much of that out,
     such as other components, there is none, since to read it now might cost more than the load did.
     """
-    if stored.commit is None or evidence.kind == "signature" or os.path.isfile(layout.manifest(stored.commit)):
+    is_signed = evidence.kind is EvidenceKind.SIGNATURE
+    if stored.commit is None or is_signed or os.path.isfile(layout.manifest(stored.commit)):
         return False
     wanted = {file.path for file in Wish().choose(evidence.files.values())} | proof.files.keys()
     if not all(evidence.files[name].has_digest for name in wanted if is_loaded(name)):
@@ -171,7 +173,7 @@ def record_all(
         IntegrityError: a file is not what is known of it.
         StoreError: it cannot be read, or the manifest cannot be written.
     """
-    apart = manifests if evidence.kind == "signature" else None
+    apart = manifests if evidence.kind is EvidenceKind.SIGNATURE else None
     listed = _find_listed(stored) if apart is None else None
     wanted = {name: file for name, file in evidence.files.items() if listed is None or _is_added(file, listed)}
     if not wanted or not evidence.may_have_blocks:

@@ -22,6 +22,7 @@ from fastload._store.offer import OfferedFile
 from fastload._store.offered import read_whole
 from fastload._store.wanted import Wish
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.signature import SIGNATURE_NAME, find_unsigned, is_vital, verify_bundle
 from fastload._verify.statement import WholeFile
 from fastload.errors import FormatError, SignatureError, UsageError, quoted
@@ -71,7 +72,8 @@ def by_signature(
         files = {name: _with_blocks(file, kept.manifest.find(name)) for name, file in files.items()}
     files |= {file.path: _expect(file.path, file, signed) for file in _find_lost(signed, files, brought)}
     hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
-    return replace(evidence, kind="signature", files=files, is_closed=remote is None, hints=hints, misnamed={})
+    kind = EvidenceKind.SIGNATURE
+    return replace(evidence, kind=kind, files=files, is_closed=remote is None, hints=hints, misnamed={})
 
 
 def _find_lost(signed: SignedDigests, there: Collection[str], brought: Wish) -> list[OfferedFile]:

@@ -28,6 +28,7 @@ from fastload._store.ref import name_of
 from fastload._store.tiered import search
 from fastload._store.wanted import is_weight, matches, parse_globs
 from fastload._verify.digest import count_blocks
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import check_name
 from fastload.errors import FastloadError, IntegrityError, ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options, decide_settings
@@ -179,7 +180,7 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
             path=stored.folder,
             tier=stored.tier,
             commit=stored.commit,
-            evidence=evidence.kind,
+            evidence=evidence.kind.value,
             files=add_refusals(stored.folder, verdicts) if _is_all_of_folder(wish, stored) else verdicts,
             recorded=False,
             blocks_reread=tally.reread,
@@ -205,7 +206,7 @@ def _record(
 
 
 def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:
-    if settings.verify == "require" and evidence.kind == "none" and not wish.records:
+    if settings.verify == "require" and evidence.kind is EvidenceKind.NONE and not wish.records:
         hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
         found = evidence.explain_unknown("weights that nothing proves")
         raise IntegrityError(stored.folder, 0, found, "evidence, since verify is require", hint)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastload._clock import Work, judge
 from fastload._verify.digest import count_blocks
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import quoted
 from fastload.report import Report
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer, OfferedFile
 
 _COMPARED = {
-    "manifest": "the manifest of where they came from",
-    "manifest (recorded)": "what was recorded of the folder",
-    "sha256": "the names of their blobs",
-    "etag": "what hf download noted of them",
-    "listing": "the hub's listing",
+    EvidenceKind.MANIFEST: "the manifest of where they came from",
+    EvidenceKind.RECORDED: "what was recorded of the folder",
+    EvidenceKind.SHA256: "the names of their blobs",
+    EvidenceKind.ETAG: "what hf download noted of them",
+    EvidenceKind.LISTING: "the hub's listing",
 }
 
 
@@ -55,7 +56,7 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
         commit_learnt=learnt,
         reader=offer.tier.partition(":")[0],
         reader_reason="the first that has it",
-        evidence=evidence,
+        evidence=evidence.value,
         evidence_reason=_explain(evidence, offer, brought),
         hashed_on="cpu",
         hashed_reason="the bytes are proven before they are kept",
@@ -67,15 +68,15 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
     )
 
 
-def _name_evidence(offer: Offer, files: Sequence[OfferedFile]) -> str:
+def _name_evidence(offer: Offer, files: Sequence[OfferedFile]) -> EvidenceKind:
     """What all of the files were compared with."""
-    return offer.evidence if all(file.has_digest for file in files) else "none"
+    return offer.evidence if all(file.has_digest for file in files) else EvidenceKind.NONE
 
 
-def _explain(evidence: str, offer: Offer, brought: Brought) -> str:
+def _explain(evidence: EvidenceKind, offer: Offer, brought: Brought) -> str:
     blocks = sum(count_blocks(file.size) for file in brought.files)
     cost = f"{blocks:,} blocks, {brought.tally.busy.seconds['hash']:.2f} s of hashing"
-    if evidence != "none":
+    if evidence is not EvidenceKind.NONE:
         return f"{cost}; compared with {_COMPARED[evidence]}"
     unknown = [file.path for file in brought.files if not file.has_digest]
     more = f" and of {len(unknown) - 1} more" if len(unknown) > 1 else ""

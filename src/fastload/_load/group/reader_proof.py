@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.evidence import KINDS
-from fastload._load.proving import NONE
+from fastload._verify.evidence_kind import EvidenceKind, weakest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 class ReaderProof:
     """How one rank proves what it reads."""
 
-    evidence: str
+    evidence: EvidenceKind
     """See :class:`~fastload._load.proving.Proving`, this and the next two."""
     reason: str
     is_serial: bool
@@ -49,14 +48,15 @@ def share_proof(proving: Proving, readers: Mapping[int, ReaderProof], rank: int)
     """
     if not readers:
         return proving
-    weakest = max(readers, key=lambda each: (KINDS.index(readers[each].evidence), each != rank))
-    found = readers[weakest]
-    reason = found.reason if weakest == rank or not found.reason else f"rank {weakest}: {found.reason}"
+    kind = weakest(each.evidence for each in readers.values())
+    who = next((each for each in readers if each != rank and readers[each].evidence is kind), rank)
+    found = readers[who]
+    reason = found.reason if who == rank or not found.reason else f"rank {who}: {found.reason}"
     is_one_place = len({(each.place, each.evidence) for each in readers.values()}) == 1
     return replace(
         proving,
-        evidence=found.evidence,
+        evidence=kind,
         reason=reason,
         is_serial=any(each.is_serial for each in readers.values()),
-        may_be_kept=found.evidence != NONE or is_one_place,
+        may_be_kept=kind is not EvidenceKind.NONE or is_one_place,
     )

@@ -24,8 +24,8 @@ from fastload._fetch.find.model import Source
 from fastload._load import engine
 from fastload._load.group.attending import attending
 from fastload._load.inspection import inspect_source
-from fastload._load.proving import NONE
 from fastload._load.request import Request, begin_deadline
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.vllm.company import Company, Occasion, find_company
@@ -181,7 +181,7 @@ def _left(opened: Stream) -> Tensors:
             yield from opened
         except GeneratorExit:
             opened.close()
-            if opened.report.evidence == NONE:
+            if opened.report.evidence == EvidenceKind.NONE:
                 _log.warning("a reload stopped before the end: %s", opened.report.evidence_reason)
             raise
 

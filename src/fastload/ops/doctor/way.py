@@ -18,6 +18,7 @@ from fastload._store.hub.tier import Patience
 from fastload._store.keep.reports import read_reports
 from fastload._store.ref import Name
 from fastload._store.tiered import search
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FastloadError, escaped
 from fastload.ops.doctor.demands import check_demanded, find_reader
 from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
@@ -102,7 +103,7 @@ def _find_on_hub(offer: Offer, model: str, settings: Settings) -> Way:
         commit=offer.commit,
         reader="hub",
         reader_reason="it is on no mount",
-        evidence=evidence.kind,
+        evidence=evidence.kind.value,
         evidence_reason=_explain(evidence),
     )
 
@@ -131,7 +132,7 @@ def _explain_none_kept(tier: str, stored: Stored) -> str:
 
 
 def _explain(evidence: Evidence) -> str:
-    if evidence.kind == "none":
+    if evidence.kind is EvidenceKind.NONE:
         return "nothing is known of the bytes, so they would be loaded unverified"
     if evidence.has_blocks:
         return "each 4 MiB has a digest, and is proven as it is read, in parallel"
@@ -141,7 +142,7 @@ def _explain(evidence: Evidence) -> str:
 def judge_way(way: Way) -> Iterator[Finding]:
     """What would make it faster, or safer."""
     yield from judge_history(escaped(way.model), way.past)
-    if way.evidence != "none" and "in its order" not in way.evidence_reason:
+    if way.evidence != EvidenceKind.NONE and "in its order" not in way.evidence_reason:
         return
     if way.tier == "hub":
         cure = f"fastload warm {escaped(way.model)}"
