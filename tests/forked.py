@@ -33,7 +33,7 @@ _COMMAND = (
     "fastload._store.hub.tier",
     "huggingface_hub.utils",
 )
-_TORCH = ("torch", "fastload._load.api", "fastload._load.engine", "fastload._load.stream")
+_TORCH = ("torch", "fastload._load.api", "fastload._load.engine", "fastload._load.stream.stream")
 _READ_AT_THE_START = ("LD_", "LC_", "LANG", "PYTHON", "MALLOC_", "OMP_", "MKL_", "TORCH_")
 """Variables that begin so are Python's, a library's or the linker's: what is forked cannot have other ones."""
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastload._finding import Finding
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
-    from fastload._load.stream import Stream, Weights
+    from fastload._load.stream.stream import Stream, Weights
     from fastload._trace import Trace
     from fastload.errors import (
         AuthError,
@@ -65,7 +65,7 @@ _HOMES = {
     "fastload._finding": ("Finding",),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),
-    "fastload._load.stream": ("Stream", "Weights"),
+    "fastload._load.stream.stream": ("Stream", "Weights"),
     "fastload._trace": ("Trace",),
     "fastload.errors": (
         "AuthError",

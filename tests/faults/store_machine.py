@@ -29,7 +29,7 @@ from writing import pack
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastload._load.stream import Stream
+    from fastload._load.stream.stream import Stream
 
 _TENSOR_BYTES = 3000
 _STEPS = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "open"})

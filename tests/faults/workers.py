@@ -33,7 +33,7 @@ _COMMAND = (
     "blake3",
     "forge",
 )
-TORCH = ("fastload._load.api", "fastload._load.stream", "torch", "safetensors.torch", "numpy")
+TORCH = ("fastload._load.api", "fastload._load.stream.stream", "torch", "safetensors.torch", "numpy")
 """What a worker imports besides, whose work loads."""
 _LATER = ("fastload._load.engine", "checked_load", "fastload.cli.pin")
 """What is imported lazily else, in hundreds of calls, where an error is one of the installation."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 
 import fastload
-from fastload._load import ending, stream, summary
+from fastload._load.stream import ending, stream, summary
 from models import MIB
 from ranks import fingerprints
 

@@ -17,7 +17,7 @@ import torch
 
 import fastload
 from fake_kvikio import FakeFile, FakeKvikio
-from fastload._load import past_host
+from fastload._load.read import past_host
 from fastload._place.landing import LandingBuffer
 from fastload._place.numa import go_near
 from fastload._read import gds_switch

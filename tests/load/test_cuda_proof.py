@@ -15,7 +15,7 @@ from torch import nn
 
 import fastload
 from fastload import IntegrityError
-from fastload._load.device import parse_device
+from fastload._load.request.device import parse_device
 from fastload._place.device_digests import _begin
 from fastload._place.gpu_digest import BlockDigester
 from models import MIB, assert_same
@@ -165,7 +165,7 @@ def test_a_device_that_keeps_flipping_bits_is_named(
 _TWICE = """
 import json, sys
 import fastload
-from fastload._load.device import parse_device
+from fastload._load.request.device import parse_device
 from fastload._place import gpu_digest_code
 from fastload._place.device_digests import _begin
 from fastload.errors import UnsupportedError

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastload._load.group.exchange import select
+from fastload._load.read.exchange import select
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
 from fastload._plan.cut import narrow

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fastload._load.near import find_near
+from fastload._load.request.near import find_near
 
 MANY = [
     f"model.layers.{layer}.mlp.experts.{expert}.{part}_proj.weight"

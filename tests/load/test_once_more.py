@@ -17,7 +17,7 @@ from torch import nn
 import fastload
 from fastload import IntegrityError, Options, _address_space
 from fastload._address_space import map_private
-from fastload._load import once_more
+from fastload._load.retry import once_more
 from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fastload._fetch.verify.verify import Verification
-    from fastload._load.request import Request
+    from fastload._load.request.request import Request
     from fastload.options import Settings
     from fastload.report import Report
 

@@ -13,9 +13,9 @@ import fastload
 from fake_kvikio import FakeKvikio
 from fastload._fetch.evidence.evidence import NOTHING
 from fastload._format.checkpoint import Checkpoint, Shard
-from fastload._load import past_host
-from fastload._load.past_host import Journey, open_device_reads
-from fastload._load.proving import prove
+from fastload._load.prove.proving import prove
+from fastload._load.read import past_host
+from fastload._load.read.past_host import Journey, open_device_reads
 from fastload._plan.layout import LayoutRules, lay_out
 from fastload._plan.plan import build_plan
 from fastload._read.choose import choose_reader

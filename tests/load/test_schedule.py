@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload._load.schedule import Schedule
+from fastload._load.read.schedule import Schedule
 from fastload._plan.extent import Extent
 
 if TYPE_CHECKING:

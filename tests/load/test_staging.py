@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastload._budget import Headroom
-from fastload._load.staging import Staging, cut_window, divide_staging
+from fastload._load.target.staging import Staging, cut_window, divide_staging
 from fastload.errors import UsageError
 
 MIB = 1 << 20

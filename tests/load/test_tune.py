@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastload._format.checkpoint import Shard
-from fastload._load.depth import tune
+from fastload._load.read.depth import tune
 from fastload._read.choose import Choice, choose_reader
 from fastload._read.depth import GatedReader
 from fastload._read.head import read_header

@@ -14,10 +14,10 @@ from blake3 import blake3
 
 from fastload._clock import Busy
 from fastload._format.checkpoint import Checkpoint, Shard
-from fastload._load.ahead import divide_ahead
-from fastload._load.pipeline import Pipeline, Ways
-from fastload._load.schedule import Schedule
-from fastload._load.sources import Sources
+from fastload._load.read.pipeline import Pipeline, Ways
+from fastload._load.read.schedule import Schedule
+from fastload._load.read.sources import Sources
+from fastload._load.target.staging import divide_ahead
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import allocate_on

@@ -14,11 +14,11 @@ from blake3 import blake3
 from fake_kvikio import FakeKvikio
 from fastload._clock import Busy
 from fastload._format.checkpoint import Checkpoint, Shard
-from fastload._load.device_reads import DeviceReads
-from fastload._load.pipeline import Pipeline, Ways
-from fastload._load.schedule import Schedule
-from fastload._load.sources import Sources
-from fastload._load.summary import describe_readers
+from fastload._load.read.device_reads import DeviceReads
+from fastload._load.read.pipeline import Pipeline, Ways
+from fastload._load.read.schedule import Schedule
+from fastload._load.read.sources import Sources
+from fastload._load.stream.summary import describe_readers
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
 from fastload._plan.layout import LayoutRules, lay_out

@@ -17,8 +17,8 @@ from fastload._fetch.find.model import Source
 from fastload._group.attendance import Attendance
 from fastload._group.meeting import Seat
 from fastload._load.engine import _pinning
-from fastload._load.request import Request, begin_deadline
-from fastload._load.target import pinning_early
+from fastload._load.request.request import Request, begin_deadline
+from fastload._load.target.target import pinning_early
 from fastload._place import cuda_memory
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import PinnedSlot, allocate_on

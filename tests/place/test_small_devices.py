@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from fastload._budget import Headroom
-from fastload._load import target as room
-from fastload._load.prepare import _fit
-from fastload._load.staging import Staging
-from fastload._load.target import CudaTarget, Keeping
+from fastload._load.prepare.prepare import _fit
+from fastload._load.target import target as room
+from fastload._load.target.staging import Staging
+from fastload._load.target.target import CudaTarget, Keeping
 from fastload._place import cuda_memory
 from fastload._place.cuda_memory import device_headroom
 from fastload.errors import MemoryBudgetError

@@ -2,12 +2,15 @@
 
 ::
 
-    api ─► request ─► fetch ─► plan for a target ─► run: threads read and place ─► tensors in file order
-                                                         schedule: which extent next, up to where is all placed
-                                                         sources: readers, open while their shard is being read
-                                                         clock: what took how long
+    api                     keywords become a request
+    engine, inspection      the three ways to load, with torch · what headers tell, without
+    prepare/  retry/        from a request to a stream, of which only headers were read · begun once more
+    stream/                 a job is carried out: tensors one by one, up to the end and the report
+    group/                  who loads: one process, or several that agree, divide and plan together
+    read/  target/          extents, from storage, past the host or from other ranks · where the tensors shall live
+    prove/  request/        which shards are proven, and by what · what is asked for
+    importing               importing torch while signals come
 
-:mod:`~fastload._load.stream` hands out the tensors of a :mod:`~fastload._load.job` one by one, up to its
-:mod:`~fastload._load.ending`; a load is a stream that was collected, and :mod:`~fastload._load.into` one whose memory
-is a module's own.
+Each imports from those below it. A load is a stream that was collected, and one into a module a stream whose memory is
+the module's own.
 """

@@ -13,7 +13,7 @@ from fastload._fetch.find.model import Source
 from fastload._load.group.attending import attending
 from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source
-from fastload._load.request import Request, begin_deadline
+from fastload._load.request.request import Request, begin_deadline
 from fastload._progress import checked
 from fastload.errors import UsageError
 from fastload.options import decide_settings, find_deadline
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from fastload._load.inspection import Inspection
-    from fastload._load.request import Tensors
-    from fastload._load.shard import Shard
-    from fastload._load.stream import Stream, Weights
+    from fastload._load.request.request import Tensors
+    from fastload._load.request.shard import Shard
+    from fastload._load.stream.stream import Stream, Weights
     from fastload._progress import Callback
     from fastload.options import Options
     from fastload.report import Report

@@ -7,16 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
-from fastload._load import parameters
-from fastload._load.device import parse_device
-from fastload._load.found import Call, check_cast, finding
-from fastload._load.into import choose_module_target, fill
-from fastload._load.once_more import once_more
-from fastload._load.prepare import prepare
-from fastload._load.prove_first import prove_first
-from fastload._load.staging import cut_window
-from fastload._load.stream import Weights
-from fastload._load.target import CudaTarget, Keeping, choose_target, pinning_early, start_compiling
+from fastload._load.prepare.found import Call, check_cast, finding
+from fastload._load.prepare.prepare import prepare
+from fastload._load.prepare.prove_first import prove_first
+from fastload._load.request.device import parse_device
+from fastload._load.retry.once_more import once_more
+from fastload._load.stream.fill import fill
+from fastload._load.stream.stream import Weights
+from fastload._load.target import parameters
+from fastload._load.target.module import choose_module_target
+from fastload._load.target.staging import cut_window
+from fastload._load.target.target import CudaTarget, Keeping, choose_target, pinning_early, start_compiling
 from fastload._place.tensors import parse_cast
 from fastload.errors import IntegrityError
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
     import torch
 
-    from fastload._load.found import Found
-    from fastload._load.request import Request
-    from fastload._load.stream import Stream
-    from fastload._load.target import Target
+    from fastload._load.prepare.found import Found
+    from fastload._load.request.request import Request
+    from fastload._load.stream.stream import Stream
+    from fastload._load.target.target import Target
     from fastload._place.pinned_ring import PinnedRing
     from fastload.report import Report
 
@@ -139,7 +140,7 @@ def _hold_to_deadline(request: Request) -> None:
 
 @contextmanager
 def _pinning(device: torch.device, request: Request) -> Iterator[PinnedRing | None]:
-    """See :func:`~fastload._load.target.pinning_early`. What slots a group needs is not known before it has met."""
+    """See :func:`~fastload._load.target.target.pinning_early`. What slots a group needs is known when it has met."""
     if request.group is not None:
         yield None
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.find.model import Source
 from fastload._load.api import discard
-from fastload._load.request import Request, begin_deadline
+from fastload._load.request.request import Request, begin_deadline
 from fastload._store.filesystem import translate_write
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from fastload._load.stream import Stream
+    from fastload._load.stream.stream import Stream
     from fastload._trace import Trace
     from fastload.report import Report
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from fastload._fetch.find.resolve import Snapshot
-    from fastload._load.stream import Stream
+    from fastload._load.stream.stream import Stream
 
 _log = logging.getLogger("fastload")
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.header import TensorInfo
-    from fastload._load.request import Request
+    from fastload._load.request.request import Request
     from fastload._plan.share import Division
 
 _HINT = "Call fastload with the same arguments and settings on every rank of the group"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from fastload._fetch.checkpoint.fetch import fetch
-from fastload._load.ahead import may_read_ahead
 from fastload._load.group.planning import plan_alone
 from fastload._load.group.reader_proof import ProvenTogether
-from fastload._load.held import Held
-from fastload._load.past_host import open_device_reads
+from fastload._load.read.ahead import may_read_ahead
+from fastload._load.read.held import Held
+from fastload._load.read.past_host import open_device_reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.checkpoint import Shard
     from fastload._format.header import TensorInfo
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.found import Found
-    from fastload._load.group.exchange import Exchange, Tee
     from fastload._load.group.fetching import WhenWeighed
     from fastload._load.group.planning import LoadPlan
-    from fastload._load.past_host import Journey
-    from fastload._load.proving import Proving
-    from fastload._load.request import Request
-    from fastload._load.staging import Staging
-    from fastload._load.target import Target
+    from fastload._load.prove.proving import Proving
+    from fastload._load.read.device_reads import DeviceReads
+    from fastload._load.read.exchange import Exchange, Tee
+    from fastload._load.read.past_host import Journey
+    from fastload._load.request.request import Request
+    from fastload._load.request.wanted import Wanted
+    from fastload._load.target.staging import Staging
+    from fastload._load.target.target import Target
     from fastload._read.choose import Choice
     from fastload.report import GroupReport, RankReport
 
@@ -61,23 +61,23 @@ class Alone:
     def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:
         """Nobody has found anything else."""
 
-    def readable_shards(self, found: Found) -> Collection[int]:
+    def readable_shards(self, found: Wanted) -> Collection[int]:
         """Those that hold a wanted tensor."""
         return {shard for shard, info in found.fetched.checkpoint.tensors() if found.wanted(info.name)}
 
-    def may_want_all(self, found: Found) -> bool:
+    def may_want_all(self, found: Wanted) -> bool:
         """True if all tensors are wanted."""
         return len(found.infos) == sum(1 for _ in found.fetched.checkpoint.tensors())
 
     def may_read_ahead(self, fetched: Fetched, choices: Mapping[int, Choice]) -> bool:
-        """As :func:`~fastload._load.ahead.may_read_ahead`."""
+        """As :func:`~fastload._load.read.ahead.may_read_ahead`."""
         return may_read_ahead(fetched, choices)
 
     def hold_before_plan(self, fetched: Fetched) -> Held:
         """Nothing yet: whether there is a copy changes nothing of the plan."""
         return Held()
 
-    def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
+    def plan(self, found: Wanted, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
         """All of it."""
         return plan_alone(found, target, staging)
 
@@ -89,7 +89,7 @@ class Alone:
         return proving
 
     def open_device_reads(self, journey: Journey, device: torch.device) -> DeviceReads | None:
-        """As :func:`~fastload._load.past_host.open_device_reads`."""
+        """As :func:`~fastload._load.read.past_host.open_device_reads`."""
         settings = self._request.settings
         return self._request.deadline.within(lambda: open_device_reads(journey, device, settings))
 

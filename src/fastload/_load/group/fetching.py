@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._format.checkpoint import Checkpoint
     from fastload._group.communicator import Communicator
-    from fastload._load.request import Request
+    from fastload._load.request.request import Request
 
     WhenWeighed = Callable[[Evidence], object]
     """Is told what proves the model, before the headers are read if it can be."""

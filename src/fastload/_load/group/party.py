@@ -15,12 +15,12 @@ from fastload._load.group.agree import (
 )
 from fastload._load.group.alone import Alone
 from fastload._load.group.dividing import Common, RankWish, find_pool
-from fastload._load.group.exchange import Exchange
 from fastload._load.group.fetching import fetch_together
 from fastload._load.group.planning import plan_together
 from fastload._load.group.reader_proof import ProvenTogether, ReaderProof, share_proof
 from fastload._load.group.room import check_rooms, claims_of
-from fastload._load.held import Held
+from fastload._load.read.exchange import Exchange
+from fastload._load.read.held import Held
 from fastload._place.host import open_passing
 from fastload._plan.division import Member, find_sources
 from fastload._plan.share import Share, share_of
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import Shard
     from fastload._format.header import TensorInfo
     from fastload._group.attendance import Attendance
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.found import Found
-    from fastload._load.group.exchange import Tee
     from fastload._load.group.fetching import WhenWeighed
     from fastload._load.group.planning import LoadPlan
-    from fastload._load.past_host import Journey
-    from fastload._load.proving import Proving
-    from fastload._load.request import Request
-    from fastload._load.staging import Staging
-    from fastload._load.target import Target
+    from fastload._load.prove.proving import Proving
+    from fastload._load.read.device_reads import DeviceReads
+    from fastload._load.read.exchange import Tee
+    from fastload._load.read.past_host import Journey
+    from fastload._load.request.request import Request
+    from fastload._load.request.wanted import Wanted
+    from fastload._load.target.staging import Staging
+    from fastload._load.target.target import Target
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
     from fastload._verify.manifest import ManifestFile
@@ -149,11 +149,11 @@ class Party:
         """Raise ``GroupError`` where the ranks have found different models."""
         check_content(self.communicator.gather(digest_of(fetched, wanted)))
 
-    def readable_shards(self, found: Found) -> Collection[int]:
+    def readable_shards(self, found: Wanted) -> Collection[int]:
         """All that this machine has: what this rank will read is not known yet."""
         return range(len(found.fetched.checkpoint.shards)) if self.reads else ()
 
-    def may_want_all(self, _: Found) -> bool:
+    def may_want_all(self, _: Wanted) -> bool:
         """True: each rank may want a part, and all of it together."""
         return True
 
@@ -168,7 +168,7 @@ class Party:
         """
         return Held.begin(fetched, self._request.deadline, keeps_copy=self.is_first_on_node)
 
-    def plan(self, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
+    def plan(self, found: Wanted, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
         """The plan that all ranks reckon alike, and this rank's share; ``keeps_copy``: it needs all of the files.
 
         Raises:

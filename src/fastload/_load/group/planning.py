@@ -9,10 +9,10 @@ from fastload._plan.plan import build_plan
 from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
-    from fastload._load.found import Found
     from fastload._load.group.party import Party
-    from fastload._load.staging import Staging
-    from fastload._load.target import Target
+    from fastload._load.request.wanted import Wanted
+    from fastload._load.target.staging import Staging
+    from fastload._load.target.target import Target
     from fastload._plan.plan import Plan
     from fastload._plan.ranges import Spread
     from fastload._plan.share import Share
@@ -29,7 +29,7 @@ class LoadPlan(NamedTuple):
     staging: Staging
 
 
-def plan_alone(found: Found, target: Target, staging: Staging) -> LoadPlan:
+def plan_alone(found: Wanted, target: Target, staging: Staging) -> LoadPlan:
     """What one process reads."""
     plan = _build(found, target, staging.slot_bytes, found.spread if found.parts.cuts else None)
     if target.window_bytes is None and not found.fetched.evidence.has_blocks:
@@ -37,7 +37,7 @@ def plan_alone(found: Found, target: Target, staging: Staging) -> LoadPlan:
     return LoadPlan(plan, None, staging)
 
 
-def plan_together(party: Party, found: Found, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
+def plan_together(party: Party, found: Wanted, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
     """What the ranks read, and this one's share of it; ``keeps_copy``: it needs all of the files.
 
     Raises:
@@ -54,7 +54,7 @@ def plan_together(party: Party, found: Found, target: Target, staging: Staging, 
     return LoadPlan(plan, party.take_share(common, plan), staging._replace(slot_bytes=common.extent_bytes))
 
 
-def _build(found: Found, target: Target, extent_bytes: int, read: Spread | None) -> Plan:
+def _build(found: Wanted, target: Target, extent_bytes: int, read: Spread | None) -> Plan:
     with collector_paused():  # of a hundred thousand tensors it takes half of the time, and finds nothing
         return build_plan(
             found.fetched.checkpoint,

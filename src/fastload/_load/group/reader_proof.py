@@ -14,7 +14,7 @@ from fastload._verify.evidence_kind import EvidenceKind, weakest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastload._load.proving import Proving
+    from fastload._load.prove.proving import Proving
     from fastload._verify.manifest import ManifestFile
 
 
@@ -23,7 +23,7 @@ class ReaderProof:
     """How one rank proves what it reads."""
 
     evidence: EvidenceKind
-    """See :class:`~fastload._load.proving.Proving`, this and the next two."""
+    """See :class:`~fastload._load.prove.proving.Proving`, this and the next two."""
     reason: str
     is_serial: bool
     place: str

@@ -20,7 +20,7 @@ from fastload.integrations.names import bring, is_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fastload._load.stream import Stream
+    from fastload._load.stream.stream import Stream
 
     Tensors = Iterator[tuple[str, torch.Tensor]]
 

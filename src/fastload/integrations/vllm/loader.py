@@ -24,7 +24,7 @@ from fastload._fetch.find.model import Source
 from fastload._load import engine
 from fastload._load.group.attending import attending
 from fastload._load.inspection import inspect_source
-from fastload._load.request import Request, begin_deadline
+from fastload._load.request.request import Request, begin_deadline
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
@@ -40,7 +40,7 @@ from fastload.options import decide_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastload._load.stream import Stream
+    from fastload._load.stream.stream import Stream
     from fastload.integrations.vllm.names import Model
 
     Tensors = Iterator[tuple[str, torch.Tensor]]

@@ -140,7 +140,7 @@ def _check_device(name: str) -> None:
     if name == _HOST:
         return
     with importing_torch():
-        from fastload._load.device import parse_device
+        from fastload._load.request.device import parse_device
     parse_device(name)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._load.proving import refuse_unproven
+from fastload._load.prove.proving import refuse_unproven
 from fastload._read.gds_checks import check_file
 from fastload.errors import UnsupportedError, UsageError
 

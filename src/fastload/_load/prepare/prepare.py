@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from fastload._clock import TURN, Busy
 from fastload._cpus import count_cpus
 from fastload._fetch.checkpoint.config import find_configs
-from fastload._load.ahead import divide_ahead
-from fastload._load.depth import tune
-from fastload._load.held import Tee
-from fastload._load.job import Job
-from fastload._load.past_host import Journey
-from fastload._load.proving import OFF, index_of, prove, prove_beside, require
-from fastload._load.schedule import Schedule
-from fastload._load.sources import Sources
-from fastload._load.staging import Staging, divide_staging
-from fastload._load.stream import Stream
+from fastload._load.prove.proving import OFF, index_of, prove, prove_beside, require
+from fastload._load.read.depth import tune
+from fastload._load.read.held import Tee
+from fastload._load.read.past_host import Journey
+from fastload._load.read.schedule import Schedule
+from fastload._load.read.sources import Sources
+from fastload._load.stream.job import Job
+from fastload._load.stream.stream import Stream
+from fastload._load.target.staging import Staging, divide_ahead, divide_staging
 from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
     from fastload._clock import Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.checkpoint import Checkpoint
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.found import Found
     from fastload._load.group.planning import LoadPlan
-    from fastload._load.held import Held
-    from fastload._load.proving import Proving
-    from fastload._load.request import Request
-    from fastload._load.target import Target
+    from fastload._load.prepare.found import Found
+    from fastload._load.prove.proving import Proving
+    from fastload._load.read.device_reads import DeviceReads
+    from fastload._load.read.held import Held
+    from fastload._load.request.request import Request
+    from fastload._load.target.target import Target
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._load.device_reads import DeviceReads
+from fastload._load.read.device_reads import DeviceReads
 from fastload._read.gds_checks import check_file, check_machine
 from fastload._read.gds_health import process_health
 from fastload._read.gds_switch import Device, GdsSwitch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fastload._format.checkpoint import Checkpoint
-    from fastload._load.proving import Proving
+    from fastload._load.prove.proving import Proving
     from fastload._place.device_digests import DeviceDigests
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice

@@ -9,14 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.record import Left
-from fastload._load.summary import describe_rank
+from fastload._load.stream.summary import describe_rank
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FastloadError, escaped
 
 if TYPE_CHECKING:
     from fastload._fetch.bring.through import Copy
-    from fastload._load.job import Job
-    from fastload._load.pipeline import Pipeline
+    from fastload._load.read.pipeline import Pipeline
+    from fastload._load.stream.job import Job
 
 _log = logging.getLogger("fastload")
 

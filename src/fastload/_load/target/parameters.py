@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.parameter import is_lazy
 
-from fastload._load.fillable import check_fillable
+from fastload._load.target.fillable import check_fillable
 from fastload._place.tensors import CASTABLE_DTYPES, is_castable, torch_layout
 from fastload.errors import UnsupportedError, UsageError, quoted
 

@@ -6,14 +6,14 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._load.proving import OFF
+from fastload._load.prove.proving import OFF
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.evidence.record import Left
-    from fastload._load.proving import Proving
+    from fastload._load.prove.proving import Proving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

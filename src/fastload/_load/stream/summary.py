@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._clock import PEERS, Work, judge
-from fastload._load.evidence_note import explain_evidence, find_evidence_kind
+from fastload._load.prove.note import explain_evidence, find_evidence_kind
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
     from fastload._clock import Verdict
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.evidence_note import LoadOutcome
-    from fastload._load.job import Job
-    from fastload._load.sources import Sources
+    from fastload._load.prove.note import LoadOutcome
+    from fastload._load.read.device_reads import DeviceReads
+    from fastload._load.read.sources import Sources
+    from fastload._load.stream.job import Job
 
 
 class Delivered(NamedTuple):

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from fastload._clock import Busy
 from fastload._fetch.evidence.record import digest_file
 from fastload._fetch.workers import Workers
-from fastload._load.proving import index_of
+from fastload._load.prove.proving import index_of
 from fastload._read.head import count_head_bytes, read_header
 from fastload._read.whole_proof import check_header
 
 if TYPE_CHECKING:
     from fastload._fetch.deadline import Deadline
     from fastload._format.checkpoint import Shard
-    from fastload._load.found import Found
+    from fastload._load.prepare.found import Found
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import ManifestFile
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
-from fastload._load.near import find_near
+from fastload._load.request.near import find_near
 from fastload.errors import UsageError, quoted
 
 if TYPE_CHECKING:
@@ -42,11 +42,14 @@ class Request:
     group: Attendance | None = None
     """Where the ranks meet that load together; None: this one alone."""
     shard: object = None
-    """See :mod:`fastload._load.shard`."""
+    """See :mod:`fastload._load.request.shard`."""
     host_above_bytes: int | None = None
     """A tensor of a stream to a device that is larger than this is handed out in host memory."""
     may_begin_anew: bool = False
-    """True of a load by one process that has handed out nothing before its end: see :mod:`fastload._load.once_more`."""
+    """True of a load by one process that has handed out nothing before its end.
+
+    See :mod:`fastload._load.retry.once_more`.
+    """
 
 
 def begin_deadline(source: Source, settings: Settings) -> Deadline:

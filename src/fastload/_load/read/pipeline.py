@@ -1,7 +1,7 @@
 """Workers that carry out a plan: read an extent, place it, take the next.
 
 A worker is a thread: reads and copies release the GIL, so threads are the depth that storage sees. The rest is in order
-(:mod:`~fastload._load.schedule`), open (:mod:`~fastload._load.sources`) and memory (:mod:`fastload._place`).
+(:mod:`~fastload._load.read.schedule`), open (:mod:`~fastload._load.read.sources`) and memory (:mod:`fastload._place`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from fastload._clock import PEERS
-from fastload._load.ahead import Ahead
-from fastload._load.group.exchange import LeftError
+from fastload._load.read.ahead import Ahead
+from fastload._load.read.exchange import LeftError
 from fastload._read.proof import BlockProof
 from fastload._thread import start_thread
 from fastload.errors import GroupError, UnsupportedError
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from fastload._clock import Busy
     from fastload._fetch.deadline import Deadline
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.group.exchange import Exchange
-    from fastload._load.schedule import Schedule
-    from fastload._load.sources import Sources
+    from fastload._load.read.device_reads import DeviceReads
+    from fastload._load.read.exchange import Exchange
+    from fastload._load.read.schedule import Schedule
+    from fastload._load.read.sources import Sources
     from fastload._place.placer import Lane, Placer
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan

@@ -3,75 +3,34 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastload._budget import host_headroom
 from fastload._fetch.checkpoint.config import is_quantised
 from fastload._group.process_group import find_position
 from fastload._load.group.party import join
-from fastload._load.request import choose_tensors
-from fastload._load.shard import EVERYTHING, Parts, choose_parts, merge_shard
+from fastload._load.request.request import choose_tensors
+from fastload._load.request.shard import EVERYTHING, choose_parts, merge_shard
+from fastload._load.request.wanted import Wanted, list_wanted
 from fastload._place.tensors import check_castable, check_layouts
-from fastload._plan.ranges import unite
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from fastload._budget import Headroom
     from fastload._clock import Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.evidence.evidence import Evidence
-    from fastload._format.header import TensorInfo
     from fastload._load.group.party import Company
-    from fastload._load.request import Request
-    from fastload._plan.ranges import Range, Ranges, Spread
+    from fastload._load.request.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The checkpoint that was asked for, and what is wanted of it."""
+class Found(Wanted):
+    """What is wanted of the checkpoint, and who loads it."""
 
-    fetched: Fetched
-    wanted: Callable[[str], bool]
-    infos: Sequence[TensorInfo]
-    """The wanted tensors, in file order; of those that are sharded, the rows that are kept."""
-    parts: Parts
     party: Company
-    """Who loads it."""
-    headroom: Headroom
-    """What each rank here may take of the machine's memory, as it was when all was found; who allocates looks again."""
-
-    def only(self, names: Container[str]) -> Found:
-        """Without the tensors that are not among ``names``."""
-        return self._narrowed(lambda name: name in names and self.wanted(name), self.parts)
-
-    def kept_by(self, parts: Parts) -> Found:
-        """Only what ``parts`` keeps of it."""
-        return self._narrowed(lambda name: self.wanted(name) and parts.keeps(name), parts)
-
-    def _narrowed(self, wanted: Callable[[str], bool], parts: Parts) -> Found:
-        return replace(self, wanted=wanted, parts=parts, infos=_list_wanted(self.fetched, wanted, parts))
-
-    @property
-    def shaped(self) -> list[TensorInfo]:
-        """The wanted tensors in the shapes in which they are handed out."""
-        return [self.parts.shape(info) for info in self.infos]
-
-    @property
-    def cuts(self) -> dict[str, tuple[Ranges, ...]]:
-        """What stays, by name, in each dimension of tensors of which more is brought."""
-        return self.parts.further(self.infos)
-
-    @property
-    def spread(self) -> Spread:
-        """The bytes of the wanted tensors."""
-        ranges: list[list[Range]] = [[] for _ in self.fetched.checkpoint.shards]
-        for shard, info in self.fetched.checkpoint.tensors():
-            if self.wanted(info.name):
-                ranges[shard] += self.parts.ranges(info)
-        return tuple(map(unite, ranges))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +73,9 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
 
 
 def _find(fetched: Fetched, wanted: Callable[[str], bool], party: Company) -> Found:
-    infos = _list_wanted(fetched, wanted, EVERYTHING)
+    infos = list_wanted(fetched, wanted, EVERYTHING)
     headroom = host_headroom().part_of(len(party.ranks_here))
     return Found(fetched=fetched, wanted=wanted, infos=infos, parts=EVERYTHING, party=party, headroom=headroom)
-
-
-def _list_wanted(fetched: Fetched, wanted: Callable[[str], bool], parts: Parts) -> list[TensorInfo]:
-    return [parts.narrow(info) for _, info in fetched.checkpoint.tensors() if wanted(info.name)]
 
 
 def check_cast(found: Found, subfolder: str | None) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._load.staging import Staging
 from fastload._read.background import can_read_in_background, limit_threads
 from fastload._read.choose import background_depth
 from fastload._read.pread import BufferedReader
@@ -24,11 +23,10 @@ from fastload._trace import Span
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fastload._budget import Headroom
     from fastload._clock import Busy
     from fastload._fetch.checkpoint.fetched import Fetched
-    from fastload._load.schedule import Schedule
-    from fastload._load.sources import Sources
+    from fastload._load.read.schedule import Schedule
+    from fastload._load.read.sources import Sources
     from fastload._place.placer import Lane
     from fastload._plan.extent import Extent
     from fastload._plan.plan import Plan
@@ -36,14 +34,6 @@ if TYPE_CHECKING:
     from fastload._read.proof import BlockCheck
     from fastload._read.reader import Attempt, Reader
 
-_LANES = 2
-"""Streams: while one digests and scatters, the other has the link to the device."""
-_SLOTS_PER_LANE = 2
-"""Two or three of all are being read into, one or two are being copied from. All of it, 128 MiB, stays in the CPU's
-cache: with 192 MiB a load came to 36 GB/s beside an H200 where it comes to 40."""
-_SLOT_BYTES = (32 << 20, 16 << 20, 8 << 20)  # 32, 16, 8 MiB
-"""The larger the less is to be done for each byte, by the one thread: beside an H200 it was what others waited for with
-8 MiB. Each is read in pieces, by several threads at once."""
 _ROWS = 32
 """Of a trace: more than extents that can be under way."""
 
@@ -54,13 +44,6 @@ def may_read_ahead(fetched: Fetched, choices: Mapping[int, Choice]) -> bool:
     digests_blocks = fetched.evidence.has_blocks or not fetched.evidence.files
     in_memory = bool(choices) and all(choice.is_in_memory for choice in choices.values())
     return is_ours and digests_blocks and in_memory and can_read_in_background()
-
-
-def divide_ahead(staging_bytes: int, headroom: Headroom) -> Staging | None:
-    """The lanes of the one thread; None where there is too little memory for them."""
-    allowed_bytes = min(staging_bytes, headroom.available_bytes // 8)
-    wishes = (Staging(_LANES, _SLOTS_PER_LANE, slot_bytes, is_ahead=True) for slot_bytes in _SLOT_BYTES)
-    return next((wish for wish in wishes if wish.bytes <= allowed_bytes), None)
 
 
 @dataclass(frozen=True, slots=True)

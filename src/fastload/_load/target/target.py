@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fastload._budget import Room, host_headroom
-from fastload._load.ahead import divide_ahead
-from fastload._load.staging import Staging, divide_staging
+from fastload._load.target.staging import Staging, divide_ahead, divide_staging
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes, shares_memory
 from fastload._place.device_digests import DeviceDigests

@@ -19,13 +19,13 @@ from fastload._fetch.bring.through import LeftWrongError
 from fastload._fetch.find.at_path import of_tier, stored_at
 from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.verify.verify import Examination, examine
-from fastload._load.spent import Spent, spent_on_look, spent_on_try
+from fastload._load.retry.spent import Spent, spent_on_look, spent_on_try
 from fastload._verify.digest import count_blocks
 from fastload.errors import DeadlineError, FastloadError, IntegrityError, escaped
 
 if TYPE_CHECKING:
     from fastload._fetch.verify.verify import Verification
-    from fastload._load.request import Request
+    from fastload._load.request.request import Request
     from fastload.options import Settings
     from fastload.report import Report
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.deadline import Deadline
-    from fastload._load.device_reads import DeviceReads
-    from fastload._load.group.exchange import Exchange
     from fastload._load.group.party import Company
-    from fastload._load.held import Held
-    from fastload._load.proving import Proving
-    from fastload._load.schedule import Schedule
-    from fastload._load.sources import Sources
+    from fastload._load.prove.proving import Proving
+    from fastload._load.read.device_reads import DeviceReads
+    from fastload._load.read.exchange import Exchange
+    from fastload._load.read.held import Held
+    from fastload._load.read.schedule import Schedule
+    from fastload._load.read.sources import Sources
     from fastload._place.device_digests import DeviceDigests
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan

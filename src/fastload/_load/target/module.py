@@ -1,37 +1,31 @@
-"""Loading into a module's own parameters and buffers: what has the stored dtype is read straight into its memory."""
+"""A module's own parameters and buffers as a target: what has the stored dtype is read straight into their memory."""
 
 from __future__ import annotations
 
 import ctypes
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._load.target import CudaTarget, HostTarget, Keeping, choose_digests, choose_mapped
+from fastload._load.target.target import CudaTarget, HostTarget, Keeping, choose_digests, choose_mapped
 from fastload._place.cuda_memory import allocate_on
 from fastload._place.host import HostPlacer
 from fastload._place.memory import map_anonymous
 from fastload._plan.layout import Layout, lay_out_apart
-from fastload.errors import FastloadError, UsageError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.header import TensorInfo
-    from fastload._load.parameters import Destinations
-    from fastload._load.staging import Staging
-    from fastload._load.stream import Stream
-    from fastload._load.target import Target
+    from fastload._load.target.parameters import Destinations
+    from fastload._load.target.staging import Staging
+    from fastload._load.target.target import Target
     from fastload._place.device_digests import DeviceDigests
     from fastload._place.placer import Placer
     from fastload._plan.plan import Plan
     from fastload.options import Settings
-    from fastload.report import Report
-
-_UNDEFINED = "The module's content is undefined now: load into it again, or discard it"
 
 
 def _lay_out(infos: Sequence[TensorInfo], destinations: Destinations, first_arena: int) -> Layout:
@@ -48,11 +42,11 @@ class HostModuleTarget(HostTarget):
         self._destinations = destinations
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
-        """See :class:`~fastload._load.target.Target`."""
+        """See :class:`~fastload._load.target.target.Target`."""
         return _lay_out(infos, self._destinations, first_arena)
 
     def open_placer(self, plan: Plan, staging: Staging) -> Placer:
-        """See :class:`~fastload._load.target.Target`."""
+        """See :class:`~fastload._load.target.target.Target`."""
         names = {placement.arena: placement.info.name for placement in plan.placements}
 
         def allocate(arena: int) -> memoryview:
@@ -73,11 +67,11 @@ class CudaModuleTarget(CudaTarget):
         self._destinations = destinations
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
-        """See :class:`~fastload._load.target.Target`."""
+        """See :class:`~fastload._load.target.target.Target`."""
         return _lay_out(infos, self._destinations, first_arena)
 
     def open_placer(self, plan: Plan, staging: Staging) -> Placer:
-        """See :class:`~fastload._load.target.Target`."""
+        """See :class:`~fastload._load.target.target.Target`."""
         names = {placement.arena: placement.info.name for placement in plan.placements}
         device = self._destinations.device
 
@@ -110,42 +104,3 @@ def _device_memory(tensor: torch.Tensor) -> torch.Tensor:
     memory = torch.empty(0, dtype=torch.uint8, device=tensor.device)
     memory.set_(tensor.untyped_storage(), begin, (tensor.nbytes,), (1,))
     return memory
-
-
-def fill(stream: Stream, destinations: Destinations) -> Report:
-    """Bring all of ``stream`` into place.
-
-    Raises:
-        FastloadError: as the stream says; the module's content is undefined then.
-        UsageError: the checkpoint holds two different tensors for parameters that are tied.
-    """
-    try:
-        with stream, stream._taking_all(), torch.no_grad():  # noqa: SLF001 - no part of what users call
-            for name, tensor in stream:
-                _put(name, tensor, destinations)
-    except FastloadError as exc:
-        exc.add_hint(_UNDEFINED)
-        raise
-    except BaseException as exc:
-        exc.add_note(_UNDEFINED)
-        raise
-    return stream.report
-
-
-def _put(name: str, tensor: torch.Tensor, destinations: Destinations) -> None:
-    own = destinations.tensors[name]
-    if name in destinations.twins:
-        if not _same_bytes(own, tensor.to(own.device, own.dtype)):
-            what = f"parameter {quoted(name)} is tied to another one, but their stored tensors differ"
-            hint = "Untie them (tie_word_embeddings), or load the checkpoint that belongs to the module"
-            raise UsageError(what, hint)
-    elif name not in destinations.straight:
-        with torch.inference_mode() if own.is_inference() else nullcontext():
-            own.copy_(tensor)
-    if not own.is_inference():
-        torch.autograd.graph.increment_version(own)  # so that backward notices, as it does for any in-place write
-
-
-def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """NaNs included, which are unequal to themselves."""
-    return torch.equal(a.contiguous().flatten().view(torch.uint8), b.contiguous().flatten().view(torch.uint8))

@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from fastload._clock import CAST
-from fastload._load.ending import Kept, keep, let_go, look_again, serve_others
-from fastload._load.evidence_note import LoadOutcome
-from fastload._load.pipeline import Pipeline, Ways
-from fastload._load.summary import Delivered, describe_rank, summarise
-from fastload._load.turn import Turn
+from fastload._load.prove.note import LoadOutcome
+from fastload._load.read.pipeline import Pipeline, Ways
+from fastload._load.stream.ending import Kept, keep, let_go, look_again, serve_others
+from fastload._load.stream.summary import Delivered, describe_rank, summarise
+from fastload._load.stream.turn import Turn
 from fastload._place.tensors import cut_out
 from fastload._thread import start_thread
 from fastload._trace import CALLER_LANE, Span, Trace
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from fastload._load.job import Job
+    from fastload._load.stream.job import Job
     from fastload.report import GroupReport, Report
 
 

@@ -1,0 +1,1 @@
+"""From a request to a stream, of which only headers were read."""

@@ -1,0 +1,1 @@
+"""Which shards are proven and by what, and what is said of it."""

@@ -1,0 +1,1 @@
+"""What is begun once more, where a file turns out wrong at its end."""
