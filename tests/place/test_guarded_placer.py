@@ -63,6 +63,9 @@ class Failing:
     def make_ahead(self) -> Iterator[None]:
         raise self._error
 
+    def make_pages(self) -> Iterator[None]:
+        raise self._error
+
     def take(self, number: int) -> torch.Tensor:
         raise self._error
 

@@ -275,3 +275,51 @@ def test_a_cast_keeps_the_shape() -> None:
     assert cast_tensor(tensor, torch.bfloat16).shape == (3, 0, 2)
     wide = torch.randn(4, 300_000)
     assert torch.equal(cast_tensor(wide, torch.bfloat16), wide.bfloat16())
+
+
+def test_pages_are_made_ahead_and_nothing_is_written_to_them() -> None:
+    """By a thread beside those that copy: what these have brought already stays."""
+    file = file_of({"a": ("U8", [3 * MIB]), "b": ("U8", [20 * MIB])})
+    plan = plan_of(file)
+    placer = placer_of(plan)
+    lane = placer.open_lane()
+    carry(file, plan, lane, plan.extents[:2])
+    steps = sum(1 for _ in placer.make_pages())
+    assert steps == sum(-(-nbytes // (8 * MIB)) for nbytes in plan.arena_bytes)
+    carry(file, plan, lane, plan.extents[2:])
+    for number in range(len(plan.placements)):
+        assert placer.take(number).numpy().tobytes() == stored_bytes(file, plan, number)
+
+
+def test_pages_that_were_made_are_there() -> None:
+    plan = plan_of(file_of({"a": ("U8", [24 * MIB])}))
+    placer = placer_of(plan)
+    memory = placer._arenas.get(0)
+    assert present_bytes(memory) == 0
+    making = placer.make_pages()
+    next(making)
+    assert 0 < present_bytes(memory) < 24 * MIB, "some with each step"
+    list(making)
+    assert present_bytes(memory) == len(memory)
+
+
+def test_no_pages_are_made_of_what_has_been_taken() -> None:
+    """It would be memory that nobody has."""
+    plan = plan_of(file_of({"a": ("U8", [2 * MIB])}))
+    placer = placer_of(plan)
+    placer.take(0)
+    assert list(placer.make_pages()) == []
+    assert not placer._arenas._made
+
+
+def test_where_the_kernel_makes_no_pages_they_come_when_they_are_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def refuse(memory: memoryview) -> bool:
+        asked.append(len(memory))
+        return False
+
+    monkeypatch.setattr("fastload._place.host.make_pages", refuse)
+    placer = placer_of(plan_of(file_of({"a": ("U8", [24 * MIB])})))
+    assert list(placer.make_pages()) == []
+    assert len(asked) == 1

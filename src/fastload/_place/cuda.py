@@ -123,6 +123,10 @@ class CudaPlacer:
             self._arenas.make(arenas, self._home.make_all)
             yield
 
+    def make_pages(self) -> Iterator[None]:
+        """What a device copies into has pages."""
+        return iter(())
+
     def open_lane(self, trace: Trace | None = None) -> CudaLane:
         """See :class:`~fastload._place.placer.Placer`."""
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0

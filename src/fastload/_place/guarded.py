@@ -62,6 +62,10 @@ class GuardedPlacer:
         with cuda_errors(self._device):
             yield from self._placer.make_ahead()
 
+    def make_pages(self) -> Iterator[None]:
+        """See :class:`~fastload._place.placer.Placer`."""
+        return self._placer.make_pages()
+
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""
         with cuda_errors(self._device):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._place.memory import copy_bytes, free_pages_with, map_anonymous, map_staging
+from fastload._place.memory import copy_bytes, free_pages_with, make_pages, map_anonymous, map_staging
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, tensor_over
 from fastload._plan.layout import NOWHERE, round_up
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastload._trace import Trace
 
 GIVES_PAGES_BACK_BYTES = 1 << 20  # 1 MiB
+_PAGES_BYTES = 8 << 20  # 8 MiB
+"""Of pages that are made at once."""
 
 
 class HostPlacer:
@@ -57,6 +59,16 @@ class HostPlacer:
     def make_ahead(self) -> Iterator[None]:
         """Mapping a shard is no work: its pages come when they are read into."""
         return iter(())
+
+    def make_pages(self) -> Iterator[None]:
+        """See :class:`~fastload._place.placer.Placer`."""
+        for arena in range(len(self._plan.arena_bytes)):
+            memory = self._arenas.find(arena)
+            if memory is not None:
+                for at in range(0, len(memory), _PAGES_BYTES):
+                    if not make_pages(memory[at : at + _PAGES_BYTES]):
+                        return
+                    yield
 
     def take(self, number: int) -> torch.Tensor:
         """See :class:`~fastload._place.placer.Placer`."""

@@ -21,7 +21,7 @@ from fastload._read.pread import check_path
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -41,6 +41,10 @@ class MappedPlacer(HostPlacer):
         super().__init__(plan, lambda arena: map_file(file_of(arena)), slot_bytes=0, cast=cast)
         self._file_of = file_of
         self._copies_all = copies_all
+
+    def make_pages(self) -> Iterator[None]:
+        """They are the page cache's."""
+        return iter(())
 
     def finish(self) -> None:
         """The last look before all is handed out: what was read first may have changed while the rest was read."""

@@ -17,6 +17,7 @@ from fastload._address_space import HUGE_PAGE_BYTES, address_of, address_space_r
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MADV_POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it
 
 
 def map_anonymous(nbytes: int) -> memoryview:
@@ -47,6 +48,15 @@ def map_staging(nbytes: int) -> memoryview:
     except OSError as exc:  # this splits the mapping, and there is a limit to how many there are
         raise address_space_refusal(nbytes) from exc
     return memory
+
+
+def make_pages(memory: memoryview) -> bool:
+    """Have the kernel make the pages of ``memory`` now, whoever writes there meanwhile; False: it cannot.
+
+    ``memory`` begins at a page border. The GIL is given up, the lock of the address space is held: no thread can be
+    started meanwhile, so ask for a few MiB at a time.
+    """
+    return not _libc.madvise(address_of(memory), len(memory), _MADV_POPULATE_WRITE)
 
 
 def _mapping_of(buffer: memoryview) -> mmap.mmap:

@@ -84,6 +84,12 @@ class Placer(Protocol):
         Lanes that wait for memory hold up others, and once one waits for its turn others may get theirs many times.
         """
 
+    def make_pages(self) -> Iterator[None]:
+        """Make the pages of all host memory of the plan, some with each step, in the order of the files.
+
+        For a thread beside those that copy what they have read: to make a page takes as long as to copy one.
+        """
+
     def take(self, number: int) -> torch.Tensor:
         """The tensor of placement ``number``, all of whose bytes have been placed."""
 
@@ -107,6 +113,11 @@ class Arenas(Generic[Memory]):
             return made
         with self._lock:
             return self._get(arena)
+
+    def find(self, arena: int) -> Memory | None:
+        """Its memory, made if nobody did yet; None where the last tensor of it was taken."""
+        with self._lock:
+            return self._get(arena) if self._untaken[arena] else None
 
     def make(self, arenas: Iterable[int], allocate: Callable[[Sequence[int]], Iterable[Memory]]) -> None:
         """Make those of ``arenas`` that nobody made yet, by ``allocate``, and all at once."""

@@ -56,6 +56,8 @@ class Ways:
     """From and to the other ranks of a group."""
     ahead_lanes: int = 0
     """By so many lanes of one thread, while others read; 0: each thread reads, and has a lane of its own."""
+    makes_pages: bool = False
+    """True if a thread makes the pages of memory that is copied into, ahead of those who copy."""
 
 
 class Pipeline:
@@ -78,6 +80,7 @@ class Pipeline:
         self._exchange = ways.exchange
         self._device_reads = ways.device_reads
         self._ahead_lanes = ways.ahead_lanes
+        self._makes_pages = ways.makes_pages
         self._threads: list[threading.Thread] = []
 
     def start(self, thread_count: int) -> None:
@@ -95,7 +98,8 @@ class Pipeline:
         if self._exchange is not None:
             receivers = [partial(self._receive, self._exchange, source) for source in self._exchange.sources]
             readers = readers if self._exchange.can_read else []
-        for number, target in enumerate([*receivers, *readers]):
+        others = [self._make_pages] if self._makes_pages else []
+        for number, target in enumerate([*receivers, *readers, *others]):
             # Daemons, because a read that hangs in the kernel must not keep the interpreter from ending.
             thread = threading.Thread(target=target, name=f"fastload-{number}", daemon=True)
             self._threads.append(thread)
@@ -149,6 +153,14 @@ class Pipeline:
         try:
             ahead = Ahead(self._plan, self._sources, self._schedule, self._busy)
             ahead.run(partial(self.open_lane, passing=False), self._ahead_lanes)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._fail(error)
+
+    def _make_pages(self) -> None:
+        try:
+            for _ in self._placer.make_pages():
+                if self._schedule.is_stopped() or self._schedule.has_begun_all:
+                    return
         except BaseException as error:  # noqa: BLE001 - as above
             self._fail(error)
 

@@ -166,6 +166,11 @@ class Schedule:
             self._has_left = True
             self._changed.notify_all()
 
+    @property
+    def has_begun_all(self) -> bool:
+        """True if nothing waits to be read here."""
+        return not self._waiting
+
     def has_left(self) -> bool:
         """True once nothing that is read stays here."""
         return self._has_left

@@ -43,6 +43,8 @@ class Job:
     """Threads that read, each with a lane."""
     ahead_lanes: int
     """Instead of them, lanes of one thread that has others read; 0: none."""
+    makes_pages: bool
+    """True if one more thread makes the pages that they copy into."""
     device: torch.device
     digests: DeviceDigests | None
     device_reads: DeviceReads | None

@@ -71,7 +71,7 @@ class Stream:
         self._begun_s = 0.0
         self._group_report: GroupReport | None = None
         # Last: by it, __del__ knows an object that is whole.
-        ways = Ways(job.device_reads, job.exchange, job.ahead_lanes)
+        ways = Ways(job.device_reads, job.exchange, job.ahead_lanes, job.makes_pages)
         self._pipeline: Pipeline | None = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy, ways)
 
     @property
