@@ -9,18 +9,12 @@ line is drawn a little below.
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import sys
 from collections import Counter
-from contextlib import contextmanager
 from functools import lru_cache
-from traceback import clear_frames
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any, NoReturn
 
 _MAX_DEPTH = 127
 """What serde_json accepts."""
@@ -171,32 +165,6 @@ def _outside_strings(raw: bytes, unwanted: bytes) -> bytes:
         found += b"".join(parts[inside::2])
         inside ^= (len(parts) - 1) & 1
     return bytes(found)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """No cyclic collection while a million small objects are born, none of them garbage: it would double the time.
-
-    An error on the way lets go of them, as whoever keeps it wants none of them, and collecting would look at each.
-    """
-    was_enabled = gc.isenabled()
-    if was_enabled:  # else another thread has paused it, and may end that at any moment: nobody would do so after us
-        gc.disable()
-    try:
-        yield
-    except Exception as exc:
-        _forget_locals(exc)
-        raise
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _forget_locals(error: BaseException | None) -> None:
-    """Clear what the frames hold that ``error`` and its causes came through."""
-    while error is not None:
-        clear_frames(error.__traceback__)
-        error = error.__cause__
 
 
 def _check_surrogates(raw: bytes) -> None:

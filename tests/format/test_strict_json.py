@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastload.strict_json import DuplicateKeyError, JsonError, OddNumber, collector_paused, has_more_values, parse_json
+from fastload._collector import collector_paused
+from fastload.strict_json import DuplicateKeyError, JsonError, OddNumber, has_more_values, parse_json
 
 
 def test_host_that_raised_the_recursion_limit_does_not_crash() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import signal
 import time
@@ -115,3 +116,15 @@ def test_a_module_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path, monkey
 def test_signal_that_was_swallowed_at_the_very_end_is_raised_then() -> None:
     signal.signal(signal.SIGINT, Leaving(KeyboardInterrupt))
     assert _run(_swallow_interrupt) == [_swallow_interrupt]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_looked_for_afterwards_as_before(*, collects: bool) -> None:
+    if not collects:
+        gc.disable()
+    try:
+        with importing_torch():
+            assert not gc.isenabled()
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blake3 import blake3
 
+from fastload._collector import collector_paused
 from fastload._format.dtype import DTYPES, Dtype
 from fastload.errors import FormatError, MemoryBudgetError, quoted
 from fastload.strict_json import (
@@ -27,7 +28,6 @@ from fastload.strict_json import (
     JsonError,
     OddNumber,
     check_nesting,
-    collector_paused,
     has_more_values,
     parse_json,
 )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
+from fastload._collector import collector_paused
 from fastload._store.refusal import system_refusals
 from fastload.errors import UnsupportedError
 
@@ -49,7 +50,7 @@ def importing_torch() -> Iterator[None]:
         UnsupportedError: there is no torch, or a broken one.
         StoreError: a module cannot be read, as where no descriptor is left.
     """
-    with system_refusals():
+    with system_refusals(), collector_paused():  # an eighth of the time, for what is no garbage
         if threading.current_thread() is not threading.main_thread():  # only there do handlers run
             _import_torch()
             yield

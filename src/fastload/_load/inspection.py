@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from fastload._collector import collector_paused
 from fastload._fetch.checkpoint.fetch import fetch
 from fastload._fetch.deadline import Deadline
 from fastload._verify.evidence_kind import EvidenceKind
-from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

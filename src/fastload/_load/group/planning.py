@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastload._collector import collector_paused
 from fastload._load.group.dividing import RankWish
 from fastload._plan.plan import build_plan
-from fastload.strict_json import collector_paused
 
 if TYPE_CHECKING:
     from fastload._load.group.party import Party
