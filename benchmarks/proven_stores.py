@@ -58,7 +58,7 @@ def make_stores(model: Path, temporary: Path, warm_up: Path) -> Stores:
         trials["git-sha1"] = Trial(list_files(str(_write_cache(plain, temporary / "git-sha1", by_sha1))))
     else:
         left_out["git-sha1"] = (
-            "no hub keeps files of more than 64 MiB in git itself: make_checkpoint.py --shard-gib 0.05"
+            "no hub keeps files of more than 64 MiB in git itself: make_checkpoint.py --shard-gib 0.03"
         )
     trials |= _sign(_link_folder(plain, temporary / "signature"), by_sha256, warm_up)
     return Stores(trials, left_out)
