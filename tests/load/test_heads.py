@@ -108,6 +108,19 @@ def test_of_several_wrong_shards_the_first_one_is_named(tmp_path: Path, turn: in
         load(folder)
 
 
+@pytest.mark.parametrize("bunch", [1, 64])
+def test_a_wrong_shard_is_named_before_those_behind_it_however_long_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bunch: int
+) -> None:
+    monkeypatch.setattr("fastload._fetch.checkpoint.folder._BUNCH", bunch)
+    folder = tmp_path / "model"
+    write_recorded(folder, [2 * BLOCK_BYTES, *[0] * 4], BLOCK_BYTES)
+    flip(folder / "t0.safetensors", BLOCK_BYTES + 5)
+    flip(folder / "t3.safetensors", 20)
+    with pytest.raises(IntegrityError, match=r"t0\.safetensors"):
+        load(folder)
+
+
 @pytest.mark.parametrize("bunch", [1, 4, SHARDS])
 def test_heads_are_parsed_in_bunches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bunch: int) -> None:
     monkeypatch.setattr("fastload._fetch.checkpoint.folder._BUNCH", bunch)

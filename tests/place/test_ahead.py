@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
+import resource
 import threading
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from blake3 import blake3
 
 from fastload._clock import Busy
+from fastload._cpus import Cpus
 from fastload._format.checkpoint import Checkpoint, Shard
+from fastload._load.read import ahead
 from fastload._load.read.pipeline import Pipeline, Ways
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
 from fastload._load.target.staging import divide_ahead
+from fastload._place import cuda
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import allocate_on
@@ -25,6 +31,7 @@ from fastload._place.pinned_ring import PinnedRing
 from fastload._place.slots import room_for_digests
 from fastload._plan.layout import LayoutRules, lay_out
 from fastload._plan.plan import build_plan
+from fastload._read import choose
 from fastload._read.background import BackgroundRead
 from fastload._read.choose import choose_reader
 from fastload._read.head import read_header
@@ -33,7 +40,7 @@ from fastload._read.proof import BlockProof, ProofTell
 from fastload._read.tally import ProofTally
 from fastload._trace import Trace
 from fastload._verify.digest import BLOCK_BYTES
-from fastload.errors import FormatError, IntegrityError
+from fastload.errors import FastloadError, FormatError, IntegrityError
 from late_digester import LateDigester
 from pretended_cuda import DEVICE, Machine, pretended_cuda
 from writing import pack
@@ -85,6 +92,7 @@ class Load:
         self.repairs = True
         self.schedule = Schedule(self.plan.extents, window_bytes=window_bytes)
         self.sources: Sources | None = None
+        self.lanes, self.slots_per_lane = LANES, SLOTS_PER_LANE
 
     def prove(self) -> None:
         """By blocks."""
@@ -108,10 +116,10 @@ class Load:
         """Bring all."""
         supply = Supply(lambda arena: allocate_on(DEVICE, self.plan.arena_bytes[arena]))
         self.placer = CudaPlacer(self.plan, supply, DEVICE, slot_bytes=BLOCK_BYTES, cast=None, digesting=digesting)
-        ring = PinnedRing(DEVICE, BLOCK_BYTES, room_for_digests(BLOCK_BYTES), LANES * SLOTS_PER_LANE)
-        self.placer.use(ring, at_first=1, per_lane=SLOTS_PER_LANE)
+        ring = PinnedRing(DEVICE, BLOCK_BYTES, room_for_digests(BLOCK_BYTES), self.lanes * self.slots_per_lane)
+        self.placer.use(ring, at_first=1, per_lane=self.slots_per_lane)
         self.sources = Sources(self.checkpoint.shards, self.choices, self.plan.extents)
-        ways = Ways(None, None, LANES)
+        ways = Ways(None, None, self.lanes)
         pipeline = Pipeline(self.plan, self.sources, self.placer, self.schedule, self.busy, ways)
         pipeline._work_ahead()
         try:
@@ -238,6 +246,146 @@ def rewrite(load: Load, path: Path, content: bytes) -> None:
     shards = list(load.checkpoint.shards)
     shards[number] = Shard(path.name, str(path), header, identity)
     load.checkpoint = Checkpoint(tuple(shards), None)
+
+
+class Faults:
+    """Breaks one call of one method of those that the thread makes."""
+
+    POINTS: ClassVar = (
+        (BufferedReader, "begin"), (BufferedReader, "check"), (BufferedReader, "check_path"), (CudaLane, "place"),
+        (CudaLane, "buffers_for"), (CudaLane, "_settle_oldest"), (CudaLane, "_enter"), (CudaLane, "settle"),
+        (CudaPlacer, "open_lane"), (Sources, "_open"), (Schedule, "finish"),
+    )  # fmt: skip
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, chance: random.Random) -> None:
+        kind, name = chance.choice(self.POINTS)
+        self.left = chance.randrange(1, 12)
+        method = getattr(kind, name)
+
+        def failing(*arguments: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise IntegrityError(name, 0, "a fault", "none", "")
+            return method(*arguments, **options)
+
+        monkeypatch.setattr(kind, name, failing)
+
+    @property
+    def has_come(self) -> bool:
+        return self.left <= 0
+
+
+def read_badly(monkeypatch: pytest.MonkeyPatch, chance: random.Random) -> None:
+    """Some reads cannot be begun; of some comes something else, and it is known that they are not whole."""
+    begin, wait = BackgroundRead.begin, BackgroundRead.wait
+    refused, spoilt = chance.choice([0, 0.3, 1]), chance.choice([0, 0.3, 1])
+
+    def beginning(*arguments: Any) -> BackgroundRead | None:
+        return None if chance.random() < refused else begin(*arguments)
+
+    def waiting(read: BackgroundRead) -> bool:
+        is_whole = wait(read)
+        if chance.random() < spoilt:
+            for block in read._blocks:
+                ctypes.memset(block.address, 0x5A, block.nbytes)
+            return False
+        return is_whole
+
+    monkeypatch.setattr(BackgroundRead, "begin", beginning)
+    monkeypatch.setattr(BackgroundRead, "wait", waiting)
+
+
+def run_beside_a_caller(load: Load, digesting: Any) -> Exception | None:
+    """What the load ends by, whose caller takes one tensor after another."""
+    ended: list[Exception | None] = []
+
+    def work() -> None:
+        with load.machine:  # which counts by thread
+            try:
+                load.run(digesting)
+            except Exception as exc:  # noqa: BLE001 - whatever it is
+                ended.append(exc)
+            else:
+                ended.append(None)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with suppress(FastloadError):
+        for ready_after in load.plan.ready_after:
+            load.schedule.wait_placed(ready_after, lambda _: None)
+    thread.join(30)
+    assert not thread.is_alive()
+    return ended[0]
+
+
+@pytest.mark.usefixtures("leaks_nothing")
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_fails_all_arrives_or_the_error_does(load: Load, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - what happens
+    load.machine.reseed(seed)
+    load.lanes, load.slots_per_lane = chance.choice([1, 1, 2, 3]), chance.choice([1, 2, 3])
+    is_proven = chance.random() < 0.7
+    if is_proven:
+        load.prove()
+        if chance.random() < 0.5:
+            content = bytearray(load.paths[1].read_bytes())
+            content[chance.randrange(1 << 20, len(content))] ^= 1
+            rewrite(load, load.paths[1], bytes(content))
+    window_bytes = chance.choice([None, 1, BLOCK_BYTES // 2, BLOCK_BYTES, 2 * BLOCK_BYTES, 5 * BLOCK_BYTES])
+    load.schedule = Schedule(load.plan.extents, window_bytes=window_bytes)
+    read_badly(monkeypatch, chance)
+    faults = Faults(monkeypatch, chance) if chance.random() < 0.5 else None
+    on_device = is_proven and chance.random() < 0.6
+    error = run_beside_a_caller(load, (lambda nbytes: LateDigester(load.machine, nbytes)) if on_device else None)
+    if faults is not None and faults.has_come:
+        assert isinstance(error, IntegrityError)
+        assert "a fault" in str(error)
+    else:
+        assert error is None
+        load.check()
+
+
+@pytest.mark.usefixtures("leaks_nothing")
+@pytest.mark.parametrize("left", [2, 5, 20, 80])
+def test_what_else_the_process_opens_finds_a_descriptor(load: Load, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """Where few are left they are not taken for reads under way: a server's connections want some too."""
+    wait = BackgroundRead.wait
+
+    def waiting(read: BackgroundRead) -> bool:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        return wait(read)
+
+    monkeypatch.setattr(BackgroundRead, "wait", waiting)
+    with few_descriptors(left):
+        load.run()
+    load.check()
+
+
+@contextmanager
+def few_descriptors(left: int) -> Iterator[None]:
+    """The process may open so many more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    filled = [os.dup(0)]
+    while filled[-1] <= highest:
+        filled.append(os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (filled[-1] + 1 + left, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in filled:
+            os.close(descriptor)
+
+
+def test_readers_are_counted_by_the_cpus_near_the_device(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens a lane goes there, and the threads that it begins inherit that."""
+    cpus, limits = [16], list[int]()
+    monkeypatch.setattr(choose, "count_cpus", lambda: Cpus(cpus[0]))
+    monkeypatch.setattr(cuda, "go_near", lambda _: cpus.append(cpus.pop() // 2) if cpus[0] == 16 else None)
+    monkeypatch.setattr(ahead, "limit_threads", limits.append)
+    load.run()
+    assert limits == [7]
 
 
 @pytest.mark.parametrize("cut_bytes", [1, 9 << 20])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch._C._distributed_c10d import HashStore
 
+from fastload._collector import collector_paused
 from fastload._fetch.deadline import NEVER
 from fastload._fetch.find.model import Source
 from fastload._group.attendance import Attendance
@@ -22,7 +25,7 @@ from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import PinnedSlot, allocate_on
 from fastload._place.pinned_ring import _MAKERS, PinnedRing
 from fastload._place.slots import room_for_digests
-from fastload.errors import UnsupportedError
+from fastload.errors import MemoryBudgetError, UnsupportedError
 from fastload.options import decide_settings
 from own_memory import pages_present
 from packed_files import PAGE, file_of, plan_of
@@ -30,6 +33,8 @@ from pretended_cuda import DEVICE, Machine, pretended_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fastload._place.placer import Lane
 
 KIB = 1 << 10
 
@@ -121,6 +126,164 @@ def test_where_no_thread_is_to_be_had_it_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(UnsupportedError, match="no thread"):
         PinnedRing(DEVICE, 64 * KIB, 0, 5)
+
+
+@pytest.fixture
+def makers_wait(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """What lets the makers go on, all of which pin by now, or will."""
+    go_on, pin = threading.Event(), PinnedSlot._pin
+
+    def waiting(slot: PinnedSlot) -> bool:
+        if threading.current_thread().name.startswith("fastload-pinning"):
+            assert go_on.wait(20)
+        return pin(slot)
+
+    monkeypatch.setattr(cuda_memory.PinnedSlot, "_pin", waiting)
+    yield go_on
+    go_on.set()
+
+
+def join_makers() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("fastload-pinning"):
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def placer_of_pages() -> CudaPlacer:
+    plan = plan_of(file_of({"a": ("U8", [5 * PAGE])}))
+    return CudaPlacer(
+        plan, Supply(lambda arena: allocate_on(DEVICE, plan.arena_bytes[arena])), DEVICE, slot_bytes=PAGE, cast=None
+    )
+
+
+def test_no_more_is_pinned_than_was_weighed(machine: Machine, makers_wait: threading.Event) -> None:
+    """Lanes that are opened while all slots are being made wait for one of them."""
+    placer = placer_of_pages()
+    placer.use(PinnedRing(DEVICE, PAGE, room_for_digests(PAGE), 4), at_first=1, per_lane=2)
+    lanes: list[Lane] = []
+
+    def open_lanes() -> None:
+        with machine:  # which counts by thread
+            lanes.extend(placer.open_lane() for _ in range(2))
+
+    opening = threading.Thread(target=open_lanes)
+    opening.start()
+    makers_wait.wait(0.1)
+    makers_wait.set()
+    opening.join(20)
+    join_makers()
+    assert all(lane.has_room for lane in lanes)
+    assert len(machine.registered) == 4
+    for lane in lanes:
+        lane.close()
+    placer.finish()
+    assert not machine.registered
+
+
+def test_what_is_being_made_when_others_are_wanted_is_unpinned(machine: Machine, makers_wait: threading.Event) -> None:
+    """Not only when the ring is closed, which is the end of the load."""
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 4)
+    assert ring.take_or_claim(32 * KIB, 0) is None
+    makers_wait.set()
+    join_makers()
+    assert not machine.registered
+    ring.close()
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_ctrl_c_while_makers_are_started_leaks_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, makers_wait: threading.Event, at: int
+) -> None:
+    start, count = threading.Thread.start, iter(range(99))
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if next(count) == at:
+            makers_wait.set()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        PinnedRing(DEVICE, 64 * KIB, 0, 4)
+    gc.collect()
+    join_makers()
+    assert not machine.registered
+
+
+def test_a_ring_that_the_collector_finds_in_a_maker_unpins(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped, pin = threading.Event(), PinnedSlot._pin
+
+    def collecting(slot: PinnedSlot) -> bool:
+        assert dropped.wait(20)
+        gc.collect()  # it runs wherever memory is asked for
+        return pin(slot)
+
+    monkeypatch.setattr(cuda_memory.PinnedSlot, "_pin", collecting)
+    gc.collect()
+    with collector_paused():
+        circle: list[object] = [PinnedRing(DEVICE, 64 * KIB, 0, 4)]
+        circle.append(circle)
+        del circle
+        dropped.set()
+        join_makers()
+    assert not machine.registered
+
+
+def test_closing_does_not_wait_for_a_driver_that_hangs(machine: Machine, makers_wait: threading.Event) -> None:
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 4)
+    begin_s = time.monotonic()
+    ring.close()
+    assert time.monotonic() - begin_s < 5, "they wait for 20 s"
+    makers_wait.set()
+    join_makers()
+    assert not machine.registered
+
+
+def test_where_pinning_is_refused_a_lane_has_one_slot(machine: Machine) -> None:
+    machine.refuse_to_pin(*[True] * 99)
+    placer = placer_of_pages()
+    placer.use(PinnedRing(DEVICE, PAGE, room_for_digests(PAGE), 4), at_first=1, per_lane=3)
+    join_makers()
+    lane = placer.open_lane()
+    assert lane.has_room
+    assert placer.staging_bytes == PAGE
+    lane.close()
+    placer.finish()
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_device_that_fails_is_not_told_by_the_makers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lanes meet it as well, and the load ends by that."""
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("CUDA error: invalid device ordinal")
+
+    monkeypatch.setattr(torch.cuda, "set_device", fail)
+    PinnedRing(DEVICE, 64 * KIB, 0, 4).close()
+    join_makers()
+    assert not told
+
+
+def test_a_maker_that_fails_is_made_up_for_by_who_takes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    count, pin = iter(range(99)), PinnedSlot._pin
+
+    def failing(slot: PinnedSlot) -> bool:
+        if next(count) == 1:
+            raise MemoryBudgetError(1, 0, "the test")
+        return pin(slot)
+
+    monkeypatch.setattr(cuda_memory.PinnedSlot, "_pin", failing)
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 4)
+    join_makers()
+    taken = [ring.take_or_claim(64 * KIB, 0) for _ in range(4)]
+    assert [slot is None for slot in taken] == [False] * 3 + [True]
+    for slot in filter(None, taken):
+        slot.unpin()
+    ring.close()
+    assert not machine.registered
 
 
 def test_who_takes_does_not_wait(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ class PinnedSlot:
         """Pin in place: faster than cudaHostAlloc, and in huge pages. Refused: copies from it are slower, not wrong.
 
         The driver has pages made as well, but for one thread at a time, and with a lock that keeps any other thread
-        from being started meanwhile, as MADV_POPULATE_WRITE does. To touch a page asks for no lock.
+        from being started meanwhile, as MADV_POPULATE_WRITE does. To touch a page asks for none since Linux 6.4.
         """
         self._pinned[:: mmap.PAGESIZE].zero_()
         runtime = torch.cuda.cudart()

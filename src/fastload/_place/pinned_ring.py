@@ -6,10 +6,11 @@ unpinned when the ring is closed, or dropped.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 import weakref
 from collections import deque
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_log = logging.getLogger("fastload")
+_JOIN_S = 0.8
+"""Ctrl-C promises a second, and a driver may hang."""
 _MAKERS = 4
 """The driver pins for one thread at a time; but most of the time goes into making the pages, and that they do at once:
 beside an H200 32 MiB took 6 to 8 ms, 1.3 of which were the driver's where the pages were there."""
@@ -39,32 +43,25 @@ class PinnedRing:
         threads: list[threading.Thread] = []
         self._end = weakref.finalize(self, _end, self._stock, threads)
         for number in range(min(count, _MAKERS)):
-            thread = threading.Thread(target=making, name=f"fastload-pinning-{number}", daemon=True)
+            # Noted before it is started, at which Ctrl-C may come.
+            threads.append(threading.Thread(target=making, name=f"fastload-pinning-{number}", daemon=True))
             try:
-                start_thread(thread)
+                start_thread(threads[-1])
             except (MemoryBudgetError, UnsupportedError):
-                if not threads:
+                if number == 0:
                     raise
                 break  # fewer do it as well
-            threads.append(thread)
 
     def take(self, nbytes: int, room_bytes: int) -> PinnedSlot | None:
         """One that is ready, if it has these sizes; if they have others, all are unpinned, and no more are made."""
-        if (nbytes, room_bytes) != self._sizes:
-            self._stock.stop()
-            self._stock.unpin()
-            return None
-        try:
-            return self._stock.ready.popleft()
-        except IndexError:
-            return None
+        if (nbytes, room_bytes) == self._sizes:
+            return self._stock.take()
+        self._stock.end()
+        return None
 
     def take_or_claim(self, nbytes: int, room_bytes: int) -> PinnedSlot | None:
-        """One that is ready; None: whoever asks makes one, which nobody else makes then."""
-        slot = self.take(nbytes, room_bytes)
-        if slot is None:
-            self._stock.claim()
-        return slot
+        """One that is ready, or will be; None: whoever asks makes one, which nobody else makes then."""
+        return self._stock.take_or_claim() if (nbytes, room_bytes) == self._sizes else self.take(nbytes, room_bytes)
 
     def close(self) -> None:
         """Make no more, and unpin what nobody took."""
@@ -72,43 +69,84 @@ class PinnedRing:
 
 
 class _Stock:
-    """What the maker shares with the takers. It must not hold the ring, whose being dropped shall end it."""
+    """What the makers share with the takers. It must not hold the ring, whose being dropped shall end it."""
 
     def __init__(self, count: int) -> None:
-        self.ready: deque[PinnedSlot] = deque()
+        self._changed = threading.Condition()
+        self._ready: deque[PinnedSlot] = deque()
         self._left = count
-        self._lock = threading.Lock()
+        self._making = 0
+        self._is_over = False
 
     def claim(self) -> bool:
-        """True if one more may be made, by whoever asks."""
-        with self._lock:
+        """True if one more may be made, by the maker that asks."""
+        with self._changed:
+            if not self._left:
+                return False
             self._left -= 1
-            return self._left >= 0
+            self._making += 1
+            return True
 
-    def stop(self) -> None:
-        """Let no more be made."""
-        with self._lock:
+    def add(self, slot: PinnedSlot | None) -> None:
+        """What a maker has claimed is made; None: it failed. One that is not pinned is let go, and the last one."""
+        with self._changed:
+            self._making -= 1
+            if slot is not None and slot.is_pinned and not self._is_over:
+                self._ready.append(slot)
+                slot = None
+            elif slot is not None and not slot.is_pinned:
+                self._left = 0
+            self._changed.notify_all()
+        if slot is not None:
+            slot.unpin()
+
+    def take(self) -> PinnedSlot | None:
+        """One that is ready, if there is any."""
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            return None
+
+    def take_or_claim(self) -> PinnedSlot | None:
+        """One that is ready, or will be; None: whoever asks makes one.
+
+        Where all that may be are being made, one more would be more than was weighed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._left or not self._making)
+            if not self._ready and self._left:
+                self._left -= 1
+            return self.take()
+
+    def end(self) -> None:
+        """Let no more be made, and unpin those that are ready, and those that are just being made."""
+        with self._changed:
+            self._is_over = True
             self._left = 0
-
-    def unpin(self) -> None:
-        """Those that are ready; several may do so at once."""
-        with suppress(IndexError):
-            while True:
-                self.ready.popleft().unpin()
+            unwanted, self._ready = self._ready, deque()
+        for slot in unwanted:
+            slot.unpin()
 
 
 def _make(device: torch.device, sizes: tuple[int, int], stock: _Stock) -> None:
-    torch.cuda.set_device(device)  # this is also what makes the context, the first time in a process
-    go_near(device)
-    while stock.claim():
-        slot = PinnedSlot(*sizes)
-        if not slot.is_pinned:
-            stock.stop()  # the lanes find that out for themselves, and halve; this thread's last error ends with it
-        stock.ready.append(slot)
+    try:
+        torch.cuda.set_device(device)  # this is also what makes the context, the first time in a process
+        go_near(device)
+        while stock.claim():
+            slot = None
+            try:
+                slot = PinnedSlot(*sizes)
+            finally:
+                stock.add(slot)
+    except Exception as exc:  # noqa: BLE001 - the lanes, which need it, meet it as well, and their load fails by it
+        _log.debug("no slots are pinned ahead for %s: %s", device, exc)
 
 
 def _end(stock: _Stock, threads: Sequence[threading.Thread]) -> None:
-    stock.stop()
+    """Nobody needs to wait for the makers, who unpin what they are making; but as a rule they end at once."""
+    stock.end()
+    until_s = time.monotonic() + _JOIN_S
     for thread in threads:
-        thread.join()
-    stock.unpin()
+        # The collector may find the ring on one of them.
+        if thread.is_alive() and thread is not threading.current_thread():
+            thread.join(max(0.0, until_s - time.monotonic()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 2 << 20  # 2 MiB
 """Of a read in the background, at most: extents may be larger, so that there is little to be done for each byte, and
 yet be there soon."""
+_LEFT_DESCRIPTORS = 64
+"""For what else this process has to open."""
 _REFUSED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
@@ -39,6 +42,7 @@ class BufferedReader:
         self._descriptor = open_regular(file.path)
         self._watch = Watch(file, self._descriptor)
         self._duplicates: deque[int] = deque()
+        self._has_too_few = False
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
@@ -63,17 +67,22 @@ class BufferedReader:
     def _take_duplicates(self, count: int) -> list[int]:
         """So many, which nobody else uses; none where not all are to be had."""
         taken: list[int] = []
+        if self._has_too_few:
+            return taken
         try:
             while len(taken) < count:
-                taken.append(self._duplicates.popleft() if self._duplicates else os.dup(self._descriptor))
-        except OSError:  # too many are open; whoever reads in the ordinary way needs none
-            self.give_back(taken)
+                taken.append(self._duplicates.popleft() if self._duplicates else _duplicate(self._descriptor))
+        except OSError:  # whoever reads in the ordinary way needs none
+            self._has_too_few = True
+            _close_all(taken)
             return []
         return taken
 
     def give_back(self, descriptors: Sequence[int]) -> None:
         """A read is over: they can serve the next one."""
         self._duplicates.extend(descriptors)
+        if self._has_too_few:
+            _close_all(self._duplicates)
 
     def check(self, offset: int) -> None:
         """Raise ``IntegrityError`` unless the file is still what it was."""
@@ -86,8 +95,22 @@ class BufferedReader:
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         os.close(self._descriptor)
-        while self._duplicates:
-            os.close(self._duplicates.popleft())
+        _close_all(self._duplicates)
+
+
+def _duplicate(descriptor: int) -> int:
+    """Raise ``OSError`` where few are left for others of this process: the kernel gives the lowest that is free."""
+    duplicate = os.dup(descriptor)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and duplicate >= limit - _LEFT_DESCRIPTORS:
+        os.close(duplicate)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return duplicate
+
+
+def _close_all(descriptors: deque[int] | list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 class _Attempt:

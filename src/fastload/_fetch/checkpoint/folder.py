@@ -92,6 +92,16 @@ def _prove_heads(paths: Sequence[str], prove: ProveBlock, go_on: Callable[[], No
 
     with closing(workers.each(read, range(len(paths)))) as heads:
         pairs = zip(paths, heads, strict=True)
-        while bunch := list(islice(pairs, _BUNCH)):
+        is_over = False
+        while not is_over:
+            bunch: list[tuple[str, Head | None]] = []
+            error: Exception | None = None
+            try:
+                bunch.extend(islice(pairs, _BUNCH))
+            except Exception as exc:  # noqa: BLE001 - it is raised when the turn of its file comes
+                error = exc
             for path, head in bunch:
                 yield head or reader.read(path)
+            if error is not None:
+                raise error
+            is_over = not bunch

@@ -73,7 +73,6 @@ class Ahead:
 
     def run(self, open_lane: Callable[[], Lane], count: int) -> None:
         """Bring all extents that the schedule gives, by ``count`` lanes, which are opened as they are wanted."""
-        limit_threads(background_depth())
         lanes = _Lanes(open_lane, count)
         try:
             while not self._schedule.is_stopped():
@@ -131,8 +130,10 @@ class Ahead:
         try:
             with self._busy.measure("read", f"read ({read.reader.name})"):
                 is_whole = read.attempt is not None and read.attempt.finish()
-            self._begin_more(lanes)
-            self._prove(read, is_whole=is_whole)
+            try:
+                self._begin_more(lanes)
+            finally:  # of two errors, that of the earlier bytes is told
+                self._prove(read, is_whole=is_whole)
             with self._busy.measure("copy", "place"):
                 read.lane.place(partial(self._schedule.finish, read.number), read.check)
             served = read.reader
@@ -181,6 +182,8 @@ class _Lanes:
         """The one whose turn it is."""
         if self._turn == len(self.opened):
             self.opened.append(self._open_lane())
+            if len(self.opened) == 1:  # which has led this thread, and all that it begins, to the CPUs near the device
+                limit_threads(background_depth())
         return self.opened[self._turn]
 
     def go_on(self) -> None:
