@@ -16,7 +16,8 @@ import pytest
 
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.client import ClientOffer
-from fastload._store.root import Root, Stored
+from fastload._store.root import Root
+from fastload._store.stored import PlainFolder, Stored
 from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest
 from fastload.errors import FormatError, IntegrityError, NetworkError
@@ -111,9 +112,7 @@ def read(reader: Reader, file: OfferedFile, offset: int, length: int) -> bytes:
 def stored(root: Path, repo: str, folder: Path | None = None) -> Stored:
     """The snapshot of ``repo`` below ``root``, or the plain ``folder``."""
     if folder is not None:
-        return Stored(
-            tier=f"shared:{root}", repo=repo, commit=None, folder=str(folder), layout=None, evidence="", missing=()
-        )
+        return PlainFolder(tier=f"shared:{root}", repo=repo, commit=None, folder=str(folder), missing=())
     found = Root(str(root), label=f"shared:{root}").find_commit(repo, COMMIT)
     assert found is not None
     return found

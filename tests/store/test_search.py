@@ -143,7 +143,7 @@ def test_a_listing_says_what_is_missing_that_no_weights_would_tell(mounts: Mount
     assert mounts.find("org/name")[0] == "local"
     (snapshot / "tokenizer.json").unlink()
     found = mounts.search("org/name").incomplete[0]
-    assert (found.evidence, found.missing) == ("listing", ("no 'tokenizer.json'",))
+    assert (found.judged_by, found.missing) == ("listing", ("no 'tokenizer.json'",))
     (snapshot / "tokenizer.json").write_bytes(b"{}")
     assert "bytes" in mounts.search("org/name").incomplete[0].missing[0]
 
@@ -155,7 +155,7 @@ def test_what_only_people_read_may_be_missing_of_a_listing(mounts: Mounts, witho
     write_tree(write_cache(mounts.local, "org/name", COMMIT, files), {**files, without: b"for people"})
     found = mounts.search("org/name").found
     assert found is not None
-    assert found.evidence == "structure", "warm brings the rest"
+    assert found.judged_by == "structure", "warm brings the rest"
 
 
 def test_weights_that_only_a_listing_names_are_missing(mounts: Mounts) -> None:
@@ -200,7 +200,7 @@ def test_a_listing_that_cannot_be_believed_counts_as_none(mounts: Mounts, text: 
     (snapshot.parent.parent / "trees" / f"{COMMIT}.json").write_text(text)
     found = mounts.search("org/name").found
     assert found is not None
-    assert found.evidence == "structure"
+    assert found.judged_by == "structure"
 
 
 def test_components_in_subfolders_are_weights_too(mounts: Mounts) -> None:
@@ -348,4 +348,4 @@ def test_a_manifest_is_completeness(mounts: Mounts) -> None:
     (manifests / f"{COMMIT}.json").write_text(json.dumps({}))  # what is in it is the loader's business
     found = mounts.search("org/name").found
     assert found is not None
-    assert found.evidence == "manifest"
+    assert found.judged_by == "manifest"

@@ -17,6 +17,7 @@ from fastload._store.directory import contained, containment_root
 from fastload._store.folder_record import UNNAMED, find_contradicting
 from fastload._store.held import Held, hold, offered_file
 from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.wanted import is_weight
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload._store.wanted import Wish
     from fastload._verify.manifest import Manifest
 
@@ -114,15 +115,13 @@ def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> Fol
         FormatError: its manifest is malformed, or a file has a name that cannot be taken over.
         StoreError: it cannot be read.
     """
-    layout = stored.layout
-    manifest = read_manifest(layout, stored.commit) if layout and stored.commit else None
+    manifest = read_manifest(stored.layout, stored.commit) if isinstance(stored, CachedSnapshot) else None
     named = _read_listing(stored)
     listed = {file.path: file for file in named or ()} if manifest is None else {}
     files = tuple(_as_listed(file, listed.get(file.path)) for file in list_named(stored))
     unlisted: tuple[OfferedFile, ...] = ()
     misnamed: tuple[OfferedFile, ...] = ()
     as_found: frozenset[str] = frozenset()
-    evidence = EvidenceKind.SHA256 if layout is not None else EvidenceKind.ETAG
     if manifest is not None:
         if manifest.source == MADE_HERE:
             as_found = frozenset(file.path for file in files if not file.has_digest)
@@ -130,7 +129,7 @@ def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> Fol
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         held = Held(tuple(map(offered_file, manifest.files)), EvidenceKind.MANIFEST)
     else:
-        held = hold(stored, files, evidence, manifests)
+        held = hold(stored, files, stored.named_by, manifests)
     for file in held.files:
         _check_path(stored.folder, file.path)
     return FolderOffer(
@@ -181,13 +180,13 @@ def list_named(stored: Stored) -> tuple[OfferedFile, ...]:
 
 def _read_listing(stored: Stored) -> tuple[OfferedFile, ...] | None:
     """What the hub's client has noted of the commit, if it has."""
-    if stored.layout is None or stored.commit is None:
+    if isinstance(stored, PlainFolder):
         return None
     return read_tree(stored.layout.tree(stored.commit))
 
 
 def _read_chosen(stored: Stored) -> Chosen | None:
-    if stored.layout is None or stored.commit is None:
+    if isinstance(stored, PlainFolder):
         return None
     return read_chosen(stored.layout.stamp(stored.commit))
 
@@ -211,7 +210,7 @@ def _as_listed(file: OfferedFile, listed: OfferedFile | None) -> OfferedFile:
 
 def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:
     """With the digest that the tier itself names it by."""
-    if stored.layout is not None:
+    if isinstance(stored, CachedSnapshot):
         return _with_blob_name(stored.folder, file)
     known = read_download(stored.folder, file)
     if known is None or (stored.commit is None and is_rewritten(stored.folder, file)):

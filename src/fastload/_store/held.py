@@ -13,6 +13,7 @@ from fastload._format.index import SHARD_SUFFIX
 from fastload._store.folder_record import SOURCE, Recorded, find_record
 from fastload._store.manifest_folder import KeptManifest
 from fastload._store.offer import OfferedFile
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.path import is_index, is_loaded
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from fastload._store.manifest_folder import ManifestFolder
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload._verify.manifest import Manifest, ManifestFile
 
 
@@ -65,7 +66,7 @@ def offered_file(file: ManifestFile) -> OfferedFile:
 
 def _hold_to_record(stored: Stored, held: Held) -> Held:
     """By the manifest in a plain folder."""
-    record = find_record(stored.folder, lambda: held.files) if stored.layout is None else None
+    record = find_record(stored.folder, lambda: held.files) if isinstance(stored, PlainFolder) else None
     if not isinstance(record, Recorded):
         return held
     manifest = record.manifest
@@ -86,7 +87,7 @@ def _hold_to_kept(stored: Stored, held: Held, manifests: ManifestFolder | None) 
         return held
     found = _hold(held, kept.manifest, kept.find_rewritten(held.files), EvidenceKind.RECORDED)
     has_unknown = any(is_loaded(file.path) and not file.has_digest for file in found.files)
-    if stored.layout is not None or held.is_closed or has_unknown:
+    if isinstance(stored, CachedSnapshot) or held.is_closed or has_unknown:
         return found
     return replace(found, files=_with_lost(found.files, kept.manifest))
 

@@ -24,6 +24,7 @@ from blake3 import blake3
 from fastload._format.header import parse_object
 from fastload._read.file import read_small_file
 from fastload._store.filesystem import make_folder, replacing, writing
+from fastload._store.stored import PlainFolder
 from fastload._verify.difference import find_difference
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
 from fastload.errors import FormatError, StoreError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fastload._store.offer import OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload._verify.manifest import Manifest, ManifestFile
 
 _MAX_STAMP_BYTES = 64 << 20  # 64 MiB
@@ -146,8 +147,7 @@ def _read(path: str, stored: Stored) -> KeptManifest | None:
     """None where it is of something else, or its stamp is of another manifest: one was being replaced."""
     raw = read_small_file(path, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(raw, path=path)
-    is_plain = stored.layout is None
-    commit = plain_commit(manifest.files) if is_plain else stored.commit
+    commit = plain_commit(manifest.files) if isinstance(stored, PlainFolder) else stored.commit
     stamp = _read_stamp(_stamp_of(path))
     expected = (_real(stored), blake3(raw).hexdigest())
     if manifest.commit != commit or (stamp.get("folder"), stamp.get("manifest")) != expected:

@@ -7,7 +7,6 @@ cannot say is worth an error of its own.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._format.index import SHARD_SUFFIX
@@ -24,36 +23,18 @@ from fastload._store.containment import check_inside, check_repo, check_snapshot
 from fastload._store.layout import RepoLayout, find_repo, repo_folder
 from fastload._store.listing import list_files, read_download, read_tree
 from fastload._store.ref import DEFAULT_REVISION, Candidate, is_commit
+from fastload._store.stored import CachedSnapshot, JudgedBy, PlainFolder
 from fastload._store.wanted import Wish
 from fastload.errors import FormatError, StoreError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastload._store.stored import Stored
+
 _MAX_REF_BYTES = 4096
 _MODEL_FILES = (".safetensors", ".gguf", ".bin", "config.json", "model_index.json")
 """By one of these at its top a folder is known for a model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A snapshot in a folder of a tier."""
-
-    tier: str
-    repo: str
-    commit: str | None
-    """None for a plain folder that says of no commit."""
-    folder: str
-    layout: RepoLayout | None
-    """None for a plain folder."""
-    evidence: str
-    """What says that it is complete, or not: ``manifest``, ``listing`` or ``structure``."""
-    missing: tuple[str, ...]
-
-    @property
-    def is_complete(self) -> bool:
-        """True if nothing is missing by the evidence there is."""
-        return not self.missing
 
 
 class Root:
@@ -94,7 +75,7 @@ class Root:
             must_say = name != candidate.repo and not is_alias
             yield self._find_plain(candidate, os.path.join(self.path, name), must_say=must_say)
 
-    def find_commit(self, repo: str, commit: str) -> Stored | None:
+    def find_commit(self, repo: str, commit: str) -> CachedSnapshot | None:
         """The snapshot of ``commit`` in the hub's layout, if there is anything of it.
 
         Raises:
@@ -108,28 +89,28 @@ class Root:
         check_repo(layout)
         return layout
 
-    def judge(self, layout: RepoLayout, repo: str, commit: str) -> Stored | None:
+    def judge(self, layout: RepoLayout, repo: str, commit: str) -> CachedSnapshot | None:
         """The same of a repo that may lie anywhere, since a user gave its path."""
         check_snapshot(layout, commit)
         folder = layout.snapshot(commit)
         if not _is_folder(folder):
             return None
-        evidence, missing = _judge(layout, commit)
-        return Stored(
+        judged_by, missing = _judge(layout, commit)
+        return CachedSnapshot(
             tier=self.label,
             repo=repo,
             commit=commit,
             folder=folder,
             layout=layout,
-            evidence=evidence,
+            judged_by=judged_by,
             missing=missing,
         )
 
-    def find_plain(self, name: str) -> Stored | None:
+    def find_plain(self, name: str) -> PlainFolder | None:
         """The plain folder of that name, if there is one."""
         return self._find_plain(Candidate(name, None), os.path.join(self.path, name), must_say=False)
 
-    def _find_plain(self, candidate: Candidate, folder: str, *, must_say: bool) -> Stored | None:
+    def _find_plain(self, candidate: Candidate, folder: str, *, must_say: bool) -> PlainFolder | None:
         if os.path.isdir(folder):
             check_inside(folder, self.path)
         if not _is_folder(folder) or (self._hidden is not None and os.path.realpath(folder) == self._hidden):
@@ -141,13 +122,11 @@ class Root:
         commit = commits.pop() if len(commits) == 1 else None
         if (must_say or candidate.revision is not None) and (commit is None or commit != candidate.revision):
             return None
-        return Stored(
+        return PlainFolder(
             tier=self.label,
             repo=candidate.repo if must_say else os.path.relpath(folder, self.path),
             commit=commit if must_say else None,
             folder=folder,
-            layout=None,
-            evidence="structure",
             missing=tuple(find_missing_of_plain(folder, files)),
         )
 
@@ -167,7 +146,7 @@ class Root:
             except StoreError as exc:
                 pass_over(exc)
 
-    def list_commits(self, repo: str) -> Iterator[Stored]:
+    def list_commits(self, repo: str) -> Iterator[CachedSnapshot]:
         """Every snapshot of one repo in the hub's layout.
 
         Raises:
@@ -178,7 +157,7 @@ class Root:
             if found is not None:
                 yield found
 
-    def _list_plain(self, name: str) -> Iterator[Stored]:
+    def _list_plain(self, name: str) -> Iterator[PlainFolder]:
         stored = self.find_plain(name)
         if stored is not None:
             yield stored
@@ -247,21 +226,21 @@ def list_refs(layout: RepoLayout) -> dict[str, str]:
     return refs
 
 
-def _judge(layout: RepoLayout, commit: str) -> tuple[str, tuple[str, ...]]:
+def _judge(layout: RepoLayout, commit: str) -> tuple[JudgedBy, tuple[str, ...]]:
     if os.path.isfile(layout.manifest(commit)):
-        return "manifest", ()
+        return JudgedBy.MANIFEST, ()
     folder = layout.snapshot(commit)
     files = list_files(folder)
     wanted = Wish().choose(read_tree(layout.tree(commit)) or ())
     if wanted and not [*find_missing_of_listing(files, wanted)]:
         if any(file.path.endswith(SHARD_SUFFIX) for file in files):
-            return "listing", ()
+            return JudgedBy.LISTING, ()
         # By default warm takes no weights of other formats, so that the listing says nothing of them.
-        return "listing", (*find_missing_of_foreign(files), *_find_unfinished_blobs(layout))
+        return JudgedBy.LISTING, (*find_missing_of_foreign(files), *_find_unfinished_blobs(layout))
     missing = tuple(find_missing_of_listing(files, needed_of(wanted)))
     if missing:
-        return "listing", missing
-    return "structure", (*find_missing_by_structure(folder, files), *_find_unfinished_blobs(layout))
+        return JudgedBy.LISTING, missing
+    return JudgedBy.STRUCTURE, (*find_missing_by_structure(folder, files), *_find_unfinished_blobs(layout))
 
 
 def _find_unfinished_blobs(layout: RepoLayout) -> Iterator[str]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fastload._store.ref import Name
-    from fastload._store.root import Root, Stored
+    from fastload._store.root import Root
+    from fastload._store.stored import CachedSnapshot, Stored
 
 PATIENCE_S = 4.0
 """For all mounts together; what is asked of them must be over within 5 s."""
@@ -98,7 +99,7 @@ class Search:
                 refs = ", ".join(quoted(f"{each.repo}@{each.commit}") for each in stored)
                 yield f"{root.label} has it as {refs}: name the commit"
 
-    def _list_commits(self, root: Root) -> list[Stored]:
+    def _list_commits(self, root: Root) -> list[CachedSnapshot]:
         repos = dict.fromkeys(candidate.repo for candidate in self.name.candidates)
         return [stored for repo in repos for stored in root.list_commits(repo) if stored.is_complete]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import OfferedFile
     from fastload._store.ref import Candidate, Name
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)

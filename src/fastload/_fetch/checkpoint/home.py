@@ -28,6 +28,7 @@ from fastload._read.pread import check_path
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
 from fastload._store.keep.reports import keep_report
+from fastload._store.stored import CachedSnapshot
 from fastload.errors import IntegrityError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from fastload._fetch.pace import Pace
     from fastload._read.reader import File, Reader
     from fastload._store.hub.tier import HubTier
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload._verify.manifest import ManifestFile
 
 _ATTEMPTS, _PAUSE_S = 3, 5.0
@@ -163,7 +164,7 @@ class OnLocal(OfFolder):
 
     def keep_report(self, facts: Mapping[str, Any]) -> None:
         """See :class:`Home`."""
-        if self._stored.layout is not None and self._stored.commit is not None:
+        if isinstance(self._stored, CachedSnapshot):
             keep_report(self._stored.layout, self._stored.commit, facts)
 
 

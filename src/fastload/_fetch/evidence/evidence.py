@@ -27,6 +27,7 @@ from fastload._store.folder_record import SOURCE, Recorded
 from fastload._store.held import offered_file
 from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.wanted import is_weight
 from fastload._verify.difference import Difference
 from fastload._verify.digest import ContentHash, blocks_of
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from fastload._store.folder_offer import FolderOffer
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 _log = logging.getLogger("fastload")
 _PER_FILE = {EvidenceKind.MANIFEST, EvidenceKind.RECORDED, EvidenceKind.NONE}
@@ -178,7 +179,7 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
     Raises:
         FormatError: its manifest is malformed.
     """
-    recorded = find_recorded(stored) if stored.layout is None else None
+    recorded = find_recorded(stored) if isinstance(stored, PlainFolder) else None
     if isinstance(recorded, Recorded):
         found = _by_record(recorded, stored, repair)
     else:
@@ -195,7 +196,7 @@ def _by_offer(stored: Stored, repair: Repair) -> Evidence:
         kind=_kind_of(stored, offer.files),
         folder=stored.folder,
         files={file.path: file for file in offer.files},
-        otherwise=EvidenceKind.ETAG if stored.layout is None else EvidenceKind.SHA256,
+        otherwise=stored.named_by,
         repair=repair,
     )
     return _with_unlisted(found, offer) if offer.evidence is EvidenceKind.MANIFEST else found
@@ -229,7 +230,7 @@ def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
         files={**listed, **there},
         is_closed=recorded.is_closed,
         by_block=kind,
-        otherwise=EvidenceKind.ETAG,
+        otherwise=stored.named_by,
         repair=repair,
         outdated=outdated,
     )
@@ -259,7 +260,7 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
     return replace(
         found,
         kind=found.kind if is_unknown else kind,
-        names_lost=stored.layout is None and not is_unknown,
+        names_lost=isinstance(stored, PlainFolder) and not is_unknown,
         by_block=kind,
         files={**found.files, **listed},
         outdated={**found.outdated, **outdated},
@@ -268,7 +269,7 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Ev
 
 def may_be_known(stored: Stored) -> bool:
     """False for a plain folder in which nobody has left notes: it need not be listed, however much lies in it."""
-    if stored.layout is not None:
+    if isinstance(stored, CachedSnapshot):
         return True
     return any(os.path.isdir(os.path.join(stored.folder, notes)) for notes in (OURS, DOWNLOADS))
 
@@ -284,7 +285,7 @@ def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> EvidenceKind:
         return EvidenceKind.MANIFEST
     if not deciding or not all(file.has_digest for file in deciding):
         return EvidenceKind.NONE
-    return _kind_of_blobs(weights) if stored.layout is not None else EvidenceKind.ETAG
+    return _kind_of_blobs(weights) if isinstance(stored, CachedSnapshot) else stored.named_by
 
 
 def _deciding(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:

@@ -26,6 +26,7 @@ from fastload._store.folder_record import SOURCE
 from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
 from fastload._store.listing import list_files
 from fastload._store.manifest_folder import KeptManifest
+from fastload._store.stored import CachedSnapshot
 from fastload._store.wanted import Wish
 from fastload._verify.digest import SMALL_FILE_BYTES, ContentHash, block_digest, block_length, blocks_of
 from fastload._verify.evidence_kind import EvidenceKind
@@ -38,10 +39,9 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._read.filedigests import Hashing
-    from fastload._store.layout import RepoLayout
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 _MAX_UNREAD_BYTES = 64 << 20  # 64 MiB
 """What a load reads for the sake of the next one: configs, tokenizers; not the weights that it left out."""
@@ -89,15 +89,14 @@ def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: Ma
 
 def _leave(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
     """True if there is one now that serves the next load."""
-    layout = stored.layout if stored.tier == "local" else None
-    if layout is not None and _write_first(layout, stored, evidence, proof):
+    if isinstance(stored, CachedSnapshot) and stored.tier == "local" and _write_first(stored, evidence, proof):
         return True
     if manifests is not None:
         _keep(stored, evidence, proof, manifests)
     return manifests is not None
 
 
-def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: Proof) -> bool:
+def _write_first(stored: CachedSnapshot, evidence: Evidence, proof: Proof) -> bool:
     """A manifest beside the blobs, where there is none; whether one is there that serves the next load.
 
     Where nobody knows some of what a load goes by, there is none: that it is right, only its owner says. It would not
@@ -106,7 +105,7 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
     such as other components, there is none, since to read it now might cost more than the load did.
     """
     is_signed = evidence.kind is EvidenceKind.SIGNATURE
-    if stored.commit is None or is_signed or os.path.isfile(layout.manifest(stored.commit)):
+    if is_signed or os.path.isfile(stored.layout.manifest(stored.commit)):
         return False
     wanted = {file.path for file in Wish().choose(evidence.files.values())} | proof.files.keys()
     if not all(evidence.files[name].has_digest for name in wanted if is_loaded(name)):
@@ -115,8 +114,8 @@ def _write_first(layout: RepoLayout, stored: Stored, evidence: Evidence, proof: 
         return False
     files = tuple(_complete(evidence, evidence.files[name], proof) for name in sorted(wanted))
     try:
-        make_folder(layout.ours("staging"))
-        write_manifest(layout, Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files))
+        make_folder(stored.layout.ours("staging"))
+        write_manifest(stored.layout, Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files))
     except NotWritableError as exc:
         _log.info("%s cannot hold its manifest: %s", stored.repo, exc)
         return False
@@ -155,7 +154,7 @@ def _list_known(kept: KeptManifest, evidence: Evidence) -> dict[str, ManifestFil
 
 
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
-    if stored.layout is not None and stored.commit is not None:
+    if isinstance(stored, CachedSnapshot):
         return Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files)
     return Manifest(repo=stored.repo, commit=plain_commit(files), source=SOURCE, files=files)
 
@@ -195,8 +194,7 @@ def _look(stored: Stored, names: Container[str]) -> tuple[OfferedFile, ...]:
 
 def _find_listed(stored: Stored) -> Manifest | None:
     """The manifest in the hub's layout; right as far as it goes, it is only added to."""
-    layout, commit = stored.layout, stored.commit
-    return read_manifest(layout, commit) if layout is not None and commit is not None else None
+    return read_manifest(stored.layout, stored.commit) if isinstance(stored, CachedSnapshot) else None
 
 
 def _is_added(file: OfferedFile, listed: Manifest) -> bool:
@@ -209,7 +207,7 @@ def _write_beside(
 ) -> ManifestFolder | None:
     """Write it; or where it shall go instead, because the snapshot's tier cannot be written."""
     try:
-        if stored.layout is not None and stored.commit is not None:
+        if isinstance(stored, CachedSnapshot):
             make_folder(stored.layout.ours("staging"))
             write_manifest(stored.layout, manifest)
         else:

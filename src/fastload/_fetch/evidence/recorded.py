@@ -13,6 +13,7 @@ from fastload._store.folder_offer import list_named
 from fastload._store.folder_record import Contradicted, Recorded, find_record
 from fastload._store.listing import is_rewritten, list_files
 from fastload._store.manifest_folder import PassedOver
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 _REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
@@ -28,7 +29,7 @@ _PASSED_OVER = "%s: it is passed over, and proves nothing. To make a new one: fa
 _log = logging.getLogger("fastload")
 
 
-def find_recorded(stored: Stored) -> Recorded | PassedOver | None:
+def find_recorded(stored: PlainFolder) -> Recorded | PassedOver | None:
     """The manifest in a plain folder, if it may be believed; warns of what it may not be believed of.
 
     Raises:
@@ -58,14 +59,14 @@ def warn_of_changes(stored: Stored, paths: Sequence[str]) -> None:
 
 def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
     """Say of which of ``files`` a note of their download knows nothing any more."""
-    if stored.layout is None and stored.commit is None:
+    if isinstance(stored, PlainFolder) and stored.commit is None:
         unknown = (file for file in files if not (file.sha256 or file.git_sha1))
         _warn(stored, [file.path for file in unknown if is_rewritten(stored.folder, file)], "downloaded")
 
 
 def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
     """``evidence`` of a recorded folder that shall be recorded again: what has come or gone is meant so."""
-    if stored.layout is not None or not may_be_meant(evidence):
+    if isinstance(stored, CachedSnapshot) or not may_be_meant(evidence):
         return evidence
     there = {file.path: file for file in list_files(stored.folder)}
     gone = {path: file for path, file in evidence.files.items() if path not in there}

@@ -9,6 +9,7 @@ from fastload._fetch.evidence.recorded import warn_of_passed_over
 from fastload._fetch.evidence.signed import by_signature
 from fastload._store.admit.stamp import read_chosen
 from fastload._store.manifest_folder import ManifestFolder, PassedOver
+from fastload._store.stored import PlainFolder
 from fastload._store.wanted import Wish
 from fastload.errors import UsageError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._read.proof import Repair
     from fastload._store.offer import Offer
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload.options import Settings
 
 
@@ -53,7 +54,7 @@ def weigh_all(stored: Stored, repair: Repair, settings: Settings) -> Evidence:
 
 def _wish_of(stored: Stored) -> Wish:
     """By which wish its files were chosen; by the default one where nobody noted that."""
-    if stored.layout is None or stored.commit is None:
+    if isinstance(stored, PlainFolder):
         return Wish()
     return read_chosen(stored.layout.stamp(stored.commit)).wish
 

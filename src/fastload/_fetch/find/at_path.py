@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from fastload._store.containment import check_snapshot
 from fastload._store.layout import RepoLayout, find_repo
-from fastload._store.root import Stored
+from fastload._store.stored import CachedSnapshot, JudgedBy, PlainFolder
 
 if TYPE_CHECKING:
+    from fastload._store.stored import Stored
     from fastload._store.tiered import Tiers
 
 _SNAPSHOT = re.compile(r"(?P<repo>.*/(?P<name>models--[^/]+))/snapshots/(?P<commit>[0-9a-f]{40})(?:/.*)?", re.DOTALL)
@@ -42,10 +43,18 @@ def stored_at(path: str) -> Stored | None:
         layout = RepoLayout(match["repo"])
         check_snapshot(layout, match["commit"])
         repo = find_repo(match["name"]) or match["name"]
-        return _stored(repo, match["commit"], top, layout)
+        return CachedSnapshot(
+            tier="path",
+            repo=repo,
+            commit=match["commit"],
+            folder=top,
+            layout=layout,
+            judged_by=JudgedBy.STRUCTURE,
+            missing=(),
+        )
     if not os.path.lexists(path) or not os.path.isdir(folder):  # what lies beside a mistyped name is another model
         return None
-    return _stored(os.path.basename(folder), None, folder, None)
+    return PlainFolder(tier="path", repo=os.path.basename(folder), commit=None, folder=folder, missing=())
 
 
 def of_tier(stored: Stored, tiers: Tiers) -> Stored:
@@ -53,15 +62,9 @@ def of_tier(stored: Stored, tiers: Tiers) -> Stored:
 
     Mounts are told by their names alone: to look at one that hangs would hold up what has nothing to do with it.
     """
-    if stored.layout is None:
+    if isinstance(stored, PlainFolder):
         return stored
     cache = os.path.dirname(stored.layout.folder)
     if tiers.local is not None and os.path.realpath(tiers.local.path) == os.path.realpath(cache):
         return replace(stored, tier=tiers.local.label)
     return replace(stored, tier=next((root.label for root in tiers.shared if root.path == cache), stored.tier))
-
-
-def _stored(repo: str, commit: str | None, folder: str, layout: RepoLayout | None) -> Stored:
-    return Stored(
-        tier="path", repo=repo, commit=commit, folder=folder, layout=layout, evidence="structure", missing=()
-    )  # fmt: skip

@@ -11,11 +11,12 @@ from fastload._format.index import SHARD_SUFFIX
 from fastload._store.complete import find_missing_of_plain
 from fastload._store.listing import list_files
 from fastload._store.ref import Candidate, parse_candidate
-from fastload._store.root import Root, Stored
+from fastload._store.root import Root
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload.errors import ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from fastload._store.layout import RepoLayout
+    from fastload._store.stored import Stored
 
 
 def meant_by_path(path: str) -> Meant:
@@ -28,21 +29,20 @@ def meant_by_path(path: str) -> Meant:
     stored = stored_at(path) if os.path.isdir(path) else None
     if stored is None:
         raise ModelNotFoundError(path, (os.path.dirname(path),), "Give the path of a folder with weights")
-    if stored.layout is not None and stored.commit is not None and stored.folder == path:
-        return _meant(_judged(stored, stored.layout, stored.commit))
+    if isinstance(stored, CachedSnapshot) and stored.folder == path:
+        return _meant(_judged(stored))
     name = os.path.basename(path)
     _check_name(name, path)
     _check_whole(path)
-    return _meant(Stored(
-        tier="path", repo=name, commit=None, folder=path, layout=None, evidence="structure", missing=()
-    ))  # fmt: skip
+    return _meant(PlainFolder(tier="path", repo=name, commit=None, folder=path, missing=()))
 
 
-def _judged(snapshot: Stored, layout: RepoLayout, commit: str) -> Stored:
-    found = Root(os.path.dirname(layout.folder), label="path").judge(layout, snapshot.repo, commit)
+def _judged(snapshot: CachedSnapshot) -> CachedSnapshot:
+    root = Root(os.path.dirname(snapshot.layout.folder), label="path")
+    found = root.judge(snapshot.layout, snapshot.repo, snapshot.commit)
     if found is None or not found.is_complete:
         missing = found.missing if found is not None else ("no files",)
-        cure = f"fastload warm {snapshot.repo}@{commit} completes it"
+        cure = f"fastload warm {snapshot.repo}@{snapshot.commit} completes it"
         raise _incomplete(snapshot.folder, missing, cure)
     return found
 

@@ -10,6 +10,7 @@ from fastload._store.keep.usage import list_snapshots
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root, list_refs, read_commit
+from fastload._store.stored import PlainFolder
 from fastload.errors import ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def find_local(model: str | os.PathLike[str], revision: str | None, settings: Se
         if commit is not None and commit in list_snapshots(layout):
             return Local(candidate.repo, commit, layout)
         plain = root.find(candidate, is_alias=name.is_alias)
-        if plain is not None and plain.layout is None:
+        if isinstance(plain, PlainFolder):
             hint = "fastload keeps its hands off it: it is never evicted, and needs no pin. Remove it yourself"
             raise UsageError(f"{plain.folder!r} is a plain folder", hint)
     raise ModelNotFoundError(name.text, (root.path,), _name_others(name, root))

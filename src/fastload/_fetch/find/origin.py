@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.find.resolve import parse_model, tiers_of
 from fastload._store.admit.stamp import read_chosen, source_is_unchanged
 from fastload._store.folder_offer import offer_stored
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.tiered import search
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def find_origin(model: str, revision: str | None, settings: Settings) -> str | N
         return None
     copy = search(parsed, replace(tiers, shared=())).found
     origin = search(parsed, replace(tiers, local=None)).found
-    if copy is None or copy.layout is None or copy.commit is None or origin is None or origin.layout is not None:
+    if not isinstance(copy, CachedSnapshot) or not isinstance(origin, PlainFolder):
         return None
     stamp = copy.layout.stamp(copy.commit)
     brought = read_chosen(stamp).wish.choose(offer_stored(origin).files)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from fastload._store.admit.stamp import read_chosen
 from fastload._store.ref import is_spellable
+from fastload._store.stored import PlainFolder
 from fastload.errors import FastloadError, FormatError, ModelNotFoundError, NetworkError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastload._fetch.find.model import Source
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 _log = logging.getLogger("fastload")
 _LEFT_OUT = "This copy was brought with --exclude"
@@ -72,7 +73,7 @@ def find_want(error: FastloadError, stored: Stored, source: Source) -> Want | No
     if not isinstance(error, FormatError | ModelNotFoundError | UsageError):
         return None
     names = _name_needed(error, stored.folder, source)
-    if stored.layout is None or stored.commit is None or not names:
+    if isinstance(stored, PlainFolder) or not names:
         return None
     chosen = read_chosen(stored.layout.stamp(stored.commit))
     parts = (chosen, *chosen.also)  # of the commit there is what any of them has chosen

@@ -18,7 +18,7 @@ from fastload.errors import StoreError, UsageError
 if TYPE_CHECKING:
     import os
 
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload.options import Settings
     from fastload.report import Report
 

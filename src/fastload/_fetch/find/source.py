@@ -11,6 +11,7 @@ from fastload._fetch.find.gaps import split_by_gaps
 from fastload._store.folder_offer import offer_stored, read_manifest
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload._store.patience import ask_all
+from fastload._store.stored import CachedSnapshot, JudgedBy, PlainFolder
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
 from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer
     from fastload._store.ref import Candidate, Name
-    from fastload._store.root import Root, Stored
+    from fastload._store.root import Root
+    from fastload._store.stored import Stored
     from fastload._store.wanted import Wish
     from fastload.options import Settings
 
@@ -51,7 +53,7 @@ class Meant:
     """Gives it where no folder does; None: must not be asked, or could not be."""
     learnt: str
     """Where the commit was learnt: ``name``, ``hub`` or a tier."""
-    in_place: Stored | None = None
+    in_place: PlainFolder | None = None
     """The plain folder on the target itself that it is; brought up, it would take its room twice."""
     manifests: ManifestFolder | None = None
     """Where manifests of copies may be kept apart, to which their files are held."""
@@ -73,7 +75,7 @@ class Meant:
                 here = None if stored is here else here
             elif copy.lacks(wish):
                 doubtful.append(copy)
-            elif stored is not here or stored.evidence != "structure":
+            elif stored is not here or stored.judged_by is not JudgedBy.STRUCTURE:
                 yield copy
         is_lacking = any(copy.tier == target for copy in doubtful) or (here is None and bool(doubtful))
         offer = self._find_on_hub(None if is_lacking else here)
@@ -81,7 +83,7 @@ class Meant:
             listed = (replace(copy, named=offer.files) for copy in doubtful if copy.tier != target)
             yield from (copy for copy in listed if not copy.lacks(wish))
             yield offer
-        if here is not None and here.evidence == "structure" and not is_lacking:
+        if here is not None and here.judged_by is JudgedBy.STRUCTURE and not is_lacking:
             yield offer_stored(here, self.manifests)
         if offer is None and doubtful:
             yield from self._without_hub(doubtful, copies, wish)
@@ -161,7 +163,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
     candidates = [c for c in name.candidates if here is None or c.repo == here.repo]
     asked = None
     # A plain folder was put there by somebody who knew what he wanted; the hub could only name another commit.
-    if hub is not None and (here is None or here.layout is not None):
+    if hub is not None and not isinstance(here, PlainFolder):
         try:
             asked = _ask_hub(candidates, hub, tiers, target)
         except HubError as exc:  # a token that has expired takes away nothing that is here
@@ -181,7 +183,7 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
         learnt="name" if candidate.is_pinned else here.tier,
-        in_place=here if here.layout is None and here.tier == target.label else None,
+        in_place=here if isinstance(here, PlainFolder) and here.tier == target.label else None,
     )
 
 
@@ -202,7 +204,7 @@ def _find_origin(seen: Search, tiers: Tiers, target: Root) -> Stored | None:
 
 def _read_source(stored: Stored) -> str | None:
     """The tier that it came from, by its manifest."""
-    if stored.layout is None or stored.commit is None:
+    if isinstance(stored, PlainFolder):
         return None
     try:
         manifest = read_manifest(stored.layout, stored.commit)
@@ -239,7 +241,7 @@ def _ask_hub(candidates: list[Candidate], hub: HubTier, tiers: Tiers, target: Ro
     return None
 
 
-def _copies(repo: str, commit: str | None, tiers: Tiers, target: Root) -> tuple[Stored, ...]:
+def _copies(repo: str, commit: str | None, tiers: Tiers, target: Root) -> tuple[CachedSnapshot, ...]:
     """Complete copies of a commit, the target's first; a mount that cannot say has none."""
     if commit is None:
         return ()

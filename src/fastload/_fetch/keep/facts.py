@@ -15,12 +15,14 @@ from fastload._store.keep.usage import is_brought, read_used_ns
 from fastload._store.listing import list_files
 from fastload._store.patience import ask_all
 from fastload._store.root import list_refs
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastload._store.root import Root, Stored
+    from fastload._store.root import Root
+    from fastload._store.stored import Stored
     from fastload.options import Settings
 
 State = Literal["complete", "plain", "incomplete", "damaged"]
@@ -114,11 +116,11 @@ def _list_root(root: Root) -> Listing:
 
 
 def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
-    layout, commit = stored.layout, stored.commit
     is_ours = is_held = False
     revisions: list[str] = []
     used_ns = None
-    if layout is not None and commit is not None:
+    if isinstance(stored, CachedSnapshot):
+        layout, commit = stored.layout, stored.commit
         revisions = sorted(revision for revision, meant in list_refs(layout).items() if meant == commit)
         is_ours, is_held = is_brought(root.path, layout, commit), is_pinned(layout, commit)
         used_ns = read_used_ns(layout, commit)
@@ -126,13 +128,13 @@ def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
     return SnapshotFacts(
         tier=stored.tier,
         repo=stored.repo,
-        commit=commit,
+        commit=stored.commit,
         revisions=tuple(revisions),
         path=stored.folder,
         bytes=_count_bytes(stored.folder),
         state=state,
         details=details,
-        evidence=stored.evidence,
+        evidence=stored.judged_by.value,
         brought_by_fastload=is_ours,
         pinned=is_held,
         used_at=datetime.fromtimestamp(used_ns / _NS, UTC) if used_ns else None,
@@ -143,10 +145,10 @@ def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
 def _judge(stored: Stored) -> tuple[State, tuple[str, ...]]:
     if not stored.is_complete:
         return "incomplete", stored.missing
-    damaged = find_damaged(stored.layout, stored.commit) if stored.layout is not None and stored.commit else ()
-    if damaged:
-        return "damaged", damaged
-    return "complete" if stored.layout is not None else "plain", ()
+    if isinstance(stored, PlainFolder):
+        return "plain", ()
+    damaged = find_damaged(stored.layout, stored.commit)
+    return ("damaged", damaged) if damaged else ("complete", ())
 
 
 def _count_bytes(folder: str) -> int:

@@ -28,6 +28,7 @@ from fastload._store.hub.tier import Patience
 from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.listing import with_digest
 from fastload._store.patience import ask_all
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.tiered import PATIENCE_S
 from fastload._verify.digest import BLOCK_BYTES, block_digest, block_length, count_blocks
 from fastload._verify.path import OURS
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from fastload._store.hub.tier import HubTier
     from fastload._store.layout import RepoLayout
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._store.root import Root, Stored
+    from fastload._store.root import Root
+    from fastload._store.stored import Stored
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
@@ -94,7 +96,7 @@ class Repair:
 
     def leads_elsewhere(self, file: OfferedFile) -> bool:
         """True if the link of ``file`` leads to what is not its own: nobody may mend it there."""
-        return leads_elsewhere(os.path.join(self._stored.folder, file.path), file, self._stored.layout)
+        return _leads_elsewhere(self._stored, file)
 
     def count(self, tier: str, nbytes: int) -> None:
         """So many bytes were read, be they right or not: from a better source, or of what is mended itself."""
@@ -108,30 +110,32 @@ class Repair:
 
     def mark(self, path: str) -> None:
         """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
-        layout, commit = self._stored.layout, self._stored.commit
-        if not self._leaves_marks or self._stored.tier != "local" or layout is None or commit is None:
+        stored = self._stored
+        if not self._leaves_marks or isinstance(stored, PlainFolder) or stored.tier != "local":
             return
         try:
             with self._lock:
-                mark_damaged(layout, commit, os.path.relpath(path, self._stored.folder))
+                mark_damaged(stored.layout, stored.commit, os.path.relpath(path, stored.folder))
         except StoreError as exc:
             _log.info("%s is damaged, and could not be marked: %s", path, exc)
 
     def unmark(self) -> None:
         """Forget the marks of files that were replaced."""
-        layout, commit = self._stored.layout, self._stored.commit
-        if self._stored.tier != "local" or layout is None or commit is None:
+        stored = self._stored
+        if isinstance(stored, PlainFolder) or stored.tier != "local":
             return
         try:
-            clear_marks(layout, commit)
+            clear_marks(stored.layout, stored.commit)
         except StoreError as exc:  # what they are bound to is gone: they mark nothing
-            _log.info("marks of %s could not be removed: %s", self._stored.folder, exc)
+            _log.info("marks of %s could not be removed: %s", stored.folder, exc)
 
     @property
     def scratch(self) -> str:
         """The folder for files that are not whole yet: on the file system of the stored ones."""
-        layout = self._stored.layout
-        return os.path.join(self._stored.folder, OURS, "staging") if layout is None else layout.ours("staging")
+        stored = self._stored
+        if isinstance(stored, PlainFolder):
+            return os.path.join(stored.folder, OURS, "staging")
+        return stored.layout.ours("staging")
 
     def forget(self, source: Offer) -> None:
         """``source`` does not answer: whoever waited for it once need not wait again, for each block."""
@@ -166,8 +170,8 @@ class Repair:
 
     def _find_at(self, root: Root) -> Offer | None:
         commit = self._stored.commit
-        stored = root.find_commit(self._stored.repo, commit) if commit is not None else None
-        stored = stored or root.find_plain(self._stored.repo)
+        snapshot = root.find_commit(self._stored.repo, commit) if commit is not None else None
+        stored = snapshot or root.find_plain(self._stored.repo)
         return offer_stored(stored) if stored is not None else None
 
     def _ask_the_hub(self) -> Offer | None:
@@ -187,7 +191,7 @@ class Repair:
 
         What it returns is how much was read of them for that.
         """
-        if self._stored.tier != "local" or self._stored.layout is None:
+        if self._stored.tier != "local" or isinstance(self._stored, PlainFolder):
             return 0
         replaced = _Replaced()
         for path, error in self._mend_files(replaced):
@@ -212,7 +216,7 @@ class Repair:
             try:
                 root = containment_root(self._stored.folder)
                 target = contained_target(path, root)
-                if self._stored.layout is None:  # a link to a neighbour is replaced, and not what it leads to
+                if isinstance(self._stored, PlainFolder):  # a link to a neighbour is replaced, and not what it leads to
                     target = in_its_folder(path, root)
                 _replace(target, blocks, self.scratch, replaced)
             except FastloadError as exc:
@@ -227,11 +231,12 @@ def in_its_folder(path: str, root: str) -> str:
     return os.path.join(contained_target(above, root), name)
 
 
-def leads_elsewhere(path: str, file: OfferedFile, layout: RepoLayout | None) -> bool:
-    """True if the link at ``path`` leads to what is not called by the digest of ``file``, or to no blob of the repo.
+def _leads_elsewhere(stored: Stored, file: OfferedFile) -> bool:
+    """True if the link of ``file`` leads to what is not called by its digest, or to no blob of the repo.
 
     Then the link is wrong, and not what it leads to, whose bytes other snapshots, or another model, may need.
     """
+    path = os.path.join(stored.folder, file.path)
     if not os.path.islink(path):
         return False
     first = os.path.join(os.path.dirname(path), os.readlink(path))
@@ -239,7 +244,7 @@ def leads_elsewhere(path: str, file: OfferedFile, layout: RepoLayout | None) -> 
     if named.contradicts(file):
         return True
     says_all = (named.sha256 or named.git_sha1) in {file.sha256, file.git_sha1} - {None}
-    return layout is not None and not says_all and not is_blob(first, layout)
+    return isinstance(stored, CachedSnapshot) and not says_all and not is_blob(first, stored.layout)
 
 
 def is_blob(path: str, layout: RepoLayout) -> bool:

@@ -24,6 +24,7 @@ from fastload._store.keep.reading import Reading
 from fastload._store.layout import lease_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import wait_hold
+from fastload._store.stored import PlainFolder
 from fastload._store.wanted import Wish
 from fastload._verify.digest import count_blocks
 from fastload.errors import DeadlineError, FastloadError, FormatError, IntegrityError, StoreError, UsageError
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from fastload._store.lease.holder import Holder
     from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
@@ -118,9 +119,9 @@ class Restoring:
 
     def restore(self, evidence: Evidence, file: OfferedFile) -> bool:
         """True if ``file`` is in its place again."""
-        layout = self._stored.layout
-        if layout is None:  # a plain folder is its owner's
+        if isinstance(self._stored, PlainFolder):  # it is its owner's
             return False
+        layout = self._stored.layout
         name, what = self._stored.repo.replace("/", "--"), f"bringing {file.path} again"
         leases = lease_folder(os.path.dirname(layout.folder))
         try:

@@ -24,6 +24,7 @@ from fastload._store.directory import contained, contained_target, containment_r
 from fastload._store.filesystem import make_folder, new_id, remove_file, replacing, sync_folder, writing
 from fastload._store.layout import link_to_blob
 from fastload._store.listing import with_digest
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, blocks_of, count_blocks
 from fastload.errors import DeadlineError, FastloadError, FormatError, NetworkError, StoreError
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fastload._fetch.verify.checking import FileVerdict
     from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 _log = logging.getLogger("fastload")
 
@@ -171,26 +172,27 @@ class FileMender:
 
         Where nobody says what that is called, and in a plain folder, a file of its own instead of a link.
         """
-        path, layout, root = self._path(file), self.stored.layout, containment_root(self.stored.folder)
+        path, stored, root = self._path(file), self.stored, containment_root(self.stored.folder)
         target = contained_target(path, root)
-        if layout is not None and os.path.lexists(path) and not self.repair.leads_elsewhere(file):
-            return target
-        if layout is not None and file.has_digest:
-            return layout.blob(file.blob_name)
+        if isinstance(stored, CachedSnapshot):
+            if os.path.lexists(path) and not self.repair.leads_elsewhere(file):
+                return target
+            if file.has_digest:
+                return stored.layout.blob(file.blob_name)
         return in_its_folder(path, root)
 
     def _list_places(self, file: OfferedFile) -> tuple[str, ...]:
         """The likeliest first: that the name of a blob is a digest of another kind does not say that it is wrong."""
-        place, layout = self._find_place(file), self.stored.layout
-        is_named = layout is None or not file.has_digest or os.path.basename(place) == file.blob_name
-        if layout is None or is_named or not is_blob(place, layout):
+        place, stored = self._find_place(file), self.stored
+        is_named = not file.has_digest or os.path.basename(place) == file.blob_name
+        if isinstance(stored, PlainFolder) or is_named or not is_blob(place, stored.layout):
             return (place,)
-        return place, layout.blob(file.blob_name)
+        return place, stored.layout.blob(file.blob_name)
 
     def _as_called(self, file: OfferedFile, place: str) -> OfferedFile:
         """``file`` with the digest by which a blob at ``place`` is called: no other bytes may have that name."""
-        layout = self.stored.layout
-        return with_digest(file, os.path.basename(place)) if layout is not None and is_blob(place, layout) else file
+        is_in_cache = isinstance(self.stored, CachedSnapshot) and is_blob(place, self.stored.layout)
+        return with_digest(file, os.path.basename(place)) if is_in_cache else file
 
     def _link(self, file: OfferedFile, place: str) -> None:
         """Let the file's path lead to ``place``, where it does not, in one step."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastload._fetch.verify.checking import FileVerdict
     from fastload._fetch.workers import Workers
     from fastload._read.tally import ProofTally
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)

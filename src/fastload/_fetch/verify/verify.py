@@ -25,6 +25,7 @@ from fastload._read.file import with_blob
 from fastload._read.tally import ProofTally
 from fastload._store.listing import list_files
 from fastload._store.ref import name_of
+from fastload._store.stored import PlainFolder
 from fastload._store.tiered import search
 from fastload._store.wanted import is_weight, matches, parse_globs
 from fastload._verify.digest import count_blocks
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from fastload._fetch.verify.checking import FileVerdict
     from fastload._finding import Finding
     from fastload._store.offer import OfferedFile
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload.options import Settings
 
 _THREADS = 8
@@ -224,7 +225,7 @@ def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list
         FormatError: a plain folder has no weights.
         UsageError: a glob of ``wish`` matches nothing, or a part shall be recorded.
     """
-    there = {file.path: file for file in list_files(stored.folder)} if stored.layout is None else {}
+    there = {file.path: file for file in list_files(stored.folder)} if isinstance(stored, PlainFolder) else {}
     files = {**there, **evidence.files}
     if _is_all_of_folder(wish, stored) and not any(map(is_weight, files)):
         require_weights(stored.folder)
@@ -238,7 +239,7 @@ def _choose_files(stored: Stored, evidence: Evidence, wish: Examination) -> list
 
 def _is_all_of_folder(wish: Examination, stored: Stored) -> bool:
     """True where a load takes what it finds: in a hub's cache something else says which files there should be."""
-    return stored.layout is None and not wish.include
+    return isinstance(stored, PlainFolder) and not wish.include
 
 
 def _restore(

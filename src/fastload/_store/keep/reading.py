@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from fastload._read.file import open_regular
 from fastload._store.keep.usage import touch_used
 from fastload._store.lease.lock import hold_shared
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
 
 
 _ATTEMPTS = 10
@@ -29,7 +30,7 @@ class Reading:
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
         self._descriptor = -1
-        if stored.layout is None or stored.commit is None:
+        if isinstance(stored, PlainFolder):
             return
         try:
             self._descriptor = open_regular(stored.layout.manifest(stored.commit))
@@ -44,8 +45,9 @@ class Reading:
 
     def _touch(self) -> None:
         """Used now: said at the begin and, since a load may be long, at the end."""
-        if self._stored.tier == "local" and self._stored.layout is not None and self._stored.commit is not None:
-            touch_used(self._stored.layout, self._stored.commit)
+        stored = self._stored
+        if isinstance(stored, CachedSnapshot) and stored.tier == "local":
+            touch_used(stored.layout, stored.commit)
 
     def close(self) -> None:
         """Let go."""

@@ -17,6 +17,7 @@ from fastload._fetch.find.source import find_offer, hub_of
 from fastload._store.hub.tier import Patience
 from fastload._store.keep.reports import read_reports
 from fastload._store.ref import Name
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.tiered import search
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FastloadError, escaped
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import Offer
-    from fastload._store.root import Stored
+    from fastload._store.stored import Stored
     from fastload.ops.doctor.gpu import Gpu
     from fastload.options import Settings
 
@@ -117,14 +118,14 @@ def _explain_tier(tier: str, settings: Settings) -> str:
 
 
 def _find_past(stored: Stored | None) -> tuple[PastLoad, ...]:
-    if stored is None or stored.layout is None or stored.commit is None:
+    if not isinstance(stored, CachedSnapshot):
         return ()
     return parse_past(read_reports(stored.layout, stored.commit))
 
 
 def _explain_none_kept(tier: str, stored: Stored) -> str:
     """Why a load from here leaves no report that the next one could be compared with; empty: it does."""
-    if tier != "local" or stored.layout is None:
+    if tier != "local" or isinstance(stored, PlainFolder):
         return "reports are kept on the local tier alone"
     if not os.access(stored.layout.ours(), os.W_OK):
         return f"{escaped(stored.layout.ours())} cannot be written here"
