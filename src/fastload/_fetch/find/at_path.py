@@ -33,6 +33,8 @@ def follow(path: str) -> str:
 def stored_at(path: str) -> Stored | None:
     """The snapshot that a path which a user gave leads into: one of a hub's cache, or a folder of its own.
 
+    Whether it is complete nobody has looked then: nothing is said to be missing.
+
     Raises:
         StoreError: a link of the repo leads out of the cache.
     """
