@@ -17,6 +17,8 @@ from blake3 import blake3
 from fastload._budget import check_json_room
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
 from fastload._read.file import identify, is_unreadable, open_regular, read_fully, read_proven, translate
+from fastload._read.proof import WantedBlock
+from fastload._read.reader import PlainFile
 from fastload._verify.digest import BLOCK_BYTES, block_length, count_blocks
 from fastload.errors import FastloadError
 
@@ -37,6 +39,13 @@ class ProveBlock(Protocol):
 
         Raises:
             IntegrityError: the file cannot be the one that is known.
+        """
+
+    def mend(self, wanted: WantedBlock, found: str) -> memoryview:
+        """The right bytes of a block of which those with the digest ``found`` were read.
+
+        Raises:
+            IntegrityError: nobody has them.
         """
 
     def __call__(self, path: str, identity: FileIdentity, index: int, block: memoryview) -> bool:
@@ -149,20 +158,22 @@ class _Start:
     content: bytearray = field(default_factory=bytearray)
 
     def prove_block(self, prove: ProveBlock, room: memoryview) -> None:
-        """Read and prove the first block, by way of ``room``, and keep of it what the header needs."""
-        if not self._pass_block(prove, room):
-            self.content.clear()
-            self.extend(block_length(0, self.identity.size))
-
-    def _pass_block(self, prove: ProveBlock, room: memoryview) -> bool:
-        """Read the header in the first block; False unless all of the block is known, and right.
+        """Read and prove the first block, by way of ``room``, and keep of it what the header needs.
 
         What cannot be read is as good as wrong: it is read once more, as a block that may be mended.
         """
         block_bytes = block_length(0, self.identity.size)
         digest = prove.find_digest(self.path, self.identity, 0) if block_bytes else None
-        if digest is None:
-            return False
+        found = None if digest is None else self._pass_block(block_bytes, room)
+        if found is None:
+            self.content.clear()
+            self.extend(block_bytes)
+        elif digest is not None and found != digest:
+            wanted = WantedBlock(PlainFile(self.path, self.identity), 0, block_bytes, digest)
+            self.content[:] = prove.mend(wanted, found)
+
+    def _pass_block(self, block_bytes: int, room: memoryview) -> str | None:
+        """Read the header in the first block; the digest of all of it, or None: it cannot be read."""
         hashed = blake3()
         end = LENGTH_BYTES
         for at in range(0, block_bytes, len(room)):
@@ -171,13 +182,13 @@ class _Start:
                 read_fully(self.descriptor, at, [piece], path=self.path)
             except OSError as exc:
                 if is_unreadable(exc):
-                    return False
+                    return None
                 raise
             hashed.update(piece)
             if at == 0:  # how much to keep is no matter of belief: never more than the block
                 end += int.from_bytes(piece[:LENGTH_BYTES], "little")
             self.content += piece[: max(0, end - at)]
-        return hashed.hexdigest() == digest
+        return hashed.hexdigest()
 
     def find_end(self) -> int:
         """Where the header ends; Raises: as :func:`~fastload._format.header.parse_header_length`."""

@@ -47,6 +47,9 @@ class BlockProver:
             return False
         found = block_digest(block)
         if found != digest:
-            wanted = WantedBlock(PlainFile(path, identity), index, len(block), digest)
-            block[:] = mend_block(wanted, found, self.repair, self.tally)
+            block[:] = self.mend(WantedBlock(PlainFile(path, identity), index, len(block), digest), found)
         return True
+
+    def mend(self, wanted: WantedBlock, found: str) -> memoryview:
+        """See :class:`~fastload._read.head.ProveBlock`."""
+        return mend_block(wanted, found, self.repair, self.tally)

@@ -91,7 +91,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 deadline=deadline,
                 lanes=1 if staging.is_ahead else staging.lanes - len(party.sources),
                 ahead_lanes=staging.lanes if staging.is_ahead else 0,
-                makes_pages=schedule.keeps_all and _reads_past_cache(choices),
+                makes_pages=schedule.keeps_all and any(choice.name == "direct" for choice in choices.values()),
                 device=device,
                 digests=target.digests,
                 device_reads=ways.device_reads,
@@ -154,8 +154,7 @@ def _divide(found: Found, choices: Mapping[int, Choice], target: Target, setting
     sources = len(found.party.sources)
     digests = found.fetched.evidence.has_blocks and target.digests is None
     depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
-    extent_bytes = target.staged_extent_bytes if _reads_past_cache(choices) else target.extent_bytes
-    wish = Staging(depth + sources, target.slots_per_lane, extent_bytes)
+    wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
     return divide_staging(settings.staging_bytes, found.headroom, wish, least_lanes=1 + sources)
 
 
@@ -223,10 +222,6 @@ def _fit(target: Target, plan: Plan, staging: Staging, *, least_lanes: int = 1) 
 def _check(rooms: Sequence[Room]) -> None:
     for room in rooms:
         room.check()
-
-
-def _reads_past_cache(choices: Mapping[int, Choice]) -> bool:
-    return any(choice.name == "direct" for choice in choices.values())
 
 
 def _find_depth(choice: Choice, digests: bool) -> int:  # noqa: FBT001 - a fact of the load

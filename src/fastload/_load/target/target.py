@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 _HOST_EXTENT_BYTES = 8 << 20  # 8 MiB
-_STAGED_EXTENT_BYTES = 4 << 20  # 4 MiB: the slots of all lanes stay in the CPU's cache until they were copied from
 _MAPPED_EXTENT_BYTES = 64 << 20  # 64 MiB: nothing is copied, so that an extent costs the same at any size
 _CUDA_EXTENT_BYTES = 16 << 20  # 16 MiB
 _ARENA_BYTES = 64 << 20  # 64 MiB
@@ -62,8 +61,6 @@ class Target(Protocol):
     slots_per_lane: int
     extent_bytes: int
     """The largest extent that suits it."""
-    staged_extent_bytes: int
-    """The same of what is read past the page cache."""
     window_bytes: int | None
     """How far reading may run ahead of taking; None: as far as it likes, since all is kept."""
     digests: DeviceDigests | None
@@ -140,7 +137,6 @@ class HostTarget:
     reads_ahead = False
     slots_per_lane = 1
     extent_bytes = _HOST_EXTENT_BYTES
-    staged_extent_bytes = _STAGED_EXTENT_BYTES
     digests: DeviceDigests | None = None
 
     def __init__(self, keeping: Keeping) -> None:
@@ -170,7 +166,7 @@ class MappedTarget:
 
     reads_ahead = False
     slots_per_lane = 1
-    extent_bytes = staged_extent_bytes = _MAPPED_EXTENT_BYTES
+    extent_bytes = _MAPPED_EXTENT_BYTES
     window_bytes: int | None = None
     digests: DeviceDigests | None = None
 
@@ -203,7 +199,7 @@ class CudaTarget:
     """The memory of one CUDA device."""
 
     slots_per_lane = SLOTS_PER_LANE
-    extent_bytes = staged_extent_bytes = _CUDA_EXTENT_BYTES
+    extent_bytes = _CUDA_EXTENT_BYTES
 
     def __init__(
         self, device: torch.device, keeping: Keeping, device_bytes: int | None, digests: DeviceDigests | None
