@@ -13,7 +13,7 @@ import pytest
 
 import fastload
 from fastload import FormatError, IntegrityError, Options
-from fastload._fetch.mend import repair
+from fastload._fetch.mend import sources
 from fastload._verify.manifest import dump_manifest, parse_manifest
 from hub_faults import Stall
 from hub_server import HubServer, Repo
@@ -311,10 +311,10 @@ def test_a_link_that_leads_out_of_the_model_is_not_written_through(model: Model,
 def test_a_hub_that_does_not_answer_is_no_better_source(
     model: Model, hub: HubServer, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience = repair._SOON
+    patience = sources._SOON
     assert patience.connect_timeout_s + patience.read_timeout_s <= 10
     assert patience.give_up_after_s is not None and patience.give_up_after_s < patience.read_timeout_s
-    monkeypatch.setattr(repair, "_SOON", replace(patience, read_timeout_s=1.0, give_up_after_s=0.8))
+    monkeypatch.setattr(sources, "_SOON", replace(patience, read_timeout_s=1.0, give_up_after_s=0.8))
     options = Options(local=str(model.local))
     folder = Path(fastload.warm(REPO, options=options).path)
     for at in (BLOCK + 1, 9):

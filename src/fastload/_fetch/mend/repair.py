@@ -9,50 +9,31 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 from collections import Counter
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from fastload._fetch.find.resolve import tiers_of
-from fastload._fetch.find.source import hub_of
+from fastload._fetch.mend.sources import BetterSources
+from fastload._fetch.mend.stored_file import in_its_folder, leads_elsewhere, replace_blocks
 from fastload._read.blocks import read_block
-from fastload._read.file import read_fully, regular_only
 from fastload._store.directory import contained_target, containment_root
-from fastload._store.filesystem import make_folder, replacing
-from fastload._store.folder_offer import offer_stored
-from fastload._store.hub.tier import Patience
 from fastload._store.keep.mark import clear_marks, mark_damaged
-from fastload._store.listing import with_digest
-from fastload._store.patience import ask_all
-from fastload._store.stored import CachedSnapshot, PlainFolder
-from fastload._store.tiered import PATIENCE_S
-from fastload._verify.digest import BLOCK_BYTES, block_digest, block_length, count_blocks
+from fastload._store.stored import PlainFolder
+from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload._verify.path import OURS
 from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
 
     from fastload._read.proof import WantedBlock
-    from fastload._store.hub.tier import HubTier
-    from fastload._store.layout import RepoLayout
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._store.root import Root
     from fastload._store.stored import Stored
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
-
-
-_SOON = Patience(
-    attempts=3, give_up_after_s=4.0, longest_pause_s=1.0, connect_timeout_s=5.0, read_timeout_s=5.0
-)  # fmt: skip
-"""A load waits for it: a hub that does not answer within ten seconds is no better source."""
 
 
 class Repair:
@@ -62,18 +43,16 @@ class Repair:
         """``leaves_marks``: what nobody has right is marked on the local tier; not by who only looks."""
         self._stored = stored
         self._leaves_marks = leaves_marks
-        self._tiers = tiers_of(settings)
-        self._settings = settings
-        self._hub: HubTier | None = None
+        self.sources = BetterSources(stored, settings)
+        """Who is asked."""
         self._lock = threading.Lock()
-        self._sources: list[Offer] | None = None
         self._mended: dict[str, dict[int, bytes]] = {}
         self._read_bytes: Counter[str] = Counter()
 
     def __call__(self, wanted: WantedBlock) -> bytes | None:
         """The right bytes of a block, from the first other tier that has them."""
         path = os.path.relpath(wanted.file.path, self._stored.folder)
-        for source in self.list_sources():
+        for source in self.sources.offers():
             file = next((file for file in source.files if file.path == path), None)
             if file is None or file.size != wanted.file.identity.size:
                 continue
@@ -83,7 +62,7 @@ class Repair:
             except FastloadError as exc:
                 _log.info("%s cannot mend %s: %s", source.tier, path, exc)
                 if isinstance(exc, NetworkError):
-                    self.forget(source)
+                    self.sources.forget(source)
                 continue
             if block is not None:
                 if not self.leads_elsewhere(file):
@@ -96,7 +75,7 @@ class Repair:
 
     def leads_elsewhere(self, file: OfferedFile) -> bool:
         """True if the link of ``file`` leads to what is not its own: nobody may mend it there."""
-        return _leads_elsewhere(self._stored, file)
+        return leads_elsewhere(self._stored, file)
 
     def count(self, tier: str, nbytes: int) -> None:
         """So many bytes were read, be they right or not: from a better source, or of what is mended itself."""
@@ -137,54 +116,9 @@ class Repair:
             return os.path.join(stored.folder, OURS, "staging")
         return stored.layout.ours("staging")
 
-    def forget(self, source: Offer) -> None:
-        """``source`` does not answer: whoever waited for it once need not wait again, for each block."""
-        with self._lock:
-            if self._sources is not None and source in self._sources:
-                self._sources.remove(source)
-
-    def list_sources(self) -> tuple[Offer, ...]:
-        """What better sources have of it; they are asked once."""
-        with self._lock:
-            if self._sources is None:
-                self._sources = list(self._find_sources())
-            return tuple(self._sources)
-
-    def _find_sources(self) -> Iterator[Offer]:
-        """What other tiers offer; one that cannot say is no better source."""
-        others = [root for root in self._tiers.roots if root.label != self._stored.tier]
-        asks: list[Callable[[], Offer | None]] = [partial(self._ask_root, root) for root in others]
-        for ask in (*asks, self._ask_the_hub):
-            try:
-                offer = ask()
-            except FastloadError as exc:
-                _log.info("%s cannot be mended from everywhere: %s", self._stored.repo, exc)
-            else:
-                if offer is not None:
-                    yield offer
-
-    def _ask_root(self, root: Root) -> Offer | None:
-        """What ``root`` offers; a mount that hangs is no better source."""
-        asked = ask_all((root,), self._find_at, patience_s=PATIENCE_S)
-        return next((offer for _, offer in asked.replies), None)
-
-    def _find_at(self, root: Root) -> Offer | None:
-        commit = self._stored.commit
-        snapshot = root.find_commit(self._stored.repo, commit) if commit is not None else None
-        stored = snapshot or root.find_plain(self._stored.repo)
-        return offer_stored(stored) if stored is not None else None
-
-    def _ask_the_hub(self) -> Offer | None:
-        repo, commit = self._stored.repo, self._stored.commit
-        if commit is None or "/" not in repo:
-            return None
-        self._hub = hub_of(self._settings, _SOON)  # not before: who needs no repair needs no hub that can be asked
-        return self._hub.find(repo, commit) if self._hub is not None else None
-
     def close(self) -> None:
         """Close what was opened to ask."""
-        if self._hub is not None:
-            self._hub.close()
+        self.sources.close()
 
     def mend_stored(self) -> int:
         """Replace the files in which blocks were wrong, on the local tier, where they may be written.
@@ -193,23 +127,20 @@ class Repair:
         """
         if self._stored.tier != "local" or isinstance(self._stored, PlainFolder):
             return 0
-        replaced = _Replaced()
-        for path, error in self._mend_files(replaced):
+        read_bytes: list[int] = []
+        for path, error in self._mend_files(read_bytes.append):
             _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
-        return replaced.read_bytes
+        return sum(read_bytes)
 
     def mend_all(self) -> dict[str, FastloadError]:
         """Replace the files in which blocks were wrong, wherever they are, as whoever asks for a repair wants it.
 
         What it returns are those that stay as they are, by path, and why.
         """
-        replaced = _Replaced()
-        failed = dict(self._mend_files(replaced))
-        self.count(self._stored.tier, replaced.read_bytes)
-        return failed
+        return dict(self._mend_files(partial(self.count, self._stored.tier)))
 
-    def _mend_files(self, replaced: _Replaced) -> Iterator[tuple[str, FastloadError]]:
-        """Replaces them; yields those that stay as they are, and why."""
+    def _mend_files(self, count: Callable[[int], object]) -> Iterator[tuple[str, FastloadError]]:
+        """Replaces them; yields those that stay as they are, and why. ``count`` is told what was read of them."""
         with self._lock:
             mended, self._mended = self._mended, {}
         for path, blocks in mended.items():
@@ -218,78 +149,14 @@ class Repair:
                 target = contained_target(path, root)
                 if isinstance(self._stored, PlainFolder):  # a link to a neighbour is replaced, and not what it leads to
                     target = in_its_folder(path, root)
-                _replace(target, blocks, self.scratch, replaced)
+                replace_blocks(target, blocks, self.scratch, count)
             except FastloadError as exc:
                 yield path, exc
         if mended:
             self.unmark()
 
 
-def in_its_folder(path: str, root: str) -> str:
-    """``path`` itself, be it a link, where its folder leads to, which must be below ``root``; else ``FormatError``."""
-    above, name = os.path.split(path)
-    return os.path.join(contained_target(above, root), name)
-
-
-def _leads_elsewhere(stored: Stored, file: OfferedFile) -> bool:
-    """True if the link of ``file`` leads to what is not called by its digest, or to no blob of the repo.
-
-    Then the link is wrong, and not what it leads to, whose bytes other snapshots, or another model, may need.
-    """
-    path = os.path.join(stored.folder, file.path)
-    if not os.path.islink(path):
-        return False
-    first = os.path.join(os.path.dirname(path), os.readlink(path))
-    named = with_digest(replace(file, sha256=None, git_sha1=None), os.path.basename(first))
-    if named.contradicts(file):
-        return True
-    says_all = (named.sha256 or named.git_sha1) in {file.sha256, file.git_sha1} - {None}
-    return isinstance(stored, CachedSnapshot) and not says_all and not is_blob(first, stored.layout)
-
-
-def is_blob(path: str, layout: RepoLayout) -> bool:
-    """True if ``path``, be it a link or not, lies where the blobs of the repo are."""
-    return os.path.realpath(os.path.dirname(path)) == os.path.realpath(layout.blobs)
-
-
 def _fetch(source: Offer, file: OfferedFile, wanted: WantedBlock) -> bytes | None:
     with closing(source.open(file)) as reader:
         block = bytes(read_block(reader, wanted.index * BLOCK_BYTES, wanted.length))
     return block if block_digest(block) == wanted.digest else None
-
-
-@dataclass(slots=True)
-class _Replaced:
-    """What was read of stored files to replace them."""
-
-    read_bytes: int = 0
-
-
-def _replace(path: str, blocks: dict[int, bytes], scratch: str, replaced: _Replaced) -> None:
-    """A copy of the file with these blocks takes its name; tells ``replaced`` what was read."""
-    make_folder(scratch)
-    with replacing(path, scratch) as file:
-        with open(path, "rb", buffering=0, opener=regular_only) as damaged:
-            size = os.fstat(damaged.fileno()).st_size
-            for index in range(count_blocks(size)):
-                block: bytes | memoryview | None = blocks.get(index)
-                if block is None:  # what is replaced is not read: it may be what the disk cannot give
-                    block = _read_stored(damaged, index, size)
-                    replaced.read_bytes += len(block)
-                file.write(block)
-        file.flush()
-        look_like(path, file)
-
-
-def _read_stored(damaged: FileIO, index: int, size: int) -> memoryview:
-    block = memoryview(bytearray(block_length(index, size)))
-    read_fully(damaged.fileno(), index * BLOCK_BYTES, [block], path=str(damaged.name))
-    return block
-
-
-def look_like(path: str, file: BinaryIO) -> None:
-    """Whoever might read the old file may read the new one; and it is what it was, not a new version."""
-    status = os.stat(path)
-    with suppress(PermissionError):  # only root gives files away
-        os.fchown(file.fileno(), status.st_uid, status.st_gid)
-    shutil.copystat(path, file.name)

@@ -160,7 +160,7 @@ class Restoring:
         """What has the file; where the blob is there and only the link to it is lost, nobody else is asked first."""
         if CacheDestination(layout).find_existing(file) is not None:
             yield offer_stored(self._stored)
-        for offer in self._repair.list_sources():
+        for offer in self._repair.sources.offers():
             if any((other.path, other.size) == (file.path, file.size) for other in offer.files):
                 yield offer
 

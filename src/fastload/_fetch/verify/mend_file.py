@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.mend.repair import in_its_folder, is_blob, look_like
+from fastload._fetch.mend.stored_file import in_its_folder, is_blob, look_like
 from fastload._read.again import read_again
 from fastload._read.blocks import read_block
 from fastload._read.file import identify, open_regular
@@ -86,7 +86,7 @@ class FileMender:
         """Put the right file in place; False: nobody has it. Raises: as :meth:`mend_verdict`."""
         if not file.has_digest and file.signed is None:
             return False
-        for source in self.repair.list_sources():
+        for source in self.repair.sources.offers():
             offered = next((each for each in source.files if each.path == file.path), None)
             if offered is None or offered.contradicts(file):
                 continue
@@ -239,7 +239,7 @@ class FileMender:
         except FastloadError as exc:
             _log.info("%s cannot mend %s: %s", source.tier, offered.path, exc)
             if isinstance(exc, NetworkError):
-                self.repair.forget(source)
+                self.repair.sources.forget(source)
             raise _NoBetterError from exc
 
 
