@@ -50,7 +50,7 @@ def importing_torch() -> Iterator[None]:
         UnsupportedError: there is no torch, or a broken one.
         StoreError: a module cannot be read, as where no descriptor is left.
     """
-    with system_refusals(), collector_paused():  # an eighth of the time, for what is no garbage
+    with system_refusals(), collector_paused():  # a ninth of the time, for what is no garbage
         if threading.current_thread() is not threading.main_thread():  # only there do handlers run
             _import_torch()
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fastload._cpus import count_cpus
 from fastload._fetch.evidence.damage import check_named, find_damage
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import Checkpoint
     from fastload._read.head import Head, ProveBlock
     from fastload._read.tally import ProofTally
+
+Item = TypeVar("Item")
 
 _AHEAD = 16
 _MOST_THREADS = 8
@@ -91,17 +93,20 @@ def _prove_heads(paths: Sequence[str], prove: ProveBlock, go_on: Callable[[], No
         return reader.read_short(paths[number])
 
     with closing(workers.each(read, range(len(paths)))) as heads:
-        pairs = zip(paths, heads, strict=True)
-        is_over = False
-        while not is_over:
-            bunch: list[tuple[str, Head | None]] = []
-            error: Exception | None = None
-            try:
-                bunch.extend(islice(pairs, _BUNCH))
-            except Exception as exc:  # noqa: BLE001 - it is raised when the turn of its file comes
-                error = exc
+        for bunch in _in_bunches(zip(paths, heads, strict=True)):
             for path, head in bunch:
                 yield head or reader.read(path)
-            if error is not None:
-                raise error
-            is_over = not bunch
+
+
+def _in_bunches(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Lists of several; where an error ends ``items``, what came before it is handed out before it is raised."""
+    while True:
+        bunch: list[Item] = []
+        try:
+            bunch.extend(islice(items, _BUNCH))
+        except Exception:
+            yield bunch
+            raise
+        if not bunch:
+            return
+        yield bunch
