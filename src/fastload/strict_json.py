@@ -13,8 +13,11 @@ import json
 import re
 import sys
 from collections import Counter
-from functools import lru_cache
-from typing import Any, NoReturn
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_DEPTH = 127
 """What serde_json accepts."""
@@ -69,12 +72,12 @@ def _constant(text: str) -> NoReturn:
     raise JsonError(f"the literal {text}")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]], read_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise DuplicateKeyError(twice, found[twice])
-    return found
+    return found if read_object is None else read_object(found)
 
 
 class DuplicateKeyError(JsonError):
@@ -86,8 +89,8 @@ class DuplicateKeyError(JsonError):
         self.value = value
 
 
-def parse_json(raw: bytes) -> Any:
-    """The value that ``raw`` spells.
+def parse_json(raw: bytes, read_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The value that ``raw`` spells; if wished, with what ``read_object`` makes of each object in its place.
 
     Raises:
         JsonError: with a phrase that says what was found instead.
@@ -102,7 +105,7 @@ def parse_json(raw: bytes) -> Any:
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_object,
+            object_pairs_hook=_object if read_object is None else partial(_object, read_object=read_object),
             parse_int=remember(_integer) if _may_hold_odd_integers(raw) else int,
             parse_float=remember(_fraction),
             parse_constant=_constant,

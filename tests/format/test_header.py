@@ -460,6 +460,6 @@ def test_header_that_memory_does_not_hold_is_a_budget_error(monkeypatch: pytest.
     def refuse(*_arguments: object, **_named: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("fastload._format.header.parse_json", refuse)
+    monkeypatch.setattr("fastload._format.json_object.parse_json", refuse)
     with pytest.raises(MemoryBudgetError):
         parse_header(b"{}", path=PATH, file_bytes=10)

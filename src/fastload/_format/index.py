@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastload._format.header import check_depth, check_values, parse_object
+from fastload._format.json_object import check_depth, check_values, parse_object
 from fastload.errors import FormatError, quoted
 
 MAX_INDEX_BYTES = 100_000_000

@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from fastload._format.header import parse_object
+from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, writing

@@ -7,7 +7,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from fastload._format.gguf import CutError, measure_gguf
-from fastload._format.header import parse_object
+from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file, regular_only, translate
 from fastload._store.directory import contained, containment_root
 from fastload._store.wanted import is_weight

@@ -14,7 +14,7 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastload._format.header import parse_object
+from fastload._format.json_object import parse_object
 from fastload._format.select import is_remnant
 from fastload._read.file import read_small_file, translate
 from fastload._store.containment import leads_out

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from fastload._format.header import parse_object
+from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file
 from fastload._store.filesystem import make_folder, replacing, writing
 from fastload._store.stored import PlainFolder

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fastload._format.header import parse_object
+from fastload._format.json_object import parse_object
 from fastload._read.file import identify, read_small_file
 from fastload._store.filesystem import make_folder, write_whole
 from fastload._store.wanted import Wish
