@@ -24,25 +24,17 @@ from fastload._group.life import Lifeline
 from fastload._group.link import Incoming, Outgoing
 from fastload._group.meeting import Seat
 from fastload._group.wire import frame, send_message
-from meetings import wait_meetings_over
+from meetings import SIZE, sit, wait_meetings_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastload._group.communicator import Communicator
 
-SIZE = 3
-
 
 @pytest.fixture
 def store() -> HashStore:
     return HashStore()
-
-
-def sit(
-    store: HashStore, rank: int, size: int = SIZE, *, patience_s: float = 10.0, deadline: Deadline = NEVER
-) -> Communicator:
-    return Attendance(Seat(rank, size, store, None), patience_s).take(deadline)
 
 
 def meet(store: HashStore, deadline: Deadline = NEVER) -> list[Communicator]:
@@ -298,8 +290,12 @@ def test_who_waits_for_a_turn_is_let_go_when_it_is_over() -> None:
 
 
 def test_what_ends_the_thread_that_listens_ends_the_load_on_all(ranks: list[Communicator]) -> None:
-    """Here a word that nobody can read."""
+    """Here a word that nobody can read.
+
+    Rank 0 is asked last: where it and another one have said their words, the last one may have all that it waits for
+    before it hears that the load is over, and goes on to its next word.
+    """
     ranks[1]._mesh.control[0].sendall(frame(FAIL, b"no pickle"))
-    for rank in ranks:
+    for rank in reversed(ranks):
         with pytest.raises(fastload.GroupError, match="rank 0 failed: UnpicklingError"):
             rank.gather(None)

@@ -11,20 +11,18 @@ import pytest
 from torch._C._distributed_c10d import HashStore
 
 import fastload
-from fastload._fetch.deadline import NEVER
 from fastload._group.attendance import Attendance
 from fastload._group.board import _KEY, Board
 from fastload._group.meeting import Seat
 from fastload._group.notes import tell_first, tell_others
 from fastload._group.patience import Patience
 from fastload.errors import GroupError, MemoryBudgetError, UnsupportedError
-from meetings import wait_meetings_over
+from meetings import sit, wait_meetings_over
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-    from fastload._group.communicator import Communicator
 
 WHY = GroupError("rank has no socket", "Give it one")
 SOON_S = 3.0
@@ -34,10 +32,6 @@ SOON_S = 3.0
 def store(leaks_nothing: None) -> Iterator[HashStore]:
     yield HashStore()
     wait_meetings_over()
-
-
-def sit(store: HashStore, rank: int, size: int = 3, patience_s: float = 10.0) -> Communicator:
-    return Attendance(Seat(rank, size, store, None), patience_s).take(NEVER)
 
 
 def tell(store: HashStore, rank: int, patience_s: float = 10.0) -> bool:

@@ -73,7 +73,8 @@ class Crew:
         if not self._pipes[rank].poll(within_s):
             for other in range(self.size):
                 if self.processes[other].is_alive():
-                    self.send_signal(other, signal.SIGUSR1)  # to see on stderr where each of them is
+                    with suppress(ProcessLookupError):  # see close
+                        self.send_signal(other, signal.SIGUSR1)  # to see on stderr where each of them is
             time.sleep(1.0)
             pytest.fail(f"rank {rank} did not answer within {within_s} s")
         outcome: Outcome = self._pipes[rank].recv()
@@ -101,9 +102,8 @@ class Crew:
 
     def close(self) -> None:
         """End them all, stopped ones too."""
-        for rank, process in enumerate(self.processes):
-            if process.is_alive():
-                self.send_signal(rank, signal.SIGKILL)
+        for process in self.processes:
+            process.kill()  # an end is told by the server a moment after it: who is_alive() may have ended
             process.join(_LONGEST_S)
 
 
