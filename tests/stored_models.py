@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -44,6 +45,13 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
     return folder
 
 
+@functools.lru_cache(maxsize=8)
+def sha256(content: bytes) -> str:
+    """The digest by which the hub names weights; remembered of the last few, as tests put one model in many places."""
+    return hashlib.sha256(content).hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
 def git_sha1(content: bytes) -> str:
     """The digest by which git names a file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
@@ -51,7 +59,7 @@ def git_sha1(content: bytes) -> str:
 
 def blob_name(path: str, content: bytes) -> str:
     """What the hub's client calls the blob: weights are in LFS, all else in git."""
-    return hashlib.sha256(content).hexdigest() if path.endswith(".safetensors") else git_sha1(content)
+    return sha256(content) if path.endswith(".safetensors") else git_sha1(content)
 
 
 def write_cache(root: Path, repo: str, commit: str, files: Mapping[str, bytes], ref: str | None = "main") -> Path:

@@ -403,8 +403,9 @@ def test_what_was_found_wrong_is_told_by_the_exit_code_also_where_nobody_reads(
     """As in ``fastload verify NAME | head -1`` with pipefail: a damaged model must not pass."""
     verb, *names = words
     (tmp_path / "model.safetensors").write_bytes(pack({"w": ("U8", [1], b"\0")})[:-1])
-    command = shlex.join([*FASTLOAD, verb, *(names or [str(tmp_path)])])
-    alone = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=False)
+    words = (verb, *(names or [str(tmp_path)]))
+    alone = run_fastload(words)
+    command = shlex.join([*FASTLOAD, *words])
     deafened = f"exec 3>&1; exec {deaf}; sleep 0.2; {command}"
     run = subprocess.run(["/bin/bash", "-c", deafened], capture_output=True, text=True, check=False)
     assert run.returncode == alone.returncode in {12, 13, 22}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +18,6 @@ from stored_models import COMMIT, write_cache, write_download_metadata, write_fo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import pytest
 
@@ -23,22 +25,28 @@ REPO = "org/name"
 READERS = ["auto", "direct", "buffered", "mmap"]
 
 
+@functools.lru_cache(maxsize=4)
+def _make(seed: int) -> tuple[dict[str, torch.Tensor], dict[str, bytes]]:
+    """Tensors, and the files that hold them: once for all tests of a process, most of which take no longer."""
+    shards = {
+        f"model-0000{shard}-of-00002.safetensors": {
+            f"{shard}.{n}": random_tensor(MIB + n, 10 * (2 * seed + shard) + n, torch.uint8) for n in range(5)
+        }
+        for shard in (1, 2)
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        save_sharded(Path(folder), shards)
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    tensors = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
+    return tensors, {**files, "config.json": b"{}"}
+
+
 class Model:
     """Two shards of 5 MiB each, kept in some place with some evidence."""
 
     def __init__(self, folder: Path, seed: int = 1) -> None:
-        made = folder / "made"
-        made.mkdir()
-        shards = {
-            f"model-0000{shard}-of-00002.safetensors": {
-                f"{shard}.{n}": random_tensor(MIB + n, 10 * (2 * seed + shard) + n, torch.uint8) for n in range(5)
-            }
-            for shard in (1, 2)
-        }
-        save_sharded(made, shards)
-        (made / "config.json").write_text("{}")
-        self.tensors = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
-        self.files = {path.name: path.read_bytes() for path in made.iterdir()}
+        tensors, files = _make(seed)
+        self.tensors, self.files = dict(tensors), dict(files)
         self.local, self.shared = folder / "local", folder / "shared"
 
     @property

@@ -22,11 +22,6 @@ from writing import one_tensor
 SHARD, VARIANT = "model-00001-of-00002.safetensors", "model.fp16.safetensors"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def add(snapshot: Path, name: str, content: bytes) -> None:
     """As the hub's client does."""
     blob = snapshot.parent.parent / "blobs" / hashlib.sha256(content).hexdigest()

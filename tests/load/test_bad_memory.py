@@ -31,11 +31,6 @@ WITHOUT = [kind for kind in PLACES if kind not in WITH_BLOCKS]
 SHARD = "model-00001-of-00002.safetensors"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def flip_reads(monkeypatch: pytest.MonkeyPatch, hits: Hits) -> None:
     """Flip a bit in what the system reads, after it was read."""
     real = os.preadv

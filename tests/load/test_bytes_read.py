@@ -23,11 +23,6 @@ HEADER, LATER = 9, 5 * MIB
 """A byte in the first block of a shard, which has the header, and one in the second."""
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def read_by(model: Model, name: str | Path) -> Report:
     weights = fastload.load(name, options=model.options)
     assert_same(weights, model.tensors)

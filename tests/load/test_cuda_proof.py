@@ -34,11 +34,6 @@ SHARD = "model-00001-of-00002.safetensors"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
-@pytest.fixture
 def kernels() -> str:
     """The device; its kernels are there, so that it digests all that is loaded from here on."""
     device = parse_device(DEVICE)

@@ -33,11 +33,6 @@ PATIENCE_S = 20.0
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
-@pytest.fixture
 def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Lets a call of the system hang, as on a dead mount, until the test is over."""
     released = threading.Event()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,14 +15,6 @@ from models import MIB
 from proven_models import PLACES, REPO, Model
 from stored_models import COMMIT, write_cache, write_folder
 from writing import pack
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
 
 
 def line(caplog: pytest.LogCaptureFixture) -> str:

@@ -10,16 +10,12 @@ import pytest
 import fastload
 from fastload import IntegrityError, Options
 from fastload.cli import main
-from proven_models import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
+    from proven_models import Model
 
 
 def test_whoever_loads_while_a_folder_is_recorded_again_finds_a_manifest(

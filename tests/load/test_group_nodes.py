@@ -78,11 +78,6 @@ def doomed(two_nodes: None) -> Iterator[Crew]:
         yield made
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def per_node(first: Options, second: Options) -> list[dict[str, Options]]:
     return [{"options": first if rank < HALF else second} for rank in range(SIZE)]
 

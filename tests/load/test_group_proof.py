@@ -34,11 +34,6 @@ def crew() -> Iterator[Crew]:
         yield made
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 @pytest.mark.parametrize("place", PLACES)
 def test_each_block_is_proven_by_the_rank_that_reads_it(crew: Crew, model: Model, place: str) -> None:
     path = PLACES[place](model)

@@ -27,11 +27,6 @@ OTHER_SHARD = "model-00002-of-00002.safetensors"
 PLACES = {"cache": Model.warmed, "plain folder": Model.recorded}
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def manifest_of(folder: Path) -> Path:
     top = folder if (folder / ".fastload").exists() else folder.parent.parent
     (path,) = (top / ".fastload/manifests").iterdir()

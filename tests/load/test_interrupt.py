@@ -107,7 +107,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("reader", ["buffered", "direct"])
 def test_an_interrupt_while_a_stream_is_closed_leaks_nothing_either(tmp_path: Path, reader: str) -> None:
     """Nobody would close it again: descriptors stayed open for as long as the process."""
-    save_large(tmp_path, 64, 8 * MIB)
+    save_large(tmp_path, 16, 8 * MIB)  # more than its window
     words = ["-c", textwrap.dedent(_BEFORE + _CLOSE), str(tmp_path), reader]
     with start_python(words, torch=True) as process:
         out, _ = process.communicate(timeout=30)

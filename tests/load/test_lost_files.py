@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 SHARD = "model-00001-of-00002.safetensors"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def _unlink(path: Path) -> None:
     path.unlink()
 

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 SHARD = "model-00001-of-00002.safetensors"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def marks(model: Model) -> Path:
     return model.local / "models--org--name/.fastload/marks" / f"{COMMIT}.json"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,17 +17,9 @@ from models import MIB, assert_same
 from proven_models import REPO, Model
 from stored_models import write_folder
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 RATE = 5 * MIB
 LEAST_S = 1.6
 """Two shards of 5 MiB at that rate, less the burst that it begins with and what headers take."""
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
 
 
 def _timed(model: Model, options: Options) -> tuple[float, fastload.Weights]:

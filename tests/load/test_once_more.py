@@ -8,6 +8,7 @@ import shutil
 import time
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,11 +35,6 @@ if TYPE_CHECKING:
     from fastload.report import Report
 
 SHARD = "model-00001-of-00002.safetensors"
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
 
 
 def load(model: Model, options: Options, revision: str = COMMIT) -> tuple[dict[str, torch.Tensor], str]:
@@ -222,17 +218,19 @@ def test_when_time_is_over_that_is_what_it_says(model: Model, monkeypatch: pytes
     folder = model.cached()
     write_cache(model.shared, REPO, COMMIT, model.files)
     flip(folder / SHARD, 5 * MIB)
-    real = getattr(once_more, slow)
+    real, passed_s = getattr(once_more, slow), [0.0]
 
     def linger(*args: object, **kwargs: object) -> object:
         found = real(*args, **kwargs)
-        time.sleep(5.0)
+        passed_s[0] += 5.0
         return found
 
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s[0])
+    monkeypatch.setattr("fastload._fetch.deadline.time", clock)
     monkeypatch.setattr(once_more, slow, linger)
     with pytest.raises(fastload.DeadlineError) as caught:
         load(model, replace(model.options, deadline=5.0))
-    assert caught.value.deadline_s == 5.0
+    assert caught.value.deadline_s == passed_s[0] == 5.0
 
 
 def test_a_damaged_copy_that_may_not_be_written_gives_way_to_the_next_tier(

@@ -26,11 +26,6 @@ LATER_S = 100
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
-@pytest.fixture
 def newer(tmp_path: Path) -> Model:
     """The same names and sizes, other weights."""
     (tmp_path / "newer").mkdir()

@@ -27,11 +27,6 @@ SHARD = "model-00001-of-00002.safetensors"
 OTHER_SHARD = "model-00002-of-00002.safetensors"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def alone(model: Model) -> Options:
     """Nobody else is asked."""
     return Options(local=str(model.local), tiers=("local",))

@@ -48,11 +48,6 @@ class Signed(Model):
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
-@pytest.fixture
 def signed(tmp_path: Path) -> Signed:
     pytest.importorskip("cryptography", reason="signatures need cryptography")
     return Signed(tmp_path)

@@ -116,10 +116,10 @@ class Place:
         assert fastload.verify(REPO, options=self.options).is_right
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    made = tmp_path / "made"
-    made.mkdir()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], dict[str, torch.Tensor]]:
+    """Files, and the tensors that are in them."""
+    folder = tmp_path_factory.mktemp("made")
     generator = torch.Generator().manual_seed(1)
     tensors = {
         f"{shard}.{n}": torch.randint(-99, 99, (5 * MIB // 8 + n,), generator=generator)
@@ -127,17 +127,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         for n in range(3)
     }
     save_sharded(
-        made,
+        folder,
         {
             FIRST: {n: t for n, t in tensors.items() if "first" in n},
             LAST: {n: t for n, t in tensors.items() if "last" in n},
         },
     )
-    (made / "config.json").write_text("{}")
-    files = {path.name: path.read_bytes() for path in made.iterdir()}
+    (folder / "config.json").write_text("{}")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}, tensors
+
+
+@pytest.fixture
+def place(
+    made: tuple[dict[str, bytes], dict[str, torch.Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    files, tensors = made
     with HubServer({REPO: Repo(files)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        yield Place(tmp_path, files, tensors, hub)
+        yield Place(tmp_path, dict(files), tensors, hub)
 
 
 @pytest.mark.usefixtures("leaks_nothing")

@@ -59,11 +59,6 @@ ssize_t preadv64v2(int fd, const struct iovec *parts, int count, off_t offset, i
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
-@pytest.fixture
 def worn(model: Model) -> Iterator[Model]:
     """The model with a manifest on a local tier whose disk has a bad sector in each file, and is read-only."""
     if reason := fuse_mount.why_none():

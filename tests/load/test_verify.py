@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 @pytest.mark.parametrize("kind", PLACES)
 @pytest.mark.parametrize("reader", READERS)
 def test_what_is_right_is_proven(model: Model, kind: str, reader: str) -> None:

@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 SHARD = "model-00001-of-00002.safetensors"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 @pytest.mark.parametrize("kind", PLACES)
 def test_what_is_right_is_found_right(model: Model, kind: str) -> None:
     found = fastload.verify(PLACES[kind](model))

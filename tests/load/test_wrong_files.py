@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 NAMES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return Model(tmp_path)
-
-
 def overwrite(path: Path, content: bytes) -> None:
     """Other content in the same inode, with the mtime of before."""
     status = path.stat()

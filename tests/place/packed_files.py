@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
+import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._format.checkpoint import Checkpoint, FileIdentity, Shard
@@ -31,9 +33,21 @@ class File(NamedTuple):
     checkpoint: Checkpoint
 
 
+@functools.lru_cache(maxsize=16)
 def noise(nbytes: int) -> bytes:
     """Bytes of which no two pages are alike."""
     return hashlib.shake_128(nbytes.to_bytes(8, "little")).digest(nbytes)
+
+
+@functools.cache
+def make_shards(count: int, sizes: tuple[tuple[str, int], ...]) -> list[tuple[bytes, dict[str, bytes]]]:
+    """So many shards, each as it is stored and its tensors, of these sizes: made once, for all tests of a process.
+
+    No two tensors are alike. To make them takes longer than most of those tests.
+    """
+    rng = random.Random(count)  # noqa: S311 - content
+    shards = [{f"{number}.{name}": rng.randbytes(size) for name, size in sizes} for number in range(count)]
+    return [(pack({name: ("U8", [len(data)], data) for name, data in shard.items()}), shard) for shard in shards]
 
 
 def file_of(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> File:

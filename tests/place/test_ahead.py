@@ -42,8 +42,8 @@ from fastload._trace import Trace
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import FastloadError, FormatError, IntegrityError
 from late_digester import LateDigester
-from pretended_cuda import DEVICE, Machine, pretended_cuda
-from writing import pack
+from packed_files import make_shards
+from pretended_cuda import DEVICE, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,13 +55,7 @@ if TYPE_CHECKING:
 RULES = LayoutRules(start_alignment=256, tensor_alignment=16, arena_bytes=64 << 20, own_bytes=1 << 20)
 LANES = 2
 SLOTS_PER_LANE = 3
-SIZES = (9 << 20, 70, 8 << 20)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
-        yield machine
+SIZES = (("0", 9 << 20), ("1", 70), ("2", 8 << 20))
 
 
 class Load:
@@ -71,14 +65,10 @@ class Load:
         self.machine = machine
         self.expected: dict[str, bytes] = {}
         self.paths: list[Path] = []
-        rng = random.Random(1)  # noqa: S311 - content
-        for number in range(3):
+        for number, (packed, tensors) in enumerate(make_shards(3, SIZES)):
             path = folder / f"{number}.safetensors"
-            content = {
-                f"{number}.{n}": ("U8", [size], rng.randbytes(size)) for n, size in enumerate((9 << 20, 70, 8 << 20))
-            }
-            path.write_bytes(pack(content))
-            self.expected |= {name: data for name, (_, _, data) in content.items()}
+            path.write_bytes(packed)
+            self.expected |= tensors
             self.paths.append(path)
         shards = tuple(Shard(path.name, str(path), *read_header(str(path))) for path in self.paths)
         self.checkpoint = Checkpoint(shards, None)

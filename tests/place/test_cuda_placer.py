@@ -23,7 +23,7 @@ from packed_files import KIB, MIB, PAGE, File, by_rules, file_of, plan_of, store
 from pretended_cuda import DEVICE, Machine, NoHaste, Stream, alias, move, pretended_cuda, range_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from fastload._place.cuda_lane import CudaLane
     from fastload._plan.extent import Extent
@@ -40,12 +40,6 @@ MIXED = {
     "halves": ("BF16", [70, 100]),
     "tail": ("I64", [3]),
 }
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
-        yield machine
 
 
 def placer_of(

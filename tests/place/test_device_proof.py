@@ -17,22 +17,14 @@ from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
 from late_digester import LateDigester
 from packed_files import MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes
-from pretended_cuda import DEVICE, Machine, NoHaste, pretended_cuda
+from pretended_cuda import DEVICE, Machine, NoHaste
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastload._place.cuda_lane import CudaLane
     from fastload._plan.plan import Plan
 
 ON_DEVICE = by_rules(LayoutRules(start_alignment=256, tensor_alignment=16, arena_bytes=64 << 20, own_bytes=1 << 20))
 SLOT_BYTES = 2 * BLOCK_BYTES
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
-        yield machine
 
 
 class Load:

@@ -35,8 +35,8 @@ from fastload._read.tally import ProofTally
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
 from late_digester import LateDigester
+from packed_files import make_shards
 from pretended_cuda import DEVICE, Machine, pretended_cuda
-from writing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         yield machine
 
 
-SIZES = {"a": 5 * MIB + 3, "b": 17, "c": 5 * MIB}
+SIZES = (("a", 5 * MIB + 3), ("b", 17), ("c", 5 * MIB))
 
 
 class Counting:
@@ -86,11 +86,10 @@ class Load:
         monkeypatch.setattr(gds_switch, "load_statistics", lambda: Counting(self.kvikio, posix=posix))
         self.paths = []
         self.expected: dict[str, bytes] = {}
-        for number in range(2):
+        for number, (packed, tensors) in enumerate(make_shards(2, SIZES)):
             path = folder / f"{number}.safetensors"
-            content = {f"{number}.{name}": ("U8", [size], random.randbytes(size)) for name, size in SIZES.items()}  # noqa: S311
-            path.write_bytes(pack(content))
-            self.expected |= {name: data for name, (_, _, data) in content.items()}
+            path.write_bytes(packed)
+            self.expected |= tensors
             self.paths.append(path)
         shards = tuple(Shard(path.name, str(path), *read_header(str(path))) for path in self.paths)
         self.checkpoint = Checkpoint(shards, None)

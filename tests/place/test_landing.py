@@ -22,11 +22,10 @@ from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
 from late_digester import LateDigester
 from packed_files import MIB, PAGE, File, file_of, plan_of, stored_bytes
-from pretended_cuda import DEVICE, Machine, Range, pretended_cuda
+from pretended_cuda import DEVICE, Machine, Range
 from test_device_proof import ON_DEVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from fastload._place.cuda_lane import CudaLane
@@ -34,12 +33,6 @@ if TYPE_CHECKING:
 
 
 SLOT_BYTES = BLOCK_BYTES
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
-        yield machine
 
 
 class WatchedKvikio(FakeKvikio):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from fastload.errors import MemoryBudgetError, UnsupportedError
 from fastload.options import decide_settings
 from own_memory import pages_present
 from packed_files import PAGE, file_of, plan_of
-from pretended_cuda import DEVICE, Machine, pretended_cuda
+from pretended_cuda import DEVICE, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +36,6 @@ if TYPE_CHECKING:
     from fastload._place.placer import Lane
 
 KIB = 1 << 10
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
-        yield machine
 
 
 def wait_for_slots(machine: Machine, count: int) -> None:

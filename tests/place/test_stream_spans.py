@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,18 +11,9 @@ from fastload._place.cuda_memory import allocate_on
 from fastload._plan.layout import LayoutRules
 from fastload._trace import Trace
 from packed_files import PAGE, by_rules, file_of, plan_of
-from pretended_cuda import DEVICE, Machine, pretended_cuda
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pretended_cuda import DEVICE, Machine
 
 RULES = by_rules(LayoutRules(start_alignment=256, tensor_alignment=16, arena_bytes=64 << 20, own_bytes=1 << 20))
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    with pretended_cuda(monkeypatch, random.Random(0)) as machine:  # noqa: S311 - a schedule
-        yield machine
 
 
 @pytest.mark.parametrize("seed", range(5))
