@@ -33,6 +33,7 @@ from fastload._settings.values import (
     parse_switch,
     parse_words,
 )
+from fastload._tier import TierKind
 from fastload.errors import FastloadError, FormatError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _USER_CONFIG = "~/.config/fastload/config.toml"
 _ALIASES = "aliases"
 _ENVIRONMENT = "the environment"
 COMMAND_LINE = "the command line"
-_TIERS = ("local", "shared", "hub")
+_TIERS = (TierKind.LOCAL, TierKind.SHARED, TierKind.HUB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class Settings:
     local: str
     """Empty: nobody named it, and there is no home where it could be by default; then ``tiers`` lacks it too."""
     shared: tuple[str, ...]
-    tiers: tuple[str, ...]
+    tiers: tuple[TierKind, ...]
     manifests: str | None
     verify: str
     signature_key: str | None
@@ -207,7 +208,7 @@ def decide_settings(
                 origins[name] = place
     decided["local"] = decided["local"] or hub.cache
     if not decided["local"]:
-        decided["tiers"] = tuple(tier for tier in decided["tiers"] if tier != "local")
+        decided["tiers"] = tuple(kind for kind in decided["tiers"] if kind is not TierKind.LOCAL)
     return Settings(
         **decided,
         aliases=aliases,

@@ -19,6 +19,7 @@ from fastload._store.listing import list_files
 from fastload._store.offer import OfferedFile
 from fastload._store.root import Root
 from fastload._store.wanted import Wish
+from fastload._tier import PATH, shared_tier
 from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import ManifestFile
@@ -56,7 +57,7 @@ def job(offer: Offer, root: Path, **more: object) -> Bringing:
 
 
 def stored_offer(root: Path) -> FolderOffer:
-    stored = Root(str(root), label=f"shared:{root}").find_commit(REPO, COMMIT)
+    stored = Root(str(root), shared_tier(str(root))).find_commit(REPO, COMMIT)
     assert stored is not None
     return offer_stored(stored)
 
@@ -64,7 +65,7 @@ def stored_offer(root: Path) -> FolderOffer:
 def offer_folder(folder: Path) -> FolderOffer:
     files = list_files(str(folder))
     kind = EvidenceKind.ETAG
-    return FolderOffer(tier="path", repo="plain", commit=None, evidence=kind, folder=str(folder), files=files)
+    return FolderOffer(tier=PATH, repo="plain", commit=None, evidence=kind, folder=str(folder), files=files)
 
 
 def test_all_is_read_once(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.client import ClientOffer
 from fastload._store.root import Root
 from fastload._store.stored import PlainFolder, Stored
+from fastload._tier import shared_tier
 from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest
 from fastload.errors import FormatError, IntegrityError, NetworkError
@@ -58,7 +59,7 @@ class OfferContract:
 
     def test_it_lists_every_file_with_its_size_sorted(self, offer: Offer) -> None:
         assert [(file.path, file.size) for file in offer.files] == sorted((p, len(c)) for p, c in FILES.items())
-        assert offer.tier.partition(":")[0] == self.tier
+        assert offer.tier.kind == self.tier
         assert offer.evidence in {"manifest", "sha256", "etag", "listing"}
         assert offer.depth > 0
 
@@ -112,8 +113,8 @@ def read(reader: Reader, file: OfferedFile, offset: int, length: int) -> bytes:
 def stored(root: Path, repo: str, folder: Path | None = None) -> Stored:
     """The snapshot of ``repo`` below ``root``, or the plain ``folder``."""
     if folder is not None:
-        return PlainFolder(tier=f"shared:{root}", repo=repo, commit=None, folder=str(folder), missing=())
-    found = Root(str(root), label=f"shared:{root}").find_commit(repo, COMMIT)
+        return PlainFolder(tier=shared_tier(str(root)), repo=repo, commit=None, folder=str(folder), missing=())
+    found = Root(str(root), shared_tier(str(root))).find_commit(repo, COMMIT)
     assert found is not None
     return found
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from fastload._store.patience import ask_all
 from fastload._store.root import Root
+from fastload._tier import shared_tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOTS = tuple(Root(f"/m/{name}", label=f"shared:/m/{name}") for name in "abc")
+ROOTS = tuple(Root(f"/m/{name}", shared_tier(f"/m/{name}")) for name in "abc")
 
 
 def ask(question: Callable[[Root], str | None], patience_s: float) -> tuple[list[str | None], list[str], float]:

@@ -22,6 +22,7 @@ from fastload._store.folder_offer import read_manifest
 from fastload._store.keep.usage import is_brought
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.root import Root
+from fastload._tier import LOCAL
 from stored_models import COMMIT, model_files, write_cache
 from warming import large_shard
 
@@ -51,7 +52,7 @@ def observe(root: Path, whole: dict[str, bytes]) -> None:
     if not (root / "models--org--name").exists():
         return
     assert scan_cache_dir(root).warnings == []
-    stored = Root(str(root), label="local").find_commit(REPO, COMMIT)
+    stored = Root(str(root), LOCAL).find_commit(REPO, COMMIT)
     if stored is not None and stored.is_complete:
         there = {name: (root / stored.folder / name).read_bytes() for name in os.listdir(stored.folder)}
         assert whole.items() <= there.items()

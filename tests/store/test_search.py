@@ -16,6 +16,7 @@ from fastload import ModelNotFoundError
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
+from fastload._tier import LOCAL, shared_tier
 from stored_models import (
     COMMIT,
     OTHER_COMMIT,
@@ -42,8 +43,8 @@ class Mounts:
 
     @property
     def tiers(self) -> Tiers:
-        shared = tuple(Root(str(path), label=f"shared:{path}") for path in (self.a, self.b))
-        return Tiers(local=Root(str(self.local), label="local"), shared=shared)
+        shared = tuple(Root(str(path), shared_tier(str(path))) for path in (self.a, self.b))
+        return Tiers(local=Root(str(self.local), LOCAL), shared=shared)
 
     def search(self, text: str, revision: str | None = None) -> Search:
         name = parse_ref(text, revision, ALIASES)
@@ -53,7 +54,7 @@ class Mounts:
     def find(self, text: str, revision: str | None = None) -> tuple[str, str]:
         found = self.search(text, revision).found
         assert found is not None
-        return found.tier.partition(":")[0], found.folder
+        return found.tier.kind, found.folder
 
 
 @pytest.fixture
@@ -336,7 +337,7 @@ def test_a_mount_that_hangs_delays_nothing_that_is_local_and_else_five_seconds(
     assert time.monotonic() - begin < PATIENCE_S + 4, "on a machine that is busy"
     assert found.found is not None
     assert found.found.folder == str(there)
-    assert found.silent == ((f"shared:{mounts.a}", "no answer within 4 s"),)
+    assert found.silent == ((shared_tier(str(mounts.a)), "no answer within 4 s"),)
     never.set()
 
 

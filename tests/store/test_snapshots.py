@@ -21,6 +21,7 @@ from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.lock import hold_shared, open_lock
 from fastload._store.lease.wait import try_hold
 from fastload._store.root import Root
+from fastload._tier import LOCAL
 from fastload.cli import ls, rm
 from fastload.cli import pin as pin_verb
 from fastload.cli import prune as prune_verb
@@ -256,7 +257,7 @@ def test_ls_prints_a_table_or_one_object(
     list_all = Root.list_all
 
     def list_or_hang(root: Root, pass_over: Callable[[StoreError], object]) -> Iterator[Any]:
-        return list_all(root, pass_over) if root.label == "local" else hang(root)
+        return list_all(root, pass_over) if root.tier == LOCAL else hang(root)
 
     monkeypatch.setattr(Root, "list_all", list_or_hang)
     _run(ls, "--local", str(cache.root), "--shared", str(tmp_path / "mount"), "--json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastload.errors import UsageError
 
@@ -24,6 +24,8 @@ _ALL_PERCENT = 100
 _LONGEST_S = 200 * 365 * 86400.0
 """No timer of the system takes three hundred years."""
 _SHOWN = 100
+
+Word = TypeVar("Word", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,13 @@ def parse_duration(value: float | str) -> float:
     return seconds
 
 
-def one_of(what: str, *allowed: str) -> Callable[[Any], str]:
-    """A parser that takes these words."""
+def one_of(what: str, *allowed: Word) -> Callable[[Any], Word]:
+    """A parser that takes these words, and gives the one of them that is meant."""
 
-    def parse(value: Any) -> str:
+    def parse(value: Any) -> Word:
         if value not in allowed:
             raise UsageError(f"no {what} {_shown(value)}", f"Use one of {', '.join(allowed)}")
-        return str(value)
+        return allowed[allowed.index(value)]
 
     return parse
 
@@ -141,11 +143,11 @@ def parse_switch(value: bool | str) -> bool:  # noqa: FBT001 - TOML's own boolea
     return switch[word]
 
 
-def parse_words(what: str, *allowed: str) -> Callable[[Any], tuple[str, ...]]:
+def parse_words(what: str, *allowed: Word) -> Callable[[Any], tuple[Word, ...]]:
     """A parser of a list of these words, separated by commas."""
     parse_word = one_of(what, *allowed)
 
-    def parse(value: Any) -> tuple[str, ...]:
+    def parse(value: Any) -> tuple[Word, ...]:
         words = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
         if not isinstance(words, (list, tuple)) or not words:
             raise UsageError(f"{_shown(value)} is no list of {what}s", f"Use some of {', '.join(allowed)}")

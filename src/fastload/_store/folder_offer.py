@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._store.stored import Stored
     from fastload._store.wanted import Wish
+    from fastload._tier import Tier
     from fastload._verify.manifest import Manifest
 
 _DEPTHS = range(8, 17)
@@ -48,7 +49,7 @@ MADE_HERE = "local"
 class FolderOffer:
     """See :class:`~fastload._store.offer.Offer`."""
 
-    tier: str
+    tier: Tier
     repo: str
     commit: str | None
     evidence: EvidenceKind

@@ -10,6 +10,7 @@ from fastload._verify.difference import find_contradiction
 if TYPE_CHECKING:
     from fastload._read.reader import Reader
     from fastload._store.wanted import Wish
+    from fastload._tier import Tier
     from fastload._verify.evidence_kind import EvidenceKind
     from fastload._verify.manifest import ManifestFile
     from fastload._verify.statement import SignedFile
@@ -53,8 +54,8 @@ class Offer(Protocol):
     """One snapshot on one tier."""
 
     @property
-    def tier(self) -> str:
-        """``local``, ``shared:<root>``, ``hub`` or ``path``."""
+    def tier(self) -> Tier:
+        """Where it is."""
 
     @property
     def repo(self) -> str:

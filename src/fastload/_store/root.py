@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastload._store.stored import Stored
+    from fastload._tier import Tier
 
 _MAX_REF_BYTES = 4096
 _MODEL_FILES = (".safetensors", ".gguf", ".bin", "config.json", "model_index.json")
@@ -40,15 +41,14 @@ _MODEL_FILES = (".safetensors", ".gguf", ".bin", "config.json", "model_index.jso
 class Root:
     """The snapshots below one folder."""
 
-    def __init__(self, path: str, *, label: str, hidden: str | None = None) -> None:
+    def __init__(self, path: str, tier: Tier, *, hidden: str | None = None) -> None:
         self.path = path
-        self.label = label
-        """``local`` or ``shared:<root>``."""
+        self.tier = tier
         self._hidden = hidden
 
     def without(self, folder: str) -> Root:
         """The same, blind to the plain folder that ``folder`` is, by whatever path."""
-        return Root(self.path, label=self.label, hidden=os.path.realpath(folder))
+        return Root(self.path, self.tier, hidden=os.path.realpath(folder))
 
     def find(self, candidate: Candidate, *, is_alias: bool) -> Stored | None:
         """What there is of ``candidate``, complete or not; of two the complete one, in the hub's layout before plain.
@@ -97,7 +97,7 @@ class Root:
             return None
         judged_by, missing = _judge(layout, commit)
         return CachedSnapshot(
-            tier=self.label,
+            tier=self.tier,
             repo=repo,
             commit=commit,
             folder=folder,
@@ -123,7 +123,7 @@ class Root:
         if (must_say or candidate.revision is not None) and (commit is None or commit != candidate.revision):
             return None
         return PlainFolder(
-            tier=self.label,
+            tier=self.tier,
             repo=candidate.repo if must_say else os.path.relpath(folder, self.path),
             commit=commit if must_say else None,
             folder=folder,

@@ -14,6 +14,7 @@ from fastload._verify.evidence_kind import EvidenceKind
 
 if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout
+    from fastload._tier import Tier
 
 
 class JudgedBy(StrEnum):
@@ -30,7 +31,7 @@ class JudgedBy(StrEnum):
 class CachedSnapshot:
     """A snapshot in the hub's cache layout, complete or not."""
 
-    tier: str
+    tier: Tier
     repo: str
     commit: str
     folder: str
@@ -50,7 +51,7 @@ class CachedSnapshot:
 class PlainFolder:
     """A folder with a model, which belongs to whoever put it there."""
 
-    tier: str
+    tier: Tier
     repo: str
     commit: str | None
     """None where it says of no commit."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._store.patience import ask_all
+from fastload._tier import LOCAL, Tier
 from fastload.errors import ModelNotFoundError, StoreError, quoted
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ class Tiers:
         """All of them, in order."""
         return ((self.local,) if self.local else ()) + self.shared
 
-    def without(self, label: str) -> Tiers:
-        """All but the one that is called so."""
-        local = self.local if self.local is None or self.local.label != label else None
-        return Tiers(local=local, shared=tuple(root for root in self.shared if root.label != label))
+    def without(self, tier: Tier) -> Tiers:
+        """All but that one."""
+        local = None if tier == LOCAL else self.local
+        return Tiers(local=local, shared=tuple(root for root in self.shared if root.tier != tier))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Search:
     found: Stored | None
     """The copy that serves; None: none is complete."""
     incomplete: tuple[Stored, ...]
-    silent: tuple[tuple[str, str], ...]
+    silent: tuple[tuple[Tier, str], ...]
     """Tiers that could not say, and why."""
     tiers: Tiers
 
@@ -80,16 +81,16 @@ class Search:
     @property
     def _answering(self) -> tuple[Root, ...]:
         """Who did not answer once is not waited for again."""
-        silent = {label for label, _ in self.silent}
-        return tuple(root for root in self.tiers.roots if root.label not in silent)
+        silent = {tier for tier, _ in self.silent}
+        return tuple(root for root in self.tiers.roots if root.tier not in silent)
 
     def _describe_incomplete(self) -> Iterable[str]:
         for stored in self.incomplete:
             yield f"Incomplete in {quoted(stored.folder)} ({'; '.join(stored.missing[:3])}): fastload warm completes it"
 
     def _describe_silent(self) -> Iterable[str]:
-        for label, reason in self.silent:
-            yield f"{label} could not be asked ({reason})"
+        for tier, reason in self.silent:
+            yield f"{tier} could not be asked ({reason})"
 
     def _describe_commits(self) -> Iterable[str]:
         """What is there of it that no ref leads to, since it was brought by its commit, say."""
@@ -97,7 +98,7 @@ class Search:
         for root, stored in asked.replies:
             if stored:
                 refs = ", ".join(quoted(f"{each.repo}@{each.commit}") for each in stored)
-                yield f"{root.label} has it as {refs}: name the commit"
+                yield f"{root.tier} has it as {refs}: name the commit"
 
     def _list_commits(self, root: Root) -> list[CachedSnapshot]:
         repos = dict.fromkeys(candidate.repo for candidate in self.name.candidates)
@@ -115,12 +116,12 @@ class Search:
 def search(name: Name, tiers: Tiers, *, patience_s: float = PATIENCE_S) -> Search:
     """Ask the tiers for ``name``, mounts for ``patience_s`` at most; reads only."""
     incomplete: list[Stored] = []
-    silent: list[tuple[str, str]] = []
+    silent: list[tuple[Tier, str]] = []
     if tiers.local is not None:
         try:
             stored = _pick(_find(name, tiers.local), incomplete)
         except StoreError as exc:
-            silent.append((tiers.local.label, exc.reason))
+            silent.append((tiers.local.tier, exc.reason))
         else:
             if stored is not None:
                 return Search(name=name, found=stored, incomplete=(), silent=(), tiers=tiers)
@@ -130,7 +131,7 @@ def search(name: Name, tiers: Tiers, *, patience_s: float = PATIENCE_S) -> Searc
         patience_s=patience_s,
         is_enough=lambda found: any(stored.is_complete for stored in found),
     )
-    silent += [(root.label, reason) for root, reason in answers.silent]
+    silent += [(root.tier, reason) for root, reason in answers.silent]
     found = None
     for _, stored_there in answers.replies:
         found = found or _pick(stored_there, incomplete)

@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastload._tier import TierKind
 from fastload.cli.ending import exit_code_of
 from fastload.errors import StoreError
 from fastload.ops.metrics.file import MetricsFile
@@ -32,7 +33,7 @@ def parse_metrics(arguments: argparse.Namespace, settings: Settings) -> MetricsF
         StoreError: it could not be written there.
     """
     path = arguments.metrics_file and os.path.abspath(arguments.metrics_file)
-    return MetricsFile(path, settings.local if "local" in settings.tiers else None)
+    return MetricsFile(path, settings.local if TierKind.LOCAL in settings.tiers else None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from fastload._settings.values import parse_duration
+from fastload._tier import TierKind
 from fastload.cli.flag import parsed_by
 from fastload.cli.log import tell_failure
 from fastload.cli.text import show_json
@@ -58,7 +59,7 @@ def list_models(arguments: argparse.Namespace) -> list[str]:
         return arguments.models or list(read_list(os.path.abspath(arguments.list)).names)
     if not arguments.list:
         raise UsageError("--every is for a list", "Write the names into a file: --list FILE")
-    if arguments.dry_run or arguments.plain or arguments.link or (arguments.prune and arguments.to != "local"):
+    if arguments.dry_run or arguments.plain or arguments.link or (arguments.prune and arguments.to != TierKind.LOCAL):
         raise UsageError("--every goes with none of --dry-run, --plain, --link; --prune only with --to local", "")
     return []
 

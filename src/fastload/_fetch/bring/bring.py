@@ -16,6 +16,7 @@ from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.probe import probe
 from fastload._store.admit.staged import begin_staged, content_key, open_staged
 from fastload._store.admit.stamp import Chosen
+from fastload._store.folder_offer import MADE_HERE
 from fastload._store.keep.evict import Coming, evict
 from fastload._store.keep.room import Limits, reserving
 from fastload._store.wanted import check_has_weights
@@ -223,8 +224,8 @@ def publish(job: Bringing, tasks: Sequence[Task], tally: Tally) -> Brought:
     """Make the snapshot visible; all tasks are done."""
     done = tuple(sorted((task.done for task in tasks if task.done is not None), key=lambda file: file.path))
     commit = job.offer.commit or plain_commit(done)
-    # What another tool brought stays that tool's, with a manifest of ours too: "local" is never evicted.
-    source = "local" if job.destination.is_foreign(commit) else job.offer.tier
+    # What another tool brought stays that tool's, with a manifest of ours too: made here, it is never evicted.
+    source = MADE_HERE if job.destination.is_foreign(commit) else str(job.offer.tier)
     is_new = not job.destination.holds(commit)
     manifest = Manifest(repo=job.offer.repo, commit=commit, source=source, files=done)
     folder = job.destination.publish(manifest, tasks, Chosen(job.wish, is_sure=not job.offer.lacks(job.wish)))

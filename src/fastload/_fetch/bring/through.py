@@ -25,6 +25,7 @@ from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import try_hold
 from fastload._store.wanted import Wish
+from fastload._tier import TierKind
 from fastload.errors import FastloadError, IntegrityError, StoreError
 
 if TYPE_CHECKING:
@@ -196,5 +197,5 @@ def _staged(job: Bringing) -> Iterator[list[Task]]:
 
 def _is_wanted(settings: Settings) -> bool:
     if settings.write_through == "auto":
-        return "local" in settings.tiers and "local" in settings.origins and not is_memory(settings.local)
-    return settings.write_through == "on" and "local" in settings.tiers
+        return TierKind.LOCAL in settings.tiers and "local" in settings.origins and not is_memory(settings.local)
+    return settings.write_through == "on" and TierKind.LOCAL in settings.tiers

@@ -18,6 +18,7 @@ from fastload._fetch.find.passing import LostError, passed_over_where_unusable
 from fastload._fetch.mend.repair import Repair
 from fastload._fetch.mend.restore import Restoring, explain_gap, fill_gaps
 from fastload._read.tally import ProofTally
+from fastload._tier import LOCAL
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Serving:
     @property
     def learnt(self) -> str:
         """Where its commit was learnt."""
-        return "name" if self.candidate.is_pinned else self.stored.tier
+        return "name" if self.candidate.is_pinned else str(self.stored.tier)
 
 
 def fetch_copy(request: FetchRequest, serving: Serving) -> Fetched:
@@ -60,7 +61,7 @@ def fetch_copy(request: FetchRequest, serving: Serving) -> Fetched:
         undo.callback(repair.close)
         with passed_over_where_unusable(stored, source, FormatError, StoreError):
             evidence, tally = weigh(stored, repair, settings), ProofTally()
-        if stored.tier == "local" and request.restores:  # it alone may be written by a load
+        if stored.tier == LOCAL and request.restores:  # it alone may be written by a load
             request.when_weighed(evidence)
             restoring = Restoring(stored, repair, settings, request.check)
             fill_gaps(evidence, part, source.choose, lambda file: restoring.require(evidence, file, tally))
@@ -71,7 +72,7 @@ def fetch_copy(request: FetchRequest, serving: Serving) -> Fetched:
         with passed_over_where_unusable(stored, source, StoreError):
             checkpoint, folder = read_folder(request, stored.folder, evidence, tally)
         undo.pop_all()
-    if stored.tier == "local":
+    if stored.tier == LOCAL:
         home: Home = OnLocal(stored, repair, evidence, request)
     else:
         home = OnMount(serving, repair, evidence, request)

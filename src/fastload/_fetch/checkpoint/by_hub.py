@@ -36,7 +36,7 @@ def fetch_from_hub(request: FetchRequest, hub: HubTier, find: Callable[[], HubFo
         root="",
         tier=offer.tier,
         commit=offer.commit,
-        commit_learnt="name" if found.candidate.is_pinned else "hub",
+        commit_learnt="name" if found.candidate.is_pinned else str(offer.tier),
         evidence=evidence,
         tally=tally,
         home=OnHub(found, hub, request),

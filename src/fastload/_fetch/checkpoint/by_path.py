@@ -19,6 +19,7 @@ from fastload._fetch.find.passing import find_want
 from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.mend.repair import Repair
 from fastload._read.tally import ProofTally
+from fastload._tier import PATH
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _read(request: FetchRequest, path: str, evidence: Evidence, home: Home) -> F
         name=request.source.name,
         folder=folder,
         root=path,
-        tier="path",
+        tier=PATH,
         evidence=evidence,
         tally=tally,
         home=home,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastload._fetch.find.model import Source
     from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._read.choose import Choice
+    from fastload._tier import Tier
     from fastload.options import Settings
 
 
@@ -49,7 +50,7 @@ class Fetched:
     """Where it is; for what is on no mount, the name that the hub has for it."""
     root: str
     """The snapshot's folder, which a subfolder was taken of."""
-    tier: str
+    tier: Tier
     commit: str | None = None
     commit_learnt: str | None = None
     evidence: Evidence = NOTHING

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fastload._read.reader import File, Reader
     from fastload._store.hub.tier import HubTier
     from fastload._store.stored import Stored
+    from fastload._tier import Tier
     from fastload._verify.manifest import ManifestFile
 
 _ATTEMPTS, _PAUSE_S = 3, 5.0
@@ -91,7 +92,7 @@ class Home:
         """Begin the copy on the local tier, if there shall be one of what is loaded."""
         return None
 
-    def read_elsewhere(self) -> Mapping[str, int]:
+    def read_elsewhere(self) -> Mapping[Tier, int]:
         """Bytes that were read from other tiers so far, to mend it, by tier."""
         return {}
 
@@ -132,7 +133,7 @@ class OfFolder(Home):
         self._evidence = evidence
         self._request = request
 
-    def read_elsewhere(self) -> Mapping[str, int]:
+    def read_elsewhere(self) -> Mapping[Tier, int]:
         """See :class:`Home`."""
         return self._repair.read_by_tier()
 

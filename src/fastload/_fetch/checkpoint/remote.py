@@ -39,7 +39,9 @@ def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole) -> Checkpoi
     folder = source.subfolder.strip("/") if source.subfolder else ""
     there = {file.path: file for file in offer.files if posixpath.dirname(file.path) == folder}
     if source.subfolder and not there:
-        raise ModelNotFoundError(f"{offer.repo}/{source.subfolder}", (offer.tier,), "Give a folder inside the model")
+        raise ModelNotFoundError(
+            f"{offer.repo}/{source.subfolder}", (str(offer.tier),), "Give a folder inside the model"
+        )
     names = {posixpath.basename(path) for path in there}
     selection = source.choose(names, path=offer.repo)
     index = None

@@ -28,6 +28,7 @@ from fastload._store.listing import list_files
 from fastload._store.manifest_folder import KeptManifest
 from fastload._store.stored import CachedSnapshot
 from fastload._store.wanted import Wish
+from fastload._tier import LOCAL
 from fastload._verify.digest import SMALL_FILE_BYTES, ContentHash, block_digest, block_length, blocks_of
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
@@ -89,7 +90,7 @@ def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: Ma
 
 def _leave(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
     """True if there is one now that serves the next load."""
-    if isinstance(stored, CachedSnapshot) and stored.tier == "local" and _write_first(stored, evidence, proof):
+    if isinstance(stored, CachedSnapshot) and stored.tier == LOCAL and _write_first(stored, evidence, proof):
         return True
     if manifests is not None:
         _keep(stored, evidence, proof, manifests)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastload._store.containment import check_snapshot
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.stored import CachedSnapshot, JudgedBy, PlainFolder
+from fastload._tier import LOCAL, PATH
 
 if TYPE_CHECKING:
     from fastload._store.stored import Stored
@@ -46,7 +47,7 @@ def stored_at(path: str) -> Stored | None:
         check_snapshot(layout, match["commit"])
         repo = find_repo(match["name"]) or match["name"]
         return CachedSnapshot(
-            tier="path",
+            tier=PATH,
             repo=repo,
             commit=match["commit"],
             folder=top,
@@ -56,7 +57,7 @@ def stored_at(path: str) -> Stored | None:
         )
     if not os.path.lexists(path) or not os.path.isdir(folder):  # what lies beside a mistyped name is another model
         return None
-    return PlainFolder(tier="path", repo=os.path.basename(folder), commit=None, folder=folder, missing=())
+    return PlainFolder(tier=PATH, repo=os.path.basename(folder), commit=None, folder=folder, missing=())
 
 
 def of_tier(stored: Stored, tiers: Tiers) -> Stored:
@@ -68,5 +69,5 @@ def of_tier(stored: Stored, tiers: Tiers) -> Stored:
         return stored
     cache = os.path.dirname(stored.layout.folder)
     if tiers.local is not None and os.path.realpath(tiers.local.path) == os.path.realpath(cache):
-        return replace(stored, tier=tiers.local.label)
-    return replace(stored, tier=next((root.label for root in tiers.shared if root.path == cache), stored.tier))
+        return replace(stored, tier=LOCAL)
+    return replace(stored, tier=next((root.tier for root in tiers.shared if root.path == cache), stored.tier))

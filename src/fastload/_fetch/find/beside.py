@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.find.source import Meant, StaleWarning, find_meant
 from fastload._store.ref import DEFAULT_REVISION
 from fastload._store.tiered import Tiers, search
+from fastload._tier import PATH
 from fastload.errors import HubError, ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def find_beside(name: Name, place: Beside, hub: HubTier | None) -> Meant:
             commit=place.holds.commit,
             find_stored=lambda: (),
             hub=None,
-            learnt="path",
+            learnt=str(PATH),
         )
 
 

@@ -13,6 +13,7 @@ from fastload._store.listing import list_files
 from fastload._store.ref import Candidate, parse_candidate
 from fastload._store.root import Root
 from fastload._store.stored import CachedSnapshot, PlainFolder
+from fastload._tier import PATH
 from fastload.errors import ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ def meant_by_path(path: str) -> Meant:
     name = os.path.basename(path)
     _check_name(name, path)
     _check_whole(path)
-    return _meant(PlainFolder(tier="path", repo=name, commit=None, folder=path, missing=()))
+    return _meant(PlainFolder(tier=PATH, repo=name, commit=None, folder=path, missing=()))
 
 
 def _judged(snapshot: CachedSnapshot) -> CachedSnapshot:
-    root = Root(os.path.dirname(snapshot.layout.folder), label="path")
+    root = Root(os.path.dirname(snapshot.layout.folder), PATH)
     found = root.judge(snapshot.layout, snapshot.repo, snapshot.commit)
     if found is None or not found.is_complete:
         missing = found.missing if found is not None else ("no files",)
@@ -78,5 +79,5 @@ def _meant(stored: Stored) -> Meant:
         commit=stored.commit,
         find_stored=lambda: (stored,),
         hub=None,
-        learnt="path",
+        learnt=str(PATH),
     )

@@ -11,6 +11,7 @@ from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root, list_refs, read_commit
 from fastload._store.stored import PlainFolder
+from fastload._tier import LOCAL, TierKind
 from fastload.errors import ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def local_root(settings: Settings) -> str:
         UsageError: it is nowhere, or the settings do not allow it.
     """
     folder = local_folder(settings)
-    if "local" not in settings.tiers:
+    if TierKind.LOCAL not in settings.tiers:
         raise UsageError("the local tier may not be asked (tiers)", "Add local to the setting tiers")
     return folder
 
@@ -65,7 +66,7 @@ def find_local(model: str | os.PathLike[str], revision: str | None, settings: Se
         UsageError: it is a path, or means a plain folder.
         StoreError: it cannot be read.
     """
-    root = Root(local_root(settings), label="local")
+    root = Root(local_root(settings), LOCAL)
     name = parse_ref(model, revision, settings.aliases)
     if isinstance(name, str):
         raise UsageError(f"{name!r} is a path", "Give the name of a model, as 'fastload ls' shows it")

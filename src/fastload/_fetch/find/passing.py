@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.find.model import Source
     from fastload._store.stored import Stored
+    from fastload._tier import Tier
 
 _log = logging.getLogger("fastload")
 _LEFT_OUT = "This copy was brought with --exclude"
@@ -105,14 +106,14 @@ class Passing:
     """The sources of one model that could not give it."""
 
     def __init__(self) -> None:
-        self._failures: list[tuple[str, FastloadError]] = []
+        self._failures: list[tuple[Tier, FastloadError]] = []
         self._told_count = 0
 
-    def over(self, tier: str, failure: FastloadError) -> None:
+    def over(self, tier: Tier, failure: FastloadError) -> None:
         """``tier`` cannot give it; the next one may."""
         self._failures.append((tier, failure))
 
-    def tell(self, instead: str) -> None:
+    def tell(self, instead: Tier) -> None:
         """Warn, once, of those that were passed over for the tier ``instead``."""
         for tier, failure in self._failures[self._told_count :]:
             _log.warning("%s was passed over: %s. Now from %s", tier, failure, instead)

@@ -13,6 +13,7 @@ from fastload._store.listing import list_files
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
 from fastload._store.tiered import Search, Tiers, search
+from fastload._tier import LOCAL, PATH, TierKind, shared_tier
 from fastload.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class Snapshot:
 
 def tiers_of(settings: Settings) -> Tiers:
     """The folders that may be asked, by the settings."""
-    local = Root(settings.local, label="local") if "local" in settings.tiers else None
-    shared = settings.shared if "shared" in settings.tiers else ()
-    return Tiers(local=local, shared=tuple(Root(path, label=f"shared:{path}") for path in shared))
+    local = Root(settings.local, LOCAL) if TierKind.LOCAL in settings.tiers else None
+    shared = settings.shared if TierKind.SHARED in settings.tiers else ()
+    return Tiers(local=local, shared=tuple(Root(path, shared_tier(path)) for path in shared))
 
 
 def parse_model(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> str | Name:
@@ -90,7 +91,11 @@ def require(found: Search) -> Stored:
 def snapshot_of(stored: Stored) -> Snapshot:
     """The public form of what a tier has."""
     return Snapshot(
-        path=stored.folder, repo=stored.repo, commit=stored.commit, tier=stored.tier, complete=stored.is_complete
+        path=stored.folder,
+        repo=stored.repo,
+        commit=stored.commit,
+        tier=str(stored.tier),
+        complete=stored.is_complete,
     )
 
 
@@ -107,7 +112,7 @@ def resolve_path(path: str) -> Snapshot:
     for _, shard in files.shards:
         read_header(shard)
     is_complete = files.is_chosen or _is_whole(files.folder)
-    return Snapshot(path=files.folder, repo=None, commit=None, tier="path", complete=is_complete)
+    return Snapshot(path=files.folder, repo=None, commit=None, tier=str(PATH), complete=is_complete)
 
 
 def _is_whole(folder: str) -> bool:

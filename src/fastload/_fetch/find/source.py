@@ -13,6 +13,7 @@ from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload._store.patience import ask_all
 from fastload._store.stored import CachedSnapshot, JudgedBy, PlainFolder
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
+from fastload._tier import HUB, TierKind
 from fastload.errors import AuthError, FormatError, HubError, ModelNotFoundError, NetworkError, StoreError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fastload._store.root import Root
     from fastload._store.stored import Stored
     from fastload._store.wanted import Wish
+    from fastload._tier import Tier
     from fastload.options import Settings
 
 
@@ -58,7 +60,7 @@ class Meant:
     manifests: ManifestFolder | None = None
     """Where manifests of copies may be kept apart, to which their files are held."""
 
-    def offers(self, target: str | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
+    def offers(self, target: Tier | None, wish: Wish, passing: Passing) -> Iterator[Offer]:
         """What gives its files, the best first.
 
         Other folders; ``target`` itself, where a manifest or a listing says that all is there; the hub; ``target``,
@@ -129,7 +131,7 @@ def _warn(exc: HubError, here: Stored) -> None:
 
 def hub_of(settings: Settings, patience: Patience | None = None) -> HubTier | None:
     """The hub, where it may be asked."""
-    if "hub" not in settings.tiers or settings.hub.is_offline:
+    if TierKind.HUB not in settings.tiers or settings.hub.is_offline:
         return None
     return HubTier(replace(_access(settings.hub), patience=patience or Patience()))
 
@@ -182,23 +184,23 @@ def find_meant(name: Name, tiers: Tiers, target: Root, hub: HubTier | None) -> M
         commit=here.commit,
         find_stored=lambda: _copies(here.repo, here.commit, tiers, target) or (here,),
         hub=hub,
-        learnt="name" if candidate.is_pinned else here.tier,
-        in_place=here if isinstance(here, PlainFolder) and here.tier == target.label else None,
+        learnt="name" if candidate.is_pinned else str(here.tier),
+        in_place=here if isinstance(here, PlainFolder) and here.tier == target.tier else None,
     )
 
 
 def _find_origin(seen: Search, tiers: Tiers, target: Root) -> Stored | None:
     """What the mount has now that the target's copy came from: its plain folder may have changed, its ref moved."""
     here = seen.found
-    source = _read_source(here) if here is not None and here.tier == target.label else None
-    origins = tuple(root for root in tiers.shared if root.label == source and root.path != target.path)
+    source = _read_source(here) if here is not None and here.tier == target.tier else None
+    origins = tuple(root for root in tiers.shared if str(root.tier) == source and root.path != target.path)
     moving = tuple(candidate for candidate in seen.name.candidates if not candidate.is_pinned)
     if here is None or not origins or not moving:
         return None
     tiers = Tiers(local=None, shared=origins)
     found = search(replace(seen.name, candidates=moving), tiers, patience_s=_PATIENCE_BESIDE_S)
-    for label, reason in found.silent:
-        warnings.warn(f"{label} could not be asked ({reason}): taking what {here.tier} has", StaleWarning, stacklevel=4)
+    for tier, reason in found.silent:
+        warnings.warn(f"{tier} could not be asked ({reason}): taking what {here.tier} has", StaleWarning, stacklevel=4)
     return found.found
 
 
@@ -234,7 +236,7 @@ def _ask_hub(candidates: list[Candidate], hub: HubTier, tiers: Tiers, target: Ro
             commit=commit,
             find_stored=partial(_copies, candidate.repo, commit, tiers, target),
             hub=hub,
-            learnt="name" if candidate.is_pinned else "hub",
+            learnt="name" if candidate.is_pinned else str(HUB),
         )
     if refusal is not None:
         raise refusal

@@ -96,10 +96,10 @@ def list_tiers(settings: Settings) -> Listing:
         try:
             found.append(_list_root(tiers.local))
         except StoreError as exc:
-            found.append(Listing(snapshots=(), unavailable=((tiers.local.label, exc.reason),)))
+            found.append(Listing(snapshots=(), unavailable=((str(tiers.local.tier), exc.reason),)))
     answers = ask_all(tiers.shared, _list_root, patience_s=_PATIENCE_S)
     found += [listing for _, listing in answers.replies]
-    silent = tuple((root.label, reason) for root, reason in answers.silent)
+    silent = tuple((str(root.tier), reason) for root, reason in answers.silent)
     return Listing(
         snapshots=tuple(facts for listing in found for facts in listing),
         unavailable=(*(each for listing in found for each in listing.unavailable), *silent),
@@ -111,7 +111,7 @@ def _list_root(root: Root) -> Listing:
     unread: list[StoreError] = []
     found = tuple(_describe(stored, root, now_ns) for stored in root.list_all(unread.append))
     return Listing(
-        snapshots=found, unavailable=tuple((root.label, f"{error.path}: {error.reason}") for error in unread)
+        snapshots=found, unavailable=tuple((str(root.tier), f"{error.path}: {error.reason}") for error in unread)
     )
 
 
@@ -126,7 +126,7 @@ def _describe(stored: Stored, root: Root, now_ns: int) -> SnapshotFacts:
         used_ns = read_used_ns(layout, commit)
     state, details = _judge(stored)
     return SnapshotFacts(
-        tier=stored.tier,
+        tier=str(stored.tier),
         repo=stored.repo,
         commit=stored.commit,
         revisions=tuple(revisions),

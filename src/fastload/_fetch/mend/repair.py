@@ -21,6 +21,7 @@ from fastload._read.blocks import read_block
 from fastload._store.directory import contained_target, containment_root
 from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.stored import PlainFolder
+from fastload._tier import LOCAL
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload._verify.path import OURS
 from fastload.errors import FastloadError, NetworkError, StoreError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fastload._read.proof import WantedBlock
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.stored import Stored
+    from fastload._tier import Tier
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
@@ -47,7 +49,7 @@ class Repair:
         """Who is asked."""
         self._lock = threading.Lock()
         self._mended: dict[str, dict[int, bytes]] = {}
-        self._read_bytes: Counter[str] = Counter()
+        self._read_bytes: Counter[Tier] = Counter()
 
     def __call__(self, wanted: WantedBlock) -> bytes | None:
         """The right bytes of a block, from the first other tier that has them."""
@@ -77,12 +79,12 @@ class Repair:
         """True if the link of ``file`` leads to what is not its own: nobody may mend it there."""
         return leads_elsewhere(self._stored, file)
 
-    def count(self, tier: str, nbytes: int) -> None:
+    def count(self, tier: Tier, nbytes: int) -> None:
         """So many bytes were read, be they right or not: from a better source, or of what is mended itself."""
         with self._lock:
             self._read_bytes[tier] += nbytes
 
-    def read_by_tier(self) -> dict[str, int]:
+    def read_by_tier(self) -> dict[Tier, int]:
         """Bytes that were read so far, by :meth:`count`; what a load reads of its own tier it counts itself."""
         with self._lock:
             return dict(self._read_bytes)
@@ -90,7 +92,7 @@ class Repair:
     def mark(self, path: str) -> None:
         """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
         stored = self._stored
-        if not self._leaves_marks or isinstance(stored, PlainFolder) or stored.tier != "local":
+        if not self._leaves_marks or isinstance(stored, PlainFolder) or stored.tier != LOCAL:
             return
         try:
             with self._lock:
@@ -101,7 +103,7 @@ class Repair:
     def unmark(self) -> None:
         """Forget the marks of files that were replaced."""
         stored = self._stored
-        if isinstance(stored, PlainFolder) or stored.tier != "local":
+        if isinstance(stored, PlainFolder) or stored.tier != LOCAL:
             return
         try:
             clear_marks(stored.layout, stored.commit)
@@ -125,7 +127,7 @@ class Repair:
 
         What it returns is how much was read of them for that.
         """
-        if self._stored.tier != "local" or isinstance(self._stored, PlainFolder):
+        if self._stored.tier != LOCAL or isinstance(self._stored, PlainFolder):
             return 0
         read_bytes: list[int] = []
         for path, error in self._mend_files(read_bytes.append):

@@ -26,6 +26,7 @@ from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import wait_hold
 from fastload._store.stored import PlainFolder
 from fastload._store.wanted import Wish
+from fastload._tier import LOCAL
 from fastload._verify.digest import count_blocks
 from fastload.errors import DeadlineError, FastloadError, FormatError, IntegrityError, StoreError, UsageError
 
@@ -169,7 +170,7 @@ class Restoring:
             offer=offer,
             destination=CacheDestination(layout),
             root=os.path.dirname(layout.folder),
-            evicts=self._stored.tier == "local",
+            evicts=self._stored.tier == LOCAL,
             wish=Wish(),
             settings=self._settings,
             check=self._check,

@@ -58,7 +58,7 @@ class BetterSources:
 
     def _find(self) -> Iterator[Offer]:
         """What other tiers offer; one that cannot say is no better source."""
-        others = [root for root in self._tiers.roots if root.label != self._stored.tier]
+        others = [root for root in self._tiers.roots if root.tier != self._stored.tier]
         asks: list[Callable[[], Offer | None]] = [partial(self._ask_root, root) for root in others]
         for ask in (*asks, self._ask_the_hub):
             try:

@@ -179,21 +179,25 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
         verdicts = tuple(_with_lost(verdict, restored, restoring.relinked) for verdict in mended.verdicts)
         found = Verification(
             path=stored.folder,
-            tier=stored.tier,
+            tier=str(stored.tier),
             commit=stored.commit,
             evidence=evidence.kind.value,
             files=add_refusals(stored.folder, verdicts) if _is_all_of_folder(wish, stored) else verdicts,
             recorded=False,
             blocks_reread=tally.reread,
             blocks_repaired=tally.repaired,
-            bytes_by_tier=mending.read_by_tier(),
+            bytes_by_tier=_count_read(mending),
             failure=mended.failure,
         )
         if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
             return found
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
         recorded = _record(found, stored, known, settings, take_turn)
-        return replace(recorded, bytes_by_tier=mending.read_by_tier())
+        return replace(recorded, bytes_by_tier=_count_read(mending))
+
+
+def _count_read(mending: Repair) -> dict[str, int]:
+    return {str(tier): nbytes for tier, nbytes in mending.read_by_tier().items()}
 
 
 def _record(
@@ -214,7 +218,7 @@ def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings
 
 
 def _pace(wish: Examination, stored: Stored, settings: Settings) -> Pace:
-    is_held = wish.paces_local or stored.tier.startswith("shared:")
+    is_held = wish.paces_local or stored.tier.is_lower
     return Pace(settings.max_rate if is_held else None)
 
 

@@ -14,6 +14,7 @@ from fastload._store.admit.remains import Leased
 from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.root import read_commit
+from fastload._tier import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fastload._store.root import Root
     from fastload._store.tiered import Tiers
     from fastload._store.wanted import Wish
+    from fastload._tier import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,9 @@ class CacheTarget:
         return self.root.path
 
     @property
-    def own_tier(self) -> str:
+    def own_tier(self) -> Tier:
         """The tier that the cache is."""
-        return self.root.label
+        return self.root.tier
 
     @property
     def room(self) -> Room:
@@ -51,7 +53,7 @@ class CacheTarget:
 
     @property
     def _is_local(self) -> bool:
-        return self.root.label == "local"
+        return self.root.tier == LOCAL
 
     def find(self, name: Name, tiers: Tiers, hub: HubTier | None) -> Meant:
         """See :class:`~fastload._fetch.warm.target.Target`."""
@@ -95,7 +97,7 @@ class CacheTarget:
     def snapshot(self, meant: Meant, commit: str) -> Snapshot:
         """See :class:`~fastload._fetch.warm.target.Target`."""
         path = self._layout(meant).snapshot(commit)
-        return Snapshot(path=path, repo=meant.repo, commit=commit, tier=self.root.label, complete=True)
+        return Snapshot(path=path, repo=meant.repo, commit=commit, tier=str(self.root.tier), complete=True)
 
     def _layout(self, meant: Meant) -> RepoLayout:
         return RepoLayout(repo_folder(self.root.path, meant.repo))

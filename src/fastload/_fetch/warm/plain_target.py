@@ -11,6 +11,7 @@ from fastload._fetch.find.resolve import Snapshot
 from fastload._fetch.warm.target import Room
 from fastload._store.admit.destination import PlainDestination
 from fastload._store.admit.remains import Leased
+from fastload._tier import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ class PlainTarget:
 
     def snapshot(self, meant: Meant, commit: str) -> Snapshot:
         """See :class:`~fastload._fetch.warm.target.Target`."""
-        return Snapshot(path=self.path, repo=meant.repo, commit=commit, tier="path", complete=True)
+        return Snapshot(path=self.path, repo=meant.repo, commit=commit, tier=str(PATH), complete=True)
 
     @property
     def _plain(self) -> PlainDestination:

@@ -37,24 +37,24 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
         device: where the bytes went: a tier, or ``path``.
     """
     clock.enter("finish")
-    tally, evidence = brought.tally, _name_evidence(offer, brought.files)
+    tier, tally, evidence = str(offer.tier), brought.tally, _name_evidence(offer, brought.files)
     verdict = judge(
-        Work(reader=offer.tier, bytes_read=tally.read_bytes, stages=dict(clock.stages), busy_s=dict(tally.busy.seconds))
+        Work(reader=tier, bytes_read=tally.read_bytes, stages=dict(clock.stages), busy_s=dict(tally.busy.seconds))
     )
     return Report(
         bytes=sum(file.size for file in brought.files),
         bytes_read=tally.read_bytes,
-        bytes_by_tier={offer.tier: tally.read_bytes},
+        bytes_by_tier={tier: tally.read_bytes},
         tensors=0,
         seconds=sum(clock.stages.values()),
         stages=dict(clock.stages),
         busy_s=tally.busy.by_activity,
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
-        tier=offer.tier,
+        tier=tier,
         commit=brought.commit,
         commit_learnt=learnt,
-        reader=offer.tier.partition(":")[0],
+        reader=offer.tier.kind.value,
         reader_reason="the first that has it",
         evidence=evidence.value,
         evidence_reason=_explain(evidence, offer, brought),

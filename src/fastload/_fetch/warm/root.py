@@ -11,6 +11,7 @@ from fastload._store.ownership import own_folder
 from fastload._store.patience import ask_all
 from fastload._store.ref import is_spellable
 from fastload._store.root import Root
+from fastload._tier import LOCAL, TierKind, shared_tier
 from fastload._verify.path import OURS
 from fastload.errors import UsageError
 
@@ -42,18 +43,18 @@ def choose_root(request: WarmRequest, settings: Settings) -> Root:
 
 
 def _root_of(request: WarmRequest, settings: Settings) -> Root:
-    if request.to == "local":
-        return Root(local_folder(settings), label="local")
-    if request.to == "shared":
+    if request.to == TierKind.LOCAL:
+        return Root(local_folder(settings), LOCAL)
+    if request.to == TierKind.SHARED:
         if not settings.shared:
             raise UsageError("there is no shared tier", "Set FASTLOAD_SHARED, or name a folder: --to /mnt/models")
-        return Root(settings.shared[0], label=f"shared:{settings.shared[0]}")
+        return Root(settings.shared[0], shared_tier(settings.shared[0]))
     if not is_spellable(request.to) or not os.path.isabs(request.to):
         raise UsageError(f"--to {request.to!r} is no tier", "Write local, shared, or an absolute path")
     path = os.path.normpath(request.to)
     if path not in {settings.local, *settings.shared}:
         _check_cache(path)
-    return Root(path, label="local" if path == settings.local else f"shared:{path}")
+    return Root(path, LOCAL if path == settings.local else shared_tier(path))
 
 
 def _check_cache(path: str) -> None:
@@ -112,7 +113,7 @@ def _check_request(request: WarmRequest, settings: Settings, target: Root) -> No
 def _real_roots(settings: Settings, target: Root) -> list[str]:
     """Without links; of a mount that does not answer, as it was written."""
     near = [os.path.realpath(path) for path in (settings.local, target.path) if path]
-    shared = [Root(path, label=f"shared:{path}") for path in settings.shared if path != target.path]
+    shared = [Root(path, shared_tier(path)) for path in settings.shared if path != target.path]
     asked = ask_all(shared, lambda root: os.path.realpath(root.path), patience_s=_PATIENCE_S)
     return [*near, *(real for _, real in asked.replies), *(root.path for root, _ in asked.silent)]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.find.passing import Passing
 from fastload._store.admit.stamp import source_is_unchanged
+from fastload._tier import HUB
 from fastload.errors import FastloadError, HubError, ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Sources:
                 passing.tell(offer.tier)
                 yield offer
         except HubError as exc:  # it is asked last
-            passing.over("hub", exc)
+            passing.over(HUB, exc)
 
     def first(self) -> Offer:
         """The best.

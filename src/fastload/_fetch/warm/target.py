@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastload._store.ref import Name
     from fastload._store.root import Root
     from fastload._store.tiered import Tiers
+    from fastload._tier import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Target(Protocol):
         """Where it is, as a plan says it."""
 
     @property
-    def own_tier(self) -> str | None:
+    def own_tier(self) -> Tier | None:
         """The tier whose copies lie where they would be brought to; None: it is none."""
 
     @property

@@ -48,10 +48,11 @@ class Turns:
 
         Whoever waits for ``bringing`` sees by it, too, that the place that this waits for comes nearer.
         """
-        if self._request.slots is None or not offer.tier.startswith("shared:"):
+        mount = offer.tier.mount
+        if self._request.slots is None or mount is None:
             yield None
             return
-        folder = lease_folder(offer.tier.removeprefix("shared:"))
+        folder = lease_folder(mount)
         names = [f"slot-{number}" for number in range(self._request.slots)]
         with _saying(bringing) as say:
             lease = self._wait(folder, names, f"copying {offer.repo}", lambda: False, say)

@@ -24,6 +24,7 @@ from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.scratch import Scratch
 from fastload._store.wanted import check_has_weights
 from fastload._store.watched_offer import WatchedOffer
+from fastload._tier import HUB
 from fastload.errors import FastloadError, IntegrityError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Warming:
         offer = self.sources.first()
         wanted = self.request.wish.choose(offer.files)
         check_has_weights(self.request.wish, offer.files, offer.repo)
-        return Planned(meant.repo, meant.commit, offer.tier, to, tuple((file.path, file.size) for file in wanted))
+        return Planned(meant.repo, meant.commit, str(offer.tier), to, tuple((file.path, file.size) for file in wanted))
 
     def _bring_up(self) -> Snapshot:
         """What the target has now, and what was asked for leads to."""
@@ -164,6 +165,6 @@ class Warming:
             progress=self.request.progress,
             lease=lease,
             slot=slot,
-            in_order=offer.tier != "hub",
+            in_order=offer.tier != HUB,
             clock=self.clock,
         )

@@ -14,6 +14,7 @@ from fastload._fetch.checkpoint.fetched import Fetched
 from fastload._fetch.checkpoint.home import AtRank
 from fastload._fetch.find.resolve import parse_model
 from fastload._group.guests import name_ranks
+from fastload._tier import Tier, TierKind
 from fastload.errors import ModelNotFoundError, NetworkError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _complete(communicator: Communicator, mine: Fetched | _Miss, name: str) -> F
         return FoundTogether(mine, reads)
     if headers is None:
         raise mine
-    return FoundTogether(_described(headers, name, f"rank {giver}"), reads)
+    return FoundTogether(_described(headers, name, Tier(TierKind.RANK, str(giver))), reads)
 
 
 def _explained(miss: _Miss, finders: Sequence[int]) -> _Miss:
@@ -102,7 +103,7 @@ def _headers_of(fetched: Fetched) -> _Headers:
     return _Headers(fetched.checkpoint, fetched.folder, fetched.root, fetched.commit)
 
 
-def _described(headers: _Headers, name: str, giver: str) -> Fetched:
+def _described(headers: _Headers, name: str, giver: Tier) -> Fetched:
     return Fetched(
         checkpoint=headers.checkpoint,
         name=name,
@@ -110,7 +111,7 @@ def _described(headers: _Headers, name: str, giver: str) -> Fetched:
         root=headers.root,
         tier=giver,
         commit=headers.commit,
-        commit_learnt=giver,
+        commit_learnt=str(giver),
         home=AtRank(),
     )
 

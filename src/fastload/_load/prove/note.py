@@ -62,7 +62,7 @@ def _cure(proving: Proving, fetched: Fetched) -> str:
     if proving.reason == OFF:
         return ""
     # Of several mounts the name leads to the first, which may have been passed over.
-    name = escaped(shlex.quote(fetched.root if fetched.tier.startswith("shared:") else fetched.name))
+    name = escaped(shlex.quote(fetched.root if fetched.tier.mount else fetched.name))
     if not fetched.evidence.may_have_blocks:
         return "; to hash in parallel: sign whole files by sha256, as model_signing sign does unless told otherwise"
     apart = " --manifests DIR --signature-key KEY" if fetched.evidence.kind is EvidenceKind.SIGNATURE else ""

@@ -40,10 +40,10 @@ _ROWS = 32
 
 def may_read_ahead(fetched: Fetched, choices: Mapping[int, Choice]) -> bool:
     """True where all that is read is in memory, and nobody but the device, or nobody, digests it."""
-    is_ours = fetched.tier in {"path", "local"}  # from elsewhere, a copy may be kept of what is read
     digests_blocks = fetched.evidence.has_blocks or not fetched.evidence.files
     in_memory = bool(choices) and all(choice.is_in_memory for choice in choices.values())
-    return is_ours and digests_blocks and in_memory and can_read_in_background()
+    may_copy = fetched.tier.is_lower
+    return not may_copy and digests_blocks and in_memory and can_read_in_background()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from fastload._fetch.find.at_path import of_tier, stored_at
 from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.verify.verify import Examination, examine
 from fastload._load.retry.spent import Spent, spent_on_look, spent_on_try
+from fastload._tier import LOCAL, PATH, TierKind, parse_tier
 from fastload._verify.digest import count_blocks
 from fastload.errors import DeadlineError, FastloadError, IntegrityError, escaped
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from fastload.report import Report
 
 _log = logging.getLogger("fastload")
-_LOCAL, _PATH = "local", "path"
 
 Result = TypeVar("Result")
 
@@ -150,7 +150,8 @@ def _look(request: Request, *, repairs: bool) -> Verification:
 def _is_local(found: Verification, settings: Settings) -> bool:
     """True on the local tier, also where a path leads into it."""
     there = stored_at(found.path)
-    return found.tier == _LOCAL or (there is not None and of_tier(there, tiers_of(settings)).tier == _LOCAL)
+    is_below = there is not None and of_tier(there, tiers_of(settings)).tier == LOCAL
+    return is_below or parse_tier(found.tier) == LOCAL
 
 
 def _is_mended(found: Verification) -> bool:
@@ -165,9 +166,10 @@ def _settings_in_time(request: Request) -> Settings:
 def _without(request: Request, found: Verification) -> Settings | None:
     """Settings that leave out the tier that has it wrong, for the time that is left; None: a path is on no tier."""
     settings = _settings_in_time(request)
-    if found.tier == _PATH:
+    tier = parse_tier(found.tier)
+    if tier == PATH:
         return None
-    if found.tier == _LOCAL:
-        return replace(settings, tiers=tuple(tier for tier in settings.tiers if tier != _LOCAL))
+    if tier == LOCAL:
+        return replace(settings, tiers=tuple(kind for kind in settings.tiers if kind is not TierKind.LOCAL))
     others = tuple(root for root in settings.shared if os.path.commonpath((root, found.path)) != root)
     return replace(settings, shared=others)

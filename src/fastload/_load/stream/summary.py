@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._clock import PEERS, Work, judge
 from fastload._load.prove.note import explain_evidence, find_evidence_kind
+from fastload._tier import LOCAL
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ def summarise(job: Job, delivered: Delivered, outcome: LoadOutcome) -> Report:
     return Report(
         bytes=delivered.nbytes,
         bytes_read=read_bytes,
-        bytes_by_tier={job.fetched.tier: read_bytes, **_count_elsewhere(job, here_bytes)},
+        bytes_by_tier={str(job.fetched.tier): read_bytes, **_count_elsewhere(job, here_bytes)},
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
         busy_s=_sum_busy(job),
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
-        tier=job.fetched.tier,
+        tier=str(job.fetched.tier),
         commit=job.fetched.commit,
         commit_learnt=job.fetched.commit_learnt,
         reader=reader,
@@ -67,7 +68,9 @@ def _sum_busy(job: Job) -> dict[str, float]:
 def _count_elsewhere(job: Job, here_bytes: int) -> dict[str, int]:
     """What was read of other tiers to mend it, and on the local one since the copy had it already."""
     elsewhere = {tier: nbytes for tier, nbytes in job.fetched.home.read_elsewhere().items() if tier != job.fetched.tier}
-    return elsewhere | {"local": elsewhere.get("local", 0) + here_bytes} if here_bytes else elsewhere
+    if here_bytes:
+        elsewhere[LOCAL] = elsewhere.get(LOCAL, 0) + here_bytes
+    return {str(tier): nbytes for tier, nbytes in elsewhere.items()}
 
 
 def describe_rank(job: Job, begun_s: float) -> RankReport:

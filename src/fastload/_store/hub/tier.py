@@ -18,6 +18,7 @@ from fastload._store.hub.reader import HubReader, RemoteFile
 from fastload._store.hub.retry import TransientError, persist
 from fastload._store.hub.wire import Wire, join_url
 from fastload._store.ref import DEFAULT_REVISION, is_commit
+from fastload._tier import HUB, Tier
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FormatError
 from fastload.strict_json import JsonError, parse_json
@@ -45,7 +46,7 @@ class HubOffer:
     commit: str
     files: tuple[OfferedFile, ...]
     wire: Wire = field(repr=False)
-    tier: str = "hub"
+    tier: Tier = HUB
     evidence: EvidenceKind = EvidenceKind.LISTING
     depth: int = _DEPTH
 
@@ -69,8 +70,6 @@ class HubTier:
     Raises:
         UsageError: the endpoint is no address of a hub.
     """
-
-    label = "hub"
 
     def __init__(self, access: HubAccess) -> None:
         self._wire = Wire(access)

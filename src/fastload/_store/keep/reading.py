@@ -10,6 +10,7 @@ from fastload._read.file import open_regular
 from fastload._store.keep.usage import touch_used
 from fastload._store.lease.lock import hold_shared
 from fastload._store.stored import CachedSnapshot, PlainFolder
+from fastload._tier import LOCAL
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Reading:
     def _touch(self) -> None:
         """Used now: said at the begin and, since a load may be long, at the end."""
         stored = self._stored
-        if isinstance(stored, CachedSnapshot) and stored.tier == "local":
+        if isinstance(stored, CachedSnapshot) and stored.tier == LOCAL:
             touch_used(stored.layout, stored.commit)
 
     def close(self) -> None:

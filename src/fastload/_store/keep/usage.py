@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from fastload._read.file import regular_only
 from fastload._store.containment import check_repo, leads_out
-from fastload._store.folder_offer import read_manifest
+from fastload._store.folder_offer import MADE_HERE, read_manifest
 from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.ref import is_commit
+from fastload._tier import shared_tier
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def is_brought(root: str, layout: RepoLayout, commit: str) -> bool:
     One whose manifest was recorded where it lies is another tool's, and so is one to which a tool has added files.
     """
     source = _read_source(layout.manifest(commit)) if is_commit(commit) else None
-    return source is not None and source not in {"local", f"shared:{root}"} and _holds_nothing_else(layout, commit)
+    own = {MADE_HERE, str(shared_tier(root))}
+    return source is not None and source not in own and _holds_nothing_else(layout, commit)
 
 
 def _holds_nothing_else(layout: RepoLayout, commit: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastload._fetch.api import resolve, warm
 from fastload._fetch.find.origin import find_origin
 from fastload._store.ref import is_commit
+from fastload._tier import LOCAL, parse_tier
 from fastload.errors import ModelNotFoundError
 from fastload.integrations.names import bring, is_name
 from fastload.integrations.vllm.files import is_mistrals
@@ -86,7 +87,7 @@ def bring_matches(found: Model, patterns: Sequence[str], options: Options) -> st
     if isinstance(found.model, Path):
         return None
     there = resolve(found.model, revision=found.revision, options=options)
-    if there.tier != "local" or there.commit is None:
+    if parse_tier(there.tier) != LOCAL or there.commit is None:
         return None
     origin = find_origin(found.model, found.revision, decide_settings(options, {}))
     if origin is not None:

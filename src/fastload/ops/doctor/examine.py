@@ -9,6 +9,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.workers import begin
 from fastload._store.patience import ask_all
+from fastload._tier import LOCAL, Tier, shared_tier
 from fastload.errors import DeadlineError, FastloadError, StoreError
 from fastload.ops.doctor.finding import FATAL, SEVERITIES, Finding
 from fastload.ops.doctor.gpu import Gpu, judge_gpu, look_at_gpu
@@ -88,17 +89,17 @@ def diagnose(settings: Settings, model: str | None, budget: Deadline) -> Diagnos
     tiers = _look_at_tiers(settings, min(_TIERS_PATIENCE_S, budget.left_s or 0.0))
     machine, gpu, installation = look_at_machine(), look_at_gpu(settings.cufile), installed.result()
     findings = [] if settings.local else [describe_no_local()]
-    findings += [finding for facts, problem in tiers for finding in _judge_tier(facts, problem, settings)]
+    findings += [finding for tier, look in tiers.items() for finding in _judge_tier(tier, *look, settings)]
     findings += [*judge_machine(machine), *judge_gpu(gpu, has_udev=machine.has_udev)]
     findings += [*judge_owners(installation.owners), *judge_hub(installation, settings)]
     way = None
     if model is not None:
-        heard = _without(settings, {facts.label for facts, problem in tiers if problem is not None})
+        heard = _without(settings, {tier for tier, (_, problem) in tiers.items() if problem is not None})
         way, found = _look_at_way(model, heard, gpu, max(_LEAST_S, budget.left_s or 0.0))
         findings += found
     return Diagnosis(
         settings=tuple(_describe_settings(settings)),
-        tiers=tuple(facts for facts, _ in tiers),
+        tiers=tuple(facts for facts, _ in tiers.values()),
         machine=machine,
         gpu=gpu,
         installation=installation,
@@ -107,12 +108,12 @@ def diagnose(settings: Settings, model: str | None, budget: Deadline) -> Diagnos
     )
 
 
-def _without(settings: Settings, silent: Container[str]) -> Settings:
+def _without(settings: Settings, silent: Container[Tier]) -> Settings:
     """Without those tiers that did not answer before: each would be waited for again."""
     return replace(
         settings,
-        tiers=tuple(tier for tier in settings.tiers if tier not in silent),
-        shared=tuple(path for path in settings.shared if f"shared:{path}" not in silent),
+        tiers=tuple(kind for kind in settings.tiers if Tier(kind) not in silent),
+        shared=tuple(path for path in settings.shared if shared_tier(path) not in silent),
     )
 
 
@@ -144,14 +145,17 @@ def _show(value: object) -> str:
     return "none" if value in {None, ""} else str(value)
 
 
-def _look_at_tiers(settings: Settings, patience_s: float) -> list[tuple[TierFacts, str | None]]:
+def _look_at_tiers(settings: Settings, patience_s: float) -> dict[Tier, tuple[TierFacts, str | None]]:
     """Each tier that may be asked, in order, and why it did not answer."""
     roots = tiers_of(settings).roots
     asked = ask_all(roots, _look_at_root, patience_s=patience_s)
-    volumes = {root.label: volume for root, volume in asked.replies}
-    problems = {root.label: reason for root, reason in asked.silent}
+    volumes = {root.tier: volume for root, volume in asked.replies}
+    problems = {root.tier: reason for root, reason in asked.silent}
     mounts, stats = parse_mountinfo(_read("/proc/self/mountinfo")), parse_mountstats(_read("/proc/self/mountstats"))
-    return [(_describe_tier(root, volumes.get(root.label), mounts, stats), problems.get(root.label)) for root in roots]
+    return {
+        root.tier: (_describe_tier(root, volumes.get(root.tier), mounts, stats), problems.get(root.tier))
+        for root in roots
+    }
 
 
 def _describe_tier(
@@ -159,7 +163,7 @@ def _describe_tier(
 ) -> TierFacts:
     mount = find_mount(mounts, volume.real_path if volume is not None else root.path)
     nfs = stats.get(mount.point) if mount is not None else None
-    return TierFacts(label=root.label, path=root.path, mount=mount, nfs=nfs, volume=volume)
+    return TierFacts(label=str(root.tier), path=root.path, mount=mount, nfs=nfs, volume=volume)
 
 
 def _look_at_root(root: Root) -> Volume:
@@ -169,8 +173,8 @@ def _look_at_root(root: Root) -> Volume:
         raise StoreError(root.path, str(exc.strerror), "Check the mount") from exc
 
 
-def _judge_tier(facts: TierFacts, problem: str | None, settings: Settings) -> Iterator[Finding]:
-    is_local = facts.label == "local"
+def _judge_tier(tier: Tier, facts: TierFacts, problem: str | None, settings: Settings) -> Iterator[Finding]:
+    is_local = tier == LOCAL
     if facts.mount is not None:
         yield from judge_mount(facts.mount, facts.nfs, is_local=is_local)
     if facts.volume is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
 from fastload._store.hub.access import find_token
+from fastload._tier import TierKind
 from fastload.errors import DeadlineError, HubError
 from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
 
@@ -39,7 +40,7 @@ class Installation:
 def look_at_installation(settings: Settings) -> Installation:
     """Ask the packages' metadata and, where the hub may be asked, huggingface_hub for a token, which is not shown."""
     owners = tuple(sorted(set(metadata.packages_distributions().get("fastload", ()))))
-    if "hub" not in settings.tiers or settings.hub.is_offline:
+    if TierKind.HUB not in settings.tiers or settings.hub.is_offline:
         return Installation(owners=owners, has_token=None)
     looking = Deadline(_PATIENCE_S, "looking for a token of the hub", grace_s=0.0)
     try:
@@ -84,7 +85,7 @@ def judge_hub(installation: Installation, settings: Settings) -> Iterator[Findin
 
 
 def _judge_caches(settings: Settings) -> Iterator[Finding]:
-    if "local" in settings.tiers and settings.local != settings.hub.cache:
+    if TierKind.LOCAL in settings.tiers and settings.local != settings.hub.cache:
         yield Finding(
             severity=NOTE,
             what=f"FASTLOAD_LOCAL is {settings.local}, and the hub's own tools look in {settings.hub.cache}",

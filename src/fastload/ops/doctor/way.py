@@ -19,6 +19,7 @@ from fastload._store.keep.reports import read_reports
 from fastload._store.ref import Name
 from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.tiered import search
+from fastload._tier import HUB, LOCAL, PATH, parse_tier
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FastloadError, escaped
 from fastload.ops.doctor.demands import check_demanded, find_reader
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import Offer
     from fastload._store.stored import Stored
+    from fastload._tier import Tier
     from fastload.ops.doctor.gpu import Gpu
     from fastload.options import Settings
 
@@ -79,7 +81,7 @@ def find_way(model: str, settings: Settings, gpu: Gpu, *, when_weighed: Callable
         stored = stored_at(fetched.root)  # nothing is at the root of what only the hub has: it is empty
         return Way(
             model=model,
-            tier=fetched.tier,
+            tier=str(fetched.tier),
             tier_reason=_explain_tier(fetched.tier, settings),
             path=fetched.folder,
             commit=fetched.commit or (None if stored is None else stored.commit),
@@ -98,8 +100,8 @@ def _find_on_hub(offer: Offer, model: str, settings: Settings) -> Way:
     evidence = weigh_hub(offer, settings)
     return Way(
         model=model,
-        tier="hub",
-        tier_reason=_explain_tier("hub", settings),
+        tier=str(offer.tier),
+        tier_reason=_explain_tier(offer.tier, settings),
         path=f"{offer.repo}@{offer.commit}",
         commit=offer.commit,
         reader="hub",
@@ -109,10 +111,10 @@ def _find_on_hub(offer: Offer, model: str, settings: Settings) -> Way:
     )
 
 
-def _explain_tier(tier: str, settings: Settings) -> str:
-    if tier == "path":
+def _explain_tier(tier: Tier, settings: Settings) -> str:
+    if tier == PATH:
         return "it is a path"
-    if tier == "hub":
+    if tier == HUB:
         return f"no folder has it complete, and {settings.hub.endpoint} has"
     return f"the first of {', '.join(settings.tiers)} that has it complete"
 
@@ -123,9 +125,9 @@ def _find_past(stored: Stored | None) -> tuple[PastLoad, ...]:
     return parse_past(read_reports(stored.layout, stored.commit))
 
 
-def _explain_none_kept(tier: str, stored: Stored) -> str:
+def _explain_none_kept(tier: Tier, stored: Stored) -> str:
     """Why a load from here leaves no report that the next one could be compared with; empty: it does."""
-    if tier != "local" or isinstance(stored, PlainFolder):
+    if tier != LOCAL or isinstance(stored, PlainFolder):
         return "reports are kept on the local tier alone"
     if not os.access(stored.layout.ours(), os.W_OK):
         return f"{escaped(stored.layout.ours())} cannot be written here"
@@ -145,7 +147,7 @@ def judge_way(way: Way) -> Iterator[Finding]:
     yield from judge_history(escaped(way.model), way.past)
     if way.evidence != EvidenceKind.NONE and "in its order" not in way.evidence_reason:
         return
-    if way.tier == "hub":
+    if parse_tier(way.tier) == HUB:
         cure = f"fastload warm {escaped(way.model)}"
     else:
         cure = f"fastload verify {escaped(way.model)} --record"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._store.filesystem import translate_write, write_whole
 from fastload._store.keep.usage import count_kept_bytes
+from fastload._tier import LOCAL
 from fastload.ops.metrics.gauges import HELP, samples_of, samples_of_check, samples_of_failure, samples_of_outcome
 from fastload.ops.metrics.text import Sample, render
 
@@ -65,7 +66,7 @@ class MetricsFile:
             return
         samples = [sample for of_model in self._samples.values() for sample in of_model.values()]
         if self._local is not None and os.path.isdir(self._local):
-            samples.append(Sample("fastload_last_store_bytes", count_kept_bytes(self._local), {"tier": "local"}))
+            samples.append(Sample("fastload_last_store_bytes", count_kept_bytes(self._local), {"tier": str(LOCAL)}))
         write_whole(self._path, render(samples, HELP).encode(), os.path.dirname(self._path))
 
 

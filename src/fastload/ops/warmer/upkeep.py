@@ -11,6 +11,7 @@ from fastload._fetch.warm.warm import warm
 from fastload._store.keep.evict import IDLE_S, release
 from fastload._store.keep.listed import let_go, mark_if_listed
 from fastload._store.layout import RepoLayout, repo_folder
+from fastload._tier import LOCAL, parse_tier
 from fastload.errors import FastloadError, quoted
 from fastload.ops.warmer.wanted_list import read_list
 
@@ -131,7 +132,7 @@ def _keep_up(name: str, upkeep: Upkeep) -> Outcome:
 
 def _claim(snapshot: Snapshot, upkeep: Upkeep) -> None:
     """So that another list, which brought it, does not take it away."""
-    if snapshot.tier == "local" and snapshot.repo is not None and snapshot.commit is not None:
+    if parse_tier(snapshot.tier) == LOCAL and snapshot.repo is not None and snapshot.commit is not None:
         layout = RepoLayout(repo_folder(upkeep.settings.local, snapshot.repo))
         mark_if_listed(layout, snapshot.commit, upkeep.list_path)
 
