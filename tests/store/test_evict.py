@@ -101,6 +101,14 @@ def test_what_is_anothers_pinned_recorded_or_just_brought_stays(cache: Cache) ->
     assert facts == {"org/pinned": (True, False), "org/fresh": (False, False)}
 
 
+@pytest.mark.parametrize("name", ["hub", 'a "hub"', "back\\slash", "ü"])
+def test_what_is_from_the_root_itself_stays_however_the_root_is_called(tmp_path: Path, name: str) -> None:
+    cache = Cache(tmp_path / name)
+    cache.add("org/own", 1, {"w": 1}, source=f"shared:{cache.root}")
+    brought = cache.add("org/brought", 2, {"w": 2}, source=f"shared:{cache.root}2")
+    assert _commits(evict(str(cache.root), ALL)) == [brought]
+
+
 def test_of_one_repo_only_what_fastload_brought_goes(cache: Cache) -> None:
     theirs = cache.add("org/a", 1, {"config.json": 1, "w": 2}, source=None)
     ours = cache.add("org/a", 2, {"config.json": 1, "w": 3}, ref="next")

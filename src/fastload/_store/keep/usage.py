@@ -20,12 +20,13 @@ from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.ref import is_commit
 from fastload._tier import shared_tier
 from fastload.errors import FormatError, StoreError
+from fastload.strict_json import JsonError, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _TAIL_BYTES = 32 << 10  # 32 KiB: a manifest's source has at most 4096 characters
-_SOURCE = re.compile(rb'"schema":1,"source":"(?P<source>(?:[^"\\]|\\.)*)"\}\Z')
+_SOURCE = re.compile(rb'"schema":1,"source":(?P<source>"(?:[^"\\]|\\.)*")\}\Z')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,9 +206,9 @@ def _read_source(manifest: str) -> str | None:
         with open(manifest, "rb", opener=regular_only) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             match = _SOURCE.search(file.read(_TAIL_BYTES))
-    except (OSError, FormatError):
+        return str(parse_json(match["source"])) if match else None
+    except (OSError, FormatError, JsonError):
         return None
-    return match["source"].decode("utf-8", errors="replace") if match else None
 
 
 def read_used_ns(layout: RepoLayout, commit: str) -> int | None:
