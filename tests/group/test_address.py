@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore, HashStore, PrefixStore, Store
 
 from fastload._group.address import ANYWHERE, find_own_address
-from fastload._group.process_group import find_seat
+from fastload._group.process_group import find_member
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def host_of(store: Store) -> str | None:
     make: Any = dist.ProcessGroup  # its stubs do not know this form
-    return find_seat(make(PrefixStore("jobs/", store), 0, 1)).store_host
+    return find_member(make(PrefixStore("jobs/", store), 0, 1)).store_host
 
 
 def is_routed() -> bool:

@@ -17,14 +17,14 @@ from torch._C._distributed_c10d import HashStore
 
 import fastload
 from fastload._fetch.deadline import NEVER, Deadline
-from fastload._group.attendance import Attendance
-from fastload._group.board import _KEY
-from fastload._group.last_words import FAIL
-from fastload._group.life import Lifeline
+from fastload._group.abort import FAIL
 from fastload._group.link import Incoming, Outgoing
-from fastload._group.meeting import Seat
+from fastload._group.pending import PendingCommunicator
+from fastload._group.rendezvous import GroupMember
+from fastload._group.rendezvous_connection import RendezvousConnection
+from fastload._group.rendezvous_store import _KEY
 from fastload._group.wire import frame, send_message
-from meetings import SIZE, sit, wait_meetings_over
+from rendezvous import SIZE, sit, wait_rendezvous_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def on_all(ranks: list[Communicator], work: Callable[[Communicator], object]) ->
 
 
 def say(number: int, each: Communicator) -> object:
-    return each.gather((number, each.rank))
+    return each.all_gather((number, each.rank))
 
 
 def test_words_come_to_all_in_the_order_of_ranks(ranks: list[Communicator]) -> None:
@@ -73,21 +73,21 @@ def test_they_are_on_one_machine(ranks: list[Communicator]) -> None:
 def test_a_failure_is_told_with_its_cause_and_the_first_counts(ranks: list[Communicator]) -> None:
     ranks[1].fail(ValueError("no such thing"))
     with pytest.raises(fastload.GroupError, match="rank 1 failed: ValueError: no such thing"):
-        ranks[0].gather(None)
+        ranks[0].all_gather(None)
     with pytest.raises(fastload.GroupError, match="rank 1 failed"):
-        ranks[2].gather(None)
+        ranks[2].all_gather(None)
     ranks[2].fail(KeyError("later"))
     for each in ranks:
         with pytest.raises(fastload.GroupError, match="rank 1 failed"):
-            each.gather(None)
+            each.all_gather(None)
         assert not each.is_whole
 
 
 def test_whoever_has_left_is_not_waited_for(ranks: list[Communicator]) -> None:
     ranks[2].leave()
-    assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
+    assert on_all(ranks[:2], lambda each: each.all_gather(each.rank)) == [{0: 0, 1: 1}] * 2
     ranks[2].close()
-    assert on_all(ranks[:2], lambda each: each.gather(each.rank)) == [{0: 0, 1: 1}] * 2
+    assert on_all(ranks[:2], lambda each: each.all_gather(each.rank)) == [{0: 0, 1: 1}] * 2
 
 
 def test_of_whoever_has_left_counts_what_it_said_last(ranks: list[Communicator]) -> None:
@@ -110,7 +110,7 @@ def test_nobody_waits_long_for_what_one_that_has_left_may_say(ranks: list[Commun
     assert ranks[1].find_account(0) is None
 
 
-@pytest.mark.parametrize("wait", [lambda each: each.gather(None), lambda each: each.wait_vouched(1)])
+@pytest.mark.parametrize("wait", [lambda each: each.all_gather(None), lambda each: each.wait_vouched(1)])
 def test_words_are_waited_for_until_the_deadline(
     store: HashStore, leaks_nothing: None, wait: Callable[[Communicator], object]
 ) -> None:
@@ -137,7 +137,7 @@ def test_a_farewell_may_be_heard_after_the_connection_broke(ranks: list[Communic
 def test_a_rank_that_does_not_come_is_named(store: HashStore, leaks_nothing: None, rank: int, missing: str) -> None:
     begin_s = time.monotonic()
     with pytest.raises(fastload.GroupError, match=missing):
-        sit(store, rank, patience_s=0.3)
+        sit(store, rank, timeout_s=0.3)
     assert time.monotonic() - begin_s < 3
 
 
@@ -170,11 +170,11 @@ def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
 
 
 def test_a_call_that_has_its_turn_after_another_one_waits_no_longer_than_it_may(store: HashStore) -> None:
-    seat = Seat(0, 2, store, None)
-    first, second = Attendance(seat, 3.0), Attendance(seat, 0.5)
+    seat = GroupMember(0, 2, store, None)
+    first, second = PendingCommunicator(seat, 3.0), PendingCommunicator(seat, 0.5)
     with pytest.raises(fastload.GroupError, match="another load of this group still waits for the other ranks"):
         second.take(NEVER)
-    third = Attendance(seat, 10.0)
+    third = PendingCommunicator(seat, 10.0)
     with pytest.raises(fastload.GroupError, match="rank 1 did not come"):
         first.take(NEVER)
     for each in (sit(store, 1, 2), third.take(NEVER)):
@@ -183,8 +183,8 @@ def test_a_call_that_has_its_turn_after_another_one_waits_no_longer_than_it_may(
 
 def test_a_call_that_fails_before_its_turn_ends_no_other_one(store: HashStore, leaks_nothing: None) -> None:
     """It is told when it is its turn, to the call of the others that meets it."""
-    seats = [Seat(rank, 2, store, None) for rank in range(2)]
-    first, second = Attendance(seats[0], 10.0), Attendance(seats[0], 10.0)
+    seats = [GroupMember(rank, 2, store, None) for rank in range(2)]
+    first, second = PendingCommunicator(seats[0], 10.0), PendingCommunicator(seats[0], 10.0)
     with ThreadPoolExecutor(1) as pool:
         failing = pool.submit(second.fail, ValueError("a keyword"))
         time.sleep(0.5)
@@ -193,7 +193,7 @@ def test_a_call_that_fails_before_its_turn_ends_no_other_one(store: HashStore, l
         with pytest.raises(fastload.GroupError, match="rank 0 failed: ValueError: a keyword"):
             sit(store, 1, 2)
         failing.result(5.0)
-    wait_meetings_over()
+    wait_rendezvous_over()
 
 
 def test_a_rank_that_knocks_once_more_when_all_are_there_is_let_go(store: HashStore) -> None:
@@ -208,7 +208,7 @@ def test_a_rank_that_knocks_once_more_when_all_are_there_is_let_go(store: HashSt
             send_message(connection, json.dumps([token, *hello]).encode())
             return connection
 
-        line = Lifeline(connect(1), 0)
+        line = RendezvousConnection(connect(1), 0)
         assert line.wait(5.0) == ["welcome"]
         line.say([1, address, port, "here"])
         assert (line.wait(5.0) or [None])[0] == "roster"
@@ -229,7 +229,7 @@ def test_a_rank_that_came_and_is_gone_is_missed_by_all(store: HashStore, leaks_n
             gone_port = server.getsockname()[1]
         with socket.create_connection((address, port)) as gone:
             send_message(gone, json.dumps([token, 1]).encode())
-            line = Lifeline(gone, 0)
+            line = RendezvousConnection(gone, 0)
             assert line.wait(5.0) == ["welcome"]
             line.say([1, address, gone_port, "here"])
             time.sleep(0.5)
@@ -237,14 +237,14 @@ def test_a_rank_that_came_and_is_gone_is_missed_by_all(store: HashStore, leaks_n
         for missing in (host, pool.submit(sit, store, 2)):
             with pytest.raises(fastload.GroupError, match="rank 1 ended without a word"):
                 missing.result(3.0)
-    wait_meetings_over()
+    wait_rendezvous_over()
 
 
 def test_whoever_was_told_that_there_is_no_load_comes_for_the_next_one(store: HashStore, leaks_nothing: None) -> None:
     with ThreadPoolExecutor(SIZE) as pool:
         with pytest.raises(fastload.GroupError, match="ranks 1, 2 did not come"):
-            sit(store, 0, patience_s=0.3)
-        host, first = pool.submit(sit, store, 0), pool.submit(sit, store, 1, patience_s=1.0)
+            sit(store, 0, timeout_s=0.3)
+        host, first = pool.submit(sit, store, 0), pool.submit(sit, store, 1, timeout_s=1.0)
         for rank in (1, 0, 2):
             told = {1: first, 0: host}.get(rank) or pool.submit(sit, store, rank)
             with pytest.raises(fastload.GroupError, match="waits for another rank in vain"):
@@ -298,4 +298,4 @@ def test_what_ends_the_thread_that_listens_ends_the_load_on_all(ranks: list[Comm
     ranks[1]._mesh.control[0].sendall(frame(FAIL, b"no pickle"))
     for rank in reversed(ranks):
         with pytest.raises(fastload.GroupError, match="rank 0 failed: UnpicklingError"):
-            rank.gather(None)
+            rank.all_gather(None)

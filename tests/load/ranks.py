@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 import fastload
 from fastload._budget import Headroom
-from fastload._load.group.attending import attending
+from fastload._load.group.joining import joining_group
 from fastload.options import Options
 from kernel_account import read_so_far
 from models import MIB
@@ -88,7 +88,7 @@ def interrupt_before_meeting(rank: int, path: str, victim: int, late: int, after
     """On one rank comes Ctrl-C before it has met the others, and one of these is late."""
     if rank == victim:
         time.sleep(0.5)
-        with attending(dist.group.WORLD, lambda: None):
+        with joining_group(dist.group.WORLD, lambda: None):
             raise KeyboardInterrupt
     come_late(rank, path, late, after_s)
 
@@ -256,7 +256,7 @@ def load_two_of_one_group(rank: int, paths: list[list[str]], late: int, after_s:
         time.sleep(after_s)
 
     def load_in(number: int) -> dict[str, str]:
-        while number and not any(each.name == "fastload-meeting" for each in threading.enumerate()) and not done:
+        while number and not any(each.name == "fastload-rendezvous" for each in threading.enumerate()) and not done:
             time.sleep(0.001)
         try:
             return load(rank, paths[rank][number], options=Options(deadline="20"))[0]

@@ -10,8 +10,8 @@ import torch.distributed as dist
 
 import fastload
 import ranks
-from crew import crew_of
 from models import MIB, save_large
+from rank_workers import workers_of
 from ranks import fingerprints
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ pytestmark = [
 def test_ranks_of_an_nccl_group_load_without_a_collective(tmp_path: Path) -> None:
     """Both on one device, for which NCCL makes no communicator; it would be asked for one by the first collective."""
     save_large(tmp_path, 16, 4 * MIB)
-    with crew_of(2) as crew:
-        loaded = crew.call(ranks.load_in_an_nccl_group, str(tmp_path))
+    with workers_of(2) as workers:
+        loaded = workers.call(ranks.load_in_an_nccl_group, str(tmp_path))
     assert [got for got, _ in loaded] == [fingerprints(fastload.load(tmp_path))] * 2
     assert all(report.device == "cuda:0" for _, report in loaded)
     total = (tmp_path / "model.safetensors").stat().st_size

@@ -17,10 +17,10 @@ import safetensors.torch
 
 import fastload
 import ranks
-from crew import CABLE, Crew, crew_of
 from fastload._verify.digest import BLOCK_BYTES
 from models import MIB, random_tensor
 from proven_models import REPO, Model
+from rank_workers import CABLE, Workers, workers_of
 from ranks import fingerprints
 from stored_models import COMMIT, write_cache
 
@@ -66,15 +66,15 @@ def two_nodes() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def crew(two_nodes: None) -> Iterator[Crew]:
+def workers(two_nodes: None) -> Iterator[Workers]:
     """Ranks 0 and 1 on one node, 2 and 3 on the other."""
-    with crew_of(SIZE, lambda rank: NODES[rank // HALF], "10.77.0.1") as made:
+    with workers_of(SIZE, lambda rank: NODES[rank // HALF], "10.77.0.1") as made:
         yield made
 
 
 @pytest.fixture
-def doomed(two_nodes: None) -> Iterator[Crew]:
-    with crew_of(SIZE, lambda rank: NODES[rank // HALF], "10.77.0.1") as made:
+def doomed(two_nodes: None) -> Iterator[Workers]:
+    with workers_of(SIZE, lambda rank: NODES[rank // HALF], "10.77.0.1") as made:
         yield made
 
 
@@ -82,11 +82,11 @@ def per_node(first: Options, second: Options) -> list[dict[str, Options]]:
     return [{"options": first if rank < HALF else second} for rank in range(SIZE)]
 
 
-def test_each_node_with_the_model_reads_it_once(crew: Crew, model: Model, tmp_path: Path) -> None:
+def test_each_node_with_the_model_reads_it_once(workers: Workers, model: Model, tmp_path: Path) -> None:
     write_cache(model.local, REPO, COMMIT, model.files)
     write_cache(tmp_path / "second", REPO, COMMIT, model.files)
     options = per_node(model.options, replace(model.options, local=str(tmp_path / "second")))
-    loaded = crew.call(ranks.load_by_rank, REPO, options)
+    loaded = workers.call(ranks.load_by_rank, REPO, options)
     assert all(got == fingerprints(model.tensors) for got, _ in loaded)
     group = loaded[0][1].group
     assert group is not None
@@ -96,22 +96,26 @@ def test_each_node_with_the_model_reads_it_once(crew: Crew, model: Model, tmp_pa
         assert sum(each.bytes_read for each in group.ranks if each.node == node) == pytest.approx(size, rel=0.05)
 
 
-def test_staging_is_divided_among_those_who_send(crew: Crew, model: Model, tmp_path: Path) -> None:
+def test_staging_is_divided_among_those_who_send(workers: Workers, model: Model, tmp_path: Path) -> None:
     """Of the others one sends, the node's own; the rest of the lanes reads."""
     big = {"model.safetensors": safetensors.torch.save({"a": random_tensor(64 * MIB, 1)})}
     write_cache(model.local, REPO, COMMIT, big)
     write_cache(tmp_path / "second", REPO, COMMIT, big)
     mine = replace(model.options, staging_bytes="20Mi", reader="direct", verify="off")
-    for _, report in crew.call(ranks.load_by_rank, REPO, per_node(mine, replace(mine, local=str(tmp_path / "second")))):
+    for _, report in workers.call(
+        ranks.load_by_rank, REPO, per_node(mine, replace(mine, local=str(tmp_path / "second")))
+    ):
         assert report.peak_staging_bytes == 20 * MIB
 
 
-def test_a_node_without_the_model_gets_it_from_the_one_that_has_it(crew: Crew, model: Model, tmp_path: Path) -> None:
+def test_a_node_without_the_model_gets_it_from_the_one_that_has_it(
+    workers: Workers, model: Model, tmp_path: Path
+) -> None:
     """It is read once, and crosses to the other node once."""
     model.warmed()
     alone = replace(model.options, shared=None, tiers=("local",))
     options = per_node(alone, replace(alone, local=str(tmp_path / "empty")))
-    loaded = crew.call(ranks.load_by_rank, REPO, options)
+    loaded = workers.call(ranks.load_by_rank, REPO, options)
     assert all(got == fingerprints(model.tensors) for got, _ in loaded)
     group = loaded[0][1].group
     assert group is not None
@@ -126,31 +130,31 @@ def test_a_node_without_the_model_gets_it_from_the_one_that_has_it(crew: Crew, m
     assert {report.evidence for _, report in loaded} == {"manifest"}
 
 
-def test_the_second_node_may_be_the_one_that_has_it(crew: Crew, model: Model, tmp_path: Path) -> None:
+def test_the_second_node_may_be_the_one_that_has_it(workers: Workers, model: Model, tmp_path: Path) -> None:
     model.warmed()
     alone = replace(model.options, shared=None, tiers=("local",))
     options = per_node(replace(alone, local=str(tmp_path / "empty")), alone)
-    loaded = crew.call(ranks.load_by_rank, REPO, options)
+    loaded = workers.call(ranks.load_by_rank, REPO, options)
     assert all(got == fingerprints(model.tensors) for got, _ in loaded)
 
 
-def test_nobody_has_it(crew: Crew, model: Model) -> None:
-    errors = crew.try_call(ranks.load_with, REPO, {"options": replace(model.options, tiers=("local",))})
+def test_nobody_has_it(workers: Workers, model: Model) -> None:
+    errors = workers.try_call(ranks.load_with, REPO, {"options": replace(model.options, tiers=("local",))})
     assert all(isinstance(error, fastload.ModelNotFoundError | fastload.GroupError) for error in errors)
     assert any(isinstance(error, fastload.ModelNotFoundError) for error in errors)
 
 
-def test_a_rank_that_supplies_another_node_closes_early(crew: Crew, model: Model, tmp_path: Path) -> None:
+def test_a_rank_that_supplies_another_node_closes_early(workers: Workers, model: Model, tmp_path: Path) -> None:
     """Those who have no model depend on it, so it goes on; so does the one that passes on to its own node."""
     model.warmed()
     alone = replace(model.options, shared=None, tiers=("local",), staging_bytes="16Mi")
     options = per_node(alone, replace(alone, local=str(tmp_path / "empty")))
     for leaver in (0, 2):
-        got = crew.call(ranks.stream_by_rank_and_leave, REPO, options, leaver, 1)
+        got = workers.call(ranks.stream_by_rank_and_leave, REPO, options, leaver, 1)
         assert all(each == fingerprints(model.tensors) for rank, each in enumerate(got) if rank != leaver)
 
 
-def test_a_killed_rank_of_another_node_is_noticed_soon(doomed: Crew, model: Model) -> None:
+def test_a_killed_rank_of_another_node_is_noticed_soon(doomed: Workers, model: Model) -> None:
     path = model.recorded()
     doomed.begin(ranks.stream_and_signal, str(path), 3, signal.SIGKILL)
     for rank in range(3):

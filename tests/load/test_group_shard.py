@@ -12,8 +12,8 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 import fastload
 import ranks
-from crew import Crew, crew_of
 from models import MIB, random_tensor, save_large
+from rank_workers import Workers, workers_of
 from ranks import fingerprints
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ SIZE = 4
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
-    with crew_of(SIZE) as made:
+def workers() -> Iterator[Workers]:
+    with workers_of(SIZE) as made:
         yield made
 
 
@@ -55,9 +55,9 @@ def chunk(tensor: torch.Tensor, dim: int, rank: int, size: int = SIZE) -> torch.
 PLAN = {"rows.*": Shard(0), "columns.weight": [Shard(1)], "whole.weight": Replicate(), "short.*": Shard(-2)}
 
 
-def test_each_rank_keeps_its_part(crew: Crew, model: Path) -> None:
+def test_each_rank_keeps_its_part(workers: Workers, model: Path) -> None:
     whole = matrices()
-    for rank, (got, _, _) in enumerate(crew.call(ranks.load_sharded, str(model), PLAN)):
+    for rank, (got, _, _) in enumerate(workers.call(ranks.load_sharded, str(model), PLAN)):
         assert got == fingerprints(
             {
                 "rows.weight": chunk(whole["rows.weight"], 0, rank),
@@ -68,8 +68,8 @@ def test_each_rank_keeps_its_part(crew: Crew, model: Path) -> None:
         )
 
 
-def test_each_byte_is_still_read_once_and_rows_travel_once(crew: Crew, model: Path) -> None:
-    reports = [report for _, report, _ in crew.call(ranks.load_sharded, str(model), {"rows.*": Shard(0)})]
+def test_each_byte_is_still_read_once_and_rows_travel_once(workers: Workers, model: Path) -> None:
+    reports = [report for _, report, _ in workers.call(ranks.load_sharded, str(model), {"rows.*": Shard(0)})]
     group = reports[0].group
     assert group is not None
     total = (model / "model.safetensors").stat().st_size
@@ -78,9 +78,9 @@ def test_each_byte_is_still_read_once_and_rows_travel_once(crew: Crew, model: Pa
     assert sum(each.bytes_received for each in group.ranks) <= rows + (SIZE - 1) * others
 
 
-def test_what_no_rank_keeps_is_not_read(crew: Crew, tmp_path: Path) -> None:
+def test_what_no_rank_keeps_is_not_read(workers: Workers, tmp_path: Path) -> None:
     save_large(tmp_path, 10, 8 * MIB)
-    kept = crew.call(ranks.load_own_layers, str(tmp_path))
+    kept = workers.call(ranks.load_own_layers, str(tmp_path))
     for rank, (names, _) in enumerate(kept):
         assert [int(name.split(".")[1]) for name in names] == list(range(rank, 10, SIZE + 1))
     read = sum(report.bytes_read for _, report in kept)
@@ -90,8 +90,10 @@ def test_what_no_rank_keeps_is_not_read(crew: Crew, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["load", "stream"])
 @pytest.mark.parametrize("idle", [0, 2])
-def test_a_rank_that_keeps_nothing_reads_its_share_all_the_same(crew: Crew, model: Path, idle: int, verb: str) -> None:
-    kept = crew.call(ranks.keep_nothing_on, str(model), idle, verb)
+def test_a_rank_that_keeps_nothing_reads_its_share_all_the_same(
+    workers: Workers, model: Path, idle: int, verb: str
+) -> None:
+    kept = workers.call(ranks.keep_nothing_on, str(model), idle, verb)
     everything = fingerprints(matrices())
     assert [got for got, _ in kept] == [{} if rank == idle else everything for rank in range(SIZE)]
     assert kept[idle][1].bytes == 0
@@ -101,29 +103,31 @@ def test_a_rank_that_keeps_nothing_reads_its_share_all_the_same(crew: Crew, mode
     assert sum(report.bytes_read for _, report in kept) <= 1.05 * (model / "model.safetensors").stat().st_size
 
 
-def test_a_module_of_dtensors(crew: Crew, model: Path) -> None:
+def test_a_module_of_dtensors(workers: Workers, model: Path) -> None:
     whole = matrices()
     named = {name.replace(".weight", ""): tensor for name, tensor in whole.items() if name != "short.weight"}
     folder = model.parent / "named"
     folder.mkdir(exist_ok=True)
     save_file(named, folder / "model.safetensors")
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items()}
-    filled = crew.call(ranks.fill_sharded_module, str(folder), shapes)
+    filled = workers.call(ranks.fill_sharded_module, str(folder), shapes)
     assert all(got == fingerprints(named) for got, _ in filled)
     assert sum(read for _, read in filled) <= 1.05 * (folder / "model.safetensors").stat().st_size
 
 
-def test_a_mesh_of_two_dimensions(crew: Crew, tmp_path: Path) -> None:
+def test_a_mesh_of_two_dimensions(workers: Workers, tmp_path: Path) -> None:
     weight = random_tensor(6 * MIB, 9).view(3072, 1024)
     save_file({"weight": weight}, tmp_path / "model.safetensors")
     shape = tuple(weight.shape)
-    got = crew.call(ranks.fill_module_with_a_mesh_of_two, str(tmp_path), shape)
+    got = workers.call(ranks.fill_module_with_a_mesh_of_two, str(tmp_path), shape)
     assert all(each == fingerprints({"weight": weight}) for each in got)
 
 
 @pytest.mark.parametrize("rows", [4096, 4099], ids=["even", "uneven"])
 @pytest.mark.parametrize("turns", [2, 3])
-def test_strided_placements_are_dealt_out_as_torch_does(crew: Crew, tmp_path: Path, rows: int, turns: int) -> None:
+def test_strided_placements_are_dealt_out_as_torch_does(
+    workers: Workers, tmp_path: Path, rows: int, turns: int
+) -> None:
     """FSDP over tensor parallelism gives such ones."""
     whole = {
         "rows": random_tensor(rows * 1024, 11).view(rows, 512),
@@ -131,21 +135,21 @@ def test_strided_placements_are_dealt_out_as_torch_does(crew: Crew, tmp_path: Pa
         "apart": random_tensor(rows * 1024, 13).view(rows, 512),
     }
     save_file(whole, tmp_path / "model.safetensors")
-    assert all(same for same, _ in crew.call(ranks.fill_dealt_in_turns, str(tmp_path), whole, turns))
+    assert all(same for same, _ in workers.call(ranks.fill_dealt_in_turns, str(tmp_path), whole, turns))
 
 
-def test_strided_rows_travel_only_to_who_keeps_them(crew: Crew, tmp_path: Path) -> None:
+def test_strided_rows_travel_only_to_who_keeps_them(workers: Workers, tmp_path: Path) -> None:
     whole = {"rows": random_tensor(32 * MIB, 11).view(8192, 2048)}
     save_file(whole, tmp_path / "model.safetensors")
-    (_, received), *_ = crew.call(ranks.fill_dealt_in_turns, str(tmp_path), whole, 2)
+    (_, received), *_ = workers.call(ranks.fill_dealt_in_turns, str(tmp_path), whole, 2)
     assert 0 < received <= whole["rows"].nbytes // SIZE
 
 
 @pytest.mark.parametrize("rows", [8, 4097])
-def test_fsdp_over_tensor_parallelism(crew: Crew, tmp_path: Path, rows: int) -> None:
+def test_fsdp_over_tensor_parallelism(workers: Workers, tmp_path: Path, rows: int) -> None:
     weight = random_tensor(rows * 512, 14).view(rows, 256)
     save_file({"weight": weight}, tmp_path / "model.safetensors")
-    for found, expected, _ in crew.call(ranks.fill_fsdp_over_tensor_parallel, str(tmp_path), weight, 2):
+    for found, expected, _ in workers.call(ranks.fill_fsdp_over_tensor_parallel, str(tmp_path), weight, 2):
         assert found == expected
 
 
@@ -153,7 +157,7 @@ def test_fsdp_deals_uneven_rows_otherwise_than_its_placements_say(tmp_path: Path
     """7 rows over two, and then over three: the last of these has 0 of 4 and 1 of 3; DTensor reads that as 1 and 0."""
     weight = random_tensor(7 * 512, 14).view(7, 256)
     save_file({"weight": weight}, tmp_path / "model.safetensors")
-    with crew_of(6) as six:
+    with workers_of(6) as six:
         got = six.call(ranks.fill_fsdp_over_tensor_parallel, str(tmp_path), weight, 2)
     assert [rows for _, _, rows in got] == [2, 1, 2, 1, 0, 1]
     assert all(found == expected for found, expected, _ in got)
@@ -179,9 +183,9 @@ def test_as_many_rows_but_which_ones_cannot_be_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_meant_is_said_before_bytes(
-    crew: Crew, model: Path, plan: object, kind: type[Exception], what: str
+    workers: Workers, model: Path, plan: object, kind: type[Exception], what: str
 ) -> None:
-    errors = crew.try_call(ranks.load_with, str(model), {"shard": plan})
+    errors = workers.try_call(ranks.load_with, str(model), {"shard": plan})
     assert any(isinstance(error, kind) and what in str(error) for error in errors)
     assert all(isinstance(error, kind | fastload.GroupError) for error in errors)
 

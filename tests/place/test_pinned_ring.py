@@ -14,8 +14,8 @@ from torch._C._distributed_c10d import HashStore
 from fastload._collector import collector_paused
 from fastload._fetch.deadline import NEVER
 from fastload._fetch.find.model import Source
-from fastload._group.attendance import Attendance
-from fastload._group.meeting import Seat
+from fastload._group.pending import PendingCommunicator
+from fastload._group.rendezvous import GroupMember
 from fastload._load.engine import _pinning
 from fastload._load.request.request import Request, begin_deadline
 from fastload._load.target.target import pinning_early
@@ -336,8 +336,8 @@ def test_an_error_while_planning_unpins(machine: Machine) -> None:
 def test_a_group_pins_when_it_has_met(machine: Machine) -> None:
     """Which slots it needs depends on who sends to it: what were pinned before would be of no use to it."""
     settings = decide_settings(None, {})
-    attendance = Attendance(Seat(0, 1, HashStore(), None), 1.0)
-    for group, pins in ((None, True), (attendance, False)):
+    pending = PendingCommunicator(GroupMember(0, 1, HashStore(), None), 1.0)
+    for group, pins in ((None, True), (pending, False)):
         source = Source("model")
         request = Request(
             source=source,
@@ -352,7 +352,7 @@ def test_a_group_pins_when_it_has_met(machine: Machine) -> None:
             assert (ring is not None) is pins
             if ring is not None:
                 ring.close()
-    attendance.take(NEVER).close()
+    pending.take(NEVER).close()
     assert not machine.registered
 
 

@@ -6,14 +6,14 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fastload._group.control import Control
+from fastload._group.control_channel import ControlChannel
 from fastload._group.link import Incoming, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from fastload._group.control import Deadline
-    from fastload._group.meeting import Mesh
+    from fastload._group.control_channel import Deadline
+    from fastload._group.rendezvous import Mesh
     from fastload.errors import GroupError
 
 
@@ -26,7 +26,7 @@ class Communicator:
         self._is_closed = False
         self._leaves: frozenset[int] = frozenset()
         try:
-            self._control = Control(self._mesh, ended=self._end, left=self._drop)
+            self._control = ControlChannel(self._mesh, ended=self._end, left=self._drop)
         except BaseException:  # the others were told
             mesh.close()
             raise
@@ -50,16 +50,16 @@ class Communicator:
         """Per rank, the number of its machine."""
         return self._mesh.nodes
 
-    def gather(self, word: object) -> dict[int, Any]:
-        """See :meth:`~fastload._group.control.Control.gather`."""
-        return self._control.gather(word)
+    def all_gather(self, value: object) -> dict[int, Any]:
+        """See :meth:`~fastload._group.control_channel.ControlChannel.all_gather`."""
+        return self._control.all_gather(value)
 
     def fail(self, error: BaseException) -> None:
-        """See :meth:`~fastload._group.control.Control.fail`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.fail`."""
         self._control.fail(error)
 
     def check(self) -> None:
-        """See :meth:`~fastload._group.control.Control.check`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.check`."""
         self._control.check()
 
     @property
@@ -68,31 +68,31 @@ class Communicator:
         return self._control.is_whole
 
     def blame(self, peer: int) -> GroupError:
-        """See :meth:`~fastload._group.control.Control.blame`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.blame`."""
         return self._control.blame(peer)
 
     def has_left(self, peer: int) -> bool:
-        """See :meth:`~fastload._group.control.Control.has_left`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.has_left`."""
         return self._control.has_left(peer)
 
     def had_left(self, peer: int) -> bool:
-        """See :meth:`~fastload._group.control.Control.had_left`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.had_left`."""
         return self._control.had_left(peer)
 
     def leave(self, account: object = None) -> None:
-        """See :meth:`~fastload._group.control.Control.leave`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.leave`."""
         self._control.leave(account)
 
     def vouch(self, account: object = None) -> None:
-        """See :meth:`~fastload._group.control.Control.vouch`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.vouch`."""
         self._control.vouch(account)
 
     def find_account(self, peer: int) -> Any:
-        """See :meth:`~fastload._group.control.Control.find_account`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.find_account`."""
         return self._control.find_account(peer)
 
     def wait_vouched(self, peer: int) -> bool:
-        """See :meth:`~fastload._group.control.Control.wait_vouched`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.wait_vouched`."""
         return self._control.wait_vouched(peer)
 
     def open_links(self, departures: Mapping[int, Sequence[int]], relays: Container[int]) -> dict[int, Outgoing]:

@@ -7,17 +7,17 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from fastload._group.guests import MEET_HINT, ROSTER, WELCOME, Badge, Met
-from fastload._group.last_words import find_failure
-from fastload._group.life import Lifeline, explain
-from fastload._group.notes import Question
-from fastload._group.refusal import opening_connections
+from fastload._group.abort import explain, find_failure
+from fastload._group.membership import MEET_HINT, ROSTER, WELCOME, Membership, RankAddress
+from fastload._group.rendezvous_connection import RendezvousConnection
+from fastload._group.socket_limits import opening_connections
+from fastload._group.store_failures import Ping
 from fastload._group.wire import send_message
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
-    from fastload._group.board import Board, Notice
-    from fastload._group.patience import Patience
+    from fastload._group.rendezvous_store import RendezvousStore, RootEndpoint
+    from fastload._group.timeout import RendezvousTimeout
 
 CONNECT_S = 5.0
 _LOOK_S = 0.05
@@ -26,42 +26,42 @@ _VERDICT_S = 0.5
 """Where rank 0 has no longer to wait either, it knows better who is missing: let it say so."""
 
 
-def join(own: Badge, board: Board, patience: Patience) -> Met:
-    """Go to rank 0 until it answers; an address in the store may be that of an earlier meeting.
+def join(own: RankAddress, store: RendezvousStore, timeout: RendezvousTimeout) -> Membership:
+    """Go to rank 0 until it answers; an address in the store may be that of an earlier rendezvous.
 
     Where this rank itself has failed, it goes there to say so, and rank 0 tells the others.
 
     Raises:
         GroupError: rank 0 does not come, or any rank failed; or the store cannot be asked.
     """
-    line, token = _reach(own.rank, board, patience)
-    return Met(token, _wait_for_all(line, own, patience), {0: line.connection})
+    line, token = _reach(own.rank, store, timeout)
+    return Membership(token, _wait_for_all(line, own, timeout), {0: line.connection})
 
 
-def _reach(rank: int, board: Board, patience: Patience) -> tuple[Lifeline, str]:
-    """A connection to rank 0, and the meeting's token."""
-    question = Question(board, rank)
-    while patience.left_s > 0:
-        notice = board.find()
-        if notice is not None and notice.failed is not None and question.is_answered(notice.token):
-            raise GroupError(*notice.failed)
-        line = None if notice is None or notice.failed is not None else _knock(notice, rank)
-        if notice is not None and line is not None:
-            return line, notice.token
+def _reach(rank: int, store: RendezvousStore, timeout: RendezvousTimeout) -> tuple[RendezvousConnection, str]:
+    """A connection to rank 0, and the rendezvous's token."""
+    ping = Ping(store, rank)
+    while timeout.left_s > 0:
+        root = store.find_root()
+        if root is not None and root.failed is not None and ping.is_answered(root.token):
+            raise GroupError(*root.failed)
+        line = None if root is None or root.failed is not None else _try_connect(root, rank)
+        if root is not None and line is not None:
+            return line, root.token
         time.sleep(_LOOK_S)
     raise GroupError("rank 0 did not come to load with the others", MEET_HINT)
 
 
-def _knock(notice: Notice, rank: int) -> Lifeline | None:
+def _try_connect(root: RootEndpoint, rank: int) -> RendezvousConnection | None:
     """A connection to rank 0, if it is there and says welcome."""
     try:
         with opening_connections():
-            connection = socket.create_connection((notice.host, notice.port), CONNECT_S)
+            connection = socket.create_connection((root.host, root.port), CONNECT_S)
     except OSError:
         return None
-    line = Lifeline(connection, 0)
+    line = RendezvousConnection(connection, 0)
     try:
-        send_message(connection, json.dumps([notice.token, rank]).encode())
+        send_message(connection, json.dumps([root.token, rank]).encode())
         if line.wait(CONNECT_S) == [WELCOME]:
             return line
     except (OSError, GroupError):  # somebody else has that port by now
@@ -74,24 +74,24 @@ def _knock(notice: Notice, rank: int) -> Lifeline | None:
     return None
 
 
-def _wait_for_all(line: Lifeline, own: Badge, patience: Patience) -> list[Badge]:
+def _wait_for_all(line: RendezvousConnection, own: RankAddress, timeout: RendezvousTimeout) -> list[RankAddress]:
     try:
-        return _hear_roster(line, own, patience)
+        return _hear_roster(line, own, timeout)
     except BaseException as error:
         line.end(explain(own.rank, error))
         raise
 
 
-def _hear_roster(line: Lifeline, own: Badge, patience: Patience) -> list[Badge]:
-    patience.check()
+def _hear_roster(line: RendezvousConnection, own: RankAddress, timeout: RendezvousTimeout) -> list[RankAddress]:
+    timeout.check()
     line.say(own)
     while (said := line.look(_LISTEN_S)) is None:
-        patience.check()
-        if patience.left_s + _VERDICT_S <= 0:
+        timeout.check()
+        if timeout.left_s + _VERDICT_S <= 0:
             raise GroupError("rank 0 waits for another rank in vain", MEET_HINT)
     kind, *rest = said
     if kind != ROSTER:
         raise GroupError(*rest)
     if (failure := find_failure(line.unread)) is not None:  # what it said next came with it
         raise failure
-    return [Badge(*fields) for fields in rest[0]]
+    return [RankAddress(*fields) for fields in rest[0]]

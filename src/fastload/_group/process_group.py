@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastload._group.address import ANYWHERE
-from fastload._group.meeting import Seat
+from fastload._group.rendezvous import GroupMember
 from fastload._group.turns import find_turns
 from fastload.errors import UnsupportedError, UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch.distributed import ProcessGroup
 
-    from fastload._group.board import Store
+    from fastload._group.rendezvous_store import Store
 
 
 class Position(NamedTuple):
@@ -28,10 +28,10 @@ class Position(NamedTuple):
     size: int
 
 
-def find_position(seat: Seat | None) -> Position | None:
-    """This rank's position in the group of its ``seat``, or in the default group; None: there is none."""
-    if seat is not None:
-        return Position(seat.rank, seat.size)
+def find_position(member: GroupMember | None) -> Position | None:
+    """This rank's position in the group of this ``member``, or in the default group; None: there is none."""
+    if member is not None:
+        return Position(member.rank, member.size)
     import torch.distributed as dist  # noqa: PLC0415 - here and below: see above
 
     if not dist.is_available() or not dist.is_initialized():
@@ -39,8 +39,8 @@ def find_position(seat: Seat | None) -> Position | None:
     return Position(dist.get_rank(), dist.get_world_size())
 
 
-def find_seat(group: object) -> Seat:
-    """This rank's seat in ``group``.
+def find_member(group: object) -> GroupMember:
+    """This rank as a member of ``group``.
 
     Raises:
         UsageError: it is no process group, or this rank is not in it.
@@ -56,7 +56,7 @@ def find_seat(group: object) -> Seat:
         )
         raise UsageError(f"group= got {what}", "Give a torch.distributed.ProcessGroup, such as dist.group.WORLD")
     store = _find_store(group)
-    return Seat(group.rank(), group.size(), store, _find_host(store), find_turns(group))
+    return GroupMember(group.rank(), group.size(), store, _find_host(store), find_turns(group))
 
 
 def _find_store(group: ProcessGroup) -> Any:

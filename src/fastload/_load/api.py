@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.find.model import Source
-from fastload._load.group.attending import attending
+from fastload._load.group.joining import joining_group
 from fastload._load.importing import importing_torch
 from fastload._load.inspection import inspect_source
 from fastload._load.request.request import Request, begin_deadline
@@ -83,7 +83,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
         GroupError: another rank of the group failed, or the ranks disagree; the group itself stays usable.
     """
-    with attending(group, partial(find_deadline, options)) as attendance:
+    with joining_group(group, partial(find_deadline, options)) as pending:
         source = _parse_source(model, subfolder, variant, revision)
         settings = decide_settings(options, {"verify": verify, "reader": reader})
         request = Request(
@@ -93,7 +93,7 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
             progress=checked(progress),
             settings=settings,
             deadline=begin_deadline(source, settings),
-            group=attendance,
+            group=pending,
             shard=shard,
             may_begin_anew=True,
         )
@@ -125,7 +125,7 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    with attending(group, partial(find_deadline, options)) as attendance:
+    with joining_group(group, partial(find_deadline, options)) as pending:
         source = _parse_source(model, subfolder, variant, revision)
         settings = decide_settings(options, {"verify": verify, "reader": reader})
         request = Request(
@@ -135,7 +135,7 @@ def stream(  # noqa: PLR0913 - as for load
             progress=checked(progress),
             settings=settings,
             deadline=begin_deadline(source, settings),
-            group=attendance,
+            group=pending,
             shard=shard,
         )
         with importing_torch():
@@ -186,7 +186,7 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, except DTensor.
         FastloadError: as for :func:`load`.
     """
-    with attending(group, partial(find_deadline, options)) as attendance:
+    with joining_group(group, partial(find_deadline, options)) as pending:
         source = _parse_source(model, subfolder, variant, revision)
         settings = decide_settings(options, {"verify": verify, "reader": reader})
         request = Request(
@@ -196,7 +196,7 @@ def load_into(  # noqa: PLR0913 - as for load
             progress=checked(progress),
             settings=settings,
             deadline=begin_deadline(source, settings),
-            group=attendance,
+            group=pending,
             shard=shard,
             may_begin_anew=True,
         )

@@ -3,7 +3,7 @@
 Three times: the terms when they have met, the content when each has found it, the plan when each has reckoned it. A
 difference is one ``GroupError`` on all of them.
 
-What must be the same is what decides which words are exchanged and in which order, what is delivered, and how far it
+What must be the same is what decides which values are gathered and in which order, what is delivered, and how far it
 is proven, since each rank hands out bytes that others have proven:
 
 - the version of fastload, the function, the kind of device;

@@ -13,7 +13,7 @@ from fastload._fetch.checkpoint.fetch import fetch
 from fastload._fetch.checkpoint.fetched import Fetched
 from fastload._fetch.checkpoint.home import AtRank
 from fastload._fetch.find.resolve import parse_model
-from fastload._group.guests import name_ranks
+from fastload._group.membership import name_ranks
 from fastload._tier import Tier, TierKind
 from fastload.errors import ModelNotFoundError, NetworkError
 
@@ -63,7 +63,7 @@ def fetch_together(communicator: Communicator, request: Request, when_weighed: W
     try:
         if communicator.rank == 0:
             mine = _try_fetch(request, None, when_weighed)
-        commit = communicator.gather(mine.commit if isinstance(mine, Fetched) else None)[0]
+        commit = communicator.all_gather(mine.commit if isinstance(mine, Fetched) else None)[0]
         if mine is None:
             mine = _try_fetch(request, commit, when_weighed)
         return _complete(communicator, mine, request.source.name)
@@ -74,18 +74,18 @@ def fetch_together(communicator: Communicator, request: Request, when_weighed: W
 
 
 def _complete(communicator: Communicator, mine: Fetched | _Miss, name: str) -> FoundTogether:
-    has = communicator.gather(isinstance(mine, Fetched))
+    has = communicator.all_gather(isinstance(mine, Fetched))
     nodes = communicator.nodes
     reads = {rank: all(has[other] for other in has if nodes[other] == nodes[rank]) for rank in has}
     if not any(reads.values()):
         if not isinstance(mine, Fetched):
             raise _explained(mine, [rank for rank in has if has[rank]])
-        communicator.gather(None)  # raises what one says that has not found it: each machine has one
+        communicator.all_gather(None)  # raises what one says that has not found it: each machine has one
     giver = min(rank for rank in reads if reads[rank])
     headers: _Headers | None = None
     if not all(has.values()):
         is_mine = isinstance(mine, Fetched) and communicator.rank == giver
-        headers = communicator.gather(_headers_of(mine) if is_mine and isinstance(mine, Fetched) else None)[giver]
+        headers = communicator.all_gather(_headers_of(mine) if is_mine and isinstance(mine, Fetched) else None)[giver]
     if isinstance(mine, Fetched):
         return FoundTogether(mine, reads)
     if headers is None:

@@ -9,7 +9,7 @@ from fastload._load.group.dividing import RankWish
 from fastload._plan.plan import build_plan
 
 if TYPE_CHECKING:
-    from fastload._load.group.party import Party
+    from fastload._load.group.rank_group import RankGroup
     from fastload._load.request.wanted import Wanted
     from fastload._load.target.staging import Staging
     from fastload._load.target.target import Target
@@ -37,7 +37,7 @@ def plan_alone(found: Wanted, target: Target, staging: Staging) -> LoadPlan:
     return LoadPlan(plan, None, staging)
 
 
-def plan_together(party: Party, found: Wanted, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
+def plan_together(group: RankGroup, found: Wanted, target: Target, staging: Staging, *, keeps_copy: bool) -> LoadPlan:
     """What the ranks read, and this one's share of it; ``keeps_copy``: it needs all of the files.
 
     Raises:
@@ -49,9 +49,9 @@ def plan_together(party: Party, found: Wanted, target: Target, staging: Staging,
         known.blocks is None for shard in fetched.checkpoint.shards if (known := fetched.evidence.find(shard.path))
     )
     spread = files if keeps_copy else found.spread
-    common = party.share_wishes(RankWish(spread, staging.slot_bytes, target.window_bytes, needs_whole_files))
+    common = group.share_wishes(RankWish(spread, staging.slot_bytes, target.window_bytes, needs_whole_files))
     plan = common.order(_build(found, target, common.extent_bytes, common.spread))
-    return LoadPlan(plan, party.take_share(common, plan), staging._replace(slot_bytes=common.extent_bytes))
+    return LoadPlan(plan, group.take_share(common, plan), staging._replace(slot_bytes=common.extent_bytes))
 
 
 def _build(found: Wanted, target: Target, extent_bytes: int, read: Spread | None) -> Plan:

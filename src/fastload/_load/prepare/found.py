@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastload._budget import host_headroom
 from fastload._fetch.checkpoint.config import is_quantised
 from fastload._group.process_group import find_position
-from fastload._load.group.party import join
+from fastload._load.group.rank_group import join
 from fastload._load.request.request import choose_tensors
 from fastload._load.request.shard import EVERYTHING, choose_parts, merge_shard
 from fastload._load.request.wanted import Wanted, list_wanted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastload._clock import Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.evidence.evidence import Evidence
-    from fastload._load.group.party import Company
+    from fastload._load.group.rank_group import LoadGroup
     from fastload._load.request.request import Request
 
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Found(Wanted):
     """What is wanted of the checkpoint, and who loads it."""
 
-    party: Company
+    group: LoadGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,15 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         GroupError: another rank failed, or wants something else.
     """
     with ExitStack() as undo:
-        party: Company = join(request)
-        undo.enter_context(party)
-        fetched = party.fetch(call.verb, call.device, call.when_weighed)
+        group: LoadGroup = join(request)
+        undo.enter_context(group)
+        fetched = group.fetch(call.verb, call.device, call.when_weighed)
         undo.callback(fetched.close)
         clock.enter("plan")
-        found = _find(fetched, choose_tensors(fetched.checkpoint, request.tensors), party)
-        party.check_content(fetched, found.infos)
+        found = _find(fetched, choose_tensors(fetched.checkpoint, request.tensors), group)
+        group.check_content(fetched, found.infos)
         check_layouts(found.infos)
-        position = find_position(None if request.group is None else request.group.seat)
+        position = find_position(None if request.group is None else request.group.member)
         parts = choose_parts(merge_shard(request.shard, call.sharded), found.infos, position)
         if parts is not EVERYTHING:
             found = found.kept_by(parts)
@@ -72,10 +72,10 @@ def finding(request: Request, clock: Clock, call: Call) -> Iterator[Found]:
         undo.pop_all()
 
 
-def _find(fetched: Fetched, wanted: Callable[[str], bool], party: Company) -> Found:
+def _find(fetched: Fetched, wanted: Callable[[str], bool], group: LoadGroup) -> Found:
     infos = list_wanted(fetched, wanted, EVERYTHING)
-    headroom = host_headroom().part_of(len(party.ranks_here))
-    return Found(fetched=fetched, wanted=wanted, infos=infos, parts=EVERYTHING, party=party, headroom=headroom)
+    headroom = host_headroom().part_of(len(group.ranks_here))
+    return Found(fetched=fetched, wanted=wanted, infos=infos, parts=EVERYTHING, group=group, headroom=headroom)
 
 
 def check_cast(found: Found, subfolder: str | None) -> None:

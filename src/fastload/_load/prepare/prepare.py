@@ -60,11 +60,11 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         MemoryBudgetError: it would not fit.
         UsageError: ``staging_bytes`` is too small for the device.
     """
-    checkpoint, deadline, party = found.fetched.checkpoint, request.deadline, found.party
+    checkpoint, deadline, group = found.fetched.checkpoint, request.deadline, found.group
     choices = deadline.within(lambda: _choose_readers(found, request.settings))
     wish = _divide(found, choices, target, request.settings)
     with ExitStack() as undo:
-        early = undo.enter_context(party.hold_before_plan(found.fetched))
+        early = undo.enter_context(group.hold_before_plan(found.fetched))
         planned = _plan(found, target, wish, keeps_copy=early.copy is not None)
         plan, share, staging = planned
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
@@ -89,7 +89,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 schedule=schedule,
                 placer=ways.placer,
                 deadline=deadline,
-                lanes=1 if staging.is_ahead else staging.lanes - len(party.sources),
+                lanes=1 if staging.is_ahead else staging.lanes - len(group.sources),
                 ahead_lanes=staging.lanes if staging.is_ahead else 0,
                 makes_pages=schedule.keeps_all and any(choice.name == "direct" for choice in choices.values()),
                 device=device,
@@ -97,8 +97,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 device_reads=ways.device_reads,
                 is_cast=request.dtype is not None,
                 cuts=found.cuts,
-                party=party,
-                exchange=party.open_exchange(planned, tee.arriving),
+                group=group,
+                exchange=group.open_exchange(planned, tee.arriving),
                 clock=clock,
                 busy=busy,
                 progress=held.telling(request.progress, schedule.kept_bytes),
@@ -110,12 +110,12 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
 
 def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> LoadPlan:
     """What is read and by whom, through as many lanes as fit beside it and have something to do."""
-    sources = len(found.party.sources)
-    planned = found.party.plan(found, target, wish, keeps_copy=keeps_copy)
+    sources = len(found.group.sources)
+    planned = found.group.plan(found, target, wish, keeps_copy=keeps_copy)
     staging = planned.staging
     staging = staging._replace(lanes=min(staging.lanes, max(1, len(planned.plan.extents)) + sources))
     staging, rooms = _fit(target, planned.plan, staging, least_lanes=1 + sources)
-    found.party.check_rooms(rooms)
+    found.group.check_rooms(rooms)
     return planned._replace(staging=staging)
 
 
@@ -131,9 +131,9 @@ def _prove(
 
 
 def _open_ways(found: Found, target: Target, planned: LoadPlan, journey: Journey, device: torch.device) -> _Ways:
-    device_reads = found.party.open_device_reads(journey, device)
+    device_reads = found.group.open_device_reads(journey, device)
     placer = target.open_placer(planned.plan, planned.staging)
-    held = found.party.hold_at_last(found.fetched, device_reads)  # last, since it takes longest to undo
+    held = found.group.hold_at_last(found.fetched, device_reads)  # last, since it takes longest to undo
     return _Ways(device_reads, placer, held)
 
 
@@ -147,11 +147,11 @@ def _list_read(request: Request, found: Found) -> list[str]:
 
 def _divide(found: Found, choices: Mapping[int, Choice], target: Target, settings: Settings) -> Staging:
     """The lanes that the chosen readers want; those of one thread that has others read, where that is possible."""
-    if target.reads_ahead and settings.reader == "auto" and found.party.may_read_ahead(found.fetched, choices):
+    if target.reads_ahead and settings.reader == "auto" and found.group.may_read_ahead(found.fetched, choices):
         ahead = divide_ahead(settings.staging_bytes, found.headroom)
         if ahead is not None:
             return ahead
-    sources = len(found.party.sources)
+    sources = len(found.group.sources)
     digests = found.fetched.evidence.has_blocks and target.digests is None
     depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
     wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
@@ -187,9 +187,9 @@ def _journey(
 
 def _share_proof(proving: Proving, found: Found, settings: Settings) -> Proving:
     """In a group, what proves the bytes wherever they are read. Whose own is not enough says so itself, and before."""
-    if found.party.reads:
+    if found.group.reads:
         _judge(proving, found.fetched.checkpoint, settings)
-    return found.party.share_proof(proving, found.fetched.root)
+    return found.group.share_proof(proving, found.fetched.root)
 
 
 def _judge(proving: Proving, checkpoint: Checkpoint, settings: Settings) -> Proving:
@@ -233,6 +233,6 @@ def _choose_readers(found: Found, settings: Settings) -> dict[int, Choice]:
     """A reader for each shard that may be read here."""
     fetched = found.fetched
     checkpoint = fetched.checkpoint
-    shards, cpus = sorted(found.party.readable_shards(found)), count_cpus()
+    shards, cpus = sorted(found.group.readable_shards(found)), count_cpus()
     choices = {shard: fetched.choose(checkpoint.shards[shard], settings.reader, cpus) for shard in shards}
     return tune(choices, checkpoint.shards, Measured(settings.measurements))

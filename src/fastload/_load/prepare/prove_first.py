@@ -38,7 +38,7 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     fetched = found.fetched
     serial = _list_serial(found)
     is_known = all(fetched.evidence.find(path) is not None for path in index_of(fetched.checkpoint))
-    if not serial or not found.party.may_want_all(found) or not is_known:
+    if not serial or not found.group.may_want_all(found) or not is_known:
         return found  # of a part, or by such an index, it is said elsewhere that it cannot be proven
     fetched.home.check_read_twice(serial[0][0].path, fetched.name)
     busy = Busy()

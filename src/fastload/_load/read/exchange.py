@@ -119,7 +119,7 @@ class Exchange:
         return LeftError() if is_over else self._communicator.blame(source)
 
     def fail(self, error: BaseException) -> None:
-        """See :meth:`~fastload._group.control.Control.fail`."""
+        """See :meth:`~fastload._group.control_channel.ControlChannel.fail`."""
         self._communicator.fail(error)
 
     def leave(self) -> None:

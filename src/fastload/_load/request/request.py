@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.find.model import Source
     from fastload._format.checkpoint import Checkpoint
-    from fastload._group.attendance import Attendance
+    from fastload._group.pending import PendingCommunicator
     from fastload._progress import Callback
     from fastload.options import Settings
 
@@ -39,7 +39,7 @@ class Request:
     settings: Settings
     deadline: Deadline
     """See :func:`begin_deadline`."""
-    group: Attendance | None = None
+    group: PendingCommunicator | None = None
     """Where the ranks meet that load together; None: this one alone."""
     shard: object = None
     """See :mod:`fastload._load.request.shard`."""

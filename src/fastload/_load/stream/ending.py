@@ -33,12 +33,12 @@ class Kept:
 
 def keep(job: Job) -> Kept:
     """Let stay on storage what this load has made: mended blocks, the copy on the local tier, a manifest."""
-    together = job.party.prove_together(job.proving, job.exchange)
+    together = job.group.prove_together(job.proving, job.exchange)
     proven, doubt = together.files, together.doubt
     is_repaired = job.fetched.tally.repaired > 0
     if is_repaired:
         job.clock.enter("publish")
-    job.party.mend_in_turn(partial(_mend_stored, job), is_needed=is_repaired)
+    job.group.mend_in_turn(partial(_mend_stored, job), is_needed=is_repaired)
     # Only of a whole checkpoint is the copy whole, too.
     if not job.proving.is_whole or (job.held.copy is None and not proven):
         return Kept(doubt=doubt)
@@ -64,13 +64,13 @@ def look_again(job: Job) -> None:
     """Of what nothing proves, a shard that was read first may have become another revision's since then."""
     if job.proving.evidence is EvidenceKind.NONE:
         numbers = {extent.shard for extent in job.plan.extents}
-        job.party.look_again(job.fetched, [job.fetched.checkpoint.shards[number] for number in numbers])
+        job.group.look_again(job.fetched, [job.fetched.checkpoint.shards[number] for number in numbers])
 
 
 def let_go(job: Job, pipeline: Pipeline) -> None:
     """Give everything back, also where Ctrl-C comes in the midst of it: it ends one step and no other."""
     with ExitStack() as undo:
-        undo.callback(job.party.close)
+        undo.callback(job.group.close)
         undo.callback(job.fetched.close)
         undo.callback(job.held.close)
         undo.callback(pipeline.close)
@@ -82,7 +82,7 @@ def serve_others(job: Job, pipeline: Pipeline, begun_s: float) -> None:
         pipeline.join(job.deadline)
         if job.fetched.tally.repaired:
             _mend_stored(job)  # the others wait for it before they mend what they have found
-        job.party.vouch(partial(describe_rank, job, begun_s))
+        job.group.vouch(partial(describe_rank, job, begun_s))
     except FastloadError as exc:
         _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)
     finally:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.deadline import Deadline
-    from fastload._load.group.party import Company
+    from fastload._load.group.rank_group import LoadGroup
     from fastload._load.prove.proving import Proving
     from fastload._load.read.device_reads import DeviceReads
     from fastload._load.read.exchange import Exchange
@@ -53,7 +53,7 @@ class Job:
     """True if tensors are cast as they are taken, by the thread that takes them."""
     cuts: Mapping[str, tuple[Ranges, ...]]
     """What stays, by name, in each dimension of tensors of which more was brought."""
-    party: Company
+    group: LoadGroup
     """Who carries it out."""
     exchange: Exchange | None
     clock: Clock

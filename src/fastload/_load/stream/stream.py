@@ -123,7 +123,7 @@ class Stream:
         return self._is_started and self._started_in != os.getpid()
 
     def _give_up(self, job: Job, error: BaseException) -> None:
-        job.party.fail(error)
+        job.group.fail(error)
         self.close()
 
     def _take(self, job: Job, pipeline: Pipeline) -> tuple[str, torch.Tensor]:
@@ -171,10 +171,10 @@ class Stream:
         job.placer.finish()
         look_again(job)
         self._kept = keep(job)
-        self._group_report = job.party.end_together(partial(describe_rank, job, self._begun_s))
+        self._group_report = job.group.end_together(partial(describe_rank, job, self._begun_s))
         self._is_finished = True
         self.close()
-        if job.party.is_first_on_node:  # one load of a machine's ranks is one report
+        if job.group.is_first_on_node:  # one load of a machine's ranks is one report
             now = datetime.now(UTC).isoformat(timespec="seconds")
             job.fetched.home.keep_report({**self.report.to_dict(), "finished": now})
         _log.info("%s: evidence %s: %s", escaped(job.fetched.name), self.report.evidence, self.report.evidence_reason)
@@ -224,18 +224,18 @@ class Stream:
         return replace(report, group=self._group_report)
 
     def _goes_on(self, job: Job) -> bool:
-        return not self._is_finished and job.party.goes_on
+        return not self._is_finished and job.group.goes_on
 
     def _linger(self, job: Job, pipeline: Pipeline) -> None:
         """Leave the group; a thread reads and sends what the others still wait for, and then lets go."""
         try:
             pipeline.leave()
             self._start(job, pipeline)
-            job.party.leave(partial(describe_rank, job, self._begun_s))
+            job.group.leave(partial(describe_rank, job, self._begun_s))
             service = partial(serve_others, job, pipeline, self._begun_s)
             start_thread(threading.Thread(target=service, name="fastload-linger", daemon=True))
         except BaseException as error:
-            job.party.fail(error)
+            job.group.fail(error)
             let_go(job, pipeline)
             raise
 
@@ -246,7 +246,7 @@ class Stream:
             yield
         except BaseException as exc:
             if self._job is not None:
-                self._job.party.fail(exc)
+                self._job.group.fail(exc)
             raise
 
     def __enter__(self) -> Self:

@@ -78,8 +78,8 @@ def describe_rank(job: Job, begun_s: float) -> RankReport:
     work, exchange = _work_of(job), job.exchange
     share_s = max(0.0, job.schedule.read_at_s - begun_s) if work.bytes_read else 0.0
     return RankReport(
-        rank=job.party.rank,
-        node=job.party.node,
+        rank=job.group.rank,
+        node=job.group.node,
         bytes_read=_count_read(job),
         bytes_sent=exchange.sent_bytes if exchange is not None else 0,
         bytes_received=exchange.received_bytes if exchange is not None else 0,

@@ -22,14 +22,14 @@ from vllm.platforms import current_platform
 
 from fastload._fetch.find.model import Source
 from fastload._load import engine
-from fastload._load.group.attending import attending
+from fastload._load.group.joining import joining_group
 from fastload._load.inspection import inspect_source
 from fastload._load.request.request import Request, begin_deadline
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
-from fastload.integrations.vllm.company import Company, Occasion, find_company
 from fastload.integrations.vllm.files import select_as_vllm
+from fastload.integrations.vllm.group import GroupChoice, Occasion, choose_group
 from fastload.integrations.vllm.names import bring_matches, find_folder, find_model, match_files
 from fastload.integrations.vllm.ranks import Rank, find_rank, leave_copy, share_pages, stagger
 from fastload.integrations.vllm.room import Room, fit
@@ -118,19 +118,19 @@ class FastloadLoader(DefaultModelLoader):
 
     def _read(self, source: Any, found: Model) -> Tensors:
         rank = find_rank()
-        company = self._find_company() if rank.count > 1 else Company()
-        options = self._extra.options if company.group is not None else share_pages(rank, self._extra.options)
+        choice = self._choose_group() if rank.count > 1 else GroupChoice()
+        options = self._extra.options if choice.group is not None else share_pages(rank, self._extra.options)
         device, room = _target_device(), Room(decide_settings(options, {}))
         place = Source(found.model, found.subfolder, None, found.revision, select_as_vllm)
         inspection = inspect_source(place, room.settings)
         if device.type == "cuda":
             room = fit([facts.nbytes for facts in inspection.tensors.values()], room.settings)
         wanted = wanted_tensors(self, source, inspection)
-        parts = [wanted] if company.group is not None else stagger(rank, inspection, wanted)
+        parts = [wanted] if choice.group is not None else stagger(rank, inspection, wanted)
         settings = leave_copy(parts, room.settings)
         for part in parts:
             progress = RankProgress(rank) if self.load_config.use_tqdm_on_load else False
-            with attending(company.group, lambda: room.settings.deadline) as attendance:
+            with joining_group(choice.group, lambda: room.settings.deadline) as pending:
                 request = Request(
                     source=place,
                     tensors=part,
@@ -138,12 +138,12 @@ class FastloadLoader(DefaultModelLoader):
                     progress=progress,
                     settings=settings,
                     deadline=begin_deadline(place, settings),
-                    group=attendance,
+                    group=pending,
                     host_above_bytes=room.host_above_bytes,
                 )
                 opened = engine.stream(request, device)
             self._streams.append(opened)
-            end = partial(_end, opened, rank, company.why_alone)
+            end = partial(_end, opened, rank, choice.why_alone)
             if self._loaded_config is not None:
                 self._ends.append(end)
                 yield from _finished(opened)
@@ -151,14 +151,14 @@ class FastloadLoader(DefaultModelLoader):
                 yield from _left(opened)
                 end()
 
-    def _find_company(self) -> Company:
+    def _choose_group(self) -> GroupChoice:
         occasion = Occasion(
             model_config=self._loaded_config,
             local_experts=self.local_expert_ids,
             reader=decide_settings(self._extra.options, {}).reader,
             wants_group=self._extra.wants_group,
         )
-        return find_company(occasion)
+        return choose_group(occasion)
 
 
 def _finished(opened: Stream) -> Tensors:

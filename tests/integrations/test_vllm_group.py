@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fastload
-from fastload.integrations.vllm.company import Occasion, explain_alone
+from fastload.integrations.vllm.group import Occasion, explain_alone
 from fastload.integrations.vllm.ranks import Rank
 from fastload.integrations.vllm.telling import tell
 from fastload.report import GroupReport, RankReport

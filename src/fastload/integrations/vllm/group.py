@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastload._load.group.party import UNDIVIDED_READERS
+from fastload._load.group.rank_group import UNDIVIDED_READERS
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -34,7 +34,7 @@ class Occasion:
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
+class GroupChoice:
     """Who loads with this rank."""
 
     group: ProcessGroup | None = None
@@ -42,15 +42,15 @@ class Company:
     """Why each of several ranks loads for itself."""
 
 
-def find_company(occasion: Occasion) -> Company:
+def choose_group(occasion: Occasion) -> GroupChoice:
     """The ranks that load with this one, which vLLM has connected."""
     from vllm.distributed.parallel_state import get_pp_group, get_tp_group  # noqa: PLC0415 - vLLM is here
 
     why_alone = explain_alone(occasion, pipeline_stages=get_pp_group().world_size)
     if why_alone is not None:
-        return Company(why_alone=why_alone)
+        return GroupChoice(why_alone=why_alone)
     ranks = get_tp_group()
-    return Company(ranks.cpu_group) if ranks.world_size > 1 else Company(why_alone="tensor_parallel_size is 1")
+    return GroupChoice(ranks.cpu_group) if ranks.world_size > 1 else GroupChoice(why_alone="tensor_parallel_size is 1")
 
 
 def explain_alone(occasion: Occasion, *, pipeline_stages: int) -> str | None:

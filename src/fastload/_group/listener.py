@@ -1,4 +1,4 @@
-"""Letting in the ranks that come to a meeting, and nobody else."""
+"""Letting in the ranks that come to a rendezvous, and nobody else."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any
 
-from fastload._group.refusal import opening_connections
+from fastload._group.socket_limits import opening_connections
 from fastload._group.wire import is_readable, receive_message
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastload._group.patience import Patience
+    from fastload._group.timeout import RendezvousTimeout
 
 HELLO_S = 2.0
 """How long whoever has come may take to say who it is."""
@@ -40,10 +40,10 @@ def listen(host: str) -> socket.socket:
 
 
 def accept(
-    listener: socket.socket, token: str, patience: Patience, is_enough: Callable[[], bool]
+    listener: socket.socket, token: str, timeout: RendezvousTimeout, is_enough: Callable[[], bool]
 ) -> Iterator[tuple[socket.socket, list[Any]] | None]:
     """Connections whose first message begins with ``token``, and the rest of that message; None while nobody comes."""
-    while not is_enough() and (left_s := patience.left_s) > 0:
+    while not is_enough() and (left_s := timeout.left_s) > 0:
         if not is_readable(listener, min(_LOOK_S, left_s)):
             yield None
             continue

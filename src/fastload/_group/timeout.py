@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from fastload.errors import GroupError
 
 
-class Patience:
-    """For one meeting."""
+class RendezvousTimeout:
+    """For one rendezvous."""
 
     def __init__(self, seconds: float) -> None:
         self._until_s = time.monotonic() + seconds

@@ -1,6 +1,6 @@
 """Real ranks for tests: processes in a gloo group that carry out what the test says, one call after another.
 
-They are forked from a server that has imported torch, so that a new crew costs little.
+They are forked from a server that has imported torch, so that a new workers costs little.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Outcome:
     seconds: float
 
 
-class Crew:
+class Workers:
     """So many ranks."""
 
     def __init__(
@@ -108,15 +108,15 @@ class Crew:
 
 
 @contextmanager
-def crew_of(
+def workers_of(
     size: int, node_of: Callable[[int], str | None] = lambda _: None, host: str = "127.0.0.1"
-) -> Iterator[Crew]:
-    """A crew for one test, or for many; see :class:`Crew`."""
-    crew = Crew(size, node_of, host)
+) -> Iterator[Workers]:
+    """A workers for one test, or for many; see :class:`Workers`."""
+    workers = Workers(size, node_of, host)
     try:
-        yield crew
+        yield workers
     finally:
-        crew.close()
+        workers.close()
 
 
 def _move_to(namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""Who has come to a meeting."""
+"""Who has come to a rendezvous."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROSTER = "roster"
 MEET_HINT = "Every rank of the group must load the same model at the same time: see what became of the others"
 
 
-class Badge(NamedTuple):
+class RankAddress(NamedTuple):
     """What a rank says of itself when it comes."""
 
     rank: int
@@ -25,11 +25,11 @@ class Badge(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class Membership:
     """All have come."""
 
     token: str
-    roster: Sequence[Badge]
+    roster: Sequence[RankAddress]
     control: Mapping[int, socket.socket]
     """The connections between rank 0 and the others, by who is at the other end."""
 

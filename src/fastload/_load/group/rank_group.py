@@ -13,12 +13,12 @@ from fastload._load.group.agree import (
     digest_of_plan,
     terms_of,
 )
-from fastload._load.group.alone import Alone
 from fastload._load.group.dividing import Common, RankWish, find_pool
 from fastload._load.group.fetching import fetch_together
 from fastload._load.group.planning import plan_together
 from fastload._load.group.reader_proof import ProvenTogether, ReaderProof, share_proof
 from fastload._load.group.room import check_rooms, claims_of
+from fastload._load.group.single_rank import SingleRank
 from fastload._load.read.exchange import Exchange
 from fastload._load.read.held import Held
 from fastload._place.host import open_passing
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.checkpoint import Shard
     from fastload._format.header import TensorInfo
-    from fastload._group.attendance import Attendance
+    from fastload._group.pending import PendingCommunicator
     from fastload._load.group.fetching import WhenWeighed
     from fastload._load.group.planning import LoadPlan
     from fastload._load.prove.proving import Proving
@@ -66,10 +66,10 @@ class Whole:
     proven: dict[str, ManifestFile]
 
 
-class Party:
+class RankGroup:
     """Holds the connections of one load; see :class:`~fastload._group.communicator.Communicator`."""
 
-    def __init__(self, attendance: Attendance, request: Request) -> None:
+    def __init__(self, pending: PendingCommunicator, request: Request) -> None:
         """Waits for the other ranks.
 
         Raises:
@@ -77,7 +77,7 @@ class Party:
         """
         self._request = request
         self._reads: dict[int, bool] = {}
-        self.communicator = attendance.take(request.deadline)
+        self.communicator = pending.take(request.deadline)
 
     def __enter__(self) -> Self:
         return self
@@ -140,14 +140,14 @@ class Party:
         if reader in UNDIVIDED_READERS:
             hint = 'What is sent from rank to rank passes through host memory: use reader="auto"'
             raise UnsupportedError(f'reader="{reader}" cannot be divided over ranks', hint)
-        check_terms(self.communicator.gather(terms_of(self._request, verb, device)))
+        check_terms(self.communicator.all_gather(terms_of(self._request, verb, device)))
         found = fetch_together(self.communicator, self._request, when_weighed)
         self._reads = found.reads
         return found.fetched
 
     def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:
         """Raise ``GroupError`` where the ranks have found different models."""
-        check_content(self.communicator.gather(digest_of(fetched, wanted)))
+        check_content(self.communicator.all_gather(digest_of(fetched, wanted)))
 
     def readable_shards(self, found: Wanted) -> Collection[int]:
         """All that this machine has: what this rank will read is not known yet."""
@@ -178,13 +178,13 @@ class Party:
 
     def share_wishes(self, wish: RankWish) -> Common:
         """Tell the others what this rank wants; what those that it loads with have in common."""
-        wishes = self.communicator.gather(wish)
+        wishes = self.communicator.all_gather(wish)
         pool = self._pool
         return Common(pool, {member.rank: wishes[member.rank] for member in pool})
 
     def check_rooms(self, rooms: Sequence[Room]) -> None:
         """Raise ``MemoryBudgetError`` where what the ranks of this machine take together is more than there is."""
-        claims = self.communicator.gather(claims_of(rooms))
+        claims = self.communicator.all_gather(claims_of(rooms))
         check_rooms(rooms, [claims[rank] for rank in self.ranks_here])
 
     def take_share(self, common: Common, plan: Plan) -> Share:
@@ -194,7 +194,7 @@ class Party:
             GroupError: the others have another plan.
         """
         division = common.divide(plan)
-        digests = self.communicator.gather(digest_of_plan(division))
+        digests = self.communicator.all_gather(digest_of_plan(division))
         check_plans({rank: digests[rank] for rank in common.wishes})
         return share_of(division, self.rank)
 
@@ -223,9 +223,11 @@ class Party:
             IntegrityError: some of it is not, and must be.
             GroupError: somebody failed.
         """
-        words = self.communicator.gather(Whole(self.node, proving.proven))
+        values = self.communicator.all_gather(Whole(self.node, proving.proven))
         trusted = exchange.trusted if exchange is not None and proving.is_serial else []
-        doubt = next((rank for rank in trusted if rank not in words and not self.communicator.wait_vouched(rank)), None)
+        doubt = next(
+            (rank for rank in trusted if rank not in values and not self.communicator.wait_vouched(rank)), None
+        )
         reason = "" if doubt is None else f"rank {doubt} left and ended before it had proven what it had read and sent"
         settings = self._request.settings
         if reason and (settings.verify == "require" or settings.signature_key is not None):
@@ -233,7 +235,7 @@ class Party:
                 self._request.source.name, 0, reason, "proof on all ranks, since it is required", _LEFT
             )
         mine = self.node if self.is_first_on_node else None
-        files = {path: file for whole in words.values() if whole.node == mine for path, file in whole.proven.items()}
+        files = {path: file for whole in values.values() if whole.node == mine for path, file in whole.proven.items()}
         return ProvenTogether(files, reason)
 
     def mend_in_turn(self, mend: Callable[[], None], *, is_needed: bool) -> None:
@@ -241,32 +243,32 @@ class Party:
 
         Those that have left go first, as soon as they have sent their share.
         """
-        words = self.communicator.gather(is_needed)
-        if any(words.values()):
-            for left in set(range(self.communicator.size)) - words.keys():
+        values = self.communicator.all_gather(is_needed)
+        if any(values.values()):
+            for left in set(range(self.communicator.size)) - values.keys():
                 self.communicator.wait_vouched(left)
-        for rank in (rank for rank, needs in words.items() if needs):
+        for rank in (rank for rank, needs in values.items() if needs):
             if rank == self.rank:
                 mend()
-            self.communicator.gather(None)
+            self.communicator.all_gather(None)
 
     def share_proof(self, proving: Proving, root: str) -> Proving:
         """``proving``, as far as it goes for what the other ranks read as well."""
         place = f"{self.node}:{root}"
-        words = self.communicator.gather(ReaderProof(proving.evidence, proving.reason, proving.is_serial, place))
-        readers = {member.rank: words[member.rank] for member in self._pool if member.reads and member.rank in words}
+        values = self.communicator.all_gather(ReaderProof(proving.evidence, proving.reason, proving.is_serial, place))
+        readers = {member.rank: values[member.rank] for member in self._pool if member.reads and member.rank in values}
         return share_proof(proving, readers, self.rank)
 
     def end_together(self, account: Callable[[], RankReport]) -> GroupReport | None:
         """Wait until all are done; the first of them learns what each did, those that left included."""
         own = account()
-        words = self.communicator.gather(own)
-        is_first = self.rank == min(words)  # rank 0, where that has not left
+        values = self.communicator.all_gather(own)
+        is_first = self.rank == min(values)  # rank 0, where that has not left
         if is_first:
-            left = set(range(self.communicator.size)) - words.keys()
-            words |= {rank: found for rank in left if (found := self.communicator.find_account(rank)) is not None}
-        ranks = tuple(words[rank] for rank in sorted(words)) if is_first else (own,)
-        slowest = max(words.values(), key=lambda each: each.share_s)
+            left = set(range(self.communicator.size)) - values.keys()
+            values |= {rank: found for rank in left if (found := self.communicator.find_account(rank)) is not None}
+        ranks = tuple(values[rank] for rank in sorted(values)) if is_first else (own,)
+        slowest = max(values.values(), key=lambda each: each.share_s)
         what = f"rank {slowest.rank} had its share after {slowest.share_s:.2f} s: {slowest.bottleneck}"
         return GroupReport(rank=self.rank, size=self.communicator.size, ranks=ranks, slowest=slowest.rank, reason=what)
 
@@ -287,14 +289,14 @@ class Party:
         self.communicator.close()
 
 
-Company = Alone | Party
+LoadGroup = SingleRank | RankGroup
 """Who carries out a load."""
 
 
-def join(request: Request) -> Company:
+def join(request: Request) -> LoadGroup:
     """Whoever carries out ``request``, all of them there.
 
     Raises:
         GroupError: one does not come.
     """
-    return Alone(request) if request.group is None else Party(request.group, request)
+    return SingleRank(request) if request.group is None else RankGroup(request.group, request)

@@ -1,6 +1,6 @@
-"""What the ranks of a group say to each other besides the weights: words, heartbeats, failures, farewells.
+"""What the ranks of a group say to each other besides the weights: values, heartbeats, failures, farewells.
 
-One thread listens to all peers and sends them a sign of life every second. A peer whose connection ends without a
+One thread listens to all peers and sends them a heartbeat every second. A peer whose connection ends without a
 farewell, or that says nothing for some seconds, has failed; whoever notices, or fails itself, tells all others, so that
 everybody ends with the first cause.
 """
@@ -16,9 +16,9 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastload._group.last_words import FAIL
-from fastload._group.life import BEAT, BEAT_S, KILLED_HINT, Vigil, explain
-from fastload._group.refusal import opening_connections
+from fastload._group.abort import FAIL, explain
+from fastload._group.heartbeat import BEAT, BEAT_S, KILLED_HINT, HeartbeatMonitor
+from fastload._group.socket_limits import opening_connections
 from fastload._group.wire import FRAME_HEAD_BYTES, frame
 from fastload._thread import LOOK_S, start_thread
 from fastload.errors import GroupError
@@ -26,10 +26,10 @@ from fastload.errors import GroupError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastload._group.meeting import Mesh
+    from fastload._group.rendezvous import Mesh
 
 _BEAT = BEAT[0]
-_WORD, _LEAVE, _VOUCH, _BYE = b"WLVB"
+_VALUE, _LEAVE, _VOUCH, _BYE = b"WLVB"
 _READ_BYTES = 1 << 20
 _ACCOUNT_S = 2.0
 """How long is waited for what is only good to know."""
@@ -46,7 +46,7 @@ class Deadline(Protocol):
         """Raise ``DeadlineError`` once it is over."""
 
 
-class Control:
+class ControlChannel:
     """The control connections of one rank."""
 
     def __init__(self, mesh: Mesh, *, ended: Callable[[], None], left: Callable[[int], None]) -> None:
@@ -62,9 +62,9 @@ class Control:
         self._changed = threading.Condition()
         self._beat_s = 0.0
         self._sending = {peer: threading.Lock() for peer in mesh.control}
-        self._vigils = {peer: Vigil(peer) for peer in mesh.control}
+        self._monitors = {peer: HeartbeatMonitor(peer) for peer in mesh.control}
         self._received = {peer: bytearray() for peer in mesh.control}
-        self._words: dict[int, list[bytes]] = {peer: [] for peer in mesh.control}
+        self._values: dict[int, list[bytes]] = {peer: [] for peer in mesh.control}
         self._left: set[int] = set()
         self._vouched: set[int] = set()
         self._accounts: dict[int, bytes] = {}
@@ -88,24 +88,24 @@ class Control:
 
     # What the load calls.
 
-    def gather(self, word: object) -> dict[int, Any]:
-        """Each rank's word of this round, its own included; without those that have left.
+    def all_gather(self, value: object) -> dict[int, Any]:
+        """Each rank's value of this round, its own included; without those that have left.
 
         Raises:
             GroupError: somebody failed.
             DeadlineError: the deadline is over.
         """
-        self._tell_all(_WORD, pickle.dumps(word))
-        words: dict[int, Any] = {self._mesh.rank: word}
+        self._tell_all(_VALUE, pickle.dumps(value))
+        values: dict[int, Any] = {self._mesh.rank: value}
         with self._changed:
-            for peer, queue in self._words.items():
+            for peer, queue in self._values.items():
                 self._wait(partial(self._is_answered, peer))
                 if queue:
-                    words[peer] = pickle.loads(queue.pop(0))  # noqa: S301 - peers have shown the token of the meeting
-        return {rank: words[rank] for rank in sorted(words)}
+                    values[peer] = pickle.loads(queue.pop(0))  # noqa: S301 - peers have shown the token of the rendezvous
+        return {rank: values[rank] for rank in sorted(values)}
 
     def _is_answered(self, peer: int) -> bool:
-        return peer in self._left | self._gone or bool(self._words[peer])
+        return peer in self._left | self._gone or bool(self._values[peer])
 
     def _wait(self, is_there: Callable[[], bool]) -> None:
         """Until it is there, or the load is over; whoever calls holds ``_changed``."""
@@ -172,7 +172,7 @@ class Control:
             )
             self.check()
             account = self._accounts.get(peer)
-        return None if account is None else pickle.loads(account)  # noqa: S301 - see gather
+        return None if account is None else pickle.loads(account)  # noqa: S301 - see all_gather
 
     def wait_vouched(self, peer: int) -> bool:
         """True once ``peer``, which has left, has proven what it sent; False: it ended before.
@@ -212,7 +212,7 @@ class Control:
     def _beat(self, peer: int) -> None:
         """Never waits: whoever does not read is no reason not to notice that."""
         if not self._sending[peer].acquire(blocking=False):
-            return  # somebody is sending to it just now, which is a sign of life as well
+            return  # somebody is sending to it just now, which is a heartbeat as well
         try:
             self._mesh.control[peer].send(bytes([_BEAT]), socket.MSG_DONTWAIT)
         except OSError:
@@ -240,7 +240,7 @@ class Control:
                 self._keep_time()
 
     def _keep_time(self) -> None:
-        """Send signs of life, look for those of others."""
+        """Send heartbeats, look for those of others."""
         now_s = time.monotonic()
         is_due = now_s - self._beat_s >= BEAT_S
         self._beat_s = now_s if is_due else self._beat_s
@@ -248,7 +248,7 @@ class Control:
             if is_due:
                 self._beat(peer)
             try:
-                self._vigils[peer].check()
+                self._monitors[peer].check()
             except GroupError as silent:
                 self._conclude(silent)
 
@@ -260,7 +260,7 @@ class Control:
             return True
         except OSError:
             content = b""
-        self._vigils[peer].hear()
+        self._monitors[peer].hear()
         if content:
             self._received[peer] += content
             self._parse(peer)
@@ -287,11 +287,11 @@ class Control:
 
     def _take(self, peer: int, kind: int, content: bytes) -> None:
         if kind == FAIL:
-            self._conclude(pickle.loads(content))  # noqa: S301 - see gather
+            self._conclude(pickle.loads(content))  # noqa: S301 - see all_gather
             return
         with self._changed:
-            if kind == _WORD:
-                self._words[peer].append(content)
+            if kind == _VALUE:
+                self._values[peer].append(content)
             elif kind in {_LEAVE, _VOUCH}:
                 (self._left if kind == _LEAVE else self._vouched).add(peer)
                 self._accounts[peer] = content

@@ -19,11 +19,11 @@ from fastload.errors import FastloadError, GroupError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastload._group.patience import Patience
+    from fastload._group.timeout import RendezvousTimeout
 
 _KEY = "fastload/meeting"
 _LEAST_S = 0.5
-"""A store that lives may take as long, also where the meeting is about to end for another reason."""
+"""A store that lives may take as long, also where the rendezvous is about to end for another reason."""
 _HINT = "See whether the process that serves it still runs (rank 0 mostly); without it, make a new process group"
 _Result = TypeVar("_Result")
 
@@ -41,45 +41,45 @@ class Store(Protocol):
         """True if all are there."""
 
 
-class Notice(NamedTuple):
+class RootEndpoint(NamedTuple):
     """What rank 0 leaves there."""
 
     host: str
     port: int
     token: str
-    """Keeps strangers out, and tells this meeting from an earlier one whose address is still there."""
+    """Keeps strangers out, and tells this rendezvous from an earlier one whose address is still there."""
     failed: tuple[str, str] | None = None
     """What has failed and a hint, where nobody can come: rank 0 may open no socket."""
 
 
-class Board:
-    """The store, for one meeting."""
+class RendezvousStore:
+    """The store, for one rendezvous."""
 
-    def __init__(self, store: Store, patience: Patience) -> None:
-        """``patience``: how long anybody waits for it."""
+    def __init__(self, store: Store, timeout: RendezvousTimeout) -> None:
+        """``timeout``: how long anybody waits for it."""
         self._store = store
-        self._patience = patience
+        self._timeout = timeout
 
-    def leave(self, notice: Notice) -> None:
-        """Write it, over that of an earlier meeting.
+    def publish(self, root: RootEndpoint) -> None:
+        """Write it, over that of an earlier rendezvous.
 
         Raises:
             GroupError: the store cannot be asked.
         """
-        fields = notice if notice.failed is not None else notice[:3]
+        fields = root if root.failed is not None else root[:3]
         self._ask(lambda: self._store.set(_KEY, json.dumps(fields)))
 
-    def find(self) -> Notice | None:
-        """What rank 0 has left there; it may be of an earlier meeting.
+    def find_root(self) -> RootEndpoint | None:
+        """What rank 0 has left there; it may be of an earlier rendezvous.
 
         Raises:
             GroupError: the store cannot be asked.
         """
         left = self._ask(partial(self._read, _KEY))
-        return None if left is None else Notice(*json.loads(left))
+        return None if left is None else RootEndpoint(*json.loads(left))
 
     def write(self, key: str, content: str) -> None:
-        """Write something else than the notice.
+        """Write something else than rank 0's endpoint.
 
         Raises:
             GroupError: the store cannot be asked.
@@ -100,8 +100,8 @@ class Board:
     def _ask(self, work: Callable[[], _Result]) -> _Result:
         answer: Future[_Result] = Future()
         self._begin(partial(_settle, answer, work))
-        while not wait_futures([answer], timeout=_LEAST_S).done:  # in steps: patience may become less meanwhile
-            if self._patience.left_s <= 0:
+        while not wait_futures([answer], timeout=_LEAST_S).done:  # in steps: the time may become less meanwhile
+            if self._timeout.left_s <= 0:
                 raise GroupError("the store of the process group did not answer in time", _HINT)
         try:
             return answer.result()
@@ -113,7 +113,7 @@ class Board:
         try:
             start_thread(threading.Thread(target=work, name="fastload-store", daemon=True))
         except FastloadError:
-            if self._patience.failure is None:
+            if self._timeout.failure is None:
                 raise
             work()  # this rank comes only to say why it cannot load, which may be just that
 

@@ -11,13 +11,14 @@ import pytest
 from torch._C._distributed_c10d import HashStore
 
 import fastload
-from fastload._group.attendance import Attendance
-from fastload._group.board import _KEY, Board
-from fastload._group.meeting import Seat
-from fastload._group.notes import tell_first, tell_others
-from fastload._group.patience import Patience
+from fastload._fetch.deadline import NEVER
+from fastload._group.pending import PendingCommunicator
+from fastload._group.rendezvous import GroupMember
+from fastload._group.rendezvous_store import _KEY, RendezvousStore
+from fastload._group.store_failures import publish_failure, report_failure
+from fastload._group.timeout import RendezvousTimeout
 from fastload.errors import GroupError, MemoryBudgetError, UnsupportedError
-from meetings import sit, wait_meetings_over
+from rendezvous import sit, wait_rendezvous_over
 
 if TYPE_CHECKING:
     import threading
@@ -31,17 +32,17 @@ SOON_S = 3.0
 @pytest.fixture
 def store(leaks_nothing: None) -> Iterator[HashStore]:
     yield HashStore()
-    wait_meetings_over()
+    wait_rendezvous_over()
 
 
-def tell(store: HashStore, rank: int, patience_s: float = 10.0) -> bool:
+def tell(store: HashStore, rank: int, timeout_s: float = 10.0) -> bool:
     """As ``rank``; True if somebody was told."""
-    patience = Patience(patience_s)
+    timeout = RendezvousTimeout(timeout_s)
     if rank:
-        tell_first(Board(store, patience), WHY, rank, patience)
+        report_failure(RendezvousStore(store, timeout), WHY, rank, timeout)
     else:
-        tell_others(Board(store, patience), WHY, {1, 2}, patience, lambda: None)
-    return patience.is_told
+        publish_failure(RendezvousStore(store, timeout), WHY, {1, 2}, timeout, lambda: None)
+    return timeout.is_told
 
 
 @pytest.mark.parametrize("lead_s", [0.0, 0.5])
@@ -73,7 +74,7 @@ def test_all_hear_of_those_that_cannot_come(store: HashStore, lead_s: float) -> 
 
 def test_one_that_cannot_come_when_it_is_over_is_heard_too(store: HashStore) -> None:
     with ThreadPoolExecutor(2) as pool:
-        first = Attendance(Seat(0, 3, store, None), 10.0)
+        first = PendingCommunicator(GroupMember(0, 3, store, None), 10.0)
         first_error = pool.submit(first.fail, fastload.UsageError("wrong", "mend it"))
         assert pool.submit(tell, store, 1).result(SOON_S)
         assert tell(store, 2)
@@ -87,7 +88,7 @@ def test_rank_0_without_a_thread_to_look_for_them_says_so(
     def refuse(_: threading.Thread) -> None:
         raise UnsupportedError("no thread", "") if kind is UnsupportedError else MemoryBudgetError(1, 0, "none")
 
-    monkeypatch.setattr("fastload._group.letterbox.start_thread", refuse)
+    monkeypatch.setattr("fastload._group.failure_watch.start_thread", refuse)
     with ThreadPoolExecutor(3) as pool:
         first, *others = [pool.submit(sit, store, rank) for rank in range(3)]
         with pytest.raises(kind):
@@ -99,13 +100,13 @@ def test_rank_0_without_a_thread_to_look_for_them_says_so(
 
 def test_what_an_earlier_meeting_left_is_not_believed(store: HashStore) -> None:
     """Rank 0 had failed, and some rank; those of the next meeting meet."""
-    assert not tell(store, 0, patience_s=0.3)
+    assert not tell(store, 0, timeout_s=0.3)
     with ThreadPoolExecutor(3) as pool:
         early = [pool.submit(sit, store, rank) for rank in (1, 2)]
         time.sleep(0.5)
         for each in (pool.submit(sit, store, 0), *early):
             each.result(SOON_S).close()
-        assert not tell(store, 1, patience_s=0.3)
+        assert not tell(store, 1, timeout_s=0.3)
         for each in [pool.submit(sit, store, rank) for rank in range(3)]:
             each.result(SOON_S).close()
 
@@ -117,6 +118,6 @@ def test_nobody_is_told_twice(store: HashStore) -> None:
         with pytest.raises(GroupError, match="rank has no socket"):
             sit(store, 1)
         with pytest.raises(GroupError, match="rank 0 did not come"):
-            sit(store, 1, patience_s=0.5)
+            sit(store, 1, timeout_s=0.5)
         assert json.loads(store.get(_KEY))[3] == [WHY.what, WHY.hint]
         first.result(SOON_S)

@@ -6,31 +6,31 @@ import json
 import threading
 from typing import TYPE_CHECKING, Self
 
-from fastload._group.notes import failed_key, heard_key
+from fastload._group.store_failures import failed_key, heard_key
 from fastload._thread import start_thread
 from fastload.errors import FastloadError, GroupError
 
 if TYPE_CHECKING:
-    from fastload._group.board import Board
-    from fastload._group.patience import Patience
+    from fastload._group.rendezvous_store import RendezvousStore
+    from fastload._group.timeout import RendezvousTimeout
 
 _LOOK_S = 0.25
 _MOMENT_S = 0.5
 _GRACE_S = 2.0
 
 
-class Letterbox:
-    """For one meeting. A thread of its own looks into it: the store may not answer, while others come by sockets."""
+class FailureWatch:
+    """For one rendezvous. A thread of its own looks into it: the store may not answer, while others come by sockets."""
 
-    def __init__(self, board: Board, token: str, ranks: set[int], patience: Patience) -> None:
+    def __init__(self, store: RendezvousStore, token: str, ranks: set[int], timeout: RendezvousTimeout) -> None:
         """``ranks``: those that may still have something to say; who has said it is taken out."""
-        self._board = board
+        self._store = store
         self._token = token
         self.ranks = ranks
-        self._patience = patience
+        self._timeout = timeout
         self._failure: FastloadError | None = None
         self._is_closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="fastload-letterbox", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="fastload-failure-watch", daemon=True)
 
     def check(self) -> None:
         """Raise the first ``GroupError`` that was found; or why nobody looks, or finds anything."""
@@ -42,7 +42,7 @@ class Letterbox:
             start_thread(self._thread)
         except FastloadError as error:
             self._is_closed.set()
-            if self._patience.failure is None:  # else this rank comes only to say why it cannot load
+            if self._timeout.failure is None:  # else this rank comes only to say why it cannot load
                 self._failure = error
         return self
 
@@ -61,11 +61,11 @@ class Letterbox:
                 self._failure = self._failure or error
 
     def _look(self) -> None:
-        said = self._board.read(failed_key(self._token))
+        said = self._store.read(failed_key(self._token))
         if said is None:
             return
         rank, what, hint = json.loads(said)
         if rank in self.ranks:
             self._failure = self._failure or GroupError(what, hint)
             self.ranks.discard(rank)
-            self._board.write(heard_key(self._token, rank), "")
+            self._store.write(heard_key(self._token, rank), "")

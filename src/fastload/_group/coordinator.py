@@ -7,28 +7,34 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._group.board import Notice
-from fastload._group.door import HELLO_S, accept
-from fastload._group.guests import MEET_HINT, ROSTER, WELCOME, Badge, Met, name_ranks
-from fastload._group.letterbox import Letterbox
-from fastload._group.life import FAILED, Lifeline, explain
-from fastload._group.notes import tell_others
+from fastload._group.abort import explain
+from fastload._group.failure_watch import FailureWatch
+from fastload._group.listener import HELLO_S, accept
+from fastload._group.membership import MEET_HINT, ROSTER, WELCOME, Membership, RankAddress, name_ranks
+from fastload._group.rendezvous_connection import FAILED, RendezvousConnection
+from fastload._group.rendezvous_store import RootEndpoint
+from fastload._group.store_failures import publish_failure
 from fastload.errors import GroupError, UnsupportedError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from fastload._group.board import Board
-    from fastload._group.patience import Patience
+    from fastload._group.rendezvous_store import RendezvousStore
+    from fastload._group.timeout import RendezvousTimeout
 
     Ended = Callable[[BaseException], None]
     """Takes why there will be no load."""
 
 
-def receive_guests(
-    own: Badge, size: int, listener: socket.socket, board: Board, patience: Patience, ended: Ended
-) -> Met:
+def gather_members(
+    own: RankAddress,
+    size: int,
+    listener: socket.socket,
+    store: RendezvousStore,
+    timeout: RendezvousTimeout,
+    ended: Ended,
+) -> Membership:
     """Wait until all have come, then tell them who is there.
 
     If there will be no load, ``ended`` is called with the cause, and those who come late are told of it as they come:
@@ -38,40 +44,40 @@ def receive_guests(
         GroupError: one does not come, or came and failed, or this one has; or the store cannot be asked.
     """
     token, others = secrets.token_hex(16), set(range(1, size))
-    with Letterbox(board, token, set(others), patience) as letterbox:
-        hall = _Hall(listener, token, patience, letterbox)
+    with FailureWatch(store, token, set(others), timeout) as watch:
+        coordinator = _Coordinator(listener, token, timeout, watch)
         try:
-            board.leave(Notice(own.host, own.port, token))
-            hall.wait_for(others)
+            store.publish(RootEndpoint(own.host, own.port, token))
+            coordinator.wait_for(others)
         except UnsupportedError as error:  # there is no descriptor for those that come
             failure = explain(own.rank, error)
-            patience.give_up(failure)
+            timeout.give_up(failure)
             listener.close()
-            tell_others(board, failure, hall.send_away(failure), patience, partial(ended, error))
+            publish_failure(store, failure, coordinator.abort_joined(failure), timeout, partial(ended, error))
             raise
         except BaseException as error:
             failure = explain(own.rank, error)
-            late = hall.send_away(failure)
+            late = coordinator.abort_joined(failure)
             ended(error)
-            hall.turn_away(failure, late)
+            coordinator.abort_late(failure, late)
             raise
-    roster = [own, *(hall.badges[rank] for rank in range(1, size))]
-    for line in hall.guests.values():
+    roster = [own, *(coordinator.addresses[rank] for rank in range(1, size))]
+    for line in coordinator.joined.values():
         with suppress(OSError):  # one that is gone by now is missed where all connect to all
             line.say([ROSTER, roster])
-    return Met(hall.token, roster, {rank: line.connection for rank, line in hall.guests.items()})
+    return Membership(coordinator.token, roster, {rank: line.connection for rank, line in coordinator.joined.items()})
 
 
-class _Hall:
+class _Coordinator:
     """Where rank 0 waits with those that have come."""
 
-    def __init__(self, listener: socket.socket, token: str, patience: Patience, letterbox: Letterbox) -> None:
+    def __init__(self, listener: socket.socket, token: str, timeout: RendezvousTimeout, watch: FailureWatch) -> None:
         self._listener = listener
         self.token = token
-        self._patience = patience
-        self._letterbox = letterbox
-        self.guests: dict[int, Lifeline] = {}
-        self.badges: dict[int, Badge] = {}
+        self._timeout = timeout
+        self._watch = watch
+        self.joined: dict[int, RendezvousConnection] = {}
+        self.addresses: dict[int, RankAddress] = {}
         self._told: set[int] = set()
         """Those that know why there is no load, since they have said it."""
 
@@ -81,19 +87,19 @@ class _Hall:
         Raises:
             GroupError: some did not come, or one that had come has failed, or this one.
         """
-        for come in accept(self._listener, self.token, self._patience, lambda: self.guests.keys() == ranks):
+        for come in accept(self._listener, self.token, self._timeout, lambda: self.joined.keys() == ranks):
             if come is not None:
-                self._let_in(come[1][0], Lifeline(come[0], come[1][0]))
-            self._patience.check()
-            self._letterbox.check()
-            for line in self.guests.values():
+                self._admit(come[1][0], RendezvousConnection(come[0], come[1][0]))
+            self._timeout.check()
+            self._watch.check()
+            for line in self.joined.values():
                 said = line.look()
                 if said is not None:  # nothing else is said before all are there
                     raise GroupError(*said[1:])
-        if missing := sorted(ranks - self.guests.keys()):
+        if missing := sorted(ranks - self.joined.keys()):
             raise GroupError(f"{name_ranks(missing)} did not come to load with the others", MEET_HINT)
 
-    def _let_in(self, rank: int, line: Lifeline) -> None:
+    def _admit(self, rank: int, line: RendezvousConnection) -> None:
         """One that does not wait for the welcome will come again; one that has failed already says so."""
         try:
             line.say([WELCOME])
@@ -107,24 +113,24 @@ class _Hall:
             self._told.add(rank)
             line.close()
             raise GroupError(*said[1:])
-        if rank in self.guests:
-            self.guests[rank].close()
-        self.guests[rank], self.badges[rank] = line, Badge(*said)
+        if rank in self.joined:
+            self.joined[rank].close()
+        self.joined[rank], self.addresses[rank] = line, RankAddress(*said)
 
-    def send_away(self, failure: GroupError) -> set[int]:
+    def abort_joined(self, failure: GroupError) -> set[int]:
         """Tell those that are here that there is no load; those that do not know it yet."""
-        for line in self.guests.values():
+        for line in self.joined.values():
             line.end(failure)
-        self._letterbox.ranks -= self.guests.keys() | self._told
-        return self._letterbox.ranks
+        self._watch.ranks -= self.joined.keys() | self._told
+        return self._watch.ranks
 
-    def turn_away(self, failure: GroupError, late: set[int]) -> None:
+    def abort_late(self, failure: GroupError, late: set[int]) -> None:
         """Tell those that come when it is over; once: whoever comes again comes for the next load."""
-        for come in accept(self._listener, self.token, self._patience, lambda: not late):
+        for come in accept(self._listener, self.token, self._timeout, lambda: not late):
             if come is None:
                 continue
             connection, (rank,) = come
-            line = Lifeline(connection, rank)
+            line = RendezvousConnection(connection, rank)
             if rank not in late:
                 line.close()
                 continue

@@ -1,4 +1,4 @@
-"""A load that one process carries out by itself: a company of one, so that nobody above asks who else is there."""
+"""A load that one process carries out by itself: a group of one, so that nobody above asks who else is there."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from fastload.report import GroupReport, RankReport
 
 
-class Alone:
-    """See :class:`~fastload._load.group.party.Party`, whose every question has a short answer here."""
+class SingleRank:
+    """See :class:`~fastload._load.group.rank_group.RankGroup`, whose every question has a short answer here."""
 
     rank = 0
     node = 0
