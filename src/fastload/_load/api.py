@@ -6,6 +6,8 @@ Nothing here imports torch until a request has been parsed, and ``inspect`` neve
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from fastload.errors import UsageError
 from fastload.options import decide_settings, find_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
     from torch.distributed import ProcessGroup
@@ -83,20 +85,10 @@ def load(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         UnsupportedError: this machine, file system or torch cannot do what was asked by name.
         GroupError: another rank of the group failed, or the ranks disagree; the group itself stays usable.
     """
-    with joining_group(group, partial(find_deadline, options)) as pending:
-        source = _parse_source(model, subfolder, variant, revision)
-        settings = decide_settings(options, {"verify": verify, "reader": reader})
-        request = Request(
-            source=source,
-            tensors=tensors,
-            dtype=dtype,
-            progress=checked(progress),
-            settings=settings,
-            deadline=begin_deadline(source, settings),
-            group=pending,
-            shard=shard,
-            may_begin_anew=True,
-        )
+    given = _Keywords(
+        model, revision, subfolder, variant, tensors, dtype, verify, reader, group, shard, progress, options
+    )
+    with given.parsed() as request:
         with importing_torch():
             from fastload._load import engine
         return engine.load(request, device)
@@ -125,19 +117,10 @@ def stream(  # noqa: PLR0913 - as for load
 
     Args and Raises: as for :func:`load`. What only shows while reading is raised by the iteration.
     """
-    with joining_group(group, partial(find_deadline, options)) as pending:
-        source = _parse_source(model, subfolder, variant, revision)
-        settings = decide_settings(options, {"verify": verify, "reader": reader})
-        request = Request(
-            source=source,
-            tensors=tensors,
-            dtype=dtype,
-            progress=checked(progress),
-            settings=settings,
-            deadline=begin_deadline(source, settings),
-            group=pending,
-            shard=shard,
-        )
+    given = _Keywords(
+        model, revision, subfolder, variant, tensors, dtype, verify, reader, group, shard, progress, options
+    )
+    with given.parsed() as request:
         with importing_torch():
             from fastload._load import engine
         return engine.stream(request, device)
@@ -186,20 +169,10 @@ def load_into(  # noqa: PLR0913 - as for load
         UnsupportedError: parameters that wrap other tensors, except DTensor.
         FastloadError: as for :func:`load`.
     """
-    with joining_group(group, partial(find_deadline, options)) as pending:
-        source = _parse_source(model, subfolder, variant, revision)
-        settings = decide_settings(options, {"verify": verify, "reader": reader})
-        request = Request(
-            source=source,
-            tensors=tensors,
-            dtype=dtype,
-            progress=checked(progress),
-            settings=settings,
-            deadline=begin_deadline(source, settings),
-            group=pending,
-            shard=shard,
-            may_begin_anew=True,
-        )
+    given = _Keywords(
+        model, revision, subfolder, variant, tensors, dtype, verify, reader, group, shard, progress, options
+    )
+    with given.parsed() as request:
         with importing_torch():
             from fastload._load import engine
         return engine.load_into(request, module, strict=strict)
@@ -235,6 +208,41 @@ def inspect(
         ModelNotFoundError, FormatError, StoreError, UsageError: as for :func:`load`.
     """
     return inspect_source(_parse_source(model, subfolder, variant, revision), decide_settings(options, {}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Keywords:
+    """What load, stream and load_into take alike, in the order of their signatures."""
+
+    model: str | os.PathLike[str]
+    revision: str | None
+    subfolder: str | os.PathLike[str] | None
+    variant: str | None
+    tensors: Tensors | None
+    dtype: torch.dtype | str | None
+    verify: str | None
+    reader: str | None
+    group: ProcessGroup | None
+    shard: Shard | None
+    progress: bool | Callback | None
+    options: Options | None
+
+    @contextmanager
+    def parsed(self) -> Iterator[Request]:
+        """The request that they are; the other ranks of its group are told of an error in the ``with``."""
+        with joining_group(self.group, partial(find_deadline, self.options)) as pending:
+            source = _parse_source(self.model, self.subfolder, self.variant, self.revision)
+            settings = decide_settings(self.options, {"verify": self.verify, "reader": self.reader})
+            yield Request(
+                source=source,
+                tensors=self.tensors,
+                dtype=self.dtype,
+                progress=checked(self.progress),
+                settings=settings,
+                deadline=begin_deadline(source, settings),
+                group=pending,
+                shard=self.shard,
+            )
 
 
 def _parse_source(

@@ -57,7 +57,6 @@ def run(arguments: argparse.Namespace) -> None:
         progress=arguments.progress,
         settings=settings,
         deadline=begin_deadline(source, settings),
-        may_begin_anew=True,
     )
     metrics = parse_metrics(arguments, settings)
     with (

@@ -164,8 +164,7 @@ def _resumable(request: Request, proving: Proving) -> Container[int]:
     A block that has a digest is read from the source instead. That a file as a whole is wrong shows at its end, so that
     the load must be one that can begin once more. What nothing proves is read at the source, whatever lies here.
     """
-    may_begin_anew = request.may_begin_anew and request.group is None
-    return proving.proofs.keys() - (frozenset() if may_begin_anew else proving.on_host)
+    return proving.proofs.keys() - (frozenset() if request.may_begin_anew else proving.on_host)
 
 
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:

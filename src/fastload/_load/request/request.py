@@ -46,10 +46,7 @@ class Request:
     host_above_bytes: int | None = None
     """A tensor of a stream to a device that is larger than this is handed out in host memory."""
     may_begin_anew: bool = False
-    """True of a load by one process that has handed out nothing before its end.
-
-    See :mod:`fastload._load.retry.once_more`.
-    """
+    """True of a load by one process that hands out nothing before its end: :mod:`fastload._load.retry.once_more`."""
 
 
 def begin_deadline(source: Source, settings: Settings) -> Deadline:

@@ -69,6 +69,7 @@ def once_more(request: Request, load: Load[Result]) -> Loaded[Result]:
         IntegrityError: the file is wrong, and nobody has a better one that may be asked.
     """
     tried: list[Report] = []
+    request = replace(request, may_begin_anew=request.group is None)
     try:
         return load(request, tried.append), Before()
     except IntegrityError as exc:
