@@ -50,7 +50,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
 def test_defaults_are_those_of_the_table(places: Places) -> None:
     settings = places.decide()
-    assert {name: getattr(settings, name) for name in room._DEFAULTS} == {
+    assert {name: getattr(settings, name) for name in room._PARSERS} == {
         "local": str(places.home / ".cache/huggingface/hub"),
         "shared": (),
         "tiers": ("local", "shared", "hub"),
@@ -76,7 +76,7 @@ def test_defaults_are_those_of_the_table(places: Places) -> None:
 def test_settings_have_the_same_names_everywhere() -> None:
     names = {field.name for field in fields(Options)}
     assert names == {field.name for field in fields(Settings)} - {"aliases", "hub", "cufile", "measurements", "origins"}
-    assert names == room._PARSERS.keys() == room._DEFAULTS.keys()
+    assert names == room._PARSERS.keys()
     assert all(getattr(Options(), name) is None for name in names)  # else an unset field would not fall through
 
 

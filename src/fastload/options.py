@@ -13,7 +13,7 @@ import difflib
 import tomllib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastload._read.choose import READERS
 from fastload._read.file import regular_only, translate
@@ -46,6 +46,8 @@ _ALIASES = "aliases"
 _ENVIRONMENT = "the environment"
 COMMAND_LINE = "the command line"
 _TIERS = (TierKind.LOCAL, TierKind.SHARED, TierKind.HUB)
+_Parsed = TypeVar("_Parsed")
+_Default = TypeVar("_Default")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,28 +90,33 @@ class Options:
     """What a load may take of the device's memory; default: all that is free."""
 
 
+def _setting(parse: Callable[[Any], _Parsed], default: _Default) -> _Parsed | _Default:
+    """A field of :class:`Settings` that a caller sets: what parses it, and what it is where nobody does."""
+    return field(default=default, metadata={"parse": parse})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Every setting, decided."""
 
-    local: str
+    local: str = _setting(parse_folder, "")
     """Empty: nobody named it, and there is no home where it could be by default; then ``tiers`` lacks it too."""
-    shared: tuple[str, ...]
-    tiers: tuple[TierKind, ...]
-    manifests: str | None
-    verify: str
-    signature_key: str | None
-    write_through: str
-    transfer: str
-    local_max_bytes: int | None
-    min_free: Share
-    max_rate: int | None
-    deadline: float | None
-    require_pinned: bool
-    reader: str
-    gds: str
-    staging_bytes: int
-    device_bytes: int | None
+    shared: tuple[str, ...] = _setting(parse_folders, ())
+    tiers: tuple[TierKind, ...] = _setting(parse_words("tier", *_TIERS), _TIERS)
+    manifests: str | None = _setting(parse_folder, None)
+    verify: str = _setting(one_of("verify", "auto", "require", "off"), "auto")
+    signature_key: str | None = _setting(parse_folder, None)
+    write_through: str = _setting(one_of("write_through", "on", "off", "auto"), "auto")
+    transfer: str = _setting(one_of("transfer", "ranged", "hub"), "ranged")
+    local_max_bytes: int | None = _setting(parse_size, None)
+    min_free: Share = _setting(parse_share, Share(fraction=0.05))
+    max_rate: int | None = _setting(parse_rate, None)
+    deadline: float | None = _setting(parse_duration, None)
+    require_pinned: bool = _setting(parse_switch, False)
+    reader: str = _setting(one_of("reader", *READERS), "auto")
+    gds: str = _setting(one_of("gds", "on", "off", "auto"), "auto")
+    staging_bytes: int = _setting(parse_size, 256 << 20)  # 256 MiB
+    device_bytes: int | None = _setting(parse_size, None)
     aliases: Mapping[str, tuple[str, ...]]
     hub: HubSettings
     cufile: CufileSettings
@@ -120,42 +127,7 @@ class Settings:
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "local": parse_folder,
-    "shared": parse_folders,
-    "tiers": parse_words("tier", *_TIERS),
-    "manifests": parse_folder,
-    "verify": one_of("verify", "auto", "require", "off"),
-    "signature_key": parse_folder,
-    "write_through": one_of("write_through", "on", "off", "auto"),
-    "transfer": one_of("transfer", "ranged", "hub"),
-    "local_max_bytes": parse_size,
-    "min_free": parse_share,
-    "max_rate": parse_rate,
-    "deadline": parse_duration,
-    "require_pinned": parse_switch,
-    "reader": one_of("reader", *READERS),
-    "gds": one_of("gds", "on", "off", "auto"),
-    "staging_bytes": parse_size,
-    "device_bytes": parse_size,
-}
-_DEFAULTS: dict[str, Any] = {
-    "local": None,
-    "shared": (),
-    "tiers": _TIERS,
-    "manifests": None,
-    "verify": "auto",
-    "signature_key": None,
-    "write_through": "auto",
-    "transfer": "ranged",
-    "local_max_bytes": None,
-    "min_free": Share(fraction=0.05),
-    "max_rate": None,
-    "deadline": None,
-    "require_pinned": False,
-    "reader": "auto",
-    "gds": "auto",
-    "staging_bytes": 256 << 20,
-    "device_bytes": None,
+    each.name: each.metadata["parse"] for each in fields(Settings) if each.metadata
 }
 _DEFAULT_ALIASES = {
     "llama-8b": (
@@ -193,7 +165,7 @@ def decide_settings(
         raise UsageError(f"options= got {type(options).__name__}", "Give fastload.Options(reader=…)")
     variables = own_environment() if environment is None else environment
     hub = hub_settings(variables)
-    decided = dict(_DEFAULTS)
+    decided: dict[str, Any] = {}
     aliases: dict[str, tuple[str, ...]] = dict(_DEFAULT_ALIASES)
     origins: dict[str, str] = {}
     for place, values in (
@@ -206,9 +178,9 @@ def decide_settings(
             if value is not None:
                 decided[name] = _parse(name, value, place)
                 origins[name] = place
-    decided["local"] = decided["local"] or hub.cache
+    decided.setdefault("local", hub.cache)
     if not decided["local"]:
-        decided["tiers"] = tuple(kind for kind in decided["tiers"] if kind is not TierKind.LOCAL)
+        decided["tiers"] = tuple(kind for kind in decided.get("tiers", _TIERS) if kind is not TierKind.LOCAL)
     return Settings(
         **decided,
         aliases=aliases,
