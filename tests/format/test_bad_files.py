@@ -161,6 +161,10 @@ def only_gguf(folder: Path) -> None:
     (folder / "model-Q4_K_M.gguf").touch()
 
 
+def only_tflite(folder: Path) -> None:
+    (folder / "model.tflite").touch()
+
+
 def only_config(folder: Path) -> None:
     (folder / "config.json").touch()
 
@@ -182,6 +186,7 @@ def a_name_in_two_shards(folder: Path) -> None:
     [
         (only_bin, "convert the .bin weights"),
         (only_gguf, "convert the .gguf weights"),
+        (only_tflite, "convert the .tflite weights"),
         (only_config, "'config.json'"),
         (nothing, "an empty folder"),
         (a_gap, "1 of 2 shards"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 
 MAGIC = b"GGUF"
+GGUF_SUFFIX = ".gguf"
 _VERSIONS = {2, 3}
 """Version 1 counts in 32 bits, and is no longer made."""
 _ALIGNMENT_KEY = b"general.alignment"

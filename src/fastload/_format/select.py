@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload.errors import FormatError, UsageError, quoted
 
@@ -30,7 +31,10 @@ _VARIANT = re.compile(r"(?=.*[A-Za-z])[\w-]+", re.ASCII)
 _VARIANT_OF_ANY = re.compile(r"[A-Za-z]\w*", re.ASCII)
 """Behind any other stem: a name such as Qwen2.5-7B or v1.5 has none."""
 _INDEX = re.compile(r".+\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json", re.ASCII | re.DOTALL)
-_OTHER_WEIGHTS = (".bin", ".gguf", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".npz")
+OTHER_WEIGHTS = (
+    ".bin", ".pth", ".pt", ".ckpt", GGUF_SUFFIX, ".h5", ".msgpack", ".onnx", ".onnx_data", ".npz", ".tflite",
+)  # fmt: skip
+"""What weights in other formats than ours end in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +201,12 @@ def _check_numbers(shards: Iterable[_ShardName], path: str) -> None:
 def _describe(names: Collection[str]) -> str:
     if not names:
         return "an empty folder"
-    shown = sorted(names, key=lambda name: (not name.endswith(_OTHER_WEIGHTS), name))[:8]
+    shown = sorted(names, key=lambda name: (not name.endswith(OTHER_WEIGHTS), name))[:8]
     return f"{len(names)} entries (" + ", ".join(quoted(name) for name in shown) + (", …)" if len(names) > 8 else ")")  # noqa: PLR2004
 
 
 def _no_weights_hint(names: Collection[str]) -> str:
-    others = sorted({suffix for suffix in _OTHER_WEIGHTS for name in names if name.endswith(suffix)})
+    others = sorted({suffix for suffix in OTHER_WEIGHTS for name in names if name.endswith(suffix)})
     if others:
         return f"fastload reads safetensors only; convert the {', '.join(others)} weights or take a repo that has them"
     return "Give the folder that holds the weights; in a diffusers model that is a component: subfolder="

@@ -10,6 +10,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
+from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.head import read_header
 from fastload._store.directory import contained, containment_root, read_index
@@ -58,7 +59,7 @@ def find_missing_by_structure(folder: str, there: Sequence[OfferedFile]) -> Iter
     """
     sizes = {file.path: file.size for file in there}
     weights = [path for path in sizes if path.endswith(SHARD_SUFFIX)]
-    foreign = [path for path in sizes if path.endswith(".gguf")]
+    foreign = [path for path in sizes if path.endswith(GGUF_SUFFIX)]
     if not weights and not foreign:
         yield "no safetensors weights"
     for path in sizes:

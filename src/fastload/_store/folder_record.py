@@ -16,7 +16,7 @@ from fastload._store.listing import DOWNLOADS
 from fastload._store.manifest_folder import PassedOver
 from fastload._store.wanted import is_weight
 from fastload._verify.difference import Difference
-from fastload._verify.path import is_index, is_loaded
+from fastload._verify.path import is_loaded, is_vital
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -82,7 +82,7 @@ def find_record(
 def _find_untold(folder: str, manifest: Manifest) -> Iterator[str]:
     """All but what a load goes by: a README or a chat template is edited, and need not be damaged for that."""
     for file in manifest.files:
-        is_held = is_weight(file.path) or is_index(file.path) or os.path.basename(file.path) == "config.json"
+        is_held = is_weight(file.path) or is_vital(file.path)
         if not is_held and os.path.lexists(os.path.join(folder, file.path)):
             yield file.path
 

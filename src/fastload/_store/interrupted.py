@@ -6,7 +6,7 @@ import os
 import posixpath
 from typing import TYPE_CHECKING
 
-from fastload._format.gguf import CutError, measure_gguf
+from fastload._format.gguf import GGUF_SUFFIX, CutError, measure_gguf
 from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file, regular_only, translate
 from fastload._store.directory import contained, containment_root
@@ -40,7 +40,7 @@ def find_cut_gguf(folder: str, there: Iterable[OfferedFile]) -> Iterator[str]:
     """GGUF files that are shorter than their headers say."""
     root = containment_root(folder)
     for file in there:
-        if not file.path.endswith(".gguf"):
+        if not file.path.endswith(GGUF_SUFFIX):
             continue
         try:
             least = _least_bytes(contained(os.path.join(folder, file.path), root), file.size)

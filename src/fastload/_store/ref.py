@@ -7,13 +7,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
+from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PATH_STARTS = ("/", "./", "../", "~")
-_PATH_SUFFIXES = (".safetensors", ".safetensors.index.json")
+_PATH_SUFFIXES = (SHARD_SUFFIX, INDEX_SUFFIX)
 _SPELLABLE = re.compile("[^\0\ud800-\udc7f\udd00-\udfff]+")
 """What the system takes for a path: no NUL, and of the surrogates only those that stand for bytes that are no UTF-8."""
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"

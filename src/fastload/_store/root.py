@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.file import read_small_file
 from fastload._store.complete import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fastload._tier import Tier
 
 _MAX_REF_BYTES = 4096
-_MODEL_FILES = (".safetensors", ".gguf", ".bin", "config.json", "model_index.json")
+_MODEL_FILES = (SHARD_SUFFIX, GGUF_SUFFIX, ".bin", "config.json", "model_index.json")
 """By one of these at its top a folder is known for a model."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
+from fastload._format.select import OTHER_WEIGHTS
 from fastload.errors import FormatError, UsageError, quoted
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ WARM_PATTERNS = (
 )
 """What ``warm`` takes, as globs of the whole path: the hub's ``allow_patterns``, with these ``ignore_patterns``:"""
 WARM_IGNORES = ("original/*", "*/original/*", "*.bin.index.json", "._*", "*/._*")
-_OTHER_WEIGHTS = (
-    "*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.npz", "*.tflite",
-)  # fmt: skip
 _TORCHS_WEIGHTS = ("*.bin", "*.pt", "*.pth")
 _LISTS_OF_COMPONENTS = ("modules.json", "model_index.json")
 """Of sentence-transformers, and of diffusers, at the top of a model."""
@@ -203,8 +201,8 @@ def check_has_weights(wish: Wish, offered: Iterable[OfferedFile], place: str) ->
 
 def _include(weights: Sequence[str]) -> str:
     """The arguments that bring ``weights``: one for each format."""
-    kinds = ("*" + SHARD_SUFFIX, *_OTHER_WEIGHTS)
-    return " ".join(f"--include '{kind}'" for kind in kinds if any(matches(path, (kind,)) for path in weights))
+    kinds = (SHARD_SUFFIX, *OTHER_WEIGHTS)
+    return " ".join(f"--include '*{kind}'" for kind in kinds if any(path.endswith(kind) for path in weights))
 
 
 def _show(paths: Sequence[str]) -> str:
@@ -213,4 +211,4 @@ def _show(paths: Sequence[str]) -> str:
 
 def is_weight(path: str) -> bool:
     """True if ``path`` is called as weights are, in whatever format."""
-    return path.endswith(SHARD_SUFFIX) or matches(path, _OTHER_WEIGHTS)
+    return path.endswith((SHARD_SUFFIX, *OTHER_WEIGHTS))

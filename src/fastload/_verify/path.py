@@ -34,6 +34,11 @@ def is_loaded(path: str) -> bool:
     return path.endswith(".safetensors") or is_index(path)
 
 
+def is_vital(path: str) -> bool:
+    """True if a load goes by it, so that no list of exceptions may hide it."""
+    return is_loaded(path) or path.rpartition("/")[2] == "config.json"
+
+
 class PathError(ValueError):
     """A path that may not stand in a snapshot; the text says which and why."""
 

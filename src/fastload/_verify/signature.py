@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastload._verify.dsse import open_bundle
 from fastload._verify.fields import refusal
-from fastload._verify.path import OURS, PathError, check_path_in_snapshot, is_loaded
+from fastload._verify.path import OURS, PathError, check_path_in_snapshot, is_vital
 from fastload._verify.statement import SignedFile, parse_statement
 from fastload.errors import quoted
 
@@ -65,11 +65,6 @@ def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...
     return tuple(
         sorted(path for path in paths if path not in signed.files and (is_vital(path) or not _is_in(path, left_out)))
     )
-
-
-def is_vital(path: str) -> bool:
-    """True if a load reads it, so that no list of exceptions may hide it."""
-    return is_loaded(path) or path.rpartition("/")[2] == "config.json"
 
 
 def _is_in(path: str, tops: Collection[str]) -> bool:

@@ -23,7 +23,8 @@ from fastload._store.offered import read_whole
 from fastload._store.wanted import Wish
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
 from fastload._verify.evidence_kind import EvidenceKind
-from fastload._verify.signature import SIGNATURE_NAME, find_unsigned, is_vital, verify_bundle
+from fastload._verify.path import is_vital
+from fastload._verify.signature import SIGNATURE_NAME, find_unsigned, verify_bundle
 from fastload._verify.statement import WholeFile
 from fastload.errors import FormatError, SignatureError, UsageError, quoted
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.find.at_path import stored_at
 from fastload._fetch.find.source import Meant
+from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import SHARD_SUFFIX
 from fastload._store.complete import find_missing_of_plain
 from fastload._store.listing import list_files
@@ -51,7 +52,7 @@ def _judged(snapshot: CachedSnapshot) -> CachedSnapshot:
 def _check_whole(path: str) -> None:
     """An interrupted download has no manifest to earn. Weights of which only names are known are judged by nothing."""
     files = list_files(path)
-    if any(file.path.endswith((SHARD_SUFFIX, ".gguf")) for file in files):
+    if any(file.path.endswith((SHARD_SUFFIX, GGUF_SUFFIX)) for file in files):
         missing = tuple(find_missing_of_plain(path, files))
         if missing:
             raise _incomplete(path, missing, "finish the download, or copy it again")

@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._fetch.find.local import local_folder
+from fastload._format.gguf import GGUF_SUFFIX
+from fastload._format.index import SHARD_SUFFIX
 from fastload._store.layout import find_repo
 from fastload._store.ownership import own_folder
 from fastload._store.patience import ask_all
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 0.5
 _OWN_FOLDER = "Give a folder of its own"
 _CACHE = "Give the root of a cache, which has a folder models--org--name; real files of one model in DIR: --plain DIR"
-_WEIGHTS = (".safetensors", ".gguf")
+_WEIGHTS = (SHARD_SUFFIX, GGUF_SUFFIX)
 _MARKS = frozenset({"pytorch_model.bin", "model_index.json", "config.json", OURS})
 """By one of these at its top a folder is a model's."""
 _CONFIGS = frozenset({"model_index.json", "config.json"})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sglang.srt.model_loader import loader as sglang_loader
 
+from fastload._format.index import INDEX_SUFFIX
 from fastload._load.api import stream
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.names import bring, is_name
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Tensors = Iterator[tuple[str, torch.Tensor]]
 
-_INDEX = "model.safetensors.index.json"
+_INDEX = f"model{INDEX_SUFFIX}"
 
 
 class FastloadLoader(sglang_loader.DefaultModelLoader):

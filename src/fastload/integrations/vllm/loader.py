@@ -21,6 +21,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.platforms import current_platform
 
 from fastload._fetch.find.model import Source
+from fastload._format.index import SHARD_SUFFIX
 from fastload._load import engine
 from fastload._load.group.joining import joining_group
 from fastload._load.inspection import inspect_source
@@ -106,7 +107,7 @@ class FastloadLoader(DefaultModelLoader):
         if not files:
             folder = bring_matches(found, patterns, self._extra.options) or folder
             files = match_files(folder, found.subfolder, patterns)
-        if files and all(str(file.model).endswith(".safetensors") for file in files):
+        if files and all(str(file.model).endswith(SHARD_SUFFIX) for file in files):
             for file in files:
                 yield from self._read(source, file)
             return
