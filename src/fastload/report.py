@@ -22,7 +22,7 @@ class RankReport:
     node: int
     """Which machine it is on; equal numbers are one machine."""
     bytes_read: int
-    """From the tier that served: its share, what it proved of each file for the header, and what it read to mend."""
+    """As in its own report: its share, what it proved of each file for the header, and what it read to mend or keep."""
     bytes_sent: int
     """To other ranks."""
     bytes_received: int
@@ -59,10 +59,11 @@ class Report:
     """Delivered: the wanted tensors, as they were handed out."""
     bytes_read: int
     """Read by this process from the tier that served: whole blocks, so a little more than ``bytes``; with the blocks of
-    headers, what was read again to mend it, and a first try that failed."""
+    headers, what was read again to mend it, what only the copy or a manifest needed, and what was tried before, there
+    or elsewhere."""
     bytes_by_tier: dict[str, int]
-    """``bytes_read``, under the tier that served; under others what was read there to mend it, or since the copy on the
-    local tier had it already."""
+    """``bytes_read``, under the tiers that it was read of; under others what was read there to mend it, or since some
+    of it was already where it was brought to."""
     tensors: int
     seconds: float
     stages: dict[str, float]

@@ -11,7 +11,6 @@ import pytest
 from torch._C._distributed_c10d import HashStore
 
 import fastload
-from fastload._fetch.deadline import NEVER
 from fastload._group.pending import PendingCommunicator
 from fastload._group.rendezvous import GroupMember
 from fastload._group.rendezvous_store import _KEY, RendezvousStore

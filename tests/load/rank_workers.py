@@ -111,7 +111,7 @@ class Workers:
 def workers_of(
     size: int, node_of: Callable[[int], str | None] = lambda _: None, host: str = "127.0.0.1"
 ) -> Iterator[Workers]:
-    """A workers for one test, or for many; see :class:`Workers`."""
+    """Ranks for one test, or for many; see :class:`Workers`."""
     workers = Workers(size, node_of, host)
     try:
         yield workers

@@ -212,7 +212,7 @@ def test_damage_is_found_and_mended_wherever_digests_are_taken(load: Load, seed:
     load.run((lambda nbytes: LateDigester(load.machine, nbytes)) if device_digests else None)
     load.check()
     blocks = sum(-(-path.stat().st_size // BLOCK_BYTES) for path in load.paths)
-    assert (load.tally.verified, load.tally.repaired) == (blocks, 2)
+    assert (load.tally.verified, load.tally.ledger.repaired) == (blocks, 2)
     assert load.tally.on_device == (blocks if device_digests else 0)
     assert (load.busy.seconds["hash"] == 0) is device_digests
 

@@ -285,4 +285,4 @@ def test_what_is_damaged_on_the_disk_is_mended_on_the_device(load: Load) -> None
     load.switch.turn_on(shards[0])
     name, _ = load.run(lambda _: LateDigester(load.machine, BLOCK_BYTES))
     assert name == "gds+buffered"
-    assert (load.tally.verified, load.tally.on_device, load.tally.repaired) == (6, 6, 1)
+    assert (load.tally.verified, load.tally.on_device, load.tally.ledger.repaired) == (6, 6, 1)

@@ -71,8 +71,9 @@ def offer_folder(folder: Path) -> FolderOffer:
 def test_all_is_read_once(tmp_path: Path) -> None:
     files = model_files(shard_bytes=9 << 20)
     write_cache(tmp_path / "shared", REPO, COMMIT, files)
-    brought = bring(job(stored_offer(tmp_path / "shared"), tmp_path / "local"))
-    assert brought.tally.read_bytes == brought.tally.done_bytes == sum(map(len, files.values()))
+    read: list[int] = []
+    brought = bring(job(stored_offer(tmp_path / "shared"), tmp_path / "local", came=read.append))
+    assert sum(read) == brought.tally.done_bytes == sum(map(len, files.values()))
     assert brought.tally.refetched_files == []
 
 
@@ -117,8 +118,9 @@ def test_what_came_well_before_an_error_is_not_read_again(tmp_path: Path) -> Non
     offer = stored_offer(tmp_path / "shared")
     with pytest.raises(IntegrityError):
         bring(job(Breaking(offer, LARGE, times=2), tmp_path / "local"))
-    brought = bring(job(offer, tmp_path / "local"))
-    assert brought.tally.read_bytes < sum(map(len, files.values()))
+    read: list[int] = []
+    brought = bring(job(offer, tmp_path / "local", came=read.append))
+    assert sum(read) < sum(map(len, files.values()))
     check(brought, files)
 
 
@@ -161,8 +163,10 @@ def test_the_deadline_ends_it_and_what_was_brought_waits(tmp_path: Path, leaks_n
     offer = stored_offer(tmp_path / "shared")
     with pytest.raises(DeadlineError):
         bring(job(offer, tmp_path / "local", settings=settings, check=check_time))
-    brought = bring(job(offer, tmp_path / "local"))
-    assert 0 < brought.tally.read_bytes < brought.tally.done_bytes
+    read: list[int] = []
+    here: list[int] = []
+    brought = bring(job(offer, tmp_path / "local", came=read.append, was_here=here.append))
+    assert 0 < sum(read) < brought.tally.done_bytes == sum(read) + sum(here)
     check(brought, files)
 
 

@@ -19,7 +19,6 @@ from fastload._load.target.module import choose_module_target
 from fastload._load.target.staging import cut_window
 from fastload._load.target.target import CudaTarget, Keeping, choose_target, pinning_early, start_compiling
 from fastload._place.tensors import parse_cast
-from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,21 +40,11 @@ def load(request: Request, device: torch.device | str) -> Weights:
     return weights
 
 
-def _load(request: Request, tell: Callable[[Report], None], device: torch.device | str) -> Weights:
-    with _telling(_open(request, device, "load"), tell) as stream, stream:
+def _load(request: Request, device: torch.device | str) -> Weights:
+    with _open(request, device, "load") as stream:
         weights = Weights(stream)
     weights.report = stream.report
     return weights
-
-
-@contextmanager
-def _telling(stream: Stream, tell: Callable[[Report], None]) -> Iterator[Stream]:
-    """``tell`` what was read by a stream that ends because a file turned out wrong."""
-    try:
-        yield stream
-    except IntegrityError:
-        tell(stream.report)
-        raise
 
 
 def stream(request: Request, device: torch.device | str) -> Stream:
@@ -69,13 +58,8 @@ def discard(request: Request, device: str, begin: Callable[[Stream], Callable[[t
     return before.add_to(report)
 
 
-def _discard(
-    request: Request,
-    tell: Callable[[Report], None],
-    device: str,
-    begin: Callable[[Stream], Callable[[torch.Tensor], object]],
-) -> Report:
-    with _telling(_open(request, device, "stream"), tell) as stream, stream:
+def _discard(request: Request, device: str, begin: Callable[[Stream], Callable[[torch.Tensor], object]]) -> Report:
+    with _open(request, device, "stream") as stream:
         show = begin(stream)
         for _, tensor in stream:
             show(tensor)
@@ -88,7 +72,7 @@ def load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Rep
     return before.add_to(report)
 
 
-def _load_into(request: Request, tell: Callable[[Report], None], module: torch.nn.Module, *, strict: bool) -> Report:
+def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Report:
     clock = Clock()
     _hold_to_deadline(request)
     dtype = None if request.dtype is None else parse_cast(request.dtype)
@@ -106,8 +90,7 @@ def _load_into(request: Request, tell: Callable[[Report], None], module: torch.n
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
-    with _telling(stream, tell):
-        return fill(stream, destinations)
+    return fill(stream, destinations)
 
 
 def _window_bytes(request: Request, found: Found) -> int:

@@ -19,8 +19,9 @@ from fastload._read.again import read_again
 from fastload._read.around import ReaderAround
 from fastload._read.blocks import split_blocks
 from fastload._read.file import is_unreadable, open_regular, read_fully, translate, with_blob
+from fastload._read.ledger import Purpose
 from fastload._read.populate import detach
-from fastload._read.pread import BufferedReader
+from fastload._read.reader import BackgroundReader
 from fastload._verify.digest import BLOCK_BYTES, block_digest, block_length, count_blocks
 from fastload.errors import IntegrityError, StoreError
 
@@ -98,8 +99,8 @@ class BlockProof(ReaderAround):
         self._read(offset, buffers)
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """As :meth:`BufferedReader.begin`; what was read is left to :meth:`check`, or to :meth:`prove_alone`."""
-        return self._reader.begin(offset, buffer) if isinstance(self._reader, BufferedReader) else None
+        """See :class:`~fastload._read.reader.BackgroundReader`; :meth:`check` or :meth:`prove_alone` is left to do."""
+        return self._reader.begin(offset, buffer) if isinstance(self._reader, BackgroundReader) else None
 
     def prove_alone(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """Let what was read through as :meth:`read_into` does; all CPUs digest for the one thread that asks."""
@@ -231,14 +232,14 @@ def mend_block(wanted: WantedBlock, found: str, repair: Repair, tally: ProofTall
 
 def find_right(wanted: WantedBlock, repair: Repair, tally: ProofTally) -> memoryview | None:
     """The right bytes of a block: from behind the page cache, or from a better source; None: neither has them."""
-    tally.count(reread=1)
+    tally.ledger.count(reread=1)
     block: bytes | memoryview | None = read_again(wanted.file, wanted.index * BLOCK_BYTES, wanted.length)
-    tally.count_mending(len(block or ()))
+    tally.note(Purpose.AGAIN, len(block or ()))
     if block is not None and block_digest(block) == wanted.digest:
         return memoryview(block)
     block = repair(wanted)
     if block is not None and block_digest(block) == wanted.digest:
-        tally.count(repaired=1)
+        tally.ledger.count(repaired=1)
         return memoryview(block)
     return None
 

@@ -80,5 +80,13 @@ class Attempt(Protocol):
         """Its bytes are not wanted any more."""
 
 
+@runtime_checkable
+class BackgroundReader(Reader, Protocol):
+    """One that may have a read carried out meanwhile."""
+
+    def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
+        """Have ``buffer`` filled from ``offset`` on, as by :meth:`~Reader.read_into`; None: that cannot be now."""
+
+
 OpenReader = Callable[[File], Reader]
 """Opens a file; raises ``UnsupportedError`` where this kind of reader cannot serve it."""

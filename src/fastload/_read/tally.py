@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
+
+from fastload._read.ledger import Ledger
+from fastload._tier import PATH
+
+if TYPE_CHECKING:
+    from fastload._read.ledger import Purpose
+    from fastload._tier import Tier
 
 
 class ProofTally:
-    """Blocks that were proven, read once more, and mended."""
+    """Blocks of one copy that were proven; what is read of it, or once more, or mended, goes to the load's ledger."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger | None = None, tier: Tier = PATH) -> None:
+        """``tier``: where the copy is."""
         self._lock = threading.Lock()
+        self.ledger = ledger or Ledger()
+        self.tier = tier
         self.verified = 0
         self.on_device = 0
         """Of the verified ones, those that were digested on the device."""
-        self.reread = 0
-        self.repaired = 0
-        self.ahead_bytes = 0
-        """Read of shards before there was a plan: for their headers, and to prove whole files first."""
-
         self.ahead_hash_s = 0.0
-        """Spent on digests of whole files then, summed over threads."""
+        """Spent on digests of whole files before there was a plan, summed over threads."""
 
-        self.mending_bytes = 0
-        """Read of its own tier to mend it: once more past the page cache, and of stored files that were replaced."""
+    def note(self, purpose: Purpose, nbytes: int) -> None:
+        """So many bytes of the copy were read."""
+        self.ledger.note(self.tier, purpose, nbytes)
 
-    def count_ahead(self, nbytes: int, hash_s: float = 0.0) -> None:
-        """Add to ``ahead_bytes``, and to ``ahead_hash_s``."""
-        with self._lock:
-            self.ahead_bytes += nbytes
-            self.ahead_hash_s += hash_s
-
-    def count_mending(self, nbytes: int) -> None:
-        """Add to ``mending_bytes``."""
-        with self._lock:
-            self.mending_bytes += nbytes
-
-    def count(self, *, verified: int = 0, on_device: int = 0, reread: int = 0, repaired: int = 0) -> None:
+    def count(self, *, verified: int = 0, on_device: int = 0) -> None:
         """Add to the counts."""
         with self._lock:
             self.verified += verified
             self.on_device += on_device
-            self.reread += reread
-            self.repaired += repaired

@@ -16,6 +16,7 @@ from blake3 import blake3
 from fastload._read.around import ReaderAround
 from fastload._read.blocks import joined, read_block, split_blocks
 from fastload._read.file import open_regular, read_fully, translate
+from fastload._read.ledger import Purpose
 from fastload._read.proof import explain_damage
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, block_length, count_blocks
 from fastload._verify.manifest import ManifestFile
@@ -117,7 +118,10 @@ class WholeProof(ReaderAround):
     def _take_unplanned(self) -> None:
         """May be most of the file, where another rank of a group read it before."""
         while len(self._blocks) < self._count and len(self._blocks) in self._unplanned and not self._tell.is_stopped():
-            self._take(self._read_block(len(self._blocks)))
+            block = self._read_block(len(self._blocks))
+            if self._descriptor >= 0:  # what the mapping does not give is not counted below
+                self._tell.tally.note(Purpose.PROOF, len(block))
+            self._take(block)
 
     def _compare(self, blocks: list[str]) -> None:
         wrong = self._content.find_difference(self._expected)

@@ -60,6 +60,10 @@ class Bringing:
     in_order: bool = False
     """True if blocks arrive almost in their order; see :func:`~fastload._store.admit.staged.open_staged`."""
     clock: Clock = field(default_factory=Clock)
+    came: Callable[[int], None] = lambda _: None
+    """Is told of so many bytes that were read of the offer."""
+    was_here: Callable[[int], None] = lambda _: None
+    """Is told of so many that were read where they go to: an earlier run, or another tool, had left them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +215,7 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
 
     # By single blocks a rate is kept evenly, and no thread has many that another one's must wait for.
     extent_blocks = 1 if job.settings.max_rate or job.in_order else EXTENT_BLOCKS
-    watch = Watch(look, Pace(job.settings.max_rate).delay_s, extent_blocks)
+    watch = Watch(look, Pace(job.settings.max_rate).delay_s, job.came, job.was_here, extent_blocks)
     admission = Admission(job.offer, tasks, partial(_restage, job), watch)
     try:
         admission.run()

@@ -9,13 +9,14 @@ made ends the copy alone: the load has its bytes.
 from __future__ import annotations
 
 import logging
-import threading
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.bring.bring import Bringing, admit, opened, publish
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.choose import is_memory
+from fastload._read.ledger import Purpose
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.reference import write_ref
@@ -25,7 +26,7 @@ from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import try_hold
 from fastload._store.wanted import Wish
-from fastload._tier import TierKind
+from fastload._tier import LOCAL, TierKind
 from fastload.errors import FastloadError, IntegrityError, StoreError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
+    from fastload._read.tally import ProofTally
     from fastload._store.admit.admission import Incoming, Task
     from fastload._store.offer import Offer
     from fastload.options import Settings
@@ -53,7 +55,10 @@ class LeftWrongError(IntegrityError):
 class Copy:
     """A snapshot on its way to the local tier, fed by a load."""
 
-    def __init__(self, job: Bringing, tasks: list[Task], revision: str | None, layout: RepoLayout) -> None:
+    def __init__(
+        self, job: Bringing, tasks: list[Task], revision: str | None, layout: RepoLayout, given: Callable[[int], None]
+    ) -> None:
+        """``given`` is told what was read here, and not where it is loaded from, of what passed the proof."""
         self._job = job
         self._tasks = {task.file.path: task for task in tasks}
         self._revision = revision
@@ -61,17 +66,11 @@ class Copy:
         self._resources = ExitStack()
         self._dropped: StoreError | None = None
         self._fed: set[str] = set()
-        self._given_bytes = 0
-        self._counting = threading.Lock()
+        self._given = given
 
     def own(self, resources: ExitStack) -> None:
         """Close ``resources`` when the copy is closed."""
         self._resources = resources
-
-    @property
-    def given_bytes(self) -> int:
-        """What was read here, and not where it is loaded from, of what passed the proof."""
-        return self._given_bytes
 
     def resume(self, path: str, reader: Reader) -> Reader:
         """``reader`` of the snapshot's file ``path``, which reads only those blocks that are not here already."""
@@ -86,12 +85,8 @@ class Copy:
         if task is None or self._dropped is not None:
             return reader
         self._fed.add(path)
-        told = Tell(writing, self._drop, self._count, lambda exc: self._forget(task.incoming, exc))
+        told = Tell(writing, self._drop, self._given, lambda exc: self._forget(task.incoming, exc))
         return TeeReader(reader, task.incoming, task.file.size, told)
-
-    def _count(self, nbytes: int) -> None:
-        with self._counting:
-            self._given_bytes += nbytes
 
     def _forget(self, incoming: Incoming, error: IntegrityError) -> IntegrityError:
         """What is here of a file that is wrong as a whole is not gone on with: which block it is, nobody knows."""
@@ -144,7 +139,7 @@ class Copy:
 
 
 def begin_copy(
-    find: Callable[[], Offer], revision: str | None, settings: Settings, check: Callable[[], None]
+    find: Callable[[], Offer], revision: str | None, settings: Settings, check: Callable[[], None], tally: ProofTally
 ) -> Copy | None:
     """A copy of an offer on the local tier, if there shall be one and can be.
 
@@ -153,6 +148,7 @@ def begin_copy(
         revision: the moving revision that shall lead to it; None: none does.
         settings: where to, and whether.
         check: raises when it is time to give up the copy; the load has its bytes by then.
+        tally: of where it is loaded from; gets what only the copy has read.
     """
     if not _is_wanted(settings):
         return None
@@ -175,8 +171,10 @@ def begin_copy(
                 check=check,
                 progress=False,
                 lease=lease,
+                came=partial(tally.note, Purpose.COPY),
             )
-            copy = Copy(job, resources.enter_context(_staged(job)), revision, layout)
+            given = partial(tally.ledger.note, LOCAL, Purpose.HERE)
+            copy = Copy(job, resources.enter_context(_staged(job)), revision, layout, given)
         except FastloadError as exc:
             _log.warning("what is loaded is not kept on the local tier: %s", exc)
             return None

@@ -56,15 +56,16 @@ def fetch_copy(request: FetchRequest, serving: Serving) -> Fetched:
     """
     stored, source, settings = serving.stored, request.source, request.settings
     part = os.path.join(stored.folder, source.subfolder or "")
-    repair = Repair(stored, settings, leaves_marks=request.restores)
+    tally = ProofTally(request.ledger, stored.tier)
+    repair = Repair(stored, settings, tally, leaves_marks=request.restores)
     with ExitStack() as undo:
         undo.callback(repair.close)
         with passed_over_where_unusable(stored, source, FormatError, StoreError):
-            evidence, tally = weigh(stored, repair, settings), ProofTally()
+            evidence = weigh(stored, repair, settings)
         if stored.tier == LOCAL and request.restores:  # it alone may be written by a load
             request.when_weighed(evidence)
             restoring = Restoring(stored, repair, settings, request.check)
-            fill_gaps(evidence, part, source.choose, lambda file: restoring.require(evidence, file, tally))
+            fill_gaps(evidence, part, source.choose, lambda file: restoring.require(evidence, file))
         else:
             if stored.commit is not None:  # else nobody can say what would be the same
                 fill_gaps(evidence, part, source.choose, lambda file: _refuse(evidence, file))

@@ -9,7 +9,6 @@ from fastload._fetch.checkpoint.fetched import Fetched, FetchRequest
 from fastload._fetch.checkpoint.home import OnHub
 from fastload._fetch.checkpoint.remote import read_checkpoint
 from fastload._fetch.evidence.weigh import weigh_hub
-from fastload._read.head import count_head_bytes
 from fastload._read.tally import ProofTally
 
 if TYPE_CHECKING:
@@ -25,9 +24,8 @@ def fetch_from_hub(request: FetchRequest, hub: HubTier, find: Callable[[], HubFo
         undo.callback(hub.close)
         found = find()
         offer = found.offer
-        evidence, tally = weigh_hub(offer, request.settings), ProofTally()
-        checkpoint = read_checkpoint(offer, request.source, evidence.whole_prover(tally))
-        tally.count_ahead(sum(count_head_bytes(shard.header, is_proven=False) for shard in checkpoint.shards))
+        evidence, tally = weigh_hub(offer, request.settings), ProofTally(request.ledger, offer.tier)
+        checkpoint = read_checkpoint(offer, request.source, evidence.whole_prover(tally), tally)
         undo.pop_all()
     return Fetched(
         checkpoint=checkpoint,
@@ -39,5 +37,5 @@ def fetch_from_hub(request: FetchRequest, hub: HubTier, find: Callable[[], HubFo
         commit_learnt="name" if found.candidate.is_pinned else str(offer.tier),
         evidence=evidence,
         tally=tally,
-        home=OnHub(found, hub, request),
+        home=OnHub(found, hub, request, tally),
     )

@@ -19,7 +19,6 @@ from fastload._fetch.find.passing import find_want
 from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.mend.repair import Repair
 from fastload._read.tally import ProofTally
-from fastload._tier import PATH
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
@@ -30,16 +29,16 @@ if TYPE_CHECKING:
 def fetch_path(request: FetchRequest, path: str) -> Fetched:
     """The checkpoint where the user said."""
     path, settings = follow(path), request.settings
-    stored = stored_at(path)
+    stored, tally = stored_at(path), ProofTally(request.ledger)
     if stored is None:
-        return _read(request, path, NOTHING, BarePath())
+        return _read(request, path, NOTHING, BarePath(), tally)
     with ExitStack() as undo:
-        repair = Repair(of_tier(stored, tiers_of(settings)), settings, leaves_marks=request.restores)
+        repair = Repair(of_tier(stored, tiers_of(settings)), settings, tally, leaves_marks=request.restores)
         undo.callback(repair.close)
         evidence = weigh(stored, repair, settings)
         request.when_weighed(evidence)
         try:
-            fetched = _read(request, path, evidence, AtPath(stored, repair, evidence, request))
+            fetched = _read(request, path, evidence, AtPath(stored, repair, evidence, request), tally)
         except FastloadError as exc:
             want = find_want(exc, stored, request.source)
             if want is not None:
@@ -49,15 +48,14 @@ def fetch_path(request: FetchRequest, path: str) -> Fetched:
     return fetched
 
 
-def _read(request: FetchRequest, path: str, evidence: Evidence, home: Home) -> Fetched:
-    tally = ProofTally()
+def _read(request: FetchRequest, path: str, evidence: Evidence, home: Home, tally: ProofTally) -> Fetched:
     checkpoint, folder = read_folder(request, path, evidence, tally)
     return Fetched(
         checkpoint=checkpoint,
         name=request.source.name,
         folder=folder,
         root=path,
-        tier=PATH,
+        tier=tally.tier,
         evidence=evidence,
         tally=tally,
         home=home,

@@ -23,6 +23,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.find.passing import LostError, Passing
 from fastload._fetch.find.resolve import parse_model, require, tiers_of
 from fastload._fetch.find.source import find_offer, hub_of
+from fastload._read.ledger import Ledger
 from fastload._store.hub.tier import Patience
 from fastload._store.ref import Candidate, Name
 from fastload._store.tiered import Tiers, search
@@ -48,6 +49,7 @@ def fetch(
     when_weighed: Callable[[Evidence], object] = lambda _: None,
     *,
     restores: bool = True,
+    ledger: Ledger | None = None,
 ) -> Fetched:
     """The checkpoint that ``source`` means; reads headers and the index only.
 
@@ -58,13 +60,14 @@ def fetch(
         when_weighed: told what proves the model where that is known before the headers, which are read then.
         restores: what the local tier has lost is brought back to it; else it is looked for on the next tier, and
             nothing is written.
+        ledger: where what is read is written down.
 
     Raises:
         ModelNotFoundError, FormatError, StoreError, UsageError, HubError: as :func:`fastload.load` says.
         DeadlineError: ``deadline`` is over.
     """
     deadline = deadline or Deadline(None, "")
-    request = FetchRequest(source, settings, deadline, when_weighed, restores)
+    request = FetchRequest(source, settings, deadline, when_weighed, restores, ledger or Ledger())
     # A Ctrl-C must end it also where the mount hangs under an index or a header.
     fetched = deadline.apart(lambda: _fetch(request), lambda late: late.close())
     warn_of_unnamed(fetched.checkpoint, fetched.folder)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.evidence import NOTHING, Evidence
+from fastload._read.counted import counted
+from fastload._read.ledger import Purpose
 from fastload._read.paced import paced
 from fastload._read.tally import ProofTally
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from fastload._fetch.find.model import Source
     from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._read.choose import Choice
+    from fastload._read.ledger import Ledger
     from fastload._tier import Tier
     from fastload.options import Settings
 
@@ -33,6 +37,7 @@ class FetchRequest:
     """Is told what proves the model, before its headers are read."""
     restores: bool
     """True if what the local tier has lost is brought back to it."""
+    ledger: Ledger
 
     def check(self) -> None:
         """Raise ``DeadlineError`` when it is time to give up."""
@@ -62,7 +67,7 @@ class Fetched:
     """Gives the bytes, and is told what becomes of them."""
 
     def choose(self, shard: Shard, wanted: str, cpus: Cpus | None = None) -> Choice:
-        """The reader for one shard, held to the pace of where it is.
+        """The reader for one shard, held to the pace of where it is, and what it reads written down.
 
         ``cpus`` as for :func:`~fastload._read.choose.choose_reader`.
 
@@ -72,6 +77,7 @@ class Fetched:
         choice = self.home.choose(shard, wanted, cpus, digests=self.evidence.has_blocks)
         if self.passed_over:
             choice = replace(choice, reason=f"{choice.reason}; {self.passed_over}")
+        choice = counted(choice, partial(self.tally.note, Purpose.WEIGHTS))
         return choice if self.home.pace is None else paced(choice, self.home.pace.wait)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from fastload._fetch.evidence.damage import check_named, find_damage
 from fastload._fetch.workers import Workers
 from fastload._format.checkpoint import Shard, build_checkpoint, layer
 from fastload._read.head import HeadReader, count_head_bytes, read_ahead
+from fastload._read.ledger import Purpose
 from fastload._store.directory import find_files
 from fastload.errors import FormatError, UsageError
 
@@ -46,8 +47,10 @@ def read_folder(request: FetchRequest, path: str, evidence: Evidence, tally: Pro
         files = find_files(path, subfolder=source.subfolder, select=source.choose, prove=evidence.whole_prover(tally))
         if files.is_chosen and source.variant is not None:
             raise UsageError(f"{path!r} is a file: it has no variant", "Give the folder instead")
-        shards = list(_read_shards(files.shards, prove, request.check))
-        tally.count_ahead(sum(count_head_bytes(shard.header, is_proven=prove is not None) for shard in shards))
+        shards: list[Shard] = []
+        for shard in _read_shards(files.shards, prove, request.check):
+            tally.note(Purpose.HEADERS, count_head_bytes(shard.header, is_proven=prove is not None))
+            shards.append(shard)
         check_named(evidence, files, source.choose)
         checkpoint = build_checkpoint(shards, layer(shards, files.index) if files.is_layered else files.index)
     except FormatError as exc:

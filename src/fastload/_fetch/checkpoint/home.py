@@ -16,14 +16,16 @@ What comes from a mount or the hub comes over a line that others use too: so it 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.bring.through import begin_copy
 from fastload._fetch.checkpoint.beside import InFolder, InOffer
-from fastload._fetch.evidence.record import Left, Proof, record_proof
+from fastload._fetch.evidence.record import Proof, record_proof
 from fastload._fetch.evidence.weigh import manifests_of
 from fastload._fetch.pace import pace_of
 from fastload._read.choose import Choice, choose_reader
+from fastload._read.ledger import Purpose
 from fastload._read.pread import check_path
 from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.reading import Reading
@@ -44,9 +46,9 @@ if TYPE_CHECKING:
     from fastload._fetch.mend.repair import Repair
     from fastload._fetch.pace import Pace
     from fastload._read.reader import File, Reader
+    from fastload._read.tally import ProofTally
     from fastload._store.hub.tier import HubTier
     from fastload._store.stored import Stored
-    from fastload._tier import Tier
     from fastload._verify.manifest import ManifestFile
 
 _ATTEMPTS, _PAUSE_S = 3, 5.0
@@ -92,17 +94,12 @@ class Home:
         """Begin the copy on the local tier, if there shall be one of what is loaded."""
         return None
 
-    def read_elsewhere(self) -> Mapping[Tier, int]:
-        """Bytes that were read from other tiers so far, to mend it, by tier."""
-        return {}
+    def mend_stored(self) -> None:
+        """Replace, on the local tier, the files in which blocks were mended on the way."""
 
-    def mend_stored(self) -> int:
-        """Replace, on the local tier, the files in which blocks were mended on the way; how much it read of them."""
-        return 0
-
-    def record(self, _: Mapping[str, ManifestFile]) -> Left:
-        """Leave, for the next load, the digests of files that were proven whole, when all was."""
-        return Left()
+    def record(self, _: Mapping[str, ManifestFile]) -> bool:
+        """Leave, for the next load, the digests of files that were proven whole, when all was; True if it finds any."""
+        return False
 
     def keep_report(self, _: Mapping[str, Any]) -> None:
         """Keep the facts of a load that was finished."""
@@ -133,17 +130,18 @@ class OfFolder(Home):
         self._evidence = evidence
         self._request = request
 
-    def read_elsewhere(self) -> Mapping[Tier, int]:
+    def mend_stored(self) -> None:
         """See :class:`Home`."""
-        return self._repair.read_by_tier()
+        self._repair.mend_stored()
 
-    def mend_stored(self) -> int:
+    def record(self, proven: Mapping[str, ManifestFile]) -> bool:
         """See :class:`Home`."""
-        return self._repair.mend_stored()
 
-    def record(self, proven: Mapping[str, ManifestFile]) -> Left:
-        """See :class:`Home`."""
-        proof = Proof(proven, lambda _: self._request.check())
+        def take_turn(nbytes: int) -> None:
+            self._request.check()
+            self._repair.tally.note(Purpose.RECORD, nbytes)
+
+        proof = Proof(proven, take_turn)
         return record_proof(self._stored, self._evidence, proof, manifests_of(self._request.settings))
 
     def close(self) -> None:
@@ -183,20 +181,21 @@ class OnMount(OfFolder):
 
     def begin_copy(self) -> Copy | None:
         """See :class:`Home`."""
-        settings = self._request.settings
-        manifests = manifests_of(settings)
-        return begin_copy(lambda: offer_stored(self._stored, manifests), self._revision, settings, self._request.check)
+        request, manifests = self._request, manifests_of(self._request.settings)
+        find = partial(offer_stored, self._stored, manifests)
+        return begin_copy(find, self._revision, request.settings, request.check, self._repair.tally)
 
 
 class OnHub(Home):
     """On the hub alone: paced, and copied, as from a mount."""
 
-    def __init__(self, found: HubFound, hub: HubTier, request: FetchRequest) -> None:
+    def __init__(self, found: HubFound, hub: HubTier, request: FetchRequest, tally: ProofTally) -> None:
         self._offer = found.offer
         self.pace = pace_of(request.settings.max_rate)
         self._revision = found.candidate.moving_revision
         self._hub = hub
         self._request = request
+        self._tally = tally
 
     def choose(self, file: File, wanted: str, cpus: Cpus | None, *, digests: bool) -> Choice:
         """See :class:`Home`."""
@@ -225,7 +224,7 @@ class OnHub(Home):
     def begin_copy(self) -> Copy | None:
         """See :class:`Home`."""
         rest = self._offer.asked_less(_ATTEMPTS, _PAUSE_S)
-        return begin_copy(lambda: rest, self._revision, self._request.settings, self._request.check)
+        return begin_copy(lambda: rest, self._revision, self._request.settings, self._request.check, self._tally)
 
     def close(self) -> None:
         """See :class:`Home`."""

@@ -11,6 +11,7 @@ from fastload._format.checkpoint import Checkpoint, Shard, build_checkpoint, lay
 from fastload._format.header import LENGTH_BYTES, parse_header, parse_header_length
 from fastload._format.index import MAX_INDEX_BYTES, parse_index
 from fastload._format.select import ByIndex, Layered, LayeredByIndex, order_by_numbers
+from fastload._read.ledger import Purpose
 from fastload._store.offered import identity_of, read_proven, read_range
 from fastload.errors import FormatError, ModelNotFoundError
 
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from fastload._fetch.find.model import Source
     from fastload._format.header import Header
     from fastload._read.file import ProveWhole
+    from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
 
 _log = logging.getLogger("fastload")
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one request
 
 
-def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole) -> Checkpoint:
+def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole, tally: ProofTally) -> Checkpoint:
     """What ``offer`` has of ``source``; reads headers and the index, which ``prove`` sees before it is believed.
 
     Raises:
@@ -53,28 +55,31 @@ def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole) -> Checkpoi
     wanted: Sequence[str] = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
     is_layered = isinstance(selection, Layered | LayeredByIndex)
     wanted = order_by_numbers(wanted) if is_layered else wanted
-    shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name))) for name in wanted]
+    shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name)), tally) for name in wanted]
     return build_checkpoint(shards, layer(shards, index) if is_layered else index)
 
 
-def _read_shard(offer: Offer, name: str, file: OfferedFile | None) -> Shard:
+def _read_shard(offer: Offer, name: str, file: OfferedFile | None, tally: ProofTally) -> Shard:
     if file is None:
         raise FormatError(name, "no file", "a shard, since the index names it", hint="The repository is incomplete")
     try:
-        header = _read_header(offer, file)
+        header = _read_header(offer, file, tally)
     except FormatError as exc:
         # What cannot be parsed cannot be held to its digest either, which is of the whole file: it may have been sent
         # wrong once.
         _log.warning("%s: asked for once more: %s", file.path, exc)
-        header = _read_header(offer, file)
+        header = _read_header(offer, file, tally)
     return Shard(name, file.path, header, identity_of(file))
 
 
-def _read_header(offer: Offer, file: OfferedFile) -> Header:
+def _read_header(offer: Offer, file: OfferedFile, tally: ProofTally) -> Header:
     start = read_range(offer, file, 0, min(_FIRST_READ_BYTES, file.size))
+    tally.note(Purpose.HEADERS, len(start))  # also what is behind it: nothing keeps that for the weights
     length = parse_header_length(start, path=file.path, file_bytes=file.size)
     check_json_room(length, file.path)
     raw = start[LENGTH_BYTES : LENGTH_BYTES + length]
     if len(raw) < length:
-        raw += read_range(offer, file, LENGTH_BYTES + len(raw), length - len(raw))
+        rest = read_range(offer, file, LENGTH_BYTES + len(raw), length - len(raw))
+        tally.note(Purpose.HEADERS, len(rest))
+        raw += rest
     return parse_header(raw, path=file.path, file_bytes=file.size)

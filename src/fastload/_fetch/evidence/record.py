@@ -57,35 +57,18 @@ class Proof:
     take_turn: Callable[[int], None] = lambda _: None
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What a load has left for the next one."""
-
-    has_manifest: bool = False
-    """True if the next load finds one."""
-    read_bytes: int = 0
-    """What was read for it alone."""
-
-
-def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> Left:
-    """Leave a manifest of ``stored``, some of whose files a load has just proven.
+def record_proof(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:
+    """Leave a manifest of ``stored``, some of whose files a load has just proven; True if the next load finds one.
 
     Whatever keeps it from being written is no error of the load's.
     """
     if not proof.files or not evidence.may_have_blocks:
-        return Left()
-    read: list[int] = []
-
-    def count(nbytes: int) -> None:
-        proof.take_turn(nbytes)
-        read.append(nbytes)
-
+        return False
     try:
-        has_manifest = _leave(stored, evidence, replace(proof, take_turn=count), manifests)
+        return _leave(stored, evidence, proof, manifests)
     except FastloadError as exc:
         _log.info("%s was proven, but no manifest was left: %s", stored.repo, exc)
-        has_manifest = False
-    return Left(has_manifest, sum(read))
+        return False
 
 
 def _leave(stored: Stored, evidence: Evidence, proof: Proof, manifests: ManifestFolder | None) -> bool:

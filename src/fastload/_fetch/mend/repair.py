@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import Counter
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.mend.sources import BetterSources
 from fastload._fetch.mend.stored_file import in_its_folder, leads_elsewhere, replace_blocks
 from fastload._read.blocks import read_block
+from fastload._read.ledger import Purpose
 from fastload._store.directory import contained_target, containment_root
 from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.stored import PlainFolder
@@ -27,9 +27,10 @@ from fastload._verify.path import OURS
 from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from fastload._read.proof import WantedBlock
+    from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.stored import Stored
     from fastload._tier import Tier
@@ -41,15 +42,16 @@ _log = logging.getLogger("fastload")
 class Repair:
     """Asks better sources for the blocks of one stored snapshot; see :data:`fastload._read.proof.Repair`."""
 
-    def __init__(self, stored: Stored, settings: Settings, *, leaves_marks: bool = True) -> None:
+    def __init__(self, stored: Stored, settings: Settings, tally: ProofTally, *, leaves_marks: bool = True) -> None:
         """``leaves_marks``: what nobody has right is marked on the local tier; not by who only looks."""
         self._stored = stored
         self._leaves_marks = leaves_marks
         self.sources = BetterSources(stored, settings)
         """Who is asked."""
+        self.tally = tally
+        """Where what is read for it is written down."""
         self._lock = threading.Lock()
         self._mended: dict[str, dict[int, bytes]] = {}
-        self._read_bytes: Counter[Tier] = Counter()
 
     def __call__(self, wanted: WantedBlock) -> bytes | None:
         """The right bytes of a block, from the first other tier that has them."""
@@ -81,13 +83,10 @@ class Repair:
 
     def count(self, tier: Tier, nbytes: int) -> None:
         """So many bytes were read, be they right or not: from a better source, or of what is mended itself."""
-        with self._lock:
-            self._read_bytes[tier] += nbytes
-
-    def read_by_tier(self) -> dict[Tier, int]:
-        """Bytes that were read so far, by :meth:`count`; what a load reads of its own tier it counts itself."""
-        with self._lock:
-            return dict(self._read_bytes)
+        if tier == self._stored.tier:
+            self.tally.note(Purpose.MEND, nbytes)
+        else:
+            self.tally.ledger.note(tier, Purpose.BETTER, nbytes)
 
     def mark(self, path: str) -> None:
         """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
@@ -122,27 +121,21 @@ class Repair:
         """Close what was opened to ask."""
         self.sources.close()
 
-    def mend_stored(self) -> int:
-        """Replace the files in which blocks were wrong, on the local tier, where they may be written.
-
-        What it returns is how much was read of them for that.
-        """
-        if self._stored.tier != LOCAL or isinstance(self._stored, PlainFolder):
-            return 0
-        read_bytes: list[int] = []
-        for path, error in self._mend_files(read_bytes.append):
-            _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
-        return sum(read_bytes)
+    def mend_stored(self) -> None:
+        """Replace the files in which blocks were wrong, on the local tier, where they may be written."""
+        if self._stored.tier == LOCAL and not isinstance(self._stored, PlainFolder):
+            for path, error in self._mend_files():
+                _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
 
     def mend_all(self) -> dict[str, FastloadError]:
         """Replace the files in which blocks were wrong, wherever they are, as whoever asks for a repair wants it.
 
         What it returns are those that stay as they are, by path, and why.
         """
-        return dict(self._mend_files(partial(self.count, self._stored.tier)))
+        return dict(self._mend_files())
 
-    def _mend_files(self, count: Callable[[int], object]) -> Iterator[tuple[str, FastloadError]]:
-        """Replaces them; yields those that stay as they are, and why. ``count`` is told what was read of them."""
+    def _mend_files(self) -> Iterator[tuple[str, FastloadError]]:
+        """Replaces them; yields those that stay as they are, and why."""
         with self._lock:
             mended, self._mended = self._mended, {}
         for path, blocks in mended.items():
@@ -151,7 +144,7 @@ class Repair:
                 target = contained_target(path, root)
                 if isinstance(self._stored, PlainFolder):  # a link to a neighbour is replaced, and not what it leads to
                     target = in_its_folder(path, root)
-                replace_blocks(target, blocks, self.scratch, count)
+                replace_blocks(target, blocks, self.scratch, partial(self.tally.note, Purpose.MEND))
             except FastloadError as exc:
                 yield path, exc
         if mended:

@@ -10,6 +10,7 @@ import logging
 import os
 import posixpath
 from contextlib import closing, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.bring.bring import Bringing, admit, staged
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._fetch.mend.repair import Repair
     from fastload._format.select import Select
-    from fastload._read.tally import ProofTally
     from fastload._store.layout import RepoLayout
     from fastload._store.lease.holder import Holder
     from fastload._store.lease.lease import Lease
@@ -106,7 +106,7 @@ class Restoring:
         self.relinked: set[str] = set()
         """The files of which only the link was wrong or lost: the blob was here, and was proven."""
 
-    def require(self, evidence: Evidence, file: OfferedFile, tally: ProofTally) -> None:
+    def require(self, evidence: Evidence, file: OfferedFile) -> None:
         """Put ``file`` back.
 
         Raises:
@@ -116,7 +116,7 @@ class Restoring:
         if not self.restore(evidence, file):
             damage.add_hint(self._why)
             raise damage
-        tally.count(repaired=count_blocks(file.size))
+        self._repair.tally.ledger.count(repaired=count_blocks(file.size))
 
     def restore(self, evidence: Evidence, file: OfferedFile) -> bool:
         """True if ``file`` is in its place again."""
@@ -176,12 +176,12 @@ class Restoring:
             check=self._check,
             progress=False,
             lease=lease,
+            came=partial(self._repair.count, offer.tier),
+            was_here=partial(self._repair.count, self._stored.tier),
         )
         # Read by somebody, it is not what goes where its own file needs room.
         with closing(Reading(self._stored)), staged(job, [file]) as tasks:
-            brought = admit(job, tasks)
-            self._repair.count(offer.tier, brought.read_bytes)
-            self._repair.count(self._stored.tier, brought.recalled_bytes)
+            admit(job, tasks)
             restore_file(layout, os.path.basename(self._stored.folder), tasks[0])
 
     def _tell(self, holder: Holder) -> None:

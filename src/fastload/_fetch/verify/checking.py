@@ -130,7 +130,7 @@ class FileCheck:
                         healed.append(index)
                         continue
                     is_mended = self._mend(wanted, file)
-                    self._tally.count(repaired=int(is_mended))
+                    self._tally.ledger.count(repaired=int(is_mended))
                     yield Finding(
                         path=file.path,
                         block=index,
@@ -187,7 +187,7 @@ class FileCheck:
     def _read_again(self, file: File, offset: int, length: int) -> memoryview | None:
         self._take_turn(length)
         block = read_again(file, offset, length)
-        self._tally.count(reread=int(block is not None))
+        self._tally.ledger.count(reread=int(block is not None))
         return block
 
 

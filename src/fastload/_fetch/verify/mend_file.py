@@ -164,7 +164,7 @@ class FileMender:
         except _NoBetterError:
             return False
         self._link(file, place)
-        self.tally.count(repaired=len(fetched))
+        self.tally.ledger.count(repaired=len(fetched))
         return True
 
     def _find_place(self, file: OfferedFile) -> str:

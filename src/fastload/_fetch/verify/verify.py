@@ -22,6 +22,7 @@ from fastload._fetch.verify.loadable import add_refusals, require_weights
 from fastload._fetch.verify.mending import Mended, Mending
 from fastload._fetch.workers import Workers
 from fastload._read.file import with_blob
+from fastload._read.ledger import Ledger, Purpose
 from fastload._read.tally import ProofTally
 from fastload._store.listing import list_files
 from fastload._store.ref import name_of
@@ -147,30 +148,33 @@ class Examination:
     """False: ``max_rate`` holds back what is read from lower tiers only, as in a load that waits for it."""
 
 
-def examine(wish: Examination, settings: Settings) -> Verification:
-    """What is found; the verdict is the caller's (:meth:`Verification.check`). Raises: else as :func:`verify`."""
+def examine(wish: Examination, settings: Settings, ledger: Ledger | None = None) -> Verification:
+    """What is found; the verdict is the caller's (:meth:`Verification.check`). Raises: else as :func:`verify`.
+
+    ``ledger``: of the load that wants to know; its counts are in what is found, too.
+    """
     deadline = Deadline(settings.deadline, f"verifying {name_of(wish.model)}")
-    return deadline.within(lambda: _examine(wish, settings, deadline.check))
+    return deadline.within(lambda: _examine(wish, settings, ledger or Ledger(), deadline.check))
 
 
-def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -> Verification:
+def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Callable[[], None]) -> Verification:
     stored = _find_stored(wish.model, wish.revision, settings)
     if wish.records:
         check_name(stored.repo, stored.folder)  # before all of it is read in vain
-    with closing(Repair(stored, settings)) as mending, closing(_pace(wish, stored, settings)) as pace:
+    tally, workers = ProofTally(ledger, stored.tier), Workers(_THREADS, go_on)
+    with closing(Repair(stored, settings, tally)) as mending, closing(_pace(wish, stored, settings)) as pace:
         evidence = weigh_all(stored, mending, settings)
         if wish.records and not wish.repairs:
             evidence = accept_changes(evidence, stored)
         files = _choose_files(stored, evidence, wish)
         _check_known(wish, stored, evidence, settings)
-        tally, workers = ProofTally(), Workers(_THREADS, go_on)
 
         def take_turn(nbytes: int) -> None:
             pace.wait(nbytes, workers.go_on)
-            mending.count(stored.tier, nbytes)
+            tally.note(Purpose.PROOF, nbytes)
 
         restoring = Restoring(stored, mending, settings, go_on)
-        restored = _restore(evidence, files, restoring, tally) if wish.repairs else {}
+        restored = _restore(evidence, files, restoring, ledger) if wish.repairs else {}
         check = FileCheck(evidence, mending if wish.repairs else None, tally, take_turn)
         checked = workers.map_all(check.check_file, files)
         mended = Mended(tuple(checked))
@@ -184,20 +188,16 @@ def _examine(wish: Examination, settings: Settings, go_on: Callable[[], None]) -
             evidence=evidence.kind.value,
             files=add_refusals(stored.folder, verdicts) if _is_all_of_folder(wish, stored) else verdicts,
             recorded=False,
-            blocks_reread=tally.reread,
-            blocks_repaired=tally.repaired,
-            bytes_by_tier=_count_read(mending),
+            blocks_reread=ledger.reread,
+            blocks_repaired=ledger.repaired,
+            bytes_by_tier=ledger.by_tier(),
             failure=mended.failure,
         )
         if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
             return found
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
         recorded = _record(found, stored, known, settings, take_turn)
-        return replace(recorded, bytes_by_tier=_count_read(mending))
-
-
-def _count_read(mending: Repair) -> dict[str, int]:
-    return {str(tier): nbytes for tier, nbytes in mending.read_by_tier().items()}
+        return replace(recorded, bytes_by_tier=ledger.by_tier())
 
 
 def _record(
@@ -247,13 +247,13 @@ def _is_all_of_folder(wish: Examination, stored: Stored) -> bool:
 
 
 def _restore(
-    evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring, tally: ProofTally
+    evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring, ledger: Ledger
 ) -> dict[str, Finding]:
     """Put back what is missing or has another length: what was found of each file that is in its place again."""
     gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
     filled = {path: (file, gap) for path, (file, gap) in gaps.items() if restoring.restore(evidence, file)}
     brought = (file for path, (file, _) in filled.items() if path not in restoring.relinked)
-    tally.count(repaired=sum(count_blocks(file.size) for file in brought))
+    ledger.count(repaired=sum(count_blocks(file.size) for file in brought))
     return {path: replace(whole(file, gap, size_of(file)), repaired=True) for path, (file, gap) in filled.items()}
 
 

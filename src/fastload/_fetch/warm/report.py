@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fastload._clock import Clock
     from fastload._fetch.bring.bring import Brought
+    from fastload._read.ledger import Ledger
     from fastload._store.offer import Offer, OfferedFile
 
 _COMPARED = {
@@ -26,32 +27,34 @@ _COMPARED = {
 }
 
 
-def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, device: str) -> Report:
+def make_report(offer: Offer, brought: Brought, clock: Clock, ledger: Ledger, *, learnt: str, device: str) -> Report:
     """The facts of one ``warm`` that brought something.
 
     Args:
         offer: where it came from.
         brought: what was published.
         clock: stopped by this.
+        ledger: what was read of which tier.
         learnt: where the commit was learnt.
         device: where the bytes went: a tier, or ``path``.
     """
     clock.enter("finish")
-    tier, tally, evidence = str(offer.tier), brought.tally, _name_evidence(offer, brought.files)
+    tally, evidence = brought.tally, _name_evidence(offer, brought.files)
+    read_bytes = ledger.own_bytes
     verdict = judge(
-        Work(reader=tier, bytes_read=tally.read_bytes, stages=dict(clock.stages), busy_s=dict(tally.busy.seconds))
+        Work(reader=str(offer.tier), bytes_read=read_bytes, stages=dict(clock.stages), busy_s=dict(tally.busy.seconds))
     )
     return Report(
         bytes=sum(file.size for file in brought.files),
-        bytes_read=tally.read_bytes,
-        bytes_by_tier={tier: tally.read_bytes},
+        bytes_read=read_bytes,
+        bytes_by_tier=ledger.by_tier(offer.tier),
         tensors=0,
         seconds=sum(clock.stages.values()),
         stages=dict(clock.stages),
         busy_s=tally.busy.by_activity,
         bound_by=verdict.bound_by,
         bottleneck=verdict.bottleneck,
-        tier=tier,
+        tier=str(offer.tier),
         commit=brought.commit,
         commit_learnt=learnt,
         reader=offer.tier.kind.value,
@@ -63,7 +66,7 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, *, learnt: str, de
         blocks_verified=sum(count_blocks(file.size) for file in brought.files),
         blocks_reread=sum(count_blocks(file.size) for file in brought.files if file.path in tally.refetched_files),
         blocks_repaired=0,
-        peak_staging_bytes=min(tally.staging_bytes, tally.read_bytes),
+        peak_staging_bytes=min(tally.staging_bytes, read_bytes),
         device=device,
     )
 

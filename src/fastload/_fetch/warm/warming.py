@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.bring.bring import Bringing, bring
@@ -17,6 +18,7 @@ from fastload._fetch.find.passing import Passing
 from fastload._fetch.find.resolve import Snapshot, snapshot_of
 from fastload._fetch.warm.report import make_report
 from fastload._fetch.warm.request import Planned
+from fastload._read.ledger import Ledger, Purpose
 from fastload._store.admit.link import point_link
 from fastload._store.admit.remains import sweep_remains
 from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
@@ -24,7 +26,7 @@ from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.scratch import Scratch
 from fastload._store.wanted import check_has_weights
 from fastload._store.watched_offer import WatchedOffer
-from fastload._tier import HUB
+from fastload._tier import HUB, PATH
 from fastload.errors import FastloadError, IntegrityError
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Warming:
     check: Callable[[], None]
     """Raises when it is time to give up."""
     clock: Clock
+    ledger: Ledger = field(default_factory=Ledger)
+    """Of all sources that are tried."""
 
     @property
     def _meant(self) -> Meant:
@@ -124,7 +128,7 @@ class Warming:
 
     def _report(self, offer: Offer, brought: Brought, passing: Passing) -> Report:
         device = self._target.snapshot(self._meant, brought.commit).tier
-        report = make_report(offer, brought, self.clock, learnt=self._meant.learnt, device=device)
+        report = make_report(offer, brought, self.clock, self.ledger, learnt=self._meant.learnt, device=device)
         return replace(report, reader_reason=passing.reason or report.reader_reason)
 
     def _bring_from(self, offer: Offer, lease: Lease | None, passing: Passing) -> Brought | None:
@@ -167,4 +171,6 @@ class Warming:
             slot=slot,
             in_order=offer.tier != HUB,
             clock=self.clock,
+            came=partial(self.ledger.note, offer.tier, Purpose.WEIGHTS),
+            was_here=partial(self.ledger.note, self._target.own_tier or PATH, Purpose.HERE),
         )

@@ -123,7 +123,7 @@ def _try_fetch(request: Request, commit: str | None, when_weighed: WhenWeighed) 
     if is_pinned:
         source = replace(source, model=os.fspath(source.model).partition("@")[0], revision=commit)
     try:
-        fetched = fetch(source, request.settings, request.deadline, when_weighed)
+        fetched = fetch(source, request.settings, request.deadline, when_weighed, ledger=request.ledger)
     except (ModelNotFoundError, NetworkError) as exc:
         return exc
     return replace(fetched, name=request.source.name, commit_learnt="rank 0") if is_pinned else fetched

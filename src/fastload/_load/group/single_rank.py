@@ -56,7 +56,8 @@ class SingleRank:
 
     def fetch(self, verb: str, device: str, when_weighed: WhenWeighed) -> Fetched:
         """As :func:`~fastload._fetch.checkpoint.fetch.fetch`."""
-        return fetch(self._request.source, self._request.settings, self._request.deadline, when_weighed)
+        request = self._request
+        return fetch(request.source, request.settings, request.deadline, when_weighed, ledger=request.ledger)
 
     def check_content(self, fetched: Fetched, wanted: Sequence[TensorInfo]) -> None:
         """Nobody has found anything else."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._clock import TURN, Busy
@@ -18,6 +19,7 @@ from fastload._load.read.sources import Sources
 from fastload._load.stream.job import Job
 from fastload._load.stream.stream import Stream
 from fastload._load.target.staging import Staging, divide_ahead, divide_staging
+from fastload._read.ledger import Purpose
 from fastload._read.measured import Measured
 from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
@@ -132,6 +134,8 @@ def _prove(
 
 def _open_ways(found: Found, target: Target, planned: LoadPlan, journey: Journey, device: torch.device) -> _Ways:
     device_reads = found.group.open_device_reads(journey, device)
+    if device_reads is not None:
+        device_reads.when_brought(partial(found.fetched.tally.note, Purpose.WEIGHTS))
     placer = target.open_placer(planned.plan, planned.staging)
     held = found.group.hold_at_last(found.fetched, device_reads)  # last, since it takes longest to undo
     return _Ways(device_reads, placer, held)

@@ -15,6 +15,7 @@ from fastload._fetch.evidence.record import digest_file
 from fastload._fetch.workers import Workers
 from fastload._load.prove.proving import index_of
 from fastload._read.head import count_head_bytes, read_header
+from fastload._read.ledger import Purpose
 from fastload._read.whole_proof import check_header
 
 if TYPE_CHECKING:
@@ -44,11 +45,15 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     busy = Busy()
     workers = Workers(_FILES_AT_ONCE, deadline.check)
 
+    def take_turn(nbytes: int) -> None:
+        workers.go_on()
+        fetched.tally.note(Purpose.PROOF, nbytes)
+
     def digest(each: tuple[Shard, OfferedFile]) -> ManifestFile:
-        return digest_file(each[0].path, each[1], lambda _: workers.go_on(), partial(busy.measure, "hash"))
+        return digest_file(each[0].path, each[1], take_turn, partial(busy.measure, "hash"))
 
     made = {file.path: file for file in deadline.within(lambda: workers.map_all(digest, serial))}
-    fetched.tally.count_ahead(0, busy.seconds["hash"])
+    fetched.tally.ahead_hash_s += busy.seconds["hash"]
     fetched.home.record(made)
     files = {**fetched.evidence.files}
     files |= {path: replace(files[path], blocks=file.blocks) for path, file in made.items()}
@@ -56,7 +61,7 @@ def prove_first(found: Found, deadline: Deadline) -> Found:
     prove = proven.evidence.prover(proven.tally)
     for shard, _ in serial:  # it was parsed before anything was proven
         header, _ = deadline.within(partial(read_header, shard.path, prove))
-        fetched.tally.count_ahead(header.file_bytes + count_head_bytes(header, is_proven=True))
+        fetched.tally.note(Purpose.HEADERS, count_head_bytes(header, is_proven=True))
         check_header(shard.path, shard.header, header.digest)
     return replace(found, fetched=proven)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._load.prove.proving import OFF
+from fastload._read.ledger import Purpose
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
     from fastload._fetch.checkpoint.fetched import Fetched
-    from fastload._fetch.evidence.record import Left
     from fastload._load.prove.proving import Proving
 
 
@@ -24,8 +24,8 @@ class LoadOutcome:
     """False where it was left early, or failed."""
     doubt: str = ""
     """Why some of what another rank of a group sent is not proven."""
-    left: Left
-    """The manifest that the next load finds, if any."""
+    has_manifest: bool
+    """True if the next load finds one."""
     hash_s: float
     """Spent on digests since the load began to read, summed over threads."""
 
@@ -51,8 +51,9 @@ def explain_evidence(proving: Proving, fetched: Fetched, outcome: LoadOutcome) -
         return f"{cost}, {first_s:.2f} s of it in the order of each file before the stream began"
     if not proving.is_serial:
         return f"{cost}, in parallel"
-    if outcome.left.has_manifest:
-        more = f" ({outcome.left.read_bytes:,} bytes were read for it)" if outcome.left.read_bytes else ""
+    if outcome.has_manifest:
+        read_bytes = fetched.tally.ledger.bytes_for(Purpose.RECORD)
+        more = f" ({read_bytes:,} bytes were read for it)" if read_bytes else ""
         return f"{cost}, in the order of each file; a manifest was left, so the next load hashes in parallel{more}"
     return f"{cost}, in the order of each file{_cure(proving, fetched)}"
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from fastload._read.background import can_read_in_background, limit_threads
 from fastload._read.choose import background_depth
-from fastload._read.pread import BufferedReader
 from fastload._read.proof import BlockProof
+from fastload._read.reader import BackgroundReader
 from fastload._trace import Span
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Ahead:
             check = attempt = None
             if isinstance(reader, BlockProof) and lane.takes_digests:
                 check = reader.check(extent.offset, extent.length)
-            if isinstance(reader, BlockProof | BufferedReader):
+            if isinstance(reader, BackgroundReader):
                 attempt = reader.begin(extent.offset, buffer)
         except BaseException:
             self._sources.take_back(extent.shard, None)

@@ -43,6 +43,7 @@ class DeviceReads:
         self._served = frozenset(served)
         self._refused = ""
         self._begin: Callable[[], None] = lambda: None
+        self._count: Callable[[int], None] = lambda _: None
         self._switch = switch
         self._is_required = is_required
         counts = Counter(extent.shard for extent in extents)
@@ -54,6 +55,10 @@ class DeviceReads:
     def when_begun(self, begin: Callable[[], None]) -> None:
         """Call ``begin`` when the reading begins."""
         self._begin = begin
+
+    def when_brought(self, count: Callable[[int], None]) -> None:
+        """Call ``count`` with so many bytes that storage has written to the device."""
+        self._count = count
 
     def refuse(self, why: str) -> None:
         """Nothing goes this way after all; before anything was read."""
@@ -98,6 +103,7 @@ class DeviceReads:
                 return False
         with self._lock:
             self._brought[extent.shard] += 1
+        self._count(extent.length)
         return True
 
     def describe(self) -> tuple[str, str]:

@@ -79,7 +79,7 @@ class Schedule:
 
     @property
     def read_bytes(self) -> int:
-        """Bytes of the extents that were read here, and placed."""
+        """Bytes of the extents that were read here, and placed: for a rate. What was read, the ledger says."""
         with self._changed:
             return sum(self._extents[number].length for number in self._read)
 

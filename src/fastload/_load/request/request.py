@@ -6,11 +6,12 @@ import fnmatch
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
 from fastload._load.request.near import find_near
+from fastload._read.ledger import Ledger
 from fastload.errors import UsageError, quoted
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Request:
     settings: Settings
     deadline: Deadline
     """See :func:`begin_deadline`."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """Of all tries."""
     group: PendingCommunicator | None = None
     """Where the ranks meet that load together; None: this one alone."""
     shard: object = None

@@ -12,14 +12,13 @@ import logging
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from fastload._fetch.bring.through import LeftWrongError
 from fastload._fetch.find.at_path import of_tier, stored_at
 from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.verify.verify import Examination, examine
-from fastload._load.retry.spent import Spent, spent_on_look, spent_on_try
 from fastload._tier import LOCAL, PATH, TierKind, parse_tier
 from fastload._verify.digest import count_blocks
 from fastload.errors import DeadlineError, FastloadError, IntegrityError, escaped
@@ -37,19 +36,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What had been done when the try began that came to its end: nothing, where that was the first one."""
+    """Why there was another try before the one that came to its end; nothing, where that was the first one."""
 
     said: str = ""
-    spent: Spent = field(default_factory=Spent)
 
     def add_to(self, report: Report) -> Report:
-        """``report`` of that try, with what was read before, and why it was."""
-        if not self.said:
-            return report
-        return replace(self.spent.add_to(report), evidence_reason=f"{report.evidence_reason}; {self.said}")
+        """``report`` of that try, with it; what was read before is in it, as the ledger goes through all tries."""
+        return replace(report, evidence_reason=f"{report.evidence_reason}; {self.said}") if self.said else report
 
 
-Load = Callable[["Request", Callable[["Report"], None]], Result]
+Load = Callable[["Request"], Result]
 Loaded = tuple[Result, Before]
 
 
@@ -59,51 +55,47 @@ class _Cure:
 
     request: Request
     said: str
-    spent: Spent
 
 
 def once_more(request: Request, load: Load[Result]) -> Loaded[Result]:
-    """What ``load`` returns, and what had been done before; it hands on its report where a file turns out wrong.
+    """What ``load`` returns, and why it was called before.
 
     Raises:
         IntegrityError: the file is wrong, and nobody has a better one that may be asked.
     """
-    tried: list[Report] = []
     request = replace(request, may_begin_anew=request.group is None)
     try:
-        return load(request, tried.append), Before()
+        return load(request), Before()
     except IntegrityError as exc:
         error = exc
     if isinstance(error, LeftWrongError):
-        return _load_anew(request, load, error, tried)
-    return _load_cured(request, load, error, tried)
+        return _load_anew(request, load, error)
+    return _load_cured(request, load, error)
 
 
-def _load_anew(request: Request, load: Load[Result], error: IntegrityError, tried: list[Report]) -> Loaded[Result]:
+def _load_anew(request: Request, load: Load[Result], error: IntegrityError) -> Loaded[Result]:
     """With all of each file from where it is loaded; is one wrong there too, after something was done about it."""
     traceback.clear_frames(error.__traceback__)  # they hold the memory of the load
     said = f"{escaped(os.path.basename(error.path))} was wrong when some of it was taken from the local tier"
     _log.warning("%s: %s; it is loaded once more without that", escaped(request.source.name), said)
-    before = Before(said, sum(map(spent_on_try, tried), Spent()))
-    anew, tried = replace(request, may_begin_anew=False), []
+    anew = replace(request, may_begin_anew=False)
     try:
-        return load(anew, tried.append), before
+        return load(anew), Before(said)
     except IntegrityError as exc:
         error = exc
-    found, later = _load_cured(anew, load, error, tried)
-    return found, Before(f"{said}; {later.said}", before.spent + later.spent)
+    found, later = _load_cured(anew, load, error)
+    return found, Before(f"{said}; {later.said}")
 
 
-def _load_cured(request: Request, load: Load[Result], error: IntegrityError, tried: list[Report]) -> Loaded[Result]:
+def _load_cured(request: Request, load: Load[Result], error: IntegrityError) -> Loaded[Result]:
     """After something was done about the file that ``error`` tells of, if that can be."""
     if not error.is_whole or request.group is not None or not os.path.isfile(error.path):
         raise error
     traceback.clear_frames(error.__traceback__)
     cure = _find_cure(request, error)
-    before = Before(cure.said, sum(map(spent_on_try, tried), cure.spent))
     _log.warning("%s: %s; it is loaded once more", escaped(request.source.name), cure.said)
     try:
-        return load(cure.request, tried.append), before
+        return load(cure.request), Before(cure.said)
     except DeadlineError:
         raise
     except FastloadError as exc:
@@ -116,16 +108,12 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
     wrong = f"{escaped(os.path.basename(error.path))} {{}} ({error.found})"
     try:
         found = _look(request, repairs=False)
-        spent = spent_on_look(found)
         if not found.findings:
-            said = wrong.format("was wrong when it was read") + ", and is right as it is stored"
-            return _Cure(request, said, spent)
+            return _Cure(request, wrong.format("was wrong when it was read") + ", and is right as it is stored")
         if _is_local(found, request.settings):
             mended = _look(request, repairs=True)
-            spent += spent_on_look(mended)
             if _is_mended(mended):
-                said = wrong.format("was wrong on the local tier") + ", and came again from another"
-                return _Cure(request, said, spent)
+                return _Cure(request, wrong.format("was wrong on the local tier") + ", and came again from another")
     except DeadlineError:
         request.deadline.check()  # says how much time there was, and not what of it was left
         raise
@@ -135,8 +123,8 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
     if settings is None:
         raise error
     said = wrong.format(f"is wrong on {escaped(found.tier)}") + ", so that others were asked"
-    asked = sum(count_blocks(file.nbytes) for file in found.files if file.findings)
-    return _Cure(replace(request, settings=settings), said, spent + Spent(blocks_repaired=asked))
+    request.ledger.count(repaired=sum(count_blocks(file.nbytes) for file in found.files if file.findings))
+    return _Cure(replace(request, settings=settings), said)
 
 
 def _look(request: Request, *, repairs: bool) -> Verification:
@@ -145,7 +133,7 @@ def _look(request: Request, *, repairs: bool) -> Verification:
     wish = Examination(
         source.model, source.revision, repairs=repairs, records=False, include=("*.safetensors",), paces_local=False
     )
-    return examine(wish, _settings_in_time(request))
+    return examine(wish, _settings_in_time(request), request.ledger)
 
 
 def _is_local(found: Verification, settings: Settings) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.record import Left
 from fastload._load.stream.summary import describe_rank
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FastloadError, escaped
@@ -25,8 +24,8 @@ _log = logging.getLogger("fastload")
 class Kept:
     """What stays on storage of a load."""
 
-    left: Left = field(default_factory=Left)
-    """Of its proof, in a manifest."""
+    has_manifest: bool = False
+    """True if the next load finds its proof in one."""
     doubt: str = ""
     """Why bytes that another rank sent were never proven; empty: they were."""
 
@@ -35,10 +34,10 @@ def keep(job: Job) -> Kept:
     """Let stay on storage what this load has made: mended blocks, the copy on the local tier, a manifest."""
     together = job.group.prove_together(job.proving, job.exchange)
     proven, doubt = together.files, together.doubt
-    is_repaired = job.fetched.tally.repaired > 0
+    is_repaired = job.fetched.tally.ledger.repaired > 0
     if is_repaired:
         job.clock.enter("publish")
-    job.group.mend_in_turn(partial(_mend_stored, job), is_needed=is_repaired)
+    job.group.mend_in_turn(job.fetched.home.mend_stored, is_needed=is_repaired)
     # Only of a whole checkpoint is the copy whole, too.
     if not job.proving.is_whole or (job.held.copy is None and not proven):
         return Kept(doubt=doubt)
@@ -46,10 +45,6 @@ def keep(job: Job) -> Kept:
     if job.held.copy is not None:
         _keep_copy(job, job.held.copy, doubt)
     return Kept(job.fetched.home.record(proven), doubt)
-
-
-def _mend_stored(job: Job) -> None:
-    job.fetched.tally.count_mending(job.fetched.home.mend_stored())
 
 
 def _keep_copy(job: Job, copy: Copy, doubt: str) -> None:
@@ -80,8 +75,8 @@ def serve_others(job: Job, pipeline: Pipeline, begun_s: float) -> None:
     """What a rank does for the others after it has left."""
     try:
         pipeline.join(job.deadline)
-        if job.fetched.tally.repaired:
-            _mend_stored(job)  # the others wait for it before they mend what they have found
+        if job.fetched.tally.ledger.repaired:
+            job.fetched.home.mend_stored()  # the others wait for it before they mend what they have found
         job.group.vouch(partial(describe_rank, job, begun_s))
     except FastloadError as exc:
         _log.info("%s: left its group before the end, which failed: %s", escaped(job.fetched.name), exc)

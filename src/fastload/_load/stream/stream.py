@@ -217,7 +217,7 @@ class Stream:
         outcome = LoadOutcome(
             is_finished=self._is_finished,
             doubt=self._kept.doubt,
-            left=self._kept.left,
+            has_manifest=self._kept.has_manifest,
             hash_s=job.busy.seconds["hash"],
         )
         report = summarise(job, Delivered(self._position, self._delivered_bytes), outcome)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._clock import PEERS, Work, judge
 from fastload._load.prove.note import explain_evidence, find_evidence_kind
-from fastload._tier import LOCAL
+from fastload._read.ledger import Purpose
 from fastload.report import RankReport, Report
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class Delivered(NamedTuple):
 def summarise(job: Job, delivered: Delivered, outcome: LoadOutcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
     reader, reason = describe_readers(job.sources, job.device_reads)
-    here_bytes = _count_here(job)
-    read_bytes = _count_read(job) + outcome.left.read_bytes
+    ledger = job.fetched.tally.ledger
+    here_bytes = ledger.bytes_for(Purpose.HERE)
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = judge(_work_of(job))
     return Report(
         bytes=delivered.nbytes,
-        bytes_read=read_bytes,
-        bytes_by_tier={str(job.fetched.tier): read_bytes, **_count_elsewhere(job, here_bytes)},
+        bytes_read=ledger.own_bytes,
+        bytes_by_tier=ledger.by_tier(job.fetched.tier),
         tensors=delivered.tensors,
         seconds=sum(job.clock.stages.values()),
         stages=dict(job.clock.stages),
@@ -52,8 +52,8 @@ def summarise(job: Job, delivered: Delivered, outcome: LoadOutcome) -> Report:
         hashed_on=hashed_on,
         hashed_reason=hashed_reason,
         blocks_verified=job.fetched.tally.verified,
-        blocks_reread=job.fetched.tally.reread,
-        blocks_repaired=job.fetched.tally.repaired,
+        blocks_reread=ledger.reread,
+        blocks_repaired=ledger.repaired,
         peak_staging_bytes=job.placer.staging_bytes,
         device=str(job.device),
     )
@@ -65,14 +65,6 @@ def _sum_busy(job: Job) -> dict[str, float]:
     return busy_s | {"hash": busy_s["hash"] + job.fetched.tally.ahead_hash_s}
 
 
-def _count_elsewhere(job: Job, here_bytes: int) -> dict[str, int]:
-    """What was read of other tiers to mend it, and on the local one since the copy had it already."""
-    elsewhere = {tier: nbytes for tier, nbytes in job.fetched.home.read_elsewhere().items() if tier != job.fetched.tier}
-    if here_bytes:
-        elsewhere[LOCAL] = elsewhere.get(LOCAL, 0) + here_bytes
-    return {str(tier): nbytes for tier, nbytes in elsewhere.items()}
-
-
 def describe_rank(job: Job, begun_s: float) -> RankReport:
     """What this rank of a group did, for the others; while it does it, where it has left."""
     work, exchange = _work_of(job), job.exchange
@@ -80,7 +72,7 @@ def describe_rank(job: Job, begun_s: float) -> RankReport:
     return RankReport(
         rank=job.group.rank,
         node=job.group.node,
-        bytes_read=_count_read(job),
+        bytes_read=job.fetched.tally.ledger.own_bytes,
         bytes_sent=exchange.sent_bytes if exchange is not None else 0,
         bytes_received=exchange.received_bytes if exchange is not None else 0,
         share_s=share_s,
@@ -88,18 +80,6 @@ def describe_rank(job: Job, begun_s: float) -> RankReport:
         bottleneck=_judge_share(work, share_s).bottleneck,
         left_early=job.schedule.has_left(),
     )
-
-
-def _count_read(job: Job) -> int:
-    """From the tier that serves, by this process; it may have mended itself, as where only a link was lost."""
-    tally = job.fetched.tally
-    mending_bytes = tally.mending_bytes + job.fetched.home.read_elsewhere().get(job.fetched.tier, 0)
-    return tally.ahead_bytes + job.schedule.read_bytes + mending_bytes - _count_here(job)
-
-
-def _count_here(job: Job) -> int:
-    """Of the extents that were read, what the copy had already; more of it may have come when the load was ended."""
-    return min(job.held.copy.given_bytes, job.schedule.read_bytes) if job.held.copy is not None else 0
 
 
 def _judge_share(work: Work, share_s: float) -> Verdict:

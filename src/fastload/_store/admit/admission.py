@@ -102,10 +102,6 @@ class Tally:
 
     done_bytes: int = 0
     """Staged, recalled bytes included."""
-    read_bytes: int = 0
-    """Read from the offer."""
-    recalled_bytes: int = 0
-    """Read back of what was staged before, or was in its place already."""
     staging_bytes: int = 0
     """Memory that they take for it."""
     refetched_files: list[str] = field(default_factory=list)
@@ -119,6 +115,10 @@ class Watch:
     tell: Callable[[Tally], None]
     pace: Callable[[int], float]
     """Asked by a worker before it reads so many bytes: how many seconds to wait."""
+    came: Callable[[int], None]
+    """Told by a worker what it has read of the offer."""
+    was_here: Callable[[int], None]
+    """Told what it has read back of what was staged before, or was in its place already."""
     extent_blocks: int = EXTENT_BLOCKS
     """How many blocks a worker takes at once."""
 
@@ -230,7 +230,7 @@ class Admission:
         recalled_bytes = sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
         with self._changed:
             self.tally.done_bytes += recalled_bytes
-            self.tally.recalled_bytes += recalled_bytes
+        self._watch.was_here(recalled_bytes)
         if not missing:
             self._readers.forgo(number)
             return True
@@ -248,10 +248,10 @@ class Admission:
         """Put each of ``blocks``, from block ``first`` of the file on, when its number is ``arriving``."""
         busy = self.tally.busy
         for at in _measured(arriving, partial(busy.measure, "read")):
+            self._watch.came(len(blocks[at]))
             with busy.measure("write"):
                 incoming.put(first + at, blocks[at], partial(busy.measure, "hash"))
             with self._changed:
-                self.tally.read_bytes += len(blocks[at])
                 self.tally.done_bytes += len(blocks[at])
 
     def _is_stopped_within(self, seconds: float) -> bool:

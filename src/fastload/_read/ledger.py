@@ -1,0 +1,82 @@
+"""The ledger of a load, or of bringing a model up: whoever has read writes down how much, of which tier and for what.
+
+What a report says was read is made of it alone. One ledger goes through all tries of a load, so that one which failed
+is in it too; what only one try, or one part of it, must know is in its :class:`~fastload._read.tally.ProofTally`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastload._tier import Tier
+
+
+class Purpose(Enum):
+    """What bytes were read for."""
+
+    WEIGHTS = auto()
+    HEADERS = auto()
+    """Before there was a plan; with the blocks around them, where these prove them."""
+    PROOF = auto()
+    """Of files as a whole: to prove or to check them, and nothing else."""
+    AGAIN = auto()
+    """Past the page cache, since what was read before was wrong."""
+    MEND = auto()
+    """Of what is mended itself: what stays of a file that is replaced, or proves a blob that is linked again."""
+    RECORD = auto()
+    """For a manifest that is left."""
+    COPY = auto()
+    """What only the copy needs that a load keeps."""
+    BETTER = auto()
+    """Of another tier than the one that serves, which has right what was wrong or lost."""
+    HERE = auto()
+    """Where it was to be brought: some of it was there already."""
+
+
+_OF_OTHERS = frozenset({Purpose.BETTER, Purpose.HERE})
+
+
+class Ledger:
+    """Threads write in it: once for a read of an extent or a block, never for less."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes: Counter[tuple[Tier, Purpose]] = Counter()
+        self.reread = 0
+        """Blocks that were found wrong, and read once more."""
+        self.repaired = 0
+        """Blocks that came from elsewhere."""
+
+    def note(self, tier: Tier, purpose: Purpose, nbytes: int) -> None:
+        """So many bytes of ``tier`` were read."""
+        with self._lock:
+            self._bytes[tier, purpose] += nbytes
+
+    def count(self, *, reread: int = 0, repaired: int = 0) -> None:
+        """Add to the counts of blocks."""
+        with self._lock:
+            self.reread += reread
+            self.repaired += repaired
+
+    @property
+    def own_bytes(self) -> int:
+        """Read of the tiers that served, or were tried."""
+        with self._lock:
+            return sum(nbytes for (_, purpose), nbytes in self._bytes.items() if purpose not in _OF_OTHERS)
+
+    def bytes_for(self, purpose: Purpose) -> int:
+        """Of all tiers."""
+        with self._lock:
+            return sum(nbytes for (_, each), nbytes in self._bytes.items() if each is purpose)
+
+    def by_tier(self, *served: Tier) -> dict[str, int]:
+        """All that was read; with the tiers that ``served`` first, also where that was nothing."""
+        found = Counter(dict.fromkeys(served, 0))
+        with self._lock:
+            for (tier, _), nbytes in self._bytes.items():
+                found[tier] += nbytes
+        return {str(tier): nbytes for tier, nbytes in found.items() if nbytes or tier in served}
