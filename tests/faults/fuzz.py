@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload._store.admit.journal import dump_head, dump_line
+from fastload._store.admit.journal import dump_head, dump_line, dump_proven
 from fastload._store.keep.leftovers import reclaim_leftovers
 from fastload.errors import FastloadError
 from fastload.options import decide_settings
@@ -179,7 +179,12 @@ def _journal_door(local: Path, key: str, look: Callable[[], None]) -> Door:
         reclaim_leftovers(str(local))
         look()
 
-    return Door("what fastload keeps: journals", dump_head(1, 1) + dump_line(0, "a" * 64), enter, _TOKENS)
+    return Door(
+        "what fastload keeps: journals",
+        dump_head(1, 1) + dump_line(0, "a" * 64) + dump_proven(["a" * 64]),
+        enter,
+        _TOKENS,
+    )
 
 
 def _settings_door(folder: Path) -> Door:

@@ -93,5 +93,6 @@ def _journalled_bytes(journals: Path) -> int:
     for path in journals.iterdir() if journals.exists() else ():
         head, *lines = path.read_bytes().split(b"\n")[:-1] or [b'{"size": 0}']
         size = json.loads(head)["size"]
-        total += sum(min(BLOCK_BYTES, size - n * BLOCK_BYTES) for n in {int(line.split()[0]) for line in lines})
+        numbers = {int(line.split()[0]) for line in lines if line[:1].isdigit()}
+        total += sum(min(BLOCK_BYTES, size - number * BLOCK_BYTES) for number in numbers)
     return total

@@ -6,6 +6,9 @@ import json
 import logging
 import os
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +16,16 @@ import pytest
 import torch
 
 import fastload
+import ranks
 from fastload import Options
+from fastload._store.admit.journal import dump_proven
 from fastload._store.admit.staged import StagedFile
 from fastload._store.admit.tee import TeeReader
 from fastload._verify.digest import BLOCK_BYTES, block_digest
+from hub_faults import Stall, WrongBytes
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, save_sharded
+from rank_workers import workers_of
 from stored_models import COMMIT, write_cache, write_folder
 
 if TYPE_CHECKING:
@@ -86,7 +93,7 @@ class Place:
             head, *lines = journal.read_bytes().splitlines()
             content = (self.ours / "staging" / journal.name).read_bytes()
             content = content[: json.loads(head)["size"]]
-            numbers = {int(line.split()[0]) for line in lines}
+            numbers = {int(line.split()[0]) for line in lines if line[:1].isdigit()}
             blocks += [content[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES] for at in numbers]
         return blocks
 
@@ -101,6 +108,19 @@ class Place:
             digest = block_digest(content[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES]).encode()
             lines = re.sub(rb"(?m)^%d [0-9a-f]{64}$" % index, b"%d %s" % (index, digest), journal.read_bytes())
             journal.write_bytes(lines)
+
+    def unprove(self) -> None:
+        """As if what is staged had never come to its end."""
+        for journal in (self.ours / "journals").iterdir():
+            assert b"\nproven " in journal.read_bytes()
+            journal.write_bytes(re.sub(rb"(?m)^proven .*\n", b"", journal.read_bytes()))
+
+    def prove_anyhow(self) -> None:
+        """As if what is staged had come to its end and been right, whatever it is."""
+        (journal,) = (self.ours / "journals").iterdir()
+        lines = dict(line.split() for line in journal.read_text().splitlines()[1:])
+        digests = [lines[str(index)] for index in range(len(lines) - 1)]
+        journal.write_bytes(journal.read_bytes() + dump_proven(digests))
 
     def published(self) -> set[str]:
         return {path.name for path in self.local.glob("models--org--name/snapshots/*/*")}
@@ -313,11 +333,92 @@ def test_a_stream_cannot_begin_anew_and_so_takes_nothing_that_only_the_whole_wou
     place: Place, *, tells: bool
 ) -> None:
     place.interrupt()
+    place.unprove()
     place.damage(1, tells=tells)
     stream = fastload.stream(REPO, options=place.options)
     assert_same(dict(stream), place.tensors)
     assert "local" not in stream.report.bytes_by_tier
     place.check_published()
+
+
+class TestShardsThatWereProven:
+    """An ended load had come to their end, and has noted of which blocks they are: each block proves itself then."""
+
+    def stream(self, place: Place) -> dict[str, int]:
+        """All of the model, as a stream, with nothing wrong; the bytes by tier."""
+        stream = fastload.stream(REPO, options=place.options)
+        assert_same(dict(stream), place.tensors)
+        place.check_published()
+        return dict(stream.report.bytes_by_tier)
+
+    @pytest.mark.usefixtures("leaks_nothing")
+    @pytest.mark.parametrize("begin", [fastload.load, lambda *args, **more: dict(fastload.stream(*args, **more))])
+    def test_are_not_fetched_again_by_a_stream(self, place: Place, begin: Callable[..., object]) -> None:
+        begin(REPO, tensors="first.*", options=place.options)
+        staged_bytes = sum(map(len, place.staged()))
+        before = place.hub.served_bytes("safetensors")
+        assert self.stream(place)["local"] == staged_bytes > 3 * BLOCK_BYTES
+        served_bytes = place.hub.served_bytes("safetensors") - before
+        assert served_bytes <= sum(map(len, place.files.values())) - staged_bytes + HEAD_BYTES
+
+    def test_are_not_fetched_again_after_a_kill(self, place: Place) -> None:
+        """The last shard never comes to its end."""
+        place.hub.faults.add(Stall(after_bytes=BLOCK_BYTES, seconds=60), path="*/cdn/*", times=None, skip=6)
+        code = f"import fastload, os\nfor n, _ in fastload.stream({REPO!r}, options={place.options!r}):\n"
+        code += "    if n == 'first.2': os.kill(os.getpid(), 9)"
+        code = f"from fastload import Options\n{code}"
+        done = subprocess.run([sys.executable, "-c", code], env=os.environ, timeout=60, check=False)
+        assert done.returncode == -signal.SIGKILL
+        place.hub.faults.clear()
+        assert self.stream(place)["local"] >= len(place.files[FIRST])
+
+    def test_are_not_fetched_again_after_a_warm_that_failed(self, place: Place) -> None:
+        (last,) = (file for file in place.hub.repos[REPO].commits[place.commit].values() if file.path == LAST)
+        place.hub.faults.add(WrongBytes(BLOCK_BYTES), path=f"*/cdn/{last.sha256}/*", times=None)
+        with pytest.raises(fastload.IntegrityError):
+            fastload.warm(REPO, options=place.options)
+        place.hub.faults.clear()
+        assert self.stream(place)["local"] == len(place.files[FIRST])
+
+    def test_are_gone_on_with_again_and_again(self, place: Place) -> None:
+        staged_bytes = place.interrupt()
+        for _ in range(2):
+            stream = fastload.stream(REPO, tensors="first.*", options=place.options)
+            dict(stream)
+            assert stream.report.bytes_by_tier["local"] == staged_bytes
+        assert self.stream(place)["local"] == staged_bytes
+
+    def test_that_have_a_spoilt_block_have_that_one_fetched(self, place: Place) -> None:
+        staged_bytes = place.interrupt()
+        place.damage(1)
+        assert self.stream(place)["local"] == staged_bytes - BLOCK_BYTES
+
+    def test_that_lack_a_line_are_fetched(self, place: Place) -> None:
+        place.interrupt()
+        (journal,) = (place.ours / "journals").iterdir()
+        journal.write_bytes(re.sub(rb"(?m)^2 .*\n", b"", journal.read_bytes()))
+        assert "local" not in self.stream(place)
+
+    def test_whose_journal_lies_throughout_fail_at_their_end_and_are_forgotten(self, place: Place) -> None:
+        """As does a stream from a source that has it wrong: nothing is handed out wrong that is not said to be."""
+        place.interrupt()
+        place.damage(1, tells=True)
+        place.prove_anyhow()
+        stream = fastload.stream(REPO, tensors="first.*", options=place.options)
+        with pytest.raises(fastload.IntegrityError, match=FIRST):
+            dict(stream)
+        assert place.published() == set()
+        assert "local" not in self.stream(place)
+
+    def test_are_not_fetched_again_by_a_group(self, place: Place) -> None:
+        options = place.from_mount
+        staged_bytes = place.interrupt(options)
+        with workers_of(2) as workers:
+            loads = workers.call(ranks.load_with, REPO, {"options": options})
+        assert [got for got, _ in loads] == [ranks.fingerprints(place.tensors)] * 2
+        by_tier = [report.bytes_by_tier for _, report in loads]
+        assert 0 < by_tier[0]["local"] <= staged_bytes and "local" not in by_tier[1]
+        place.check_published()
 
 
 def test_a_stream_takes_blocks_that_prove_themselves(place: Place) -> None:

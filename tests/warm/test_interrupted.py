@@ -86,7 +86,7 @@ def count_staged_bytes(journals: Path) -> int:
     for path in journals.iterdir() if journals.exists() else ():
         head, *lines = path.read_bytes().split(b"\n")[:-1] or [b'{"size": 0}']
         size = json.loads(head)["size"]
-        offsets = {int(line.split()[0]) * BLOCK_BYTES for line in lines}
+        offsets = {int(line.split()[0]) * BLOCK_BYTES for line in lines if line[:1].isdigit()}
         total_bytes += sum(min(BLOCK_BYTES, size - offset) for offset in offsets)
     return total_bytes
 

@@ -27,16 +27,18 @@ from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import try_hold
 from fastload._store.wanted import Wish
 from fastload._tier import LOCAL, TierKind
+from fastload._verify.difference import find_difference
 from fastload.errors import FastloadError, IntegrityError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
     from fastload._read.tally import ProofTally
     from fastload._store.admit.admission import Incoming, Task
-    from fastload._store.offer import Offer
+    from fastload._store.offer import Offer, OfferedFile
+    from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
@@ -72,20 +74,40 @@ class Copy:
         """Close ``resources`` when the copy is closed."""
         self._resources = resources
 
-    def resume(self, path: str, reader: Reader) -> Reader:
-        """``reader`` of the snapshot's file ``path``, which reads only those blocks that are not here already."""
+    def resume(self, path: str, reader: Reader, *, needs_proven: bool) -> Reader:
+        """``reader`` of the snapshot's file ``path``, which reads only those blocks that are not here already.
+
+        ``needs_proven``: nothing is taken of a file of which nobody knows yet that what is here of it is right.
+        """
         task = self._tasks.get(path)
         if task is None or reader.name == "mmap":  # what is mapped is the source's file
             return reader
+        if needs_proven and not task.incoming.is_proven:
+            return reader
         return ResumedReader(reader, task.incoming, task.file.size)
 
-    def feed(self, path: str, reader: Reader, writing: Callable[[], AbstractContextManager[None]]) -> Reader:
-        """``reader`` of the snapshot's file ``path``, with its blocks put into the copy, inside of ``writing()``."""
+    def feed(
+        self,
+        path: str,
+        reader: Reader,
+        writing: Callable[[], AbstractContextManager[None]],
+        proven: Mapping[str, ManifestFile],
+    ) -> Reader:
+        """``reader`` of the snapshot's file ``path``, with its blocks put into the copy, inside of ``writing()``.
+
+        ``proven``: the files that have passed the proof of the whole so far, by path.
+        """
         task = self._tasks.get(path)
         if task is None or self._dropped is not None:
             return reader
         self._fed.add(path)
-        told = Tell(writing, self._drop, self._given, lambda exc: self._forget(task.incoming, exc))
+        told = Tell(
+            writing=writing,
+            dropped=self._drop,
+            given=self._given,
+            wrong=lambda exc: self._forget(task.incoming, exc),
+            proven=lambda: _find_proven(task.file, proven.get(path)),
+        )
         return TeeReader(reader, task.incoming, task.file.size, told)
 
     def _forget(self, incoming: Incoming, error: IntegrityError) -> IntegrityError:
@@ -180,6 +202,12 @@ def begin_copy(
             return None
         copy.own(resources.pop_all())
     return copy
+
+
+def _find_proven(file: OfferedFile, found: ManifestFile | None) -> tuple[str, ...] | None:
+    """The blocks of what was ``found``, if that is what ``file`` is staged as."""
+    is_it = found is not None and file.has_digest and find_difference(file, found) is None
+    return found.blocks if found is not None and is_it else None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from fastload._cpus import count_cpus
 from fastload._fetch.checkpoint.config import find_configs
 from fastload._load.prove.proving import OFF, index_of, prove, prove_beside, require
 from fastload._load.read.depth import tune
-from fastload._load.read.held import Tee
+from fastload._load.read.held import Resumable, Tee
 from fastload._load.read.past_host import Journey
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
@@ -25,7 +25,7 @@ from fastload._read.proof import ProofTell
 from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import torch
 
@@ -75,7 +75,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         journey = _journey(found, planned, choices, proving, target)
         ways = _open_ways(found, target, planned, journey, device)
         held = early.and_later(undo.enter_context(ways.held))
-        tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy)
+        tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy, proving.proven)
         stream = Stream(
             Job(
                 fetched=found.fetched,
@@ -162,13 +162,16 @@ def _divide(found: Found, choices: Mapping[int, Choice], target: Target, setting
     return divide_staging(settings.staging_bytes, found.headroom, wish, least_lanes=1 + sources)
 
 
-def _resumable(request: Request, proving: Proving) -> Container[int]:
+def _resumable(request: Request, proving: Proving) -> Resumable:
     """The shards of which some may come from what lies on the local tier: where a wrong block can be made good.
 
     A block that has a digest is read from the source instead. That a file as a whole is wrong shows at its end, so that
-    the load must be one that can begin once more. What nothing proves is read at the source, whatever lies here.
+    the load must be one that can begin once more; or the file had come to its end before, and its blocks were noted,
+    so that each of them has a digest after all. What nothing proves is read at the source, whatever lies here.
     """
-    return proving.proofs.keys() - (frozenset() if request.may_begin_anew else proving.on_host)
+    if request.may_begin_anew:
+        return Resumable(anyhow=proving.proofs.keys(), if_proven=())
+    return Resumable(anyhow=proving.proofs.keys() - proving.on_host, if_proven=proving.on_host)
 
 
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from fastload._progress import choose_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from fastload._clock import Busy
     from fastload._fetch.bring.through import Copy
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fastload._read.choose import Choice
     from fastload._read.reader import Reader
     from fastload._store.keep.reading import Reading
+    from fastload._verify.manifest import ManifestFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,15 @@ class _Shared:
         self._progress.close()
 
 
+class Resumable(NamedTuple):
+    """The shards of which some may come from what the copy has already."""
+
+    anyhow: Collection[int]
+    """Whoever had left it: what is wrong of it can be made good."""
+    if_proven: Collection[int]
+    """Only where the whole was seen to be right when it was left."""
+
+
 class Tee:
     """Between the readers and the copy; what is on a mount lies below ``root``.
 
@@ -94,15 +105,25 @@ class Tee:
                                                   └─► copy ◄─ what other ranks send
     """
 
-    def __init__(self, shards: Sequence[Shard], root: str, copy: Copy | None, busy: Busy) -> None:
+    def __init__(
+        self, shards: Sequence[Shard], root: str, copy: Copy | None, busy: Busy, proven: Mapping[str, ManifestFile]
+    ) -> None:
+        """``proven``: the files that have passed the proof of the whole so far, by path."""
+        self._proven = proven
         self._shards = shards
         self._root = root
         self._copy = copy
         self._busy = busy
 
-    def resumed(self, choices: Mapping[int, Choice], shards: Container[int]) -> dict[int, Choice]:
-        """``choices``, whose readers of ``shards`` read only what the copy has not. It has yet to be proven."""
-        return dict(choices) | self._around({n: choices[n] for n in choices if n in shards}, self._resume)
+    def resumed(self, choices: Mapping[int, Choice], resumable: Resumable) -> dict[int, Choice]:
+        """``choices``, whose readers read only what the copy has not. What it has is yet to be proven."""
+        anyhow = {number: choice for number, choice in choices.items() if number in resumable.anyhow}
+        proven = {number: choice for number, choice in choices.items() if number in resumable.if_proven}
+        return (
+            dict(choices)
+            | self._around(anyhow, partial(self._resume, needs_proven=False))
+            | self._around(proven, partial(self._resume, needs_proven=True))
+        )
 
     def fed(self, choices: Mapping[int, Choice]) -> dict[int, Choice]:
         """``choices``, whose readers feed the copy too."""
@@ -118,13 +139,15 @@ class Tee:
 
         return dict(choices) if self._copy is None else {number: wrapped(each) for number, each in choices.items()}
 
-    def _resume(self, path: str, reader: Reader) -> Reader:
-        return reader if self._copy is None else self._copy.resume(self._inside(path), reader)
+    def _resume(self, path: str, reader: Reader, *, needs_proven: bool) -> Reader:
+        if self._copy is None:
+            return reader
+        return self._copy.resume(self._inside(path), reader, needs_proven=needs_proven)
 
     def _feed(self, path: str, reader: Reader) -> Reader:
         if self._copy is None:
             return reader
-        return self._copy.feed(self._inside(path), reader, lambda: self._busy.measure("write"))
+        return self._copy.feed(self._inside(path), reader, lambda: self._busy.measure("write"), self._proven)
 
     def _inside(self, path: str) -> str:
         return os.path.relpath(path, self._root) if os.path.isabs(path) else path

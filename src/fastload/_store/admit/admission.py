@@ -65,6 +65,13 @@ class Incoming(Protocol):
     def has_given(self) -> bool:
         """True if :meth:`give` has given anything."""
 
+    @property
+    def is_proven(self) -> bool:
+        """True if all of it is there already, and had passed the proof of the whole: each block proves itself then."""
+
+    def vouch(self, blocks: Sequence[str]) -> None:
+        """A file of just these ``blocks`` has passed that proof."""
+
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """True if ``pieces`` were filled with what is there of block ``index``; whoever wants it believed puts it."""
 
@@ -275,6 +282,8 @@ class Admission:
         if wrong is None:
             # Git's sha1 is written down only where it was known: it names what git itself holds.
             task.done = done if task.file.git_sha1 else replace(done, git_sha1=None)
+            if task.file.has_digest:
+                task.incoming.vouch(done.blocks)
         else:
             task.incoming.discard()
             if task.attempts == _ATTEMPTS:

@@ -4,8 +4,10 @@
 
     {"schema": 1, "size": 4976698672, "boot_id": "…", "device": 2049}
     17 <BLAKE3 of block 17>
+    proven <BLAKE3 of the digests of all blocks>
 
-Appended, never synced, and never trusted: whoever reads it proves each block again.
+Appended, never synced, and never trusted: whoever reads it proves each block again. The last line is for whoever cannot
+wait for the end of the file, where its digest as a whole would tell: these very blocks had passed that proof before.
 """
 
 from __future__ import annotations
@@ -14,18 +16,19 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastload._store.lease.lock import read_boot_id
-from fastload._verify.digest import count_blocks
+from fastload._verify.digest import block_digest, count_blocks
 from fastload.strict_json import JsonError, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _LIMIT_BYTES = 64 << 20  # 64 MiB
 _MAX_HEAD_BYTES = 4096
 _LINE = re.compile(rb"^([0-9]{1,11}) ([0-9a-f]{64})\n", re.MULTILINE)
+_PROVEN = re.compile(rb"^proven ([0-9a-f]{64})\n", re.MULTILINE)
 _MAX_LINE_BYTES = 11 + 1 + 64 + 1
 _LINES_PER_BLOCK = 4
 """A block may be written again; what nobody needs for that is not read."""
@@ -37,6 +40,18 @@ class Claims:
 
     descriptor: int
     digests: dict[int, str]
+    is_proven: bool = False
+    """True if whoever wrote them had seen that the file as a whole is right."""
+
+
+class Journal(NamedTuple):
+    """What one says."""
+
+    is_ours: bool
+    """True if it was begun under this kernel and mount."""
+    digests: dict[int, str]
+    is_proven: bool
+    """True if these are all blocks, and a file of just these was proven by its digest as a whole."""
 
 
 def dump_head(size: int, device: int) -> bytes:
@@ -50,18 +65,34 @@ def dump_line(index: int, digest: str) -> bytes:
     return f"{index} {digest}\n".encode("ascii")
 
 
-def parse_journal(journal: int, size: int) -> tuple[bool, dict[int, str]]:
-    """Whether it was begun under this kernel and mount, and the digests; what is odd or torn counts as not written."""
+def dump_proven(blocks: Iterable[str]) -> bytes:
+    """The line of a file of these ``blocks``, all of them in order, that was proven as a whole."""
+    return f"proven {_digest_of(blocks)}\n".encode("ascii")
+
+
+def _digest_of(blocks: Iterable[str]) -> str:
+    return block_digest(*map(bytes.fromhex, blocks))
+
+
+def parse_journal(journal: int, size: int) -> Journal:
+    """What the open file says of one of ``size`` bytes; what is odd or torn counts as not written."""
     blocks = count_blocks(size)
     raw = os.pread(journal, min(_LIMIT_BYTES, _MAX_HEAD_BYTES + blocks * _LINES_PER_BLOCK * _MAX_LINE_BYTES), 0)
     head = _parse_head(raw)
     if head.get("size") != size:
-        return False, {}
+        return Journal(is_ours=False, digests={}, is_proven=False)
     boot_id = read_boot_id()
     here = (boot_id, os.fstat(journal).st_dev)
     # A kernel that does not say which boot it is may be any machine's.
     is_ours = bool(boot_id) and (head.get("boot_id"), head.get("device")) == here
-    return is_ours, dict(_parse_lines(raw, blocks))
+    digests = dict(_parse_lines(raw, blocks))
+    return Journal(is_ours, digests, is_proven=len(digests) == blocks and _is_proven(raw, digests))
+
+
+def _is_proven(raw: bytes, digests: Mapping[int, str]) -> bool:
+    """By the last line that says so. What was written otherwise since then is another file."""
+    said = _PROVEN.findall(raw)
+    return bool(said) and said[-1].decode("ascii") == _digest_of(digests[index] for index in range(len(digests)))
 
 
 def read_boot(journal: int) -> Any:

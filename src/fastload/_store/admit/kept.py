@@ -55,6 +55,14 @@ class KeptFile:
         """True if :meth:`give` has given anything."""
         return bool(self._given)
 
+    @property
+    def is_proven(self) -> bool:
+        """False: its name says what it should be, and nobody what it is."""
+        return False
+
+    def vouch(self, blocks: Sequence[str]) -> None:
+        """It has its name: whoever looks for it takes it for what that says, and proves it."""
+
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """See :class:`~fastload._store.admit.admission.Incoming`; False where it cannot be read."""
         try:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fastload._read.file import read_fully, translate
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
-from fastload._store.admit.journal import Claims, dump_head, dump_line, parse_journal
+from fastload._store.admit.journal import Claims, dump_head, dump_line, dump_proven, parse_journal
 from fastload._store.admit.part import Part
 from fastload._store.filesystem import new_id, remove_file, writing
 from fastload._store.lease.lock import flock_is_truthful, try_exclusive
@@ -104,6 +104,21 @@ class StagedFile:
     def has_given(self) -> bool:
         """True if :meth:`give` has given anything."""
         return bool(self._given)
+
+    @property
+    def is_proven(self) -> bool:
+        """True if all was left, and whoever left it had seen that it is right as a whole."""
+        return self._claims is not None and self._claims.is_proven
+
+    def vouch(self, blocks: Sequence[str]) -> None:
+        """A file of just these ``blocks`` was proven as a whole: note it for whoever goes on, if it is not known.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        if not self.is_proven:
+            with self._descriptors.in_use(), writing(self._area.journal(self._name)):
+                os.write(self._journal, dump_proven(blocks))
 
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """True if ``pieces`` were filled with block ``index`` as an earlier writer left it, and its journal says.
@@ -268,15 +283,15 @@ def _take_over(
     journal = _open_own(area, area.journal(name), os.O_RDWR | os.O_APPEND)
     if journal is None:
         return None
-    is_ours, digests = parse_journal(journal, size)
-    is_dead = is_ours and flock_is_truthful(area.journal(name)) and try_exclusive(journal)
+    left = parse_journal(journal, size)
+    is_dead = left.is_ours and flock_is_truthful(area.journal(name)) and try_exclusive(journal)
     is_there = is_dead and is_still_at(area.journal(name), journal)  # else it was published before the lock was ours
     part = _open_own(area, area.part(name), os.O_RDWR) if is_there else None
     if part is None:
         os.close(journal)
         return None
     staged = StagedFile(area, name, size, journal, Part(part, past_cache=in_order), known)
-    staged.inherit(Claims(part, digests))  # the same inode: what is there is not copied
+    staged.inherit(Claims(part, left.digests, left.is_proven))  # the same inode: what is there is not copied
     return staged
 
 
@@ -294,7 +309,7 @@ def _read_claims(area: StagingArea, name: str, size: int) -> Claims | None:
     if journal is None:
         return None
     try:
-        _, digests = parse_journal(journal, size)
+        digests = parse_journal(journal, size).digests
     except OSError:
         return None
     finally:

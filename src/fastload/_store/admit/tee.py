@@ -27,6 +27,8 @@ class Tell:
     """Called with the reason why nothing more is."""
     given: Callable[[int], None]
     """Called with the length of a block that the file on its way in had given itself."""
+    proven: Callable[[], Sequence[str] | None]
+    """The digests of all blocks, once the file was proven as a whole."""
     wrong: Callable[[IntegrityError], IntegrityError]
     """Called where the file as a whole is not what it should be; gives the error to be raised."""
 
@@ -43,6 +45,7 @@ class TeeReader(ReaderAround):
         self._incoming: Incoming | None = incoming
         self._file_bytes = file_bytes
         self._tell = tell
+        self._is_vouched = False
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; ``offset`` is that of a block."""
@@ -67,3 +70,7 @@ class TeeReader(ReaderAround):
             block = joined(pieces)
             if incoming.put(index, block):
                 self._tell.given(len(block))
+        blocks = None if self._is_vouched else self._tell.proven()
+        if blocks is not None:
+            self._is_vouched = True
+            incoming.vouch(blocks)
