@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,14 +14,14 @@ from fastload import Options
 from fastload._store.admit.stamp import read_noted
 from fastload._store.folder_offer import read_manifest
 from fastload._store.keep.evict import evict
-from fastload._store.keep.usage import count_kept_bytes
-from fastload._store.layout import RepoLayout
+from fastload._store.keep.usage import count_kept_bytes, is_brought
+from fastload._store.layout import RepoLayout, repo_folder
 from hub_server import HubServer, Repo
+from kill_sweep import copied, sweep
 from stored_models import COMMIT, model_files, write_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 REPO = "org/name"
 FILES = {**model_files(), "head.pt": b"torch's"}
@@ -132,6 +133,9 @@ def test_without_a_hub_to_ask_the_mount_serves_and_the_hub_adds_to_it_later(shar
     assert brought(fastload.warm(f"{REPO}@{again.commit}", include="*.pt", options=shared)) == sorted(FILES)
 
 
+STEPS = 32
+"""More than a second warm takes with what is called by its commit."""
+
 FORMATS = {**model_files(), "extra.gguf": b"g" * 5000, "pytorch_model.bin": b"b" * 7000}
 
 
@@ -173,6 +177,58 @@ def test_what_two_wishes_have_brought_goes_where_room_is_wanted(both: Options) -
         os.utime(path, (0, 0))
     assert [kept.commit for kept in evict(str(both.local), 1)] == [COMMIT]
     assert not os.path.exists(snapshot.path)
+
+
+def test_a_second_warm_that_is_killed_at_any_step_leaves_the_snapshot_fastloads(both: Options, tmp_path: Path) -> None:
+    """Between its folder and its manifest it has files that no manifest names, as after a download by another tool."""
+    fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both)
+    with copied(tmp_path / "local", STEPS) as roots:
+        killed = sweep(f"warm {both.shared} {REPO}@{COMMIT} *.bin", roots)
+        assert 4 < killed < STEPS
+        shown_early = 0
+        for root in roots[:killed]:
+            layout = RepoLayout(repo_folder(str(root), REPO))
+            kept = read_manifest(layout, COMMIT)
+            is_named = kept is not None and "pytorch_model.bin" in [file.path for file in kept.files]
+            shown_early += (Path(layout.snapshot(COMMIT)) / "pytorch_model.bin").exists() and not is_named
+            assert is_brought(str(root), layout, COMMIT)
+            options = replace(both, local=str(root))
+            other = fastload.warm(f"{REPO}@{COMMIT}", include=["*.gguf", "config.json"], options=options)
+            assert other.path == layout.snapshot(COMMIT) and is_brought(str(root), layout, COMMIT)
+            last = fastload.warm(f"{REPO}@{COMMIT}", include="*.bin", options=options)
+            assert named(last) == sorted(FORMATS)
+            assert is_brought(str(root), layout, COMMIT)
+            assert fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=options).report is None
+        assert shown_early
+
+
+def test_what_a_killed_warm_left_is_fastloads_after_one_of_another_wish_too(both: Options, tmp_path: Path) -> None:
+    fastload.warm(f"{REPO}@{COMMIT}", include="extra.gguf", exclude="tok*", options=both)
+    with copied(tmp_path / "local", STEPS) as roots:
+        for root in roots[: sweep(f"warm {both.shared} {REPO}@{COMMIT} *.bin", roots)]:
+            fastload.warm(f"{REPO}@{COMMIT}", include="tok*", options=replace(both, local=str(root)))
+            assert is_brought(str(root), RepoLayout(repo_folder(str(root), REPO)), COMMIT)
+
+
+@pytest.mark.parametrize("path", ["pytorch_model.bin", "notes.txt"])
+def test_what_a_tool_added_before_stays_that_tools_whatever_is_killed(both: Options, tmp_path: Path, path: str) -> None:
+    first = fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both)
+    (Path(first.path) / path).write_bytes(FORMATS.get(path, b"mine"))
+    with copied(tmp_path / "local", STEPS) as roots:
+        for root in roots[: sweep(f"warm {both.shared} {REPO}@{COMMIT} *.bin", roots)]:
+            assert not is_brought(str(root), RepoLayout(repo_folder(str(root), REPO)), COMMIT)
+
+
+def test_what_a_tool_adds_after_a_kill_is_that_tools(both: Options, tmp_path: Path) -> None:
+    fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both)
+    with copied(tmp_path / "local", STEPS) as roots:
+        for root in roots[: sweep(f"warm {both.shared} {REPO}@{COMMIT} *.bin", roots)]:
+            layout = RepoLayout(repo_folder(str(root), REPO))
+            (Path(layout.snapshot(COMMIT)) / "pytorch_model.bin").unlink(missing_ok=True)
+            (Path(layout.snapshot(COMMIT)) / "pytorch_model.bin").write_bytes(b"another's")
+            kept = read_manifest(layout, COMMIT)
+            is_named = kept is not None and "pytorch_model.bin" in [file.path for file in kept.files]
+            assert is_brought(str(root), layout, COMMIT) == is_named
 
 
 def test_wishes_that_leave_out_other_files_are_both_met(both: Options) -> None:

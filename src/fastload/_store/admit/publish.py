@@ -2,8 +2,9 @@
 
 Every step leaves either what was there before or the whole of what comes: blobs, whose names are their digests; the
 manifest, which says what the snapshot holds; the snapshot's folder, by one rename; the ref that leads to it. Where the
-folder is there already, with less in it, the manifest comes after it, unless the one so far names what is gone. Folders
-are synced between, so that a power cut cannot bring a later step to the disk without an earlier one.
+folder is there already, with less in it, the manifest comes after it, unless the one so far names what is gone; that
+what comes is fastload's is noted before. Folders are synced between, so that a power cut cannot bring a later step to
+the disk without an earlier one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from fastload._store.admit.area import StagingArea
-from fastload._store.admit.stamp import Published, write_stamp
+from fastload._store.admit.stamp import Published, note_coming, write_stamp
 from fastload._store.admit.union import unite
 from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
 from fastload._store.layout import link_to_blob
@@ -65,6 +66,8 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
     # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
     # But one that names what is gone gives way first.
     if os.path.isdir(layout.snapshot(manifest.commit)) and not has_lost:
+        if union is not None and manifest.source != "local":  # else there is another tool's in it, and stays that
+            note_coming(layout.stamp(manifest.commit), blobs, area.parts)
         folder = _publish_folder(layout, manifest.commit, links)
         write_notes()
     else:

@@ -79,8 +79,31 @@ def write_stamp(path: str, published: Published, scratch: str) -> None:
     wish: dict[str, object] = _describe(chosen)
     if chosen.also:
         wish["also"] = [_describe(other) for other in chosen.also]
-    content = json.dumps({"schema": 1, "files": document, "wish": wish}, sort_keys=True).encode("utf-8")
-    write_whole(path, content, scratch)
+    whole: dict[str, object] = {"schema": 1, "files": document, "wish": wish}
+    coming = {name: blob for name, blob in read_coming(path).items() if name not in document}
+    if coming:
+        whole["coming"] = coming
+    write_whole(path, json.dumps(whole, sort_keys=True).encode("utf-8"), scratch)
+
+
+def note_coming(path: str, coming: Mapping[str, str], scratch: str) -> None:
+    """Add to the stamp at ``path`` which files come into its snapshot before its manifest: the blobs' names, by path.
+
+    Whoever dies before it names them has brought them nonetheless. The stamp that is written in the end says so only of
+    what somebody left so before.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    parts = {key: _read(path, key) for key in ("files", "wish")}
+    make_folder(os.path.dirname(path))
+    whole = {"schema": 1, **parts, "coming": {**read_coming(path), **coming}}
+    write_whole(path, json.dumps(whole, sort_keys=True).encode("utf-8"), scratch)
+
+
+def read_coming(path: str) -> dict[str, str]:
+    """What :func:`note_coming` has added to the stamp at ``path``, of files that no manifest names yet."""
+    return {name: blob for name, blob in _read(path, "coming").items() if isinstance(blob, str)}
 
 
 def source_is_unchanged(path: str, files: Iterable[OfferedFile]) -> bool:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fastload
 from fastload._store.keep.evict import evict
 from fastload._store.keep.leftovers import reclaim_leftovers
 from fastload._store.keep.removal import remove_snapshot
@@ -50,9 +51,15 @@ def _remove(root: str, repo: str, commit: str) -> None:
     remove_snapshot(RepoLayout(repo_folder(root, repo)), commit)
 
 
+def _warm(root: str, shared: str, model: str, glob: str) -> None:
+    fastload.warm(model, include=glob, options=fastload.Options(local=root, shared=shared, tiers="local,shared"))
+
+
 def _work(words: list[str]) -> Callable[[str], object]:
     if words[0] == "remove":
         return lambda root: _remove(root, words[1], words[2])
+    if words[0] == "warm":
+        return lambda root: _warm(root, *words[1:])
     if words[0] == "evict":
         return lambda root: evict(root, int(words[1]))
     return reclaim_leftovers
@@ -61,13 +68,14 @@ def _work(words: list[str]) -> Callable[[str], object]:
 def main(words: list[str], roots: list[str]) -> int:
     """How many of the runs were killed; the others had fewer steps."""
     killed = 0
+    about = words[2].partition("@")[2] if words[0] == "warm" else ""  # the rest is what one of a new commit does too
     for number, root in enumerate(roots):
         child = os.fork()
         if not child:
             left = [number]
 
-            def count_down(event: str, _: object, left: list[int] = left) -> None:
-                if event in _STEPS:
+            def count_down(event: str, paths: object, left: list[int] = left) -> None:
+                if event in _STEPS and about in repr(paths):
                     if not left[0]:
                         os.kill(os.getpid(), signal.SIGKILL)
                     left[0] -= 1
