@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from fastload.ops.bench.checkpoint import GIB, list_llama, write_checkpoint
 from fastload.ops.bench.contestants import CEILING, FASTLOAD, PEERS, READINGS, UNPROVEN, find_obstacle
 from fastload.ops.bench.files import Files, Trial, list_files
 from fastload.ops.bench.machine import describe_machine
+from fastload.ops.bench.made_folder import made_folder
 from fastload.ops.bench.page_cache import PageCacheError
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.turns import Habits, Runner
@@ -98,7 +98,7 @@ def run_bench(wish: BenchRequest, settings: Settings) -> BenchOutcome:
         trial = Trial(files, wish.device, settings.max_rate, wish.options)
         trials = dict.fromkeys((name for name in wish.only or CONTESTANTS if name not in skipped), trial)
         habits = Habits(rounds=wish.rounds, max_rate=settings.max_rate)
-        runner = Runner(undo.enter_context(tempfile.TemporaryDirectory()), habits)
+        runner = Runner(undo.enter_context(made_folder()), habits)
         tables = []
         for state in wish.states:
             fit = _fit(trials, state)
@@ -165,7 +165,7 @@ def _find_weights(wish: BenchRequest, settings: Settings, undo: ExitStack) -> Fi
     folder = lease_folder(path) if path == settings.local else path
     try:
         os.makedirs(folder, exist_ok=True)
-        made = undo.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=BENCH_PREFIX))
+        made = undo.enter_context(made_folder(folder, BENCH_PREFIX))
         shards = max(1, wish.size_bytes // GIB)
         write_checkpoint(made, list_llama(wish.size_bytes), shards=shards, max_rate=settings.max_rate)
     except OSError as exc:
