@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -91,6 +92,17 @@ def test_a_start_is_aligned_for_the_tensor_even_where_the_rule_asks_for_less() -
     assert places(lay(rules, ("U8", 3), ("F64", 1))) == [(0, 0), (0, 8)]
 
 
+def test_an_arena_begins_as_far_behind_a_border_as_its_tensors_in_the_file() -> None:
+    rules = replace(ONE_ARENA, read_alignment=64)
+    layout = lay(rules, ("F32", 2), ("BF16", 4), ("U8", 3))
+    assert layout.segments == (Segment(100, 119, 0, 36),)
+    assert layout.arena_bytes == (55,)
+
+
+def test_what_the_file_has_misaligned_is_aligned_wherever_reads_would_like_it() -> None:
+    assert places(lay(replace(ONE_ARENA, read_alignment=64), ("F64", 1))) == [(0, 0)]  # at 100 in the file
+
+
 POWERS = st.sampled_from([1, 2, 4, 8, 16, 64, 256])
 RULES = st.builds(
     LayoutRules,
@@ -98,6 +110,7 @@ RULES = st.builds(
     tensor_alignment=POWERS,
     arena_bytes=st.none() | st.integers(256, 100_000),
     own_bytes=st.none() | st.integers(1, 100_000),
+    read_alignment=POWERS,
 )
 
 
@@ -138,8 +151,12 @@ def test_segments_are_the_wanted_bytes_in_file_order_and_agree_with_the_placemen
     assert sum(segment.end - segment.begin for segment in layout.segments) == sum(info.nbytes for info in infos)
     for before, after in pairwise(layout.segments):
         assert before.end <= after.begin
+    arenas = set()
     for segment in layout.segments:
-        assert segment.offset % rules.start_alignment == 0
+        is_first = segment.arena not in arenas
+        as_in_file = is_first and segment.offset == segment.begin % rules.read_alignment
+        assert as_in_file or segment.offset % rules.start_alignment == 0
+        arenas.add(segment.arena)
     for info, arena, offset in layout.placements:
         if info.nbytes:
             (home,) = [segment for segment in layout.segments if segment.begin <= info.begin < segment.end]

@@ -48,10 +48,12 @@ class HostPlacer:
 
     def open_lane(self, trace: Trace | None = None) -> HostLane:
         """See :class:`~fastload._place.placer.Placer`."""
+        return HostLane(self._plan, self._arenas, self._map_slot())
+
+    def _map_slot(self) -> memoryview:
         with self._lock:
             self.staging_bytes += self._slot_bytes
-        slot = map_staging(self._slot_bytes) if self._slot_bytes else memoryview(b"")
-        return HostLane(self._plan, self._arenas, slot)
+        return map_staging(self._slot_bytes) if self._slot_bytes else memoryview(b"")
 
     def catch_up(self) -> None:
         """Nothing is asynchronous here."""

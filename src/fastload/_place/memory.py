@@ -50,6 +50,11 @@ def map_staging(nbytes: int) -> memoryview:
     return memory
 
 
+def share_with_children(memory: memoryview) -> None:
+    """Let children that are forked from now on have :func:`map_staging`'s memory after all."""
+    _mapping_of(memory).madvise(mmap.MADV_DOFORK)
+
+
 def make_pages(memory: memoryview) -> bool:
     """Have the kernel make the pages of ``memory`` now, whoever writes there meanwhile; False: it cannot.
 

@@ -53,6 +53,9 @@ class LayoutRules:
     """No arena that is shared is larger; None: one arena for the shard."""
     own_bytes: int | None
     """A tensor at least this large is alone in its arena; None: never."""
+    read_alignment: int = 1
+    """An arena's first tensor lies as far behind a multiple of this as in the file, unless that misaligns it: reads
+    that must be aligned so can go straight into place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class _Builder:
             self._end_segment()
             self._arenas.append(0)
             self._arena += 1
-            offset = 0
+            offset = begin % rules.read_alignment if begin % alignment == 0 else 0
         elif not follows:
             self._end_segment()
         if self._end == self._begin:

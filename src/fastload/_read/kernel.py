@@ -17,7 +17,8 @@ _LINKS, _INODE_AND_SIZE, _CHANGED_AND_MODIFIED = slice(0x10, 0x14), slice(0x20, 
 _DIO_MEM_ALIGN_AT = 0x98  # offsets in struct statx, <linux/stat.h>
 _DIO_OFFSET_ALIGN_AT = 0x9C
 _SYS_CACHESTAT = 451  # the same number on every architecture
-_DEFAULT_ALIGNMENT_BYTES = 4096
+DIRECT_ALIGNMENT_BYTES = 4096
+"""Of direct reads, where the file system does not say; hardly one asks for more."""
 _PROBES = 64
 _SAMPLES = 32
 _SAMPLE_BYTES = 1 << 20  # 1 MiB
@@ -72,13 +73,13 @@ def direct_alignment(descriptor: int) -> int:
     """
     answer = ctypes.create_string_buffer(_STATX_BYTES)
     if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_DIOALIGN, answer):
-        return _DEFAULT_ALIGNMENT_BYTES
+        return DIRECT_ALIGNMENT_BYTES
     mask, memory, offset = (
         ctypes.c_uint32.from_buffer(answer, at).value for at in (0, _DIO_MEM_ALIGN_AT, _DIO_OFFSET_ALIGN_AT)
     )
     if not mask & _STATX_DIOALIGN:
-        return _DEFAULT_ALIGNMENT_BYTES
-    return max(_DEFAULT_ALIGNMENT_BYTES, memory, offset) if memory and offset else 0
+        return DIRECT_ALIGNMENT_BYTES
+    return max(DIRECT_ALIGNMENT_BYTES, memory, offset) if memory and offset else 0
 
 
 def look_briefly(descriptor: int) -> bytes | None:

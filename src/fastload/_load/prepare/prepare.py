@@ -64,6 +64,8 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, deadline, group = found.fetched.checkpoint, request.deadline, found.group
     choices = deadline.within(lambda: _choose_readers(found, request.settings))
+    readers = {choice.name for choice in choices.values()}
+    target = target.for_readers(readers)
     wish = _divide(found, choices, target, request.settings)
     with ExitStack() as undo:
         early = undo.enter_context(group.hold_before_plan(found.fetched))
@@ -93,7 +95,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
                 deadline=deadline,
                 lanes=1 if staging.is_ahead else staging.lanes - len(group.sources),
                 ahead_lanes=staging.lanes if staging.is_ahead else 0,
-                makes_pages=schedule.keeps_all and any(choice.name == "direct" for choice in choices.values()),
+                makes_pages=schedule.keeps_all and "direct" in readers,
                 device=device,
                 digests=target.digests,
                 device_reads=ways.device_reads,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from fastload._budget import Room, host_headroom
@@ -13,6 +13,7 @@ from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._place.device_digests import DeviceDigests
 from fastload._place.guarded import GuardedPlacer, cuda_errors
 from fastload._place.host import GIVES_PAGES_BACK_BYTES, HostPlacer
+from fastload._place.in_place import InPlacePlacer
 from fastload._place.mapped import MappedPlacer
 from fastload._place.memory import map_anonymous
 from fastload._place.pinned_ring import PinnedRing
@@ -21,11 +22,12 @@ from fastload._place.tensors import is_castable
 from fastload._plan.layout import Layout, LayoutRules, lay_out, lay_out_mapped
 from fastload._read.background import begin_descriptor_room
 from fastload._read.choose import memory_depth
+from fastload._read.kernel import DIRECT_ALIGNMENT_BYTES
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import torch
 
@@ -47,6 +49,8 @@ _CUDA_HINT = "Load fewer tensors (tensors=), stream them, free device memory, or
 
 _WHOLE_SHARDS = LayoutRules(start_alignment=64, tensor_alignment=1, arena_bytes=None, own_bytes=None)
 """One huge-page mapping per shard: nothing is lost between tensors, and a read goes straight into place."""
+_IN_PLACE = replace(_WHOLE_SHARDS, read_alignment=DIRECT_ALIGNMENT_BYTES)
+"""The same for reads past the page cache, if the tensors may be aligned no better than in the file."""
 _PIECES = LayoutRules(
     start_alignment=64, tensor_alignment=1, arena_bytes=_ARENA_BYTES, own_bytes=GIVES_PAGES_BACK_BYTES
 )
@@ -69,6 +73,9 @@ class Target(Protocol):
     @property
     def reads_ahead(self) -> bool:
         """True where one thread may have others read; its lanes have many slots then."""
+
+    def for_readers(self, names: Collection[str]) -> Target:
+        """The same memory, laid out for who reads into it."""
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """Places for the wanted tensors of one shard."""
@@ -144,6 +151,10 @@ class HostTarget:
         self._rules = _WHOLE_SHARDS if keeping.reads_ahead_bytes is None else _PIECES
         self.window_bytes = keeping.reads_ahead_bytes
 
+    def for_readers(self, names: Collection[str]) -> Target:
+        """See :class:`Target`."""
+        return InPlaceTarget(self._keeping) if "direct" in names and self.window_bytes is None else self
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`Target`."""
         return lay_out(infos, self._rules, first_arena=first_arena)
@@ -161,6 +172,18 @@ class HostTarget:
         return HostPlacer(plan, allocate, slot_bytes=staging.slot_bytes, cast=self._keeping.cast)
 
 
+class InPlaceTarget(HostTarget):
+    """Fresh host memory that direct reads go straight into, for a caller who gets all tensors at once."""
+
+    def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
+        """See :class:`Target`."""
+        return lay_out(infos, _IN_PLACE, first_arena=first_arena)
+
+    def open_placer(self, plan: Plan, staging: Staging) -> Placer:
+        """See :class:`Target`."""
+        return InPlacePlacer(plan, slot_bytes=staging.slot_bytes)
+
+
 class MappedTarget:
     """Mappings of the shards themselves: their pages are the page cache's until somebody writes to them."""
 
@@ -174,6 +197,10 @@ class MappedTarget:
         self._checkpoint = checkpoint
         self._keeping = keeping
         self._copies_all = copies_all
+
+    def for_readers(self, names: Collection[str]) -> Target:
+        """See :class:`Target`."""
+        return self
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`Target`."""
@@ -216,6 +243,10 @@ class CudaTarget:
     def reads_ahead(self) -> bool:
         """See :class:`Target`; not without a ring, from which its lanes get their many slots."""
         return self.ring is not None
+
+    def for_readers(self, names: Collection[str]) -> Target:
+        """See :class:`Target`."""
+        return self
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`Target`."""
