@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from fastload.ops.bench.checkpoint import GIB, list_llama, write_checkpoint
 from fastload.ops.bench.contestants import CEILING, FASTLOAD, PEERS, READINGS, UNPROVEN, find_obstacle
 from fastload.ops.bench.files import Files, Trial, list_files
 from fastload.ops.bench.machine import describe_machine
-from fastload.ops.bench.made_folder import made_folder
+from fastload.ops.bench.made_folders import MadeFolders
 from fastload.ops.bench.page_cache import PageCacheError
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.turns import Habits, Runner
@@ -93,12 +92,12 @@ def run_bench(wish: BenchRequest, settings: Settings) -> BenchOutcome:
     """
     skipped = _find_skipped(wish, settings.max_rate)
     _check_device(wish.device)
-    with ExitStack() as undo:
-        files = _find_weights(wish, settings, undo).capped(wish.size_bytes)
+    with MadeFolders() as folders:
+        files = _find_weights(wish, settings, folders).capped(wish.size_bytes)
         trial = Trial(files, wish.device, settings.max_rate, wish.options)
         trials = dict.fromkeys((name for name in wish.only or CONTESTANTS if name not in skipped), trial)
         habits = Habits(rounds=wish.rounds, max_rate=settings.max_rate)
-        runner = Runner(undo.enter_context(made_folder()), habits)
+        runner = Runner(folders.make(), habits)
         tables = []
         for state in wish.states:
             fit = _fit(trials, state)
@@ -149,8 +148,8 @@ def _fit(trials: Mapping[str, Trial], state: str) -> dict[str, Trial]:
     return {name: t for name, t in trials.items() if state == "cold" or not name.startswith("read-direct")}
 
 
-def _find_weights(wish: BenchRequest, settings: Settings, undo: ExitStack) -> Files:
-    """Those of the model; on a bare volume those of one that is made there, until ``undo``."""
+def _find_weights(wish: BenchRequest, settings: Settings, folders: MadeFolders) -> Files:
+    """Those of the model; on a bare volume those of one that is made there."""
     if wish.model is None:
         path = local_folder(settings)
     else:
@@ -165,7 +164,7 @@ def _find_weights(wish: BenchRequest, settings: Settings, undo: ExitStack) -> Fi
     folder = lease_folder(path) if path == settings.local else path
     try:
         os.makedirs(folder, exist_ok=True)
-        made = undo.enter_context(made_folder(folder, BENCH_PREFIX))
+        made = folders.make(folder, BENCH_PREFIX)
         shards = max(1, wish.size_bytes // GIB)
         write_checkpoint(made, list_llama(wish.size_bytes), shards=shards, max_rate=settings.max_rate)
     except OSError as exc:
