@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import fastload
 from fastload._store.keep.evict import evict
-from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.reclaim import reclaim_leftovers
 from fastload._store.keep.removal import remove_snapshot
 from fastload._store.layout import RepoLayout, repo_folder
 

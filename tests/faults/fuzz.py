@@ -20,7 +20,7 @@ import pytest
 
 import fastload
 from fastload._store.admit.journal import dump_head, dump_line, dump_proven
-from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.reclaim import reclaim_leftovers
 from fastload.errors import FastloadError
 from fastload.options import decide_settings
 from hub_faults import Body

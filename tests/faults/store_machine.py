@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import fastload
 from fastload._store.keep.evict import evict
-from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.reclaim import reclaim_leftovers
 from models import same_bytes
 from stored_models import blob_name, write_cache
 from warming import content

@@ -13,7 +13,7 @@ from caches import BLOB_BYTES, Cache, commit_of, content_of
 from fastload._store.admit.area import StagingArea
 from fastload._store.admit.staged import StagedFile, open_staged
 from fastload._store.keep import leftovers
-from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.reclaim import reclaim_leftovers
 from fastload._store.layout import BENCH_PREFIX, lease_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import try_hold

@@ -15,7 +15,7 @@ from huggingface_hub import scan_cache_dir
 import kill_sweep
 from caches import BLOB_BYTES, Cache, content_of
 from fastload._store.keep import grave, removal
-from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.reclaim import reclaim_leftovers
 from fastload._store.keep.removal import finish_removals, remove_snapshot
 from fastload._store.keep.usage import find_needed_blobs
 from fastload.errors import NotWritableError, StoreError

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from fastload._fetch.keep.snapshots import Pruned
 
+_DID = ("reclaimed", "keeps")
+_WOULD = ("would be reclaimed", "would keep")
 HELP = "remove leftovers, then the least recently used of what fastload brought, down to a size"
 
 
@@ -37,12 +39,12 @@ def run(arguments: argparse.Namespace) -> None:
     done = "would remove" if arguments.dry_run else "removed"
     for each in pruned.removed:
         print(f"{done} {each.repo}@{each.commit}: {show_bytes(each.freed_bytes)} freed")
-    print(_summarise(pruned))
+    print(_summarise(pruned, *(_WOULD if arguments.dry_run else _DID)))
 
 
-def _summarise(pruned: Pruned) -> str:
-    kept = f"fastload keeps {show_bytes(pruned.kept_bytes)} on the local tier"
-    leftovers = f"{show_bytes(pruned.reclaimed_bytes)} of leftovers reclaimed"
+def _summarise(pruned: Pruned, reclaimed: str, keeps: str) -> str:
+    kept = f"fastload {keeps} {show_bytes(pruned.kept_bytes)} on the local tier"
+    leftovers = f"{show_bytes(pruned.reclaimed_bytes)} of leftovers {reclaimed}"
     if pruned.max_bytes is None:
         return f"{leftovers}; {kept}, and no size was given to bring that down to"
     if pruned.kept_bytes > pruned.max_bytes:

@@ -12,13 +12,11 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.find.local import find_local, local_root
 from fastload._fetch.keep.facts import Listing, list_tiers
 from fastload._settings.values import parse_size
-from fastload._store.keep.evict import Kept, evict, plan_evictions
-from fastload._store.keep.leftovers import reclaim_leftovers
 from fastload._store.keep.pin import is_pinned
 from fastload._store.keep.pin import pin as set_pin
 from fastload._store.keep.pin import unpin as remove_pin
+from fastload._store.keep.pruning import plan_pruning, prune_root
 from fastload._store.keep.removal import remove_snapshot
-from fastload._store.keep.usage import count_kept_bytes
 from fastload._store.lease.inuse import Use, held_alone, is_being_brought
 from fastload.errors import UsageError
 from fastload.options import Options, decide_settings
@@ -114,7 +112,7 @@ def prune(*, max_bytes: int | str | None = None, dry_run: bool = False, options:
     Args:
         max_bytes: down to what, such as ``500Gi``; None: the setting ``local_max_bytes``, and where that is not
             set either, only leftovers go.
-        dry_run: say which snapshots would go, remove nothing; leftovers are not looked at, and count as kept.
+        dry_run: say what would go, leftovers included, and remove nothing.
         options: settings.
 
     Raises:
@@ -124,17 +122,11 @@ def prune(*, max_bytes: int | str | None = None, dry_run: bool = False, options:
     settings = decide_settings(options, {})
     root = local_root(settings)
     limit_bytes = settings.local_max_bytes if max_bytes is None else parse_size(max_bytes)
-    reclaimed_bytes = 0 if dry_run else reclaim_leftovers(root)
-    kept_bytes = count_kept_bytes(root)
-    wanted_bytes = 0 if limit_bytes is None else kept_bytes - limit_bytes
-    removed: list[Kept] = []
-    if wanted_bytes > 0:
-        removed = (plan_evictions if dry_run else evict)(root, wanted_bytes)
-        kept_bytes = kept_bytes - sum(each.nbytes for each in removed) if dry_run else count_kept_bytes(root)
+    pruning = (plan_pruning if dry_run else prune_root)(root, limit_bytes)
     return Pruned(
-        removed=tuple(Removed(repo=each.repo, commit=each.commit, freed_bytes=each.nbytes) for each in removed),
-        reclaimed_bytes=reclaimed_bytes,
-        kept_bytes=kept_bytes,
+        removed=tuple(Removed(repo=each.repo, commit=each.commit, freed_bytes=each.nbytes) for each in pruning.evicted),
+        reclaimed_bytes=pruning.reclaimed_bytes,
+        kept_bytes=pruning.kept_bytes,
         max_bytes=limit_bytes,
     )
 

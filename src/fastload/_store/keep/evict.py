@@ -10,16 +10,19 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._store.keep.leftovers import reclaim_leftovers
+from fastload._store.keep.leftovers import Age
 from fastload._store.keep.pin import is_pinned
-from fastload._store.keep.removal import remove_snapshot
-from fastload._store.keep.usage import RepoUsage, read_used_ns, scan_root, touch_used
+from fastload._store.keep.reclaim import reclaim_leftovers
+from fastload._store.keep.removal import may_remove, remove_snapshot
+from fastload._store.keep.usage import read_used_ns, scan_root, touch_used
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.lease.inuse import Use, held_alone, is_being_brought
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from fastload._store.keep.repo_usage import RepoUsage
 
 __all__ = ["IDLE_S", "Kept", "evict", "list_kept", "plan_evictions", "release", "touch_used"]
 
@@ -41,9 +44,9 @@ class Kept:
     is_in_use: bool
     """Somebody reads it, or brings something of its repo in, or nobody can tell."""
 
-    def may_go(self, *, idle_s: float, now_ns: int) -> bool:
+    def may_go(self, age: Age) -> bool:
         """True if it may be evicted."""
-        return not self.is_pinned and not self.is_in_use and now_ns - self.used_ns >= idle_s * _NS
+        return not self.is_pinned and not self.is_in_use and age.now_ns - self.used_ns >= age.idle_s * _NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,25 +101,35 @@ def _is_awaited(root: str, repo: str, commit: str, coming: Coming | None) -> boo
     return is_being_brought(root, repo)
 
 
-def plan_evictions(root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, now_ns: int | None = None) -> list[Kept]:
+def plan_evictions(
+    root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, usages: Iterable[RepoUsage] | None = None
+) -> list[Kept]:
     """What :func:`evict` would remove, each with what it would free in its turn; removes nothing.
+
+    Args:
+        root: the tier's folder.
+        wanted_bytes: how much.
+        idle_s: what was used since is left alone.
+        usages: what there is once leftovers are gone; None: as it is now.
 
     Raises:
         StoreError: the root cannot be read.
     """
     planned: list[Kept] = []
-    for kept in _list_evictable(root, idle_s, time.time_ns() if now_ns is None else now_ns, None):
+    for kept in _list_evictable(root, scan_root(root) if usages is None else usages, Age(time.time_ns(), idle_s), None):
         if sum(each.nbytes for each in planned) >= wanted_bytes:
             break
         planned.append(kept)
     return planned
 
 
-def _list_evictable(root: str, idle_s: float, now_ns: int, coming: Coming | None) -> Iterator[Kept]:
+def _list_evictable(root: str, found: Iterable[RepoUsage], age: Age, coming: Coming | None) -> Iterator[Kept]:
     """What may go, in the order in which it goes, without what would free nothing."""
-    usages = {usage.repo: coming.among(usage) if coming else usage for usage in scan_root(root)}
+    usages = {usage.repo: coming.among(usage) if coming else usage for usage in found}
     evictable = [
-        each for each in _list_kept(root, usages.values(), coming) if each.may_go(idle_s=idle_s, now_ns=now_ns)
+        each
+        for each in _list_kept(root, usages.values(), coming)
+        if each.may_go(age) and may_remove(usages[each.repo].layout, each.commit)
     ]
     gone: dict[str, set[str]] = {repo: set() for repo in usages}
     going = {repo: {each.commit for each in evictable if each.repo == repo} for repo in usages}
@@ -146,10 +159,10 @@ def evict(
     Raises:
         StoreError: the root cannot be read.
     """
-    now_ns = time.time_ns() if now_ns is None else now_ns
-    freed_bytes = reclaim_leftovers(root, idle_s=idle_s, now_ns=now_ns)
+    age = Age(time.time_ns() if now_ns is None else now_ns, idle_s)
+    freed_bytes = reclaim_leftovers(root, idle_s=idle_s, now_ns=age.now_ns)
     evicted: list[Kept] = []
-    for kept in _list_evictable(root, idle_s, now_ns, coming):
+    for kept in _list_evictable(root, scan_root(root), age, coming):
         if freed_bytes >= wanted_bytes:
             break
         nbytes = _remove_unless_needed(root, kept, coming)
@@ -168,10 +181,10 @@ def release(root: str, is_unwanted: Callable[[str, str], bool], *, idle_s: float
     Raises:
         StoreError: the root cannot be read.
     """
-    now_ns = time.time_ns()
+    age = Age(time.time_ns(), idle_s)
     released: list[Kept] = []
     for kept in list_kept(root):
-        if is_unwanted(kept.repo, kept.commit) and kept.may_go(idle_s=idle_s, now_ns=now_ns):
+        if is_unwanted(kept.repo, kept.commit) and kept.may_go(age):
             nbytes = _remove_unless_needed(root, kept, None)
             if nbytes is not None:
                 released.append(replace(kept, nbytes=nbytes))

@@ -37,20 +37,11 @@ _LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
-class Grave:
-    """One grave, held; a context manager that lets go."""
+class Site:
+    """Where the parts of a grave are."""
 
     path: str
     commit: str
-    lock: int
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self.lock)
 
     @property
     def snapshot(self) -> str:
@@ -66,6 +57,21 @@ class Grave:
     def blobs(self) -> str:
         """Where the blobs are."""
         return os.path.join(self.path, "blobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Grave(Site):
+    """One grave, held; a context manager that lets go."""
+
+    lock: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.lock)
 
 
 def is_grave(name: str) -> bool:
@@ -94,9 +100,9 @@ def take_over(layout: RepoLayout, name: str) -> Grave | None:
     """
     found = layout.ours("staging", name)
     _remove_link(found)
-    if not _is_own_folder(found) or _is_alive(os.path.join(found, _LOCK)):
+    if not _is_forsaken(found):
         return None
-    commit = name.removeprefix(_PREFIX).partition(".")[0]
+    commit = _find_commit(name)
     path = _new_path(layout, commit)
     with writing(found):
         try:
@@ -106,6 +112,20 @@ def take_over(layout: RepoLayout, name: str) -> Grave | None:
             return Grave(path, commit, _hold(path))
         except FileNotFoundError:
             return None
+
+
+def find_site(layout: RepoLayout, name: str) -> Site | None:
+    """The grave ``name`` if :func:`take_over` would take it as things are; it is left as it is."""
+    found = layout.ours("staging", name)
+    return Site(found, _find_commit(name)) if is_grave(name) and _is_forsaken(found) else None
+
+
+def _find_commit(name: str) -> str:
+    return name.removeprefix(_PREFIX).partition(".")[0]
+
+
+def _is_forsaken(path: str) -> bool:
+    return _is_own_folder(path) and not _is_alive(os.path.join(path, _LOCK))
 
 
 def has_nobody(layout: RepoLayout, name: str) -> bool:

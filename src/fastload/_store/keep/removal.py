@@ -20,18 +20,23 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from fastload._read.file import read_small_file
 from fastload._store.filesystem import remove_file, sync_folder, translate_write, writing
 from fastload._store.keep.disk import count_disk_bytes, list_folder
-from fastload._store.keep.grave import Grave, dig, is_grave, take_over
+from fastload._store.keep.grave import dig, is_grave, take_over
 from fastload._store.keep.listed import forget_lists
+from fastload._store.keep.repo_usage import find_buried
 from fastload._store.keep.tidy import remove_empty
-from fastload._store.keep.usage import find_named_links, find_needed_blobs, list_snapshots
+from fastload._store.keep.usage import (
+    find_linked_blobs,
+    find_named_links,
+    find_needed_blobs,
+    find_told_blobs,
+    list_snapshots,
+)
 from fastload._store.root import list_refs, read_commit
-from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
-from fastload.errors import FormatError, StoreError, UnsupportedError
 
 if TYPE_CHECKING:
+    from fastload._store.keep.grave import Grave, Site
     from fastload._store.layout import RepoLayout
 
 
@@ -76,21 +81,48 @@ def finish_removals(layout: RepoLayout) -> int:
     Raises:
         StoreError: something cannot be read or removed.
     """
-    freed_bytes = 0
-    for name in filter(is_grave, list_folder(layout.ours("staging"))):
-        grave = take_over(layout, name)
-        if grave is not None:
-            with grave:
-                freed_bytes += _finish(layout, grave)
-    return freed_bytes
+    return sum(finish_removal(layout, name) for name in list_folder(layout.ours("staging")) if is_grave(name))
+
+
+def finish_removal(layout: RepoLayout, name: str) -> int:
+    """The same for one, by the name of its grave; 0 where somebody else goes on with it.
+
+    Raises:
+        StoreError: something cannot be read or removed.
+    """
+    grave = take_over(layout, name)
+    if grave is None:
+        return 0
+    with grave:
+        return _finish(layout, grave)
+
+
+def find_named_in(layout: RepoLayout, site: Site) -> set[str]:
+    """The blobs that a snapshot in its grave names; where only its manifest is left of it, that says them all.
+
+    Raises:
+        StoreError: a folder cannot be read.
+    """
+    return find_named_links(layout, site.snapshot, site.commit) | find_told_blobs(site.manifest)
+
+
+def may_remove(layout: RepoLayout, commit: str) -> bool:
+    """True if this user may take the snapshot away, as far as the folders tell."""
+    return _find_unwritable(layout.snapshot(commit)) is None
 
 
 def _check_may_remove(folder: str) -> None:
-    """Before anything is changed: a folder that moves is written too, for its ``..`` (rename(2))."""
-    for path in (os.path.dirname(folder), folder):
-        if os.path.isdir(path) and not os.access(path, os.W_OK | os.X_OK):
-            code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
-            raise translate_write(path, OSError(code, os.strerror(code)))
+    """Before anything is changed."""
+    path = _find_unwritable(folder)
+    if path is not None:
+        code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        raise translate_write(path, OSError(code, os.strerror(code)))
+
+
+def _find_unwritable(folder: str) -> str | None:
+    """What keeps it from being moved: a folder that moves is written too, for its ``..`` (rename(2))."""
+    there = (path for path in (os.path.dirname(folder), folder) if os.path.isdir(path))
+    return next((path for path in there if not os.access(path, os.W_OK | os.X_OK)), None)
 
 
 def _remove_ref(layout: RepoLayout, revision: str, commit: str) -> None:
@@ -112,11 +144,11 @@ def _remove_what_tells_of(layout: RepoLayout, grave: Grave) -> None:
 
 def _finish(layout: RepoLayout, grave: Grave, awaited: frozenset[str] = frozenset()) -> int:
     try:
-        _bury_blobs(layout, grave, awaited)
+        replaced_bytes = _bury_blobs(layout, grave, awaited)
         _give_back(layout, grave)
     except _TakenOverError:
         return 0
-    freed_bytes = _count_files(grave)
+    freed_bytes = replaced_bytes + _count_files(grave)
     shutil.rmtree(grave.path, ignore_errors=True)  # what resists is tried again with the next removal
     freed_bytes -= _count_files(grave)
     if not list_snapshots(layout):
@@ -128,33 +160,26 @@ def _count_files(grave: Grave) -> int:
     return count_disk_bytes(grave.snapshot) + count_disk_bytes(grave.blobs)
 
 
-def _bury_blobs(layout: RepoLayout, grave: Grave, awaited: frozenset[str]) -> None:
-    """Move what only this snapshot needed into the grave."""
-    named = find_named_links(layout, grave.snapshot, grave.commit) | _find_digests(grave)
+def _bury_blobs(layout: RepoLayout, grave: Grave, awaited: frozenset[str]) -> int:
+    """Move what only this snapshot needed into the grave; says what that frees: what was there of it already."""
+    replaced_bytes = 0
+    named = find_named_in(layout, grave)
     there = list_folder(layout.blobs)
-    being_written = {name.partition(".")[0] for name in there if name.endswith(".incomplete")}
-    for name in sorted(named.intersection(there) - find_needed_blobs(layout) - being_written - awaited):
-        if not _move(layout.blob(name), os.path.join(grave.blobs, name)) and not os.path.isdir(grave.blobs):
+    for name in sorted(find_buried(named, there, find_needed_blobs(layout) | awaited)):
+        target = os.path.join(grave.blobs, name)
+        before_bytes = count_disk_bytes(target)
+        if _move(layout.blob(name), target):
+            replaced_bytes += before_bytes
+        elif not os.path.isdir(grave.blobs):
             raise _TakenOverError
     if there:
         sync_folder(layout.blobs)
-
-
-def _find_digests(grave: Grave) -> set[str]:
-    """What the blobs of the files in the manifest are called; where only that is left of a snapshot, all there is."""
-    try:
-        files = parse_manifest(read_small_file(grave.manifest, MAX_MANIFEST_BYTES), path=grave.manifest).files
-    except (FormatError, StoreError, UnsupportedError):  # there is none, or it says nothing that can be relied on
-        return set()
-    return {digest for file in files for digest in (file.sha256, file.git_sha1) if digest is not None}
+    return replaced_bytes
 
 
 def _give_back(layout: RepoLayout, grave: Grave) -> None:
     """Move back what a snapshot that was published meanwhile needs."""
-    needed = {
-        name for commit in list_snapshots(layout) for name in find_named_links(layout, layout.snapshot(commit), commit)
-    }
-    buried = needed.intersection(list_folder(grave.blobs))
+    buried = find_linked_blobs(layout).intersection(list_folder(grave.blobs))
     for name in buried:
         if not os.path.lexists(layout.blob(name)):
             _move(os.path.join(grave.blobs, name), layout.blob(name))

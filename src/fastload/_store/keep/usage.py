@@ -9,60 +9,27 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._read.file import regular_only
 from fastload._store.admit.stamp import read_coming
 from fastload._store.containment import check_repo, leads_out
-from fastload._store.folder_offer import MADE_HERE, read_manifest
+from fastload._store.folder_offer import MADE_HERE, read_manifest, read_manifest_file
 from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
+from fastload._store.keep.repo_usage import RepoUsage
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.ref import is_commit
 from fastload._tier import shared_tier
-from fastload.errors import FormatError, StoreError
+from fastload.errors import FormatError, StoreError, UnsupportedError
 from fastload.strict_json import JsonError, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+    from fastload._verify.manifest import Manifest
 
 _TAIL_BYTES = 32 << 10  # 32 KiB: a manifest's source has at most 4096 characters
 _SOURCE = re.compile(rb'"schema":1,"source":(?P<source>"(?:[^"\\]|\\.)*")\}\Z')
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepoUsage:
-    """One repo on one tier."""
-
-    repo: str
-    layout: RepoLayout
-    links: Mapping[str, frozenset[str]]
-    """By snapshot: the blobs that it needs."""
-    own_bytes: Mapping[str, int]
-    """By snapshot: what its files that are no links take of the disk."""
-    blob_bytes: Mapping[str, int]
-    """By blob: what the disk has more once it is removed."""
-    staged_bytes: int
-    """What files on their way in take."""
-    brought: frozenset[str]
-    """The snapshots that fastload brought; all others are other tools'."""
-
-    def count_freed_bytes(self, commit: str, gone: Iterable[str] = ()) -> int:
-        """What removing ``commit`` frees, once the snapshots ``gone`` were removed before it."""
-        others = self.links.keys() - {commit, *gone}
-        return self._count(self.links[commit] - self.find_needed(others)) + self.own_bytes[commit]
-
-    def count_kept_bytes(self) -> int:
-        """What fastload keeps there; what another tool's snapshot needs too is not counted, since it would stay."""
-        ours = self.find_needed(self.brought) - self.find_needed(self.links.keys() - self.brought)
-        return self._count(ours) + sum(self.own_bytes[commit] for commit in self.brought) + self.staged_bytes
-
-    def find_needed(self, commits: Iterable[str]) -> frozenset[str]:
-        """The blobs that any of the snapshots ``commits`` needs."""
-        return frozenset().union(*(self.links[commit] for commit in commits))
-
-    def _count(self, blobs: frozenset[str]) -> int:
-        return sum(self.blob_bytes.get(blob, 0) for blob in blobs)
 
 
 def list_repos(root: str) -> list[tuple[str, RepoLayout]]:
@@ -116,6 +83,7 @@ def scan_repo(root: str, repo: str, layout: RepoLayout) -> RepoUsage:
     """
     blobs = {name: find_inode(layout.blob(name)) for name in list_folder(layout.blobs)}
     commits = list_snapshots(layout)
+    brought = {commit: manifest for commit in commits if (manifest := _read_brought(root, layout, commit))}
     return RepoUsage(
         repo=repo,
         layout=layout,
@@ -123,7 +91,7 @@ def scan_repo(root: str, repo: str, layout: RepoLayout) -> RepoUsage:
         own_bytes={commit: count_disk_bytes(layout.snapshot(commit)) for commit in commits},
         blob_bytes={name: count_disk_bytes(layout.blob(name)) for name in blobs},
         staged_bytes=count_disk_bytes(layout.ours("staging")),
-        brought=frozenset(commit for commit in commits if is_brought(root, layout, commit)),
+        told={commit: _name_blobs(manifest) for commit, manifest in brought.items()},
     )
 
 
@@ -144,6 +112,30 @@ def find_needed_blobs(layout: RepoLayout) -> set[str]:
     """
     blobs = {name: find_inode(layout.blob(name)) for name in list_folder(layout.blobs)}
     return {name for commit in list_snapshots(layout) for name in _find_links(layout, commit, blobs)}
+
+
+def find_linked_blobs(layout: RepoLayout) -> set[str]:
+    """The blobs that any link of a snapshot of the repo names.
+
+    Raises:
+        StoreError: a folder cannot be read.
+    """
+    return {
+        name for commit in list_snapshots(layout) for name in find_named_links(layout, layout.snapshot(commit), commit)
+    }
+
+
+def find_told_blobs(manifest: str) -> frozenset[str]:
+    """What the blobs of the files in the manifest at that path are called; none where it says nothing to rely on."""
+    try:
+        found = read_manifest_file(manifest)
+    except (FormatError, StoreError, UnsupportedError):
+        return frozenset()
+    return frozenset() if found is None else _name_blobs(found)
+
+
+def _name_blobs(manifest: Manifest) -> frozenset[str]:
+    return frozenset(digest for file in manifest.files for digest in (file.sha256, file.git_sha1) if digest is not None)
 
 
 def _find_links(layout: RepoLayout, commit: str, blobs: Mapping[str, tuple[int, int] | None]) -> frozenset[str]:
@@ -182,19 +174,25 @@ def is_brought(root: str, layout: RepoLayout, commit: str) -> bool:
 
     One whose manifest was recorded where it lies is another tool's, and so is one to which a tool has added files.
     """
+    return _read_brought(root, layout, commit) is not None
+
+
+def _read_brought(root: str, layout: RepoLayout, commit: str) -> Manifest | None:
+    """The manifest of a snapshot that fastload brought; None of any other."""
     source = _read_source(layout.manifest(commit)) if is_commit(commit) else None
-    own = {MADE_HERE, str(shared_tier(root))}
-    return source is not None and source not in own and _holds_nothing_else(layout, commit)
-
-
-def _holds_nothing_else(layout: RepoLayout, commit: str) -> bool:
-    """True if the snapshot has no file that its manifest does not name, nor a ``warm`` that died would have."""
-    folder = layout.snapshot(commit)
+    if source is None or source in {MADE_HERE, str(shared_tier(root))}:
+        return None
     try:
         manifest = read_manifest(layout, commit)
     except (FormatError, StoreError):
-        return False
-    named = {file.path for file in manifest.files} if manifest is not None else set()
+        return None
+    return manifest if manifest is not None and _holds_nothing_else(layout, commit, manifest) else None
+
+
+def _holds_nothing_else(layout: RepoLayout, commit: str, manifest: Manifest) -> bool:
+    """True if the snapshot has no file that its manifest does not name, nor a ``warm`` that died would have."""
+    folder = layout.snapshot(commit)
+    named = {file.path for file in manifest.files}
     others = {path for path in walk(folder) if os.path.relpath(path, folder) not in named}
     if not others:
         return True
