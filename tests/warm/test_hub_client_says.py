@@ -1,4 +1,4 @@
-"""``transfer="hub"``: whatever huggingface_hub prints or logs, no signed link and no token is in it."""
+"""Whatever huggingface_hub prints or logs, or the library of our own requests, no signed link and no token is in it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import huggingface_hub
 import pytest
 
 import fastload
 from fastload import NetworkError, Options
+from fastload._store.hub.access import find_token
 from fastload._store.hub.redacting import redact, redacting
 from hub_clients import TOKEN
-from hub_faults import Refuse, Stall
+from hub_faults import Cut, Headers, Refuse, Stall
 from hub_server import HubServer, Repo
 from warming import FASTLOAD, MIB, Tiers, large_shard
 
@@ -77,6 +79,42 @@ def test_what_goes_to_the_programs_own_handlers_has_none_either(
     theirs = [record for record in everything.records if record.name.startswith(("huggingface_hub", "http"))]
     assert theirs and not any(is_secret(record.getMessage()) for record in theirs)
     assert not is_secret(everything.text)
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+def test_what_is_logged_of_our_own_requests_has_none_either(
+    tmp_path: Path, hub: HubServer, caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    """Of each request at level DEBUG; and where the headers of an answer are no headers, at WARNING."""
+    caplog.set_level(level)
+    hub.faults.add(Headers({"no header at all": "x"}), host="cdn", times=None)
+    fastload.warm(REPO, options=Options(local=str(tmp_path)))
+    assert hub.served_bytes("/cdn/")
+    theirs = [record.getMessage() for record in caplog.records if record.name.startswith("urllib3")]
+    assert any("/cdn/" in message for message in theirs), "it was logged where the bytes came from"
+    assert not is_secret(caplog.text)
+    assert logging.getLogRecordFactory() is logging.LogRecord
+
+
+def test_what_is_logged_while_the_token_is_found_has_it_not(
+    hub: HubServer, everything: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find() -> str:
+        logging.getLogger("httpcore.http11").debug("renewed: Authorization: Bearer %s", TOKEN)
+        return TOKEN
+
+    monkeypatch.setattr(huggingface_hub, "get_token", find)
+    assert find_token(hub.url) == TOKEN
+    assert "renewed: Authorization: …" in everything.text and not is_secret(everything.text)
+
+
+def test_an_error_of_our_own_requests_has_no_link_either(
+    tmp_path: Path, hub: HubServer, everything: pytest.LogCaptureFixture
+) -> None:
+    hub.faults.add(Cut(1 << 10), host="cdn", times=None)
+    with pytest.raises(NetworkError) as caught:
+        fastload.warm(REPO, options=Options(local=str(tmp_path), deadline="2s"))
+    assert not is_secret("".join(traceback.format_exception(caught.value)) + everything.text)
 
 
 @pytest.mark.parametrize("status", [403, 404])

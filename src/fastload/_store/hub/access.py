@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from fastload._store.hub.redacting import redacting
 from fastload.errors import HubError, UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -106,7 +107,8 @@ def find_token(endpoint: str) -> str:
     if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
         return ""
     try:
-        return get_token() or ""
+        with redacting():
+            return get_token() or ""
     except _token_failures() as exc:
         reason = f"the token for it could not be read or renewed ({type(exc).__name__})"
         raise HubError(endpoint, reason, "Set HF_TOKEN, or log in again: hf auth login") from exc

@@ -1,10 +1,10 @@
-"""What huggingface_hub says while it brings a file, without what opens doors: what signs a link, and tokens.
+"""What libraries say while they bring a file, without what opens doors: what signs a link, and tokens.
 
-It logs whole links, on a broken connection at the default level; the library below it logs each request. Whoever reads
-a pod's log could fetch a gated model by such a link until it expires. So for as long as the call lasts, what these
-libraries log is rewritten as it is made, before any handler sees it, be the handler added meanwhile. The rest of the
-program's log is left alone. A program that sets a record factory of its own meanwhile, without asking the one that is
-there, has their records as they are.
+huggingface_hub logs whole links, on a broken connection at the default level; the libraries below it log each request,
+and so does urllib3, by which fastload asks. Whoever reads a pod's log could fetch a gated model by such a link until it
+expires. So for as long as the call lasts, what these libraries log is rewritten as it is made, before any handler sees
+it, be the handler added meanwhile. The rest of the program's log is left alone. A program that sets a record factory of
+its own meanwhile, without asking the one that is there, has their records as they are.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Requests over urllib3: the token goes to the endpoint only, redirects are followed by hand, no foreign error leaves.
 
-urllib3 forwards ``Authorization`` by host name, whatever the port; here the whole origin must be the same.
+urllib3 forwards ``Authorization`` by host name, whatever the port; here the whole origin must be the same. It logs each
+request with its query, and warns of odd headers with the whole link: neither is shown what signs it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fastload._store.hub.answer import Asked
 from fastload._store.hub.failure import translate, without_query
 from fastload._store.hub.meter import Meter
 from fastload._store.hub.pool import Pools
+from fastload._store.hub.redacting import redacting
 from fastload._store.hub.retry import TransientError
 from fastload.errors import NetworkError, UsageError
 
@@ -129,9 +131,10 @@ class Wire:
             sent["Authorization"] = f"Bearer {self._token}"
         handled = sys.exception()
         try:
-            response = self._pools.find(url).request(
-                "GET", url, headers=sent, redirect=False, retries=False, preload_content=False
-            )
+            with redacting():
+                response = self._pools.find(url).request(
+                    "GET", url, headers=sent, redirect=False, retries=False, preload_content=False
+                )
         except HTTPError as exc:
             raise translate(url, exc, self.patience, handled=handled) from exc
         return Answer(url, response)
