@@ -19,9 +19,11 @@ from fastload._clock import Busy
 from fastload._cpus import Cpus
 from fastload._format.checkpoint import Checkpoint, Shard
 from fastload._load.read import ahead
-from fastload._load.read.pipeline import Pipeline, Ways
+from fastload._load.read.crew import Ways, choose_ahead_crew
+from fastload._load.read.pipeline import Pipeline
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
+from fastload._load.read.workplace import Workplace
 from fastload._load.target.staging import divide_ahead
 from fastload._place import cuda
 from fastload._place.cuda import CudaPlacer, Supply
@@ -109,9 +111,11 @@ class Load:
         ring = PinnedRing(DEVICE, BLOCK_BYTES, room_for_digests(BLOCK_BYTES), self.lanes * self.slots_per_lane)
         self.placer.use(ring, at_first=1, per_lane=self.slots_per_lane)
         self.sources = Sources(self.checkpoint.shards, self.choices, self.plan.extents)
-        ways = Ways(None, None, self.lanes)
-        pipeline = Pipeline(self.plan, self.sources, self.placer, self.schedule, self.busy, ways)
-        pipeline._work_ahead()
+        at = Workplace(self.plan, self.sources, self.placer, self.schedule, self.busy)
+        crew = choose_ahead_crew(at, self.lanes)
+        (worker,) = crew.needed
+        pipeline = Pipeline(at, crew, Ways())
+        pipeline.run(worker)
         try:
             self.schedule.check()
         finally:

@@ -14,10 +14,12 @@ from blake3 import blake3
 from fake_kvikio import FakeKvikio
 from fastload._clock import Busy
 from fastload._format.checkpoint import Checkpoint, Shard
+from fastload._load.read.crew import Ways, choose_crew
 from fastload._load.read.device_reads import DeviceReads
-from fastload._load.read.pipeline import Pipeline, Ways
+from fastload._load.read.pipeline import Pipeline
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
+from fastload._load.read.workplace import Workplace
 from fastload._load.stream.summary import describe_readers
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import allocate_on
@@ -132,8 +134,11 @@ class Load:
             cast=None,
             digesting=digesting,
         )
-        pipeline = Pipeline(self.plan, sources, placer, schedule, Busy(), Ways(reads, None))
-        pipeline._work()
+        at, ways = Workplace(self.plan, sources, placer, schedule, Busy()), Ways(reads)
+        crew = choose_crew(at, ways, threads=1)
+        (worker,) = crew.needed
+        pipeline = Pipeline(at, crew, ways)
+        pipeline.run(worker)
         try:
             schedule.check()
         finally:

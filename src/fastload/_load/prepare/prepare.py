@@ -11,11 +11,15 @@ from fastload._clock import TURN, Busy
 from fastload._cpus import count_cpus
 from fastload._fetch.checkpoint.config import find_configs
 from fastload._load.prove.proving import OFF, index_of, prove, prove_beside, require
+from fastload._load.read.crew import Ways, choose_ahead_crew, choose_crew
 from fastload._load.read.depth import tune
 from fastload._load.read.held import Resumable, Tee
+from fastload._load.read.page_making import PageMaking
 from fastload._load.read.past_host import Journey
+from fastload._load.read.pipeline import Pipeline
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
+from fastload._load.read.workplace import Workplace
 from fastload._load.stream.job import Job
 from fastload._load.stream.stream import Stream
 from fastload._load.target.staging import Staging, divide_ahead, divide_staging
@@ -47,8 +51,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
-    """By which bytes come and go, opened."""
+class _Opened:
+    """By which bytes come and go."""
 
     device_reads: DeviceReads | None
     placer: Placer
@@ -64,8 +68,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     """
     checkpoint, deadline, group = found.fetched.checkpoint, request.deadline, found.group
     choices = deadline.within(lambda: _choose_readers(found, request.settings))
-    readers = {choice.name for choice in choices.values()}
-    target = target.for_readers(readers)
+    target = target.for_readers({choice.name for choice in choices.values()})
     wish = _divide(found, choices, target, request.settings)
     with ExitStack() as undo:
         early = undo.enter_context(group.hold_before_plan(found.fetched))
@@ -75,41 +78,47 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         busy = Busy()
         proving = _prove(request, found, plan, choices.keys(), schedule, busy)
         journey = _journey(found, planned, choices, proving, target)
-        ways = _open_ways(found, target, planned, journey, device)
-        held = early.and_later(undo.enter_context(ways.held))
+        opened = _open(found, target, planned, journey, device)
+        held = early.and_later(undo.enter_context(opened.held))
         tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy, proving.proven)
-        stream = Stream(
-            Job(
-                fetched=found.fetched,
-                plan=plan,
-                proving=proving,
-                held=held,
-                sources=Sources(
-                    checkpoint.shards,
-                    tee.fed(proving.over(tee.resumed(choices, _resumable(request, proving)))),
-                    schedule.extents_here,
-                    lambda: busy.measure("read", "open"),
-                ),
-                schedule=schedule,
-                placer=ways.placer,
-                deadline=deadline,
-                lanes=1 if staging.is_ahead else staging.lanes - len(group.sources),
-                ahead_lanes=staging.lanes if staging.is_ahead else 0,
-                makes_pages=schedule.keeps_all and "direct" in readers,
-                device=device,
-                digests=target.digests,
-                device_reads=ways.device_reads,
-                is_cast=request.dtype is not None,
-                cuts=found.cuts,
-                group=group,
-                exchange=group.open_exchange(planned, tee.arriving),
-                clock=clock,
-                busy=busy,
-                progress=held.telling(request.progress, schedule.kept_bytes),
-            )
+        readers = tee.fed(proving.over(tee.resumed(choices, _resumable(request, proving))))
+        opening = partial(busy.measure, "read", "open")
+        sources = Sources(checkpoint.shards, readers, schedule.extents_here, opening)
+        lanes = 1 if staging.is_ahead else staging.lanes - len(group.sources)
+        job = Job(
+            fetched=found.fetched,
+            plan=plan,
+            proving=proving,
+            held=held,
+            sources=sources,
+            schedule=schedule,
+            placer=opened.placer,
+            deadline=deadline,
+            lanes=lanes,
+            device=device,
+            digests=target.digests,
+            device_reads=opened.device_reads,
+            is_cast=request.dtype is not None,
+            cuts=found.cuts,
+            group=group,
+            exchange=group.open_exchange(planned, tee.arriving),
+            clock=clock,
+            busy=busy,
+            progress=held.telling(request.progress, schedule.kept_bytes),
         )
+        stream = Stream(job, _choose_workers(job, staging, choices))
         undo.pop_all()
     return stream
+
+
+def _choose_workers(job: Job, staging: Staging, choices: Mapping[int, Choice]) -> Pipeline:
+    at = Workplace(job.plan, job.sources, job.placer, job.schedule, job.busy)
+    ways = Ways(job.device_reads, job.exchange)
+    crew = choose_ahead_crew(at, staging.lanes) if staging.is_ahead else choose_crew(at, ways, job.lanes)
+    # What is read past the page cache lands in memory of ours, and is copied from there.
+    if job.schedule.keeps_all and any(choice.name == "direct" for choice in choices.values()):
+        crew = crew.joined_by(PageMaking(at))
+    return Pipeline(at, crew, ways)
 
 
 def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> LoadPlan:
@@ -134,13 +143,13 @@ def _prove(
     return _judge(_share_proof(own, found, request.settings), checkpoint, request.settings)
 
 
-def _open_ways(found: Found, target: Target, planned: LoadPlan, journey: Journey, device: torch.device) -> _Ways:
+def _open(found: Found, target: Target, planned: LoadPlan, journey: Journey, device: torch.device) -> _Opened:
     device_reads = found.group.open_device_reads(journey, device)
     if device_reads is not None:
         device_reads.when_brought(partial(found.fetched.tally.note, Purpose.WEIGHTS))
     placer = target.open_placer(planned.plan, planned.staging)
     held = found.group.hold_at_last(found.fetched, device_reads)  # last, since it takes longest to undo
-    return _Ways(device_reads, placer, held)
+    return _Opened(device_reads, placer, held)
 
 
 def _list_read(request: Request, found: Found) -> list[str]:

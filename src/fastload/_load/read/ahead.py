@@ -23,13 +23,10 @@ from fastload._trace import Span
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fastload._clock import Busy
     from fastload._fetch.checkpoint.fetched import Fetched
-    from fastload._load.read.schedule import Schedule
-    from fastload._load.read.sources import Sources
+    from fastload._load.read.own_lane import Lanes
     from fastload._place.placer import Lane
     from fastload._plan.extent import Extent
-    from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
     from fastload._read.proof import BlockCheck
     from fastload._read.reader import Attempt, Reader
@@ -62,18 +59,21 @@ class _Read:
 
 
 class Ahead:
-    """The work of that one thread."""
+    """The work of that one thread; see :class:`~fastload._load.read.workplace.Worker`."""
 
-    def __init__(self, plan: Plan, sources: Sources, schedule: Schedule, busy: Busy) -> None:
-        self._plan = plan
-        self._sources = sources
-        self._schedule = schedule
-        self._busy = busy
+    def __init__(self, lanes: Lanes, count: int) -> None:
+        """``count``: of its lanes, which are opened as they are wanted."""
+        self._lanes = lanes
+        self._count = count
+        self._plan = lanes.at.plan
+        self._sources = lanes.at.sources
+        self._schedule = lanes.at.schedule
+        self._busy = lanes.at.busy
         self._under_way: deque[_Read] = deque()
 
-    def run(self, open_lane: Callable[[], Lane], count: int) -> None:
-        """Bring all extents that the schedule gives, by ``count`` lanes, which are opened as they are wanted."""
-        lanes = _Lanes(open_lane, count)
+    def run(self) -> None:
+        """Bring all extents that the schedule gives."""
+        lanes = _InTurn(self._lanes.open, self._count)
         try:
             while not self._schedule.is_stopped():
                 if not self._under_way:
@@ -88,7 +88,7 @@ class Ahead:
             for lane in lanes.opened:
                 lane.close()
 
-    def _wait_for_next(self, lanes: _Lanes) -> int | None:
+    def _wait_for_next(self, lanes: _InTurn) -> int | None:
         """The next extent; None: there is nothing left.
 
         Who waits for room in the window must owe nothing that the caller may wait for: nothing is under way here.
@@ -96,7 +96,7 @@ class Ahead:
         with self._busy.measure("wait", "wait for room"):
             return self._schedule.start(partial(self._settle, lanes.opened))
 
-    def _begin_more(self, lanes: _Lanes) -> None:
+    def _begin_more(self, lanes: _InTurn) -> None:
         """All whose turn has come, and for which there is room."""
         while lanes.next.has_room and (number := self._schedule.start_now()) is not None:
             self._begin(number, lanes)
@@ -106,7 +106,7 @@ class Ahead:
             for lane in lanes:
                 lane.settle()
 
-    def _begin(self, number: int, lanes: _Lanes) -> None:
+    def _begin(self, number: int, lanes: _InTurn) -> None:
         extent, lane = self._plan.extents[number], lanes.next
         reader = self._sources.lend(extent.shard)
         try:
@@ -123,7 +123,7 @@ class Ahead:
         self._under_way.append(_Read(number, extent, reader, lane, buffer, check, attempt, time.perf_counter()))
         lanes.go_on()
 
-    def _land(self, lanes: _Lanes) -> None:
+    def _land(self, lanes: _InTurn) -> None:
         """Take the oldest of what is under way, and send it on: readers get their next work first."""
         read = self._under_way.popleft()
         served = None
@@ -168,8 +168,8 @@ class Ahead:
             self._sources.take_back(read.extent.shard, None)
 
 
-class _Lanes:
-    """Take turns, the first time each is opened."""
+class _InTurn:
+    """Lanes that take turns, the first time each is opened."""
 
     def __init__(self, open_lane: Callable[[], Lane], count: int) -> None:
         self._open_lane = open_lane

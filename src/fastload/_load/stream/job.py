@@ -40,11 +40,7 @@ class Job:
     placer: Placer
     deadline: Deadline
     lanes: int
-    """Threads that read, each with a lane."""
-    ahead_lanes: int
-    """Instead of them, lanes of one thread that has others read; 0: none."""
-    makes_pages: bool
-    """True if one more thread makes the pages that they copy into."""
+    """Threads that read."""
     device: torch.device
     digests: DeviceDigests | None
     device_reads: DeviceReads | None

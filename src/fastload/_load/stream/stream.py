@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 
 from fastload._clock import CAST
 from fastload._load.prove.note import LoadOutcome
-from fastload._load.read.pipeline import Pipeline, Ways
 from fastload._load.stream.ending import Kept, keep, let_go, look_again, serve_others
 from fastload._load.stream.summary import Delivered, describe_rank, summarise
 from fastload._load.stream.turn import Turn
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from fastload._load.read.pipeline import Pipeline
     from fastload._load.stream.job import Job
     from fastload.report import GroupReport, Report
 
@@ -58,7 +58,7 @@ class Stream:
     a time: another thread that asks meanwhile gets an error.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, pipeline: Pipeline) -> None:
         self._job: Job | None = job
         self._turn = Turn()
         self._is_started = False
@@ -71,8 +71,7 @@ class Stream:
         self._begun_s = 0.0
         self._group_report: GroupReport | None = None
         # Last: by it, __del__ knows an object that is whole.
-        ways = Ways(job.device_reads, job.exchange, job.ahead_lanes, job.makes_pages)
-        self._pipeline: Pipeline | None = Pipeline(job.plan, job.sources, job.placer, job.schedule, job.busy, ways)
+        self._pipeline: Pipeline | None = pipeline
 
     @property
     def report(self) -> Report:
@@ -159,7 +158,7 @@ class Stream:
             job.clock.enter("stream")
             making = job.placer.make_ahead() if job.schedule.keeps_all else iter(())
             next(making, None)  # what lanes need first
-            pipeline.start(job.lanes)
+            pipeline.start()
             for _ in making:
                 pass
 

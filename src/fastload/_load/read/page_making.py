@@ -1,0 +1,22 @@
+"""The worker that makes the pages of memory that is copied into, ahead of those who copy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastload._load.read.workplace import Workplace
+
+
+class PageMaking:
+    """See :class:`~fastload._load.read.workplace.Worker`."""
+
+    def __init__(self, at: Workplace) -> None:
+        self._placer = at.placer
+        self._schedule = at.schedule
+
+    def run(self) -> None:
+        """Make them until nothing waits to be read: whoever copies the last extents is as fast."""
+        for _ in self._placer.make_pages():
+            if self._schedule.is_stopped() or self._schedule.has_begun_all:
+                return
