@@ -184,7 +184,7 @@ def load_with_memory(rank: int, path: str, available_bytes: int, keeper: int | N
     headroom = Headroom("the machine's RAM", available_bytes, "RAM")
     shard = None if keeper in {None, rank} else _keep_nothing
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("prepare.found", "target.target"):
+        for module in ("prepare.found", "target.host_target", "target.mapped_target", "target.cuda_target"):
             patch.setattr(f"fastload._load.{module}.host_headroom", lambda: headroom)
         return load(rank, path, options=SMALL_WINDOW, shard=shard)[0]
 

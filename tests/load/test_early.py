@@ -11,7 +11,7 @@ from fastload._fetch.checkpoint import folder as room
 from fastload._fetch.checkpoint.fetch import fetch
 from fastload._fetch.evidence.evidence import Evidence
 from fastload._fetch.find.model import Source
-from fastload._load.target.target import choose_digests
+from fastload._load.target.cuda_early import choose_digests
 from fastload.options import decide_settings
 from models import MIB, save_large
 

@@ -166,7 +166,7 @@ def test_mapped_tensors_that_must_be_copied_are_counted_before_they_are(tmp_path
 
 
 def test_mapped_tensors_that_lie_well_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastload._load.target.target.host_headroom", lambda: Headroom("a test", 0))
+    monkeypatch.setattr("fastload._load.target.mapped_target.host_headroom", lambda: Headroom("a test", 0))
     content = save_large(tmp_path, 2, MIB)  # safetensors pads its headers
     assert_same(fastload.load(tmp_path, reader="mmap"), content)
 

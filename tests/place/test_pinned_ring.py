@@ -18,7 +18,7 @@ from fastload._group.pending import PendingCommunicator
 from fastload._group.rendezvous import GroupMember
 from fastload._load.engine import _pinning
 from fastload._load.request.request import Request, begin_deadline
-from fastload._load.target.target import pinning_early
+from fastload._load.target.cuda_early import pinning_early
 from fastload._place import cuda_memory
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_memory import PinnedSlot, allocate_on

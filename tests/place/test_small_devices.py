@@ -11,8 +11,9 @@ import torch
 from fastload._budget import Headroom
 from fastload._load.prepare.prepare import _fit
 from fastload._load.target import target as room
+from fastload._load.target.cuda_target import CudaTarget
+from fastload._load.target.keeping import Keeping
 from fastload._load.target.staging import Staging
-from fastload._load.target.target import CudaTarget, Keeping
 from fastload._place import cuda_memory
 from fastload._place.cuda_memory import device_headroom
 from fastload.errors import MemoryBudgetError

@@ -15,9 +15,12 @@ from fastload._load.retry.once_more import once_more
 from fastload._load.stream.fill import fill
 from fastload._load.stream.stream import Weights
 from fastload._load.target import parameters
+from fastload._load.target.choose import choose_target
+from fastload._load.target.cuda_early import pinning_early, start_compiling
+from fastload._load.target.cuda_target import CudaTarget
+from fastload._load.target.keeping import Keeping
 from fastload._load.target.module import choose_module_target
 from fastload._load.target.staging import cut_window
-from fastload._load.target.target import CudaTarget, Keeping, choose_target, pinning_early, start_compiling
 from fastload._place.tensors import parse_cast
 
 if TYPE_CHECKING:
@@ -123,7 +126,7 @@ def _hold_to_deadline(request: Request) -> None:
 
 @contextmanager
 def _pinning(device: torch.device, request: Request) -> Iterator[PinnedRing | None]:
-    """See :func:`~fastload._load.target.target.pinning_early`. What slots a group needs is known when it has met."""
+    """See :func:`~fastload._load.target.cuda_early.pinning_early`. A group knows what slots it needs when it has met."""
     if request.group is not None:
         yield None
         return

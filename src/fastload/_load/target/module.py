@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._load.target.target import CudaTarget, HostTarget, Keeping, choose_digests, choose_mapped
+from fastload._load.target.cuda_early import choose_digests
+from fastload._load.target.cuda_target import CudaTarget
+from fastload._load.target.host_target import HostTarget
+from fastload._load.target.mapped_target import choose_mapped
 from fastload._place.cuda_memory import allocate_on
 from fastload._place.host import HostPlacer
 from fastload._place.memory import map_anonymous
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._format.header import TensorInfo
+    from fastload._load.target.keeping import Keeping
     from fastload._load.target.parameters import Destinations
     from fastload._load.target.staging import Staging
     from fastload._load.target.target import Target
