@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastload._fetch.api import resolve, warm
     from fastload._fetch.find.resolve import Snapshot
-    from fastload._fetch.find.source import StaleWarning
+    from fastload._fetch.find.stale import StaleWarning
     from fastload._fetch.keep.facts import Listing, SnapshotFacts
     from fastload._fetch.keep.snapshots import Pin, Pruned, Removed, pin, prune, remove, snapshots, unpin
     from fastload._fetch.verify.verify import Verification, verify
@@ -60,7 +60,7 @@ _HOMES = {
     "fastload._fetch.keep.facts": ("Listing", "SnapshotFacts"),
     "fastload._fetch.find.resolve": ("Snapshot",),
     "fastload._fetch.keep.snapshots": ("Pin", "Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
-    "fastload._fetch.find.source": ("StaleWarning",),
+    "fastload._fetch.find.stale": ("StaleWarning",),
     "fastload._fetch.verify.verify": ("Verification", "verify"),
     "fastload._finding": ("Finding",),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),

@@ -14,7 +14,7 @@ from fastload._read.tally import ProofTally
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastload._fetch.find.source import HubFound
+    from fastload._fetch.find.only_hub import HubFound
     from fastload._store.hub.tier import HubTier
 
 

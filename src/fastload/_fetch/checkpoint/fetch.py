@@ -20,9 +20,10 @@ from fastload._fetch.checkpoint.by_path import fetch_path
 from fastload._fetch.checkpoint.fetched import Fetched, FetchRequest
 from fastload._fetch.checkpoint.unnamed import warn_of_unnamed
 from fastload._fetch.deadline import Deadline
+from fastload._fetch.find.hub import hub_of
+from fastload._fetch.find.only_hub import find_offer
 from fastload._fetch.find.passing import LostError, Passing
 from fastload._fetch.find.resolve import parse_model, require, tiers_of
-from fastload._fetch.find.source import find_offer, hub_of
 from fastload._read.ledger import Ledger
 from fastload._store.hub.tier import Patience
 from fastload._store.ref import Candidate, Name

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint.by_copy import Serving
     from fastload._fetch.checkpoint.fetched import FetchRequest
     from fastload._fetch.evidence.evidence import Evidence
-    from fastload._fetch.find.source import HubFound
+    from fastload._fetch.find.only_hub import HubFound
     from fastload._fetch.mend.repair import Repair
     from fastload._fetch.pace import Pace
     from fastload._read.reader import File, Reader

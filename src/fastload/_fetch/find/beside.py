@@ -12,7 +12,9 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.find.source import Meant, StaleWarning, find_meant
+from fastload._fetch.find.find_meant import find_meant
+from fastload._fetch.find.meant import Meant
+from fastload._fetch.find.stale import StaleWarning
 from fastload._store.ref import DEFAULT_REVISION
 from fastload._store.tiered import Tiers, search
 from fastload._tier import PATH
@@ -42,7 +44,7 @@ def find_beside(name: Name, place: Beside, hub: HubTier | None) -> Meant:
 
     Raises:
         UsageError: it means the folder itself, which is not known to be whole.
-        ModelNotFoundError, HubError: as :func:`~fastload._fetch.find.source.find_meant` says.
+        ModelNotFoundError, HubError: as :func:`~fastload._fetch.find.find_meant.find_meant` says.
     """
     local = place.tiers.local
     others = Tiers(

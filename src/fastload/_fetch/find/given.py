@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._fetch.find.at_path import stored_at
-from fastload._fetch.find.source import Meant
+from fastload._fetch.find.meant import Meant
 from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import SHARD_SUFFIX
 from fastload._store.complete import find_missing_of_plain

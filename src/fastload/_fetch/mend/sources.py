@@ -7,8 +7,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._fetch.find.hub import hub_of
 from fastload._fetch.find.resolve import tiers_of
-from fastload._fetch.find.source import hub_of
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.tier import Patience
 from fastload._store.patience import ask_all

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._fetch.find.find_meant import find_meant
 from fastload._fetch.find.resolve import Snapshot
-from fastload._fetch.find.source import find_meant
 from fastload._fetch.warm.target import Room
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.reference import leads_to, write_ref
@@ -19,7 +19,7 @@ from fastload._tier import LOCAL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastload._fetch.find.source import Meant
+    from fastload._fetch.find.meant import Meant
     from fastload._store.hub.tier import HubTier
     from fastload._store.lease.holder import Holder
     from fastload._store.ref import Name

@@ -16,7 +16,7 @@ from fastload._tier import PATH
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastload._fetch.find.source import Meant
+    from fastload._fetch.find.meant import Meant
     from fastload._store.hub.tier import HubTier
     from fastload._store.lease.holder import Holder
     from fastload._store.ref import Name

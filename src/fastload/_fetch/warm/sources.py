@@ -13,7 +13,7 @@ from fastload.errors import FastloadError, HubError, ModelNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastload._fetch.find.source import Meant
+    from fastload._fetch.find.meant import Meant
     from fastload._fetch.warm.target import Target
     from fastload._store.offer import Offer
     from fastload._store.wanted import Wish

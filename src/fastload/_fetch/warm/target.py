@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastload._fetch.find.meant import Meant
     from fastload._fetch.find.resolve import Snapshot
-    from fastload._fetch.find.source import Meant
     from fastload._store.admit.destination import Destination
     from fastload._store.admit.remains import Leased
     from fastload._store.hub.tier import HubTier
@@ -57,7 +57,7 @@ class Target(Protocol):
 
         Raises:
             UsageError: it means the target itself, which is not known to be whole.
-            ModelNotFoundError, HubError: as :func:`~fastload._fetch.find.source.find_meant` says.
+            ModelNotFoundError, HubError: as :func:`~fastload._fetch.find.find_meant.find_meant` says.
         """
 
     def destination(self, meant: Meant) -> Destination:

@@ -13,7 +13,7 @@ from fastload._store.lease.wait import wait_hold
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastload._fetch.find.source import Meant
+    from fastload._fetch.find.meant import Meant
     from fastload._fetch.warm.request import WarmRequest
     from fastload._store.admit.remains import Leased
     from fastload._store.lease.holder import Holder

@@ -16,8 +16,8 @@ from fastload._clock import Clock
 from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence.weigh import manifests_of
 from fastload._fetch.find.given import meant_by_path
+from fastload._fetch.find.hub import hub_of
 from fastload._fetch.find.resolve import parse_model, tiers_of
-from fastload._fetch.find.source import hub_of
 from fastload._fetch.warm.cache_target import CacheTarget
 from fastload._fetch.warm.plain_target import PlainTarget
 from fastload._fetch.warm.root import choose_root
@@ -32,8 +32,8 @@ from fastload.errors import NetworkError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastload._fetch.find.meant import Meant
     from fastload._fetch.find.resolve import Snapshot
-    from fastload._fetch.find.source import Meant
     from fastload._fetch.warm.request import Planned, WarmRequest
     from fastload._fetch.warm.target import Target
     from fastload._store.hub.tier import HubTier

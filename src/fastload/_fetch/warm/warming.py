@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from fastload._clock import Clock
     from fastload._fetch.bring.bring import Brought
-    from fastload._fetch.find.source import Meant
+    from fastload._fetch.find.meant import Meant
     from fastload._fetch.warm.request import WarmRequest
     from fastload._fetch.warm.sources import Sources
     from fastload._fetch.warm.target import Target

@@ -11,9 +11,10 @@ from fastload._fetch.checkpoint.fetch import fetch
 from fastload._fetch.checkpoint.home import check_hub_reader
 from fastload._fetch.evidence.weigh import weigh_hub
 from fastload._fetch.find.at_path import stored_at
+from fastload._fetch.find.hub import hub_of
 from fastload._fetch.find.model import Source
+from fastload._fetch.find.only_hub import find_offer
 from fastload._fetch.find.resolve import parse_model, tiers_of
-from fastload._fetch.find.source import find_offer, hub_of
 from fastload._store.hub.tier import Patience
 from fastload._store.keep.reports import read_reports
 from fastload._store.ref import Name
