@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from fastload._fetch.find.stale import StaleWarning
     from fastload._fetch.keep.facts import Listing, SnapshotFacts
     from fastload._fetch.keep.snapshots import Pin, Pruned, Removed, pin, prune, remove, snapshots, unpin
-    from fastload._fetch.verify.verify import Verification, verify
+    from fastload._fetch.verify.verification import Verification
+    from fastload._fetch.verify.verify import verify
     from fastload._finding import Finding
     from fastload._load.api import inspect, load, load_into, stream
     from fastload._load.inspection import Inspection
@@ -61,7 +62,8 @@ _HOMES = {
     "fastload._fetch.find.resolve": ("Snapshot",),
     "fastload._fetch.keep.snapshots": ("Pin", "Pruned", "Removed", "pin", "prune", "remove", "snapshots", "unpin"),
     "fastload._fetch.find.stale": ("StaleWarning",),
-    "fastload._fetch.verify.verify": ("Verification", "verify"),
+    "fastload._fetch.verify.verification": ("Verification",),
+    "fastload._fetch.verify.verify": ("verify",),
     "fastload._finding": ("Finding",),
     "fastload._load.api": ("inspect", "load", "load_into", "stream"),
     "fastload._load.inspection": ("Inspection",),

@@ -10,7 +10,8 @@ import pytest
 
 import fastload
 from fastload import DeadlineError, Options
-from fastload._fetch.verify.verify import Examination, examine
+from fastload._fetch.verify.examination import Examination
+from fastload._fetch.verify.examine import examine
 from fastload.options import decide_settings
 from hub_server import HubServer, Repo
 from models import MIB, assert_same

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fastload._fetch.verify.verify import Verification
+    from fastload._fetch.verify.verification import Verification
     from fastload._load.request.request import Request
     from fastload.options import Settings
     from fastload.report import Report

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastload._fetch.verify.checking import FileVerdict
-from fastload._fetch.verify.verify import Verification
+from fastload._fetch.verify.verification import Verification
 from fastload._fetch.warm.request import WarmRequest
 from fastload._finding import Finding
 from fastload._store.wanted import Wish

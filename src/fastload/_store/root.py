@@ -11,22 +11,15 @@ from typing import TYPE_CHECKING
 
 from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import SHARD_SUFFIX
-from fastload._read.file import read_small_file
-from fastload._store.complete import (
-    find_missing_by_structure,
-    find_missing_of_foreign,
-    find_missing_of_listing,
-    find_missing_of_plain,
-    find_unfinished_blob,
-    needed_of,
-)
-from fastload._store.containment import check_inside, check_repo, check_snapshot, leads_out
+from fastload._store.complete import find_missing_of_plain
+from fastload._store.containment import check_inside, check_repo, check_snapshot
+from fastload._store.judge import judge_snapshot
 from fastload._store.layout import RepoLayout, find_repo, repo_folder
-from fastload._store.listing import list_files, read_download, read_tree
-from fastload._store.ref import DEFAULT_REVISION, Candidate, is_commit
-from fastload._store.stored import CachedSnapshot, JudgedBy, PlainFolder
-from fastload._store.wanted import Wish
-from fastload.errors import FormatError, StoreError, quoted
+from fastload._store.listing import list_files, read_download
+from fastload._store.ref import Candidate, is_commit
+from fastload._store.repo_refs import read_commit
+from fastload._store.stored import CachedSnapshot, PlainFolder
+from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +27,6 @@ if TYPE_CHECKING:
     from fastload._store.stored import Stored
     from fastload._tier import Tier
 
-_MAX_REF_BYTES = 4096
 _MODEL_FILES = (SHARD_SUFFIX, GGUF_SUFFIX, ".bin", "config.json", "model_index.json")
 """By one of these at its top a folder is known for a model."""
 
@@ -96,7 +88,7 @@ class Root:
         folder = layout.snapshot(commit)
         if not _is_folder(folder):
             return None
-        judged_by, missing = _judge(layout, commit)
+        judged_by, missing = judge_snapshot(layout, commit)
         return CachedSnapshot(
             tier=self.tier,
             repo=repo,
@@ -193,61 +185,6 @@ class Root:
     def list_names(self) -> list[str]:
         """The names of the folders at the top; none where there is no root."""
         return [name for name in _list_folder(self.path) if not name.startswith(".")]
-
-
-def read_commit(layout: RepoLayout, revision: str | None) -> str | None:
-    """The commit that ``revision`` means, by itself or by the repo's ``refs/``; None where they do not say.
-
-    What a link out of the cache leads to says nothing.
-
-    Raises:
-        StoreError: the ref cannot be read.
-    """
-    if revision is not None and is_commit(revision):
-        return revision
-    path = layout.ref(revision or DEFAULT_REVISION)
-    if not os.path.isfile(path) or leads_out(path, os.path.dirname(os.path.realpath(layout.folder))):
-        return None
-    try:
-        text = read_small_file(path, _MAX_REF_BYTES).decode("ascii", errors="replace").strip()
-    except FormatError:  # nobody's ref is 4 KiB long
-        return None
-    return text if is_commit(text) else None
-
-
-def list_refs(layout: RepoLayout) -> dict[str, str]:
-    """Each moving revision of a repo and the commit it means."""
-    refs: dict[str, str] = {}
-    for above, _, names in os.walk(layout.refs):
-        for name in names:
-            revision = os.path.relpath(os.path.join(above, name), layout.refs)
-            commit = read_commit(layout, revision)
-            if commit is not None:
-                refs[revision] = commit
-    return refs
-
-
-def _judge(layout: RepoLayout, commit: str) -> tuple[JudgedBy, tuple[str, ...]]:
-    if os.path.isfile(layout.manifest(commit)):
-        return JudgedBy.MANIFEST, ()
-    folder = layout.snapshot(commit)
-    files = list_files(folder)
-    wanted = Wish().choose(read_tree(layout.tree(commit)) or ())
-    if wanted and not [*find_missing_of_listing(files, wanted)]:
-        if any(file.path.endswith(SHARD_SUFFIX) for file in files):
-            return JudgedBy.LISTING, ()
-        # By default warm takes no weights of other formats, so that the listing says nothing of them.
-        return JudgedBy.LISTING, (*find_missing_of_foreign(files), *_find_unfinished_blobs(layout))
-    missing = tuple(find_missing_of_listing(files, needed_of(wanted)))
-    if missing:
-        return JudgedBy.LISTING, missing
-    return JudgedBy.STRUCTURE, (*find_missing_by_structure(folder, files), *_find_unfinished_blobs(layout))
-
-
-def _find_unfinished_blobs(layout: RepoLayout) -> Iterator[str]:
-    unfinished = find_unfinished_blob(layout.blobs)
-    if unfinished is not None:
-        yield f"a download that was not finished ({quoted(unfinished)})"
 
 
 def _is_folder(path: str) -> bool:

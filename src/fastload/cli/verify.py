@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify.verify import Examination, examine
+from fastload._fetch.verify.examination import Examination
+from fastload._fetch.verify.examine import examine
 from fastload.cli.model import add_name, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
     from fastload._fetch.verify.checking import FileVerdict
-    from fastload._fetch.verify.verify import Verification
+    from fastload._fetch.verify.verification import Verification
     from fastload._finding import Finding
 
 HELP = "check all that is stored of MODEL against the best evidence there is"

@@ -9,7 +9,8 @@ from fastload._store.containment import check_inside, check_repo
 from fastload._store.keep.usage import list_snapshots
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.ref import Name, parse_ref
-from fastload._store.root import Root, list_refs, read_commit
+from fastload._store.repo_refs import list_refs, read_commit
+from fastload._store.root import Root
 from fastload._store.stored import PlainFolder
 from fastload._tier import LOCAL, TierKind
 from fastload.errors import ModelNotFoundError, UsageError

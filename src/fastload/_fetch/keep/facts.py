@@ -14,7 +14,7 @@ from fastload._store.keep.pin import is_pinned
 from fastload._store.keep.usage import is_brought, read_used_ns
 from fastload._store.listing import list_files
 from fastload._store.patience import ask_all
-from fastload._store.root import list_refs
+from fastload._store.repo_refs import list_refs
 from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload.errors import FormatError, StoreError
 

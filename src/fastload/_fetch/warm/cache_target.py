@@ -13,7 +13,7 @@ from fastload._store.admit.reference import leads_to, write_ref
 from fastload._store.admit.remains import Leased
 from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
-from fastload._store.root import read_commit
+from fastload._store.repo_refs import read_commit
 from fastload._tier import LOCAL
 
 if TYPE_CHECKING:

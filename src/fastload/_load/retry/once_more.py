@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, TypeVar
 from fastload._fetch.bring.through import LeftWrongError
 from fastload._fetch.find.at_path import of_tier, stored_at
 from fastload._fetch.find.resolve import tiers_of
-from fastload._fetch.verify.verify import Examination, examine
+from fastload._fetch.verify.examination import Examination
+from fastload._fetch.verify.examine import examine
 from fastload._tier import LOCAL, PATH, TierKind, parse_tier
 from fastload._verify.digest import count_blocks
 from fastload.errors import DeadlineError, FastloadError, IntegrityError, escaped
 
 if TYPE_CHECKING:
-    from fastload._fetch.verify.verify import Verification
+    from fastload._fetch.verify.verification import Verification
     from fastload._load.request.request import Request
     from fastload.options import Settings
     from fastload.report import Report

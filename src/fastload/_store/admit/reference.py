@@ -18,7 +18,7 @@ from fastload._store.filesystem import make_folder, write_whole
 from fastload._store.layout import lease_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import wait_hold
-from fastload._store.root import read_commit
+from fastload._store.repo_refs import read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,7 +33,7 @@ from fastload._store.keep.usage import (
     find_told_blobs,
     list_snapshots,
 )
-from fastload._store.root import list_refs, read_commit
+from fastload._store.repo_refs import list_refs, read_commit
 
 if TYPE_CHECKING:
     from fastload._store.keep.grave import Grave, Site

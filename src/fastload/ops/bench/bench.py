@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.find.local import local_folder
 from fastload._fetch.find.resolve import parse_model, resolve
-from fastload._fetch.verify.verify import Examination, examine
+from fastload._fetch.verify.examination import Examination
+from fastload._fetch.verify.examine import examine
 from fastload._format.index import SHARD_SUFFIX
 from fastload._format.select import by_rule
 from fastload._load.importing import importing_torch

@@ -14,7 +14,7 @@ from fastload.ops.metrics.text import Sample, render
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from fastload._fetch.verify.verify import Verification
+    from fastload._fetch.verify.verification import Verification
     from fastload.report import Report
 
 

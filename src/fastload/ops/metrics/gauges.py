@@ -11,7 +11,7 @@ from fastload.ops.metrics.text import Sample
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastload._fetch.verify.verify import Verification
+    from fastload._fetch.verify.verification import Verification
     from fastload.report import Report
 
 HELP = {

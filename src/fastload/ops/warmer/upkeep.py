@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.find.local import local_folder
-from fastload._fetch.verify.verify import Examination, examine
+from fastload._fetch.verify.examination import Examination
+from fastload._fetch.verify.examine import examine
 from fastload._fetch.warm.warm import warm
 from fastload._store.keep.evict import IDLE_S, release
 from fastload._store.keep.listed import let_go, mark_if_listed
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fastload._fetch.find.resolve import Snapshot
-    from fastload._fetch.verify.verify import Verification
+    from fastload._fetch.verify.verification import Verification
     from fastload._fetch.warm.request import WarmRequest
     from fastload.ops.warmer.wanted_list import Wanted
     from fastload.options import Settings

@@ -1,0 +1,112 @@
+"""Checking all that is stored of a model against the best evidence there is, and mending what can be mended."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastload._fetch.deadline import Deadline
+from fastload._fetch.evidence.record import record_all
+from fastload._fetch.evidence.recorded import accept_changes
+from fastload._fetch.evidence.weigh import manifests_of, weigh_all
+from fastload._fetch.mend.repair import Repair
+from fastload._fetch.mend.restore import Restoring
+from fastload._fetch.pace import Pace
+from fastload._fetch.verify.checking import FileCheck
+from fastload._fetch.verify.choose_files import choose_files, find_stored, is_all_of_folder
+from fastload._fetch.verify.loadable import add_refusals
+from fastload._fetch.verify.mending import Mended, Mending
+from fastload._fetch.verify.put_back import put_back, with_lost
+from fastload._fetch.verify.verification import Verification
+from fastload._fetch.workers import Workers
+from fastload._read.ledger import Ledger, Purpose
+from fastload._read.tally import ProofTally
+from fastload._store.ref import name_of
+from fastload._verify.evidence_kind import EvidenceKind
+from fastload._verify.manifest import check_name
+from fastload.errors import IntegrityError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastload._fetch.evidence.evidence import Evidence
+    from fastload._fetch.verify.examination import Examination
+    from fastload._store.stored import Stored
+    from fastload.options import Settings
+
+_THREADS = 8
+
+
+def examine(wish: Examination, settings: Settings, ledger: Ledger | None = None) -> Verification:
+    """What is found; the verdict is the caller's (:meth:`Verification.check`). Raises: else as :func:`verify`.
+
+    ``ledger``: of the load that wants to know; its counts are in what is found, too.
+    """
+    deadline = Deadline(settings.deadline, f"verifying {name_of(wish.model)}")
+    return deadline.within(lambda: _examine(wish, settings, ledger or Ledger(), deadline.check))
+
+
+def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Callable[[], None]) -> Verification:
+    stored = find_stored(wish.model, wish.revision, settings)
+    if wish.records:
+        check_name(stored.repo, stored.folder)  # before all of it is read in vain
+    tally, workers = ProofTally(ledger, stored.tier), Workers(_THREADS, go_on)
+    with closing(Repair(stored, settings, tally)) as mending, closing(_pace(wish, stored, settings)) as pace:
+        evidence = weigh_all(stored, mending, settings)
+        if wish.records and not wish.repairs:
+            evidence = accept_changes(evidence, stored)
+        files = choose_files(stored, evidence, wish)
+        _check_known(wish, stored, evidence, settings)
+
+        def take_turn(nbytes: int) -> None:
+            pace.wait(nbytes, workers.go_on)
+            tally.note(Purpose.PROOF, nbytes)
+
+        restoring = Restoring(stored, mending, settings, go_on)
+        restored = put_back(evidence, files, restoring, ledger) if wish.repairs else {}
+        check = FileCheck(evidence, mending if wish.repairs else None, tally, take_turn)
+        checked = workers.map_all(check.check_file, files)
+        mended = Mended(tuple(checked))
+        if wish.repairs:
+            mended = Mending(stored, evidence, mending, tally, take_turn).mend(checked, workers)
+        verdicts = tuple(with_lost(verdict, restored, restoring.relinked) for verdict in mended.verdicts)
+        found = Verification(
+            path=stored.folder,
+            tier=str(stored.tier),
+            commit=stored.commit,
+            evidence=evidence.kind.value,
+            files=add_refusals(stored.folder, verdicts) if is_all_of_folder(wish, stored) else verdicts,
+            recorded=False,
+            blocks_reread=ledger.reread,
+            blocks_repaired=ledger.repaired,
+            bytes_by_tier=ledger.by_tier(),
+            failure=mended.failure,
+        )
+        if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
+            return found
+        known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
+        recorded = _record(found, stored, known, settings, take_turn)
+        return replace(recorded, bytes_by_tier=ledger.by_tier())
+
+
+def _record(
+    found: Verification, stored: Stored, evidence: Evidence, settings: Settings, take_turn: Callable[[int], None]
+) -> Verification:
+    """``found``, of files that are right, with a manifest of them where there was none."""
+    try:
+        return replace(found, recorded=record_all(stored, evidence, manifests_of(settings), take_turn))
+    except StoreError as exc:
+        return replace(found, failure=exc)
+
+
+def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:
+    if settings.verify == "require" and evidence.kind is EvidenceKind.NONE and not wish.records:
+        hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
+        found = evidence.explain_unknown("weights that nothing proves")
+        raise IntegrityError(stored.folder, 0, found, "evidence, since verify is require", hint)
+
+
+def _pace(wish: Examination, stored: Stored, settings: Settings) -> Pace:
+    is_held = wish.paces_local or stored.tier.is_lower
+    return Pace(settings.max_rate if is_held else None)
