@@ -10,7 +10,7 @@ import torch
 
 from fastload._budget import Headroom
 from fastload._load.prepare.prepare import _fit
-from fastload._load.target import target as room
+from fastload._load.target import cuda_target
 from fastload._load.target.cuda_target import CudaTarget
 from fastload._load.target.keeping import Keeping
 from fastload._load.target.staging import Staging
@@ -39,7 +39,7 @@ class Sizes:
         }
         for name, answer in answers.items():
             monkeypatch.setattr(torch.cuda, name, answer)
-        for module in (room, cuda_memory):
+        for module in (cuda_target, cuda_memory):
             monkeypatch.setattr(module, "host_headroom", lambda: Headroom("the machine's RAM", host))
 
 

@@ -126,7 +126,7 @@ def _hold_to_deadline(request: Request) -> None:
 
 @contextmanager
 def _pinning(device: torch.device, request: Request) -> Iterator[PinnedRing | None]:
-    """See :func:`~fastload._load.target.cuda_early.pinning_early`. A group knows what slots it needs when it has met."""
+    """See :func:`~fastload._load.target.cuda_early.pinning_early`. A group that has met knows what slots it needs."""
     if request.group is not None:
         yield None
         return

@@ -50,7 +50,10 @@ class CudaTarget:
 
     @property
     def reads_ahead(self) -> bool:
-        """See :class:`~fastload._load.target.target.Target`; not without a ring, from which its lanes get their many slots."""
+        """See :class:`~fastload._load.target.target.Target`.
+
+        Not without a ring, from which its lanes get their many slots.
+        """
         return self.ring is not None
 
     def for_readers(self, names: Collection[str]) -> Target:
@@ -62,7 +65,10 @@ class CudaTarget:
         return lay_out(infos, _ON_DEVICE, first_arena=first_arena)
 
     def find_rooms(self, plan: Plan, staging: Staging) -> Sequence[Room]:
-        """See :class:`~fastload._load.target.target.Target`; a lane's slots on the host have one more of their size on the device."""
+        """See :class:`~fastload._load.target.target.Target`.
+
+        A lane's slots on the host have one more of their size on the device.
+        """
         on_device_bytes = staging.lanes * (1 + staging.landing_slots) * staging.slot_bytes
         needed_bytes = self._keeping.peak_bytes(plan) + on_device_bytes
         with cuda_errors(self._device):

@@ -50,7 +50,10 @@ class MappedTarget:
         return lay_out_mapped(infos, file_bytes, first_arena=first_arena)
 
     def find_rooms(self, plan: Plan, staging: Staging) -> Sequence[Room]:
-        """See :class:`~fastload._load.target.target.Target`; only what is copied takes memory that the kernel cannot take back."""
+        """See :class:`~fastload._load.target.target.Target`.
+
+        Only what is copied takes memory that the kernel cannot take back.
+        """
         copied_bytes = self._keeping.copied_bytes(plan, copies_all=self._copies_all)
         needed_bytes = self._keeping.cast_bytes(plan) + copied_bytes
         return [Room(needed_bytes, host_headroom(), HOST_HINT)] if needed_bytes else []
