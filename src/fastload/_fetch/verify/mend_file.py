@@ -15,18 +15,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.mend.stored_file import in_its_folder, is_blob, look_like
-from fastload._read.again import read_again
+from fastload._fetch.mend.stored_file import look_like
+from fastload._fetch.verify.own_blocks import OwnBlocks, open_own
+from fastload._fetch.verify.places import Places
 from fastload._read.blocks import read_block
-from fastload._read.file import identify, open_regular
-from fastload._read.reader import PlainFile
-from fastload._store.directory import contained, contained_target, containment_root
-from fastload._store.filesystem import make_folder, new_id, remove_file, replacing, sync_folder, writing
-from fastload._store.layout import link_to_blob
-from fastload._store.listing import with_digest
-from fastload._store.stored import CachedSnapshot, PlainFolder
-from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, blocks_of, count_blocks
-from fastload.errors import DeadlineError, FastloadError, FormatError, NetworkError, StoreError
+from fastload._store.directory import containment_root
+from fastload._store.filesystem import make_folder, replacing
+from fastload._verify.digest import ContentHash, blocks_of, count_blocks
+from fastload.errors import DeadlineError, FastloadError, NetworkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,14 +87,14 @@ class FileMender:
             if offered is None or offered.contradicts(file):
                 continue
             if self._mend_from(source, offered, _know_more(file, offered)):
-                _log.warning("%s was damaged; %s had it right", self._path(file), source.tier)
+                _log.warning("%s was damaged; %s had it right", self._places.path(file), source.tier)
                 self.repair.unmark()
                 return True
-        self.repair.mark(self._path(file))
+        self.repair.mark(self._places.path(file))
         return False
 
     def _mend_from(self, source: Offer, offered: OfferedFile, file: OfferedFile) -> bool:
-        for place in self._list_places(file):
+        for place in self._places.list_all(file):
             own = self._open_own(place) is not None
             for hint in self._list_hints(file, offered, has_own=own):
                 if self._replace(file, place, hint, source, offered):
@@ -107,10 +103,10 @@ class FileMender:
 
     def _relink(self, file: OfferedFile) -> bool:
         """Let the file's path lead to its blob, where it leads elsewhere, and the blob is there and right."""
-        path, place = self._path(file), self._find_place(file)
+        path, place = self._places.path(file), self._places.find(file)
         if os.path.realpath(path) == os.path.realpath(place) or not self._is_right(file, place):
             return False
-        self._link(file, place)
+        self._places.link(file, place)
         if not os.path.exists(path):  # whoever removes what nobody links to may have looked just before
             return False
         _log.warning("%s did not lead to its blob, which is right; it does again", path)
@@ -130,15 +126,12 @@ class FileMender:
             content.update(block)
         return content.find_difference(file) is None
 
-    def _open_own(self, place: str) -> _OwnBlocks | None:
-        """What is stored at ``place``; None where that is nothing, or not the model's own."""
-        try:
-            return _OwnBlocks(contained(place, containment_root(self.stored.folder)), self.take_turn)
-        except (FormatError, StoreError):
-            return None
+    @property
+    def _places(self) -> Places:
+        return Places(self.stored, self.repair)
 
-    def _path(self, file: OfferedFile) -> str:
-        return os.path.join(self.stored.folder, file.path)
+    def _open_own(self, place: str) -> OwnBlocks | None:
+        return open_own(place, containment_root(self.stored.folder), self.take_turn)
 
     def _list_hints(self, file: OfferedFile, offered: OfferedFile, *, has_own: bool) -> Iterator[Hint]:
         """The best first; None at the end: all of the file is fetched."""
@@ -155,7 +148,7 @@ class FileMender:
             with replacing(place, self.repair.scratch) as made:
                 _write(
                     made,
-                    self._as_called(file, place),
+                    self._places.as_called(file, place),
                     offered.size,
                     self._read_blocks(place, source, offered, hint, fetched),
                 )
@@ -163,61 +156,9 @@ class FileMender:
                     look_like(place, made)
         except _NoBetterError:
             return False
-        self._link(file, place)
+        self._places.link(file, place)
         self.tally.ledger.count(repaired=len(fetched))
         return True
-
-    def _find_place(self, file: OfferedFile) -> str:
-        """Where the file is to be: where its path leads, or the blob to which it should; none gets another's bytes.
-
-        Where nobody says what that is called, and in a plain folder, a file of its own instead of a link.
-        """
-        path, stored, root = self._path(file), self.stored, containment_root(self.stored.folder)
-        target = contained_target(path, root)
-        if isinstance(stored, CachedSnapshot):
-            if os.path.lexists(path) and not self.repair.leads_elsewhere(file):
-                return target
-            if file.has_digest:
-                return stored.layout.blob(file.blob_name)
-        return in_its_folder(path, root)
-
-    def _list_places(self, file: OfferedFile) -> tuple[str, ...]:
-        """The likeliest first: that the name of a blob is a digest of another kind does not say that it is wrong."""
-        place, stored = self._find_place(file), self.stored
-        is_named = not file.has_digest or os.path.basename(place) == file.blob_name
-        if isinstance(stored, PlainFolder) or is_named or not is_blob(place, stored.layout):
-            return (place,)
-        return place, stored.layout.blob(file.blob_name)
-
-    def _as_called(self, file: OfferedFile, place: str) -> OfferedFile:
-        """``file`` with the digest by which a blob at ``place`` is called: no other bytes may have that name."""
-        is_in_cache = isinstance(self.stored, CachedSnapshot) and is_blob(place, self.stored.layout)
-        return with_digest(file, os.path.basename(place)) if is_in_cache else file
-
-    def _link(self, file: OfferedFile, place: str) -> None:
-        """Let the file's path lead to ``place``, where it does not, in one step."""
-        path = self._path(file)
-        if os.path.realpath(path) == os.path.realpath(place):
-            return
-        make_folder(os.path.dirname(path))
-        make_folder(self.repair.scratch)
-        made = os.path.join(self.repair.scratch, new_id())
-        with writing(path):
-            os.symlink(self._say_link(file, place), made)
-            try:
-                os.replace(made, path)
-            except BaseException:
-                remove_file(made)
-                raise
-        sync_folder(os.path.dirname(path))
-
-    def _say_link(self, file: OfferedFile, place: str) -> str:
-        """As the hub's tools write it; below a folder that is a link itself, the way from where that leads."""
-        name, above = os.path.basename(place), os.path.realpath(os.path.dirname(self._path(file)))
-        usual = link_to_blob(file.path, name)
-        if os.path.realpath(os.path.join(above, usual)) == os.path.realpath(place):
-            return usual
-        return os.path.relpath(os.path.join(os.path.realpath(os.path.dirname(place)), name), above)
 
     def _read_blocks(
         self, place: str, source: Offer, offered: OfferedFile, hint: Hint, fetched: list[int]
@@ -241,32 +182,6 @@ class FileMender:
             if isinstance(exc, NetworkError):
                 self.repair.sources.forget(source)
             raise _NoBetterError from exc
-
-
-class _OwnBlocks:
-    """What is stored, read past the page cache."""
-
-    def __init__(self, path: str, take_turn: Callable[[int], None]) -> None:
-        """``take_turn``: as :class:`FileMender` has it. Raises ``FormatError`` or ``StoreError``: it is no file."""
-        descriptor = open_regular(path)
-        self._file = PlainFile(path, identify(os.fstat(descriptor)))
-        os.close(descriptor)
-        self._take_turn = take_turn
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self._file.identity.size
-
-    def read(self, index: int, length: int) -> memoryview | None:
-        """Block ``index``; None where it cannot be read."""
-        self._take_turn(length)
-        return read_again(self._file, index * BLOCK_BYTES, length)
-
-    def find(self, index: int, length: int, digest: str) -> memoryview | None:
-        """Block ``index``, if it has ``digest``."""
-        block = self.read(index, length)
-        return block if block is not None and block_digest(block) == digest else None
 
 
 def _know_more(file: OfferedFile, offered: OfferedFile) -> OfferedFile:
