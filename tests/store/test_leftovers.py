@@ -11,7 +11,7 @@ import pytest
 
 from caches import BLOB_BYTES, Cache, commit_of, content_of
 from fastload._store.admit.area import StagingArea
-from fastload._store.admit.staged import StagedFile, open_staged
+from fastload._store.admit.takeover import open_staged
 from fastload._store.keep import leftovers
 from fastload._store.keep.reclaim import reclaim_leftovers
 from fastload._store.layout import BENCH_PREFIX, lease_folder
@@ -21,6 +21,8 @@ from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fastload._store.admit.staged import StagedFile
 
 DAY_NS = 24 * 3600 * 1_000_000_000
 KEY = "ab" * 32

@@ -15,13 +15,15 @@ import pytest
 from fastload._read import filedigests
 from fastload._store.admit.area import StagingArea
 from fastload._store.admit.kept import KeptFile
-from fastload._store.admit.staged import StagedFile, open_staged
+from fastload._store.admit.takeover import open_staged
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from fastload._store.admit.staged import StagedFile
 
 KEY = "a" * 64
 BLOCKS = [bytes([number + 1]) * BLOCK_BYTES for number in range(3)] + [b"tail"]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from fastload._clock import Clock
 from fastload._fetch.pace import Pace
 from fastload._progress import choose_progress
-from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Task, Watch
+from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Watch
+from fastload._store.admit.incoming import Task
 from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.probe import probe
-from fastload._store.admit.staged import begin_staged, content_key, open_staged
 from fastload._store.admit.stamp import Chosen
+from fastload._store.admit.takeover import begin_staged, content_key, open_staged
 from fastload._store.folder_offer import MADE_HERE
 from fastload._store.keep.evict import Coming, evict
 from fastload._store.keep.room import Limits, reserving
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fastload._progress import Callback
-    from fastload._store.admit.admission import Incoming
     from fastload._store.admit.destination import Destination
+    from fastload._store.admit.incoming import Incoming
     from fastload._store.keep.room import Kind
     from fastload._store.keep.scratch import Scratch
     from fastload._store.lease.lease import Lease
@@ -58,7 +59,7 @@ class Bringing:
     scratch: Scratch | None = None
     """Where the offer writes whole files beside, since it cannot be read piece by piece."""
     in_order: bool = False
-    """True if blocks arrive almost in their order; see :func:`~fastload._store.admit.staged.open_staged`."""
+    """True if blocks arrive almost in their order; see :func:`~fastload._store.admit.takeover.open_staged`."""
     clock: Clock = field(default_factory=Clock)
     came: Callable[[int], None] = lambda _: None
     """Is told of so many bytes that were read of the offer."""

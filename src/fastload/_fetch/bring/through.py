@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from fastload._read.reader import Reader
     from fastload._read.tally import ProofTally
-    from fastload._store.admit.admission import Incoming, Task
+    from fastload._store.admit.incoming import Incoming, Task
     from fastload._store.offer import Offer, OfferedFile
     from fastload._verify.manifest import ManifestFile
     from fastload.options import Settings

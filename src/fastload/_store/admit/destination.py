@@ -23,7 +23,7 @@ from fastload.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastload._store.admit.admission import Task
+    from fastload._store.admit.incoming import Task
     from fastload._store.layout import RepoLayout
     from fastload._store.offer import OfferedFile
     from fastload._store.wanted import Wish

@@ -25,7 +25,7 @@ class KeptFile:
     """As :class:`~fastload._store.admit.staged.StagedFile`, but every block is there, and nothing is written."""
 
     def __init__(self, path: str, size: int, known: KnownFile | None = None) -> None:
-        """``known``: as :func:`~fastload._store.admit.staged.open_staged` has it."""
+        """``known``: as :func:`~fastload._store.admit.takeover.open_staged` has it."""
         self.path = path
         self._descriptor = open_regular(path, os.O_NOFOLLOW)
         self._descriptors = Descriptors(path, self._descriptor)
@@ -64,7 +64,7 @@ class KeptFile:
         """It has its name: whoever looks for it takes it for what that says, and proves it."""
 
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
-        """See :class:`~fastload._store.admit.admission.Incoming`; False where it cannot be read."""
+        """See :class:`~fastload._store.admit.incoming.Incoming`; False where it cannot be read."""
         try:
             with self._descriptors.in_use():
                 read_fully(self._descriptor, index * BLOCK_BYTES, pieces, path=self.path)

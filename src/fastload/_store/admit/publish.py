@@ -25,7 +25,7 @@ from fastload.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from fastload._store.admit.admission import Task
+    from fastload._store.admit.incoming import Task
     from fastload._store.admit.stamp import Chosen
     from fastload._store.admit.union import Union
     from fastload._store.layout import RepoLayout

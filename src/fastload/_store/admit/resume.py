@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastload._read.reader import Reader
-    from fastload._store.admit.admission import Incoming
+    from fastload._store.admit.incoming import Incoming
 
 
 class ResumedReader(ReaderAround):

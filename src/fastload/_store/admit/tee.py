@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fastload._read.reader import Reader
-    from fastload._store.admit.admission import Incoming
+    from fastload._store.admit.incoming import Incoming
 
 
 @dataclass(frozen=True, slots=True)
