@@ -11,8 +11,8 @@ import pytest
 
 from fastload._fetch.bring.bring import Bringing, Brought, bring
 from fastload._fetch.pace import Pace
-from fastload._store.admit.admission import find_wrong
 from fastload._store.admit.destination import CacheDestination
+from fastload._store.admit.wrong import find_wrong
 from fastload._store.folder_offer import FolderOffer, offer_stored
 from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.listing import list_files

@@ -13,40 +13,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from fastload._address_space import map_private
 from fastload._clock import Busy
 from fastload._read.blocks import runs_of
 from fastload._read.pool import ReaderPool
-from fastload._read.reader import GradualReader
+from fastload._store.admit.arriving import measured, read_each
+from fastload._store.admit.extent_queue import ExtentQueue
+from fastload._store.admit.wrong import find_wrong
 from fastload._thread import start_thread
-from fastload._verify.difference import Difference, find_difference
 from fastload._verify.digest import BLOCK_BYTES, blocks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from fastload._read.filedigests import Hashing
-    from fastload._read.reader import Reader
     from fastload._store.admit.incoming import Incoming, Task
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._verify.manifest import ManifestFile
 
 EXTENT_BLOCKS = 4
 """A request for less makes a far hub slow."""
-_FILES_AT_ONCE = 4
-_THREADS_PER_FILE = 2
-"""While one reads, another digests."""
 _JOIN_S = 0.8
 _LOOK_S = 0.1
 _ATTEMPTS = 2
-_SHOWN = 8
 
 
 @dataclass(slots=True)
@@ -59,6 +51,18 @@ class Tally:
     """Memory that they take for it."""
     refetched_files: list[str] = field(default_factory=list)
     busy: Busy = field(default_factory=Busy)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, nbytes: int) -> None:
+        """So many bytes are staged."""
+        with self._counting:
+            self.done_bytes += nbytes
+
+    def take_back(self, file: OfferedFile) -> None:
+        """All of ``file`` was wrong, and comes once more."""
+        with self._counting:
+            self.refetched_files.append(file.path)
+            self.done_bytes -= file.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +91,8 @@ class Admission:
         self._watch = watch
         self._extent_bytes = watch.extent_blocks * BLOCK_BYTES
         self.tally = Tally()
-        self._changed = threading.Condition()
-        self._queue: deque[tuple[int, int]] = deque()
-        self._unsettled = 0
-        self._error: BaseException | None = None
-        self._is_stopped = False
-        at_once = min(_FILES_AT_ONCE, max(1, offer.depth // _THREADS_PER_FILE))
-        for first in range(0, len(tasks), at_once):
-            self._enqueue(range(first, min(first + at_once, len(tasks))))
-        extents = Counter(number for number, _ in self._queue)
-        self._readers = ReaderPool(lambda number: offer.open(tasks[number].file), extents)
-
-    def _enqueue(self, numbers: Sequence[int]) -> None:
-        """Queue the extents of these files in turns: one file's sha256 is one core's work, several files' are more."""
-        columns: list[list[tuple[int, int]]] = []
-        for number in numbers:
-            offsets = range(0, max(1, self._tasks[number].file.size), self._extent_bytes)
-            self._tasks[number].unread = len(offsets)
-            columns.append([(number, offset) for offset in offsets])
-        self._queue.extend(extent for row in zip_longest(*columns) for extent in row if extent is not None)
-        self._unsettled += len(numbers)
+        self._queue = ExtentQueue([task.file.size for task in tasks], self._extent_bytes, offer.depth)
+        self._readers = ReaderPool(lambda number: offer.open(tasks[number].file), self._queue.count_by_file())
 
     def run(self) -> None:
         """Bring everything in.
@@ -130,45 +116,27 @@ class Admission:
             for thread in threads:
                 if thread.is_alive():
                     thread.join(max(0.0, deadline_s - time.monotonic()))
-        if self._error is not None:
-            raise self._error
+        self._queue.check()
 
     def _wait(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._is_over, timeout=_LOOK_S)
-                is_over = self._is_over()
+        is_over = False
+        while not is_over:
+            is_over = self._queue.wait_over(_LOOK_S)
             self._watch.tell(self.tally)
-            if is_over:
-                return
-
-    def _is_over(self) -> bool:
-        return self._is_stopped or not self._unsettled
 
     def _stop(self) -> None:
-        with self._changed:
-            self._is_stopped = True
-            self._changed.notify_all()
+        self._queue.stop()
         self._readers.close()
 
     def _work(self) -> None:
         try:
             buffer = memoryview(map_private(self._extent_bytes))
-            while (extent := self._next()) is not None:
+            while (extent := self._queue.take()) is not None:
                 number, offset = extent
-                if self._bring(number, offset, buffer):
-                    self._count_down(number)
+                if self._bring(number, offset, buffer) and self._queue.count_down(number):
+                    self._settle(number, self._tasks[number])
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
-            with self._changed:
-                self._error = self._error or error
-                self._is_stopped = True
-                self._changed.notify_all()
-
-    def _next(self) -> tuple[int, int] | None:
-        """Waits while others settle files, since what they find may have to be read again."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_over() or self._queue)
-            return None if self._is_over() else self._queue.popleft()
+            self._queue.stop(error)
 
     def _bring(self, number: int, offset: int, buffer: memoryview) -> bool:
         """Stage one extent; False if the work was stopped before it was read."""
@@ -181,8 +149,7 @@ class Admission:
         with self.tally.busy.measure("write"):
             missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
         recalled_bytes = sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
-        with self._changed:
-            self.tally.done_bytes += recalled_bytes
+        self.tally.count(recalled_bytes)
         self._watch.was_here(recalled_bytes)
         if not missing:
             self._readers.forgo(number)
@@ -190,9 +157,9 @@ class Admission:
         with self._readers.reader_for(number) as reader:  # once: opened again, a file may be downloaded again
             for begin, end in runs_of(missing):
                 run = blocks[begin:end]
-                if self._is_stopped_within(self._watch.pace(sum(map(len, run)))):
+                if self._queue.is_stopped_within(self._watch.pace(sum(map(len, run)))):
                     return False
-                arriving = _read(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
+                arriving = read_each(reader, offset + begin * BLOCK_BYTES, run, buffer[begin * BLOCK_BYTES :])
                 with closing(arriving):
                     self._stage(task.incoming, first + begin, run, arriving)
         return True
@@ -200,26 +167,11 @@ class Admission:
     def _stage(self, incoming: Incoming, first: int, blocks: Sequence[memoryview], arriving: Iterator[int]) -> None:
         """Put each of ``blocks``, from block ``first`` of the file on, when its number is ``arriving``."""
         busy = self.tally.busy
-        for at in _measured(arriving, partial(busy.measure, "read")):
+        for at in measured(arriving, partial(busy.measure, "read")):
             self._watch.came(len(blocks[at]))
             with busy.measure("write"):
                 incoming.put(first + at, blocks[at], partial(busy.measure, "hash"))
-            with self._changed:
-                self.tally.done_bytes += len(blocks[at])
-
-    def _is_stopped_within(self, seconds: float) -> bool:
-        if seconds <= 0:
-            return self._is_stopped
-        with self._changed:
-            return self._changed.wait_for(lambda: self._is_stopped, timeout=seconds)
-
-    def _count_down(self, number: int) -> None:
-        task = self._tasks[number]
-        with self._changed:
-            task.unread -= 1
-            is_last = not task.unread
-        if is_last:
-            self._settle(number, task)
+            self.tally.count(len(blocks[at]))
 
     def _settle(self, number: int, task: Task) -> None:
         """All blocks of a file are there: it is right, or is brought once more, or that was the second time."""
@@ -240,44 +192,5 @@ class Admission:
                 raise wrong.as_error(name, hint)
             task.incoming = self._restage(task)
             task.attempts += 1
-        with self._changed:
-            if wrong is not None:
-                self.tally.refetched_files.append(task.file.path)
-                self.tally.done_bytes -= task.file.size
-                self._enqueue([number])
-            self._unsettled -= 1
-            self._changed.notify_all()
-
-
-def find_wrong(expected: OfferedFile, found: ManifestFile) -> Difference | None:
-    """What is wrong with a file, as precisely as its tier allows to say; None: nothing."""
-    pairs = zip(expected.blocks or found.blocks, found.blocks, strict=True)
-    bad = [number for number, (wanted, digest) in enumerate(pairs) if wanted != digest]
-    if bad:
-        numbers = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
-        return Difference(f"other bytes in block {numbers}", "those of its manifest", bad[0] * BLOCK_BYTES)
-    return find_difference(expected, found)
-
-
-def _read(reader: Reader, offset: int, blocks: Sequence[memoryview], room: memoryview) -> Generator[int, None, None]:
-    """Fill ``blocks``, the beginning of ``room``, and give the number of each that is there.
-
-    What a slow line has brought is staged before the rest of the extent comes: an extent may take minutes, and who is
-    killed meanwhile would fetch all of it again. A reader that must be aligned may ask for a little more room.
-    """
-    if isinstance(reader, GradualReader):
-        yield from reader.read_each(offset, blocks)
-        return
-    nbytes = sum(map(len, blocks))
-    reader.read_into(offset, [room[: -(-nbytes // reader.alignment_bytes) * reader.alignment_bytes]])
-    yield from range(len(blocks))
-
-
-def _measured(numbers: Iterator[int], measuring: Hashing) -> Iterator[int]:
-    """``numbers``, each of which is waited for in ``measuring()``."""
-    while True:
-        with measuring():
-            number = next(numbers, None)
-        if number is None:
-            return
-        yield number
+            self.tally.take_back(task.file)
+        self._queue.settle(number, again=wrong is not None)

@@ -64,6 +64,4 @@ class Task:
     file: OfferedFile
     incoming: Incoming
     attempts: int = 1
-    unread: int = 0
-    """Extents that have not been staged yet."""
     done: ManifestFile | None = None

@@ -1,0 +1,24 @@
+"""What is wrong with a file that has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastload._verify.difference import Difference, find_difference
+from fastload._verify.digest import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from fastload._store.offer import OfferedFile
+    from fastload._verify.manifest import ManifestFile
+
+_SHOWN = 8
+
+
+def find_wrong(expected: OfferedFile, found: ManifestFile) -> Difference | None:
+    """What is wrong with a file, as precisely as its tier allows to say; None: nothing."""
+    pairs = zip(expected.blocks or found.blocks, found.blocks, strict=True)
+    bad = [number for number, (wanted, digest) in enumerate(pairs) if wanted != digest]
+    if bad:
+        numbers = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
+        return Difference(f"other bytes in block {numbers}", "those of its manifest", bad[0] * BLOCK_BYTES)
+    return find_difference(expected, found)
