@@ -7,12 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fastload._group.control_channel import ControlChannel
+from fastload._group.heard import Heard
 from fastload._group.link import Incoming, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from fastload._group.control_channel import Deadline
+    from fastload._group.heard import Deadline
     from fastload._group.rendezvous import Mesh
     from fastload.errors import GroupError
 
@@ -22,18 +23,19 @@ class Communicator:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
+        self._heard = Heard(mesh.control)
         self._outgoing: dict[int, Outgoing] = {}
         self._is_closed = False
         self._leaves: frozenset[int] = frozenset()
         try:
-            self._control = ControlChannel(self._mesh, ended=self._end, left=self._drop)
+            self._control = ControlChannel(self._mesh, self._heard, ended=self._end, left=self._drop)
         except BaseException:  # the others were told
             mesh.close()
             raise
 
     def hold_to(self, deadline: Deadline) -> None:
         """Let ``deadline`` bound what is waited for."""
-        self._control.deadline = deadline
+        self._heard.deadline = deadline
 
     @property
     def rank(self) -> int:
@@ -59,25 +61,25 @@ class Communicator:
         self._control.fail(error)
 
     def check(self) -> None:
-        """See :meth:`~fastload._group.control_channel.ControlChannel.check`."""
-        self._control.check()
+        """See :meth:`~fastload._group.heard.Heard.check`."""
+        self._heard.check()
 
     @property
     def is_whole(self) -> bool:
         """True as long as nobody has failed."""
-        return self._control.is_whole
+        return self._heard.is_whole
 
     def blame(self, peer: int) -> GroupError:
         """See :meth:`~fastload._group.control_channel.ControlChannel.blame`."""
         return self._control.blame(peer)
 
     def has_left(self, peer: int) -> bool:
-        """See :meth:`~fastload._group.control_channel.ControlChannel.has_left`."""
-        return self._control.has_left(peer)
+        """See :meth:`~fastload._group.heard.Heard.has_left`."""
+        return self._heard.has_left(peer)
 
     def had_left(self, peer: int) -> bool:
-        """See :meth:`~fastload._group.control_channel.ControlChannel.had_left`."""
-        return self._control.had_left(peer)
+        """See :meth:`~fastload._group.heard.Heard.had_left`."""
+        return self._heard.had_left(peer)
 
     def leave(self, account: object = None) -> None:
         """See :meth:`~fastload._group.control_channel.ControlChannel.leave`."""
@@ -88,12 +90,12 @@ class Communicator:
         self._control.vouch(account)
 
     def find_account(self, peer: int) -> Any:
-        """See :meth:`~fastload._group.control_channel.ControlChannel.find_account`."""
-        return self._control.find_account(peer)
+        """See :meth:`~fastload._group.heard.Heard.find_account`."""
+        return self._heard.find_account(peer)
 
     def wait_vouched(self, peer: int) -> bool:
-        """See :meth:`~fastload._group.control_channel.ControlChannel.wait_vouched`."""
-        return self._control.wait_vouched(peer)
+        """See :meth:`~fastload._group.heard.Heard.wait_vouched`."""
+        return self._heard.wait_vouched(peer)
 
     def open_links(self, departures: Mapping[int, Sequence[int]], relays: Container[int]) -> dict[int, Outgoing]:
         """A way to each rank to which these extents will go; ``relays`` get them even when they have left."""

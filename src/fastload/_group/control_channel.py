@@ -13,64 +13,42 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fastload._group.abort import FAIL, explain
+from fastload._group.heard import BYE, LEAVE, VALUE, VOUCH
 from fastload._group.heartbeat import BEAT, BEAT_S, KILLED_HINT, HeartbeatMonitor
 from fastload._group.socket_limits import opening_connections
-from fastload._group.wire import FRAME_HEAD_BYTES, frame
-from fastload._thread import LOOK_S, start_thread
+from fastload._group.wire import frame, take_frame
+from fastload._thread import start_thread
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastload._group.heard import Heard
     from fastload._group.rendezvous import Mesh
 
 _BEAT = BEAT[0]
-_VALUE, _LEAVE, _VOUCH, _BYE = b"WLVB"
 _READ_BYTES = 1 << 20
-_ACCOUNT_S = 2.0
-"""How long is waited for what is only good to know."""
-
-
-class Deadline(Protocol):
-    """When to give up waiting."""
-
-    @property
-    def left_s(self) -> float | None:
-        """How much time there is; None: any."""
-
-    def check(self) -> None:
-        """Raise ``DeadlineError`` once it is over."""
 
 
 class ControlChannel:
     """The control connections of one rank."""
 
-    def __init__(self, mesh: Mesh, *, ended: Callable[[], None], left: Callable[[int], None]) -> None:
+    def __init__(self, mesh: Mesh, heard: Heard, *, ended: Callable[[], None], left: Callable[[int], None]) -> None:
         """``ended`` is called once, when the load is over because somebody failed; ``left`` with each rank that leaves.
 
         Both are called by whoever notices, and must not wait.
         """
         self._mesh = mesh
-        self.deadline: Deadline | None = None
-        """Bounds what is waited for."""
+        self._heard = heard
         self._ended = ended
         self._when_left = left
-        self._changed = threading.Condition()
         self._beat_s = 0.0
         self._sending = {peer: threading.Lock() for peer in mesh.control}
         self._monitors = {peer: HeartbeatMonitor(peer) for peer in mesh.control}
         self._received = {peer: bytearray() for peer in mesh.control}
-        self._values: dict[int, list[bytes]] = {peer: [] for peer in mesh.control}
-        self._left: set[int] = set()
-        self._vouched: set[int] = set()
-        self._accounts: dict[int, bytes] = {}
-        self._gone: set[int] = set()
-        self._error: GroupError | None = None
-        self._is_closed = False
         # A daemon, as all our threads: nothing of a load keeps the interpreter from ending.
         self._thread = threading.Thread(target=self._listen, name="fastload-group", daemon=True)
         try:
@@ -95,48 +73,13 @@ class ControlChannel:
             GroupError: somebody failed.
             DeadlineError: the deadline is over.
         """
-        self._tell_all(_VALUE, pickle.dumps(value))
+        self._tell_all(VALUE, pickle.dumps(value))
         values: dict[int, Any] = {self._mesh.rank: value}
-        with self._changed:
-            for peer, queue in self._values.items():
-                self._wait(partial(self._is_answered, peer))
-                if queue:
-                    values[peer] = pickle.loads(queue.pop(0))  # noqa: S301 - peers have shown the token of the rendezvous
+        for peer in self._mesh.control:
+            content = self._heard.wait_value(peer)
+            if content is not None:
+                values[peer] = pickle.loads(content)  # noqa: S301 - peers have shown the token of the rendezvous
         return {rank: values[rank] for rank in sorted(values)}
-
-    def _is_answered(self, peer: int) -> bool:
-        return peer in self._left | self._gone or bool(self._values[peer])
-
-    def _wait(self, is_there: Callable[[], bool]) -> None:
-        """Until it is there, or the load is over; whoever calls holds ``_changed``."""
-        while not self._changed.wait_for(lambda: self._error is not None or is_there(), self._next_look_s()):
-            if self.deadline is not None:
-                self.deadline.check()
-        self.check()
-
-    def _next_look_s(self) -> float:
-        left_s = None if self.deadline is None else self.deadline.left_s
-        return LOOK_S if left_s is None else min(LOOK_S, left_s)
-
-    def check(self) -> None:
-        """Raise ``GroupError`` if somebody failed."""
-        if self._error is not None:
-            raise self._error
-
-    @property
-    def is_whole(self) -> bool:
-        """True as long as nobody has failed."""
-        return self._error is None
-
-    def has_left(self, peer: int) -> bool:
-        """True if it wants no more tensors."""
-        return peer in self._left
-
-    def had_left(self, peer: int) -> bool:
-        """After a connection to ``peer`` broke: True if it wanted no more tensors; a moment later that may be heard."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or peer in self._left | self._gone, BEAT_S)
-        return peer in self._left
 
     def fail(self, error: BaseException) -> None:
         """This rank cannot go on: tell the others why, unless they know better."""
@@ -144,52 +87,24 @@ class ControlChannel:
 
     def blame(self, peer: int) -> GroupError:
         """The error after a connection to ``peer`` broke: what is heard of it in the next moments, if anything is."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._error is not None, BEAT_S)
-        self._conclude(GroupError(f"the connection to rank {peer} broke", KILLED_HINT))
-        return self._error or GroupError(f"the connection to rank {peer} broke", KILLED_HINT)
+        self._heard.wait_failure()
+        broken = GroupError(f"the connection to rank {peer} broke", KILLED_HINT)
+        self._conclude(broken)
+        return self._heard.error or broken
 
     def leave(self, account: object = None) -> None:
-        """This rank takes no more tensors, but goes on sending what others wait for. See :meth:`find_account`."""
-        self._tell_all(_LEAVE, pickle.dumps(account))
+        """This rank takes no more tensors, but goes on sending what others wait for; ``account``: what it says of itself."""
+        self._tell_all(LEAVE, pickle.dumps(account))
 
     def vouch(self, account: object = None) -> None:
-        """This rank has left, and all that it has sent since is proven. See :meth:`find_account`."""
-        self._tell_all(_VOUCH, pickle.dumps(account))
-
-    def find_account(self, peer: int) -> Any:
-        """What ``peer``, which has left, said of itself last; None: nothing.
-
-        Waits for a moment where it still sends, or reads what nobody wants: that is no reason to hold up those who have
-        all that they want.
-
-        Raises:
-            GroupError: somebody failed.
-        """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._error is not None or peer in self._vouched | self._gone, timeout=_ACCOUNT_S
-            )
-            self.check()
-            account = self._accounts.get(peer)
-        return None if account is None else pickle.loads(account)  # noqa: S301 - see all_gather
-
-    def wait_vouched(self, peer: int) -> bool:
-        """True once ``peer``, which has left, has proven what it sent; False: it ended before.
-
-        Raises:
-            GroupError: somebody failed.
-            DeadlineError: the deadline is over.
-        """
-        with self._changed:
-            self._wait(lambda: peer in self._vouched | self._gone)
-            return peer in self._vouched
+        """This rank has left, and all that it has sent since is proven; as :meth:`leave`."""
+        self._tell_all(VOUCH, pickle.dumps(account))
 
     def close(self) -> None:
         """Take leave and end the connections."""
-        if self._error is None:
-            self._tell_all(_BYE)
-        self._is_closed = True
+        if self._heard.is_whole:
+            self._tell_all(BYE)
+        self._heard.close()
         self._waker.send(b"!")
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -233,7 +148,7 @@ class ControlChannel:
             selector.register(self._wake, selectors.EVENT_READ, None)
             for peer, connection in self._mesh.control.items():
                 selector.register(connection, selectors.EVENT_READ, peer)
-            while not self._is_closed and self._error is None:
+            while not self._heard.is_over:
                 for key, _ in selector.select(BEAT_S / 2):
                     if key.data is not None and not self._hear(key.data):
                         selector.unregister(key.fileobj)
@@ -244,7 +159,7 @@ class ControlChannel:
         now_s = time.monotonic()
         is_due = now_s - self._beat_s >= BEAT_S
         self._beat_s = now_s if is_due else self._beat_s
-        for peer in self._mesh.control.keys() - self._gone:
+        for peer in self._mesh.control.keys() - self._heard.gone:
             if is_due:
                 self._beat(peer)
             try:
@@ -265,11 +180,9 @@ class ControlChannel:
             self._received[peer] += content
             self._parse(peer)
             return True
-        if peer not in self._gone and peer not in self._left:
+        if peer not in self._heard.gone and not self._heard.has_left(peer):
             self._conclude(GroupError(f"rank {peer} ended without a word", KILLED_HINT))
-        with self._changed:
-            self._gone.add(peer)
-            self._changed.notify_all()
+        self._heard.end(peer)
         return False
 
     def _parse(self, peer: int) -> None:
@@ -278,36 +191,23 @@ class ControlChannel:
             if received[0] == _BEAT:
                 del received[:1]
                 continue
-            end = FRAME_HEAD_BYTES + int.from_bytes(received[1:FRAME_HEAD_BYTES], "little")
-            if len(received) < max(end, FRAME_HEAD_BYTES):
+            framed = take_frame(received)
+            if framed is None:
                 return
-            kind, content = received[0], bytes(received[FRAME_HEAD_BYTES:end])
-            del received[:end]
-            self._take(peer, kind, content)
+            self._take(peer, *framed)
 
     def _take(self, peer: int, kind: int, content: bytes) -> None:
         if kind == FAIL:
             self._conclude(pickle.loads(content))  # noqa: S301 - see all_gather
             return
-        with self._changed:
-            if kind == _VALUE:
-                self._values[peer].append(content)
-            elif kind in {_LEAVE, _VOUCH}:
-                (self._left if kind == _LEAVE else self._vouched).add(peer)
-                self._accounts[peer] = content
-            elif kind == _BYE:
-                self._gone.add(peer)
-            self._changed.notify_all()
-        if kind == _LEAVE:
+        self._heard.take(kind, peer, content)
+        if kind == LEAVE:
             self._when_left(peer)
 
     def _conclude(self, error: GroupError) -> None:
         """The load is over; only the first cause counts. Whoever learns it tells it, before it ends its connections."""
-        with self._changed:
-            if self._error is not None or self._is_closed:
-                return
-            self._error = error
-            self._changed.notify_all()
+        if not self._heard.conclude(error):
+            return
         for peer, connection in self._mesh.control.items():
             self._tell_failure(peer, pickle.dumps(error))
             with suppress(OSError):

@@ -19,7 +19,7 @@ from fastload._thread import LOOK_S, start_thread
 from fastload.errors import FastloadError, GroupError
 
 if TYPE_CHECKING:
-    from fastload._group.control_channel import Deadline
+    from fastload._group.heard import Deadline
     from fastload._group.rendezvous import GroupMember
 
 _HASTE_S = 0.8

@@ -42,6 +42,16 @@ def frame(kind: int, content: bytes) -> bytes:
     return bytes([kind]) + len(content).to_bytes(FRAME_HEAD_BYTES - 1, "little") + content
 
 
+def take_frame(received: bytearray) -> tuple[int, bytes] | None:
+    """The kind and the content of the first frame, taken off ``received``; None: not all of it is there."""
+    end = FRAME_HEAD_BYTES + int.from_bytes(received[1:FRAME_HEAD_BYTES], "little")
+    if len(received) < max(end, FRAME_HEAD_BYTES):
+        return None
+    kind, content = received[0], bytes(received[FRAME_HEAD_BYTES:end])
+    del received[:end]
+    return kind, content
+
+
 def is_readable(connection: socket.socket, wait_s: float) -> bool:
     """True once there is something to take, or its end; waits ``wait_s`` for it at most."""
     waiting = select.poll()  # select.select refuses descriptors above 1,023
