@@ -29,6 +29,7 @@ from fastload._place import cuda
 from fastload._place.cuda import CudaPlacer, Supply
 from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import allocate_on
+from fastload._place.lane_stream import LaneStream
 from fastload._place.pinned_ring import PinnedRing
 from fastload._place.slots import room_for_digests
 from fastload._plan.layout import LayoutRules, lay_out
@@ -247,7 +248,7 @@ class Faults:
 
     POINTS: ClassVar = (
         (BufferedReader, "begin"), (BufferedReader, "check"), (BufferedReader, "check_path"), (CudaLane, "place"),
-        (CudaLane, "buffers_for"), (CudaLane, "_settle_oldest"), (CudaLane, "_enter"), (CudaLane, "settle"),
+        (CudaLane, "buffers_for"), (CudaLane, "_settle_oldest"), (LaneStream, "_enter"), (CudaLane, "settle"),
         (CudaPlacer, "open_lane"), (Sources, "_open"), (Schedule, "finish"),
     )  # fmt: skip
 

@@ -93,7 +93,10 @@ class ControlChannel:
         return self._heard.error or broken
 
     def leave(self, account: object = None) -> None:
-        """This rank takes no more tensors, but goes on sending what others wait for; ``account``: what it says of itself."""
+        """This rank takes no more tensors, but goes on sending what others wait for.
+
+        ``account``: what it says of itself.
+        """
         self._tell_all(LEAVE, pickle.dumps(account))
 
     def vouch(self, account: object = None) -> None:

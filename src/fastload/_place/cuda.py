@@ -20,6 +20,7 @@ import torch
 
 from fastload._place.cuda_lane import CudaLane
 from fastload._place.cuda_memory import Arena, Place, room_on
+from fastload._place.lane_stream import LaneStream
 from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
 from fastload._place.slots import Slots
@@ -31,7 +32,7 @@ from fastload._read.cuda_driver import load_driver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fastload._place.cuda_lane import Digesting
+    from fastload._place.lane_stream import Digesting
     from fastload._place.pinned_ring import PinnedRing
     from fastload._plan.plan import Plan
     from fastload._trace import Trace
@@ -132,14 +133,15 @@ class CudaPlacer:
         torch.cuda.set_device(self._device)  # else this thread would make a context on device 0
         load_driver().enter(self._device.index)
         go_near(self._device)
-        lane = CudaLane(self._plan, self._arenas, self._device, self._slots, self._digesting)
+        way = LaneStream(self._plan, self._arenas, self._device, self._slots.nbytes, self._digesting)
+        lane = CudaLane(way, self._slots)
         with self._lock:
             self._lanes.append(lane)
             thread = threading.current_thread().name
             self._rows[thread] += 1
         if trace is not None:
             again = f" ({self._rows[thread]})" if self._rows[thread] > 1 else ""
-            lane.tell(trace, f"stream{again} of {thread}")
+            way.tell(trace, f"stream{again} of {thread}")
         return lane
 
     def catch_up(self) -> None:

@@ -6,48 +6,31 @@ behind it on the stream, and looked at when its slot is wanted again: nobody wai
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from fastload._place.cuda_memory import allocate_on
 from fastload._place.landing import LandingBuffer
 from fastload._place.slots import DIGEST_BYTES
-from fastload._place.stream_queue import StreamEvent, StreamQueue
-from fastload._place.stream_spans import StreamSpans
-from fastload._plan.layout import NOWHERE, round_up
+from fastload._place.stream_queue import StreamEvent
+from fastload._plan.layout import round_up
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
-    from fastload._place.cuda_memory import Arena, PinnedSlot, Place
-    from fastload._place.placer import Arenas
+    import torch
+
+    from fastload._place.cuda_memory import PinnedSlot
+    from fastload._place.lane_stream import LaneStream
     from fastload._place.slots import Slots
     from fastload._plan.extent import Extent
-    from fastload._plan.plan import Plan
     from fastload._read.cuda_driver import DeviceMemory
     from fastload._read.gds import CuFiles
     from fastload._read.proof import BlockCheck
-    from fastload._trace import Trace
 
-    Digesting = Callable[[int], "Digester | None"]
-    """Gives a digester for buffers of so many bytes, under the current stream; None: not yet, or never."""
-
-_UNSEEN = contextlib.nullcontext()
 _DEVICE_HINT = "It is right on the host and wrong on the device: look for memory errors there (nvidia-smi -q -d ECC)"
-
-
-class Digester(Protocol):
-    """See :class:`fastload._place.gpu_digest.BlockDigester`."""
-
-    def digest_on(self, stream: torch.cuda.Stream, buffer: torch.Tensor, length: int) -> torch.Tensor:
-        """The digests of the blocks in ``buffer``, in the order of ``stream``; until the next call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +54,12 @@ class _Taken(NamedTuple):
 class CudaLane:
     """See :class:`~fastload._place.placer.Lane`."""
 
-    _digester: Digester | None = None
-    _spans: StreamSpans | None = None
     _landing: LandingBuffer | None = None
-    _waited_for: StreamEvent | None = None
 
-    def __init__(
-        self,
-        plan: Plan,
-        arenas: Arenas[Arena],
-        device: torch.device,
-        slots: Slots,
-        digesting: Digesting | None,
-    ) -> None:
-        self._plan = plan
-        self._arenas = arenas
-        self._device = device
-        self._digesting = digesting
-        self.stream = torch.cuda.Stream(device)
+    def __init__(self, way: LaneStream, slots: Slots) -> None:
+        self._way = way
         self.placed = StreamEvent()
         """Set when somebody wants to wait for all that was queued so far."""
-        self._queue = StreamQueue(self.stream)
-        self._staging = allocate_on(device, slots.nbytes)
-        self.stream.wait_stream(torch.cuda.current_stream(device))
         self._supply = slots
         self.staging_bytes = 0
         """Of host memory, the most that it had."""
@@ -106,25 +72,21 @@ class CudaLane:
         try:
             self._add_slots()
         except BaseException:
-            self.stream.synchronize()
+            way.stream.synchronize()
             self._unpin()
             raise
-        self._entered: dict[int, Place] = {}
-        """Arenas that this stream has waited for."""
 
-    def tell(self, trace: Trace, row: str) -> None:
-        """Tell ``trace``, when the lane is closed, what its stream did from now on, in a ``row`` of its own."""
-        self._spans = StreamSpans(trace, self.stream, f"{self._device}, {row}")
-
-    def _span(self, name: str) -> AbstractContextManager[None]:
-        return _UNSEEN if self._spans is None else self._spans.span(name)
+    @property
+    def stream(self) -> torch.cuda.Stream:
+        """On which all is queued."""
+        return self._way.stream
 
     def _add_slots(self) -> None:
         """As many as it begins with, pinned; where that is refused, which is for want of memory, one."""
         for _ in range(self._supply.at_first):
             slot = self._supply.make()
             if not slot.is_pinned:
-                self._forget_error()
+                self._way.forget_error()
             if slot.is_pinned or not self._slots:
                 self._add(slot)
             if not slot.is_pinned:
@@ -135,21 +97,10 @@ class CudaLane:
         self._free.append(slot)
         self.staging_bytes += slot.nbytes
 
-    def _forget_error(self) -> None:
-        """Clear the thread's last CUDA error, which torch reports and clears after any copy on a device.
-
-        The copy itself is carried out, so it must be in order with those to come.
-        """
-        with contextlib.suppress(RuntimeError), torch.cuda.stream(self.stream):
-            self._staging[:1].copy_(self._staging[1:2])
-
     @property
     def takes_digests(self) -> bool:
         """See :class:`~fastload._place.placer.Lane`."""
-        if self._digester is None and self._digesting is not None:
-            with torch.cuda.stream(self.stream):
-                self._digester = self._digesting(self._staging.numel())
-        return self._digester is not None
+        return self._way.takes_digests
 
     @property
     def has_room(self) -> bool:
@@ -174,7 +125,7 @@ class CudaLane:
         Storage writes without asking any stream, so it waits here until the last extent has left that memory.
         """
         if self._landing is None:
-            self._landing = LandingBuffer(self._device, self._staging.numel(), files)
+            self._landing = LandingBuffer(self._way.device, self._way.staging_bytes, files)
         slot = self._take(extent)
         self._landing.free.synchronize()
         self._taken.append(_Taken(slot, extent, on_device=True))
@@ -193,12 +144,12 @@ class CudaLane:
         if not self._taken:
             return
         slot, extent, on_device = self._taken.popleft()
-        digester = None if check is None else self._digester
+        digests = check is not None
         if on_device and self._landing is not None:
-            self._pass_on(self._landing.tensor, slot, extent, digester)
-            self._landing.free.record(self.stream)
+            self._way.pass_on(self._landing.tensor, slot, extent, digests=digests)
+            self._landing.free.record(self._way.stream)
         else:
-            self._send(slot, 0, extent, digester)
+            self._way.send(slot, 0, extent, digests=digests)
         self._flying.append((slot, None if check is None else _Pending(extent, check, landed)))
         if check is None:
             landed()
@@ -232,30 +183,12 @@ class CudaLane:
         begin = number * BLOCK_BYTES
         slot.memory[begin : begin + len(block)] = block
         extent = pending.extent._replace(offset=pending.extent.offset + begin, length=len(block))
-        self._send(slot, begin, extent, self._digester)
+        self._way.send(slot, begin, extent, digests=True)
         slot.free.wait()
         expected, again = pending.check.digests[number], next(self._found(slot))
         if again != expected:
-            at, what = extent.offset, f"BLAKE3 {again} on {self._device}"
+            at, what = extent.offset, f"BLAKE3 {again} on {self._way.device}"
             raise IntegrityError(pending.check.path, at, what, expected, _DEVICE_HINT, block=at // BLOCK_BYTES)
-
-    def _send(self, slot: PinnedSlot, begin: int, extent: Extent, digester: Digester | None) -> None:
-        """Queue what lies in ``slot`` from ``begin`` on, the bytes of ``extent``, on its way."""
-        with self._span("host to device"):
-            of = slot.address + begin
-            self._queue.copy_in(self._staging.data_ptr(), of, extent.length, is_pinned=slot.is_pinned)
-        self._pass_on(self._staging, slot, extent, digester)
-
-    def _pass_on(self, buffer: torch.Tensor, slot: PinnedSlot, extent: Extent, digester: Digester | None) -> None:
-        """Queue what follows once ``extent`` lies in ``buffer`` on the device; digests come to the room of ``slot``."""
-        if digester is not None:
-            with self._span("digest"):
-                digests = digester.digest_on(self.stream, buffer, extent.length)
-                room = slot.address + slot.nbytes
-                self._queue.copy_out(room, digests.data_ptr(), digests.nbytes, is_pinned=slot.is_pinned)
-        slot.free.set_on(self.stream)
-        with self._span("scatter"):
-            self._scatter(buffer.data_ptr(), extent)
 
     @staticmethod
     def _found(slot: PinnedSlot) -> Iterator[str]:
@@ -263,39 +196,13 @@ class CudaLane:
         for at in range(0, len(slot.room), DIGEST_BYTES):
             yield slot.room[at : at + DIGEST_BYTES].hex()
 
-    def _scatter(self, at: int, extent: Extent) -> None:
-        """Queue the pieces of ``extent``, which lies at address ``at`` on the device, on their way to their arenas."""
-        for arena, offset, length in self._plan.cut(extent):
-            if arena != NOWHERE:
-                where = self._entered.get(arena) or self._enter(arena)
-                if where.is_on_host:
-                    self._queue.copy_out(where.address + offset, at, length, is_pinned=False)
-                else:
-                    self._queue.copy_within(where.address + offset, at, length)
-            at += length
-
-    def _enter(self, arena: int) -> Place:
-        """Its memory, which the stream may write to from here on."""
-        _, place, usable = self._arenas.get(arena)
-        if usable is not self._waited_for:
-            usable.hold_back(self.stream)
-            self._waited_for = usable
-        self._entered[arena] = place
-        return place
-
     def close(self) -> None:
-        """See :class:`~fastload._place.placer.Lane`.
-
-        Waits for the whole stream: after an error, copies may be queued that no event was recorded behind.
-        """
+        """See :class:`~fastload._place.placer.Lane`."""
         try:
-            self.stream.synchronize()
-            if self._spans is not None:
-                self._spans.tell()
+            self._way.finish()
         finally:
             self._unpin()
-            self._staging = self._staging.new_empty(0)
-            self._digester = None
+            self._way.let_go()
             self._close_landing()
 
     def _close_landing(self) -> None:
