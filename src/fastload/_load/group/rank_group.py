@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from fastload._load.group.agree import (
@@ -14,18 +13,17 @@ from fastload._load.group.agree import (
     terms_of,
 )
 from fastload._load.group.dividing import Common, RankWish, find_pool
+from fastload._load.group.ending import end_together, mend_in_turn, prove_together
 from fastload._load.group.fetching import fetch_together
 from fastload._load.group.planning import plan_together
 from fastload._load.group.reader_proof import ProvenTogether, ReaderProof, share_proof
 from fastload._load.group.room import check_rooms, claims_of
-from fastload._load.group.single_rank import SingleRank
 from fastload._load.read.exchange import Exchange
 from fastload._load.read.held import Held
 from fastload._place.host import open_passing
 from fastload._plan.division import Member, find_sources
 from fastload._plan.share import Share, share_of
-from fastload.errors import IntegrityError, UnsupportedError
-from fastload.report import GroupReport, RankReport
+from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -49,21 +47,10 @@ if TYPE_CHECKING:
     from fastload._load.target.target import Target
     from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
-    from fastload._verify.manifest import ManifestFile
+    from fastload.report import GroupReport, RankReport
 
 UNDIVIDED_READERS = frozenset({"mmap", "gds"})
 """Asked for by name, these leave nothing that could be sent from rank to rank: that passes through host memory."""
-
-
-_LEFT = "Load again, and let no rank close its stream and end; or make a manifest: fastload verify NAME --record"
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """What the ranks of one machine proved together."""
-
-    node: int
-    proven: dict[str, ManifestFile]
 
 
 class RankGroup:
@@ -223,34 +210,14 @@ class RankGroup:
             IntegrityError: some of it is not, and must be.
             GroupError: somebody failed.
         """
-        values = self.communicator.all_gather(Whole(self.node, proving.proven))
-        trusted = exchange.trusted if exchange is not None and proving.is_serial else []
-        doubt = next(
-            (rank for rank in trusted if rank not in values and not self.communicator.wait_vouched(rank)), None
-        )
-        reason = "" if doubt is None else f"rank {doubt} left and ended before it had proven what it had read and sent"
-        settings = self._request.settings
-        if reason and (settings.verify == "require" or settings.signature_key is not None):
-            raise IntegrityError(
-                self._request.source.name, 0, reason, "proof on all ranks, since it is required", _LEFT
-            )
-        mine = self.node if self.is_first_on_node else None
-        files = {path: file for whole in values.values() if whole.node == mine for path, file in whole.proven.items()}
-        return ProvenTogether(files, reason)
+        return prove_together(self, proving, exchange, self._request)
 
     def mend_in_turn(self, mend: Callable[[], None], *, is_needed: bool) -> None:
         """Replace damaged files, one rank after another: each puts its own blocks into a copy of the file.
 
         Those that have left go first, as soon as they have sent their share.
         """
-        values = self.communicator.all_gather(is_needed)
-        if any(values.values()):
-            for left in set(range(self.communicator.size)) - values.keys():
-                self.communicator.wait_vouched(left)
-        for rank in (rank for rank, needs in values.items() if needs):
-            if rank == self.rank:
-                mend()
-            self.communicator.all_gather(None)
+        mend_in_turn(self.communicator, mend, is_needed=is_needed)
 
     def share_proof(self, proving: Proving, root: str) -> Proving:
         """``proving``, as far as it goes for what the other ranks read as well."""
@@ -261,16 +228,7 @@ class RankGroup:
 
     def end_together(self, account: Callable[[], RankReport]) -> GroupReport | None:
         """Wait until all are done; the first of them learns what each did, those that left included."""
-        own = account()
-        values = self.communicator.all_gather(own)
-        is_first = self.rank == min(values)  # rank 0, where that has not left
-        if is_first:
-            left = set(range(self.communicator.size)) - values.keys()
-            values |= {rank: found for rank in left if (found := self.communicator.find_account(rank)) is not None}
-        ranks = tuple(values[rank] for rank in sorted(values)) if is_first else (own,)
-        slowest = max(values.values(), key=lambda each: each.share_s)
-        what = f"rank {slowest.rank} had its share after {slowest.share_s:.2f} s: {slowest.bottleneck}"
-        return GroupReport(rank=self.rank, size=self.communicator.size, ranks=ranks, slowest=slowest.rank, reason=what)
+        return end_together(self.communicator, account())
 
     def leave(self, account: Callable[[], RankReport]) -> None:
         """Want no more; what the others wait for is read and sent still."""
@@ -287,16 +245,3 @@ class RankGroup:
     def close(self) -> None:
         """Let go of the connections."""
         self.communicator.close()
-
-
-LoadGroup = SingleRank | RankGroup
-"""Who carries out a load."""
-
-
-def join(request: Request) -> LoadGroup:
-    """Whoever carries out ``request``, all of them there.
-
-    Raises:
-        GroupError: one does not come.
-    """
-    return SingleRank(request) if request.group is None else RankGroup(request.group, request)

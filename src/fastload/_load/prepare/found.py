@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastload._budget import host_headroom
 from fastload._fetch.checkpoint.config import is_quantised
 from fastload._group.process_group import find_position
-from fastload._load.group.rank_group import join
+from fastload._load.group.load_group import join
 from fastload._load.request.request import choose_tensors
 from fastload._load.request.shard import EVERYTHING, choose_parts, merge_shard
 from fastload._load.request.wanted import Wanted, list_wanted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastload._clock import Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.evidence.evidence import Evidence
-    from fastload._load.group.rank_group import LoadGroup
+    from fastload._load.group.load_group import LoadGroup
     from fastload._load.request.request import Request
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastload._clock import Busy, Clock
     from fastload._fetch.checkpoint.fetched import Fetched
     from fastload._fetch.deadline import Deadline
-    from fastload._load.group.rank_group import LoadGroup
+    from fastload._load.group.load_group import LoadGroup
     from fastload._load.prove.proving import Proving
     from fastload._load.read.device_reads import DeviceReads
     from fastload._load.read.exchange import Exchange
