@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastload._budget import Headroom
-from fastload._load.prepare.prepare import _fit
+from fastload._load.prepare.fit import fit
 from fastload._load.target import cuda_target
 from fastload._load.target.cuda_target import CudaTarget
 from fastload._load.target.keeping import Keeping
@@ -55,37 +55,37 @@ def target(device_bytes: int | None = None) -> CudaTarget:
 
 def test_a_device_with_room_keeps_its_lanes(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     Sizes(monkeypatch, free=40 * MIB + 8 * 16 * MIB, host=4096 * MIB)
-    assert _fit(target(), plan, STAGING)[0] == STAGING
+    assert fit(target(), plan, STAGING)[0] == STAGING
 
 
 def test_a_small_device_has_fewer_lanes(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     """Each has a slot on the device; the model needs the rest."""
     Sizes(monkeypatch, free=40 * MIB + 3 * 16 * MIB, host=4096 * MIB)
-    assert _fit(target(), plan, STAGING)[0] == STAGING._replace(lanes=2)
+    assert fit(target(), plan, STAGING)[0] == STAGING._replace(lanes=2)
 
 
 def test_what_does_not_fit_beside_one_lane_is_refused(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     Sizes(monkeypatch, free=40 * MIB + 16 * MIB - 1, host=4096 * MIB)
     with pytest.raises(MemoryBudgetError, match="the free memory of cuda:0") as caught:
-        _fit(target(), plan, STAGING)
+        fit(target(), plan, STAGING)
     assert caught.value.needed_bytes == 56 * MIB
 
 
 def test_the_setting_binds_as_the_device_does(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     Sizes(monkeypatch, free=4096 * MIB, host=4096 * MIB)
-    assert _fit(target(80 * MIB), plan, STAGING)[0].lanes == 2
+    assert fit(target(80 * MIB), plan, STAGING)[0].lanes == 2
     with pytest.raises(MemoryBudgetError, match="the setting device_bytes"):
-        _fit(target(50 * MIB), plan, STAGING)
+        fit(target(50 * MIB), plan, STAGING)
 
 
 def test_memory_that_is_the_hosts_counts_once_for_both(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     """What the device says is free does not count the page cache; what is staged on the host is taken from it too."""
     Sizes(monkeypatch, free=1 * MIB, host=40 * MIB + 2 * 3 * 16 * MIB, is_shared=True)
     assert device_headroom(DEVICE, None) == Headroom("the machine's RAM", 136 * MIB)
-    assert _fit(target(), plan, STAGING)[0].lanes == 2
+    assert fit(target(), plan, STAGING)[0].lanes == 2
     Sizes(monkeypatch, free=4096 * MIB, host=40 * MIB + 3 * 16 * MIB - 1, is_shared=True)
     with pytest.raises(MemoryBudgetError, match="the machine's RAM"):
-        _fit(target(), plan, STAGING)
+        fit(target(), plan, STAGING)
 
 
 def test_what_stays_on_the_host_takes_the_hosts_memory_and_none_of_the_devices(
@@ -96,10 +96,10 @@ def test_what_stays_on_the_host_takes_the_hosts_memory_and_none_of_the_devices(
     bounded = CudaTarget(DEVICE, keeping, None, None)
     one_lane, needed_bytes = STAGING._replace(lanes=1), (8 + 16) * MIB
     Sizes(monkeypatch, free=needed_bytes, host=2 * 40 * MIB + one_lane.bytes)
-    assert _fit(bounded, plan, one_lane)[0] == one_lane
+    assert fit(bounded, plan, one_lane)[0] == one_lane
     Sizes(monkeypatch, free=needed_bytes - 1, host=4096 * MIB)
     with pytest.raises(MemoryBudgetError, match="the free memory of cuda:0"):
-        _fit(bounded, plan, one_lane)
+        fit(bounded, plan, one_lane)
     Sizes(monkeypatch, free=4096 * MIB, host=2 * 40 * MIB + one_lane.bytes - 1)
     with pytest.raises(MemoryBudgetError, match="the machine's RAM"):
-        _fit(bounded, plan, one_lane)
+        fit(bounded, plan, one_lane)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._clock import TURN, Busy
+from fastload._clock import Busy
 from fastload._cpus import count_cpus
-from fastload._fetch.checkpoint.config import find_configs
-from fastload._load.prove.proving import OFF, index_of, prove, prove_beside, require
+from fastload._load.prepare.fit import check_all, divide, fit
+from fastload._load.prepare.proof import prove_load, resumable
 from fastload._load.read.crew import Ways, choose_ahead_crew, choose_crew
 from fastload._load.read.depth import tune
-from fastload._load.read.held import Resumable, Tee
+from fastload._load.read.held import Tee
 from fastload._load.read.page_making import PageMaking
 from fastload._load.read.past_host import Journey
 from fastload._load.read.pipeline import Pipeline
@@ -22,30 +22,24 @@ from fastload._load.read.sources import Sources
 from fastload._load.read.workplace import Workplace
 from fastload._load.stream.job import Job
 from fastload._load.stream.stream import Stream
-from fastload._load.target.staging import Staging, divide_ahead, divide_staging
 from fastload._read.ledger import Purpose
 from fastload._read.measured import Measured
-from fastload._read.proof import ProofTell
-from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping
 
     import torch
 
-    from fastload._budget import Room
     from fastload._clock import Clock
-    from fastload._fetch.checkpoint.fetched import Fetched
-    from fastload._format.checkpoint import Checkpoint
     from fastload._load.group.planning import LoadPlan
     from fastload._load.prepare.found import Found
     from fastload._load.prove.proving import Proving
     from fastload._load.read.device_reads import DeviceReads
     from fastload._load.read.held import Held
     from fastload._load.request.request import Request
+    from fastload._load.target.staging import Staging
     from fastload._load.target.target import Target
     from fastload._place.placer import Placer
-    from fastload._plan.plan import Plan
     from fastload._read.choose import Choice
     from fastload.options import Settings
 
@@ -69,19 +63,19 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     checkpoint, deadline, group = found.fetched.checkpoint, request.deadline, found.group
     choices = deadline.within(lambda: _choose_readers(found, request.settings))
     target = target.for_readers({choice.name for choice in choices.values()})
-    wish = _divide(found, choices, target, request.settings)
+    wish = divide(found, choices, target, request.settings)
     with ExitStack() as undo:
         early = undo.enter_context(group.hold_before_plan(found.fetched))
         planned = _plan(found, target, wish, keeps_copy=early.copy is not None)
         plan, share, staging = planned
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
-        proving = _prove(request, found, plan, choices.keys(), schedule, busy)
+        proving = prove_load(request, found, plan, choices.keys(), schedule, busy)
         journey = _journey(found, planned, choices, proving, target)
         opened = _open(found, target, planned, journey, device)
         held = early.and_later(undo.enter_context(opened.held))
         tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy, proving.proven)
-        readers = tee.fed(proving.over(tee.resumed(choices, _resumable(request, proving))))
+        readers = tee.fed(proving.over(tee.resumed(choices, resumable(request, proving))))
         opening = partial(busy.measure, "read", "open")
         sources = Sources(checkpoint.shards, readers, schedule.extents_here, opening)
         lanes = 1 if staging.is_ahead else staging.lanes - len(group.sources)
@@ -127,20 +121,9 @@ def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> L
     planned = found.group.plan(found, target, wish, keeps_copy=keeps_copy)
     staging = planned.staging
     staging = staging._replace(lanes=min(staging.lanes, max(1, len(planned.plan.extents)) + sources))
-    staging, rooms = _fit(target, planned.plan, staging, least_lanes=1 + sources)
+    staging, rooms = fit(target, planned.plan, staging, least_lanes=1 + sources)
     found.group.check_rooms(rooms)
     return planned._replace(staging=staging)
-
-
-def _prove(
-    request: Request, found: Found, plan: Plan, shards: Collection[int], schedule: Schedule, busy: Busy
-) -> Proving:
-    """What proves what is read of ``shards``, and what the other ranks read; as much as the settings demand."""
-    checkpoint, evidence = found.fetched.checkpoint, found.fetched.evidence
-    tell = _tell(found.fetched, busy, schedule)
-    by_shards = prove(checkpoint, plan, shards, evidence, tell, here=lambda: schedule.extents_here)
-    own = prove_beside(by_shards, evidence, _list_read(request, found))
-    return _judge(_share_proof(own, found, request.settings), checkpoint, request.settings)
 
 
 def _open(found: Found, target: Target, planned: LoadPlan, journey: Journey, device: torch.device) -> _Opened:
@@ -152,43 +135,6 @@ def _open(found: Found, target: Target, planned: LoadPlan, journey: Journey, dev
     return _Opened(device_reads, placer, held)
 
 
-def _list_read(request: Request, found: Found) -> list[str]:
-    """What was read besides shards, and tells what is handed out."""
-    paths = [*index_of(found.fetched.checkpoint)]
-    if request.dtype is not None:
-        paths += find_configs(found.fetched, request.source.subfolder)
-    return paths
-
-
-def _divide(found: Found, choices: Mapping[int, Choice], target: Target, settings: Settings) -> Staging:
-    """The lanes that the chosen readers want; those of one thread that has others read, where that is possible."""
-    if target.reads_ahead and settings.reader == "auto" and found.group.may_read_ahead(found.fetched, choices):
-        ahead = divide_ahead(settings.staging_bytes, found.headroom)
-        if ahead is not None:
-            return ahead
-    sources = len(found.group.sources)
-    digests = found.fetched.evidence.has_blocks and target.digests is None
-    depth = max((_find_depth(choice, digests) for choice in choices.values()), default=1)
-    wish = Staging(depth + sources, target.slots_per_lane, target.extent_bytes)
-    return divide_staging(settings.staging_bytes, found.headroom, wish, least_lanes=1 + sources)
-
-
-def _resumable(request: Request, proving: Proving) -> Resumable:
-    """The shards of which some may come from what lies on the local tier: where a wrong block can be made good.
-
-    A block that has a digest is read from the source instead. That a file as a whole is wrong shows at its end, so that
-    the load must be one that can begin once more; or the file had come to its end before, and its blocks were noted,
-    so that each of them has a digest after all. What nothing proves is read at the source, whatever lies here.
-    """
-    if request.may_begin_anew:
-        return Resumable(anyhow=proving.proofs.keys(), if_proven=())
-    return Resumable(anyhow=proving.proofs.keys() - proving.on_host, if_proven=proving.on_host)
-
-
-def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:
-    return ProofTell(fetched.tally, lambda: busy.measure("hash"), lambda: busy.measure(TURN), schedule.is_stopped)
-
-
 def _journey(
     found: Found, planned: LoadPlan, choices: Mapping[int, Choice], proving: Proving, target: Target
 ) -> Journey:
@@ -198,52 +144,8 @@ def _journey(
         choices=choices,
         proving=proving,
         digests=target.digests,
-        check_room=lambda: _check(target.find_rooms(planned.plan, planned.staging._replace(landing_slots=1))),
+        check_room=lambda: check_all(target.find_rooms(planned.plan, planned.staging._replace(landing_slots=1))),
     )
-
-
-def _share_proof(proving: Proving, found: Found, settings: Settings) -> Proving:
-    """In a group, what proves the bytes wherever they are read. Whose own is not enough says so itself, and before."""
-    if found.group.reads:
-        _judge(proving, found.fetched.checkpoint, settings)
-    return found.group.share_proof(proving, found.fetched.root)
-
-
-def _judge(proving: Proving, checkpoint: Checkpoint, settings: Settings) -> Proving:
-    """``proving``, if it is as much as the settings demand."""
-    if settings.verify == "require":
-        require(proving, checkpoint, "verify is require")
-    elif settings.signature_key is not None and proving.reason:
-        require(proving, checkpoint, "signature_key is set")
-    return replace(proving, reason=OFF) if settings.verify == "off" else proving
-
-
-def _fit(target: Target, plan: Plan, staging: Staging, *, least_lanes: int = 1) -> tuple[Staging, Sequence[Room]]:
-    """``staging``, with fewer lanes where ``plan`` fits only beside fewer; extents stay as they are. And the room.
-
-    Raises:
-        MemoryBudgetError: it does not fit beside ``least_lanes``.
-    """
-    while True:
-        rooms = target.find_rooms(plan, staging)
-        try:
-            _check(rooms)
-        except MemoryBudgetError:
-            if staging.lanes <= least_lanes:
-                raise
-            staging = staging._replace(lanes=max(least_lanes, staging.lanes // 2))
-        else:
-            return staging, rooms
-
-
-def _check(rooms: Sequence[Room]) -> None:
-    for room in rooms:
-        room.check()
-
-
-def _find_depth(choice: Choice, digests: bool) -> int:  # noqa: FBT001 - a fact of the load
-    """How many workers a reader wants; a device takes the digests itself."""
-    return choice.digesting_depth if digests and choice.digesting_depth else choice.depth
 
 
 def _choose_readers(found: Found, settings: Settings) -> dict[int, Choice]:
