@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Opens them."""
+    """Opens those of one load."""
 
     at: Workplace
     passing: Placer
