@@ -15,7 +15,7 @@ import pytest
 from caches import BLOB_BYTES, Cache, commit_of, content_of
 from fastload._fetch.keep.snapshots import prune
 from fastload._store.admit.area import StagingArea
-from fastload._store.admit.staged import open_staged
+from fastload._store.admit.takeover import open_staged
 from fastload._store.filesystem import new_id
 from fastload._store.keep import grave
 from fastload._store.keep.pin import pin
