@@ -2,7 +2,7 @@
 
 Three things share these words. The setting ``tiers`` has kinds: which of them may be asked. A copy or an offer has a
 :class:`Tier`: the one that it is on. And the ``source`` of a manifest is a text that stays on the disk: a tier's, or
-one of two that say the manifest was made where the files lay (``MADE_HERE``, ``SOURCE`` of a recorded folder).
+one of two that say the manifest was made where the files lay (``MADE_HERE``, ``RECORDED``).
 """
 
 from __future__ import annotations

@@ -96,6 +96,12 @@ def with_blocks(manifest: Manifest, path: str, blocks: tuple[str, ...]) -> Manif
     return replace(manifest, files=files)
 
 
+def age(path: Path) -> None:
+    """An mtime that no rounding takes for the one before."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 100 * 10**9))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -318,6 +324,34 @@ def test_a_shard_that_was_added_is_unknown_to_a_check_too(tmp_path: Path) -> Non
             run(folder, options=replace(model.options, verify="require"))
 
 
+def test_what_the_manifest_beside_names_no_more_is_not_missed_by_an_older_one_apart(tmp_path: Path) -> None:
+    model = Parts(tmp_path)
+    folder = model.bare()
+    (folder / "README.md").write_bytes(b"hello")
+    model.record(folder)
+    (folder / "part-b.safetensors").unlink()
+    assert fastload.verify(folder, record=True).recorded
+    (folder / "README.md").write_bytes(b"hello again")
+    age(folder / "README.md")
+    report = fastload.load(folder, verify="require", options=model.options).report
+    assert report.evidence == "manifest (recorded)"
+
+
+def test_what_is_kept_apart_of_a_recorded_folder_outlives_its_manifest(
+    model: Apart, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Small files that the manifest beside knew were not written since, whoever has removed it."""
+    folder = model.recorded()
+    age(folder / SHARD)
+    write_download_metadata(folder, OTHER_COMMIT, {SHARD: model.files[SHARD]})
+    assert fastload.load(folder, options=model.options).report.evidence == "etag"
+    assert "config.json" in [file.path for file in parsed(model.kept()[0]).files]
+    shutil.rmtree(folder / ".fastload")
+    caplog.clear()
+    fastload.load(folder, options=model.options)
+    assert "was written after" not in caplog.text
+
+
 def test_what_contradicts_the_names_of_blobs_or_etags_is_not_believed(
     model: Apart, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -499,6 +533,26 @@ def test_record_goes_into_manifests_where_the_mount_is_read_only(model: Apart, k
     assert json.loads(done.stdout)["recorded"] is True
     evidence = fastload.load(folder, verify="require", options=model.options).report.evidence
     assert evidence == ("manifest" if kind == "shared" else "manifest (recorded)")
+
+
+@may_mount
+def test_what_the_manifest_beside_knows_no_more_is_known_by_the_one_apart(
+    model: Apart, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The config was edited, and recorded again where its folder could not be written any more."""
+    model.files = {"model.safetensors": pack({"w": ("F32", [1], bytes(4))}), "config.json": b"{}"}
+    folder = model.recorded()
+    (folder / "config.json").write_bytes(b'{"edited": true}')
+    age(folder / "config.json")
+    done = _on_a_read_only_mount(folder, "verify", folder, "--record", "--manifests", model.manifests)
+    assert done.returncode == 0, done.stderr
+    assert len(model.kept()) == 1
+    assert all(file.evidence == "blocks" for file in fastload.verify(folder, options=model.options).files)
+    fastload.load(folder, dtype="F16", verify="require", options=model.options)
+    assert "written after" not in caplog.text
+    flip(folder / "config.json", 3)
+    with pytest.raises(IntegrityError, match=r"config\.json"):
+        fastload.load(folder, dtype="F16", options=model.options)
 
 
 @may_mount

@@ -16,8 +16,8 @@ from fastload._store.listing import list_files
 from fastload._store.manifest_folder import ManifestFolder
 from fastload._verify.manifest import parse_manifest
 from proven_models import flip
-from stored_models import COMMIT, model_files, write_download_metadata, write_folder
-from writing import INDEX_NAME, one_tensor
+from stored_models import COMMIT, model_files, write_cache, write_download_metadata, write_folder
+from writing import INDEX_NAME, one_tensor, pack
 
 SHARD = "model-00001-of-00002.safetensors"
 LATER_NS = 100 * 10**9
@@ -104,6 +104,7 @@ def test_a_copy_on_the_way_of_a_load_is_held_to_it_too(recorded: tuple[Path, Opt
     assert not any((tmp_path / "local").glob("models--*/snapshots/*"))
 
 
+FLOATS = pack({"w": ("F32", [1], bytes(4))})
 PARTS = {"part-a.safetensors": one_tensor("a"), "part-b.safetensors": one_tensor("b"), "config.json": b"{}"}
 """Two shards, and no index that names them."""
 
@@ -123,6 +124,20 @@ def test_a_shard_that_is_gone_is_missed_as_by_a_load(place: str, options: Option
     assert "part-a.safetensors" in os.listdir(fastload.warm(folder, exclude="part-b*", options=options).path)
     assert fastload.verify(folder, record=True, options=options).recorded
     assert fastload.warm(folder, options=options).report is not None
+
+
+def test_of_a_download_that_a_load_has_kept_apart_a_shard_that_is_gone_may_be_meant_to_be(
+    options: Options, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "shared" / "parts", PARTS)
+    write_download_metadata(folder, COMMIT, PARTS)
+    options = replace(options, manifests=str(tmp_path / "manifests"))
+    assert [fastload.load(folder, options=options).report.evidence for _ in range(2)] == ["etag", "manifest"]
+    (folder / "part-b.safetensors").unlink()
+    for run in (fastload.load, fastload.warm):
+        with pytest.raises(IntegrityError, match=r"part-b\.safetensors.*no file") as caught:
+            run(folder, options=options)
+        assert "--record" in caught.value.hint
 
 
 def test_a_shard_that_was_added_is_refused_as_by_a_load(options: Options, tmp_path: Path) -> None:
@@ -168,3 +183,34 @@ def test_a_manifest_that_a_newer_download_contradicts_is_not_believed(folder: Pa
     write_download_metadata(folder, COMMIT, newer)
     snapshot = fastload.warm(folder, options=options)
     assert snapshot.report is not None and snapshot.report.evidence == "etag"
+
+
+@pytest.mark.parametrize("place", ["beside", "apart"])
+def test_a_config_that_is_gone_is_missed_as_by_a_load_that_goes_by_it(
+    place: str, options: Options, tmp_path: Path
+) -> None:
+    """Without it a quantised model looks like another one: a copy that lacks it would be cast."""
+    files = {"model.safetensors": FLOATS, "config.json": b'{"quantization_config": {}}'}
+    folder = write_folder(tmp_path / "shared" / "name", files)
+    fastload.verify(folder, record=True, options=options)
+    if place == "apart":
+        folder, options = move_apart(folder, options, tmp_path / "manifests")
+    (folder / "config.json").unlink()
+    with pytest.raises(IntegrityError, match=r"config\.json.*no file"):
+        fastload.load(folder, dtype="F16", options=options)
+    with pytest.raises(IntegrityError, match=r"config\.json.*no file") as caught:
+        fastload.warm("name", options=options)
+    assert "--record" in caught.value.hint
+    assert "config.json" not in os.listdir(fastload.warm("name", exclude="config.json", options=options).path)
+
+
+def test_what_a_load_of_a_mount_has_proven_and_kept_apart_is_no_record_of_its_owner(
+    options: Options, tmp_path: Path
+) -> None:
+    """The names of the blobs said the same: the copy is proven by as much as the next load is."""
+    write_cache(tmp_path / "shared", "org/name", COMMIT, model_files())
+    options = replace(options, manifests=str(tmp_path / "manifests"))
+    on_mount = replace(options, tiers=("shared",))
+    assert [fastload.load("org/name", options=on_mount).report.evidence for _ in range(2)] == ["sha256", "manifest"]
+    report = fastload.warm("org/name", options=options).report
+    assert report is not None and report.evidence == "manifest"

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from fastload._read.file import read_small_file, translate
 from fastload._store.containment import leads_out
 from fastload._store.filesystem import make_folder, remove_file, writing
-from fastload._store.manifest_folder import PassedOver, find_distrust, make_own_folder, write_own
+from fastload._store.manifest_folder import find_distrust, make_own_folder, write_own
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest
 from fastload._verify.path import OURS
+from fastload._verify.trust import PassedOver
 from fastload.errors import FormatError
 
 if TYPE_CHECKING:

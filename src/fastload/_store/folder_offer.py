@@ -14,7 +14,7 @@ from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.admit.stamp import read_chosen
 from fastload._store.directory import contained, containment_root
-from fastload._store.folder_record import UNNAMED, find_contradicting
+from fastload._store.folder_record import RECORD_AGAIN, UNNAMED
 from fastload._store.held import Held, hold, offered_file
 from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
 from fastload._store.stored import CachedSnapshot, PlainFolder
@@ -22,6 +22,7 @@ from fastload._store.wanted import is_weight
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from fastload._verify.path import PathError, check_path_in_snapshot
+from fastload._verify.trust import MADE_HERE, find_contradicting
 from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ _DEPTHS = range(8, 17)
 _COLD = 0.01
 _MAX_GIT_BYTES = 10 << 20  # 10 MiB
 """The hub takes no larger file but by a pointer to it."""
-_RECORD_AGAIN = "where it was meant so, record the folder again: fastload verify NAME --record"
-MADE_HERE = "local"
-"""The source of a manifest of what another tool brought into a hub's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +103,7 @@ class FolderOffer:
 
     def _refuse(self, path: str, found: str, expected: str, cure: str) -> NoReturn:
         """Other files than the manifest says: who has had them recorded may have meant it."""
-        hint = f"{cure}; {_RECORD_AGAIN}" if self.is_recorded else "Fetch it from another tier"
+        hint = f"{cure}; {RECORD_AGAIN}" if self.is_recorded else "Fetch it from another tier"
         raise IntegrityError(path, 0, found, expected, hint)
 
 
@@ -126,7 +124,8 @@ def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> Fol
     if manifest is not None:
         if manifest.source == MADE_HERE:
             as_found = frozenset(file.path for file in files if not file.has_digest)
-        misnamed = find_contradicting(files, manifest)
+        contradicting = find_contradicting(files, manifest)
+        misnamed = tuple(file for file in files if file.path in contradicting)
         unlisted = tuple(file for file in files if manifest.find(file.path) is None)
         held = Held(tuple(map(offered_file, manifest.files)), EvidenceKind.MANIFEST)
     else:
@@ -214,9 +213,12 @@ def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:
     if isinstance(stored, CachedSnapshot):
         return _with_blob_name(stored.folder, file)
     known = read_download(stored.folder, file)
-    if known is None or (stored.commit is None and is_rewritten(stored.folder, file)):
-        return file  # a folder that stands for a commit is held to it all the same
-    return known[1]
+    return file if known is None or is_outdated_download(stored, file) else known[1]
+
+
+def is_outdated_download(stored: Stored, file: OfferedFile) -> bool:
+    """True if the note of its download is of another file; what stands for a commit is held to it all the same."""
+    return isinstance(stored, PlainFolder) and stored.commit is None and is_rewritten(stored.folder, file)
 
 
 def _with_blob_name(folder: str, file: OfferedFile) -> OfferedFile:

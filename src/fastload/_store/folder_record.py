@@ -1,61 +1,46 @@
-"""The manifest in a plain folder, as far as it still speaks for the files there: for a load, and for who copies them.
+"""The manifests of a snapshot, as far as they still speak for its files: for a load, and for who copies them.
 
 A folder is its owner's: what he has written since it was recorded is another file, of which nothing is known, and no
-damage. What changed under the same mtime is damage.
+damage. What changed under the same mtime is damage. The rules are :mod:`fastload._verify.trust`'s; here is looked.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._store.folder_manifest import find_folder_manifest
-from fastload._store.folder_stamp import find_rewritten, tells_times
+from fastload._store.folder_stamp import look_at_times
 from fastload._store.listing import DOWNLOADS
-from fastload._store.manifest_folder import PassedOver
-from fastload._store.wanted import is_weight
+from fastload._store.stored import CachedSnapshot
+from fastload._store.wanted import deciding_of
 from fastload._verify.difference import Difference
-from fastload._verify.path import is_loaded, is_vital
+from fastload._verify.trust import (
+    RECORDED,
+    Believed,
+    Contradicted,
+    KeptManifest,
+    Known,
+    PassedOver,
+    believe_beside,
+    believe_kept,
+    find_contradicting,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable
 
+    from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import OfferedFile
-    from fastload._verify.manifest import Manifest
-
-SOURCE = "recorded"
-"""The source of a manifest that says what a folder's files were when somebody had them recorded."""
+    from fastload._store.stored import Stored
 
 UNNAMED = Difference("a shard that the manifest does not name", "only shards that it names")
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A manifest that only we or root can have written, and what it says no more."""
-
-    manifest: Manifest
-    rewritten: tuple[str, ...]
-    """The files that were written since."""
-    untold: tuple[str, ...] = ()
-    """Those of which nobody can say whether they were, and which no load reads: nothing is known of them either."""
-
-    @property
-    def is_closed(self) -> bool:
-        """True if it still says which weights and indexes there should be."""
-        return not any(map(is_loaded, self.rewritten))
-
-
-@dataclass(frozen=True, slots=True)
-class Contradicted:
-    """A manifest that is not believed, since a download that came later says something else of ``path``."""
-
-    path: str
+RECORD_AGAIN = "where it was meant so, record the folder again: fastload verify NAME --record"
 
 
 def find_record(
     folder: str, list_named: Callable[[], Iterable[OfferedFile]]
-) -> Recorded | Contradicted | PassedOver | None:
+) -> Believed | Contradicted | PassedOver | None:
     """What was recorded of the files in a plain folder; None where nothing was.
 
     Args:
@@ -69,25 +54,37 @@ def find_record(
     if manifest is None or isinstance(manifest, PassedOver):
         return manifest
     named = list_named() if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
-    changed = find_contradicting(named, manifest)
-    if changed:
-        return Contradicted(changed[0].path)
-    if manifest.source != SOURCE:
-        return Recorded(manifest, ())
-    if not tells_times(folder, manifest):
-        return Recorded(manifest, (), tuple(_find_untold(folder, manifest)))
-    return Recorded(manifest, find_rewritten(folder, manifest))
+    contradicting = find_contradicting(named, manifest)
+    if contradicting:
+        return Contradicted(contradicting[0])
+    times, are_told = look_at_times(folder, manifest) if manifest.source == RECORDED else ((), True)
+    return believe_beside(manifest, times, are_told=are_told)
 
 
-def _find_untold(folder: str, manifest: Manifest) -> Iterator[str]:
-    """All but what a load goes by: a README or a chat template is edited, and need not be damaged for that."""
-    for file in manifest.files:
-        is_held = is_weight(file.path) or is_vital(file.path)
-        if not is_held and os.path.lexists(os.path.join(folder, file.path)):
-            yield file.path
+def find_kept(
+    stored: Stored,
+    files: Collection[OfferedFile],
+    manifests: ManifestFolder | None,
+    *,
+    is_recorded: bool,
+    is_closed: bool,
+) -> Believed | Contradicted | PassedOver | None:
+    """What is kept apart of ``stored``; None where nothing is, or all blocks are known without it.
 
+    Args:
+        stored: the snapshot.
+        files: what is known of its files, by the tier and by the manifest beside them.
+        manifests: where manifests are kept apart.
+        is_recorded: digests of theirs are no more than what somebody had recorded.
+        is_closed: the manifest beside them says which there should be.
 
-def find_contradicting(files: Iterable[OfferedFile], manifest: Manifest) -> tuple[OfferedFile, ...]:
-    """Those of ``files`` that are called by another digest than the manifest's."""
-    pairs = ((file, manifest.find(file.path)) for file in files)
-    return tuple(file for file, listed in pairs if listed is not None and file.contradicts(listed))
+    Raises:
+        FormatError, StoreError: the manifest is malformed or cannot be read.
+    """
+    if manifests is None or all(file.blocks is not None for file in files):
+        return None
+    kept = manifests.find(stored)
+    if not isinstance(kept, KeptManifest):
+        return kept
+    is_whole = is_closed or isinstance(stored, CachedSnapshot)
+    return believe_kept(kept, Known(files, deciding_of(files), is_recorded=is_recorded, is_whole=is_whole))

@@ -19,7 +19,9 @@ from fastload._read.file import read_small_file
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, writing
 from fastload._store.manifest_folder import is_ours_alone, make_own_folder, write_own
+from fastload._store.wanted import is_weight
 from fastload._verify.path import OURS
+from fastload._verify.trust import Times
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -60,28 +62,23 @@ def remove_folder_stamps(folder: str, kept: str) -> None:
                 os.unlink(os.path.join(stamps, name))
 
 
-def tells_times(folder: str, manifest: Manifest) -> bool:
-    """False where nobody can say what was written after ``manifest`` was made: it was copied, or has no stamp."""
-    return _read_noted(_place(folder, manifest.commit)) is not None
+def look_at_times(folder: str, manifest: Manifest) -> tuple[tuple[Times, ...], bool]:
+    """Of the files of ``manifest`` that are there; and whether times tell anything.
 
-
-def find_rewritten(folder: str, manifest: Manifest) -> tuple[str, ...]:
-    """The files of ``manifest`` that were written after it was made; without a stamp nobody can say.
-
-    One that is gone was not: it is missing. One of another length with the same mtime was not either: it is damaged.
+    They do not where nobody can say what was written after it was made: it was copied, or has no stamp.
     """
-    noted = _read_noted(_place(folder, manifest.commit)) or {}
-    return tuple(file.path for file in manifest.files if _is_rewritten(folder, file.path, noted.get(file.path)))
+    noted = _read_noted(_place(folder, manifest.commit))
+    there = (file.path for file in manifest.files if os.path.lexists(os.path.join(folder, file.path)))
+    return tuple(_look(folder, path, (noted or {}).get(path)) for path in there), noted is not None
 
 
-def _is_rewritten(folder: str, path: str, noted: Any) -> bool:
-    if not isinstance(noted, list) or len(noted) != 2:  # noqa: PLR2004 - size and mtime
-        return False
+def _look(folder: str, path: str, noted: Any) -> Times:
+    is_noted = isinstance(noted, list) and len(noted) == 2  # noqa: PLR2004 - size and mtime
     try:
-        status = os.stat(contained(os.path.join(folder, path), containment_root(folder)))
-    except (FormatError, OSError):  # whoever reads it will say so
-        return False
-    return bool(status.st_mtime_ns != noted[1])
+        now_ns = os.stat(contained(os.path.join(folder, path), containment_root(folder))).st_mtime_ns
+    except (FormatError, OSError):
+        now_ns = None
+    return Times(path, now_ns, noted[1] if is_noted else None, is_weight=is_weight(path))
 
 
 def _read_noted(path: str) -> dict[str, Any] | None:

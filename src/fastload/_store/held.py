@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastload._format.index import SHARD_SUFFIX
-from fastload._store.folder_record import SOURCE, Recorded, find_record
-from fastload._store.manifest_folder import KeptManifest
+from fastload._store.folder_record import find_kept, find_record
 from fastload._store.offer import OfferedFile
-from fastload._store.stored import CachedSnapshot, PlainFolder
-from fastload._verify.evidence_kind import EvidenceKind
-from fastload._verify.path import is_index, is_loaded
+from fastload._store.stored import PlainFolder
+from fastload._verify.path import is_index
+from fastload._verify.trust import Believed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.stored import Stored
+    from fastload._verify.evidence_kind import EvidenceKind
     from fastload._verify.manifest import Manifest, ManifestFile
+    from fastload._verify.trust import Contradicted, PassedOver
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,12 @@ class Held:
     """What is known of the files."""
 
     files: tuple[OfferedFile, ...]
-    """Those that are there, and the weights and indexes that should be."""
+    """Those that are there, and what a load goes by that should be."""
     evidence: EvidenceKind
     unnamed: frozenset[str] = frozenset()
     """Shards that are there, and that a load would refuse: the manifest beside them does not name them."""
     is_recorded: bool = False
-    """True if some are held to what they were when somebody had them recorded."""
+    """True if some are held to what their owner alone has said of them, and may say otherwise."""
     is_closed: bool = False
     """True if the manifest beside the files says which of them there are."""
 
@@ -54,7 +55,11 @@ def hold(
     Raises:
         FormatError, StoreError: a manifest is malformed or cannot be read.
     """
-    return _hold_to_kept(stored, _hold_to_record(stored, Held(files, evidence)), manifests)
+    held = Held(files, evidence)
+    if isinstance(stored, PlainFolder):
+        held = _hold(held, find_record(stored.folder, lambda: files))
+    kept = find_kept(stored, held.files, manifests, is_recorded=held.is_recorded, is_closed=held.is_closed)
+    return _hold(held, kept)
 
 
 def offered_file(file: ManifestFile) -> OfferedFile:
@@ -64,57 +69,28 @@ def offered_file(file: ManifestFile) -> OfferedFile:
     )  # fmt: skip
 
 
-def _hold_to_record(stored: Stored, held: Held) -> Held:
-    """By the manifest in a plain folder."""
-    record = find_record(stored.folder, lambda: held.files) if isinstance(stored, PlainFolder) else None
-    if not isinstance(record, Recorded):
+def _hold(held: Held, word: Believed | Contradicted | PassedOver | None) -> Held:
+    """``held`` by a manifest, as far as it is believed; evidence is of its kind where it speaks for all files."""
+    if not isinstance(word, Believed):
         return held
-    manifest = record.manifest
-    kind = EvidenceKind.RECORDED if manifest.source == SOURCE else EvidenceKind.MANIFEST
-    found = _hold(held, manifest, {*record.rewritten, *record.untold}, kind)
-    if not record.is_closed:
-        return found
-    unnamed = frozenset(_find_unnamed(found.files, manifest))
-    return replace(found, files=_with_lost(found.files, manifest), unnamed=unnamed, is_closed=True)
+    proven = word.proven
+    there = tuple(_hold_file(file, proven.get(file.path)) for file in held.files)
+    lost = map(offered_file, word.find_lost({file.path for file in there}))
+    return Held(
+        files=tuple(sorted((*there, *lost), key=lambda file: file.path)),
+        evidence=word.kind if all(file.blocks is not None for file in there) else held.evidence,
+        unnamed=frozenset(_find_unnamed(there, word.manifest)) if word.is_closed else held.unnamed,
+        is_recorded=held.is_recorded or word.may_be_meant,
+        is_closed=held.is_closed or word.is_closed,
+    )
 
 
-def _hold_to_kept(stored: Stored, held: Held, manifests: ManifestFolder | None) -> Held:
-    """By the manifest that is kept apart, if what is known and seen of the files agrees."""
-    if manifests is None or all(file.blocks is not None for file in held.files):
-        return held
-    kept = manifests.find(stored)
-    if not isinstance(kept, KeptManifest) or kept.find_contradiction(held.files) is not None:
-        return held
-    found = _hold(held, kept.manifest, kept.find_rewritten(held.files), EvidenceKind.RECORDED)
-    has_unknown = any(is_loaded(file.path) and not file.has_digest for file in found.files)
-    if isinstance(stored, CachedSnapshot) or held.is_closed or has_unknown:
-        return found
-    return replace(found, files=_with_lost(found.files, kept.manifest))
-
-
-def _hold(held: Held, manifest: Manifest, unknown: Collection[str], kind: EvidenceKind) -> Held:
-    """``kind``: the evidence where ``manifest`` speaks for all files."""
-    files = tuple(
-        file if file.path in unknown else _as_recorded(file, manifest.find(file.path)) for file in held.files
-    )  # fmt: skip
-    is_all = all(file.blocks is not None for file in files)
-    is_recorded = held.is_recorded or kind is EvidenceKind.RECORDED
-    return replace(held, files=files, evidence=kind if is_all else held.evidence, is_recorded=is_recorded)
-
-
-def _as_recorded(file: OfferedFile, listed: ManifestFile | None) -> OfferedFile:
-    """A file that is there, with what was recorded of it."""
+def _hold_file(file: OfferedFile, listed: ManifestFile | None) -> OfferedFile:
+    """A file that is there, with what a manifest says of it."""
     if listed is None or file.blocks is not None:
         return file
     known = offered_file(listed)
     return replace(known, git_sha1=known.git_sha1 or file.git_sha1, mtime_ns=file.mtime_ns)
-
-
-def _with_lost(files: tuple[OfferedFile, ...], manifest: Manifest) -> tuple[OfferedFile, ...]:
-    """``files`` and the weights and indexes that are not there: without them it would be another model."""
-    there = {file.path for file in files}
-    lost = (file for file in manifest.files if is_loaded(file.path) and file.path not in there)
-    return tuple(sorted((*files, *map(offered_file, lost)), key=lambda file: file.path))
 
 
 def _find_unnamed(files: Collection[OfferedFile], manifest: Manifest) -> list[str]:

@@ -25,56 +25,19 @@ from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file
 from fastload._store.filesystem import make_folder, replacing, writing
 from fastload._store.stored import PlainFolder
-from fastload._verify.difference import find_difference
+from fastload._verify import trust
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
+from fastload._verify.trust import KeptManifest, PassedOver
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from fastload._store.offer import OfferedFile
     from fastload._store.stored import Stored
-    from fastload._verify.manifest import Manifest, ManifestFile
+    from fastload._verify.manifest import Manifest
 
 _MAX_STAMP_BYTES = 64 << 20  # 64 MiB
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-
-
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """A manifest that is there and not believed."""
-
-    path: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path} {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class KeptManifest:
-    """A manifest that only we or root can have written, of the folder it was looked up for."""
-
-    path: str
-    manifest: Manifest
-    noted: Mapping[str, Any]
-    """Size and mtime of each file then."""
-
-    def find_contradiction(self, files: Iterable[OfferedFile]) -> str | None:
-        """Which of ``files``, those that are there now, has another digest by what the tier knows; None: it is of them.
-
-        A file that is gone contradicts nothing: that one is missing.
-        """
-        pairs = ((file, self.manifest.find(file.path)) for file in files if file.has_digest)
-        return next((file.path for file, listed in pairs if listed is not None and not _agrees(file, listed)), None)
-
-    def find_rewritten(self, files: Iterable[OfferedFile]) -> tuple[str, ...]:
-        """Those of ``files`` that look other than they did, and of which the tier knows no digest.
-
-        What was changed on purpose is not damage, and it says nothing of its neighbours.
-        """
-        listed = (file for file in files if not file.has_digest and self.manifest.find(file.path) is not None)
-        return tuple(file.path for file in listed if self.noted.get(file.path) != [file.size, file.mtime_ns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +88,6 @@ class ManifestFolder:
         return os.path.join(self.path, str(uid), f"{name}.json")
 
 
-def _agrees(file: OfferedFile, listed: ManifestFile) -> bool:
-    """True if ``listed`` has all that is known of the file: what it leaves out cannot speak for it."""
-    return find_difference(file, listed) is None and listed.size == file.size
-
-
 def _find_passed_over(*paths: str) -> PassedOver | None:
     distrusts = ((path, find_distrust(path)) for path in paths if os.path.lexists(path))
     return next((PassedOver(path, distrust) for path, distrust in distrusts if distrust is not None), None)
@@ -176,11 +134,7 @@ def find_distrust(path: str) -> str | None:
         status = os.lstat(path)
     except OSError as exc:  # what cannot be looked at proves nothing
         return f"cannot be looked at ({exc.strerror or exc})"
-    if stat.S_ISLNK(status.st_mode):
-        return "is a link"
-    if status.st_uid not in {0, os.geteuid()}:
-        return f"belongs to uid {status.st_uid}, who is neither this user nor root"
-    return "may be written by others (chmod go-w)" if status.st_mode & _OTHERS else None
+    return trust.find_distrust((status.st_mode, status.st_uid), os.geteuid())
 
 
 def make_own_folder(path: str) -> None:
@@ -192,7 +146,7 @@ def make_own_folder(path: str) -> None:
     if not os.path.lexists(path):
         make_folder(path)
         with writing(path):
-            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~_OTHERS)
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~trust.OTHERS_MAY_WRITE)
     if not is_ours_alone(path):
         hint = f"Make it this user's alone, and run it again: chmod go-w {path}"
         raise StoreError(path, "may be written by others: no manifest in it would be believed", hint)
@@ -205,5 +159,5 @@ def write_own(path: str, content: bytes, scratch: str) -> None:
         StoreError: as :func:`~fastload._store.filesystem.writing` says.
     """
     with replacing(path, scratch) as file:
-        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~_OTHERS)
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~trust.OTHERS_MAY_WRITE)
         file.write(content)

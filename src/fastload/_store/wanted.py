@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
 from fastload._format.select import OTHER_WEIGHTS
+from fastload._verify.path import is_index
 from fastload.errors import FormatError, UsageError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from fastload._store.offer import OfferedFile
 
@@ -212,3 +213,14 @@ def _show(paths: Sequence[str]) -> str:
 def is_weight(path: str) -> bool:
     """True if ``path`` is called as weights are, in whatever format."""
     return path.endswith((SHARD_SUFFIX, *OTHER_WEIGHTS))
+
+
+def weights_of(files: Collection[OfferedFile]) -> list[OfferedFile]:
+    """The ones that count: safetensors, which loads read; without any, other weights; without these, all there is."""
+    safetensors = [file for file in files if file.path.endswith(SHARD_SUFFIX)]
+    return safetensors or [file for file in files if is_weight(file.path)] or list(files)
+
+
+def deciding_of(files: Collection[OfferedFile]) -> list[OfferedFile]:
+    """The weights, and the indexes: what these do not name is not loaded."""
+    return [*weights_of(files), *(file for file in files if is_index(file.path))]

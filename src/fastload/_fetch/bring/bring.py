@@ -17,11 +17,11 @@ from fastload._store.admit.kept import KeptFile
 from fastload._store.admit.probe import probe
 from fastload._store.admit.stamp import Chosen
 from fastload._store.admit.takeover import begin_staged, content_key, open_staged
-from fastload._store.folder_offer import MADE_HERE
 from fastload._store.keep.evict import Coming, evict
 from fastload._store.keep.room import Limits, reserving
 from fastload._store.wanted import check_has_weights
 from fastload._verify.manifest import Manifest, plain_commit
+from fastload._verify.trust import MADE_HERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

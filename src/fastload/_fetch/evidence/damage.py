@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._format.select import ByIndex
 from fastload._read.file import regular_only, with_blob
-from fastload._store import folder_record
+from fastload._store.folder_record import RECORD_AGAIN, UNNAMED
 from fastload._verify.digest import BLOCK_BYTES, ContentHash
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import FormatError, IntegrityError, SignatureError, UsageError
@@ -25,8 +25,6 @@ MEND_HINT = (
     "fastload warm NAME; fastload rm NAME, then warm, brings all of it"
 )
 """``warm`` alone looks at sizes, not at content: what is there, and recorded, it takes for right."""
-_RECORD_HINT = "where it was meant so, record the folder again: fastload verify NAME --record"
-UNNAMED = folder_record.UNNAMED
 
 
 def find_damage(evidence: Evidence, error: FormatError) -> IntegrityError | None:
@@ -85,7 +83,7 @@ def _check_none_added(evidence: Evidence, files: CheckpointFiles) -> None:
             if evidence.kind is EvidenceKind.SIGNATURE:
                 expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
                 raise SignatureError(path, "weights that the signature leaves out", expected, hint)
-            cure = _RECORD_HINT if evidence.is_recorded else "or load it by its own path"
+            cure = RECORD_AGAIN if evidence.is_recorded else "or load it by its own path"
             raise UNNAMED.as_error(path, f"Remove it, if it does not belong there; {cure}")
 
 
@@ -94,7 +92,7 @@ def _check_none_lost(evidence: Evidence, files: CheckpointFiles, select: Select)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)
         size = size_of(evidence.files[lost])
-        cure = "Bring it back; " + _RECORD_HINT if may_be_meant(evidence) else "fastload warm NAME brings it again"
+        cure = "Bring it back; " + RECORD_AGAIN if may_be_meant(evidence) else "fastload warm NAME brings it again"
         raise IntegrityError(path, 0, "no file", size, cure)
 
 

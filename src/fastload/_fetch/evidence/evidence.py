@@ -6,37 +6,29 @@ Best first: a manifest, which has every block; the name of a blob, which is the 
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.block_prover import BlockProver
 from fastload._fetch.evidence.damage import MEND_HINT
-from fastload._fetch.evidence.recorded import (
-    OUTDATED,
-    find_recorded,
-    warn_of_changes,
-    warn_of_passed_over,
-    warn_of_rewritten,
-)
-from fastload._format.index import SHARD_SUFFIX
+from fastload._fetch.evidence.recorded import warn_of, warn_of_changes, warn_of_rewritten
 from fastload._read.file import with_blob
 from fastload._store.folder_offer import list_named, offer_stored
-from fastload._store.folder_record import SOURCE, Recorded
+from fastload._store.folder_record import find_kept, find_record
 from fastload._store.held import offered_file
 from fastload._store.listing import DOWNLOADS
-from fastload._store.manifest_folder import PassedOver
 from fastload._store.stored import CachedSnapshot, PlainFolder
-from fastload._store.wanted import is_weight
+from fastload._store.wanted import deciding_of, weights_of
 from fastload._verify.difference import Difference
 from fastload._verify.digest import ContentHash, blocks_of
 from fastload._verify.evidence_kind import EvidenceKind
-from fastload._verify.path import OURS, is_index, is_loaded
+from fastload._verify.path import OURS, is_loaded
+from fastload._verify.trust import Believed, PassedOver
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair, WantedBlock
@@ -46,7 +38,6 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.stored import Stored
 
-_log = logging.getLogger("fastload")
 _PER_FILE = {EvidenceKind.MANIFEST, EvidenceKind.RECORDED, EvidenceKind.NONE}
 """Of which some files may be known by another one."""
 
@@ -86,7 +77,7 @@ class Evidence:
     @property
     def has_blocks(self) -> bool:
         """True if every block is known, of weights at least."""
-        return bool(self.files) and all(file.blocks is not None for file in _weights_of(self.files.values()))
+        return bool(self.files) and all(file.blocks is not None for file in weights_of(self.files.values()))
 
     @property
     def is_recorded(self) -> bool:
@@ -179,14 +170,14 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
     Raises:
         FormatError: its manifest is malformed.
     """
-    recorded = find_recorded(stored) if isinstance(stored, PlainFolder) else None
-    if isinstance(recorded, Recorded):
-        found = _by_record(recorded, stored, repair)
-    else:
-        found = replace(_by_offer(stored, repair), passed_over="" if recorded is None else str(recorded))
-    if manifests is None or found.has_blocks:
-        return found
-    return _with_kept(found, stored, manifests)
+    word = find_record(stored.folder, lambda: list_named(stored)) if isinstance(stored, PlainFolder) else None
+    warn_of(stored, word)
+    found = _by_record(word, stored, repair) if isinstance(word, Believed) else _by_offer(stored, repair)
+    if isinstance(word, PassedOver):
+        found = replace(found, passed_over=str(word))
+    found = _with_kept(found, stored, manifests)
+    warn_of_changes(stored, tuple(found.outdated))
+    return found
 
 
 def _by_offer(stored: Stored, repair: Repair) -> Evidence:
@@ -205,7 +196,7 @@ def _by_offer(stored: Stored, repair: Repair) -> Evidence:
 def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
     """``found`` by a manifest, with what another tool has added."""
     unlisted = {file.path: file for file in offer.unlisted}
-    is_as_found = any(file.path in offer.as_found for file in _deciding(offer.files))
+    is_as_found = any(file.path in offer.as_found for file in deciding_of(offer.files))
     return replace(
         found,
         kind=EvidenceKind.RECORDED if is_as_found else found.kind,
@@ -216,55 +207,55 @@ def _with_unlisted(found: Evidence, offer: FolderOffer) -> Evidence:
     )
 
 
-def _by_record(recorded: Recorded, stored: Stored, repair: Repair) -> Evidence:
+def _by_record(word: Believed, stored: Stored, repair: Repair) -> Evidence:
     """By the manifest in a plain folder; what was written since is known by what a newer download says of it."""
-    kind = EvidenceKind.RECORDED if recorded.manifest.source == SOURCE else EvidenceKind.MANIFEST
-    listed = {file.path: offered_file(file) for file in recorded.manifest.files}
-    outdated = {path: listed.pop(path) for path in recorded.rewritten}
-    unknown = {*outdated, *recorded.untold}
-    there = {file.path: file for file in list_named(stored) if file.path in unknown} if unknown else {}
-    weights = [file for file in there.values() if is_loaded(file.path)]
+    there = {file.path: file for file in list_named(stored)} if word.unknown else {}
+    unknown = {path: there[path] for path in word.unknown if path in there}
+    weights = tuple(file for file in unknown.values() if is_loaded(file.path))
     return Evidence(
-        kind=_kind_of(stored, tuple(weights)) if weights else kind,
+        kind=_kind_of(stored, weights) if weights else word.kind,
         folder=stored.folder,
-        files={**listed, **there},
-        is_closed=recorded.is_closed,
-        by_block=kind,
+        files={**_list_proven(word, there), **unknown},
+        is_closed=word.is_closed,
+        by_block=word.kind,
         otherwise=stored.named_by,
         repair=repair,
-        outdated=outdated,
+        outdated=_list_outdated(word),
     )
 
 
-def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder) -> Evidence:
-    """``found``, with the blocks of the manifest that is kept apart, if what is known and seen of the files agrees."""
-    kept = manifests.find(stored)
-    if kept is None:
+def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder | None) -> Evidence:
+    """``found``, with the blocks of the manifest that is kept apart; of a closed one no more files than it names."""
+    is_recorded = EvidenceKind.RECORDED in {found.kind, found.by_block}
+    word = find_kept(stored, found.files.values(), manifests, is_recorded=is_recorded, is_closed=found.is_closed)
+    warn_of(stored, word)
+    if isinstance(word, PassedOver):
+        return replace(found, passed_over=found.passed_over or str(word))
+    if not isinstance(word, Believed):
         return found
-    if isinstance(kept, PassedOver):
-        warn_of_passed_over(stored, kept)
-        return replace(found, passed_over=found.passed_over or str(kept))
-    contradiction = kept.find_contradiction(found.files.values())
-    if contradiction is not None:
-        _log.warning(OUTDATED, os.path.join(stored.folder, contradiction), kept.path, stored.folder)
-        return found
-    seen = {path: file.mtime_ns for path, file in found.files.items()}
-    listed = {file.path: replace(offered_file(file), mtime_ns=seen.get(file.path)) for file in kept.manifest.files}
-    rewritten = kept.find_rewritten(found.files.values())
-    warn_of_changes(stored, [path for path in rewritten if path not in found.outdated])
-    outdated = {path: listed.pop(path) for path in rewritten}
-    deciding = _deciding([file for name, file in found.files.items() if name in listed])
-    is_known = bool(deciding) and all(file.has_digest for file in deciding) and not found.is_recorded
-    kind = EvidenceKind.MANIFEST if is_known else EvidenceKind.RECORDED
-    is_unknown = any(not file.has_digest and file.path not in listed for file in _deciding(found.files.values()))
+    listed = _list_proven(word, found.files)
+    if found.is_closed:
+        listed = {path: file for path, file in listed.items() if path in found.files}
+    outdated = {**found.outdated, **_list_outdated(word)}
     return replace(
         found,
-        kind=found.kind if is_unknown else kind,
-        names_lost=isinstance(stored, PlainFolder) and not is_unknown,
-        by_block=kind,
+        kind=found.kind if word.leaves_unknown else word.kind,
+        names_lost=word.names_lost,
+        by_block=word.kind,
         files={**found.files, **listed},
-        outdated={**found.outdated, **outdated},
+        outdated={path: file for path, file in outdated.items() if path not in listed},
     )
+
+
+def _list_proven(word: Believed, there: Mapping[str, OfferedFile]) -> dict[str, OfferedFile]:
+    """What a manifest says of files, and what is seen of those that are ``there``."""
+    seen = {path: file.mtime_ns for path, file in there.items()}
+    return {path: replace(offered_file(file), mtime_ns=seen.get(path)) for path, file in word.proven.items()}
+
+
+def _list_outdated(word: Believed) -> dict[str, OfferedFile]:
+    named = ((path, word.manifest.find(path)) for path in word.outdated)
+    return {path: offered_file(listed) for path, listed in named if listed is not None}
 
 
 def may_be_known(stored: Stored) -> bool:
@@ -280,23 +271,12 @@ def evidence_of_hub(offer: Offer) -> Evidence:
 
 
 def _kind_of(stored: Stored, files: tuple[OfferedFile, ...]) -> EvidenceKind:
-    weights, deciding = _weights_of(files), _deciding(files)
+    weights, deciding = weights_of(files), deciding_of(files)
     if deciding and all(file.blocks is not None for file in deciding):
         return EvidenceKind.MANIFEST
     if not deciding or not all(file.has_digest for file in deciding):
         return EvidenceKind.NONE
     return _kind_of_blobs(weights) if isinstance(stored, CachedSnapshot) else stored.named_by
-
-
-def _deciding(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
-    """The weights, and the indexes: what these do not name is not loaded."""
-    return [*_weights_of(files), *(file for file in files if is_index(file.path))]
-
-
-def _weights_of(files: Collection[OfferedFile]) -> Sequence[OfferedFile]:
-    """The ones that count: safetensors, which loads read; without any, other weights; without these, all there is."""
-    safetensors = [file for file in files if file.path.endswith(SHARD_SUFFIX)]
-    return safetensors or [file for file in files if is_weight(file.path)] or list(files)
 
 
 def _kind_of_blobs(files: Sequence[OfferedFile]) -> EvidenceKind:

@@ -21,11 +21,9 @@ from fastload._store.containment import check_own_folders
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder
 from fastload._store.folder_manifest import write_folder_manifest
-from fastload._store.folder_offer import MADE_HERE, read_manifest
-from fastload._store.folder_record import SOURCE
+from fastload._store.folder_offer import read_manifest
 from fastload._store.folder_stamp import remove_folder_stamps, write_folder_stamp
 from fastload._store.listing import list_files
-from fastload._store.manifest_folder import KeptManifest
 from fastload._store.stored import CachedSnapshot
 from fastload._store.wanted import Wish
 from fastload._tier import LOCAL
@@ -33,6 +31,7 @@ from fastload._verify.digest import SMALL_FILE_BYTES, ContentHash, block_digest,
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
 from fastload._verify.path import is_loaded
+from fastload._verify.trust import MADE_HERE, RECORDED, KeptManifest
 from fastload.errors import FastloadError, NotWritableError
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _list_known(kept: KeptManifest, evidence: Evidence) -> dict[str, ManifestFil
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
     if isinstance(stored, CachedSnapshot):
         return Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files)
-    return Manifest(repo=stored.repo, commit=plain_commit(files), source=SOURCE, files=files)
+    return Manifest(repo=stored.repo, commit=plain_commit(files), source=RECORDED, files=files)
 
 
 def record_all(
@@ -183,7 +182,7 @@ def _find_listed(stored: Stored) -> Manifest | None:
 
 def _is_added(file: OfferedFile, listed: Manifest) -> bool:
     """True if another tool has added it since, and its blob's name proves it."""
-    return listed.find(file.path) is None and (file.sha256 or file.git_sha1) is not None
+    return listed.find(file.path) is None and file.has_digest
 
 
 def _write_beside(

@@ -1,4 +1,4 @@
-"""The manifest in a plain folder, for a load: what may be believed of it, and warnings of what may not."""
+"""What a load says of manifests that it does not believe, and what it takes for changed on purpose."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.damage import may_be_meant
-from fastload._store.folder_offer import list_named
-from fastload._store.folder_record import Contradicted, Recorded, find_record
-from fastload._store.listing import is_rewritten, list_files
-from fastload._store.manifest_folder import PassedOver
-from fastload._store.stored import CachedSnapshot, PlainFolder
+from fastload._store.folder_offer import is_outdated_download
+from fastload._store.listing import list_files
+from fastload._store.stored import CachedSnapshot
+from fastload._verify.trust import Contradicted, PassedOver
 from fastload.errors import escaped
 
 if TYPE_CHECKING:
@@ -22,34 +21,20 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import OfferedFile
     from fastload._store.stored import Stored
+    from fastload._verify.trust import Believed
 
-OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
+_OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 _REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
 _PASSED_OVER = "%s: it is passed over, and proves nothing. To make a new one: fastload verify %s --record"
 _log = logging.getLogger("fastload")
 
 
-def find_recorded(stored: PlainFolder) -> Recorded | PassedOver | None:
-    """The manifest in a plain folder, if it may be believed; warns of what it may not be believed of.
-
-    Raises:
-        FormatError, StoreError: it is malformed or cannot be read.
-    """
-    record = find_record(stored.folder, lambda: list_named(stored))
-    if isinstance(record, Contradicted):
-        path = os.path.join(stored.folder, record.path)
-        _log.warning(OUTDATED, path, "the manifest beside it", stored.folder)
-        return None
-    if isinstance(record, PassedOver):
-        warn_of_passed_over(stored, record)
-    elif record is not None:
-        warn_of_changes(stored, record.rewritten)
-    return record
-
-
-def warn_of_passed_over(stored: Stored, manifest: PassedOver) -> None:
-    """Say that what is there of ``stored`` proves nothing."""
-    _log.warning(_PASSED_OVER, escaped(str(manifest)), escaped(shlex.quote(stored.folder)))
+def warn_of(stored: Stored, word: Believed | Contradicted | PassedOver | None) -> None:
+    """Say that what is there of ``stored`` proves nothing, if it does not."""
+    if isinstance(word, Contradicted):
+        _log.warning(_OUTDATED, os.path.join(stored.folder, word.path), word.by, stored.folder)
+    elif isinstance(word, PassedOver):
+        _log.warning(_PASSED_OVER, escaped(str(word)), escaped(shlex.quote(stored.folder)))
 
 
 def warn_of_changes(stored: Stored, paths: Sequence[str]) -> None:
@@ -59,9 +44,8 @@ def warn_of_changes(stored: Stored, paths: Sequence[str]) -> None:
 
 def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
     """Say of which of ``files`` a note of their download knows nothing any more."""
-    if isinstance(stored, PlainFolder) and stored.commit is None:
-        unknown = (file for file in files if not (file.sha256 or file.git_sha1))
-        _warn(stored, [file.path for file in unknown if is_rewritten(stored.folder, file)], "downloaded")
+    unknown = (file for file in files if not file.has_digest)
+    _warn(stored, [file.path for file in unknown if is_outdated_download(stored, file)], "downloaded")
 
 
 def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:

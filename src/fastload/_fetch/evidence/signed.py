@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from fastload._fetch.evidence.evidence import Evidence
-    from fastload._store.manifest_folder import KeptManifest
     from fastload._store.offer import Offer
     from fastload._verify.manifest import ManifestFile
     from fastload._verify.signature import SignedDigests
+    from fastload._verify.trust import KeptManifest
 
 _ALL = Wish()
 _MAX_KEY_BYTES = 64 << 10  # 64 KiB

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.evidence import NOTHING, evidence_of_hub, find_evidence, may_be_known
-from fastload._fetch.evidence.recorded import warn_of_passed_over
+from fastload._fetch.evidence.recorded import warn_of
 from fastload._fetch.evidence.signed import by_signature
 from fastload._store.admit.stamp import read_chosen
-from fastload._store.manifest_folder import ManifestFolder, PassedOver
+from fastload._store.manifest_folder import ManifestFolder
 from fastload._store.stored import PlainFolder
 from fastload._store.wanted import Wish
+from fastload._verify.trust import PassedOver
 from fastload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def weigh_all(stored: Stored, repair: Repair, settings: Settings) -> Evidence:
     kept = None if manifests is None else manifests.find(stored)
     evidence = find_evidence(stored, repair)
     if isinstance(kept, PassedOver):
-        warn_of_passed_over(stored, kept)
+        warn_of(stored, kept)
         kept = None
     return by_signature(evidence, settings.signature_key, kept=kept, brought=_wish_of(stored))
 

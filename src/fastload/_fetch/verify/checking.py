@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.damage import UNNAMED, size_of
+from fastload._fetch.evidence.damage import size_of
 from fastload._fetch.evidence.record import digest_file
 from fastload._finding import Finding
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
@@ -16,6 +16,7 @@ from fastload._read.head import read_header
 from fastload._read.proof import WantedBlock
 from fastload._read.reader import PlainFile
 from fastload._store.directory import contained, containment_root, read_index
+from fastload._store.folder_record import UNNAMED
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, block_length, blocks_of
 from fastload._verify.path import is_index
 from fastload.errors import FormatError, IntegrityError, StoreError, quoted

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from fastload._read.file import regular_only
 from fastload._store.admit.stamp import read_coming
 from fastload._store.containment import check_repo, leads_out
-from fastload._store.folder_offer import MADE_HERE, read_manifest, read_manifest_file
+from fastload._store.folder_offer import read_manifest, read_manifest_file
 from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
 from fastload._store.keep.repo_usage import RepoUsage
 from fastload._store.layout import RepoLayout, find_repo
 from fastload._store.ref import is_commit
 from fastload._tier import shared_tier
+from fastload._verify.trust import MADE_HERE
 from fastload.errors import FormatError, StoreError, UnsupportedError
 from fastload.strict_json import JsonError, parse_json
 
