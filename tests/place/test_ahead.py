@@ -19,10 +19,10 @@ from fastload._clock import Busy
 from fastload._cpus import Cpus
 from fastload._format.checkpoint import Checkpoint, Shard
 from fastload._load.read import ahead
-from fastload._load.read.crew import Ways, choose_ahead_crew
 from fastload._load.read.pipeline import Pipeline
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
+from fastload._load.read.workers import Ways, choose_ahead_workers
 from fastload._load.read.workplace import Workplace
 from fastload._load.target.staging import divide_ahead
 from fastload._place import cuda
@@ -113,9 +113,9 @@ class Load:
         self.placer.use(ring, at_first=1, per_lane=self.slots_per_lane)
         self.sources = Sources(self.checkpoint.shards, self.choices, self.plan.extents)
         at = Workplace(self.plan, self.sources, self.placer, self.schedule, self.busy)
-        crew = choose_ahead_crew(at, self.lanes)
-        (worker,) = crew.needed
-        pipeline = Pipeline(at, crew, Ways())
+        workers = choose_ahead_workers(at, self.lanes)
+        (worker,) = workers.needed
+        pipeline = Pipeline(at, workers, Ways())
         pipeline.run(worker)
         try:
             self.schedule.check()

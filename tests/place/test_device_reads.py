@@ -14,11 +14,11 @@ from blake3 import blake3
 from fake_kvikio import FakeKvikio
 from fastload._clock import Busy
 from fastload._format.checkpoint import Checkpoint, Shard
-from fastload._load.read.crew import Ways, choose_crew
 from fastload._load.read.device_reads import DeviceReads
 from fastload._load.read.pipeline import Pipeline
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
+from fastload._load.read.workers import Ways, choose_workers
 from fastload._load.read.workplace import Workplace
 from fastload._load.stream.summary import describe_readers
 from fastload._place.cuda import CudaPlacer, Supply
@@ -135,9 +135,9 @@ class Load:
             digesting=digesting,
         )
         at, ways = Workplace(self.plan, sources, placer, schedule, Busy()), Ways(reads)
-        crew = choose_crew(at, ways, threads=1)
-        (worker,) = crew.needed
-        pipeline = Pipeline(at, crew, ways)
+        workers = choose_workers(at, ways, threads=1)
+        (worker,) = workers.needed
+        pipeline = Pipeline(at, workers, ways)
         pipeline.run(worker)
         try:
             schedule.check()

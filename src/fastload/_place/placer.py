@@ -87,7 +87,7 @@ class Placer(Protocol):
     def make_pages(self) -> Iterator[None]:
         """Make the pages of all host memory of the plan, some with each step, in the order of the files.
 
-        For a thread beside those that copy what they have read: to make a page takes as long as to copy one.
+        For a thread beside those that read past the page cache: to make a page takes as long as to copy one.
         """
 
     def take(self, number: int) -> torch.Tensor:

@@ -11,7 +11,6 @@ from fastload._clock import Busy
 from fastload._cpus import count_cpus
 from fastload._load.prepare.fit import check_all, divide, fit
 from fastload._load.prepare.proof import prove_load, resumable
-from fastload._load.read.crew import Ways, choose_ahead_crew, choose_crew
 from fastload._load.read.depth import tune
 from fastload._load.read.held import Tee
 from fastload._load.read.page_making import PageMaking
@@ -19,6 +18,7 @@ from fastload._load.read.past_host import Journey
 from fastload._load.read.pipeline import Pipeline
 from fastload._load.read.schedule import Schedule
 from fastload._load.read.sources import Sources
+from fastload._load.read.workers import Ways, choose_ahead_workers, choose_workers
 from fastload._load.read.workplace import Workplace
 from fastload._load.stream.job import Job
 from fastload._load.stream.stream import Stream
@@ -100,19 +100,19 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
             busy=busy,
             progress=held.telling(request.progress, schedule.kept_bytes),
         )
-        stream = Stream(job, _choose_workers(job, staging, choices))
+        stream = Stream(job, _open_pipeline(job, staging, choices))
         undo.pop_all()
     return stream
 
 
-def _choose_workers(job: Job, staging: Staging, choices: Mapping[int, Choice]) -> Pipeline:
+def _open_pipeline(job: Job, staging: Staging, choices: Mapping[int, Choice]) -> Pipeline:
     at = Workplace(job.plan, job.sources, job.placer, job.schedule, job.busy)
     ways = Ways(job.device_reads, job.exchange)
-    crew = choose_ahead_crew(at, staging.lanes) if staging.is_ahead else choose_crew(at, ways, job.lanes)
-    # What is read past the page cache lands in memory of ours, and is copied from there.
+    workers = choose_ahead_workers(at, staging.lanes) if staging.is_ahead else choose_workers(at, ways, job.lanes)
+    # A page that is not there when a direct read begins is made by the thread that reads, while the disk waits.
     if job.schedule.keeps_all and any(choice.name == "direct" for choice in choices.values()):
-        crew = crew.joined_by(PageMaking(at))
-    return Pipeline(at, crew, ways)
+        workers = workers.joined_by(PageMaking(at))
+    return Pipeline(at, workers, ways)
 
 
 def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> LoadPlan:

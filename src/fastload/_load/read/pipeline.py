@@ -1,7 +1,7 @@
 """The threads of one load: they are started, awaited, and stopped.
 
-What each does is its worker's (:mod:`~fastload._load.read.crew`). Reads and copies release the GIL, so threads are the
-depth that storage sees. The rest is in order (:mod:`~fastload._load.read.schedule`), open
+What each does is its worker's (:mod:`~fastload._load.read.workers`). Reads and copies release the GIL, so threads are
+the depth that storage sees. The rest is in order (:mod:`~fastload._load.read.schedule`), open
 (:mod:`~fastload._load.read.sources`) and memory (:mod:`fastload._place`).
 """
 
@@ -18,7 +18,7 @@ from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from fastload._fetch.deadline import Deadline
-    from fastload._load.read.crew import Crew, Ways
+    from fastload._load.read.workers import Ways, Workers
     from fastload._load.read.workplace import Worker, Workplace
 
 _JOIN_S = 0.8
@@ -28,10 +28,10 @@ _JOIN_S = 0.8
 class Pipeline:
     """The workers of one load, at work."""
 
-    def __init__(self, at: Workplace, crew: Crew, ways: Ways) -> None:
+    def __init__(self, at: Workplace, workers: Workers, ways: Ways) -> None:
         self._sources = at.sources
         self._schedule = at.schedule
-        self._crew = crew
+        self._workers = workers
         self._ways = ways
         self._threads: list[threading.Thread] = []
 
@@ -43,9 +43,9 @@ class Pipeline:
         """
         if self._ways.device_reads is not None:
             self._ways.device_reads.begin()
-        for worker in self._crew.needed:
+        for worker in self._workers.needed:
             self._start(worker)
-        for worker in self._crew.more:
+        for worker in self._workers.more:
             try:
                 self._start(worker)
             except UnsupportedError:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class Workers:
     """The workers of one load, each to be run by a thread of its own."""
 
     needed: Sequence[Worker]
@@ -29,9 +29,9 @@ class Crew:
     more: Sequence[Worker] = ()
     """With these it is faster."""
 
-    def joined_by(self, *others: Worker) -> Crew:
+    def joined_by(self, *others: Worker) -> Workers:
         """The same, and ``others`` where there are threads for them, too."""
-        return Crew(self.needed, (*self.more, *others))
+        return Workers(self.needed, (*self.more, *others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +44,29 @@ class Ways:
     """From and to the other ranks of a group."""
 
 
-def choose_crew(at: Workplace, ways: Ways, threads: int) -> Crew:
+def choose_workers(at: Workplace, ways: Ways, threads: int) -> Workers:
     """So many ``threads`` that read, each with a lane of its own; or fewer, where there are fewer extents."""
     by_host, threads = ByHost(at.busy), min(threads, len(at.plan.extents))
     if ways.exchange is not None:
-        return _choose_rank_crew(at, ways.exchange, by_host, threads)
+        return _choose_rank_workers(at, ways.exchange, by_host, threads)
     filling = by_host if ways.device_reads is None else PastHost(ways.device_reads, by_host, at.busy)
     return _divide([Reading(Lanes(at, at.placer), filling)] * threads)
 
 
-def choose_ahead_crew(at: Workplace, lanes: int) -> Crew:
+def choose_ahead_workers(at: Workplace, lanes: int) -> Workers:
     """One thread with so many ``lanes``, which has others read."""
-    return Crew([Ahead(Lanes(at, at.placer), lanes)])
+    return Workers([Ahead(Lanes(at, at.placer), lanes)])
 
 
-def _choose_rank_crew(at: Workplace, exchange: Exchange, by_host: ByHost, threads: int) -> Crew:
-    """As :func:`choose_crew`, of whom none reads where this machine does not have the model."""
+def _choose_rank_workers(at: Workplace, exchange: Exchange, by_host: ByHost, threads: int) -> Workers:
+    """As :func:`choose_workers`, of whom none reads where this machine does not have the model."""
     lanes, sending = Lanes(at, exchange.passing), Sending(exchange, at.busy)
     reading = Reading(lanes, SentOn(sending, by_host))
     readers = _divide([reading] * threads if exchange.can_read else [])
     receivers = [Receiving(source, exchange, sending, lanes) for source in exchange.sources]
-    return Crew([*receivers, *readers.needed], readers.more)
+    return Workers([*receivers, *readers.needed], readers.more)
 
 
-def _divide(readers: Sequence[Worker]) -> Crew:
+def _divide(readers: Sequence[Worker]) -> Workers:
     """One is enough."""
-    return Crew(readers[:1], readers[1:])
+    return Workers(readers[:1], readers[1:])
