@@ -60,5 +60,5 @@ def shared_tier(root: str) -> Tier:
 
 def parse_tier(text: str) -> Tier:
     """The tier that is called so in what a caller is given, such as a :class:`~fastload.Snapshot`."""
-    kind, _, place = text.partition(":")
+    kind, _, place = text.partition(" " if text.startswith("rank ") else ":")
     return Tier(TierKind(kind), place)

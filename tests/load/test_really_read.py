@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,6 +16,9 @@ from safetensors.torch import save_file
 import fastload
 import ranks
 from fastload import Options
+from fastload._read.pread import BufferedReader
+from fastload._store.admit.staged import StagedFile
+from fastload.errors import StoreError
 from hub_server import HubServer, Repo
 from models import MIB, assert_same, random_tensor
 from proven_models import REPO, Model, flip
@@ -113,6 +118,30 @@ def test_a_flip_that_a_second_read_heals(model: Model, monkeypatch: pytest.Monke
     check(report, real, own="local")
 
 
+@pytest.mark.parametrize("reader", ["buffered", "direct"])
+@pytest.mark.parametrize("at", [0, LATER // 4096 * 4096], ids=["header", "later"])
+def test_a_sector_that_cannot_be_read(model: Model, monkeypatch: pytest.MonkeyPatch, reader: str, at: int) -> None:
+    """What came before it counts, and nothing that did not come."""
+    blob = str((model.warmed() / SHARD).resolve())
+    with really_read(roots(model), beyond=header_bytes(model)) as real:
+        preadv = os.preadv
+
+        def failing(descriptor: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+            if os.readlink(f"/proc/self/fd/{descriptor}") != blob or offset + sum(map(len, buffers)) <= at:
+                return preadv(descriptor, buffers, offset, flags)
+            if offset < at:
+                return preadv(descriptor, [buffers[0][: at - offset]], offset, flags)
+            if offset < at + 4096:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return preadv(descriptor, buffers, offset, flags)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "preadv", failing)
+            report = fastload.load(REPO, options=replace(model.options, reader=reader)).report
+    assert report.blocks_repaired
+    check(report, real, own="local")
+
+
 @pytest.mark.parametrize("at", [9, LATER])
 def test_a_block_that_the_next_tier_mends(model: Model, at: int) -> None:
     folder = model.warmed()
@@ -153,6 +182,20 @@ def test_a_header_of_more_than_a_block_below_a_digest_of_the_whole(model: Model,
         report = fastload.load(folder, reader=reader).report
     assert report.evidence == "sha256"
     check(report, real, own="path")
+
+
+def test_a_header_of_more_than_a_block_that_is_here(model: Model) -> None:
+    """What nobody but the digest of the whole needs is taken from here, too."""
+    content = {"t": random_tensor(5 * MIB, 7, torch.uint8)}
+    save_file(content, model.local.parent / "large", metadata={"long": "x" * 5 * MIB})
+    shard = {"model.safetensors": (model.local.parent / "large").read_bytes()}
+    write_cache(model.shared, REPO, COMMIT, shard | {"config.json": b"{}"})
+    write_cache(model.local, REPO, COMMIT, shard)
+    (model.local / "models--org--name/refs/main").unlink()
+    report = fastload.load(REPO, options=replace(model.options, write_through="on")).report
+    assert report.tier == shared(model)
+    again = BLOCK  # once more for the copy: it was not put, since nobody loads it
+    assert report.bytes_by_tier["local"] == len(shard["model.safetensors"]) + again
 
 
 @pytest.mark.parametrize("others", [True, False], ids=["mended", "elsewhere"])
@@ -201,6 +244,34 @@ def test_a_load_that_keeps_a_copy_counts_what_only_the_copy_needs(model: Model) 
         report = fastload.load(REPO, options=model.options).report
     assert (model.local / "models--org--name/snapshots" / COMMIT / "tokenizer.json").exists(), "it was kept"
     check(report, Counter({shared(model): real[shared(model)]}), own=shared(model))
+
+
+def test_a_load_that_keeps_a_copy_counts_what_is_here_of_what_only_the_copy_needs(model: Model) -> None:
+    vocabulary = {"tokenizer.json": bytes(8 * MIB)}
+    write_cache(model.shared, REPO, COMMIT, model.files | vocabulary)
+    write_cache(model.local, REPO, COMMIT, vocabulary)
+    with really_read(roots(model), beyond=header_bytes(model)) as real:
+        report = fastload.load(REPO, options=model.options).report
+    assert (model.local / "models--org--name/snapshots" / COMMIT / SHARD).exists(), "it was kept"
+    assert report.bytes_by_tier["local"] == 8 * MIB, "and nothing that the load put there itself"
+    check(report, Counter(real | {"local": 8 * MIB}), own=shared(model))
+
+
+def test_a_copy_that_is_dropped(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was here of it is taken all the same."""
+    fastload.verify(write_cache(model.shared, REPO, COMMIT, model.files), record=True)
+    options = replace(model.options, write_through="on")
+    fastload.load(REPO, tensors=["2.*"], options=options)
+
+    def put(*_: object) -> bool:
+        raise StoreError("staging", "No space left on device")
+
+    monkeypatch.setattr(StagedFile, "put", put)
+    with really_read(roots(model), beyond=header_bytes(model)) as real:
+        weights = fastload.load(REPO, options=options)
+    assert_same(weights, model.tensors)
+    assert weights.report.bytes_by_tier["local"] == len(model.files[OTHER])
+    check(weights.report, real, own=shared(model))
 
 
 def test_a_load_that_goes_on_with_what_was_staged(model: Model, hub: HubServer) -> None:
@@ -278,3 +349,37 @@ def test_a_warm_whose_first_source_is_wrong(model: Model) -> None:
     assert report.bytes_read == sum(report.bytes_by_tier.values())
     right = sum(len(content) for name, content in model.files.items() if name != SHARD)
     assert here_bytes == right, "what came well of the first one is not brought again"
+    assert report.peak_staging_bytes <= report.bytes_by_tier[report.tier]
+
+
+def test_a_load_of_a_part_that_begins_once_more_publishes_nothing(model: Model) -> None:
+    """What the first try had wrong is nothing that the second has to mend."""
+    folder = write_cache(model.shared, REPO, COMMIT, model.files)
+    second = model.local.parent / "second"
+    write_cache(second, REPO, COMMIT, model.files)
+    flip(folder / SHARD, LATER)
+    options = replace(model.options, shared=f"{model.shared}:{second}", write_through="off")
+    report = fastload.load(REPO, tensors="1.*", options=options).report
+    assert report.blocks_repaired
+    assert report.stages["publish"] == 0
+
+
+def test_a_warm_was_busy_with_all_of_its_sources(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its stages and its bytes are those of all."""
+    folder = write_cache(model.shared, REPO, COMMIT, model.files)
+    second = model.local.parent / "second"
+    write_cache(second, REPO, COMMIT, model.files)
+    flip(folder / SHARD, LATER)
+    read_into, slept = BufferedReader.read_into, list[float]()
+
+    def slowly(reader: BufferedReader, offset: int, buffers: list[memoryview]) -> None:
+        if reader._file.path.startswith(f"{model.shared}/"):
+            time.sleep(0.05)
+            slept.append(0.05)
+        read_into(reader, offset, buffers)
+
+    monkeypatch.setattr(BufferedReader, "read_into", slowly)
+    report = fastload.warm(REPO, options=replace(model.options, shared=f"{model.shared}:{second}")).report
+    assert report is not None
+    assert report.tier == f"shared:{second}"
+    assert report.busy_s["read"] >= sum(slept) > 0

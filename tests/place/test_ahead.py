@@ -37,9 +37,11 @@ from fastload._plan.plan import build_plan
 from fastload._read import choose
 from fastload._read.background import BackgroundRead
 from fastload._read.choose import choose_reader
+from fastload._read.counted import counted
 from fastload._read.head import read_header
 from fastload._read.pread import BufferedReader
 from fastload._read.proof import BlockProof, ProofTell
+from fastload._read.reader import GradualReader
 from fastload._read.tally import ProofTally
 from fastload._trace import Trace
 from fastload._verify.digest import BLOCK_BYTES
@@ -167,6 +169,53 @@ def test_several_reads_are_under_way_at_once(load: Load, monkeypatch: pytest.Mon
     load.run()
     load.check()
     assert max(most) > LANES
+
+
+def test_no_extent_is_asked_for_a_protocol(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To recognise one takes more than all else that this thread does to begin a read."""
+    noted: list[int] = []
+    load.choices = {number: counted(choice, noted.append) for number, choice in load.choices.items()}
+    load.prove()
+
+    def recognise(protocol: type, _: object) -> bool:
+        raise AssertionError(protocol)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(GradualReader), "__instancecheck__", recognise)
+        load.run()
+    load.check()
+    assert load.tally.verified == len(load.plan.extents)
+
+
+@pytest.mark.parametrize("how", ["whole", "fails", "nothing is begun"])
+def test_what_is_read_once_is_counted_once(load: Load, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    noted: list[int] = []
+    load.choices = {number: counted(choice, noted.append) for number, choice in load.choices.items()}
+    wait = BackgroundRead.wait
+    if how == "fails":
+        monkeypatch.setattr(BackgroundRead, "wait", lambda read: wait(read) and False)
+    if how == "nothing is begun":
+        monkeypatch.setattr(BackgroundRead, "begin", lambda *_: None)
+    load.run()
+    load.check()
+    assert sum(noted) == load.plan.read_bytes
+
+
+def test_what_is_abandoned_is_not_counted(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[int] = []
+    came: list[int] = []
+    load.choices = {number: counted(choice, noted.append) for number, choice in load.choices.items()}
+    wait = BackgroundRead.wait
+
+    def stopping(read: BackgroundRead) -> bool:
+        if not load.schedule.is_stopped():  # those after it are abandoned
+            came.extend(block.nbytes for block in read._blocks)
+        load.schedule.stop()
+        return wait(read)
+
+    monkeypatch.setattr(BackgroundRead, "wait", stopping)
+    load.run()
+    assert sum(noted) == sum(came) < load.plan.read_bytes
 
 
 def test_readers_get_their_next_work_before_what_has_come_is_sent_on(

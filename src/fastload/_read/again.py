@@ -8,24 +8,32 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fastload._read.blocks import read_block
-from fastload._read.file import open_regular, read_fully
-from fastload._read.pread import DirectReader
+from fastload._read.counted import CountedReader
+from fastload._read.file import open_regular
+from fastload._read.pread import BufferedReader, DirectReader
 from fastload.errors import FastloadError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastload._read.reader import File
 
 
-def read_again(file: File, offset: int, length: int) -> memoryview | None:
-    """These bytes as the storage has them; None where they cannot be read again.
+def read_again(
+    file: File, offset: int, length: int, count: Callable[[int], object] = lambda _: None
+) -> memoryview | None:
+    """These bytes as the storage has them; None where they cannot be read again. ``count`` is told how many came.
 
     By O_DIRECT; where that is refused, the file's pages are dropped first, which the kernel may or may not do.
     """
     try:
-        with closing(DirectReader(file)) as reader:
-            return read_block(reader, offset, length)
-    except UnsupportedError:
-        return _read_dropped(file, offset, memoryview(bytearray(length)))
+        try:
+            with closing(CountedReader(DirectReader(file), file, count)) as reader:
+                return read_block(reader, offset, length)
+        except UnsupportedError:
+            drop_pages(file.path, offset, length)
+            with closing(CountedReader(BufferedReader(file), file, count)) as reader:
+                return read_block(reader, offset, length)
     except FastloadError:
         return None
 
@@ -41,18 +49,3 @@ def drop_pages(path: str, offset: int, length: int) -> None:
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-
-
-def _read_dropped(file: File, offset: int, block: memoryview) -> memoryview | None:
-    try:
-        descriptor = open_regular(file.path)
-    except FastloadError:
-        return None
-    try:
-        os.posix_fadvise(descriptor, offset, len(block), os.POSIX_FADV_DONTNEED)
-        read_fully(descriptor, offset, [block], path=file.path)
-    except (OSError, FastloadError):
-        return None
-    finally:
-        os.close(descriptor)
-    return block

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._read.around import ReaderAround
-from fastload._read.reader import BackgroundReader
+from fastload._read.file import arrived_before
+from fastload._read.reader import begin_read
+from fastload.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,19 +25,41 @@ def counted(choice: Choice, count: Callable[[int], None]) -> Choice:
 class CountedReader(ReaderAround):
     """A wrapper with the reader's own protocol; see :class:`~fastload._read.reader.Reader`."""
 
-    def __init__(self, reader: Reader, file: File, count: Callable[[int], None]) -> None:
+    def __init__(self, reader: Reader, file: File, count: Callable[[int], object]) -> None:
         super().__init__(reader)
         self._file_bytes = file.identity.size
         self._count = count
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
-        self._reader.read_into(offset, buffers)
+        try:
+            self._reader.read_into(offset, buffers)
+        except StoreError as exc:
+            self._count(arrived_before(exc))
+            raise
         self._count(min(sum(map(len, buffers)), self._file_bytes - offset))
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """See :class:`~fastload._read.reader.BackgroundReader`; nobody can call it back, so that it counts at once."""
-        attempt = self._reader.begin(offset, buffer) if isinstance(self._reader, BackgroundReader) else None
-        if attempt is not None:
-            self._count(min(len(buffer), self._file_bytes - offset))
-        return attempt
+        """See :class:`~fastload._read.reader.BackgroundReader`."""
+        attempt = begin_read(self._reader, offset, buffer)
+        return attempt and _Counted(attempt, self._count, min(len(buffer), self._file_bytes - offset))
+
+
+class _Counted:
+    """See :class:`~fastload._read.reader.Attempt`; one that brought less is read once more, and counted then."""
+
+    __slots__ = ("_attempt", "_count", "_nbytes")
+
+    def __init__(self, attempt: Attempt, count: Callable[[int], object], nbytes: int) -> None:
+        self._attempt = attempt
+        self._count = count
+        self._nbytes = nbytes
+
+    def finish(self) -> bool:
+        is_whole = self._attempt.finish()
+        if is_whole:
+            self._count(self._nbytes)
+        return is_whole
+
+    def abandon(self) -> None:
+        self._attempt.abandon()

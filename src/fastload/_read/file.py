@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fastload._format.checkpoint import FileIdentity
 from fastload.errors import FastloadError, FormatError, IntegrityError, StoreError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     ProveWhole = Callable[[str, FileIdentity, memoryview], bool]
     """Called with a file's path and identity, and all of its bytes; False where nothing is known of them."""
@@ -115,10 +115,10 @@ def check_regular(path: str, status: os.stat_result) -> None:
 
 def read_proven(
     descriptor: int, offset: int, piece: memoryview, path: str, prove: Callable[[memoryview], bool] | None
-) -> None:
+) -> bool:
     """Fill ``piece`` with the file's bytes from ``offset`` on, and have it proven.
 
-    What cannot be read is not what it should be, and is mended like that, where it is known what it should be.
+    What cannot be read is not what it should be, and is mended like that, where it is known what it should be: False.
     """
     try:
         read_fully(descriptor, offset, [piece], path=path)
@@ -127,10 +127,11 @@ def read_proven(
             raise
         with suppress(IntegrityError):  # nobody else has it: then what the storage said is what matters
             if prove(piece):
-                return
+                return False
         raise
     if prove is not None:
         prove(piece)
+    return True
 
 
 def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) -> bytes:
@@ -169,9 +170,10 @@ def read_fully(descriptor: int, offset: int, buffers: Sequence[memoryview], *, p
         OSError: as the system says; the caller translates.
     """
     pending = [buffer for buffer in buffers if len(buffer)]
-    first = 0
+    first, begin = 0, offset
     while first < len(pending):
-        count = os.preadv(descriptor, pending[first : first + _IOV_MAX], offset)
+        with noting_arrived(offset - begin):
+            count = os.preadv(descriptor, pending[first : first + _IOV_MAX], offset)
         if not count:
             expected = f"{sum(map(len, pending[first:])):,} more bytes"
             raise IntegrityError(path, offset, "the end of the file", expected, _CHANGED)
@@ -183,6 +185,22 @@ def read_fully(descriptor: int, offset: int, buffers: Sequence[memoryview], *, p
                 first += 1
             else:
                 pending[first] = pending[first][step:]
+
+
+@contextmanager
+def noting_arrived(nbytes: int) -> Iterator[None]:
+    """Let an ``OSError`` that ends a read know that so many bytes had come before: see :func:`arrived_before`."""
+    try:
+        yield
+    except OSError as exc:
+        vars(exc)["arrived_bytes"] = nbytes
+        raise
+
+
+def arrived_before(error: StoreError) -> int:
+    """How many bytes had come before what ``error`` was made of; 0 where nobody said."""
+    nbytes = getattr(error.__cause__, "arrived_bytes", 0)
+    return nbytes if isinstance(nbytes, int) else 0
 
 
 def check_unchanged(path: str, offset: int, before: FileIdentity, now: FileIdentity) -> None:

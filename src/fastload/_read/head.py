@@ -64,6 +64,8 @@ class Head:
     raw: bytes
     """The JSON."""
     identity: FileIdentity
+    lost_bytes: int
+    """Of blocks that could not be read: they came from elsewhere."""
 
     def parse(self) -> Header:
         """What it spells.
@@ -156,6 +158,7 @@ class _Start:
     identity: FileIdentity
     prove: ProveBlock | None
     content: bytearray = field(default_factory=bytearray)
+    lost_bytes: int = 0
 
     def prove_block(self, prove: ProveBlock, room: memoryview) -> None:
         """Read and prove the first block, by way of ``room``, and keep of it what the header needs.
@@ -199,7 +202,7 @@ class _Start:
         """Read on to the header's ``end``."""
         check_json_room(end - LENGTH_BYTES, self.path)
         self.extend(end)
-        return Head(self.path, bytes(memoryview(self.content)[LENGTH_BYTES:end]), self.identity)
+        return Head(self.path, bytes(memoryview(self.content)[LENGTH_BYTES:end]), self.identity, self.lost_bytes)
 
     def extend(self, wanted_bytes: int) -> None:
         """Read on, until so many bytes are there: by whole blocks where these are proven, else what is missing."""
@@ -207,7 +210,8 @@ class _Start:
             at = len(self.content)
             end = wanted_bytes if self.prove is None else min(at + BLOCK_BYTES, self.identity.size)
             piece = bytearray(end - at)
-            read_proven(self.descriptor, at, memoryview(piece), self.path, self._prover(at // BLOCK_BYTES))
+            if not read_proven(self.descriptor, at, memoryview(piece), self.path, self._prover(at // BLOCK_BYTES)):
+                self.lost_bytes += len(piece)
             # The first piece may be a whole block and is all there is as a rule: it is taken as it is, not copied.
             self.content = self.content + piece if self.content else piece
 

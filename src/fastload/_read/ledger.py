@@ -1,7 +1,7 @@
 """The ledger of a load, or of bringing a model up: whoever has read writes down how much, of which tier and for what.
 
 What a report says was read is made of it alone. One ledger goes through all tries of a load, so that one which failed
-is in it too; what only one try, or one part of it, must know is in its :class:`~fastload._read.tally.ProofTally`.
+is in it too; what only one try must know is in that of its :class:`~fastload._read.tally.ProofTally`.
 """
 
 from __future__ import annotations
@@ -46,10 +46,14 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bytes: Counter[tuple[Tier, Purpose]] = Counter()
-        self.reread = 0
-        """Blocks that were found wrong, and read once more."""
-        self.repaired = 0
-        """Blocks that came from elsewhere."""
+        self._reread = self._repaired = 0
+        self._parts: list[Ledger] = []
+
+    def part(self) -> Ledger:
+        """One of its own for one try; what is written there is in this one, too."""
+        part = Ledger()
+        self._parts.append(part)
+        return part
 
     def note(self, tier: Tier, purpose: Purpose, nbytes: int) -> None:
         """So many bytes of ``tier`` were read."""
@@ -59,24 +63,39 @@ class Ledger:
     def count(self, *, reread: int = 0, repaired: int = 0) -> None:
         """Add to the counts of blocks."""
         with self._lock:
-            self.reread += reread
-            self.repaired += repaired
+            self._reread += reread
+            self._repaired += repaired
+
+    @property
+    def reread(self) -> int:
+        """Blocks that were found wrong, and read once more."""
+        return self._reread + sum(part.reread for part in self._parts)
+
+    @property
+    def repaired(self) -> int:
+        """Blocks that came from elsewhere."""
+        return self._repaired + sum(part.repaired for part in self._parts)
 
     @property
     def own_bytes(self) -> int:
         """Read of the tiers that served, or were tried."""
-        with self._lock:
-            return sum(nbytes for (_, purpose), nbytes in self._bytes.items() if purpose not in _OF_OTHERS)
+        return sum(nbytes for (_, purpose), nbytes in self.entries() if purpose not in _OF_OTHERS)
 
     def bytes_for(self, purpose: Purpose) -> int:
         """Of all tiers."""
-        with self._lock:
-            return sum(nbytes for (_, each), nbytes in self._bytes.items() if each is purpose)
+        return sum(nbytes for (_, each), nbytes in self.entries() if each is purpose)
 
     def by_tier(self, *served: Tier) -> dict[str, int]:
         """All that was read; with the tiers that ``served`` first, also where that was nothing."""
         found = Counter(dict.fromkeys(served, 0))
-        with self._lock:
-            for (tier, _), nbytes in self._bytes.items():
-                found[tier] += nbytes
+        for (tier, _), nbytes in self.entries():
+            found[tier] += nbytes
         return {str(tier): nbytes for tier, nbytes in found.items() if nbytes or tier in served}
+
+    def entries(self) -> list[tuple[tuple[Tier, Purpose], int]]:
+        """All bytes, by tier and purpose; of each part apart."""
+        with self._lock:
+            entries = list(self._bytes.items())
+        for part in self._parts:
+            entries += part.entries()
+        return entries

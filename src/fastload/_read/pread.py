@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fastload._read.background import BackgroundRead
-from fastload._read.file import check_unchanged, identify, open_regular, read_fully, translate
+from fastload._read.file import check_unchanged, identify, noting_arrived, open_regular, read_fully, translate
 from fastload._read.kernel import direct_alignment
 from fastload._read.watch import Watch, check_descriptor
 from fastload.errors import IntegrityError, UnsupportedError
@@ -167,7 +167,8 @@ class DirectReader:
     def _fill(self, offset: int, buffer: memoryview, wanted: int) -> None:
         done = 0
         while done < wanted:
-            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            with noting_arrived(done):
+                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
             if not count:
                 found, expected = "the end of the file", f"{wanted - done:,} more bytes"
                 raise IntegrityError(self._file.path, offset + done, found, expected, "The file shrank: load again")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
@@ -21,7 +22,7 @@ from fastload._read.blocks import split_blocks
 from fastload._read.file import is_unreadable, open_regular, read_fully, translate, with_blob
 from fastload._read.ledger import Purpose
 from fastload._read.populate import detach
-from fastload._read.reader import BackgroundReader
+from fastload._read.reader import begin_read
 from fastload._verify.digest import BLOCK_BYTES, block_digest, block_length, count_blocks
 from fastload.errors import IntegrityError, StoreError
 
@@ -100,7 +101,7 @@ class BlockProof(ReaderAround):
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
         """See :class:`~fastload._read.reader.BackgroundReader`; :meth:`check` or :meth:`prove_alone` is left to do."""
-        return self._reader.begin(offset, buffer) if isinstance(self._reader, BackgroundReader) else None
+        return begin_read(self._reader, offset, buffer)
 
     def prove_alone(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """Let what was read through as :meth:`read_into` does; all CPUs digest for the one thread that asks."""
@@ -233,8 +234,8 @@ def mend_block(wanted: WantedBlock, found: str, repair: Repair, tally: ProofTall
 def find_right(wanted: WantedBlock, repair: Repair, tally: ProofTally) -> memoryview | None:
     """The right bytes of a block: from behind the page cache, or from a better source; None: neither has them."""
     tally.ledger.count(reread=1)
-    block: bytes | memoryview | None = read_again(wanted.file, wanted.index * BLOCK_BYTES, wanted.length)
-    tally.note(Purpose.AGAIN, len(block or ()))
+    offset, count = wanted.index * BLOCK_BYTES, partial(tally.note, Purpose.AGAIN)
+    block: bytes | memoryview | None = read_again(wanted.file, offset, wanted.length, count)
     if block is not None and block_digest(block) == wanted.digest:
         return memoryview(block)
     block = repair(wanted)

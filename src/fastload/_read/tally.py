@@ -17,9 +17,11 @@ class ProofTally:
     """Blocks of one copy that were proven; what is read of it, or once more, or mended, goes to the load's ledger."""
 
     def __init__(self, ledger: Ledger | None = None, tier: Tier = PATH) -> None:
-        """``tier``: where the copy is."""
+        """``ledger``: of the load, of whose tries this is one; ``tier``: where the copy is."""
         self._lock = threading.Lock()
-        self.ledger = ledger or Ledger()
+        self.all_tries = ledger or Ledger()
+        self.ledger = self.all_tries.part()
+        """Of this one."""
         self.tier = tier
         self.verified = 0
         self.on_device = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._clock import Clock
+from fastload._clock import Busy, Clock
 from fastload._fetch.pace import Pace
 from fastload._progress import choose_progress
 from fastload._store.admit.admission import EXTENT_BLOCKS, Admission, Tally, Watch
@@ -61,6 +61,7 @@ class Bringing:
     in_order: bool = False
     """True if blocks arrive almost in their order; see :func:`~fastload._store.admit.takeover.open_staged`."""
     clock: Clock = field(default_factory=Clock)
+    busy: Busy = field(default_factory=Busy)
     came: Callable[[int], None] = lambda _: None
     """Is told of so many bytes that were read of the offer."""
     was_here: Callable[[int], None] = lambda _: None
@@ -216,7 +217,7 @@ def admit(job: Bringing, tasks: Sequence[Task]) -> Tally:
 
     # By single blocks a rate is kept evenly, and no thread has many that another one's must wait for.
     extent_blocks = 1 if job.settings.max_rate or job.in_order else EXTENT_BLOCKS
-    watch = Watch(look, Pace(job.settings.max_rate).delay_s, job.came, job.was_here, extent_blocks)
+    watch = Watch(look, Pace(job.settings.max_rate).delay_s, job.came, job.was_here, job.busy, extent_blocks)
     admission = Admission(job.offer, tasks, partial(_restage, job), watch)
     try:
         admission.run()

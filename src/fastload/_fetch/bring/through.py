@@ -57,10 +57,7 @@ class LeftWrongError(IntegrityError):
 class Copy:
     """A snapshot on its way to the local tier, fed by a load."""
 
-    def __init__(
-        self, job: Bringing, tasks: list[Task], revision: str | None, layout: RepoLayout, given: Callable[[int], None]
-    ) -> None:
-        """``given`` is told what was read here, and not where it is loaded from, of what passed the proof."""
+    def __init__(self, job: Bringing, tasks: list[Task], revision: str | None, layout: RepoLayout) -> None:
         self._job = job
         self._tasks = {task.file.path: task for task in tasks}
         self._revision = revision
@@ -68,7 +65,6 @@ class Copy:
         self._resources = ExitStack()
         self._dropped: StoreError | None = None
         self._fed: set[str] = set()
-        self._given = given
 
     def own(self, resources: ExitStack) -> None:
         """Close ``resources`` when the copy is closed."""
@@ -84,7 +80,7 @@ class Copy:
             return reader
         if needs_proven and not task.incoming.is_proven:
             return reader
-        return ResumedReader(reader, task.incoming, task.file.size)
+        return ResumedReader(reader, task.incoming, task.file.size, self._job.was_here)
 
     def feed(
         self,
@@ -104,7 +100,6 @@ class Copy:
         told = Tell(
             writing=writing,
             dropped=self._drop,
-            given=self._given,
             wrong=lambda exc: self._forget(task.incoming, exc),
             proven=lambda: _find_proven(task.file, proven.get(path)),
         )
@@ -194,9 +189,9 @@ def begin_copy(
                 progress=False,
                 lease=lease,
                 came=partial(tally.note, Purpose.COPY),
+                was_here=partial(tally.ledger.note, LOCAL, Purpose.HERE),
             )
-            given = partial(tally.ledger.note, LOCAL, Purpose.HERE)
-            copy = Copy(job, resources.enter_context(_staged(job)), revision, layout, given)
+            copy = Copy(job, resources.enter_context(_staged(job)), revision, layout)
         except FastloadError as exc:
             _log.warning("what is loaded is not kept on the local tier: %s", exc)
             return None

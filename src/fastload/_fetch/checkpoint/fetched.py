@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ from fastload._fetch.evidence.evidence import NOTHING, Evidence
 from fastload._read.counted import counted
 from fastload._read.ledger import Purpose
 from fastload._read.paced import paced
-from fastload._read.tally import ProofTally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import Checkpoint, Shard
     from fastload._read.choose import Choice
     from fastload._read.ledger import Ledger
+    from fastload._read.tally import ProofTally
     from fastload._tier import Tier
     from fastload.options import Settings
 
@@ -59,7 +59,7 @@ class Fetched:
     commit: str | None = None
     commit_learnt: str | None = None
     evidence: Evidence = NOTHING
-    tally: ProofTally = field(default_factory=ProofTally)
+    tally: ProofTally
     """What proving the headers did; the load goes on counting."""
     passed_over: str = ""
     """Which tiers before this one could not give it, and why; empty: there are none."""

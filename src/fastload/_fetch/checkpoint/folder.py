@@ -48,8 +48,8 @@ def read_folder(request: FetchRequest, path: str, evidence: Evidence, tally: Pro
         if files.is_chosen and source.variant is not None:
             raise UsageError(f"{path!r} is a file: it has no variant", "Give the folder instead")
         shards: list[Shard] = []
-        for shard in _read_shards(files.shards, prove, request.check):
-            tally.note(Purpose.HEADERS, count_head_bytes(shard.header, is_proven=prove is not None))
+        for shard, lost_bytes in _read_shards(files.shards, prove, request.check):
+            tally.note(Purpose.HEADERS, count_head_bytes(shard.header, is_proven=prove is not None) - lost_bytes)
             shards.append(shard)
         check_named(evidence, files, source.choose)
         checkpoint = build_checkpoint(shards, layer(shards, files.index) if files.is_layered else files.index)
@@ -63,12 +63,12 @@ def read_folder(request: FetchRequest, path: str, evidence: Evidence, tally: Pro
 
 def _read_shards(
     shards: Sequence[tuple[str, str]], prove: ProveBlock | None, go_on: Callable[[], None]
-) -> Iterator[Shard]:
-    """By name and path."""
+) -> Iterator[tuple[Shard, int]]:
+    """By name and path; with how much of what its header needed could not be read."""
     paths = [path for _, path in shards]
     with closing(_read_heads(paths, go_on) if prove is None else _prove_heads(paths, prove, go_on)) as heads:
         for (name, path), head in zip(shards, heads, strict=True):
-            yield Shard(name, path, head.parse(), head.identity)
+            yield Shard(name, path, head.parse(), head.identity), head.lost_bytes
 
 
 def _read_heads(paths: Sequence[str], go_on: Callable[[], None]) -> Generator[Head]:

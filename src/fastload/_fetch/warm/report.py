@@ -40,14 +40,14 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, ledger: Ledger, *,
     """
     clock.enter("finish")
     tally, evidence = brought.tally, _name_evidence(offer, brought.files)
-    read_bytes = ledger.own_bytes
+    read_bytes, by_tier = ledger.own_bytes, ledger.by_tier(offer.tier)
     verdict = judge(
         Work(reader=str(offer.tier), bytes_read=read_bytes, stages=dict(clock.stages), busy_s=dict(tally.busy.seconds))
     )
     return Report(
         bytes=sum(file.size for file in brought.files),
         bytes_read=read_bytes,
-        bytes_by_tier=ledger.by_tier(offer.tier),
+        bytes_by_tier=by_tier,
         tensors=0,
         seconds=sum(clock.stages.values()),
         stages=dict(clock.stages),
@@ -66,7 +66,7 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, ledger: Ledger, *,
         blocks_verified=sum(count_blocks(file.size) for file in brought.files),
         blocks_reread=sum(count_blocks(file.size) for file in brought.files if file.path in tally.refetched_files),
         blocks_repaired=0,
-        peak_staging_bytes=min(tally.staging_bytes, read_bytes),
+        peak_staging_bytes=min(tally.staging_bytes, by_tier[str(offer.tier)]),
         device=device,
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._clock import Busy
 from fastload._fetch.bring.bring import Bringing, bring
 from fastload._fetch.find.passing import Passing
 from fastload._fetch.find.resolve import Snapshot, snapshot_of
@@ -59,6 +60,8 @@ class Warming:
     clock: Clock
     ledger: Ledger = field(default_factory=Ledger)
     """Of all sources that are tried."""
+    busy: Busy = field(default_factory=Busy)
+    """Of all of them, as the clock's stages are."""
 
     @property
     def _meant(self) -> Meant:
@@ -171,6 +174,7 @@ class Warming:
             slot=slot,
             in_order=offer.tier != HUB,
             clock=self.clock,
+            busy=self.busy,
             came=partial(self.ledger.note, offer.tier, Purpose.WEIGHTS),
             was_here=partial(self.ledger.note, self._target.own_tier or PATH, Purpose.HERE),
         )

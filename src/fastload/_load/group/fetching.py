@@ -14,6 +14,7 @@ from fastload._fetch.checkpoint.fetched import Fetched
 from fastload._fetch.checkpoint.home import AtRank
 from fastload._fetch.find.resolve import parse_model
 from fastload._group.membership import name_ranks
+from fastload._read.tally import ProofTally
 from fastload._tier import Tier, TierKind
 from fastload.errors import ModelNotFoundError, NetworkError
 
@@ -66,14 +67,14 @@ def fetch_together(communicator: Communicator, request: Request, when_weighed: W
         commit = communicator.all_gather(mine.commit if isinstance(mine, Fetched) else None)[0]
         if mine is None:
             mine = _try_fetch(request, commit, when_weighed)
-        return _complete(communicator, mine, request.source.name)
+        return _complete(communicator, mine, request)
     except BaseException:
         if isinstance(mine, Fetched):
             mine.close()
         raise
 
 
-def _complete(communicator: Communicator, mine: Fetched | _Miss, name: str) -> FoundTogether:
+def _complete(communicator: Communicator, mine: Fetched | _Miss, request: Request) -> FoundTogether:
     has = communicator.all_gather(isinstance(mine, Fetched))
     nodes = communicator.nodes
     reads = {rank: all(has[other] for other in has if nodes[other] == nodes[rank]) for rank in has}
@@ -90,7 +91,7 @@ def _complete(communicator: Communicator, mine: Fetched | _Miss, name: str) -> F
         return FoundTogether(mine, reads)
     if headers is None:
         raise mine
-    return FoundTogether(_described(headers, name, Tier(TierKind.RANK, str(giver))), reads)
+    return FoundTogether(_described(headers, request, Tier(TierKind.RANK, str(giver))), reads)
 
 
 def _explained(miss: _Miss, finders: Sequence[int]) -> _Miss:
@@ -103,15 +104,16 @@ def _headers_of(fetched: Fetched) -> _Headers:
     return _Headers(fetched.checkpoint, fetched.folder, fetched.root, fetched.commit)
 
 
-def _described(headers: _Headers, name: str, giver: Tier) -> Fetched:
+def _described(headers: _Headers, request: Request, giver: Tier) -> Fetched:
     return Fetched(
         checkpoint=headers.checkpoint,
-        name=name,
+        name=request.source.name,
         folder=headers.folder,
         root=headers.root,
         tier=giver,
         commit=headers.commit,
         commit_learnt=str(giver),
+        tally=ProofTally(request.ledger, giver),
         home=AtRank(),
     )
 

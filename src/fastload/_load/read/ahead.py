@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastload._read.background import can_read_in_background, limit_threads
 from fastload._read.choose import background_depth
 from fastload._read.proof import BlockProof
-from fastload._read.reader import BackgroundReader
+from fastload._read.reader import begin_read
 from fastload._trace import Span
 
 if TYPE_CHECKING:
@@ -112,11 +112,10 @@ class Ahead:
         try:
             with self._busy.measure("copy", "wait for a slot"):
                 (buffer,) = lane.buffers_for(extent, reader.alignment_bytes)
-            check = attempt = None
+            check = None
             if isinstance(reader, BlockProof) and lane.takes_digests:
                 check = reader.check(extent.offset, extent.length)
-            if isinstance(reader, BackgroundReader):
-                attempt = reader.begin(extent.offset, buffer)
+            attempt = begin_read(reader, extent.offset, buffer)
         except BaseException:
             self._sources.take_back(extent.shard, None)
             raise

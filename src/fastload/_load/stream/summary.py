@@ -28,8 +28,7 @@ class Delivered(NamedTuple):
 def summarise(job: Job, delivered: Delivered, outcome: LoadOutcome) -> Report:
     """The facts of ``job``, of which so much was ``delivered``."""
     reader, reason = describe_readers(job.sources, job.device_reads)
-    ledger = job.fetched.tally.ledger
-    here_bytes = ledger.bytes_for(Purpose.HERE)
+    ledger, here_bytes = job.fetched.tally.all_tries, job.fetched.tally.ledger.bytes_for(Purpose.HERE)
     hashed_on, hashed_reason = _describe_hashing(job)
     verdict = judge(_work_of(job))
     return Report(
@@ -72,7 +71,7 @@ def describe_rank(job: Job, begun_s: float) -> RankReport:
     return RankReport(
         rank=job.group.rank,
         node=job.group.node,
-        bytes_read=job.fetched.tally.ledger.own_bytes,
+        bytes_read=job.fetched.tally.all_tries.own_bytes,
         bytes_sent=exchange.sent_bytes if exchange is not None else 0,
         bytes_received=exchange.received_bytes if exchange is not None else 0,
         share_s=share_s,

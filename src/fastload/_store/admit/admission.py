@@ -76,6 +76,8 @@ class Watch:
     """Told by a worker what it has read of the offer."""
     was_here: Callable[[int], None]
     """Told what it has read back of what was staged before, or was in its place already."""
+    busy: Busy = field(default_factory=Busy)
+    """Where workers count their time."""
     extent_blocks: int = EXTENT_BLOCKS
     """How many blocks a worker takes at once."""
 
@@ -90,7 +92,7 @@ class Admission:
         self._restage = restage
         self._watch = watch
         self._extent_bytes = watch.extent_blocks * BLOCK_BYTES
-        self.tally = Tally()
+        self.tally = Tally(busy=watch.busy)
         self._queue = ExtentQueue([task.file.size for task in tasks], self._extent_bytes, offer.depth)
         self._readers = ReaderPool(lambda number: offer.open(tasks[number].file), self._queue.count_by_file())
 
@@ -146,11 +148,12 @@ class Admission:
             buffer[at : at + length] for _, at, length in blocks_of(min(self._extent_bytes, task.file.size - offset))
         ]
         hashing = partial(self.tally.busy.measure, "hash")
+        unseen = [at for at in range(len(blocks)) if not task.incoming.has_arrived(first + at)]
         with self.tally.busy.measure("write"):
-            missing = [at for at, block in enumerate(blocks) if not task.incoming.recall(first + at, block, hashing)]
-        recalled_bytes = sum(map(len, blocks)) - sum(len(blocks[at]) for at in missing)
-        self.tally.count(recalled_bytes)
-        self._watch.was_here(recalled_bytes)
+            missing = [at for at in unseen if not task.incoming.recall(first + at, blocks[at], hashing)]
+        missing_bytes = sum(len(blocks[at]) for at in missing)
+        self.tally.count(sum(map(len, blocks)) - missing_bytes)
+        self._watch.was_here(sum(len(blocks[at]) for at in unseen) - missing_bytes)
         if not missing:
             self._readers.forgo(number)
             return True

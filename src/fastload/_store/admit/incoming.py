@@ -24,6 +24,9 @@ class Incoming(Protocol):
     def reserve(self) -> None:
         """Take the room on the disk."""
 
+    def has_arrived(self, index: int) -> bool:
+        """True if block ``index`` was put, or recalled: nobody needs to see it again."""
+
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """True if block ``index`` is there already; to see that, ``block`` is written to, with it or not."""
 

@@ -40,6 +40,10 @@ class KeptFile:
     def reserve(self) -> None:
         """It has its room."""
 
+    def has_arrived(self, index: int) -> bool:
+        """See :class:`~fastload._store.admit.admission.Incoming`."""
+        return self._digests.has(index)
+
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """Always True; ``block`` is filled where that has to be seen."""
         if self._digests.has(index):

@@ -9,7 +9,7 @@ from fastload._read.blocks import cut, runs_of, split_blocks
 from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastload._read.reader import Reader
     from fastload._store.admit.incoming import Incoming
@@ -21,15 +21,21 @@ class ResumedReader(ReaderAround):
     It stands below the proof, which holds both to what they should be.
     """
 
-    def __init__(self, reader: Reader, incoming: Incoming, file_bytes: int) -> None:
+    def __init__(self, reader: Reader, incoming: Incoming, file_bytes: int, given: Callable[[int], None]) -> None:
+        """``given`` is told how much was here, be it right or not."""
         super().__init__(reader)
         self._incoming = incoming
         self._file_bytes = file_bytes
+        self._given = given
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; ``offset`` is that of a block."""
-        blocks = split_blocks(offset, buffers, self._file_bytes)
-        missing = [index for index, pieces in blocks if not self._incoming.give(index, pieces)]
+        missing: list[int] = []
+        for index, pieces in split_blocks(offset, buffers, self._file_bytes):
+            if self._incoming.give(index, pieces):
+                self._given(sum(map(len, pieces)))
+            else:
+                missing.append(index)
         for first, end in runs_of(missing):
             # To the end of the buffers, where it is the file's: a reader that must be aligned wants the room behind it.
             end_bytes = end * BLOCK_BYTES if end * BLOCK_BYTES < self._file_bytes else offset + sum(map(len, buffers))

@@ -66,6 +66,10 @@ class StagedFile:
         self._claims = claims
         self._descriptors.add(claims.descriptor)
 
+    def has_arrived(self, index: int) -> bool:
+        """See :class:`~fastload._store.admit.admission.Incoming`."""
+        return self._digests.has(index)
+
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
         """True if block ``index`` is there; what an earlier writer left of it is proven first, by way of ``block``."""
         if self._digests.has(index):

@@ -25,8 +25,6 @@ class Tell:
     """Entered while blocks are digested and written."""
     dropped: Callable[[StoreError], None]
     """Called with the reason why nothing more is."""
-    given: Callable[[int], None]
-    """Called with the length of a block that the file on its way in had given itself."""
     proven: Callable[[], Sequence[str] | None]
     """The digests of all blocks, once the file was proven as a whole."""
     wrong: Callable[[IntegrityError], IntegrityError]
@@ -67,9 +65,7 @@ class TeeReader(ReaderAround):
 
     def _put(self, incoming: Incoming, offset: int, buffers: Sequence[memoryview]) -> None:
         for index, pieces in split_blocks(offset, buffers, self._file_bytes):
-            block = joined(pieces)
-            if incoming.put(index, block):
-                self._tell.given(len(block))
+            incoming.put(index, joined(pieces))
         blocks = None if self._is_vouched else self._tell.proven()
         if blocks is not None:
             self._is_vouched = True

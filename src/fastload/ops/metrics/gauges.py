@@ -21,7 +21,7 @@ HELP = {
     "fastload_last_load_seconds": "How long it took, the sum of its stages.",
     "fastload_last_stage_seconds": "How long each stage took; they follow one another.",
     "fastload_last_bytes": "Bytes delivered.",
-    "fastload_last_read_bytes": "Bytes read from the tier, to mend what another one had wrong, too.",
+    "fastload_last_read_bytes": "Bytes read of the tier: to serve, to mend, tried in vain, or there already.",
     "fastload_last_verify_failures": "Blocks that were wrong when they were read, mended ones included.",
     "fastload_last_repaired_blocks": "Blocks that were mended from another tier.",
     "fastload_last_store_bytes": "What fastload keeps on the local tier.",
