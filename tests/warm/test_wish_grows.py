@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import huggingface_hub
 import pytest
 
 import fastload
@@ -229,6 +231,88 @@ def test_what_a_tool_adds_after_a_kill_is_that_tools(both: Options, tmp_path: Pa
             kept = read_manifest(layout, COMMIT)
             is_named = kept is not None and "pytorch_model.bin" in [file.path for file in kept.files]
             assert is_brought(str(root), layout, COMMIT) == is_named
+
+
+def test_what_huggingface_hub_brings_after_a_kill_is_its_own(
+    tmp_path: Path, shared: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes the very link that the killed ``warm`` had noted."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    path = "config.json"  # which the hub and a mount call by the same name
+    with HubServer({REPO: Repo(FORMATS)}) as hub:
+        commit = hub.repos[REPO].commit
+        write_cache(tmp_path / "shared", REPO, commit, FORMATS)
+        fastload.warm(f"{REPO}@{commit}", exclude=path, options=replace(shared, tiers="local,shared"))
+        brings = 0
+        with copied(tmp_path / "local", STEPS) as roots:
+            for root in roots[: sweep(f"warm {shared.shared} {REPO}@{commit} {path}", roots)]:
+                layout = RepoLayout(repo_folder(str(root), REPO))
+                link = Path(layout.snapshot(commit)) / path
+                was_there = link.is_symlink()
+                huggingface_hub.hf_hub_download(REPO, path, revision=commit, cache_dir=root, endpoint=hub.url)
+                brings += not was_there
+                assert is_brought(str(root), layout, commit) == was_there
+                for evidence in (layout.stamp(commit), layout.manifest(commit)):
+                    os.utime(evidence, (0, 0))
+                evict(str(root), 1)
+                assert link.exists() != was_there
+        assert brings
+
+
+def die(*_: object) -> None:
+    """As a kill would, as far as what is written after it goes."""
+    raise KeyboardInterrupt
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, name: str, glob: str, options: Options) -> None:
+    """A ``warm`` that ends where publishing comes to the function ``name``."""
+    with monkeypatch.context() as patched:
+        patched.setattr(f"fastload._store.admit.publish.{name}", die)
+        with pytest.raises(KeyboardInterrupt):
+            fastload.warm(f"{REPO}@{COMMIT}", include=glob, options=options)
+
+
+def test_a_note_of_what_was_never_shown_goes_with_the_next_publishing(
+    both: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = layout_of(fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both))
+    killed_at(monkeypatch, "_rename_folder", "*.bin", both)
+    stamp = Path(layout.stamp(COMMIT))
+    assert "coming" in json.loads(stamp.read_bytes())
+    fastload.warm(f"{REPO}@{COMMIT}", include=["tok*", "*.gguf"], exclude="config.json", options=both)
+    assert "coming" not in json.loads(stamp.read_bytes())
+
+
+@pytest.mark.parametrize("again", ["note_coming", "_rename_folder", "_write_union"])
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_two_that_are_killed_one_after_the_other_leave_it_fastloads(
+    both: Options, monkeypatch: pytest.MonkeyPatch, again: str, *, can_exchange: bool
+) -> None:
+    """The second has made the links anew, and not put them in the place of the first one's."""
+    if not can_exchange:
+        monkeypatch.setattr("fastload._store.admit.publish.exchange", lambda *_: False)
+    layout = layout_of(fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both))
+    for name in ("_write_union", again):
+        killed_at(monkeypatch, name, "*.bin", both)
+        assert is_brought(str(both.local), layout, COMMIT)
+
+
+def test_a_link_that_another_has_made_anew_is_not_the_one_that_was_noted(
+    both: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may get the inode of the one that is gone, and then has another mtime."""
+    layout = layout_of(fastload.warm(f"{REPO}@{COMMIT}", include="*.gguf", options=both))
+    killed_at(monkeypatch, "_write_union", "*.bin", both)
+    link = Path(layout.snapshot(COMMIT)) / "pytorch_model.bin"
+    made_ns = link.lstat().st_mtime_ns
+    for mtime_ns in (made_ns + 1, made_ns):
+        os.utime(link, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+        assert is_brought(str(both.local), layout, COMMIT) == (mtime_ns == made_ns)
+    new = link.with_name("new")
+    new.symlink_to(os.readlink(link))
+    os.utime(new, ns=(made_ns, made_ns), follow_symlinks=False)
+    new.replace(link)
+    assert not is_brought(str(both.local), layout, COMMIT)
 
 
 def test_wishes_that_leave_out_other_files_are_both_met(both: Options) -> None:

@@ -15,7 +15,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from fastload._store.admit.area import StagingArea
-from fastload._store.admit.stamp import Published, note_coming, write_stamp
+from fastload._store.admit.coming import note_coming
+from fastload._store.admit.stamp import Published, write_stamp
 from fastload._store.admit.union import unite
 from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
 from fastload._store.layout import link_to_blob
@@ -23,7 +24,7 @@ from fastload._verify.manifest import dump_manifest
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fastload._store.admit.incoming import Task
     from fastload._store.admit.stamp import Chosen
@@ -62,13 +63,15 @@ def publish_snapshot(layout: RepoLayout, manifest: Manifest, tasks: Sequence[Tas
         else:
             _write_union(layout, union, area)
 
+    def note_links(built: str) -> None:
+        if union is not None and manifest.source != "local":  # else there is another tool's in it, and stays that
+            note_coming(layout, manifest.commit, built, links, union.published.coming)
+
     has_lost = union is not None and union.has_lost
     # What is there already is judged by its own evidence until it is whole: a manifest would call it complete at once.
     # But one that names what is gone gives way first.
     if os.path.isdir(layout.snapshot(manifest.commit)) and not has_lost:
-        if union is not None and manifest.source != "local":  # else there is another tool's in it, and stays that
-            note_coming(layout.stamp(manifest.commit), blobs, area.parts)
-        folder = _publish_folder(layout, manifest.commit, links)
+        folder = _publish_folder(layout, manifest.commit, links, note_links)
         write_notes()
     else:
         write_notes()
@@ -123,13 +126,20 @@ def write_manifest(layout: RepoLayout, manifest: Manifest) -> None:
     write_whole(path, dump_manifest(manifest), layout.ours("staging"))
 
 
-def _publish_folder(layout: RepoLayout, commit: str, links: Mapping[str, str]) -> str:
-    """The snapshot's folder by one rename. What another tool put into an existing one stays in it."""
+def _publish_folder(
+    layout: RepoLayout, commit: str, links: Mapping[str, str], note: Callable[[str], None] | None = None
+) -> str:
+    """The snapshot's folder by one rename. What another tool put into an existing one stays in it.
+
+    ``note`` is given the folder in which the links are, before anybody sees them.
+    """
     target = layout.snapshot(commit)
     built = layout.ours("staging", f"{commit}.{new_id()}")
     try:
         _link_all(built, links)
         _sync_folders(built)
+        if note is not None:
+            note(built)
         _rename_folder(built, target)
     finally:
         shutil.rmtree(built, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastload._format.json_object import parse_object
 from fastload._read.file import identify, read_small_file
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _MAX_STAMP_BYTES = 64 << 20  # 64 MiB
 _MAX_WISHES = 8
 
+Links: TypeAlias = "Mapping[str, list[list[int]]]"
+"""What links look like, by path in the snapshot."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -33,6 +36,8 @@ class Published:
     chosen: Chosen
     kept: Mapping[str, Any] = field(default_factory=dict)
     """What the stamp so far says of files, by path, that stay in the snapshot."""
+    coming: Links = field(default_factory=dict)
+    """See :mod:`~fastload._store.admit.coming`: of files that stay in the snapshot, and that no manifest names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +84,16 @@ def write_stamp(path: str, published: Published, scratch: str) -> None:
     wish: dict[str, object] = _describe(chosen)
     if chosen.also:
         wish["also"] = [_describe(other) for other in chosen.also]
-    whole: dict[str, object] = {"schema": 1, "files": document, "wish": wish}
-    coming = {name: blob for name, blob in read_coming(path).items() if name not in document}
+    coming = {name: links for name, links in published.coming.items() if name not in document}
+    write_whole(path, dump_stamp(document, wish, coming), scratch)
+
+
+def dump_stamp(files: Mapping[str, Any], wish: Mapping[str, object], coming: Links) -> bytes:
+    """A stamp of these parts."""
+    whole: dict[str, object] = {"schema": 1, "files": files, "wish": wish}
     if coming:
         whole["coming"] = coming
-    write_whole(path, json.dumps(whole, sort_keys=True).encode("utf-8"), scratch)
-
-
-def note_coming(path: str, coming: Mapping[str, str], scratch: str) -> None:
-    """Add to the stamp at ``path`` which files come into its snapshot before its manifest: the blobs' names, by path.
-
-    Whoever dies before it names them has brought them nonetheless. The stamp that is written in the end says so only of
-    what somebody left so before.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    parts = {key: _read(path, key) for key in ("files", "wish")}
-    make_folder(os.path.dirname(path))
-    whole = {"schema": 1, **parts, "coming": {**read_coming(path), **coming}}
-    write_whole(path, json.dumps(whole, sort_keys=True).encode("utf-8"), scratch)
-
-
-def read_coming(path: str) -> dict[str, str]:
-    """What :func:`note_coming` has added to the stamp at ``path``, of files that no manifest names yet."""
-    return {name: blob for name, blob in _read(path, "coming").items() if isinstance(blob, str)}
+    return json.dumps(whole, sort_keys=True).encode("utf-8")
 
 
 def source_is_unchanged(path: str, files: Iterable[OfferedFile]) -> bool:
@@ -114,12 +104,12 @@ def source_is_unchanged(path: str, files: Iterable[OfferedFile]) -> bool:
 
 def read_noted(path: str) -> dict[str, dict[str, Any]]:
     """What the stamp at ``path`` says of each file; nothing where there is none that can be read."""
-    return {name: entry for name, entry in _read(path, "files").items() if isinstance(entry, dict)}
+    return {name: entry for name, entry in read_part(path, "files").items() if isinstance(entry, dict)}
 
 
 def read_chosen(path: str) -> Chosen:
     """By which wish the files of the stamp at ``path`` were chosen; by the default one where it does not say."""
-    wish = _read(path, "wish")
+    wish = read_part(path, "wish")
     others = wish.get("also")
     also = [_chosen(other) for other in others if isinstance(other, dict)] if isinstance(others, list) else []
     return replace(_chosen(wish), also=tuple(also))
@@ -138,7 +128,7 @@ def _globs(value: Any) -> tuple[str, ...]:
     return tuple(glob for glob in value if isinstance(glob, str)) if isinstance(value, list) else ()
 
 
-def _read(path: str, key: str) -> dict[str, Any]:
+def read_part(path: str, key: str) -> dict[str, Any]:
     """One part of a stamp; empty where there is no stamp that can be read."""
     if not os.path.isfile(path):
         return {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from fastload._store.admit.coming import find_brought
 from fastload._store.admit.stamp import read_chosen, read_noted
 from fastload._store.filesystem import has_size
 from fastload._store.folder_offer import read_manifest
@@ -55,6 +56,7 @@ def unite(layout: RepoLayout, manifest: Manifest, published: Published) -> Union
         replace(
             published,
             kept={file.path: noted[file.path] for file in kept if file.path in noted},
+            coming=find_brought(layout, manifest.commit),
             chosen=chosen if has_lost else chosen.after(read_chosen(layout.stamp(manifest.commit))),
         ),
         has_lost,

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fastload._read.file import regular_only
-from fastload._store.admit.stamp import read_coming
+from fastload._store.admit.coming import find_brought
 from fastload._store.containment import check_repo, leads_out
 from fastload._store.folder_offer import read_manifest, read_manifest_file
 from fastload._store.keep.disk import count_disk_bytes, find_inode, find_mtime_ns, list_folder, walk
@@ -194,19 +194,8 @@ def _holds_nothing_else(layout: RepoLayout, commit: str, manifest: Manifest) -> 
     """True if the snapshot has no file that its manifest does not name, nor a ``warm`` that died would have."""
     folder = layout.snapshot(commit)
     named = {file.path for file in manifest.files}
-    others = {path for path in walk(folder) if os.path.relpath(path, folder) not in named}
-    if not others:
-        return True
-    coming = read_coming(layout.stamp(commit))
-    return all(_leads_to(path, coming.get(os.path.relpath(path, folder))) for path in others)
-
-
-def _leads_to(path: str, blob: str | None) -> bool:
-    """True if ``path`` is a link to the blob of that name, as fastload makes one."""
-    try:
-        return blob is not None and os.path.basename(os.readlink(path)) == blob
-    except OSError:
-        return False
+    others = {relative for path in walk(folder) if (relative := os.path.relpath(path, folder)) not in named}
+    return not others or others <= find_brought(layout, commit).keys()
 
 
 def _read_source(manifest: str) -> str | None:
