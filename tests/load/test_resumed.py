@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -343,6 +344,21 @@ def test_a_stream_cannot_begin_anew_and_so_takes_nothing_that_only_the_whole_wou
     place.check_published()
 
 
+def refuse_notes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """There is room for all but the notes of what is proven; which those were."""
+    refused: list[bytes] = []
+    real = os.write
+
+    def write(descriptor: int, content: bytes) -> int:
+        if bytes(content).startswith(b"proven "):
+            refused.append(bytes(content))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, content)
+
+    monkeypatch.setattr(os, "write", write)
+    return refused
+
+
 class TestShardsThatWereProven:
     """An ended load had come to their end, and has noted of which blocks they are: each block proves itself then."""
 
@@ -412,6 +428,53 @@ class TestShardsThatWereProven:
             dict(stream)
         assert place.published() == set()
         assert "local" not in self.stream(place)
+
+    def test_whose_journal_lies_throughout_are_forgotten_so_that_to_begin_again_is_enough(self, place: Place) -> None:
+        place.interrupt()
+        place.damage(1, tells=True)
+        place.prove_anyhow()
+        with pytest.raises(fastload.IntegrityError, match="is forgotten now: begin again"):
+            dict(fastload.stream(REPO, options=place.options))
+        assert self.stream(place).get("local", 0) <= len(place.files[LAST]), "nothing of the one that was wrong"
+
+    def test_that_cannot_be_forgotten_are_warms_to_replace(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        place.interrupt()
+        place.damage(1, tells=True)
+        place.prove_anyhow()
+
+        def fail(_: StagedFile) -> None:
+            raise fastload.StoreError("staging", "cannot be removed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(StagedFile, "discard", fail)
+            with pytest.raises(fastload.IntegrityError, match="run fastload warm"):
+                dict(fastload.stream(REPO, options=place.options))
+        fastload.warm(REPO, options=place.options)
+        place.check_published()
+
+    @pytest.mark.parametrize("verb", ["load", "stream", "warm"])
+    def test_of_which_no_note_can_be_written_are_brought_nonetheless(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, verb: str
+    ) -> None:
+        """As when the disk is full to the last byte: the note only saves work."""
+        refused = refuse_notes(monkeypatch)
+        if verb == "load":
+            assert_same(fastload.load(REPO, options=place.options), place.tensors)
+        elif verb == "stream":
+            assert_same(dict(fastload.stream(REPO, options=place.options)), place.tensors)
+        else:
+            fastload.warm(REPO, options=place.options)
+        assert len(refused) == 2, "the shards', and none of small files"
+        place.check_published()
+
+    def test_left_early_by_a_stream_are_said_not_to_be_proven(self, place: Place) -> None:
+        """Whoever can write to the tier may have written their note too; the end would tell."""
+        place.interrupt()
+        stream = fastload.stream(REPO, options=replace(place.options, staging_bytes="32Mi"))
+        next(iter(stream))
+        stream.close()
+        assert (stream.report.evidence, stream.report.bytes_by_tier["local"] > 0) == ("none", True)
+        assert "left before the end of a file" in stream.report.evidence_reason
 
     def test_are_not_fetched_again_by_a_group(self, place: Place) -> None:
         options = place.from_mount

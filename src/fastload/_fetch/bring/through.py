@@ -47,7 +47,8 @@ _FEW = 8
 """Weights that were left out are few where they have at most one in so many of the bytes that were loaded."""
 
 
-_LEFT_WRONG = "What was here of it was wrong: run fastload warm NAME, which looks at it and fetches it again"
+_LEFT_WRONG = "Some of it had been left here by an earlier run, and is forgotten now: begin again, and it comes anew"
+_NOT_FORGOTTEN = "Some of it was left here, and cannot be removed: run fastload warm NAME, which fetches it again"
 
 
 class LeftWrongError(IntegrityError):
@@ -107,13 +108,15 @@ class Copy:
 
     def _forget(self, incoming: Incoming, error: IntegrityError) -> IntegrityError:
         """What is here of a file that is wrong as a whole is not gone on with: which block it is, nobody knows."""
+        hint = _LEFT_WRONG
         try:
             incoming.discard()
         except StoreError as exc:  # what matters is that the file is wrong
             _log.info("what is here of %s could not be removed: %s", error.path, exc)
+            hint = _NOT_FORGOTTEN
         if not incoming.has_given:
             return error
-        return LeftWrongError(error.path, error.offset, error.found, error.expected, _LEFT_WRONG, is_whole=True)
+        return LeftWrongError(error.path, error.offset, error.found, error.expected, hint, is_whole=True)
 
     def update(self, done_bytes: int, total_bytes: int) -> None:
         """Say to those who wait how far the load is, whatever of it is copied; see :meth:`Lease.update`."""

@@ -183,7 +183,7 @@ class Admission:
         if wrong is None:
             # Git's sha1 is written down only where it was known: it names what git itself holds.
             task.done = done if task.file.git_sha1 else replace(done, git_sha1=None)
-            if task.file.has_digest:
+            if task.file.has_digest and len(done.blocks) > 1:  # of a single one it would save nobody anything
                 task.incoming.vouch(done.blocks)
         else:
             task.incoming.discard()

@@ -8,6 +8,7 @@ Who that may be who comes next: :mod:`~fastload._store.admit.takeover`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from fastload._verify.difference import KnownFile
     from fastload._verify.manifest import ManifestFile
 
+_log = logging.getLogger("fastload")
+
 
 class StagedFile:
     """One file being written. Threads may put different blocks at once."""
@@ -46,6 +49,7 @@ class StagedFile:
         self._digests = FileDigests(size, self._read_back, known)
         self._claims: Claims | None = None
         self._given: dict[int, str] = {}
+        self._is_vouched = False
 
     @property
     def missing_bytes(self) -> int:
@@ -109,12 +113,16 @@ class StagedFile:
     def vouch(self, blocks: Sequence[str]) -> None:
         """A file of just these ``blocks`` was proven as a whole: note it for whoever goes on, if it is not known.
 
-        Raises:
-            StoreError: it cannot be written.
+        Without the note he reads it again; so where it cannot be written, that ends nothing.
         """
-        if not self.is_proven:
-            with self._descriptors.in_use(), writing(self._area.journal(self._name)):
+        if self.is_proven or self._is_vouched:
+            return
+        self._is_vouched = True
+        try:
+            with self._descriptors.in_use():
                 os.write(self._journal, dump_proven(blocks))
+        except (OSError, StoreError) as exc:
+            _log.debug("that %s is proven is not noted: %s", self._area.part(self._name), exc)
 
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """True if ``pieces`` were filled with block ``index`` as an earlier writer left it, and its journal says.
