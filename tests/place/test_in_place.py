@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from fastload._address_space import address_of
 from fastload._place.in_place import InPlacePlacer
+from fastload._place.memory import map_withheld
 from fastload._plan.layout import NOWHERE, LayoutRules, lay_out
 from own_memory import in_child, pages_present
 from packed_files import KIB, MIB, PAGE, by_rules, file_of, plan_of, stored_bytes
@@ -148,9 +151,22 @@ def test_a_child_that_is_forked_meanwhile_has_no_part_of_it_and_one_forked_later
         carry(file, lane, extent, PAGE)
     tensor = placer.take(0)
     address = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-    assert in_child(lambda: pages_present(address, MIB) is None)
+    assert in_child(lambda: pages_present(address, MIB) == [False] * (MIB // mmap.PAGESIZE))
     placer.finish()
     assert in_child(lambda: bool(tensor[-1] == file.stored[-1]))
+
+
+def test_a_child_that_was_forked_meanwhile_may_let_go_of_what_it_has_inherited() -> None:
+    """What is no mapping of its own there could have become another one's, which would go in its place."""
+    memory = map_withheld(64 * MIB)
+
+    def replace() -> bool:
+        nonlocal memory
+        others = [mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE) for _ in range(4)]
+        memory = memoryview(b"")
+        return all(other[-1] == 0 for other in others)
+
+    assert in_child(replace)
 
 
 def test_memory_goes_with_its_last_tensor() -> None:
@@ -167,3 +183,32 @@ def test_memory_goes_with_its_last_tensor() -> None:
     assert pages_present(address, MIB) is not None
     del tensors
     assert pages_present(address, MIB) is None
+
+
+def test_memory_of_a_load_that_failed_goes_without_the_collector() -> None:
+    file = file_of({"a": ("U8", [3 * MIB])})
+    plan = plan_of(file, IN_PLACE, extent_bytes=MIB)
+    placer = placer_of(plan)
+    lane = placer.open_lane()
+    carry(file, lane, plan.extents[1], PAGE)
+    address = address_of(placer._arenas.get(0))
+    gc.collect()
+    gc.disable()
+    try:
+        del lane, placer
+        assert pages_present(address, MIB) is None
+    finally:
+        gc.enable()
+
+
+def test_the_only_tensor_of_a_shard_needs_nobody_to_give_its_pages_back() -> None:
+    file = file_of({"a": ("U8", [3 * MIB])})
+    plan = plan_of(file, IN_PLACE, extent_bytes=MIB)
+    placer = placer_of(plan)
+    lane = placer.open_lane()
+    for extent in plan.extents:
+        carry(file, lane, extent, PAGE)
+    before = len(weakref.finalize._registry)  # type: ignore[attr-defined]
+    tensor = placer.take(0)
+    assert len(weakref.finalize._registry) == before  # type: ignore[attr-defined]
+    assert len(tensor) == 3 * MIB

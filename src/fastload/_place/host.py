@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -91,7 +92,9 @@ class HostPlacer:
             aligned = room_for_copy(len(buffer))
             copy_bytes(aligned, buffer)
             return aligned
-        if GIVES_PAGES_BACK_BYTES <= len(buffer) < self._plan.arena_bytes[placement.arena]:
+        begins_alone, end = placement.offset < mmap.PAGESIZE, placement.offset + len(buffer)
+        is_alone = begins_alone and end == self._plan.arena_bytes[placement.arena]  # no whole page is anybody else's
+        if len(buffer) >= GIVES_PAGES_BACK_BYTES and not is_alone:
             free_pages_with(buffer)
         return buffer
 

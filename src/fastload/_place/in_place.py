@@ -8,11 +8,12 @@ whole pages of the arena. To copy instead takes as long as the read, where few C
 from __future__ import annotations
 
 import mmap
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._address_space import address_of
 from fastload._place.host import HostLane, HostPlacer
-from fastload._place.memory import map_staging, share_with_children
+from fastload._place.memory import map_withheld, share_with_children
 from fastload._plan.layout import NOWHERE, round_up
 
 if TYPE_CHECKING:
@@ -26,17 +27,13 @@ if TYPE_CHECKING:
 class InPlacePlacer(HostPlacer):
     """As :class:`~fastload._place.host.HostPlacer`, for a caller who gets no tensor before all have been placed.
 
-    Until then the arenas are staging: a child that is forked meanwhile must not share pages that a disk writes to.
+    Until then a child that is forked meanwhile must not share pages that a disk writes to.
     """
 
     def __init__(self, plan: Plan, *, slot_bytes: int) -> None:
-        super().__init__(plan, self._map, slot_bytes=slot_bytes, cast=None)
         self._withheld: list[memoryview] = []
-
-    def _map(self, arena: int) -> memoryview:
-        memory = map_staging(round_up(self._plan.arena_bytes[arena], mmap.PAGESIZE))
-        self._withheld.append(memory)
-        return memory
+        # Not by a method: who is known by their own arenas stays, with all memory, until the collector comes.
+        super().__init__(plan, partial(_map, plan, self._withheld), slot_bytes=slot_bytes, cast=None)
 
     def open_lane(self, trace: Trace | None = None) -> HostLane:
         """See :class:`~fastload._place.placer.Placer`."""
@@ -46,6 +43,12 @@ class InPlacePlacer(HostPlacer):
         """All has been read: whoever is forked from now on may use the tensors."""
         while self._withheld:
             share_with_children(self._withheld.pop())
+
+
+def _map(plan: Plan, withheld: list[memoryview], arena: int) -> memoryview:
+    memory = map_withheld(round_up(plan.arena_bytes[arena], mmap.PAGESIZE))
+    withheld.append(memory)
+    return memory
 
 
 class InPlaceLane(HostLane):

@@ -17,6 +17,7 @@ from fastload._address_space import HUGE_PAGE_BYTES, address_of, address_space_r
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MADV_WIPEONFORK, _MADV_KEEPONFORK = 18, 19  # Linux 4.14; nor these
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it
 
 
@@ -43,16 +44,38 @@ def map_staging(nbytes: int) -> memoryview:
         MemoryBudgetError: the kernel has no address space or commit charge left, or no mapping (vm.max_map_count).
     """
     memory = map_anonymous(nbytes)
-    try:
-        _mapping_of(memory).madvise(mmap.MADV_DONTFORK)
-    except OSError as exc:  # this splits the mapping, and there is a limit to how many there are
-        raise address_space_refusal(nbytes) from exc
+    _advise(memory, mmap.MADV_DONTFORK)
+    return memory
+
+
+def map_withheld(nbytes: int) -> memoryview:
+    """As :func:`map_anonymous`, but a child that is forked has zeros there until :func:`share_with_children`.
+
+    For what :func:`map_staging` is for, where the memory is much and stays: a child that lacks it as a mapping may have
+    another one there, which goes when it lets go of what it has inherited.
+
+    Raises:
+        MemoryBudgetError: the kernel has no address space or commit charge left, or no mapping (vm.max_map_count).
+    """
+    memory = map_anonymous(nbytes)
+    _advise(memory, _MADV_WIPEONFORK)
     return memory
 
 
 def share_with_children(memory: memoryview) -> None:
-    """Let children that are forked from now on have :func:`map_staging`'s memory after all."""
-    _mapping_of(memory).madvise(mmap.MADV_DOFORK)
+    """Let children that are forked from now on have what is in :func:`map_withheld`'s memory.
+
+    Raises:
+        MemoryBudgetError: the kernel has no mapping left (vm.max_map_count).
+    """
+    _advise(memory, _MADV_KEEPONFORK)
+
+
+def _advise(memory: memoryview, advice: int) -> None:
+    try:
+        _mapping_of(memory).madvise(advice)
+    except OSError as exc:  # this splits a mapping, or makes it unlike its neighbours, and there is a limit to them
+        raise address_space_refusal(len(memory)) from exc
 
 
 def make_pages(memory: memoryview) -> bool:

@@ -26,6 +26,7 @@ from fastload._verify.trust import (
     believe_kept,
     find_contradicting,
 )
+from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -79,11 +80,17 @@ def find_kept(
         is_closed: the manifest beside them says which there should be.
 
     Raises:
-        FormatError, StoreError: the manifest is malformed or cannot be read.
+        FormatError, StoreError: the manifest is malformed or cannot be read, and nothing else has the blocks of what
+            decides.
     """
     if manifests is None or all(file.blocks is not None for file in files):
         return None
-    kept = manifests.find(stored)
+    try:
+        kept = manifests.find(stored)
+    except (FormatError, StoreError) as exc:
+        if any(file.blocks is None for file in deciding_of(files)):
+            raise
+        return PassedOver(manifests.path, f"has one that is not needed, and of which nothing is known: {exc}")
     if not isinstance(kept, KeptManifest):
         return kept
     is_whole = is_closed or isinstance(stored, CachedSnapshot)

@@ -225,7 +225,9 @@ def believe_kept(kept: KeptManifest, known: Known) -> Believed | Contradicted:
     proven = [file for file in known.files if judged[file.path] is Verdict.PROVES]
     telling = [file for file in known.deciding if judged[file.path] is Verdict.PROVES] or proven
     is_proven = bool(telling) and all(file.has_digest for file in telling) and not known.is_recorded
-    has_unknown = any(not file.has_digest and judged[file.path] is not Verdict.PROVES for file in known.deciding)
+    # Not of those that decide: where no weights are left that a load reads, these are whatever else is there.
+    loaded = [file for file in known.files if is_loaded(file.path)]
+    has_unknown = any(not file.has_digest and judged[file.path] is not Verdict.PROVES for file in loaded)
     return Believed(
         manifest,
         EvidenceKind.MANIFEST if is_proven else EvidenceKind.RECORDED,

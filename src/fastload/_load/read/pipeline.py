@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from fastload._thread import start_thread
-from fastload.errors import UnsupportedError
+from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
     from fastload._fetch.deadline import Deadline
@@ -39,7 +39,7 @@ class Pipeline:
         """Begin to read, by fewer threads where the system does not grant so many.
 
         Raises:
-            UnsupportedError: it does not grant those that are needed.
+            UnsupportedError, MemoryBudgetError: it does not grant those that are needed.
         """
         if self._ways.device_reads is not None:
             self._ways.device_reads.begin()
@@ -58,8 +58,8 @@ class Pipeline:
         self._threads.append(thread)
         try:
             start_thread(thread)
-        except UnsupportedError:
-            self._threads.pop()
+        except (UnsupportedError, MemoryBudgetError):
+            self._threads.pop()  # it holds all that it would have worked at
             raise
 
     def run(self, worker: Worker) -> None:
