@@ -92,9 +92,9 @@ class HostPlacer:
             aligned = room_for_copy(len(buffer))
             copy_bytes(aligned, buffer)
             return aligned
-        begins_alone, end = placement.offset < mmap.PAGESIZE, placement.offset + len(buffer)
-        is_alone = begins_alone and end == self._plan.arena_bytes[placement.arena]  # no whole page is anybody else's
-        if len(buffer) >= GIVES_PAGES_BACK_BYTES and not is_alone:
+        arena_bytes = self._plan.arena_bytes[placement.arena]
+        is_alone = placement.offset < mmap.PAGESIZE and placement.offset + len(buffer) == arena_bytes
+        if GIVES_PAGES_BACK_BYTES <= len(buffer) < arena_bytes and not is_alone:
             free_pages_with(buffer)
         return buffer
 
