@@ -92,6 +92,8 @@ LARGE: dict[str, Callable[[int], Large]] = {
     "strings that are brackets": _filled(_FIELD + b'["["', b',"["', b"]}}"),
     "empty objects": _filled(_FIELD + b"[{}", b",{}", b"]}}"),
     "small objects": _filled(_FIELD + b"[{}", b',{"a":1}', b"]}}"),
+    "objects behind what looks like a tensor's": _filled(_FIELD + b"[0", b',"data_offsets"' + b",{}" * 7, b"]}}"),
+    "objects with what looks like a tensor's": _filled(_FIELD + b"[0", b',{"data_offsets":0}' + b',{"":0}' * 7, b"]}}"),
     "arrays in arrays": _filled(_FIELD + b"[[]", b"," + b"[" * 100 + b"]" * 100, b"]}}"),
     "lengths": _filled(b'{"a":{"dtype":"U8","data_offsets":[0,0],"shape":[0', b",9", b"]}}"),
     "metadata": _filled(b'{"__metadata__":{"a":[1', b",1", b"]}}"),

@@ -463,3 +463,12 @@ def test_header_that_memory_does_not_hold_is_a_budget_error(monkeypatch: pytest.
     monkeypatch.setattr("fastload._format.json_object.parse_json", refuse)
     with pytest.raises(MemoryBudgetError):
         parse_header(b"{}", path=PATH, file_bytes=10)
+
+
+def test_objects_that_are_no_tensors_are_few() -> None:
+    """However often they say what a tensor's entry says, by which values are weighed."""
+    begin, end = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":[', b"]}}"
+    few, many = (begin + b",".join([b'"data_offsets"', *[b"{}"] * count]) + end for count in (99_999, 100_001))
+    assert len(parse_header(few, path="/x", file_bytes=8 + len(few)).tensors) == 1
+    with pytest.raises(FormatError, match="more than 100,000 JSON objects"):
+        parse_header(many, path="/x", file_bytes=8 + len(many))

@@ -13,6 +13,7 @@ says which tensor broke which rule. The rules are those of ``read_metadata`` and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,10 +21,19 @@ from blake3 import blake3
 
 from fastload._collector import collector_paused
 from fastload._format.entry import read_entry, refuse_entry
-from fastload._format.json_object import check_depth, check_values, kind_of, memory_bounded, parse_object
+from fastload._format.json_object import (
+    NOT_ABOUT_TENSORS,
+    check_depth,
+    check_values,
+    kind_of,
+    memory_bounded,
+    parse_object,
+)
 from fastload.errors import FormatError, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastload._format.dtype import Dtype
 
 LENGTH_BYTES = 8
@@ -33,6 +43,8 @@ _BRACKETS_PER_TENSOR = 3
 """Of the entry, its shape and its offsets."""
 _VALUES_PER_TENSOR = 16
 """Commas and brackets of an entry of ten dimensions."""
+_SPARE_OBJECTS = 100_000
+"""So many may be in fields that nobody knows."""
 _BEGIN, _END = itemgetter(3), itemgetter(4)
 _METADATA = "__metadata__"
 _STRANGERS = (
@@ -109,7 +121,7 @@ def parse_header(raw: bytes, *, path: str, file_bytes: int) -> Header:
 def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
     check_values(raw, _VALUES_PER_TENSOR * raw.count(b'"data_offsets"'), path)
     # Only a tensor's entry is an object, and so tells a tensor's name.
-    document = parse_object(raw, path, names_tensor=_names_tensor, read_object=read_entry)
+    document = parse_object(raw, path, names_tensor=_names_tensor, read_object=_entry_reader(path))
     metadata = _parse_metadata(document.pop(_METADATA, None), path)
     data_start = LENGTH_BYTES + len(raw)
     tensors = _read_tensors(document, path, data_start)
@@ -120,6 +132,23 @@ def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
     _check_tiling(tensors, path, data_start, file_bytes)
     digest = blake3(len(raw).to_bytes(LENGTH_BYTES, "little")).update(raw).hexdigest()
     return Header(tuple(tensors), metadata, data_start, file_bytes, digest)
+
+
+def _entry_reader(path: str) -> Callable[[dict[str, Any]], Any]:
+    """:func:`read_entry`, up to as many objects as may be none: each costs what a tensor does, for two bytes.
+
+    What :func:`check_values` takes for a tensor's may be any text in a field that nobody knows.
+    """
+    others = count(1)
+
+    def read(found: dict[str, Any]) -> Any:
+        entry = read_entry(found)
+        if entry is found and next(others) > _SPARE_OBJECTS:
+            found_many = f"more than {_SPARE_OBJECTS:,} JSON objects that are no tensor's entry"
+            raise FormatError(path, found_many, "hardly any", hint=NOT_ABOUT_TENSORS)
+        return entry
+
+    return read
 
 
 def _names_tensor(key: str, value: Any) -> bool:

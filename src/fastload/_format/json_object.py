@@ -18,6 +18,7 @@ from fastload.strict_json import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+NOT_ABOUT_TENSORS = "Most of it is not about tensors. Do not use it; ask whoever made it"
 _SPARE_VALUES = 1_000_000
 """So many more may be in metadata, in fields that nobody knows, in higher dimensions."""
 
@@ -30,8 +31,8 @@ def check_values(raw: bytes, expected_values: int, path: str) -> None:
     """
     most = expected_values + _SPARE_VALUES
     if has_more_values(raw, most):
-        hint = "Most of it is not about tensors. Do not use it; ask whoever made it"
-        raise FormatError(path, f"more than {most:,} JSON values", "not so many beside its tensors", hint=hint)
+        expected = "not so many beside its tensors"
+        raise FormatError(path, f"more than {most:,} JSON values", expected, hint=NOT_ABOUT_TENSORS)
 
 
 def check_depth(raw: bytes, path: str) -> None:
