@@ -1,4 +1,4 @@
-"""A thread that makes the pages of a load's memory, ahead of those that copy into it what they have read."""
+"""A thread that makes the pages of a load's memory, ahead of those that read into it past the page cache."""
 
 from __future__ import annotations
 

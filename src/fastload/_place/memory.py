@@ -17,7 +17,7 @@ from fastload._address_space import HUGE_PAGE_BYTES, address_of, address_space_r
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_MADV_WIPEONFORK, _MADV_KEEPONFORK = 18, 19  # Linux 4.14; nor these
+_MADV_WIPEONFORK, _MADV_KEEPONFORK = 18, 19  # Linux 4.14; Python names neither
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it
 
 

@@ -1,4 +1,4 @@
-"""The worker that makes the pages of memory that is copied into, ahead of those who copy."""
+"""The worker that makes the pages of the memory that is read into, ahead of those who read past the page cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PageMaking:
         self._schedule = at.schedule
 
     def run(self) -> None:
-        """Make them until nothing waits to be read: whoever copies the last extents is as fast."""
+        """Make them until nothing waits to be read: whoever reads the last extents is as fast."""
         for _ in self._placer.make_pages():
             if self._schedule.is_stopped() or self._schedule.has_begun_all:
                 return
