@@ -91,8 +91,9 @@ class Report:
     """Why that."""
     blocks_verified: int
     blocks_reread: int
-    """Found wrong, and asked of the same storage once more, past the page cache."""
+    """Found wrong, and asked of the same storage once more, past the page cache; each block counts once."""
     blocks_repaired: int
+    """Came from another tier; each block counts once."""
     peak_staging_bytes: int
     device: str
     group: GroupReport | None = None

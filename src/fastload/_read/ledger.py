@@ -12,7 +12,12 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastload._tier import Tier
+
+    _Block = tuple[str, int]
+    """The path of a file, and which of its blocks."""
 
 
 class Purpose(Enum):
@@ -46,7 +51,8 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bytes: Counter[tuple[Tier, Purpose]] = Counter()
-        self._reread = self._repaired = 0
+        self._reread: set[_Block] = set()
+        self._repaired: set[_Block] = set()
         self._parts: list[Ledger] = []
 
     def part(self) -> Ledger:
@@ -60,21 +66,37 @@ class Ledger:
         with self._lock:
             self._bytes[tier, purpose] += nbytes
 
-    def count(self, *, reread: int = 0, repaired: int = 0) -> None:
-        """Add to the counts of blocks."""
+    def count_reread(self, path: str, indexes: Iterable[int]) -> None:
+        """These blocks of the file at ``path`` were found wrong, and read once more."""
         with self._lock:
-            self._reread += reread
-            self._repaired += repaired
+            self._reread.update((path, index) for index in indexes)
+
+    def count_repaired(self, path: str, indexes: Iterable[int]) -> None:
+        """These blocks of the file at ``path`` came from elsewhere."""
+        with self._lock:
+            self._repaired.update((path, index) for index in indexes)
 
     @property
     def reread(self) -> int:
-        """Blocks that were found wrong, and read once more."""
-        return self._reread + sum(part.reread for part in self._parts)
+        """Blocks that were found wrong, and read once more; one that was twice, as a header is, counts once."""
+        return len(self.reread_blocks())
 
     @property
     def repaired(self) -> int:
-        """Blocks that came from elsewhere."""
-        return self._repaired + sum(part.repaired for part in self._parts)
+        """Blocks that came from elsewhere, each counted once."""
+        return len(self.repaired_blocks())
+
+    def reread_blocks(self) -> set[_Block]:
+        """Those that :attr:`reread` counts."""
+        with self._lock:
+            own = self._reread.copy()
+        return own.union(*(part.reread_blocks() for part in self._parts))
+
+    def repaired_blocks(self) -> set[_Block]:
+        """Those that :attr:`repaired` counts."""
+        with self._lock:
+            own = self._repaired.copy()
+        return own.union(*(part.repaired_blocks() for part in self._parts))
 
     @property
     def own_bytes(self) -> int:

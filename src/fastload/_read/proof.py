@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastload._read.reader import Attempt, File, Reader
     from fastload._read.tally import ProofTally
 
-    Repair = Callable[["WantedBlock"], bytes | None]
+    Repair = Callable[["WantedBlock"], bytes | memoryview | None]
     """The bytes of a block from a better source, or None."""
 
 _DAMAGED = "Its copy there is damaged: run fastload verify NAME --repair, or remove it and fetch it again"
@@ -233,14 +233,14 @@ def mend_block(wanted: WantedBlock, found: str, repair: Repair, tally: ProofTall
 
 def find_right(wanted: WantedBlock, repair: Repair, tally: ProofTally) -> memoryview | None:
     """The right bytes of a block: from behind the page cache, or from a better source; None: neither has them."""
-    tally.ledger.count(reread=1)
+    tally.ledger.count_reread(wanted.file.path, [wanted.index])
     offset, count = wanted.index * BLOCK_BYTES, partial(tally.note, Purpose.AGAIN)
     block: bytes | memoryview | None = read_again(wanted.file, offset, wanted.length, count)
     if block is not None and block_digest(block) == wanted.digest:
         return memoryview(block)
     block = repair(wanted)
     if block is not None and block_digest(block) == wanted.digest:
-        tally.ledger.count(repaired=1)
+        tally.ledger.count_repaired(wanted.file.path, [wanted.index])
         return memoryview(block)
     return None
 

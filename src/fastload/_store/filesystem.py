@@ -7,7 +7,7 @@ import errno
 import os
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from fastload._store.ownership import cure_path
 from fastload.errors import NoSpaceError, NotWritableError, StoreError
@@ -105,40 +105,6 @@ def sync_folder(path: str) -> None:
                 raise
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def replacing(path: str, scratch: str, *, stem: str | None = None) -> Iterator[BinaryIO]:
-    """A file to write, which takes the name ``path`` at the end with all of its content or not at all.
-
-    That holds after a power cut too. Until then what ``path`` was before is there.
-
-    Args:
-        path: where; what is there is replaced.
-        scratch: a folder on the same file system, for the file while it is not whole.
-        stem: what its name there begins with, so that whoever sweeps knows what it was; by default as ``path`` does.
-
-    Raises:
-        StoreError: as :func:`writing` says.
-    """
-    temporary = os.path.join(scratch, f"{stem or os.path.basename(path)}.{new_id()}")
-    with writing(path):
-        try:
-            with open(temporary, "xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            remove_file(temporary)
-            raise
-    sync_folder(os.path.dirname(path))
-
-
-def write_whole(path: str, content: bytes, scratch: str, *, stem: str | None = None) -> None:
-    """A file that appears with all of ``content`` or not at all, as :func:`replacing` says."""
-    with replacing(path, scratch, stem=stem) as file:
-        file.write(content)
 
 
 def remove_file(path: str) -> None:

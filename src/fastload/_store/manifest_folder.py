@@ -23,7 +23,8 @@ from blake3 import blake3
 
 from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file
-from fastload._store.filesystem import make_folder, replacing, writing
+from fastload._store.filesystem import make_folder, writing
+from fastload._store.replacing import replacing
 from fastload._store.stored import PlainFolder
 from fastload._verify import trust
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
@@ -153,7 +154,7 @@ def make_own_folder(path: str) -> None:
 
 
 def write_own(path: str, content: bytes, scratch: str) -> None:
-    """As :func:`~fastload._store.filesystem.write_whole`; nobody else may write to it, whatever the umask says.
+    """As :func:`~fastload._store.replacing.write_whole`; nobody else may write to it, whatever the umask says.
 
     Raises:
         StoreError: as :func:`~fastload._store.filesystem.writing` says.

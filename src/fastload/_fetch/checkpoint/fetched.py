@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.evidence import NOTHING, Evidence
+from fastload._fetch.mend.repair import Leaves
 from fastload._read.counted import counted
 from fastload._read.ledger import Purpose
 from fastload._read.paced import paced
@@ -38,6 +39,11 @@ class FetchRequest:
     restores: bool
     """True if what the local tier has lost is brought back to it."""
     ledger: Ledger
+
+    @property
+    def leaves(self) -> Leaves:
+        """What a load leaves of what it mends."""
+        return Leaves.MENDED if self.restores else Leaves.NOTHING
 
     def check(self) -> None:
         """Raise ``DeadlineError`` when it is time to give up."""

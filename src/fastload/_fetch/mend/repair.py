@@ -1,8 +1,9 @@
 """Mending a stored copy from another tier: block by block while it is loaded, and for good at the end.
 
 A block that is wrong on the storage too is asked of every other tier that has the snapshot, the hub last; what comes
-counts only if it has the digest. The tensors get it at once. The stored copy is replaced when the load is over, by a
-copy with the right blocks and one rename: whoever reads the old file goes on reading the old file.
+counts only if it has the digest. The tensors get it at once, and so does the copy that takes the place of the stored
+file when the load is over, by one rename: whoever reads the old file goes on reading the old file. Where it does not
+come to that (a stream that is closed early, an error), the file is marked.
 """
 
 from __future__ import annotations
@@ -10,26 +11,26 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
+from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._fetch.mend.mended import Mended
 from fastload._fetch.mend.sources import BetterSources
-from fastload._fetch.mend.stored_file import in_its_folder, leads_elsewhere, replace_blocks
+from fastload._fetch.mend.stored_file import leads_elsewhere
 from fastload._read.blocks import read_block
+from fastload._read.file import identify
 from fastload._read.ledger import Purpose
-from fastload._store.directory import contained_target, containment_root
 from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.stored import PlainFolder
 from fastload._tier import LOCAL
 from fastload._verify.digest import BLOCK_BYTES, block_digest
-from fastload._verify.path import OURS
 from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastload._read.proof import WantedBlock
+    from fastload._read.reader import File
     from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.stored import Stored
@@ -39,22 +40,38 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fastload")
 
 
+class Leaves(Enum):
+    """What whoever mends may leave on storage."""
+
+    NOTHING = auto()
+    MARKS = auto()
+    """On the local tier, of what is damaged there."""
+    MENDED = auto()
+    """The same, and mended files in a cache on the local tier."""
+    MENDED_ANYWHERE = auto()
+    """The same, and mended files on any tier."""
+
+
 class Repair:
     """Asks better sources for the blocks of one stored snapshot; see :data:`fastload._read.proof.Repair`."""
 
-    def __init__(self, stored: Stored, settings: Settings, tally: ProofTally, *, leaves_marks: bool = True) -> None:
-        """``leaves_marks``: what nobody has right is marked on the local tier; not by who only looks."""
+    def __init__(self, stored: Stored, settings: Settings, tally: ProofTally, leaves: Leaves) -> None:
+        is_local = stored.tier == LOCAL and not isinstance(stored, PlainFolder)
+        may_mend = leaves is Leaves.MENDED_ANYWHERE or (leaves is Leaves.MENDED and is_local)
         self._stored = stored
-        self._leaves_marks = leaves_marks
+        self._leaves_marks = is_local and leaves is not Leaves.NOTHING
+        self._mended = Mended(stored) if may_mend else None
         self.sources = BetterSources(stored, settings)
         """Who is asked."""
         self.tally = tally
         """Where what is read for it is written down."""
         self._lock = threading.Lock()
-        self._mended: dict[str, dict[int, bytes]] = {}
 
-    def __call__(self, wanted: WantedBlock) -> bytes | None:
-        """The right bytes of a block, from the first other tier that has them."""
+    def __call__(self, wanted: WantedBlock) -> bytes | memoryview | None:
+        """The right bytes of a block, from the first other tier that has them; they may have come before."""
+        kept = self._find_kept(wanted)
+        if kept is not None:
+            return kept
         path = os.path.relpath(wanted.file.path, self._stored.folder)
         for source in self.sources.offers():
             file = next((file for file in source.files if file.path == path), None)
@@ -69,13 +86,20 @@ class Repair:
                     self.sources.forget(source)
                 continue
             if block is not None:
-                if not self.leads_elsewhere(file):
-                    with self._lock:
-                        self._mended.setdefault(wanted.file.path, {})[wanted.index] = block
+                if self._mended is not None and not self.leads_elsewhere(file):
+                    self._mended.put(wanted, block)
                 _log.warning("%s: block %d was damaged; %s had it right", wanted.file.path, wanted.index, source.tier)
                 return block
-        self.mark(wanted.file.path)
+        self._mark_as_seen(wanted.file)
         return None
+
+    def _find_kept(self, wanted: WantedBlock) -> memoryview | None:
+        """What came for the block before: a header is asked for once to be believed, and once to be loaded."""
+        kept = self._mended.find(wanted) if self._mended is not None else None
+        if kept is None:
+            return None
+        self.tally.note(Purpose.MEND, len(kept))
+        return kept if block_digest(kept) == wanted.digest else None
 
     def leads_elsewhere(self, file: OfferedFile) -> bool:
         """True if the link of ``file`` leads to what is not its own: nobody may mend it there."""
@@ -89,15 +113,21 @@ class Repair:
             self.tally.ledger.note(tier, Purpose.BETTER, nbytes)
 
     def mark(self, path: str) -> None:
-        """Nobody has the file right: leave a mark on the local tier, so that ``warm`` tries again."""
+        """The file stays damaged: leave a mark on the local tier, so that ``warm`` tries again."""
         stored = self._stored
-        if not self._leaves_marks or isinstance(stored, PlainFolder) or stored.tier != LOCAL:
+        if not self._leaves_marks or isinstance(stored, PlainFolder):
             return
         try:
             with self._lock:
                 mark_damaged(stored.layout, stored.commit, os.path.relpath(path, stored.folder))
         except StoreError as exc:
             _log.info("%s is damaged, and could not be marked: %s", path, exc)
+
+    def _mark_as_seen(self, file: File) -> None:
+        """Not what another load, of this group or of its own, has replaced since."""
+        with suppress(OSError):  # then it is gone, and nothing is to be marked
+            if identify(os.stat(file.path)) == file.identity:
+                self.mark(file.path)
 
     def unmark(self) -> None:
         """Forget the marks of files that were replaced."""
@@ -109,46 +139,26 @@ class Repair:
         except StoreError as exc:  # what they are bound to is gone: they mark nothing
             _log.info("marks of %s could not be removed: %s", stored.folder, exc)
 
-    @property
-    def scratch(self) -> str:
-        """The folder for files that are not whole yet: on the file system of the stored ones."""
-        stored = self._stored
-        if isinstance(stored, PlainFolder):
-            return os.path.join(stored.folder, OURS, "staging")
-        return stored.layout.ours("staging")
-
     def close(self) -> None:
-        """Close what was opened to ask."""
+        """Close what was opened to ask; a file that was not replaced, though its blocks came, is marked."""
+        for file in self._mended.close() if self._mended is not None else ():
+            self._mark_as_seen(file)
         self.sources.close()
 
     def mend_stored(self) -> None:
-        """Replace the files in which blocks were wrong, on the local tier, where they may be written."""
-        if self._stored.tier == LOCAL and not isinstance(self._stored, PlainFolder):
-            for path, error in self._mend_files():
-                _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
+        """Replace the files in which blocks were wrong, where a load may do so."""
+        for path, error in self.mend_all().items():
+            _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
 
     def mend_all(self) -> dict[str, FastloadError]:
-        """Replace the files in which blocks were wrong, wherever they are, as whoever asks for a repair wants it.
-
-        What it returns are those that stay as they are, by path, and why.
-        """
-        return dict(self._mend_files())
-
-    def _mend_files(self) -> Iterator[tuple[str, FastloadError]]:
-        """Replaces them; yields those that stay as they are, and why."""
-        with self._lock:
-            mended, self._mended = self._mended, {}
-        for path, blocks in mended.items():
-            try:
-                root = containment_root(self._stored.folder)
-                target = contained_target(path, root)
-                if isinstance(self._stored, PlainFolder):  # a link to a neighbour is replaced, and not what it leads to
-                    target = in_its_folder(path, root)
-                replace_blocks(target, blocks, self.scratch, partial(self.tally.note, Purpose.MEND))
-            except FastloadError as exc:
-                yield path, exc
-        if mended:
-            self.unmark()
+        """Replace the files in which blocks were wrong; those that stay as they are, by path, and why."""
+        if self._mended is None:
+            return {}
+        failed = self._mended.publish(partial(self.tally.note, Purpose.MEND))
+        self.unmark()
+        for file, _ in failed:
+            self._mark_as_seen(file)
+        return {file.path: error for file, error in failed}
 
 
 def _fetch(source: Offer, file: OfferedFile, wanted: WantedBlock) -> bytes | None:

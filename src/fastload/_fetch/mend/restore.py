@@ -116,7 +116,8 @@ class Restoring:
         if not self.restore(evidence, file):
             damage.add_hint(self._why)
             raise damage
-        self._repair.tally.ledger.count(repaired=count_blocks(file.size))
+        path = os.path.join(evidence.folder, file.path)
+        self._repair.tally.ledger.count_repaired(path, range(count_blocks(file.size)))
 
     def restore(self, evidence: Evidence, file: OfferedFile) -> bool:
         """True if ``file`` is in its place again."""

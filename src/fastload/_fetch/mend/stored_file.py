@@ -8,20 +8,22 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from fastload._read.file import read_fully, regular_only
 from fastload._store.directory import contained_target
-from fastload._store.filesystem import make_folder, replacing
 from fastload._store.listing import with_digest
-from fastload._store.stored import CachedSnapshot
-from fastload._verify.digest import BLOCK_BYTES, block_length, count_blocks
+from fastload._store.stored import CachedSnapshot, PlainFolder
+from fastload._verify.path import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from io import FileIO
-
     from fastload._store.layout import RepoLayout
     from fastload._store.offer import OfferedFile
     from fastload._store.stored import Stored
+
+
+def scratch_of(stored: Stored) -> str:
+    """The folder for files that are not whole yet: on the file system of the stored ones."""
+    if isinstance(stored, PlainFolder):
+        return os.path.join(stored.folder, OURS, "staging")
+    return stored.layout.ours("staging")
 
 
 def in_its_folder(path: str, root: str) -> str:
@@ -49,32 +51,6 @@ def leads_elsewhere(stored: Stored, file: OfferedFile) -> bool:
 def is_blob(path: str, layout: RepoLayout) -> bool:
     """True if ``path``, be it a link or not, lies where the blobs of the repo are."""
     return os.path.realpath(os.path.dirname(path)) == os.path.realpath(layout.blobs)
-
-
-def replace_blocks(path: str, blocks: Mapping[int, bytes], scratch: str, count: Callable[[int], object]) -> None:
-    """A copy of the file with these blocks takes its name, made in ``scratch``; ``count`` is told what was read of it.
-
-    Raises:
-        StoreError: it cannot be read, or written.
-    """
-    make_folder(scratch)
-    with replacing(path, scratch) as file:
-        with open(path, "rb", buffering=0, opener=regular_only) as damaged:
-            size = os.fstat(damaged.fileno()).st_size
-            for index in range(count_blocks(size)):
-                block: bytes | memoryview | None = blocks.get(index)
-                if block is None:  # what is replaced is not read: it may be what the disk cannot give
-                    block = _read_stored(damaged, index, size)
-                    count(len(block))
-                file.write(block)
-        file.flush()
-        look_like(path, file)
-
-
-def _read_stored(damaged: FileIO, index: int, size: int) -> memoryview:
-    block = memoryview(bytearray(block_length(index, size)))
-    read_fully(damaged.fileno(), index * BLOCK_BYTES, [block], path=str(damaged.name))
-    return block
 
 
 def look_like(path: str, file: BinaryIO) -> None:

@@ -131,7 +131,8 @@ class FileCheck:
                         healed.append(index)
                         continue
                     is_mended = self._mend(wanted, file)
-                    self._tally.ledger.count(repaired=int(is_mended))
+                    if is_mended:
+                        self._tally.ledger.count_repaired(path, [index])
                     yield Finding(
                         path=file.path,
                         block=index,
@@ -188,7 +189,8 @@ class FileCheck:
     def _read_again(self, file: File, offset: int, length: int) -> memoryview | None:
         self._take_turn(length)
         block = read_again(file, offset, length)
-        self._tally.ledger.count(reread=int(block is not None))
+        if block is not None:
+            self._tally.ledger.count_reread(file.path, [offset // BLOCK_BYTES])
         return block
 
 

@@ -10,7 +10,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.evidence.record import record_all
 from fastload._fetch.evidence.recorded import accept_changes
 from fastload._fetch.evidence.weigh import manifests_of, weigh_all
-from fastload._fetch.mend.repair import Repair
+from fastload._fetch.mend.repair import Leaves, Repair
 from fastload._fetch.mend.restore import Restoring
 from fastload._fetch.pace import Pace
 from fastload._fetch.verify.checking import FileCheck
@@ -52,7 +52,8 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
     if wish.records:
         check_name(stored.repo, stored.folder)  # before all of it is read in vain
     tally, workers = ProofTally(ledger, stored.tier), Workers(_THREADS, go_on)
-    with closing(Repair(stored, settings, tally)) as mending, closing(_pace(wish, stored, settings)) as pace:
+    leaves = Leaves.MENDED_ANYWHERE if wish.repairs else Leaves.MARKS
+    with closing(Repair(stored, settings, tally, leaves)) as mending, closing(_pace(wish, stored, settings)) as pace:
         evidence = weigh_all(stored, mending, settings)
         if wish.records and not wish.repairs:
             evidence = accept_changes(evidence, stored)

@@ -15,12 +15,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.mend.stored_file import look_like
+from fastload._fetch.mend.stored_file import look_like, scratch_of
 from fastload._fetch.verify.own_blocks import OwnBlocks, open_own
 from fastload._fetch.verify.places import Places
 from fastload._read.blocks import read_block
 from fastload._store.directory import containment_root
-from fastload._store.filesystem import make_folder, replacing
+from fastload._store.filesystem import make_folder
+from fastload._store.replacing import replacing
 from fastload._verify.digest import ContentHash, blocks_of, count_blocks
 from fastload.errors import DeadlineError, FastloadError, NetworkError
 
@@ -141,11 +142,12 @@ class FileMender:
         yield None
 
     def _replace(self, file: OfferedFile, place: str, hint: Hint, source: Offer, offered: OfferedFile) -> bool:
-        make_folder(self.repair.scratch)
+        scratch = scratch_of(self.stored)
+        make_folder(scratch)
         make_folder(os.path.dirname(place))
         fetched: list[int] = []
         try:
-            with replacing(place, self.repair.scratch) as made:
+            with replacing(place, scratch) as made:
                 _write(
                     made,
                     self._places.as_called(file, place),
@@ -157,7 +159,7 @@ class FileMender:
         except _NoBetterError:
             return False
         self._places.link(file, place)
-        self.tally.ledger.count(repaired=len(fetched))
+        self.tally.ledger.count_repaired(self._places.path(file), fetched)
         return True
 
     def _read_blocks(

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._fetch.mend.stored_file import in_its_folder, is_blob
+from fastload._fetch.mend.stored_file import in_its_folder, is_blob, scratch_of
 from fastload._store.directory import contained_target, containment_root
 from fastload._store.filesystem import make_folder, new_id, remove_file, sync_folder, writing
 from fastload._store.layout import link_to_blob
@@ -25,7 +25,7 @@ class Places:
 
     stored: Stored
     repair: Repair
-    """Knows which links lead to what is not their own, and where files lie that are not whole yet."""
+    """Knows which links lead to what is not their own."""
 
     def path(self, file: OfferedFile) -> str:
         """By which the file is known."""
@@ -64,8 +64,9 @@ class Places:
         if os.path.realpath(path) == os.path.realpath(place):
             return
         make_folder(os.path.dirname(path))
-        make_folder(self.repair.scratch)
-        made = os.path.join(self.repair.scratch, new_id())
+        scratch = scratch_of(self.stored)
+        make_folder(scratch)
+        made = os.path.join(scratch, new_id())
         with writing(path):
             os.symlink(self._say_link(file, place), made)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,9 @@ def put_back(
     """Put back what is missing or has another length: what was found of each file that is in its place again."""
     gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
     filled = {path: (file, gap) for path, (file, gap) in gaps.items() if restoring.restore(evidence, file)}
-    brought = (file for path, (file, _) in filled.items() if path not in restoring.relinked)
-    ledger.count(repaired=sum(count_blocks(file.size) for file in brought))
+    for path in filled.keys() - restoring.relinked:
+        file, _ = filled[path]
+        ledger.count_repaired(os.path.join(evidence.folder, path), range(count_blocks(file.size)))
     return {path: replace(whole(file, gap, size_of(file)), repaired=True) for path, (file, gap) in filled.items()}
 
 

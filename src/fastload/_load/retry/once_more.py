@@ -27,6 +27,7 @@ from fastload.errors import DeadlineError, FastloadError, IntegrityError, escape
 if TYPE_CHECKING:
     from fastload._fetch.verify.verification import Verification
     from fastload._load.request.request import Request
+    from fastload._read.ledger import Ledger
     from fastload.options import Settings
     from fastload.report import Report
 
@@ -124,8 +125,15 @@ def _find_cure(request: Request, error: IntegrityError) -> _Cure:
     if settings is None:
         raise error
     said = wrong.format(f"is wrong on {escaped(found.tier)}") + ", so that others were asked"
-    request.ledger.count(repaired=sum(count_blocks(file.nbytes) for file in found.files if file.findings))
+    _count_elsewhere(found, request.ledger)
     return _Cure(replace(request, settings=settings), said)
+
+
+def _count_elsewhere(found: Verification, ledger: Ledger) -> None:
+    """All of what was found wrong is asked of another tier."""
+    for file in found.files:
+        if file.findings:
+            ledger.count_repaired(os.path.join(found.path, file.path), range(count_blocks(file.nbytes)))
 
 
 def _look(request: Request, *, repairs: bool) -> Verification:

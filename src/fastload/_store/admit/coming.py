@@ -13,7 +13,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from fastload._store.admit.stamp import dump_stamp, read_part
-from fastload._store.filesystem import make_folder, write_whole
+from fastload._store.filesystem import make_folder
+from fastload._store.replacing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,13 +9,14 @@ from fastload._store.admit.area import StagingArea
 from fastload._store.admit.publish import LAST, publish_snapshot
 from fastload._store.admit.stamp import Chosen, Published, read_chosen, write_stamp
 from fastload._store.containment import check_inside, check_own_folders, check_repo
-from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder, write_whole
+from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder
 from fastload._store.folder_offer import read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
 from fastload._store.keep.tidy import make_empty, remove_emptied, remove_empty
 from fastload._store.keep.usage import is_brought
 from fastload._store.listing import read_tree
+from fastload._store.replacing import write_whole
 from fastload._verify.manifest import dump_manifest
 from fastload._verify.path import OURS
 from fastload.errors import FormatError

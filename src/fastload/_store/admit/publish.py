@@ -18,8 +18,9 @@ from fastload._store.admit.area import StagingArea
 from fastload._store.admit.coming import note_coming
 from fastload._store.admit.stamp import Published, write_stamp
 from fastload._store.admit.union import unite
-from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, write_whole, writing
+from fastload._store.filesystem import exchange, make_folder, new_id, sync_folder, writing
 from fastload._store.layout import link_to_blob
+from fastload._store.replacing import write_whole
 from fastload._verify.manifest import dump_manifest
 from fastload.errors import StoreError
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from fastload._store.admit.area import StagingArea
 from fastload._store.admit.remains import Leased, sweep_remains
-from fastload._store.filesystem import make_folder, write_whole
+from fastload._store.filesystem import make_folder
 from fastload._store.layout import lease_folder
 from fastload._store.lease.lease import LeaseTimes
 from fastload._store.lease.wait import wait_hold
+from fastload._store.replacing import write_whole
 from fastload._store.repo_refs import read_commit
 
 if TYPE_CHECKING:

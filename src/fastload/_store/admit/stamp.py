@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastload._format.json_object import parse_object
 from fastload._read.file import identify, read_small_file
-from fastload._store.filesystem import make_folder, write_whole
+from fastload._store.filesystem import make_folder
+from fastload._store.replacing import write_whole
 from fastload._store.wanted import Wish
 from fastload.errors import FormatError, StoreError
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from fastload._store.filesystem import make_folder, remove_file, write_whole
+from fastload._store.filesystem import make_folder, remove_file
+from fastload._store.replacing import write_whole
 
 if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout

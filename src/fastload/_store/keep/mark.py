@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file
-from fastload._store.filesystem import make_folder, remove_file, write_whole
+from fastload._store.filesystem import make_folder, remove_file
+from fastload._store.replacing import write_whole
 from fastload._verify.path import PathError, check_path_in_snapshot
 from fastload.errors import FormatError, StoreError
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastload._store.filesystem import translate_write, write_whole
+from fastload._store.filesystem import translate_write
 from fastload._store.keep.usage import count_kept_bytes
+from fastload._store.replacing import write_whole
 from fastload._tier import LOCAL
 from fastload.ops.metrics.gauges import HELP, samples_of, samples_of_check, samples_of_failure, samples_of_outcome
 from fastload.ops.metrics.text import Sample, render

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
-from fastload._store.filesystem import remove_file, write_whole
+from fastload._store.filesystem import remove_file
+from fastload._store.replacing import write_whole
 from fastload.ops.warmer.upkeep import run_round
 
 if TYPE_CHECKING:
