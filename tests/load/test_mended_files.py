@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import fastload
 from fastload import IntegrityError, Options, StoreError
 from fastload._fetch.mend.mended_file import MendedFile
+from fastload._read.file import identify
+from fastload._read.proof import WantedBlock
+from fastload._read.reader import PlainFile
 from models import MIB, assert_same, save_large
 from proven_models import REPO, Model, flip
 from stored_models import COMMIT
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from test_bad_memory import flip_reads, in_page_cache
 
 SHARD = "model-00001-of-00002.safetensors"
 OTHER_SHARD = "model-00002-of-00002.safetensors"
 BLOCK = 4 * MIB
-BLOCKS = 64
+BLOCKS = 128
 
 _PEAK = """
 import fastload
@@ -41,6 +43,12 @@ _WHAT = {
 
 def staging(model: Model) -> list[str]:
     return os.listdir(model.local / "models--org--name/.fastload/staging")
+
+
+def is_kept(descriptor: Path, model: Model) -> bool:
+    """True of an open file that has no name in the folder any more, or none yet."""
+    leads_to = os.readlink(descriptor) if descriptor.is_symlink() else ""
+    return leads_to.startswith(f"{model.local}/") and "/.fastload/staging/" in leads_to
 
 
 def state(model: Model) -> tuple[str, ...]:
@@ -116,8 +124,9 @@ def test_where_what_was_kept_is_wrong_it_comes_again(model: Model) -> None:
     snapshot = model.warmed()
     flip(snapshot / SHARD, 9)
     with fastload.stream(REPO, options=model.options) as stream:
-        (kept,) = staging(model)
-        flip(model.local / "models--org--name/.fastload/staging" / kept, 5)
+        (kept,) = (path for path in Path("/proc/self/fd").iterdir() if is_kept(path, model))
+        with kept.open("r+b") as file:
+            file.write(b"wrong")
         assert_same(dict(stream), model.tensors)
     assert (snapshot / SHARD).read_bytes() == model.files[SHARD]
 
@@ -142,16 +151,20 @@ def test_where_there_is_no_room_what_is_loaded_is_right_and_the_file_is_marked(m
     assert staging(model) == []
 
 
-def test_one_that_became_another_file_meanwhile_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("may_differ", "content"), [(True, b"another"), (False, b"x" * (BLOCK + 9))])
+def test_one_that_became_another_file_meanwhile_is_left_alone(
+    tmp_path: Path, content: bytes, *, may_differ: bool
+) -> None:
     path, scratch = tmp_path / "blob", tmp_path / "staging"
     path.write_bytes(bytes(BLOCK + 9))
-    made = MendedFile(str(path), BLOCK + 9, str(scratch))
-    made.put(1, bytes(9))
-    path.write_bytes(b"another")
+    wanted = WantedBlock(PlainFile(str(path), identify(path.stat())), 1, 9, [""] * 2)
+    made = MendedFile(str(path), wanted, str(scratch), may_differ=may_differ)
+    made.put(1, memoryview(bytes(9)))
+    path.write_bytes(content)
     with pytest.raises(StoreError, match="another file is there by now"):
-        made.publish(lambda _: None)
+        made.publish(lambda _, block: block)
     made.discard()
-    assert (path.read_bytes(), os.listdir(scratch)) == (b"another", [])
+    assert (path.read_bytes(), os.listdir(scratch)) == (content, [])
 
 
 def test_a_plain_folder_is_mended_block_by_block_as_well(model: Model, tmp_path: Path) -> None:
@@ -177,3 +190,83 @@ def test_what_another_load_has_mended_meanwhile_is_not_marked(model: Model) -> N
         assert_same(dict(late), model.tensors)
     assert state(model) == ("complete",)
     assert staging(model) == []
+
+
+@pytest.mark.parametrize("how", ["load", "part", "verify"])
+def test_what_only_the_page_cache_has_wrong_is_not_written(
+    model: Model, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The rest of a file that is mended: the load healed it by a second read, or had no need of it."""
+    snapshot = model.warmed()
+    shard = snapshot / SHARD
+    flip(shard, 9)
+    with monkeypatch.context() as patch:
+        flip_reads(patch, in_page_cache(shard, 5 * MIB))
+        if how == "verify":
+            fastload.verify(REPO, repair=True, options=model.options)
+        else:
+            fastload.load(REPO, tensors=None if how == "load" else "1.0", reader="buffered", options=model.options)
+    assert shard.read_bytes() == model.files[SHARD]
+    assert state(model) == ("complete",)
+
+
+def test_damage_that_a_partial_load_did_not_read_is_mended_with_it(model: Model) -> None:
+    snapshot = model.warmed()
+    flip(snapshot / SHARD, 9)
+    flip(snapshot / SHARD, 5 * MIB)
+    report = fastload.load(REPO, tensors="1.0", options=model.options).report
+    assert (report.blocks_reread, report.blocks_repaired) == (2, 2)
+    assert (snapshot / SHARD).read_bytes() == model.files[SHARD]
+
+
+def test_a_warm_beside_a_load_leaves_it_what_it_mends(model: Model) -> None:
+    snapshot = model.warmed()
+    flip(snapshot / SHARD, 9)
+    with fastload.stream(REPO, options=model.options) as stream:
+        next(stream)
+        fastload.warm(REPO, options=model.options)
+        for _ in stream:
+            pass
+    assert (snapshot / SHARD).read_bytes() == model.files[SHARD]
+
+
+def test_of_a_process_that_is_killed_nothing_is_left(model: Model) -> None:
+    snapshot = model.warmed()
+    flip(snapshot / SHARD, 9)
+    script = f"""
+import os, signal, fastload
+stream = fastload.stream({REPO!r}, options=fastload.Options(local={str(model.local)!r}, shared={str(model.shared)!r}))
+next(stream)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert staging(model) == []
+
+
+def test_a_child_that_was_forked_leaves_it_to_its_parent(model: Model) -> None:
+    snapshot = model.warmed()
+    flip(snapshot / SHARD, 9)
+    stream = fastload.stream(REPO, options=model.options)
+    child = os.fork()
+    if not child:
+        stream.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert state(model) == ("complete",)
+    assert_same(dict(stream), model.tensors)
+    assert (snapshot / SHARD).read_bytes() == model.files[SHARD]
+
+
+def test_a_disk_with_room_for_one_copy_has_room_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no room for two at once: the second one is mended when the first one has taken its place."""
+    model = Model(tmp_path)
+    snapshot = model.warmed()
+    flip(snapshot / SHARD, 9)
+    flip(snapshot / OTHER_SHARD, 9)
+    monkeypatch.setattr("fastload._fetch.mend.mended_files._MOST_OPEN", 1)
+    report = fastload.load(REPO, options=model.options).report
+    for name in (SHARD, OTHER_SHARD):
+        assert (snapshot / name).read_bytes() == model.files[name]
+    assert report.blocks_repaired == 2
+    assert report.bytes_by_tier[f"shared:{model.shared}"] == BLOCK * 4  # twice for its header, and again at the end
+    assert state(model) == ("complete",)

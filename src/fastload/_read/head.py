@@ -23,7 +23,7 @@ from fastload._verify.digest import BLOCK_BYTES, block_length, count_blocks
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastload._format.checkpoint import FileIdentity
 
@@ -34,8 +34,8 @@ _PIECE_BYTES = 2 << 20  # 2 MiB: after each a thread waits for its turn in Pytho
 class ProveBlock(Protocol):
     """Proves the blocks that headers lie in; it is told the file's path and identity, and the block's number."""
 
-    def find_digest(self, path: str, identity: FileIdentity, index: int) -> str | None:
-        """The digest that the block must have; None where nothing is known of it.
+    def find_digests(self, path: str, identity: FileIdentity) -> Sequence[str] | None:
+        """The digests that the file's blocks must have; None where nothing is known of it.
 
         Raises:
             IntegrityError: the file cannot be the one that is known.
@@ -166,13 +166,13 @@ class _Start:
         What cannot be read is as good as wrong: it is read once more, as a block that may be mended.
         """
         block_bytes = block_length(0, self.identity.size)
-        digest = prove.find_digest(self.path, self.identity, 0) if block_bytes else None
-        found = None if digest is None else self._pass_block(block_bytes, room)
+        digests = prove.find_digests(self.path, self.identity) if block_bytes else None
+        found = None if digests is None else self._pass_block(block_bytes, room)
         if found is None:
             self.content.clear()
             self.extend(block_bytes)
-        elif digest is not None and found != digest:
-            wanted = WantedBlock(PlainFile(self.path, self.identity), 0, block_bytes, digest)
+        elif digests is not None and found != digests[0]:
+            wanted = WantedBlock(PlainFile(self.path, self.identity), 0, block_bytes, digests)
             self.content[:] = prove.mend(wanted, found)
 
     def _pass_block(self, block_bytes: int, room: memoryview) -> str | None:

@@ -47,7 +47,13 @@ class WantedBlock:
     file: File
     index: int
     length: int
-    digest: str
+    digests: Sequence[str]
+    """Of all blocks of the file."""
+
+    @property
+    def digest(self) -> str:
+        """What it must have."""
+        return self.digests[self.index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ class BlockProof(ReaderAround):
         def mend(number: int, found: str) -> memoryview:
             index = first + number
             nbytes = block_length(index, self._file.identity.size)
-            wanted = WantedBlock(self._file, index, nbytes, self._digests[index])
+            wanted = WantedBlock(self._file, index, nbytes, self._digests)
             return mend_block(wanted, found, self._repair, self._tell.tally)
 
         def passed() -> None:
@@ -166,7 +172,7 @@ class BlockProof(ReaderAround):
         _scatter(mend_block(self._wanted(index, pieces), found, self._repair, self._tell.tally), pieces)
 
     def _wanted(self, index: int, pieces: Sequence[memoryview]) -> WantedBlock:
-        return WantedBlock(self._file, index, sum(map(len, pieces)), self._digests[index])
+        return WantedBlock(self._file, index, sum(map(len, pieces)), self._digests)
 
     def _put(self, block: memoryview, pieces: Sequence[memoryview]) -> None:
         """Let ``pieces`` be ``block``, whatever became of them."""

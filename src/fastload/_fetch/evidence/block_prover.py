@@ -13,7 +13,7 @@ from fastload._verify.digest import block_digest
 from fastload.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastload._format.checkpoint import FileIdentity
     from fastload._read.proof import Repair
@@ -30,7 +30,7 @@ class BlockProver:
     repair: Repair
     tally: ProofTally
 
-    def find_digest(self, path: str, identity: FileIdentity, index: int) -> str | None:
+    def find_digests(self, path: str, identity: FileIdentity) -> Sequence[str] | None:
         """See :class:`~fastload._read.head.ProveBlock`."""
         known = self.find(path)
         if known is None or known.blocks is None:
@@ -38,16 +38,16 @@ class BlockProver:
         if known.size != identity.size:
             at, found = min(known.size, identity.size), f"a file of {identity.size:,} bytes"
             raise IntegrityError(path, at, found, f"{known.size:,}", with_blob(path, MEND_HINT))
-        return known.blocks[index]
+        return known.blocks
 
     def __call__(self, path: str, identity: FileIdentity, index: int, block: memoryview) -> bool:
         """See :class:`~fastload._read.head.ProveBlock`."""
-        digest = self.find_digest(path, identity, index)
-        if digest is None:
+        digests = self.find_digests(path, identity)
+        if digests is None:
             return False
         found = block_digest(block)
-        if found != digest:
-            block[:] = self.mend(WantedBlock(PlainFile(path, identity), index, len(block), digest), found)
+        if found != digests[index]:
+            block[:] = self.mend(WantedBlock(PlainFile(path, identity), index, len(block), digests), found)
         return True
 
     def mend(self, wanted: WantedBlock, found: str) -> memoryview:

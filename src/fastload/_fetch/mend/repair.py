@@ -13,22 +13,24 @@ import os
 import threading
 from contextlib import closing, suppress
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING
 
-from fastload._fetch.mend.mended import Mended
+from fastload._fetch.mend.mended_files import MendedFiles
 from fastload._fetch.mend.sources import BetterSources
 from fastload._fetch.mend.stored_file import leads_elsewhere
 from fastload._read.blocks import read_block
 from fastload._read.file import identify
 from fastload._read.ledger import Purpose
+from fastload._read.proof import mend_block
 from fastload._store.keep.mark import clear_marks, mark_damaged
-from fastload._store.stored import PlainFolder
+from fastload._store.stored import CachedSnapshot
 from fastload._tier import LOCAL
 from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fastload._read.proof import WantedBlock
     from fastload._read.reader import File
     from fastload._read.tally import ProofTally
@@ -45,46 +47,35 @@ class Leaves(Enum):
 
     NOTHING = auto()
     MARKS = auto()
-    """On the local tier, of what is damaged there."""
+    """Of what is damaged in the local tier's cache."""
     MENDED = auto()
-    """The same, and mended files in a cache on the local tier."""
+    """Marks, and mended files, in the local tier's cache."""
     MENDED_ANYWHERE = auto()
-    """The same, and mended files on any tier."""
+    """Marks in the local tier's cache, and mended files on any tier."""
 
 
 class Repair:
     """Asks better sources for the blocks of one stored snapshot; see :data:`fastload._read.proof.Repair`."""
 
     def __init__(self, stored: Stored, settings: Settings, tally: ProofTally, leaves: Leaves) -> None:
-        is_local = stored.tier == LOCAL and not isinstance(stored, PlainFolder)
-        may_mend = leaves is Leaves.MENDED_ANYWHERE or (leaves is Leaves.MENDED and is_local)
+        local = stored if stored.tier == LOCAL and isinstance(stored, CachedSnapshot) else None
+        may_mend = leaves is Leaves.MENDED_ANYWHERE or (leaves is Leaves.MENDED and local is not None)
         self._stored = stored
-        self._leaves_marks = is_local and leaves is not Leaves.NOTHING
-        self._mended = Mended(stored) if may_mend else None
+        self._marked = local if leaves is not Leaves.NOTHING else None
+        self._mended = MendedFiles(stored) if may_mend else None
         self.sources = BetterSources(stored, settings)
         """Who is asked."""
         self.tally = tally
         """Where what is read for it is written down."""
         self._lock = threading.Lock()
 
-    def __call__(self, wanted: WantedBlock) -> bytes | memoryview | None:
+    def __call__(self, wanted: WantedBlock) -> memoryview | None:
         """The right bytes of a block, from the first other tier that has them; they may have come before."""
         kept = self._find_kept(wanted)
         if kept is not None:
             return kept
-        path = os.path.relpath(wanted.file.path, self._stored.folder)
-        for source in self.sources.offers():
-            file = next((file for file in source.files if file.path == path), None)
-            if file is None or file.size != wanted.file.identity.size:
-                continue
-            try:
-                block = _fetch(source, file, wanted)
-                self.count(source.tier, wanted.length)
-            except FastloadError as exc:
-                _log.info("%s cannot mend %s: %s", source.tier, path, exc)
-                if isinstance(exc, NetworkError):
-                    self.sources.forget(source)
-                continue
+        for source, file in self._find_sources(wanted):
+            block = self._ask(source, file, wanted)
             if block is not None:
                 if self._mended is not None and not self.leads_elsewhere(file):
                     self._mended.put(wanted, block)
@@ -92,6 +83,38 @@ class Repair:
                 return block
         self._mark_as_seen(wanted.file)
         return None
+
+    def _find_sources(self, wanted: WantedBlock) -> Iterator[tuple[Offer, OfferedFile]]:
+        path = os.path.relpath(wanted.file.path, self._stored.folder)
+        for source in self.sources.offers():
+            for file in source.files:
+                if file.path == path:
+                    yield source, file
+
+    def _check_rest(self, wanted: WantedBlock, block: memoryview) -> memoryview:
+        """What was read of a file that is mended, if it is right, or what is; Raises: ``IntegrityError``."""
+        self.tally.note(Purpose.MEND, len(block))
+        found = block_digest(block)
+        return block if found == wanted.digest else mend_block(wanted, found, self._ask_all, self.tally)
+
+    def _ask_all(self, wanted: WantedBlock) -> memoryview | None:
+        asked = (self._ask(source, file, wanted) for source, file in self._find_sources(wanted))
+        return next((block for block in asked if block is not None), None)
+
+    def _ask(self, source: Offer, file: OfferedFile, wanted: WantedBlock) -> memoryview | None:
+        """The block, if ``source`` gives it and has it right."""
+        if file.size != wanted.file.identity.size:
+            return None
+        try:
+            with closing(source.open(file)) as reader:
+                block = read_block(reader, wanted.index * BLOCK_BYTES, wanted.length)
+            self.count(source.tier, wanted.length)
+        except FastloadError as exc:
+            _log.info("%s cannot mend %s: %s", source.tier, file.path, exc)
+            if isinstance(exc, NetworkError):
+                self.sources.forget(source)
+            return None
+        return block if block_digest(block) == wanted.digest else None
 
     def _find_kept(self, wanted: WantedBlock) -> memoryview | None:
         """What came for the block before: a header is asked for once to be believed, and once to be loaded."""
@@ -114,8 +137,8 @@ class Repair:
 
     def mark(self, path: str) -> None:
         """The file stays damaged: leave a mark on the local tier, so that ``warm`` tries again."""
-        stored = self._stored
-        if not self._leaves_marks or isinstance(stored, PlainFolder):
+        stored = self._marked
+        if stored is None:
             return
         try:
             with self._lock:
@@ -131,8 +154,8 @@ class Repair:
 
     def unmark(self) -> None:
         """Forget the marks of files that were replaced."""
-        stored = self._stored
-        if isinstance(stored, PlainFolder) or stored.tier != LOCAL:
+        stored = self._marked
+        if stored is None:
             return
         try:
             clear_marks(stored.layout, stored.commit)
@@ -154,14 +177,8 @@ class Repair:
         """Replace the files in which blocks were wrong; those that stay as they are, by path, and why."""
         if self._mended is None:
             return {}
-        failed = self._mended.publish(partial(self.tally.note, Purpose.MEND))
+        failed = self._mended.publish(self._check_rest, self._ask_all)
         self.unmark()
         for file, _ in failed:
             self._mark_as_seen(file)
         return {file.path: error for file, error in failed}
-
-
-def _fetch(source: Offer, file: OfferedFile, wanted: WantedBlock) -> bytes | None:
-    with closing(source.open(file)) as reader:
-        block = bytes(read_block(reader, wanted.index * BLOCK_BYTES, wanted.length))
-    return block if block_digest(block) == wanted.digest else None

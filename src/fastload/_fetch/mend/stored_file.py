@@ -58,4 +58,4 @@ def look_like(path: str, file: BinaryIO) -> None:
     status = os.stat(path)
     with suppress(PermissionError):  # only root gives files away
         os.fchown(file.fileno(), status.st_uid, status.st_gid)
-    shutil.copystat(path, file.name)
+    shutil.copystat(path, file.fileno())  # type: ignore[arg-type]  # which serves as a path: it may have no name

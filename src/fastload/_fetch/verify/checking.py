@@ -119,14 +119,15 @@ class FileCheck:
                 yield whole(file, f"{identity.size:,} bytes", f"{file.size:,} bytes")
                 return
             buffer = memoryview(bytearray(block_length(0, file.size)))
-            for index, digest in enumerate(file.blocks or ()):
+            digests = file.blocks or ()
+            for index, digest in enumerate(digests):
                 offset = index * BLOCK_BYTES
                 block = buffer[: block_length(index, file.size)]
                 self._take_turn(len(block))
                 read_fully(descriptor, offset, [block], path=path)
                 found = block_digest(block)
                 if found != digest:
-                    wanted = WantedBlock(PlainFile(path, identity), index, len(block), digest)
+                    wanted = WantedBlock(PlainFile(path, identity), index, len(block), digests)
                     if self._is_right_past_cache(wanted):
                         healed.append(index)
                         continue
