@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fastload
-from fastload import IntegrityError, Options
+from fastload import FastloadError, IntegrityError, Options
+from fastload._verify.manifest import dump_manifest, parse_manifest
 from fastload.cli import main
+from proven_models import REPO, Model, flip
+from stored_models import COMMIT, write_download_metadata
+from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from proven_models import Model
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+PARTS = ("part1.safetensors", "part2.safetensors")
 
 
 def test_whoever_loads_while_a_folder_is_recorded_again_finds_a_manifest(
@@ -85,3 +92,62 @@ def test_two_manifests_that_say_the_same_are_one(model: Model) -> None:
     path = next((folder / ".fastload/manifests").iterdir())
     path.with_name(f"{'b' * 40}.json").write_bytes(path.read_bytes())
     assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
+
+
+@pytest.mark.parametrize("source", ["hub", "local", "shared:/mnt/models", "https://huggingface.co"])
+def test_one_that_was_made_by_hand_is_worth_what_its_maker_has_seen(model: Model, source: str) -> None:
+    """Where the bytes came from, nothing in a plain folder says but the manifest itself; notes of a download do."""
+    folder = model.downloaded()
+    assert fastload.verify(folder, record=True).recorded
+    path = next((folder / ".fastload/manifests").iterdir())
+    path.write_bytes(dump_manifest(replace(parse_manifest(path.read_bytes(), path=str(path)), source=source)))
+    for evidence in ("manifest", "manifest (recorded)"):
+        assert fastload.load(folder, verify="require").report.evidence == evidence
+        assert fastload.load(folder, verify="require", tensors="1.0").report.evidence == evidence
+        assert fastload.verify(folder, options=Options(verify="require")).evidence == evidence
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _lose(folder: Path) -> str:
+    (folder / PARTS[0]).unlink()
+    return PARTS[0]
+
+
+def _add(folder: Path) -> str:
+    (folder / "more.safetensors").write_bytes(one_tensor("more"))
+    return "more.safetensors"
+
+
+def _write_later(folder: Path) -> str:
+    flip(folder / PARTS[0], 5 << 20)
+    os.utime(folder / PARTS[0], (2 << 30, 2 << 30))
+    return PARTS[0]
+
+
+def _cut(folder: Path) -> str:
+    os.truncate(folder / PARTS[0], 1 << 20)
+    return PARTS[0]
+
+
+@pytest.mark.parametrize("spoil", [_lose, _add, _write_later, _cut])
+@pytest.mark.parametrize("has_notes", [False, True])
+def test_what_warm_has_brought_into_a_folder_stays_what_it_was(
+    model: Model, tmp_path: Path, spoil: Callable[[Path], str], *, has_notes: bool
+) -> None:
+    """Nobody has recorded it, who might have meant it otherwise: all of it is damage, and is not recorded anew."""
+    model.files.pop(INDEX_NAME)
+    model.files |= zip(PARTS, map(model.files.pop, SHARDS), strict=True)
+    model.warmed()
+    folder = tmp_path / "real"
+    assert main(["warm", REPO, "--plain", str(folder), "--local", str(model.local), "--tiers", "local"]) == 0
+    if has_notes:
+        write_download_metadata(folder, COMMIT, model.files)
+    name = spoil(folder)
+    with pytest.raises(IntegrityError, match=name) as caught:
+        fastload.load(folder)
+    assert "--record" not in caught.value.hint
+    with pytest.raises(FastloadError) as refused:
+        fastload.warm(folder, options=model.options)
+    assert "--record" not in str(refused.value)
+    with pytest.raises(IntegrityError, match=name):
+        fastload.verify(folder, record=True)

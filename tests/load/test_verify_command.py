@@ -177,6 +177,8 @@ def test_a_folder_of_real_files_proves_itself(model: Model, tmp_path: Path) -> N
     model.warmed()
     arguments = ["warm", REPO, "--plain", str(tmp_path / "real"), "--local", str(model.local), "--tiers", "local"]
     assert main(arguments) == 0
+    assert fastload.load(tmp_path / "real", verify="require").report.evidence == "manifest (recorded)"
+    write_download_metadata(tmp_path / "real", COMMIT, model.files)
     assert fastload.load(tmp_path / "real", verify="require").report.evidence == "manifest"
 
 

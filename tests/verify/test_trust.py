@@ -145,11 +145,31 @@ def test_apart_all_that_the_tier_knows_must_be_there(
     assert judge_kept(file, entry, noted) is verdict
 
 
-@pytest.mark.parametrize("source", ["hub", MADE_HERE])
+@pytest.mark.parametrize("source", ["hub", "shared:/mnt", MADE_HERE, "anything"])
 def test_what_was_no_record_of_an_owner_does_not_become_outdated(source: str) -> None:
     word = believe_beside(manifest_of(WEIGHTS, source=source), [Times(WEIGHTS, THEN + 1, THEN)], are_told=True)
-    assert (word.kind, word.unknown, word.is_closed) == (EvidenceKind.MANIFEST, frozenset(), True)
+    assert (word.unknown, word.names_lost, word.is_closed) == (frozenset(), True, True)
     assert not word.may_be_meant
+
+
+@pytest.mark.parametrize(
+    ("source", "known", "kind"),
+    [
+        ("hub", [], EvidenceKind.RECORDED),
+        ("hub", [Seen()], EvidenceKind.RECORDED),
+        ("hub", [Seen(sha256=A)], EvidenceKind.MANIFEST),
+        ("hub", [Seen(sha256=A), Seen(INDEX)], EvidenceKind.RECORDED),
+        ("hub", [Seen(sha256=A), Seen(INDEX, sha256=A)], EvidenceKind.MANIFEST),
+        ("hub", [Seen(git_sha1=GIT_A)], EvidenceKind.RECORDED),  # of which the manifest says nothing
+        ("hub", [Seen("new.safetensors", sha256=B)], EvidenceKind.RECORDED),
+        (RECORDED, [Seen(sha256=A)], EvidenceKind.RECORDED),
+    ],
+)
+def test_in_a_plain_folder_the_source_that_a_manifest_names_is_its_writers_word(
+    source: str, known: list[Seen], kind: EvidenceKind
+) -> None:
+    """What it is worth, notes of a download say, which name the same digests."""
+    assert believe_beside(manifest_of(WEIGHTS, INDEX, source=source), (), known, are_told=True).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -171,7 +191,7 @@ def test_a_record_says_which_files_there_should_be_until_one_that_decides_was_wr
     paths = (WEIGHTS, INDEX, CONFIG, README)
     times = [Times(path, THEN + (path in written), THEN) for path in paths]
     word = believe_beside(manifest_of(*paths), times, are_told=are_told)
-    assert (word.kind, word.unknown) == (EvidenceKind.RECORDED, frozenset(unknown))
+    assert (word.kind, word.unknown, word.may_be_meant) == (EvidenceKind.RECORDED, frozenset(unknown), True)
     assert (word.is_closed, word.names_lost) == (is_closed, is_closed)
     assert set(paths) - word.proven.keys() == unknown
     assert [file.path for file in word.find_lost({README})] == ([CONFIG, WEIGHTS, INDEX] if is_closed else [])

@@ -65,7 +65,7 @@ class FolderOffer:
     """Why just these files are there; None: they are all there is, as in a plain folder."""
     unnamed: frozenset[str] = frozenset()
     """Shards that a manifest beside them does not name: they make it another model, which nobody has recorded."""
-    is_recorded: bool = False
+    may_be_meant: bool = False
     """True if files are held to what they were when somebody had them recorded: he may have them recorded again."""
     depth: int = field(default_factory=lambda: min(max(4 * count_cpus().usable, _DEPTHS[0]), _DEPTHS[-1]))
 
@@ -103,7 +103,7 @@ class FolderOffer:
 
     def _refuse(self, path: str, found: str, expected: str, cure: str) -> NoReturn:
         """Other files than the manifest says: who has had them recorded may have meant it."""
-        hint = f"{cure}; {RECORD_AGAIN}" if self.is_recorded else "Fetch it from another tier"
+        hint = f"{cure}; {RECORD_AGAIN}" if self.may_be_meant else "Fetch it from another tier"
         raise IntegrityError(path, 0, found, expected, hint)
 
 
@@ -145,7 +145,7 @@ def offer_stored(stored: Stored, manifests: ManifestFolder | None = None) -> Fol
         named=named,
         chosen=_read_chosen(stored),
         unnamed=held.unnamed,
-        is_recorded=held.is_recorded,
+        may_be_meant=held.may_be_meant,
     )
 
 

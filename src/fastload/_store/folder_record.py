@@ -54,12 +54,12 @@ def find_record(
     manifest = find_folder_manifest(folder)
     if manifest is None or isinstance(manifest, PassedOver):
         return manifest
-    named = list_named() if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
+    named = tuple(list_named()) if os.path.isdir(os.path.join(folder, DOWNLOADS)) else ()
     contradicting = find_contradicting(named, manifest)
     if contradicting:
         return Contradicted(contradicting[0])
     times, are_told = look_at_times(folder, manifest) if manifest.source == RECORDED else ((), True)
-    return believe_beside(manifest, times, are_told=are_told)
+    return believe_beside(manifest, times, deciding_of(named), are_told=are_told)
 
 
 def find_kept(

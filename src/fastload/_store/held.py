@@ -13,6 +13,7 @@ from fastload._format.index import SHARD_SUFFIX
 from fastload._store.folder_record import find_kept, find_record
 from fastload._store.offer import OfferedFile
 from fastload._store.stored import PlainFolder
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.path import is_index
 from fastload._verify.trust import Believed
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.stored import Stored
-    from fastload._verify.evidence_kind import EvidenceKind
     from fastload._verify.manifest import Manifest, ManifestFile
     from fastload._verify.trust import Contradicted, PassedOver
 
@@ -35,7 +35,7 @@ class Held:
     evidence: EvidenceKind
     unnamed: frozenset[str] = frozenset()
     """Shards that are there, and that a load would refuse: the manifest beside them does not name them."""
-    is_recorded: bool = False
+    may_be_meant: bool = False
     """True if some are held to what their owner alone has said of them, and may say otherwise."""
     is_closed: bool = False
     """True if the manifest beside the files says which of them there are."""
@@ -55,10 +55,10 @@ def hold(
     Raises:
         FormatError, StoreError: a manifest is malformed or cannot be read.
     """
-    held = Held(files, evidence)
-    if isinstance(stored, PlainFolder):
-        held = _hold(held, find_record(stored.folder, lambda: files))
-    kept = find_kept(stored, held.files, manifests, is_recorded=held.is_recorded, is_closed=held.is_closed)
+    beside = find_record(stored.folder, lambda: files) if isinstance(stored, PlainFolder) else None
+    held = _hold(Held(files, evidence), beside)
+    is_recorded = isinstance(beside, Believed) and beside.kind is EvidenceKind.RECORDED
+    kept = find_kept(stored, held.files, manifests, is_recorded=is_recorded, is_closed=held.is_closed)
     return _hold(held, kept)
 
 
@@ -80,7 +80,7 @@ def _hold(held: Held, word: Believed | Contradicted | PassedOver | None) -> Held
         files=tuple(sorted((*there, *lost), key=lambda file: file.path)),
         evidence=word.kind if all(file.blocks is not None for file in there) else held.evidence,
         unnamed=frozenset(_find_unnamed(there, word.manifest)) if word.is_closed else held.unnamed,
-        is_recorded=held.is_recorded or word.may_be_meant,
+        may_be_meant=held.may_be_meant or word.may_be_meant,
         is_closed=held.is_closed or word.is_closed,
     )
 

@@ -17,7 +17,7 @@ class EvidenceKind(StrEnum):
     MANIFEST = "manifest"
     """Digests of blocks, taken of bytes while these were being held to something better."""
     RECORDED = "manifest (recorded)"
-    """Digests of blocks, taken of what was there when somebody had it recorded."""
+    """Digests of blocks, taken of what was there when somebody had it recorded, or as far as anybody knows."""
     SHA256 = "sha256"
     """The name of a blob in a hub's cache: the digest that the hub names a large file by."""
     GIT_SHA1 = "git-sha1"

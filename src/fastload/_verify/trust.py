@@ -88,16 +88,13 @@ class Believed:
     """True if it says which weights and indexes there should be: what is there besides is another model."""
     leaves_unknown: bool = False
     """True if weights or indexes are there of which nothing is known by it either."""
+    may_be_meant: bool = False
+    """True where nobody but the owner of a folder has said what is in it, so that he may say something else."""
 
     @property
     def unknown(self) -> frozenset[str]:
         """The files that it names, and of which it says nothing any more."""
         return frozenset((*self.outdated, *self.untold))
-
-    @property
-    def may_be_meant(self) -> bool:
-        """True where nobody but the owner of a folder has said what is in it, so that he may say something else."""
-        return self.kind is EvidenceKind.RECORDED or (self.names_lost and not self.is_closed)
 
     @property
     def proven(self) -> dict[str, ManifestFile]:
@@ -200,15 +197,38 @@ def find_contradicting(files: Iterable[SeenFile], manifest: Manifest) -> tuple[s
     return tuple(f.path for f, listed in pairs if listed is not None and find_contradiction(f, listed) is not None)
 
 
-def believe_beside(manifest: Manifest, times: Iterable[Times], *, are_told: bool) -> Believed:
-    """The manifest in a plain folder; ``times`` of those of its files that are there."""
+def believe_beside(
+    manifest: Manifest, times: Iterable[Times], deciding: Iterable[SeenFile] = (), *, are_told: bool
+) -> Believed:
+    """The manifest in a plain folder.
+
+    Nothing there but the manifest itself says its source. So that decides how strict it is: what an owner has recorded
+    he may change, of what was brought all else is damage. What it is worth does not follow from it: without notes of
+    a download that name the same digests, it is no more than what its writer has seen.
+
+    Args:
+        manifest: by us or by root.
+        times: of those of its files that are there.
+        deciding: those of them that decide what a load gives, with what notes of a download say.
+        are_told: times say what was written since.
+    """
     if manifest.source != RECORDED:
-        return Believed(manifest, EvidenceKind.MANIFEST, names_lost=True, is_closed=True)
+        noted = [judge_kept(file, manifest.find(file.path), None) is Verdict.PROVES for file in deciding]
+        kind = EvidenceKind.MANIFEST if noted and all(noted) else EvidenceKind.RECORDED
+        return Believed(manifest, kind, names_lost=True, is_closed=True)
     judged = [(each.path, judge_times(each, are_told=are_told)) for each in times]
     outdated = tuple(path for path, verdict in judged if verdict is Verdict.OUTDATED)
     untold = tuple(path for path, verdict in judged if verdict is Verdict.UNTOLD)
     is_closed = not any(map(is_loaded, outdated))
-    return Believed(manifest, EvidenceKind.RECORDED, outdated, untold, names_lost=is_closed, is_closed=is_closed)
+    return Believed(
+        manifest,
+        EvidenceKind.RECORDED,
+        outdated,
+        untold,
+        names_lost=is_closed,
+        is_closed=is_closed,
+        may_be_meant=True,
+    )
 
 
 def believe_kept(kept: KeptManifest, known: Known) -> Believed | Contradicted:
@@ -225,13 +245,16 @@ def believe_kept(kept: KeptManifest, known: Known) -> Believed | Contradicted:
     proven = [file for file in known.files if judged[file.path] is Verdict.PROVES]
     telling = [file for file in known.deciding if judged[file.path] is Verdict.PROVES] or proven
     is_proven = bool(telling) and all(file.has_digest for file in telling) and not known.is_recorded
+    kind = EvidenceKind.MANIFEST if is_proven else EvidenceKind.RECORDED
     # Not of those that decide: where no weights are left that a load reads, these are whatever else is there.
     loaded = [file for file in known.files if is_loaded(file.path)]
     has_unknown = any(not file.has_digest and judged[file.path] is not Verdict.PROVES for file in loaded)
+    names_lost = not known.is_whole and not has_unknown
     return Believed(
         manifest,
-        EvidenceKind.MANIFEST if is_proven else EvidenceKind.RECORDED,
+        kind,
         tuple(path for path, verdict in judged.items() if verdict is Verdict.OUTDATED),
-        names_lost=not known.is_whole and not has_unknown,
+        names_lost=names_lost,
         leaves_unknown=has_unknown,
+        may_be_meant=not known.is_whole and (names_lost or kind is EvidenceKind.RECORDED),
     )

@@ -83,7 +83,7 @@ def _check_none_added(evidence: Evidence, files: CheckpointFiles) -> None:
             if evidence.kind is EvidenceKind.SIGNATURE:
                 expected, hint = "weights that the signature covers", "Leave them alone, or sign them too"
                 raise SignatureError(path, "weights that the signature leaves out", expected, hint)
-            cure = RECORD_AGAIN if evidence.is_recorded else "or load it by its own path"
+            cure = RECORD_AGAIN if evidence.may_be_meant else "or load it by its own path"
             raise UNNAMED.as_error(path, f"Remove it, if it does not belong there; {cure}")
 
 
@@ -92,13 +92,8 @@ def _check_none_lost(evidence: Evidence, files: CheckpointFiles, select: Select)
     if lost is not None:
         path = os.path.join(evidence.folder, lost)
         size = size_of(evidence.files[lost])
-        cure = "Bring it back; " + RECORD_AGAIN if may_be_meant(evidence) else "fastload warm NAME brings it again"
+        cure = "Bring it back; " + RECORD_AGAIN if evidence.may_be_meant else "fastload warm NAME brings it again"
         raise IntegrityError(path, 0, "no file", size, cure)
-
-
-def may_be_meant(evidence: Evidence) -> bool:
-    """True where nobody but the owner of a folder has said what is in it, so that he may say something else."""
-    return evidence.is_recorded or evidence.names_lost
 
 
 def size_of(known: OfferedFile) -> str:

@@ -69,6 +69,8 @@ class Evidence:
     told from it."""
     by_block: EvidenceKind = EvidenceKind.MANIFEST
     """The kind of files with blocks, where the others are known by less."""
+    may_be_meant: bool = False
+    """True where nobody but the owner of a folder has said what is in it, so that he may say something else."""
     as_found: frozenset[str] = frozenset()
     """Files in a hub's cache of which nobody knew anything when their blocks were recorded."""
     hints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -78,11 +80,6 @@ class Evidence:
     def has_blocks(self) -> bool:
         """True if every block is known, of weights at least."""
         return bool(self.files) and all(file.blocks is not None for file in weights_of(self.files.values()))
-
-    @property
-    def is_recorded(self) -> bool:
-        """True if it is no more than what the folder's owner had recorded."""
-        return self.by_block is EvidenceKind.RECORDED and self.kind is not EvidenceKind.SIGNATURE
 
     @property
     def has_some_blocks(self) -> bool:
@@ -218,6 +215,7 @@ def _by_record(word: Believed, stored: Stored, repair: Repair) -> Evidence:
         files={**_list_proven(word, there), **unknown},
         is_closed=word.is_closed,
         by_block=word.kind,
+        may_be_meant=word.may_be_meant,
         otherwise=stored.named_by,
         repair=repair,
         outdated=_list_outdated(word),
@@ -242,6 +240,7 @@ def _with_kept(found: Evidence, stored: Stored, manifests: ManifestFolder | None
         kind=found.kind if word.leaves_unknown else word.kind,
         names_lost=word.names_lost,
         by_block=word.kind,
+        may_be_meant=found.may_be_meant or word.may_be_meant,
         files={**found.files, **listed},
         outdated={path: file for path, file in outdated.items() if path not in listed},
     )

@@ -8,7 +8,6 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.damage import may_be_meant
 from fastload._store.folder_offer import is_outdated_download
 from fastload._store.listing import list_files
 from fastload._store.stored import CachedSnapshot
@@ -50,7 +49,7 @@ def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
 
 def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
     """``evidence`` of a recorded folder that shall be recorded again: what has come or gone is meant so."""
-    if isinstance(stored, CachedSnapshot) or not may_be_meant(evidence):
+    if isinstance(stored, CachedSnapshot) or not evidence.may_be_meant:
         return evidence
     there = {file.path: file for file in list_files(stored.folder)}
     gone = {path: file for path, file in evidence.files.items() if path not in there}

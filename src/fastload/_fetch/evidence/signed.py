@@ -73,8 +73,15 @@ def by_signature(
         files = {name: _with_blocks(file, kept.manifest.find(name)) for name, file in files.items()}
     files |= {file.path: _expect(file.path, file, signed) for file in _find_lost(signed, files, brought)}
     hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
-    kind = EvidenceKind.SIGNATURE
-    return replace(evidence, kind=kind, files=files, is_closed=remote is None, hints=hints, misnamed={})
+    return replace(
+        evidence,
+        kind=EvidenceKind.SIGNATURE,
+        files=files,
+        is_closed=remote is None,
+        may_be_meant=False,
+        hints=hints,
+        misnamed={},
+    )
 
 
 def _find_lost(signed: SignedDigests, there: Collection[str], brought: Wish) -> list[OfferedFile]:
