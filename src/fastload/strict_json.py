@@ -26,7 +26,6 @@ _SAFE_RECURSION = 10_000
 """Up to this recursion limit RecursionError comes before the end of the stack; 8 MiB last for some 80,000 levels."""
 
 _SQUARE = bytes.maketrans(b"{}", b"[]")
-_UNCOUNTED = bytes(set(range(256)) - set(b',[{"'))
 _NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
 _RUNS = re.compile(rb"(\[+)(\]*)")
 
@@ -147,14 +146,14 @@ def check_nesting(raw: bytes) -> None:
         depth -= len(run[2])
 
 
-def has_more_values(raw: bytes, most: int) -> bool:
-    """True if ``raw`` spells more than ``most`` values, roughly: commas and opening brackets.
+def has_more_values(raw: bytes, most: int, marks: bytes = b",[{") -> bool:
+    """True if ``raw`` spells more than ``most`` values, roughly: commas and opening brackets, or those of ``marks``.
 
     Each becomes an object of up to a hundred bytes and more, so that it is asked before anything is parsed.
     """
-    if sum(map(raw.count, (b",", b"[", b"{"))) <= most:
+    if sum(map(raw.count, marks)) <= most:
         return False
-    return len(_outside_strings(raw, _UNCOUNTED)) > most
+    return len(_outside_strings(raw, bytes(set(range(256)) - set(marks + b'"')))) > most
 
 
 def _outside_strings(raw: bytes, unwanted: bytes) -> bytes:

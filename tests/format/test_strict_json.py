@@ -136,6 +136,12 @@ def test_values_are_counted_outside_of_strings_wherever_these_lie(shift: int) ->
     assert not has_more_values(raw, 12)
 
 
+def test_objects_alone_are_counted_outside_of_strings_too() -> None:
+    raw = b'[{"a": [], "{": "{"}, {}, 1, 2]'
+    assert has_more_values(raw, 1, b"{")
+    assert not has_more_values(raw, 2, b"{")
+
+
 def test_to_count_values_takes_little_memory() -> None:
     """A million strings were a million objects, before anything had been found to be wrong with them."""
     raw = b"[" + b'"[",' * 1_000_000 + b'""]'

@@ -258,3 +258,48 @@ def test_too_much_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "MAX_MANIFEST_BYTES", 100)
     error = refusal(b"{" * 101)
     assert isinstance(error, FormatError) and error.expected == "at most 100"
+
+
+FLOODS = {
+    "empty arrays": b"[],",
+    "empty objects": b"{},",
+    "arrays in a file's blocks": b'{"blocks":[[],[],[],[],[],[],[],[],[]]},',
+    "what looks like files": b'{"blocks":[],"path":"","sha256":"","size":0},',
+    "manifests in it": b'{"files":[]},',
+    "small numbers": b"-1,",
+    "chains of objects": b'{"a":' * 90 + b"0" + b"}" * 90 + b",",
+    "long chains of objects": b'{"aaaaaaaaaaa":' * 90 + b"0" + b"}" * 90 + b",",
+    "small objects": b'{"aaaaaaaaaaaaaaaaaaaaaaaaaaa":[]},',
+    "chains of arrays": b"[" * 90 + b"]" * 90 + b",",
+}
+
+
+@pytest.mark.parametrize("piece", FLOODS.values(), ids=FLOODS)
+def test_what_is_full_of_values_that_no_manifest_needs_is_refused_before_it_is_parsed(
+    piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes up to a hundred times its bytes, or of time; a valid one has a string of 64 digits for most."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr(module, "parse_json", refuse)
+    head, tail = canonical_json(document_of(files=[[]])).split(b"[[]]")
+    raw = head + b"[" + piece * ((1 << 20) // len(piece)) + b"0]" + tail
+    error = refusal(raw)
+    assert isinstance(error, FormatError) and "JSON values" in error.found
+
+
+def test_the_densest_manifest_is_no_such_flood() -> None:
+    """Of empty files with short names, with and without git's digest: nothing has more values for its bytes."""
+    names = [f"{number:x}" for number in range(20_000)]
+    entries = [file_document(path=name, size=0, blocks=[]) for name in sorted(names)]
+    for files in (entries, [{**entry, "git_sha1": "ef" * 20} for entry in entries]):
+        raw = canonical_json(document_of(repo="a", source="b", files=files))
+        assert len(parse_manifest(raw, path=PATH).files) == len(names)
+
+
+def test_commas_and_brackets_in_names_are_no_values() -> None:
+    names = sorted(f"{number:04x}" + "[,{" * 80 for number in range(2_000))
+    raw = canonical_json(document_of(files=[file_document(path=name, size=0, blocks=[]) for name in names]))
+    assert len(parse_manifest(raw, path=PATH).files) == len(names)
