@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
+from advice import follow_advice
 from fastload import FastloadError, IntegrityError, Options
 from fastload._verify.manifest import dump_manifest, parse_manifest
 from fastload.cli import main
@@ -85,6 +86,64 @@ def test_a_manifest_that_is_passed_over_is_said_to_be(
     caplog.clear()
     assert main(["verify", str(folder)]) == 0
     assert why in caplog.text
+
+
+def _for_all(manifests: Path) -> None:
+    for path in (manifests.parent, *manifests.parent.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o022)
+
+
+def _with_its_stamps(manifests: Path) -> None:
+    _of_a_group(manifests)
+    (manifests.parent / "stamps").chmod(0o775)
+
+
+def _of_somebody_else(manifests: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root may give a folder away")
+    os.chown(manifests, 65534, 65534)
+    manifests.chmod(0o775)
+
+
+def _behind_a_link(manifests: Path) -> None:
+    manifests.rename(manifests.parent / "elsewhere")
+    manifests.symlink_to("elsewhere")
+
+
+def _behind_a_link_out(manifests: Path) -> None:
+    ours = manifests.parent
+    ours.rename(ours.parent.parent / "elsewhere")
+    ours.symlink_to(ours.parent.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _two,
+        _of_a_group,
+        _in_an_open_folder,
+        _for_all,
+        _with_its_stamps,
+        _of_somebody_else,
+        _behind_a_link,
+        _behind_a_link_out,
+    ],
+)
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_whoever_does_what_the_warning_says_has_evidence_again(
+    model: Model, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture, *, is_changed: bool
+) -> None:
+    """Word by word, once."""
+    folder = model.recorded()
+    spoil(folder / ".fastload/manifests")
+    if is_changed:
+        (folder / "config.json").write_text('{"new": true}')
+    fastload.load(folder)
+    follow_advice(caplog.text, os.environ)
+    caplog.clear()
+    assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
+    assert fastload.verify(folder, options=Options(verify="require")).evidence == "manifest (recorded)"
+    assert not caplog.text
 
 
 def test_two_manifests_that_say_the_same_are_one(model: Model) -> None:

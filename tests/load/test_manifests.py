@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
+from advice import follow_advice
 from fastload import FormatError, IntegrityError, NotWritableError, Options, StoreError
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, Manifest, dump_manifest, parse_manifest
 from models import MIB, assert_same
@@ -409,7 +411,22 @@ def test_what_others_may_have_written_is_not_looked_at(
     assert_same(fastload.load(REPO, tensors="1.*", options=model.options), {
         name: tensor for name, tensor in model.tensors.items() if name.startswith("1.")
     })  # fmt: skip
-    assert f"{reason}: it is passed over" in caplog.text.replace(" (chmod go-w)", "")
+    assert f"{reason}: it is passed over" in re.sub(r" \(uid \d+ owns it\)", "", caplog.text)
+
+
+@pytest.mark.parametrize("what", ["the folder", "the file", "the stamp", "all of it"])
+def test_whoever_does_what_the_warning_of_one_kept_apart_says_has_evidence_again(
+    model: Apart, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = model.bare()
+    path = model.record(folder)
+    stamp = path.with_name(f"{path.stem}.stamp.json")
+    places = {"the folder": [path.parent], "the file": [path], "the stamp": [stamp], "all of it": [path, stamp]}
+    for place in (*places[what], *([path.parent] if what == "all of it" else ())):
+        place.chmod(0o777)
+    assert fastload.load(folder, options=model.options).report.evidence == "none"
+    follow_advice(caplog.text, {**os.environ, "FASTLOAD_MANIFESTS": str(model.manifests)})
+    assert fastload.load(folder, verify="require", options=model.options).report.evidence == "manifest (recorded)"
 
 
 def test_a_report_says_which_manifest_was_passed_over(model: Apart) -> None:
@@ -444,6 +461,9 @@ def test_a_folder_that_others_may_write_is_refused_by_record_and_named(model: Ap
     (folder / ".fastload/manifests").chmod(0o777)
     with pytest.raises(StoreError, match="chmod go-w"):
         fastload.verify(folder, record=True)
+    assert fastload.verify(folder, record=True, options=model.options).recorded  # apart, as where it may not write
+    evidence = fastload.load(folder, verify="require", options=model.options).report.evidence
+    assert (len(model.kept()), evidence) == (1, "manifest (recorded)")
 
 
 @pytest.mark.parametrize(

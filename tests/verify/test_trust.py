@@ -23,6 +23,7 @@ from fastload._verify.trust import (
     believe_beside,
     believe_kept,
     find_contradicting,
+    find_cure,
     find_distrust,
     judge_kept,
     judge_times,
@@ -71,9 +72,9 @@ def kept_of(*paths: str, noted: dict[str, Any] | None = None) -> KeptManifest:
         (stat.S_IFDIR | 0o755, US, None),
         (stat.S_IFLNK | 0o777, US, "is a link"),
         (stat.S_IFREG | 0o644, STRANGER, "belongs to uid 1001, who is neither this user nor root"),
-        (stat.S_IFREG | 0o664, US, "may be written by others (chmod go-w)"),
-        (stat.S_IFREG | 0o646, ROOT, "may be written by others (chmod go-w)"),
-        (stat.S_IFDIR | 0o2775, US, "may be written by others (chmod go-w)"),
+        (stat.S_IFREG | 0o664, US, "may be written by others (uid 1000 owns it)"),
+        (stat.S_IFREG | 0o646, ROOT, "may be written by others (uid 0 owns it)"),
+        (stat.S_IFDIR | 0o2775, US, "may be written by others (uid 1000 owns it)"),
     ],
 )
 def test_whose_word_counts(mode: int, owner: int, reason: str | None) -> None:
@@ -82,6 +83,25 @@ def test_whose_word_counts(mode: int, owner: int, reason: str | None) -> None:
 
 def test_a_strangers_word_counts_for_nobody_else_not_even_for_root() -> None:
     assert find_distrust((stat.S_IFREG | 0o644, US), ROOT) is not None
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "user", "cure"),
+    [
+        (stat.S_IFDIR | 0o755, US, US, ""),
+        (stat.S_IFDIR | 0o755, ROOT, US, ""),
+        (stat.S_IFLNK | 0o777, US, US, "rm '/a b'"),
+        (stat.S_IFDIR | 0o775, US, US, "chmod go-w '/a b'"),
+        (stat.S_IFDIR | 0o777, ROOT, ROOT, "chmod go-w '/a b'"),
+        (stat.S_IFDIR | 0o777, ROOT, US, "as root, chmod go-w '/a b'"),
+        (stat.S_IFDIR | 0o755, US, ROOT, "chown root '/a b'"),
+        (stat.S_IFDIR | 0o775, US, ROOT, "chown root '/a b' && chmod go-w '/a b'"),
+        (stat.S_IFDIR | 0o775, STRANGER, US, "as uid 1001, rm -r '/a b'"),
+    ],
+)
+def test_what_makes_a_folder_one_that_this_user_may_vouch_for(mode: int, owner: int, user: int, cure: str) -> None:
+    assert find_cure("/a b", (mode, owner), user) == cure
+    assert (find_distrust((mode, owner), user) is None) is (cure == "")
 
 
 @pytest.mark.parametrize(
@@ -242,3 +262,4 @@ def test_what_is_kept_of_other_states_says_nothing_of_its_neighbours() -> None:
 
 def test_what_is_passed_over_says_why() -> None:
     assert str(PassedOver("/manifests/1.json", "is a link")) == "/manifests/1.json is a link"
+    assert str(PassedOver("/m", "is a link", "rm /m")) == "/m is a link; first: rm /m"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastload._read.file import read_small_file, translate
 from fastload._store.containment import leads_out
 from fastload._store.filesystem import make_folder, remove_file, writing
-from fastload._store.manifest_folder import find_distrust, make_own_folder, write_own
+from fastload._store.manifest_folder import find_cure, find_distrust, make_own_folder, write_own
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest
 from fastload._verify.path import OURS
 from fastload._verify.trust import PassedOver
@@ -42,7 +42,8 @@ def find_folder_manifest(folder: str) -> Manifest | PassedOver | None:
     """
     place = _place(folder)
     if leads_out(place, folder):
-        return PassedOver(place, "is behind a link that leads out of the folder")
+        link = place if os.path.islink(place) else os.path.dirname(place)
+        return PassedOver(place, "is behind a link that leads out of the folder", find_cure(link))
     for _ in range(_LOOKS):
         try:
             return _find(place)
@@ -91,12 +92,17 @@ def _find(place: str) -> Manifest | PassedOver | None:
         distrust = find_distrust(path)
         if distrust is not None:
             _check_there(path)
-            return PassedOver(path, distrust)
+            return _pass_over(path, distrust, place)
     contents = {_read(path): path for path in paths}
     if len(contents) > 1:
-        return PassedOver(place, f"has {len(paths)} manifests that differ, and nobody can say which is meant")
+        return _pass_over(place, f"has {len(paths)} manifests that differ, and nobody can say which is meant", place)
     ((raw, path),) = contents.items()
     return parse_manifest(raw, path=path)
+
+
+def _pass_over(path: str, reason: str, place: str) -> PassedOver:
+    """With what is in the way of a new one, which is written into two folders."""
+    return PassedOver(path, reason, find_cure(place, os.path.join(os.path.dirname(place), "stamps")))
 
 
 def _read(path: str) -> bytes:

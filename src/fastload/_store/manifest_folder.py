@@ -29,7 +29,7 @@ from fastload._store.stored import PlainFolder
 from fastload._verify import trust
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
 from fastload._verify.trust import KeptManifest, PassedOver
-from fastload.errors import FormatError, StoreError
+from fastload.errors import FormatError, NotWritableError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +58,7 @@ class ManifestFolder:
             path = self._place(uid, stored)
             if not os.path.lexists(path):
                 continue
-            distrusted = _find_passed_over(os.path.dirname(path), path, _stamp_of(path))
+            distrusted = self._find_passed_over(os.path.dirname(path), path, _stamp_of(path))
             kept = _read(path, stored) if distrusted is None else None
             if kept is not None:
                 return kept
@@ -84,14 +84,16 @@ class ManifestFolder:
         write_own(_stamp_of(path), json.dumps(stamp, sort_keys=True).encode("utf-8"), os.path.dirname(path))
         write_own(path, content, os.path.dirname(path))
 
+    def _find_passed_over(self, *paths: str) -> PassedOver | None:
+        distrusts = ((path, find_distrust(path)) for path in paths if os.path.lexists(path))
+        for path, distrust in distrusts:
+            if distrust is not None:  # a new one is written into our own folder, also where this one is root's
+                return PassedOver(path, distrust, find_cure(os.path.join(self.path, str(os.geteuid()))))
+        return None
+
     def _place(self, uid: int, stored: Stored) -> str:
         name = blake3(os.fsencode(_real(stored))).hexdigest()
         return os.path.join(self.path, str(uid), f"{name}.json")
-
-
-def _find_passed_over(*paths: str) -> PassedOver | None:
-    distrusts = ((path, find_distrust(path)) for path in paths if os.path.lexists(path))
-    return next((PassedOver(path, distrust) for path, distrust in distrusts if distrust is not None), None)
 
 
 def _real(stored: Stored) -> str:
@@ -138,19 +140,34 @@ def find_distrust(path: str) -> str | None:
     return trust.find_distrust((status.st_mode, status.st_uid), os.geteuid())
 
 
+def find_cure(*folders: str) -> str:
+    """What has to be done before our word counts in each of ``folders``; of one that is not there, nothing."""
+    return " && ".join(filter(None, map(_find_cure, folders)))
+
+
+def _find_cure(folder: str) -> str:
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return ""
+    return trust.find_cure(folder, (status.st_mode, status.st_uid), os.geteuid())
+
+
 def make_own_folder(path: str) -> None:
     """Make ``path`` and what is above it; nobody else may write to it, whatever the umask says.
 
     Raises:
-        StoreError: as :func:`~fastload._store.filesystem.writing` says; or others may write to what is there.
+        NotWritableError: others may write to what is there, so that nobody would believe what we write.
+        StoreError: as :func:`~fastload._store.filesystem.writing` says.
     """
     if not os.path.lexists(path):
         make_folder(path)
         with writing(path):
             os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~trust.OTHERS_MAY_WRITE)
-    if not is_ours_alone(path):
-        hint = f"Make it this user's alone, and run it again: chmod go-w {path}"
-        raise StoreError(path, "may be written by others: no manifest in it would be believed", hint)
+    distrust = find_distrust(path)
+    if distrust is not None:
+        hint = f"First: {find_cure(path)}; then run it again"
+        raise NotWritableError(path, f"{distrust}: no manifest in it would be believed", hint)
 
 
 def write_own(path: str, content: bytes, scratch: str) -> None:

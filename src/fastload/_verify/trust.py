@@ -7,6 +7,7 @@ not; so does whoever copies, who takes no more than a load would. See docs/verif
 
 from __future__ import annotations
 
+import shlex
 import stat
 from dataclasses import dataclass
 from enum import StrEnum
@@ -123,9 +124,11 @@ class PassedOver:
 
     path: str
     reason: str
+    cure: str = ""
+    """What has to be done before a new one is believed there: see :func:`find_cure`."""
 
     def __str__(self) -> str:
-        return f"{self.path} {self.reason}"
+        return f"{self.path} {self.reason}" + (f"; first: {self.cure}" if self.cure else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,23 @@ def find_distrust(status: tuple[int, int], user: int) -> str | None:
         return "is a link"
     if owner not in {0, user}:
         return f"belongs to uid {owner}, who is neither this user nor root"
-    return "may be written by others (chmod go-w)" if mode & OTHERS_MAY_WRITE else None
+    return f"may be written by others (uid {owner} owns it)" if mode & OTHERS_MAY_WRITE else None
+
+
+def find_cure(path: str, status: tuple[int, int], user: int) -> str:
+    """What makes the folder at ``path``, which has ``status``, one in which ``user``'s word counts; empty: it is one.
+
+    A file needs none: a new one takes its place.
+    """
+    mode, owner = status
+    place = shlex.quote(path)
+    if stat.S_ISLNK(mode):
+        return f"rm {place}"
+    if owner not in {0, user} and user != 0:
+        return f"as uid {owner}, rm -r {place}"  # root's word and ours count, and neither of us wrote it
+    given = [f"chown root {place}"] if owner not in {0, user} else []
+    closed = [f"chmod go-w {place}"] if mode & OTHERS_MAY_WRITE else []
+    return ("as root, " if closed and owner != user != 0 else "") + " && ".join((*given, *closed))
 
 
 def judge_times(times: Times, *, are_told: bool) -> Verdict:

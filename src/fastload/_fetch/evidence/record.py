@@ -197,8 +197,8 @@ def _write_beside(
             _write_in_folder(stored.folder, manifest, before)
     except NotWritableError as exc:
         if manifests is None:
-            hint = "Set manifests to a folder that this user may write: --manifests /PATH"
-            raise NotWritableError(exc.path, exc.reason, hint) from exc
+            hint = "set manifests to a folder that this user may write: --manifests /PATH"
+            raise NotWritableError(exc.path, exc.reason, f"{exc.hint}. Or {hint}") from exc
         return manifests
     return None
 

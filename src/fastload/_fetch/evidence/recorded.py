@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 _REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
-_PASSED_OVER = "%s: it is passed over, and proves nothing. To make a new one: fastload verify %s --record"
+_PASSED_OVER = "%s %s: it is passed over, and proves nothing. %s: fastload verify %s --record"
 _log = logging.getLogger("fastload")
 
 
@@ -33,7 +33,8 @@ def warn_of(stored: Stored, word: Believed | Contradicted | PassedOver | None) -
     if isinstance(word, Contradicted):
         _log.warning(_OUTDATED, os.path.join(stored.folder, word.path), word.by, stored.folder)
     elif isinstance(word, PassedOver):
-        _log.warning(_PASSED_OVER, escaped(str(word)), escaped(shlex.quote(stored.folder)))
+        first = f"First: {word.cure}; then, if that is not enough" if word.cure else "To make a new one"
+        _log.warning(_PASSED_OVER, *map(escaped, (word.path, word.reason, first, shlex.quote(stored.folder))))
 
 
 def warn_of_changes(stored: Stored, paths: Sequence[str]) -> None:
