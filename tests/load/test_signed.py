@@ -56,6 +56,18 @@ def test_what_was_signed_is_loaded_by_its_signature(model: Path) -> None:
     assert weights.report.blocks_verified > 0
 
 
+@pytest.mark.parametrize("name", ["older-sha256-q256", "older-blake2-q256"])
+def test_what_was_signed_before_model_signing_had_a_format_is_loaded_by_its_signature(model: Path, name: str) -> None:
+    shutil.copy(GOLDEN / f"{name}.sig", model / "model.sig")
+    with pytest.raises(SignatureError, match=r"scratch\.txt.*leaves out"):  # it does not say that it was left out
+        fastload.load(model, options=key("q256"))
+    (model / "scratch.txt").unlink()
+    assert fastload.load(model, options=key("q256"), verify="require").report.evidence == "signature"
+    flip(model / "model.safetensors", 2000)
+    with pytest.raises(IntegrityError, match=r"model\.safetensors"):
+        fastload.load(model, options=key("q256"))
+
+
 def test_another_key_a_missing_signature_and_an_unsigned_weight_are_refused(model: Path) -> None:
     with pytest.raises(SignatureError):
         fastload.load(model, options=key("p384"))

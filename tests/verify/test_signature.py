@@ -124,6 +124,94 @@ def test_a_certificate_is_left_to_model_signing() -> None:
     assert f"model_signing verify certificate MODEL --signature '{PATH}' --certificate_chain" in error.hint
 
 
+# By the model-signing before 1.0, which signed another statement, over bytes that it had encoded in a way of its own
+
+OLDER = ["older-sha256-q256", "older-sha256-q384", "older-blake2-q256"]
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_what_model_signing_signed_before_it_had_a_format_is_accepted(name: str) -> None:
+    signed = golden(name)
+    assert sorted(signed.files) == FILES
+    for path, file in signed.files.items():
+        assert isinstance(file, WholeFile) and file.algorithm == signed.algorithm
+        assert file.digest == HASHES[file.algorithm]((MODEL / path).read_bytes()).hexdigest()
+    assert signed.root == golden({"sha256": "files-sha256-p256", "blake2b": "files-blake2-p384"}[signed.algorithm]).root
+    assert find_unsigned(signed, [*FILES, LEFT_OUT, SIGNATURE_NAME]) == (LEFT_OUT,)  # it does not say what it left out
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_an_older_signature_holds_for_its_key_and_its_bytes(name: str) -> None:
+    raw = (GOLDEN / f"{name}.sig").read_bytes()
+    document = json.loads(raw)
+    payload = base64.b64decode(document["dsseEnvelope"]["payload"])
+    document["dsseEnvelope"]["payload"] = base64.b64encode(payload.replace(b'"config.json"', b'"conf1g.json"')).decode()
+    key = (GOLDEN / f"{name.rpartition('-')[2]}.pub.pem").read_bytes()
+    for content, pem in ((raw, pem_of(key_of())), (json.dumps(document).encode(), key)):
+        error = refusal(content, pem)
+        assert isinstance(error, SignatureError) and "did not make" in error.found
+
+
+def test_of_the_older_types_those_of_whole_files_alone_are_taken() -> None:
+    error = refusal((GOLDEN / "older-shards-q256.sig").read_bytes(), (GOLDEN / "q256.pub.pem").read_bytes())
+    assert isinstance(error, SignatureError)
+    assert "https://model_signing/ShardDigests/v0.1" in error.found
+    assert "sign the model anew" in error.hint.lower() and "model-signing 1.0" in error.hint
+
+
+def older_statement_of(*names: Any, **changes: Any) -> dict[str, Any]:
+    """A statement as before 1.0 over files of these names; ``changes`` to the last subject."""
+    annotations = {"actual_hash_algorithm": "file-sha256"}
+    subjects: list[dict[str, Any]] = [
+        {"name": name, "digest": {"sha256": resource(name)["digest"]}, "annotations": annotations} for name in names
+    ]
+    if changes:
+        subjects[-1] |= changes
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": subjects,
+        "predicateType": "https://model_signing/Digests/v0.1",
+        "predicate": {"unused": "Unused, just passed due to API requirements"},
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"annotations": {}}, {"annotations": {"more": 1}}])
+def test_an_older_statement_is_accepted_without_a_flaw(changes: dict[str, Any]) -> None:
+    signed = verified(bundle_of(older_statement_of("a.json", "b.safetensors", **changes)))
+    assert signed.files["b.safetensors"] == WholeFile("sha256", hashlib.sha256(b"b.safetensors").hexdigest())
+    assert (list(signed.files), signed.algorithm, signed.ignored) == (["a.json", "b.safetensors"], "sha256", ())
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (older_statement_of(), "no resources"),
+        (older_statement_of("b", "a"), "the resource 'a' after 'b'"),
+        (older_statement_of("a", "a"), "the resource 'a' after 'a'"),
+        (older_statement_of("a", "a/b"), "as a file"),
+        (older_statement_of("../a"), "plain and relative"),
+        (older_statement_of(7), "the name of a resource that is no text"),
+        (older_statement_of("a", name=None), "the name of a resource that is no text"),
+        (older_statement_of("a", digest="ab" * 32), "the digest of a subject that is no object"),
+        (older_statement_of("a", digest={"sha512": "ab" * 64}), "the digest of 'a' that is no text"),
+        (older_statement_of("a", digest={"sha256": "ab" * 64}), "the digest of 'a': "),
+        (older_statement_of("a", annotations=[]), "annotations that is no object"),
+        (older_statement_of("a", annotations={"actual_hash_algorithm": None}), "an actual_hash_algorithm that is no"),
+        (older_statement_of("a", annotations={"actual_hash_algorithm": "file-md5"}), "'file-md5'"),
+        (older_statement_of("a", annotations={"actual_hash_algorithm": "file-sha256-1000"}), "'file-sha256-1000'"),
+        (
+            older_statement_of("a", "b", annotations={"actual_hash_algorithm": "file-blake2b"}),
+            "the algorithm 'blake2b'",
+        ),
+        ({**older_statement_of("a"), "subject": None}, "subject that is no array"),
+        ({**older_statement_of("a"), "subject": ["a"]}, "a subject that is no object"),
+        ({**older_statement_of("a"), "predicate": []}, "a predicate that is no object"),
+    ],
+)
+def test_older_statements_that_make_no_sense_are_refused(statement: dict[str, Any], expected: str) -> None:
+    assert expected in said(bundle_of(statement)).found
+
+
 # The bundle
 
 

@@ -153,18 +153,26 @@ def _is_signed(envelope: _Envelope, key: EllipticCurvePublicKey) -> bool:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415
 
     digests = dict(zip(_CURVES, (hashes.SHA256(), hashes.SHA384(), hashes.SHA512()), strict=True))
-    # DSSE's pre-authentication encoding: the type is signed too, and lengths keep the two apart.
-    encoded = b"DSSEv1 %d %s %d %s" % (
-        len(PAYLOAD_TYPE),
-        PAYLOAD_TYPE.encode("ascii"),
-        len(envelope.payload),
-        envelope.payload,
-    )
-    try:
-        key.verify(envelope.signature, encoded, ECDSA(digests[key.curve.name]))
-    except InvalidSignature:
-        return False
-    return True
+    for encode, digest in ((_encode, digests[key.curve.name]), (_encode_as_before, hashes.SHA256())):
+        try:
+            key.verify(envelope.signature, encode(envelope.payload), ECDSA(digest))
+        except InvalidSignature:
+            continue
+        return True
+    return False
+
+
+def _encode(payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding: the type is signed too, and lengths keep the two apart."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode("ascii"), len(payload), payload)
+
+
+def _encode_as_before(payload: bytes) -> bytes:
+    """What model-signing signed instead before 1.0, on any curve by SHA-256: Python's word for the payload.
+
+    Two payloads have two words, and no encoding of DSSE's begins so: who has signed one has signed nothing else.
+    """
+    return f"DSSEV1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(payload)} {payload!r}".encode("ascii")
 
 
 def _key_id(key: EllipticCurvePublicKey) -> str:

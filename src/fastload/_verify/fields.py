@@ -43,8 +43,8 @@ def as_text(value: Any, what: str, path: str) -> str:
     return value
 
 
-def check_is(value: Any, expected: str, what: str, path: str) -> None:
+def check_is(value: Any, expected: str, what: str, path: str, hint: str = "") -> None:
     """Check that ``value`` is the text ``expected``."""
     if value != expected:
         found = quoted(value) if type(value) is str else "something that is no text"
-        raise refusal(path, f"{what}: {found}", quoted(expected))
+        raise refusal(path, f"{what}: {found}", quoted(expected), hint)

@@ -11,7 +11,7 @@
 With the method ``shards`` a resource is a piece of a file, named ``model.safetensors:0:1000000000``; its algorithm is
 ``sha256`` in the specification and ``sha256-sharded-1000000000`` where model-signing writes it. ``allow_symlinks`` is
 not looked at, because a digest holds for bytes, wherever they lie; keys that the format may gain are passed over, as it
-asks.
+asks. What was signed before there was this format is read as :mod:`~fastload._verify.older_statement` says.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fastload._verify.fields import as_array, as_object, as_text, check_is, parse_document, refusal
+from fastload._verify.older_statement import OLDER_PREDICATE, as_predicate
 from fastload._verify.path import PathError, check_path_in_snapshot, check_paths_fit
 from fastload.errors import quoted
 from fastload.strict_json import OddNumber
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
+_RESIGN = "Do not use the model; where it is to be trusted, sign the model anew, by model-signing 1.0 or later"
 _DIGEST_BYTES = {"sha256": 32, "blake2b": 64, "blake3": 32}
 _METHODS = ("files", "shards")
 _SHARD = re.compile(r"(?P<path>.+):(?P<start>0|[1-9][0-9]{0,18}):(?P<end>[1-9][0-9]{0,18})", re.DOTALL)
@@ -114,14 +116,20 @@ def parse_statement(payload: bytes, *, path: str) -> Statement:
     """
     statement = parse_document(payload, "a payload", path)
     check_is(statement.get("_type"), _STATEMENT, "the _type of the statement", path)
-    check_is(statement.get("predicateType"), _PREDICATE, "the predicateType", path)
-    predicate = as_object(statement.get("predicate"), "a predicate", path)
+    is_older = statement.get("predicateType") == OLDER_PREDICATE
+    predicate = as_predicate(statement, path) if is_older else _parse_predicate(statement, path)
     serialization = _parse_serialization(predicate.get("serialization"), path)
     entries = as_array(predicate.get("resources"), "resources", path)
     resources = [_parse_resource(entry, serialization, path) for entry in entries]
-    root = _parse_root(statement.get("subject"), path)
-    _check_resources(resources, root, path)
+    root = _check_resources(resources, path)
+    if not is_older:
+        _check_root(statement.get("subject"), root, path)
     return Statement(root, serialization.algorithm, _build_files(resources, serialization, path), serialization.ignored)
+
+
+def _parse_predicate(statement: Mapping[str, Any], path: str) -> dict[str, Any]:
+    check_is(statement.get("predicateType"), _PREDICATE, "the predicateType", path, _RESIGN)
+    return as_object(statement.get("predicate"), "a predicate", path)
 
 
 def _parse_serialization(value: Any, path: str) -> _Serialization:
@@ -181,21 +189,22 @@ def _parse_digest(value: Any, algorithm: str, what: str, path: str) -> str:
     return text
 
 
-def _parse_root(value: Any, path: str) -> str:
+def _check_root(value: Any, found: str, path: str) -> None:
     subjects = as_array(value, "subject", path)
     if len(subjects) != 1:
         raise refusal(path, f"{len(subjects)} subjects", "one, the model")
     digests = as_object(as_object(subjects[0], "a subject", path).get("digest"), "the digest of the subject", path)
-    return _parse_digest(digests.get("sha256"), "sha256", "the digest of the subject", path)
+    root = _parse_digest(digests.get("sha256"), "sha256", "the digest of the subject", path)
+    if found != root:
+        raise refusal(path, f"resources with the root digest {found}", f"{root}, the digest of the subject")
 
 
-def _check_resources(resources: list[_Resource], root: str, path: str) -> None:
+def _check_resources(resources: list[_Resource], path: str) -> str:
+    """Their root digest."""
     if not resources:
         raise refusal(path, "no resources", "at least one")  # it would sign any model
     _check_order(resources, path)
-    found = hashlib.sha256(b"".join(bytes.fromhex(resource.digest) for resource in resources)).hexdigest()
-    if found != root:
-        raise refusal(path, f"resources with the root digest {found}", f"{root}, the digest of the subject")
+    return hashlib.sha256(b"".join(bytes.fromhex(resource.digest) for resource in resources)).hexdigest()
 
 
 def _check_order(resources: list[_Resource], path: str) -> None:
