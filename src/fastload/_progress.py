@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ Wish = bool | Callback | None
 """What ``progress=`` takes."""
 
 _LINE_EVERY_S = 10.0
+_USUAL_SIZE = 80, 24
 
 
 class Progress(Protocol):
@@ -65,7 +67,17 @@ class Bar:
     """For a terminal."""
 
     def __init__(self, total_bytes: int, file: TextIO) -> None:
-        self._bar = _Unwatched(total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, file=file, leave=False)
+        columns, rows = _find_size(file)
+        self._bar = _Unwatched(
+            total=total_bytes,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            file=file,
+            leave=False,
+            ncols=columns,
+            nrows=rows,
+        )
 
     def update(self, done_bytes: int) -> None:
         """See :class:`Progress`."""
@@ -74,6 +86,18 @@ class Bar:
     def close(self) -> None:
         """See :class:`Progress`."""
         self._bar.close()
+
+
+def _find_size(file: TextIO) -> tuple[int, int] | tuple[None, None]:
+    """Columns and rows, or None: tqdm asks the terminal itself.
+
+    One that nobody has given a size (``docker run -t``) says 0 and 0, and tqdm shows nothing in that.
+    """
+    try:
+        is_known = all(os.get_terminal_size(file.fileno()))
+    except (OSError, ValueError):  # it has no descriptor
+        is_known = True
+    return (None, None) if is_known else _USUAL_SIZE
 
 
 class Lines:

@@ -79,10 +79,11 @@ def test_silence_where_stderr_is_no_terminal(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr() == ("", "")
 
 
-def test_bar_on_a_terminal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(24, 100), (0, 0)], ids=["a window", "no size known"])
+def test_bar_on_a_terminal(tmp_path: Path, size: tuple[int, int]) -> None:
     save_large(tmp_path)
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
+    termios.tcsetwinsize(theirs, size)
     code = f"import fastload, threading; fastload.load({str(tmp_path)!r}); print(threading.active_count())"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)

@@ -64,7 +64,30 @@ def recorded(root: Path) -> tuple[Path, Options]:
     return folder, Options(tiers=("local",))
 
 
-@pytest.fixture(params=[cached, downloaded, recorded])
+def added(root: Path) -> tuple[Path, Options]:
+    """A folder that was recorded without an index, which came later."""
+    folder = write_folder(root, {name: content for name, content in model_files().items() if name != INDEX_NAME})
+    fastload.verify(folder, record=True)
+    (folder / INDEX_NAME).write_bytes(LACKING)
+    return folder, Options(tiers=("local",))
+
+
+def unnamed(root: Path) -> tuple[Path, Options]:
+    """A real file in a hub's cache, beside a manifest that does not name it."""
+    snapshot, options = cached(root)
+    assert fastload.verify(REPO, record=True, options=options).recorded
+    leave_out(snapshot, INDEX_NAME)
+    return snapshot, options
+
+
+def leave_out(snapshot: Path, name: str) -> None:
+    path = snapshot.parent.parent / ".fastload/manifests" / f"{COMMIT}.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["files"] = [file for file in manifest["files"] if file["path"] != name]
+    path.write_text(json.dumps(manifest, separators=(",", ":"), sort_keys=True))
+
+
+@pytest.fixture(params=[cached, downloaded, recorded, added, unnamed])
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Options]:
     make: Callable[[Path], tuple[Path, Options]] = request.param
     return make(tmp_path / "model")
@@ -82,6 +105,16 @@ def test_what_an_unknown_index_leaves_out_is_not_called_proven(place: tuple[Path
         list(fastload.stream(folder, verify="require", options=options))
     with pytest.raises(IntegrityError):
         fastload.verify(folder, options=replace(options, verify="require"))
+
+
+def test_verify_names_the_weakest_evidence_as_a_load_does(tmp_path: Path) -> None:
+    snapshot = write_cache(tmp_path, REPO, COMMIT, model_files())
+    options = Options(local=str(tmp_path), tiers=("local",))
+    assert fastload.verify(REPO, record=True, options=options).recorded
+    assert fastload.verify(REPO, options=options).evidence == "manifest"
+    leave_out(snapshot, SHARD)
+    evidence = fastload.load(REPO, options=options).report.evidence
+    assert fastload.verify(REPO, options=options).evidence == evidence == "sha256"
 
 
 def test_no_load_vouches_for_it(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ def test_a_warm_file_is_read_through_the_cache(shard: Shard) -> None:
     assert first_block(shard) == ("buffered", stored(shard))
 
 
+@pytest.mark.parametrize(("in_memory", "reader"), [(0.4, "direct"), (0.6, "buffered")])
+def test_half_of_a_file_in_memory_makes_it_a_warm_one(cold_shard: Shard, in_memory: float, reader: str) -> None:
+    with open(cold_shard.path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # and nothing behind it
+        file.read(int(cold_shard.identity.size * in_memory))
+    assert choose_reader(cold_shard, "auto").name == reader
+
+
 def test_a_cold_file_on_a_local_disk_is_read_past_the_cache(cold_shard: Shard) -> None:
     choice = choose_reader(cold_shard, "auto")
     assert choice.name == "direct"

@@ -87,7 +87,7 @@ def _join(path: str, subfolder: str | None) -> str:
     if not is_spellable(subfolder):
         raise UsageError(f"subfolder {subfolder!r} cannot be a path", "Give a folder inside the model")
     if os.path.isabs(subfolder) or ".." in subfolder.split("/"):
-        raise UsageError(f"subfolder {subfolder!r} leads out of the model", "Give a folder inside it")
+        raise UsageError(f"subfolder {subfolder!r} is no plain relative path", "Give a folder inside the model")
     joined = os.path.join(path, subfolder)
     try:
         is_folder = stat.S_ISDIR(_look_at(joined).st_mode)

@@ -17,6 +17,7 @@ from fastload._fetch.verify.checking import FileCheck
 from fastload._fetch.verify.choose_files import choose_files, find_stored, is_all_of_folder
 from fastload._fetch.verify.loadable import add_refusals
 from fastload._fetch.verify.mending import Mended, Mending
+from fastload._fetch.verify.proven_by import find_kind
 from fastload._fetch.verify.put_back import put_back, with_lost
 from fastload._fetch.verify.verification import Verification
 from fastload._fetch.workers import Workers
@@ -58,7 +59,9 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         if wish.records and not wish.repairs:
             evidence = accept_changes(evidence, stored)
         files = choose_files(stored, evidence, wish)
-        _check_known(wish, stored, evidence, settings)
+        kind = find_kind(evidence, files)
+        if kind is EvidenceKind.NONE:
+            _refuse_unknown(wish, stored, evidence, settings)
 
         def take_turn(nbytes: int) -> None:
             pace.wait(nbytes, workers.go_on)
@@ -76,7 +79,7 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
             path=stored.folder,
             tier=str(stored.tier),
             commit=stored.commit,
-            evidence=evidence.kind.value,
+            evidence=kind.value,
             files=add_refusals(stored.folder, verdicts) if is_all_of_folder(wish, stored) else verdicts,
             recorded=False,
             blocks_reread=ledger.reread,
@@ -101,8 +104,8 @@ def _record(
         return replace(found, failure=exc)
 
 
-def _check_known(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:
-    if settings.verify == "require" and evidence.kind is EvidenceKind.NONE and not wish.records:
+def _refuse_unknown(wish: Examination, stored: Stored, evidence: Evidence, settings: Settings) -> None:
+    if settings.verify == "require" and not wish.records:
         hint = "Record it where it is known to be right: fastload verify --record; or leave verify=require out"
         found = evidence.explain_unknown("weights that nothing proves")
         raise IntegrityError(stored.folder, 0, found, "evidence, since verify is require", hint)

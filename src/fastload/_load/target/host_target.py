@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastload._plan.plan import Plan
 
 _HOST_EXTENT_BYTES = 8 << 20  # 8 MiB
-HOST_HINT = "Load fewer tensors (tensors=), stream them one by one, or give this process more memory"
+HOST_HINT = "Give this process more memory, or load fewer tensors (tensors=); those that fit one by one can be streamed"
 _WHOLE_SHARDS = LayoutRules(start_alignment=64, tensor_alignment=1, arena_bytes=None, own_bytes=None)
 """One huge-page mapping per shard: nothing is lost between tensors, and a read goes straight into place."""
 _IN_PLACE = replace(_WHOLE_SHARDS, read_alignment=DIRECT_ALIGNMENT_BYTES)
