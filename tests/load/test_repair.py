@@ -343,3 +343,16 @@ def test_a_load_delivers_what_was_signed_and_gives_no_blob_anothers_bytes(signed
     assert_same(weights, signed.tensors)
     assert weights.report.blocks_repaired
     assert [blob.read_bytes() for blob in blobs] == before
+
+
+@pytest.mark.parametrize("longer", [-100, 1])
+def test_of_a_file_of_another_length_only_the_wrong_blocks_come(model: Model, longer: int) -> None:
+    folder = model.warmed()
+    size = len(model.files[SHARD])
+    with open((folder / SHARD).resolve(), "r+b") as file:
+        file.truncate(size + longer)
+    found = fastload.verify(REPO, repair=True, options=model.options)
+    assert [(finding.path, finding.block, finding.repaired) for finding in found.findings] == [(SHARD, None, True)]
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+    wrong_bytes = size % BLOCK if longer < 0 else 0
+    assert found.bytes_by_tier.get(f"shared:{model.shared}", 0) == wrong_bytes

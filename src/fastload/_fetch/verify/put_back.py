@@ -1,4 +1,7 @@
-"""Files that are missing, or have another length: put back before the others are checked."""
+"""Files that are missing: put back before the others are checked.
+
+One of another length is checked and mended like any other: most of its blocks may be right.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,21 @@ if TYPE_CHECKING:
 def put_back(
     evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring, ledger: Ledger
 ) -> dict[str, Finding]:
-    """Put back what is missing or has another length: what was found of each file that is in its place again."""
-    gaps = {file.path: (file, gap) for file in files if (gap := find_gap(evidence, file)) is not None}
+    """Put back what is missing: what was found of each file that is in its place again."""
+    lost = [file for file in files if _is_lost(os.path.join(evidence.folder, file.path), file)]
+    gaps = {file.path: (file, gap) for file in lost if (gap := find_gap(evidence, file)) is not None}
     filled = {path: (file, gap) for path, (file, gap) in gaps.items() if restoring.restore(evidence, file)}
     for path in filled.keys() - restoring.relinked:
         file, _ = filled[path]
         ledger.count_repaired(os.path.join(evidence.folder, path), range(count_blocks(file.size)))
     return {path: replace(whole(file, gap, size_of(file)), repaired=True) for path, (file, gap) in filled.items()}
+
+
+def _is_lost(path: str, file: OfferedFile) -> bool:
+    """True too of a link to another blob: what has the wrong length there is another file's."""
+    if os.path.islink(path) and file.has_digest and os.path.basename(os.readlink(path)) != file.blob_name:
+        return True
+    return not os.path.isfile(path)
 
 
 def with_lost(verdict: FileVerdict, restored: Mapping[str, Finding], relinked: Container[str]) -> FileVerdict:
