@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 from dataclasses import replace
@@ -20,7 +21,7 @@ from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import assert_same
 from proven_models import READERS, flip
-from signing import bundle_of, key_of, pem_of, resource, sign, statement_of
+from signing import IGNORED, bundle_of, key_of, pem_of, resource, sign, statement_of
 from stored_models import write_folder
 from writing import one_tensor, pack
 
@@ -355,3 +356,25 @@ def test_weights_in_a_hidden_folder_are_not_signed_either(model: Path, hidden: s
     write_folder(model / hidden / "x", {"model.safetensors": one_tensor()})
     with pytest.raises(SignatureError, match="leaves out"):
         fastload.load(model, subfolder=f"{hidden}/x", options=key())
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "2_Dense/pytorch_model.bin", "model.gguf"])
+@pytest.mark.parametrize("ignored", ["the weight", "its folder", "nothing"])
+def test_a_weight_of_another_format_is_signed_or_refused(tmp_path: Path, name: str, ignored: str) -> None:
+    folder = sign(write_folder(tmp_path / "model", {"model.safetensors": one_tensor(), "config.json": b"{}"}))
+    inside = f"drafts/{name}"
+    if ignored != "nothing":
+        names = ("config.json", "model.safetensors")
+        entries = [resource(n, digest=hashlib.sha256((folder / n).read_bytes()).hexdigest()) for n in names]
+        left_out = [*IGNORED, inside if ignored == "the weight" else "drafts"]
+        (folder / "model.sig").write_bytes(bundle_of(statement_of(entries, ignore_paths=left_out)))
+    options = Options(signature_key=str(tmp_path / "key.pem"))
+    write_folder(folder, {inside: b"not what anybody signed"})
+    for run in (
+        lambda: fastload.load(folder, options=options, verify="require"),
+        lambda: fastload.verify(folder, options=options),
+    ):
+        with pytest.raises(SignatureError, match=re.escape(inside)) as caught:
+            run()
+        assert caught.value.exit_code == 18
+    assert main(["verify", str(folder), "--signature-key", str(tmp_path / "key.pem"), "--verify", "require"]) == 18

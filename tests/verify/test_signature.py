@@ -679,6 +679,10 @@ def test_a_shard_size_that_contradicts_the_resources_is_refused() -> None:
         ("model.safetensors.index.json", "ignore_paths with 'model.safetensors.index.json'"),
         ("model.safetensors.index.fp16.json", "ignore_paths with 'model.safetensors.index.fp16.json'"),
         ("config.json", "ignore_paths with 'config.json'"),
+        ("pytorch_model.bin", "ignore_paths with 'pytorch_model.bin'"),
+        ("2_Dense/pytorch_model.bin", "ignore_paths with '2_Dense/pytorch_model.bin'"),
+        ("model.gguf", "ignore_paths with 'model.gguf'"),
+        ("model.onnx_data", "ignore_paths with 'model.onnx_data'"),
         ("unet/config.json", "ignore_paths with 'unet/config.json'"),
         (".", "ignore_paths with the path '.'"),
         ("", "ignore_paths with the path ''"),
@@ -741,6 +745,10 @@ def test_a_snapshot_of_just_what_was_signed_is_covered(signed: SignedDigests) ->
         "drafts/x.safetensors.index.fp16.json",
         "model.safetensors.index.a.b.json",
         ".git/model.safetensors",
+        "drafts/pytorch_model.bin",
+        "drafts/a/model.gguf",
+        "drafts/rng.pt",
+        ".git/model.bin",
     ],
 )
 def test_a_file_that_nobody_signed_is_named(signed: SignedDigests, path: str) -> None:

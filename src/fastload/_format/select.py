@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
+from fastload._weights import OTHER_WEIGHTS
 from fastload.errors import FormatError, UsageError, quoted
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ _VARIANT = re.compile(r"(?=.*[A-Za-z])[\w-]+", re.ASCII)
 _VARIANT_OF_ANY = re.compile(r"[A-Za-z]\w*", re.ASCII)
 """Behind any other stem: a name such as Qwen2.5-7B or v1.5 has none."""
 _INDEX = re.compile(r".+\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json", re.ASCII | re.DOTALL)
-OTHER_WEIGHTS = (
-    ".bin", ".pth", ".pt", ".ckpt", GGUF_SUFFIX, ".h5", ".msgpack", ".onnx", ".onnx_data", ".npz", ".tflite",
-)  # fmt: skip
-"""What weights in other formats than ours end in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
-from fastload._format.select import OTHER_WEIGHTS
 from fastload._verify.path import is_index
+from fastload._weights import OTHER_WEIGHTS
 from fastload.errors import FormatError, UsageError, quoted
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from fastload._weights import OTHER_WEIGHTS
 from fastload.errors import quoted
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def is_loaded(path: str) -> bool:
 def is_vital(path: str) -> bool:
     """True if a load goes by it, so that no list of exceptions may hide it."""
     return is_loaded(path) or path.rpartition("/")[2] == "config.json"
+
+
+def must_be_signed(path: str) -> bool:
+    """True if no signer may leave it out: what a load goes by, and weights that other readers take, in any format."""
+    return is_vital(path) or path.endswith(OTHER_WEIGHTS)
 
 
 class PathError(ValueError):

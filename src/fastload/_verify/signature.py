@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastload._verify.dsse import open_bundle
 from fastload._verify.fields import refusal
-from fastload._verify.path import OURS, PathError, check_path_in_snapshot, is_vital
+from fastload._verify.path import OURS, PathError, check_path_in_snapshot, must_be_signed
 from fastload._verify.statement import SignedFile, parse_statement
 from fastload.errors import quoted
 
@@ -58,13 +58,13 @@ def verify_bundle(raw: bytes, key_pem: bytes, *, path: str) -> SignedDigests:
 def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...]:
     """Those of ``paths`` that should be signed and are not, sorted.
 
-    The signature itself, git's and fastload's own files need not be, nor what the signer left out; weights, their index
-    and ``config.json`` must be, wherever they lie. Leave empty files out of ``paths`` where the shards were signed.
+    The signature itself, git's and fastload's own files need not be, nor what the signer left out; weights of any
+    format, the index of safetensors and ``config.json`` must be, wherever they lie. Leave empty files out of ``paths``
+    where the shards were signed.
     """
     left_out = frozenset((*_NEVER_SIGNED, *signed.ignored))
-    return tuple(
-        sorted(path for path in paths if path not in signed.files and (is_vital(path) or not _is_in(path, left_out)))
-    )
+    unsigned = (path for path in paths if path not in signed.files)
+    return tuple(sorted(path for path in unsigned if must_be_signed(path) or not _is_in(path, left_out)))
 
 
 def _is_in(path: str, tops: Collection[str]) -> bool:
@@ -79,8 +79,10 @@ def _is_in(path: str, tops: Collection[str]) -> bool:
 
 def _check_ignored(ignored: tuple[str, ...], files: Mapping[str, SignedFile], path: str) -> None:
     for entry in ignored:
-        if is_vital(entry):
-            raise refusal(path, f"ignore_paths with {quoted(entry)}", "a signature over everything that is loaded")
+        if must_be_signed(entry):
+            raise refusal(
+                path, f"ignore_paths with {quoted(entry)}", "a signature over every weight, and over all that is loaded"
+            )
         try:
             if not _is_in(entry, (OURS,)):  # where fastload keeps its own files: rightly left out
                 check_path_in_snapshot(entry)
