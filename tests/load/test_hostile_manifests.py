@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,18 @@ import pytest
 import fastload
 from fastload import FormatError, IntegrityError
 from fastload._verify.digest import block_digest
-from fastload._verify.manifest import MAX_MANIFEST_BYTES, Manifest, ManifestFile, dump_manifest, parse_manifest
+from fastload._verify.manifest import (
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    ManifestFile,
+    dump_manifest,
+    parse_manifest,
+    plain_commit,
+)
+from fastload._verify.trust import RECORDED
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
+from stored_models import COMMIT, OTHER_COMMIT
 from writing import INDEX_NAME
 
 if TYPE_CHECKING:
@@ -35,7 +45,11 @@ def manifest_of(folder: Path) -> Path:
 
 def rewrite(folder: Path, change: Change) -> None:
     path = manifest_of(folder)
-    path.write_bytes(dump_manifest(change(parse_manifest(path.read_bytes(), path=str(path)))))
+    manifest = parse_manifest(path.read_bytes(), path=str(path))
+    changed = change(manifest)
+    if manifest.source == RECORDED and changed.commit == manifest.commit:  # whoever lies well names what he lists
+        changed = replace(changed, commit=plain_commit(changed.files))
+    path.write_bytes(dump_manifest(changed))
 
 
 def with_file(path: str, **changes: Any) -> Change:
@@ -162,3 +176,48 @@ def test_links_that_changed_places_are_mended_and_no_blob_gets_what_it_is_not_ca
     assert (one.resolve(), two.resolve()) == blobs
     assert [one.read_bytes(), two.read_bytes()] == [model.files[SHARD], model.files[OTHER_SHARD]]
     assert_same(fastload.load(REPO, options=model.options), model.tensors)
+
+
+@pytest.mark.parametrize("verify", ["auto", "require"])
+def test_one_of_another_commit_does_not_make_that_commit_this_one(model: Model, verify: str) -> None:
+    """The attack: all of another commit, under the name of the one that is asked for."""
+    folder = model.warmed()
+    asked = folder.with_name(OTHER_COMMIT)
+    shutil.copytree(folder, asked, symlinks=True)
+    manifest = manifest_of(folder)
+    beside = manifest.with_name(f"{OTHER_COMMIT}.json")
+    shutil.copyfile(manifest, beside)
+    name = f"{REPO}@{OTHER_COMMIT}"
+    for run in (
+        lambda: fastload.load(name, options=model.options, verify=verify),
+        lambda: fastload.load(asked, options=model.options, verify=verify),
+        lambda: fastload.verify(name, options=model.options),
+    ):
+        with pytest.raises(FormatError, match=f"commit '{COMMIT}'.*{OTHER_COMMIT}") as caught:
+            run()
+        assert caught.value.path == str(beside)
+        assert "--record" in caught.value.hint
+    assert_same(fastload.load(REPO, options=model.options, verify="require"), model.tensors)
+    beside.unlink()
+    assert fastload.load(asked, options=model.options).report.evidence == "sha256"
+
+
+def test_one_of_another_repo_is_not_believed_of_this_one(model: Model) -> None:
+    folder = model.warmed()
+    rewrite(folder, lambda manifest: replace(manifest, repo="org/other"))
+    for run in (fastload.load, fastload.verify):
+        with pytest.raises(FormatError, match=r"repo 'org/other'.*models--org--name") as caught:
+            run(folder)
+        assert caught.value.path == str(manifest_of(folder))
+    done = fastload.warm(REPO, options=model.options)
+    assert_same(fastload.load(done.path, verify="require"), model.tensors)
+
+
+def test_a_recorded_folder_is_believed_wherever_it_is_moved(model: Model) -> None:
+    folder = model.recorded()
+    moved = folder.rename(folder.with_name("moved"))
+    assert fastload.load(moved, verify="require").report.evidence == "manifest (recorded)"
+    rewrite(moved, lambda manifest: replace(manifest, commit=OTHER_COMMIT))
+    with pytest.raises(FormatError, match=OTHER_COMMIT) as caught:
+        fastload.load(moved)
+    assert caught.value.path == str(manifest_of(moved))

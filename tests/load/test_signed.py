@@ -16,7 +16,7 @@ import fastload
 from fastload import IntegrityError, Options, SignatureError, UsageError
 from fastload._fetch.evidence import signed
 from fastload._verify.dsse import MAX_BUNDLE_BYTES
-from fastload._verify.manifest import dump_manifest, parse_manifest
+from fastload._verify.manifest import dump_manifest, parse_manifest, plain_commit
 from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import assert_same
@@ -186,7 +186,7 @@ def test_a_manifest_beside_signed_weights_proves_nothing_and_one_apart_does(tmp_
     sign(evil)
     right = {entry.name: hashlib.sha256(entry.read_bytes()).hexdigest() for entry in evil.glob("*.safetensors")}
     files = tuple(replace(file, sha256=right[file.path], git_sha1=None) for file in lie.files)
-    path.write_bytes(dump_manifest(replace(lie, files=files)))
+    path.write_bytes(dump_manifest(replace(lie, files=files, commit=plain_commit(files))))
     shutil.rmtree(evil / ".fastload/stamps")  # which would tell that it was written since
     (evil / "model.safetensors").write_bytes(one_tensor("a", b"\4\5\6\7"))
     assert fastload.load(evil).report.evidence.startswith("manifest")

@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._read.file import read_small_file, translate
+from fastload._store.belonging import check_is_whole_record
 from fastload._store.containment import leads_out
 from fastload._store.filesystem import make_folder, remove_file, writing
 from fastload._store.manifest_folder import find_cure, find_distrust, make_own_folder, write_own
@@ -38,7 +39,7 @@ def find_folder_manifest(folder: str) -> Manifest | PassedOver | None:
     """The one in a plain folder, if nobody but us or root can have written it; None where there is none.
 
     Raises:
-        FormatError, StoreError: it is malformed or cannot be read.
+        FormatError, StoreError: it is malformed, of another commit than its files, or cannot be read.
     """
     place = _place(folder)
     if leads_out(place, folder):
@@ -97,7 +98,9 @@ def _find(place: str) -> Manifest | PassedOver | None:
     if len(contents) > 1:
         return _pass_over(place, f"has {len(paths)} manifests that differ, and nobody can say which is meant", place)
     ((raw, path),) = contents.items()
-    return parse_manifest(raw, path=path)
+    manifest = parse_manifest(raw, path=path)
+    check_is_whole_record(manifest, path)
+    return manifest
 
 
 def _pass_over(path: str, reason: str, place: str) -> PassedOver:

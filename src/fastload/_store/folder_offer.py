@@ -13,6 +13,7 @@ from fastload._read.file import identify, read_small_file, translate
 from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.admit.stamp import read_chosen
+from fastload._store.belonging import check_is_of
 from fastload._store.directory import contained, containment_root
 from fastload._store.folder_record import RECORD_AGAIN, UNNAMED
 from fastload._store.held import Held, hold, offered_file
@@ -153,9 +154,13 @@ def read_manifest(layout: RepoLayout, commit: str) -> Manifest | None:
     """The manifest of a commit; None where there is none.
 
     Raises:
-        FormatError, StoreError: it is malformed or cannot be read.
+        FormatError, StoreError: it is malformed, of another commit or repo, or cannot be read.
     """
-    return read_manifest_file(layout.manifest(commit))
+    path = layout.manifest(commit)
+    manifest = read_manifest_file(path)
+    if manifest is not None:
+        check_is_of(manifest, layout, commit, path)
+    return manifest
 
 
 def read_manifest_file(path: str) -> Manifest | None:

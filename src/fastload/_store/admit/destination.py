@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fastload._store.admit.area import StagingArea
@@ -10,7 +11,7 @@ from fastload._store.admit.publish import LAST, publish_snapshot
 from fastload._store.admit.stamp import Chosen, Published, read_chosen, write_stamp
 from fastload._store.containment import check_inside, check_own_folders, check_repo
 from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder
-from fastload._store.folder_offer import read_manifest_file
+from fastload._store.folder_offer import read_manifest, read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
 from fastload._store.keep.tidy import make_empty, remove_emptied, remove_empty
@@ -22,7 +23,7 @@ from fastload._verify.path import OURS
 from fastload.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastload._store.admit.incoming import Task
     from fastload._store.layout import RepoLayout
@@ -112,7 +113,7 @@ class CacheDestination:
         Not where a file of it was found damaged; nor, if it ``must_be_sure``, where it came from a copy that may have
         lacked some of what was wished for.
         """
-        manifest = _read_good(self._layout.manifest(commit))
+        manifest = _read_good(lambda: read_manifest(self._layout, commit))
         if manifest is None or not _is_whole(self._layout.snapshot(commit), manifest):
             return False
         if find_damaged(self._layout, commit):
@@ -160,7 +161,8 @@ class PlainDestination:
             names = sorted(os.listdir(self._manifests))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found = (_read_good(os.path.join(self._manifests, name)) for name in names)
+        paths = (os.path.join(self._manifests, name) for name in names)
+        found = (_read_good(partial(read_manifest_file, path)) for path in paths)
         return [manifest for manifest in found if manifest is not None]
 
     def make(self) -> None:
@@ -214,10 +216,10 @@ class PlainDestination:
             sync_folder(self._manifests)
 
 
-def _read_good(path: str) -> Manifest | None:
-    """The manifest at ``path``; a malformed one proves nothing, and is replaced."""
+def _read_good(read: Callable[[], Manifest | None]) -> Manifest | None:
+    """The manifest; a malformed one, or one of something else, proves nothing, and is replaced."""
     try:
-        return read_manifest_file(path)
+        return read()
     except FormatError:
         return None
 

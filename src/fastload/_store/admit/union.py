@@ -68,10 +68,9 @@ def _read_earlier(layout: RepoLayout, commit: str) -> Manifest | None:
     if not os.path.isdir(layout.snapshot(commit)):
         return None
     try:
-        earlier = read_manifest(layout, commit)
+        return read_manifest(layout, commit)
     except (FormatError, UnsupportedError):
         return None
-    return earlier if earlier is not None and earlier.commit == commit else None
 
 
 def _is_there(folder: str, file: ManifestFile) -> bool:
