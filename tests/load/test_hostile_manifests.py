@@ -213,6 +213,13 @@ def test_one_of_another_repo_is_not_believed_of_this_one(model: Model) -> None:
     assert_same(fastload.load(done.path, verify="require"), model.tensors)
 
 
+def test_a_repo_that_a_link_leads_to_keeps_its_manifest(model: Model) -> None:
+    repo = model.warmed().parent.parent
+    repo.with_name("models--org--alias").symlink_to(repo.name)
+    alias = replace(model.options, tiers=("local",))
+    assert fastload.load("org/alias", options=alias, revision=COMMIT, verify="require").report.evidence == "manifest"
+
+
 def test_a_recorded_folder_is_believed_wherever_it_is_moved(model: Model) -> None:
     folder = model.recorded()
     moved = folder.rename(folder.with_name("moved"))
