@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastload._fetch.find.model import Source
-from fastload.errors import FormatError, ModelNotFoundError, StoreError, UsageError
+from fastload.errors import FormatError, ModelNotFoundError, StoreError, UsageError, quoted
 from fetching import fetch
+from sentences import check_sentence
 from writing import INDEX_NAME, entry, one_tensor, pack, shard_bytes, write_index, write_shards
 
 if TYPE_CHECKING:
@@ -37,48 +38,86 @@ def refusal(model: Path) -> FormatError:
     """What fastload says about a malformed checkpoint."""
     with pytest.raises(FormatError) as caught:
         fetch(Source(model))
-    assert caught.value.found
-    assert caught.value.expected
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 3000
+    check_sentence(caught.value)
     return caught.value
+
+
+NAMES = ("a", "", "\x1b[2J\n\u202e\u2028")
+"""Of a tensor: the format takes them all."""
 
 
 # --- the shard -----------------------------------------------------------------------------------------------------
 
-FILES = {
-    "empty": b"",
-    "cut in the length": one_tensor()[:5],
-    "cut in the header": one_tensor()[:30],
-    "cut in the data": one_tensor()[:-1],
-    "a byte too many": one_tensor() + b"\0",
-    "a length above the cap": shard_bytes(b"{}", length=100_000_001),
-    "a length of 2^63": shard_bytes(b"{}", length=1 << 63),
-    "no JSON": shard_bytes(b"\0" * 100),
-    "no UTF-8": shard_bytes(b'{"\x80":1}'),
-    "a pickle": b"\x80\x02}q\x00." + bytes(100),
-    "a zip": b"PK\x03\x04" + bytes(100),
-    "a GGUF": b"GGUF\x03\0\0\0" + bytes(100),
-    "an HTML page": b"<!DOCTYPE html><html><body>403 Forbidden</body></html>",
-    "a git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 4\n",
-    "a hole": shard_bytes({"a": entry("U8", [1], 1, 2)}, b"12"),
-    "an overlap": shard_bytes({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, b"123"),
-    "a name twice": shard_bytes(b'{"a":{},"a":{}}'),
-    "an overflow": shard_bytes({"a": entry("U64", [1 << 61], 0, 0)}),
-    "a wrong type": shard_bytes({"a": {"dtype": "U8", "shape": [True], "data_offsets": [0, 1]}}, b"1"),
-    "an unknown dtype": shard_bytes({"a": entry("Q4_K", [1], 0, 1)}, b"1"),
-    "offsets past the end": shard_bytes({"a": entry("U8", [1 << 40], 0, 1 << 40)}, b"1"),
-}
+
+def malformed_shards(name: str) -> dict[str, tuple[bytes, str | None]]:
+    """Files with a tensor of that name, or none; and the name of what is wrong, where it is a tensor."""
+    whole, key = one_tensor(name), json.dumps(name)
+    return {
+        "empty": (b"", None),
+        "cut in the length": (whole[:5], None),
+        "cut in the header": (whole[:30], None),
+        "cut in the data": (whole[:-1], name),
+        "cut before the data": (whole[:-4], name),
+        "a byte too many": (whole + b"\0", None),
+        "a length above the cap": (shard_bytes(b"{}", length=100_000_001), None),
+        "a length of 2^63": (shard_bytes(b"{}", length=1 << 63), None),
+        "no JSON": (shard_bytes(b"\0" * 100), None),
+        "no UTF-8": (shard_bytes(b'{"\x80":1}'), None),
+        "half a surrogate pair": (shard_bytes(b'{"\\ud800":' + key.encode() + b"}"), None),
+        "a pickle": (b"\x80\x02}q\x00." + bytes(100), None),
+        "a zip": (b"PK\x03\x04" + bytes(100), None),
+        "a GGUF": (b"GGUF\x03\0\0\0" + bytes(100), None),
+        "an HTML page": (b"<!DOCTYPE html><html><body>403 Forbidden</body></html>", None),
+        "a git LFS pointer": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 4\n",
+            None,
+        ),
+        "an array": (shard_bytes(b"[" + key.encode() + b"]"), None),
+        "a hole": (shard_bytes({name: entry("U8", [1], 1, 2)}, b"12"), name),
+        "an overlap": (shard_bytes({"0": entry("U8", [2], 0, 2), name: entry("U8", [2], 1, 3)}, b"123"), name),
+        "a name twice": (shard_bytes(f"{{{key}:{{}},{key}:{{}}}}".encode()), name),
+        "an overflow of elements": (shard_bytes({name: entry("U8", [1 << 63, 4, 0], 0, 0)}), name),
+        "an overflow of bits": (shard_bytes({name: entry("U64", [1 << 61], 0, 0)}), name),
+        "an entry that is a string": (shard_bytes({name: name}), name),
+        "an entry that is a number": (shard_bytes({name: 1}), name),
+        "an entry without a field": (shard_bytes({name: {"dtype": "U8", "shape": []}}), name),
+        "a length that is true": (shard_bytes({name: {**entry("U8", [1], 0, 1), "shape": [True]}}, b"1"), name),
+        "a length that is negative": (shard_bytes({name: entry("U8", [-1], 0, 1)}, b"1"), name),
+        "an offset that is a string": (
+            shard_bytes({name: {**entry("U8", [1], 0, 1), "data_offsets": [0, name]}}),
+            name,
+        ),
+        "an unknown dtype": (shard_bytes({name: entry("Q4_K" + name, [1], 0, 1)}, b"1"), name),
+        "a dtype that is an object": (shard_bytes({name: {**entry("U8", [1], 0, 1), "dtype": {name: 1}}}, b"1"), name),
+        "the end before the begin": (shard_bytes({name: entry("U8", [1], 1, 0)}, b"1"), name),
+        "another size than the shape's": (shard_bytes({name: entry("U8", [2], 0, 1)}, b"1"), name),
+        "half a byte": (shard_bytes({name: entry("F4", [1], 0, 1)}, b"1"), name),
+        "too many dimensions": (shard_bytes({name: entry("U8", [1] * 65, 0, 1)}, b"1"), name),
+        "offsets past the end": (shard_bytes({name: entry("U8", [1 << 40], 0, 1 << 40)}, b"1"), name),
+        "metadata that is no text": (shard_bytes({"__metadata__": {name: 1}}), None),
+        "nesting without end": (shard_bytes(b"[" * 100_000), None),
+    }
 
 
-@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("case", malformed_shards(""))
 @pytest.mark.parametrize("how", ["named", "in a folder", "by an index"])
-def test_a_malformed_shard_is_refused(tmp_path: Path, case: str, how: str) -> None:
+def test_a_malformed_shard_is_refused(tmp_path: Path, case: str, how: str, name: str) -> None:
+    content, tensor = malformed_shards(name)[case]
     path = tmp_path / "x.safetensors"
-    path.write_bytes(FILES[case])
+    path.write_bytes(content)
     if how == "by an index":
-        write_index(tmp_path, {"a": path.name})
-    assert refusal(path if how == "named" else tmp_path).path == str(path)
+        write_index(tmp_path, {name: path.name})
+    error = refusal(path if how == "named" else tmp_path)
+    assert (error.path, error.tensor) == (str(path), tensor)
+
+
+@pytest.mark.parametrize("case", malformed_shards(""))
+def test_a_path_that_is_no_text_is_escaped_too(tmp_path: Path, case: str) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff\x1b[2J"))
+    folder.mkdir()
+    (folder / "x.safetensors").write_bytes(malformed_shards("a")[case][0])
+    assert refusal(folder).path == str(folder / "x.safetensors")
 
 
 def test_a_malformed_shard_is_found_among_good_ones(tmp_path: Path) -> None:
@@ -99,36 +138,99 @@ def test_a_file_without_tensors_is_a_model_without_tensors(tmp_path: Path) -> No
 
 # --- the index -----------------------------------------------------------------------------------------------------
 
-INDEXES = {
-    "empty": b"",
-    "no JSON": b"<html>",
-    "an array": b"[]",
-    "no UTF-8": b'{"weight_map":{"\xff":"x.safetensors"}}',
-    "no weight_map": b'{"metadata":{}}',
-    "a weight_map that is an array": b'{"weight_map":[]}',
-    "a tensor twice": b'{"weight_map":{"a":"x.safetensors","a":"y.safetensors"}}',
-    "a file that is a number": b'{"weight_map":{"a":1}}',
-    "a file above": b'{"weight_map":{"a":"../x.safetensors"}}',
-    "a file above, on a detour": b'{"weight_map":{"a":"b/../../x.safetensors"}}',
-    "an absolute file": b'{"weight_map":{"a":"/x.safetensors"}}',
-    "a URL": b'{"weight_map":{"a":"https://example.org/x.safetensors"}}',
-    "a pickle": b'{"weight_map":{"a":"pytorch_model.bin"}}',
-    "a shard that is missing": b'{"weight_map":{"a":"gone.safetensors"}}',
-    "a shard in a folder that is missing": b'{"weight_map":{"a":"gone/x.safetensors"}}',
-    "a shard below a file": b'{"weight_map":{"a":"x.safetensors/y.safetensors"}}',
-    "a shard with a name that no disk takes": b'{"weight_map":{"a":"' + b"n" * 300 + b'.safetensors"}}',
-    "a tensor in another shard": b'{"weight_map":{"a":"y.safetensors"}}',
-    "a tensor that is in no shard": b'{"weight_map":{"a":"x.safetensors","gone":"x.safetensors"}}',
+
+def naming(name: str, shard: object) -> bytes:
+    """An index by which two tensors, ``fine`` and the one of that name, are in good and in this ``shard``."""
+    return json.dumps({"weight_map": {"fine": "x.safetensors", name: shard, name + "1": shard}}).encode()
+
+
+SHARD_NAMES = {
+    "above": "../x.safetensors",
+    "above, on a detour": "b/../../x.safetensors",
+    "above, with a backslash": "..\\x.safetensors",
+    "absolute": "/x.safetensors",
+    "absolute, of another system": "C:\\x.safetensors",
+    "a URL": "https://example.org/x.safetensors",
+    "a URL of a file": "file:///x.safetensors",
+    "a pickle": "pytorch_model.bin",
+    "a terminal's command": "\x1b[2J.safetensors",
+    "a NUL": "x\0.safetensors",
+    "empty": "",
+    "too long": "n" * 2000 + ".safetensors",
+    "a number": 1,
+    "null": None,
+    "an array": ["x.safetensors"],
+    "missing": "gone.safetensors",
+    "missing, in a folder that is missing": "gone/x.safetensors",
+    "missing, below a file": "x.safetensors/y.safetensors",
+    "missing, with a name that no disk takes": "n" * 300 + ".safetensors",
+    "another one than the tensor's": "y.safetensors",
 }
 
 
-@pytest.mark.parametrize("case", INDEXES)
+def malformed_indexes(name: str) -> dict[str, tuple[bytes, str | None]]:
+    """Indexes with a tensor of that name, or none; and the name of what is wrong, where it is a tensor."""
+    key = json.dumps(name).encode()
+    return {
+        "empty": (b"", None),
+        "cut": (naming(name, "x.safetensors")[:-4], None),
+        "no JSON": (b"<html>", None),
+        "an array": (b"[]", None),
+        "no UTF-8": (b'{"weight_map":{"\xff":"x.safetensors"}}', None),
+        "half a surrogate pair": (b'{"weight_map":{"\\ud800":"x.safetensors"}}', None),
+        "no weight_map": (b'{"metadata":{}}', None),
+        "a weight_map that is an array": (b'{"weight_map":[' + key + b"]}", None),
+        "a weight_map of nothing": (b'{"weight_map":{}}', None),
+        "two of them": (b'{"weight_map":{},"weight_map":{}}', None),
+        "a tensor twice": (b'{"weight_map":{%s:"x.safetensors",%s:"y.safetensors"}}' % (key, key), name),
+        "nesting without end": (b'{"weight_map":' + b"[" * 100_000, None),
+        **{f"a shard's name that is {case}": (naming(name, shard), name) for case, shard in SHARD_NAMES.items()},
+    }
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("case", malformed_indexes(""))
 @pytest.mark.parametrize("how", ["named", "in a folder"])
-def test_a_malformed_index_is_refused(tmp_path: Path, case: str, how: str) -> None:
-    write_shards(tmp_path, {"m/x.safetensors": ["a"], "m/y.safetensors": ["b"], "x.safetensors": ["a"]})
+def test_a_malformed_index_is_refused(tmp_path: Path, case: str, how: str, name: str) -> None:
+    write_shards(tmp_path, {"m/x.safetensors": ["fine"], "m/y.safetensors": ["b"], "x.safetensors": ["a"]})
+    content, tensor = malformed_indexes(name)[case]
     index = tmp_path / "m" / INDEX_NAME
-    index.write_bytes(INDEXES[case])
-    refusal(index if how == "named" else tmp_path / "m")
+    index.write_bytes(content)
+    error = refusal(index if how == "named" else tmp_path / "m")
+    assert error.tensor == tensor
+    assert error.path == str(index) or "missing" in case
+    assert quoted(str(index)) in str(error)
+
+
+def test_a_tensor_in_another_shard_is_told_with_both(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"x.safetensors": ["a"], "y.safetensors": ["b"]})
+    index = write_index(tmp_path, {"a": "x.safetensors", "b": "x.safetensors", "\n": "y.safetensors"})
+    error = refusal(tmp_path)
+    assert (error.path, error.tensor, error.found, error.expected) == (
+        str(index), "b", "it in 'y.safetensors'", "it in 'x.safetensors'",
+    )  # fmt: skip
+    assert "fetch the model again" in error.hint
+
+
+def test_a_shard_that_is_missing_is_told_with_what_is_missed_and_who_says_so(tmp_path: Path) -> None:
+    write_shards(tmp_path, {ONE: ["a"]})
+    index = write_index(tmp_path, {"a": ONE, "c\n": TWO, "b": TWO, "d": TWO})
+    error = refusal(tmp_path)
+    assert (error.path, error.tensor) == (str(tmp_path / TWO), "c\n")
+    assert f"'{index}' names it for 'c\\n' and 2 more tensors" in error.expected
+    for cure in ("fetch it again", "fastload warm", "fastload verify", "--repair"):
+        assert cure in error.hint
+
+
+@pytest.mark.parametrize("how", ["named", "in a folder"])
+def test_a_shard_that_the_index_leaves_out_is_told_where_a_tensor_is_in_no_other(tmp_path: Path, how: str) -> None:
+    write_shards(tmp_path, {ONE: ["a"], TWO: ["b"], f"._{TWO}": ["b"]})
+    index = write_index(tmp_path, {"a": ONE, "b": ONE})
+    error = refusal(index if how == "named" else tmp_path)
+    assert error.tensor == "b"
+    assert error.found == f"it in no shard that the index names (beside it, and not named: '{TWO}')"
+    (tmp_path / TWO).unlink()
+    assert refusal(tmp_path).found == "it in no shard that the index names"
 
 
 def test_an_index_larger_than_its_cap_is_refused_unread(tmp_path: Path) -> None:

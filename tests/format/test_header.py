@@ -20,6 +20,7 @@ from fastload._read.head import read_header
 from fastload.errors import FormatError, MemoryBudgetError
 from judges import PATH, compare, parse, parse_by_reference, parse_tensors
 from large import LARGE
+from sentences import check_sentence
 from writing import entry, one_tensor, pack, shard_bytes
 
 if TYPE_CHECKING:
@@ -292,9 +293,10 @@ REJECTED: dict[str, tuple[bytes, str | None]] = {
     "an empty tensor inside another": (u8(b"12", a=(0, 2), b=(1, 1)), "b"),
     "an empty tensor past the end": (u8(b"", a=(1, 1)), "a"),
     "a byte too many": (one_tensor("a") + b"x", None),
-    "a byte too few": (one_tensor("a")[:-1], None),
+    "a byte too few": (one_tensor("a")[:-1], "a"),
+    "a tensor too few": (u8(b"12", a=(0, 1), b=(1, 2), c=(2, 4)), "c"),
     "data without tensors": (shard_bytes({}, b"x"), None),
-    "no data at all": (shard_bytes({"a": entry("U8", [4], 0, 4)}), None),
+    "no data at all": (shard_bytes({"a": entry("U8", [4], 0, 4)}), "a"),
 }
 
 STRICTER = {  # docs/format.md gives the reason for each
@@ -311,11 +313,8 @@ STRICTER = {  # docs/format.md gives the reason for each
 def test_malformed_files_are_refused_with_the_facts(case: str) -> None:
     file, tensor = REJECTED[case]
     error = refusal(file)
-    assert error.path == PATH
-    assert error.tensor == tensor
-    assert error.found
-    assert error.expected
-    assert PATH in str(error)
+    assert (error.path, error.tensor) == (PATH, tensor)
+    check_sentence(error)
     assert len(str(error)) < 2000
 
 

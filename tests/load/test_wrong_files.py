@@ -125,6 +125,58 @@ def test_an_index_from_the_hub_is_held_to_the_listing(model: Model, monkeypatch:
             fastload.load(REPO, options=options)
 
 
+def from_hub(files: dict[str, bytes], local: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tensors of a repository of these files."""
+    with HubServer({REPO: Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        return [*fastload.load(REPO, options=Options(local=str(local), tiers="local,hub", write_through="off"))]
+
+
+def indexed(**shard_of: str) -> dict[str, bytes]:
+    """A repository whose index says so, with two shards of one tensor each, ``a`` and ``b``."""
+    return {
+        "config.json": b"{}",
+        INDEX_NAME: json.dumps({"weight_map": shard_of}).encode(),
+        "x.safetensors": one_tensor("a"),
+        "sub/y.safetensors": one_tensor("b"),
+    }
+
+
+def test_a_repository_that_lacks_a_shard_is_told_with_what_is_missed_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FormatError) as caught:
+        from_hub(indexed(a="x.safetensors", d="gone.safetensors", c="gone.safetensors"), tmp_path, monkeypatch)
+    error = caught.value
+    assert (error.path, error.tensor, error.found) == ("gone.safetensors", "d", "no file")
+    assert f"'{INDEX_NAME}' names it for 'd' and 1 more tensor" in error.expected
+    assert "another revision" in error.hint
+
+
+def test_a_shard_that_the_index_of_a_repository_leaves_out_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FormatError, match=r"beside it, and not named: 'x\.safetensors'"):
+        from_hub(indexed(b="sub/y.safetensors", a="sub/y.safetensors"), tmp_path, monkeypatch)
+
+
+def test_a_shard_may_lie_in_a_folder_of_the_repository_as_it_may_on_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert from_hub(indexed(a="x.safetensors", b="sub/y.safetensors"), tmp_path, monkeypatch) == ["b", "a"]
+
+
+def test_verify_names_what_is_missed_of_a_shard_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(one_tensor("a"))
+    (tmp_path / INDEX_NAME).write_bytes(
+        indexed(a="x.safetensors", d="gone.safetensors", c="gone.safetensors")[INDEX_NAME]
+    )
+    with pytest.raises((IntegrityError, FormatError)) as caught:
+        fastload.verify(tmp_path)
+    assert "'gone.safetensors'" in str(caught.value)
+    assert "'d' and 1 more tensor" in str(caught.value)
+
+
 def _with_a_blob_of_another_revision(model: Model, tmp_path: Path) -> Path:
     """One link leads to a blob that is right by its own name, and not the one that the listing of this commit names."""
     (tmp_path / "other").mkdir()

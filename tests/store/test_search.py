@@ -215,7 +215,9 @@ def test_components_in_subfolders_are_weights_too(mounts: Mounts) -> None:
 def test_the_index_of_any_variant_must_have_its_shards(mounts: Mounts) -> None:
     files = {**model_files(), "model.safetensors.index.fp8-e4m3.json": b'{"weight_map":{"a":"gone.safetensors"}}'}
     write_cache(mounts.local, "org/name", COMMIT, files)
-    assert "gone.safetensors" in mounts.search("org/name").incomplete[0].missing[0]
+    assert mounts.search("org/name").incomplete[0].missing == (
+        "no 'gone.safetensors', which 'model.safetensors.index.fp8-e4m3.json' names for 'a'",
+    )
 
 
 def test_an_unfinished_download_into_a_plain_folder_is_incomplete(mounts: Mounts) -> None:

@@ -187,5 +187,7 @@ def _check_tiling(tensors: list[TensorInfo], path: str, data_start: int, file_by
             raise FormatError(path, found, f"{end - data_start:,}", tensor=tensor.name)
         end = tensor.end
     if end != file_bytes:
+        cut = next((tensor.name for tensor in tensors if tensor.end > file_bytes), None)
         hint = _TRUNCATED if end > file_bytes else "Bytes after the last tensor belong to nothing: fetch it again"
-        raise FormatError(path, f"{file_bytes:,} bytes", f"{end:,}, where the last tensor ends", hint=hint)
+        expected = f"it at {end:,}, where the last tensor ends"
+        raise FormatError(path, f"the end of the file at byte {file_bytes:,}", expected, tensor=cut, hint=hint)

@@ -6,11 +6,14 @@ anything is opened; path traversal here is a bug other loaders have had more tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from fastload._format.json_object import check_depth, check_values, parse_object
 from fastload.errors import FormatError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_INDEX_BYTES = 100_000_000
 """The header's cap: an index names the same tensors."""
@@ -18,6 +21,7 @@ MAX_INDEX_BYTES = 100_000_000
 INDEX_SUFFIX = ".safetensors.index.json"
 SHARD_SUFFIX = ".safetensors"
 _MAX_NAME_BYTES = 1024
+_LEADS_OUT = "This index points outside its own folder. Do not use it; ask whoever made it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,27 @@ class Index:
     def shards(self) -> tuple[str, ...]:
         """The shards it names, each once, sorted."""
         return tuple(sorted(set(self.shard_of.values())))
+
+    def by_shard(self) -> dict[str, list[str]]:
+        """The tensors that it says are in each shard, in the order of the file."""
+        held: dict[str, list[str]] = {}
+        for tensor, shard in self.shard_of.items():
+            held.setdefault(shard, []).append(tensor)
+        return held
+
+    def explain(self, error: FormatError, shard: str) -> FormatError:
+        """``error``, which came of ``shard``, with what is missed of it."""
+        held = self.by_shard()[shard]
+        expected = f"{error.expected}, since {quoted(self.path)} names it for {show_tensors(held)}"
+        return replace(error, expected=expected, tensor=held[0])
+
+
+def show_tensors(names: Sequence[str]) -> str:
+    """Some tensors, as a phrase: the first one, and how many more."""
+    more = len(names) - 1
+    if not more:
+        return quoted(names[0])
+    return f"{quoted(names[0])} and {more:,} more tensor" + ("s" if more > 1 else "")
 
 
 def parse_index(raw: bytes, *, path: str) -> Index:
@@ -51,8 +76,12 @@ def parse_index(raw: bytes, *, path: str) -> Index:
     for tensor, name in weight_map.items():
         if type(name) is not str:
             raise FormatError(path, "a shard name that is no string", "a file name", tensor=tensor)
-    for name in set(weight_map.values()):
-        _check_shard_name(name, path)
+    for name in dict.fromkeys(weight_map.values()):
+        fault = _find_fault(name)
+        if fault is not None:
+            tensor = next(tensor for tensor, shard in weight_map.items() if shard == name)
+            expected, hint = fault
+            raise FormatError(path, f"the shard name {quoted(name)}", expected, tensor=tensor, hint=hint)
     metadata = document.get("metadata")
     return Index(path, weight_map, metadata if type(metadata) is dict else {})
 
@@ -61,12 +90,12 @@ def _is_shard_of(_tensor: str, name: Any) -> bool:
     return isinstance(name, str) and name.endswith(SHARD_SUFFIX)
 
 
-def _check_shard_name(name: str, path: str) -> None:
-    """Refuse what is absolute, climbs, is a URL, or is no safetensors file."""
+def _find_fault(name: str) -> tuple[str, str] | None:
+    """What was expected, and what to do, where a shard's name is absolute, climbs, is a URL, or is of another kind."""
     parts = name.split("/")
     harmless = all(part not in {"", ".", ".."} for part in parts) and "\\" not in name and name.isprintable()
     if not harmless or "://" in name or len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
-        hint = "This index points outside its own folder. Do not use it; ask whoever made it"
-        raise FormatError(path, f"the shard name {quoted(name)}", "a plain relative file name", hint=hint)
+        return "a plain relative file name", _LEADS_OUT
     if not name.endswith(SHARD_SUFFIX):
-        raise FormatError(path, f"the shard name {quoted(name)}", f"a name that ends in {SHARD_SUFFIX}")
+        return f"a name that ends in {SHARD_SUFFIX}", "fastload reads safetensors only: take the index of such weights"
+    return None

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     """Called with a file's path and identity, and all of its bytes; False where nothing is known of them."""
 
 _IOV_MAX = 1024
+_INCOMPLETE = (
+    "The model is incomplete: fetch it again. One with a name is completed by fastload warm NAME; where it is known "
+    "what was lost, by fastload verify NAME --repair"
+)
 _CHANGED = "Somebody writes to it while it is loaded. Load again when that is over; new weights belong into new files"
 _HINTS = {
     errno.EACCES: "Give this user read permission on the file and search permission on the folders above it",
@@ -54,7 +58,7 @@ def translate(path: str, exc: OSError) -> FastloadError:
     if exc.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
         dangling = os.path.islink(path)
         found = f"a link to {os.readlink(path)!r}, where nothing is" if dangling else "no file"
-        return FormatError(path, found, "a regular file", hint="The model is incomplete: fetch it again")
+        return FormatError(path, found, "a regular file", hint=_INCOMPLETE)
     reason = f"cannot be read ({os.strerror(exc.errno) if exc.errno else exc})"
     return StoreError(path, reason, _HINTS.get(exc.errno or 0, "Check the storage, then load again"))
 

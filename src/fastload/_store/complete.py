@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fastload._format.gguf import GGUF_SUFFIX
-from fastload._format.index import SHARD_SUFFIX
+from fastload._format.index import SHARD_SUFFIX, show_tensors
 from fastload._read.head import read_header
 from fastload._store.directory import contained, containment_root, read_index
 from fastload._store.interrupted import find_cut_gguf, find_missing_components, find_under_way
@@ -91,9 +91,10 @@ def _missing_of_index(folder: str, path: str, sizes: Mapping[str, int]) -> Itera
     except FormatError as exc:
         yield f"{quoted(path)}: {exc.found}, expected {exc.expected}"
         return
-    for shard in index.shards:
-        if posixpath.join(posixpath.dirname(path), shard) not in sizes:
-            yield f"no {quoted(shard)}, which {quoted(path)} names"
+    missing = [shard for shard in index.shards if posixpath.join(posixpath.dirname(path), shard) not in sizes]
+    held = index.by_shard() if missing else {}
+    for shard in missing:
+        yield f"no {quoted(shard)}, which {quoted(path)} names for {show_tensors(held[shard])}"
 
 
 def find_missing_numbers(weights: Iterable[str]) -> Iterator[str]:

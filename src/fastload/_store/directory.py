@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from fastload._verify.path import is_index
 from fastload.errors import FormatError, ModelNotFoundError, UsageError, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fastload._format.select import Select
     from fastload._read.file import ProveWhole
 
@@ -39,6 +42,11 @@ class CheckpointFiles:
     """True if the shard or the index was named, instead of a folder."""
     is_layered: bool = False
     """True if of a tensor that several shards have the last one's counts."""
+
+    def list_beside(self) -> Iterator[str]:
+        """The names of all that is in the folder, where it can be listed; which is not done before one is taken."""
+        with suppress(OSError):
+            yield from os.listdir(self.folder)
 
 
 def find_files(path: str, *, subfolder: str | None, select: Select, prove: ProveWhole | None = None) -> CheckpointFiles:
@@ -122,7 +130,16 @@ def _in_folder(folder: str, select: Select, prove: ProveWhole | None) -> Checkpo
 
 def _by_index(folder: str, path: str, prove: ProveWhole | None) -> CheckpointFiles:
     index = read_index(path, prove)
-    return CheckpointFiles(folder, _locate(folder, index.shards), index)
+    root = containment_root(folder)
+    return CheckpointFiles(folder, tuple((name, _named(folder, name, root, index)) for name in index.shards), index)
+
+
+def _named(folder: str, name: str, root: str, index: Index) -> str:
+    """The path of a shard that ``index`` names."""
+    try:
+        return contained(os.path.join(folder, name), root)
+    except FormatError as exc:
+        raise index.explain(exc, name) from exc
 
 
 def _in_layers(files: CheckpointFiles) -> CheckpointFiles:

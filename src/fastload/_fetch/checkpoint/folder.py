@@ -52,7 +52,9 @@ def read_folder(request: FetchRequest, path: str, evidence: Evidence, tally: Pro
             tally.note(Purpose.HEADERS, count_head_bytes(shard.header, is_proven=prove is not None) - lost_bytes)
             shards.append(shard)
         check_named(evidence, files, source.choose)
-        checkpoint = build_checkpoint(shards, layer(shards, files.index) if files.is_layered else files.index)
+        beside = files.list_beside()
+        index = layer(shards, files.index, beside) if files.is_layered else files.index
+        checkpoint = build_checkpoint(shards, index, beside)
     except FormatError as exc:
         damage = find_damage(evidence, exc)
         if damage is not None:

@@ -16,10 +16,11 @@ from fastload._store.offered import identity_of, read_proven, read_range
 from fastload.errors import FormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fastload._fetch.find.model import Source
     from fastload._format.header import Header
+    from fastload._format.index import Index
     from fastload._read.file import ProveWhole
     from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
@@ -39,12 +40,12 @@ def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole, tally: Proo
         MemoryBudgetError: to parse them would take more memory than there is.
     """
     folder = source.subfolder.strip("/") if source.subfolder else ""
-    there = {file.path: file for file in offer.files if posixpath.dirname(file.path) == folder}
-    if source.subfolder and not there:
+    there = {file.path: file for file in offer.files}
+    names = {posixpath.basename(path) for path in there if posixpath.dirname(path) == folder}
+    if source.subfolder and not names:
         raise ModelNotFoundError(
             f"{offer.repo}/{source.subfolder}", (str(offer.tier),), "Give a folder inside the model"
         )
-    names = {posixpath.basename(path) for path in there}
     selection = source.choose(names, path=offer.repo)
     index = None
     if isinstance(selection, ByIndex):
@@ -55,13 +56,20 @@ def read_checkpoint(offer: Offer, source: Source, prove: ProveWhole, tally: Proo
     wanted: Sequence[str] = index.shards if index else selection.names if not isinstance(selection, ByIndex) else ()
     is_layered = isinstance(selection, Layered | LayeredByIndex)
     wanted = order_by_numbers(wanted) if is_layered else wanted
-    shards = [_read_shard(offer, name, there.get(posixpath.join(folder, name)), tally) for name in wanted]
-    return build_checkpoint(shards, layer(shards, index) if is_layered else index)
+    offered = [(name, _offered(there, folder, name, index)) for name in wanted]
+    shards = [_read_shard(offer, name, file, tally) for name, file in offered]
+    return build_checkpoint(shards, layer(shards, index, names) if is_layered else index, names)
 
 
-def _read_shard(offer: Offer, name: str, file: OfferedFile | None, tally: ProofTally) -> Shard:
-    if file is None:
-        raise FormatError(name, "no file", "a shard, since the index names it", hint="The repository is incomplete")
+def _offered(there: Mapping[str, OfferedFile], folder: str, name: str, index: Index | None) -> OfferedFile:
+    path = posixpath.join(folder, name)
+    if index is not None and path not in there:
+        hint = "The repository is incomplete: ask whoever made it, or take another revision"
+        raise index.explain(FormatError(path, "no file", "a shard", hint=hint), name)
+    return there[path]
+
+
+def _read_shard(offer: Offer, name: str, file: OfferedFile, tally: ProofTally) -> Shard:
     try:
         header = _read_header(offer, file, tally)
     except FormatError as exc:

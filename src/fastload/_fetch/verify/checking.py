@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.evidence.damage import size_of
 from fastload._fetch.evidence.record import digest_file
 from fastload._finding import Finding
-from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX
+from fastload._format.index import INDEX_SUFFIX, SHARD_SUFFIX, show_tensors
 from fastload._read.again import drop_pages, read_again
 from fastload._read.file import identify, open_regular, read_fully
 from fastload._read.head import read_header
@@ -107,9 +107,9 @@ class FileCheck:
                 yield whole(file, exc.found, exc.expected)
         elif is_index(file.path):
             beside = os.path.dirname(os.path.join(self._evidence.folder, file.path))
-            for shard in read_index(path).shards:
+            for shard, held in read_index(path).by_shard().items():
                 if not os.path.isfile(os.path.join(beside, shard)):
-                    yield whole(file, f"no {quoted(shard)} beside it", "all shards that it names")
+                    yield whole(file, f"no {quoted(shard)} beside it", f"it, for {show_tensors(held)}")
 
     def _check_blocks(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)
