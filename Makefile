@@ -97,7 +97,7 @@ contracts: $(VENV)/.test
 
 # Not what bounds time: the tracer takes as long again, and `make test` has run it.
 coverage: $(VENV)/.test
-	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan,fastload._verify,fastload.strict_json \
+	$(BIN)/coverage run --branch --source=fastload._format,fastload._plan,fastload._verify,fastload._json_outline,fastload.strict_json \
 		-m pytest -q -m "not timed" tests/format tests/plan tests/verify
 	$(BIN)/coverage report --fail-under=100 --show-missing
 

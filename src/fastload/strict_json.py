@@ -13,8 +13,10 @@ import json
 import re
 import sys
 from collections import Counter
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from fastload._json_outline import outside_strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +31,8 @@ _SQUARE = bytes.maketrans(b"{}", b"[]")
 _NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
 _RUNS = re.compile(rb"(\[+)(\]*)")
 
-_PIECE_BYTES = 64 << 10  # 64 KiB
 _REMEMBERED = 4096
-"""So many different numbers are looked at once only."""
+"""So many different numbers, the first ones, are looked at once only."""
 _U64_DIGITS = 20
 _MAX_DIGITS = 308
 _MAX_FLOAT = 1e308
@@ -71,6 +72,20 @@ def _constant(text: str) -> NoReturn:
     raise JsonError(f"the literal {text}")
 
 
+class _Remembered(dict[str, "int | OddNumber"]):
+    """Numbers by their text: a hook for each costs a third, unless most are a few ones. None is ever forgotten."""
+
+    def __init__(self, make: Callable[[str], int | OddNumber]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, text: str) -> int | OddNumber:
+        value = self._make(text)
+        if len(self) < _REMEMBERED:
+            self[text] = value
+        return value
+
+
 def _object(pairs: list[tuple[str, Any]], read_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -100,13 +115,12 @@ def parse_json(raw: bytes, read_object: Callable[[dict[str, Any]], Any] | None =
         raise JsonError(f"bytes that are not UTF-8 at byte {exc.start}") from exc
     if sys.getrecursionlimit() > _SAFE_RECURSION:
         check_nesting(raw)
-    remember = lru_cache(_REMEMBERED)  # a hook per number costs a third, unless most numbers are a few ones
     try:
         value = json.loads(
             text,
             object_pairs_hook=_object if read_object is None else partial(_object, read_object=read_object),
-            parse_int=remember(_integer) if _may_hold_odd_integers(raw) else int,
-            parse_float=remember(_fraction),
+            parse_int=_Remembered(_integer).__getitem__ if _may_hold_odd_integers(raw) else int,
+            parse_float=_Remembered(_fraction).__getitem__,
             parse_constant=_constant,
         )
     except RecursionError as exc:
@@ -134,7 +148,7 @@ def check_nesting(raw: bytes) -> None:
     Peels off the innermost brackets as long as they are many, then counts runs; to walk the parsed value takes several
     times as long.
     """
-    brackets = _outside_strings(raw, _NEITHER).translate(_SQUARE)
+    brackets = outside_strings(raw, _NEITHER).translate(_SQUARE)
     depth = 0
     while brackets.count(b"[]") > len(brackets) // 8:
         brackets = brackets.replace(b"[]", b"")
@@ -144,29 +158,6 @@ def check_nesting(raw: bytes) -> None:
         if depth > _MAX_DEPTH:
             raise JsonError(f"more than {_MAX_DEPTH} levels of nesting")
         depth -= len(run[2])
-
-
-def has_more_values(raw: bytes, most: int, marks: bytes = b",[{") -> bool:
-    """True if ``raw`` spells more than ``most`` values, roughly: commas and opening brackets, or those of ``marks``.
-
-    Each becomes an object of up to a hundred bytes and more, so that it is asked before anything is parsed.
-    """
-    if sum(map(raw.count, marks)) <= most:
-        return False
-    return len(_outside_strings(raw, bytes(set(range(256)) - set(marks + b'"')))) > most
-
-
-def _outside_strings(raw: bytes, unwanted: bytes) -> bytes:
-    """``raw`` without its strings and without the ``unwanted`` bytes, which quotes are not among."""
-    quoted = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, unwanted)
-    found = bytearray()
-    inside = 0
-    for at in range(0, len(quoted), _PIECE_BYTES):  # each piece of the split is an object: not of all at once
-        # A pair of quotes less: what was inside a string still is, and what was outside; so is every other part, then.
-        parts = quoted[at : at + _PIECE_BYTES].replace(b'""', b"").split(b'"')
-        found += b"".join(parts[inside::2])
-        inside ^= (len(parts) - 1) & 1
-    return bytes(found)
 
 
 def _check_surrogates(raw: bytes) -> None:

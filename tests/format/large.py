@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain, count, islice, product, repeat
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ENDS = {
     "valid": b'"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
@@ -67,10 +68,68 @@ def _all_at_once(entry: str) -> Callable[[int], Large]:
     return build
 
 
+def _to_the_brim(
+    values: Callable[[], Iterator[bytes]], *, each: int, brackets: bytes, fields: int = 0
+) -> Callable[[int], Large]:
+    """Valid, with all of ``values`` that may be beside tensors, each of which counts as ``each``; then tensors.
+
+    A letter beyond all others makes the parser hold each with four bytes.
+    """
+
+    def build(size: int) -> Large:
+        left, opening, closing = values(), brackets[:-1], brackets[-1:]
+        spare = b"".join(islice(left, _SPARE_VALUES // each))
+        parts = [_FIELD.replace(b"a", _HIGHEST, 1), opening, spare, closing, b',"y":[0']
+        for _ in range(_SPARE_OBJECTS // (1 + brackets.count(b"{"))):
+            parts += [b',{"dtype":', opening, *islice(left, 12 // each), closing, b"}"]
+        parts.append(b"]}")
+        have = sum(map(len, parts))
+        for number in count():
+            others = b"".join(islice(left, fields))
+            tensor = b',"%07d":{"dtype":"F4","shape":[0],"data_offsets":[0,0]%s}' % (number, others)
+            have += len(tensor)
+            if have >= size:
+                break
+            parts.append(tensor)
+        return Large(b"".join(parts) + b"}", 0)
+
+    return build
+
+
+def _strings() -> Iterator[bytes]:
+    """Of the kind that takes most memory for its bytes."""
+    return repeat(b',"\xc4\x81"')
+
+
+def _numbers() -> Iterator[bytes]:
+    """So many different ones that most become objects of their own."""
+    for n in map(str, range(10_000, 1_000_000)):
+        yield from (f",{n[:-1]}e{n[-1]}".encode(), f",{n[0]}.{n[1:]}".encode(), f",{n[:-1]}.{n[-1]}".encode())
+
+
+def _keys() -> Iterator[bytes]:
+    letters = bytes(code for code in range(33, 127) if code not in b'"\\')
+    return (b',"%s":0' % bytes(key) for key in chain(product(letters, repeat=3), product(letters, repeat=4)))
+
+
 _FIELD = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":'
+
+_HIGHEST = "\U0001f600".encode()
+_SPARE_VALUES = 249_900
+_SPARE_OBJECTS = 9_990
+BRIM: dict[str, Callable[[int], Large]] = {
+    "strings, all that may be": _to_the_brim(_strings, each=1, brackets=b"[0]"),
+    "numbers, all that may be": _to_the_brim(_numbers, each=1, brackets=b"[0]"),
+    "small integers, all that may be": _to_the_brim(lambda: repeat(b",300"), each=1, brackets=b"[0]"),
+    "arrays, all that may be": _to_the_brim(lambda: repeat(b"," + b"[" * 11 + b"]" * 11), each=12, brackets=b"[0]"),
+    "keys, all that may be": _to_the_brim(_keys, each=1, brackets=b'{"":0}'),
+    "keys, and fields of tensors": _to_the_brim(_keys, each=1, brackets=b'{"":0}', fields=8),
+}
+"""What is valid, and takes most memory for its bytes."""
 
 LARGE: dict[str, Callable[[int], Large]] = {
     **{name: _ending(end) for name, end in ENDS.items()},
+    **BRIM,
     "shuffled": _shuffled,
     "all at once": _all_at_once('"{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0],"":0}}'),
     "all at once, fractions": _all_at_once('"{}":{{"":0.5,"dtype":"F4","shape":[0],"data_offsets":[0,0]}}'),
@@ -94,6 +153,7 @@ LARGE: dict[str, Callable[[int], Large]] = {
     "small objects": _filled(_FIELD + b"[{}", b',{"a":1}', b"]}}"),
     "objects behind what looks like a tensor's": _filled(_FIELD + b"[0", b',"data_offsets"' + b",{}" * 7, b"]}}"),
     "objects with what looks like a tensor's": _filled(_FIELD + b"[0", b',{"data_offsets":0}' + b',{"":0}' * 7, b"]}}"),
+    "objects, three by three": _filled(_FIELD + b"[0", b',"data_offsets"' + b",{}" * 3, b"]}}"),
     "arrays in arrays": _filled(_FIELD + b"[[]", b"," + b"[" * 100 + b"]" * 100, b"]}}"),
     "lengths": _filled(b'{"a":{"dtype":"U8","data_offsets":[0,0],"shape":[0', b",9", b"]}}"),
     "metadata": _filled(b'{"__metadata__":{"a":[1', b",1", b"]}}"),

@@ -265,7 +265,7 @@ REJECTED: dict[str, tuple[bytes, str | None]] = {
     "lengths that overflow to the right size": (with_entry(shape=f"[{1 << 62},4,1]", offsets="[0,0]", data=b""), "a"),
     "bits that overflow": (with_entry('"U64"', f"[{1 << 61}]", "[0,0]", b""), "a"),
     "65 dimensions": (with_entry(shape=str([1] * 64 + [4])), "a"),
-    "a million dimensions": (with_entry(shape=str([1] * 1_000_000 + [4])), "a"),
+    "200,000 dimensions": (with_entry(shape=str([1] * 200_000 + [4])), "a"),
     "a shape too large for its bytes": (with_entry(shape="[5]"), "a"),
     "a shape too small for its bytes": (with_entry(shape="[3]"), "a"),
     "half a byte": (with_entry('"F4"', "[7]"), "a"),
@@ -303,7 +303,7 @@ STRICTER = {  # docs/format.md gives the reason for each
     "an entry that is an array",
     "a dtype that is an object",
     "65 dimensions",
-    "a million dimensions",
+    "200,000 dimensions",
     "a metadata key twice",
     "an unknown field twice",
 }
@@ -376,9 +376,9 @@ def test_a_long_name_is_cut_in_the_message_and_whole_in_the_attribute() -> None:
 
 
 def test_what_would_take_far_more_memory_than_its_tensors_is_refused_before_it_is_parsed() -> None:
-    error = refusal(spelled('{"a":[' + "[]," * 600_000 + "[]]}"))
-    assert error.found == "more than 1,000,000 JSON values"
-    assert refusal(spelled('{"a":"' + "[]," * 600_000 + '"}')).found == f"an entry that is '{'[],' * 26}[]'"
+    error = refusal(spelled('{"a":[' + "[]," * 150_000 + "[]]}"))
+    assert error.found == "more than 250,000 JSON values beside those of its tensors"
+    assert refusal(spelled('{"a":"' + "[]," * 150_000 + '"}')).found == f"an entry that is '{'[],' * 26}[]'"
 
 
 @pytest.mark.timed
@@ -402,7 +402,7 @@ def test_a_raised_recursion_limit_does_not_let_a_header_crash_the_process() -> N
         from fastload._format.header import parse_header
         sys.setrecursionlimit(10**6)
         try:
-            parse_header(b'{"[":' * 900_000, path="/x", file_bytes=1 << 30)
+            parse_header(b'{"[":' * 240_000, path="/x", file_bytes=1 << 30)
         except errors.FormatError as error:
             print(error.found)
         names = b'{"' + b"[" * 1000 + b'\\\\":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
@@ -441,18 +441,21 @@ def test_a_length_above_the_cap_is_refused_before_anything_is_allocated(tmp_path
 
 @pytest.mark.timed
 @pytest.mark.parametrize("case", LARGE)
-def test_a_header_of_eight_megabytes_is_read_or_refused_at_once(case: str) -> None:
-    """A bound against quadratic work, not a benchmark: it takes half a second, so that a slow machine passes too."""
+def test_a_header_of_eight_megabytes_is_read_or_refused_within_a_second(case: str) -> None:
+    """Of CPU time, which others on the machine do not take; but they slow it down, so that it may be tried again."""
     raw, data_bytes = LARGE[case](8_000_000)
     assert 7_000_000 < len(raw) < 8 << 20
-    started = time.process_time()
-    message = ""
-    try:
-        parse_header(raw, path=PATH, file_bytes=8 + len(raw) + data_bytes)
-    except FormatError as error:
-        message = str(error)
-    assert time.process_time() - started < 3
-    assert len(message) < 2000
+    tries: list[float] = []
+    while len(tries) < 3 and min(tries, default=1) >= 1:
+        started = time.process_time()
+        message = ""
+        try:
+            parse_header(raw, path=PATH, file_bytes=8 + len(raw) + data_bytes)
+        except FormatError as error:
+            message = str(error)
+        tries.append(time.process_time() - started)
+        assert len(message) < 2000
+    assert min(tries) < 1, tries
 
 
 def test_header_that_memory_does_not_hold_is_a_budget_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,7 +470,36 @@ def test_header_that_memory_does_not_hold_is_a_budget_error(monkeypatch: pytest.
 def test_objects_that_are_no_tensors_are_few() -> None:
     """However often they say what a tensor's entry says, by which values are weighed."""
     begin, end = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":[', b"]}}"
-    few, many = (begin + b",".join([b'"data_offsets"', *[b"{}"] * count]) + end for count in (99_999, 100_001))
+    few, many = (begin + b",".join([b'"data_offsets"', *[b"{}"] * count]) + end for count in (9_999, 10_001))
     assert len(parse_header(few, path="/x", file_bytes=8 + len(few)).tensors) == 1
-    with pytest.raises(FormatError, match="more than 100,000 JSON objects"):
+    with pytest.raises(FormatError, match="more than 10,000 JSON objects"):
         parse_header(many, path="/x", file_bytes=8 + len(many))
+
+
+@pytest.mark.parametrize("text", ['"data_offsets"', r'"{\"dtype\":"', r'"{\"dtype\":{\"data_offsets\":["'])
+def test_text_that_looks_like_a_tensors_makes_no_room_for_other_values(text: str) -> None:
+    raw = f'{{"a":{{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":[{",".join([text] * 260_000)}]}}}}'.encode()
+    with pytest.raises(FormatError, match="more than 250,000 JSON values"):
+        parse_header(raw, path="/x", file_bytes=8 + len(raw))
+
+
+def test_nor_do_tensors_behind_what_is_wrong() -> None:
+    tensor = b'"data_offsets":[0,0],"shape":[0]'
+    raw = b'{"a":[%s' % (b"0," * 260_000) + b'],!"b":{"dtype":"U8",%s},' % tensor * 20_000
+    with pytest.raises(FormatError, match="more than 250,000 JSON values"):
+        parse_header(raw, path="/x", file_bytes=8 + len(raw))
+
+
+def test_a_field_of_many_commas_is_no_field_of_many_values() -> None:
+    raw = b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":"%s"}}' % (b"," * 300_000)
+    assert len(parse_header(raw, path="/x", file_bytes=8 + len(raw)).tensors) == 1
+
+
+@pytest.mark.parametrize("is_usual", [True, False])
+def test_tensors_of_ten_dimensions_may_be_as_many_as_fit(is_usual: bool) -> None:  # noqa: FBT001
+    """Whichever field comes first."""
+    tensor = json.dumps(
+        entry("U8", [0] * 10, 0, 0) if is_usual else dict(reversed(entry("U8", [0] * 10, 0, 0).items()))
+    )
+    raw = ("{" + ",".join(f'"{number}":{tensor}' for number in range(25_000)) + "}").encode()
+    assert len(parse_header(raw, path="/x", file_bytes=8 + len(raw)).tensors) == 25_000

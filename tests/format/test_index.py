@@ -104,7 +104,26 @@ def test_names_that_lead_elsewhere_are_refused(file: str) -> None:
     "file", ["x.bin", "x.safetensors.index.json", "x.SAFETENSORS", "safetensors", "x.safetensors "]
 )
 def test_names_of_other_kinds_of_files_are_refused(file: str) -> None:
-    assert ".safetensors" in refusal(naming(file)).expected
+    error = refusal(naming(file))
+    assert ".safetensors" in error.expected
+    assert error.tensor == "a"
+    check_sentence(error)
+
+
+def test_a_bad_name_is_told_with_the_first_tensor_that_is_said_to_be_there() -> None:
+    """First in the file; and of several bad names the first one, not any."""
+    shard_of = {"fine": "x.safetensors", "z": "../x.safetensors", "b": "/x.bin", "a": "../x.safetensors"}
+    error = refusal(json.dumps({"weight_map": shard_of}).encode())
+    assert (error.tensor, error.found) == ("z", "the shard name '../x.safetensors'")
+
+
+def test_values_that_are_no_shards_are_few() -> None:
+    raw = b'{"metadata":[%s],"weight_map":{"a":"a.safetensors"}}'
+    for few in (b",".join([b"0"] * 249_000), b'"%s"' % (b"," * 300_000)):
+        assert parse_index(raw % few, path=PATH).shards == ("a.safetensors",)
+    assert (
+        refusal(raw % b",".join([b"0"] * 251_000)).found == "more than 250,000 JSON values beside those of its tensors"
+    )
 
 
 @pytest.mark.parametrize("file", [None, 1, -1.5, True, [], {}, ["x.safetensors"]])

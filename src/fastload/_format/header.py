@@ -29,6 +29,7 @@ from fastload._format.json_object import (
     memory_bounded,
     parse_object,
 )
+from fastload._json_outline import count_excess
 from fastload.errors import FormatError, quoted
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ _BRACKETS_PER_TENSOR = 3
 """Of the entry, its shape and its offsets."""
 _VALUES_PER_TENSOR = 16
 """Commas and brackets of an entry of ten dimensions."""
-_SPARE_OBJECTS = 100_000
+_ENTRY = b'{"dtype":'
+"""How an entry begins, by all who write it. In no string: the quote would end it, and what follows is no JSON then."""
+_SPARE_OBJECTS = 10_000
 """So many may be in fields that nobody knows."""
 _BEGIN, _END = itemgetter(3), itemgetter(4)
 _METADATA = "__metadata__"
@@ -119,7 +122,8 @@ def parse_header(raw: bytes, *, path: str, file_bytes: int) -> Header:
 
 
 def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
-    check_values(raw, _VALUES_PER_TENSOR * raw.count(b'"data_offsets"'), path)
+    each = _VALUES_PER_TENSOR  # and of each object: few of these are no tensors
+    check_values(raw, path, mark=_ENTRY, each=each, count_again=lambda outline: count_excess(outline, b"{", each))
     # Only a tensor's entry is an object, and so tells a tensor's name.
     document = parse_object(raw, path, names_tensor=_names_tensor, read_object=_entry_reader(path))
     metadata = _parse_metadata(document.pop(_METADATA, None), path)
@@ -137,7 +141,7 @@ def _build_header(raw: bytes, path: str, file_bytes: int) -> Header:
 def _entry_reader(path: str) -> Callable[[dict[str, Any]], Any]:
     """:func:`read_entry`, up to as many objects as may be none: each costs what a tensor does, for two bytes.
 
-    What :func:`check_values` takes for a tensor's may be any text in a field that nobody knows.
+    And each makes room for the values of a tensor.
     """
     others = count(1)
 

@@ -65,7 +65,8 @@ def parse_index(raw: bytes, *, path: str) -> Index:
     Raises:
         FormatError: it is no JSON object, has no ``weight_map`` of strings, or names a file outside its folder.
     """
-    check_values(raw, raw.count(SHARD_SUFFIX.encode()), path)
+    mark = f'{SHARD_SUFFIX}"'.encode()
+    check_values(raw, path, mark=mark, each=1, count_again=lambda outline: len(outline) - raw.count(mark))
     document = parse_object(raw, path, names_tensor=_is_shard_of)
     check_depth(raw, path)
     weight_map = document.get("weight_map")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fastload._json_outline import count_excess, outline_values
 from fastload.errors import FormatError, MemoryBudgetError, quoted
 from fastload.strict_json import (
     DuplicateKeyError,
     JsonError,
     OddNumber,
     check_nesting,
-    has_more_values,
     parse_json,
 )
 
@@ -19,20 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOT_ABOUT_TENSORS = "Most of it is not about tensors. Do not use it; ask whoever made it"
-_SPARE_VALUES = 1_000_000
+_SPARE_VALUES = 250_000
 """So many more may be in metadata, in fields that nobody knows, in higher dimensions."""
 
 
-def check_values(raw: bytes, expected_values: int, path: str) -> None:
-    """Refuse JSON that would take far more memory than what it is for.
+def check_values(raw: bytes, path: str, *, mark: bytes, each: int, count_again: Callable[[bytes], int]) -> None:
+    """Refuse JSON that would take far more memory and time than what it is for.
+
+    Args:
+        raw: the JSON.
+        path: for the error.
+        mark: what each tensor has, and nothing else; where it is not there, or names hold commas, that proves nothing.
+        each: how many values a tensor needs.
+        count_again: told the commas and opening brackets outside of strings; how many of these no tensor needs.
 
     Raises:
-        FormatError: it has many more values than ``expected_values``.
+        FormatError: it has many values that no tensor needs.
     """
-    most = expected_values + _SPARE_VALUES
-    if has_more_values(raw, most):
-        expected = "not so many beside its tensors"
-        raise FormatError(path, f"more than {most:,} JSON values", expected, hint=NOT_ABOUT_TENSORS)
+    if count_excess(raw, mark, each) > _SPARE_VALUES and count_again(outline_values(raw)) > _SPARE_VALUES:
+        found = f"more than {_SPARE_VALUES:,} JSON values beside those of its tensors"
+        raise FormatError(path, found, "hardly any", hint=NOT_ABOUT_TENSORS)
 
 
 def check_depth(raw: bytes, path: str) -> None:
@@ -89,8 +95,8 @@ def memory_bounded(raw: bytes) -> Iterator[None]:
     try:
         yield
     except MemoryError as exc:
-        hint = "Raise the memory limit (ulimit -v, the container's): JSON takes some twenty times its size to be read"
-        raise MemoryBudgetError(20 * len(raw), 0, "what the system still grants this process", hint) from exc
+        hint = "Raise the memory limit (ulimit -v, the container's): JSON takes up to 22 times its size to be read"
+        raise MemoryBudgetError(22 * len(raw), 0, "what the system still grants this process", hint) from exc
 
 
 def kind_of(value: Any) -> str:

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from blake3 import blake3
 
+from fastload._json_outline import has_more_values
 from fastload._verify.canonical import MAX_INTEGER, canonical_json
 from fastload._verify.digest import BLOCK_BYTES, count_blocks
 from fastload._verify.path import PathError, check_path_in_snapshot, check_paths_fit
 from fastload.errors import FormatError, UnsupportedError, quoted
-from fastload.strict_json import JsonError, has_more_values, parse_json
+from fastload.strict_json import JsonError, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
