@@ -25,7 +25,7 @@ def count_excess(text: bytes, mark: bytes, each: int) -> int:
 
 
 def has_more_values(raw: bytes, most: int, marks: bytes = _MARKS) -> bool:
-    """True if ``raw`` has more than ``most`` commas and opening brackets, or other ``marks``, outside of its strings."""
+    """True if ``raw`` has more than ``most`` commas and opening brackets, or other ``marks``, outside of strings."""
     return sum(map(raw.count, marks)) > most and len(outline_values(raw, marks)) > most
 
 

@@ -328,7 +328,7 @@ def test_a_subfolder_that_cannot_be_a_path_is_told_so(tmp_path: Path, subfolder:
 @pytest.mark.parametrize("subfolder", ["..", "../x", "unet/../..", "/etc", "unet/../../x"])
 def test_a_subfolder_that_leads_out_is_refused(tmp_path: Path, subfolder: str) -> None:
     (tmp_path / "unet").mkdir()
-    with pytest.raises(UsageError, match="leads out"):
+    with pytest.raises(UsageError, match="no plain relative path"):
         fetch(Source(tmp_path, subfolder))
 
 
