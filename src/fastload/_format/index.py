@@ -21,7 +21,7 @@ MAX_INDEX_BYTES = 100_000_000
 INDEX_SUFFIX = ".safetensors.index.json"
 SHARD_SUFFIX = ".safetensors"
 _MAX_NAME_BYTES = 1024
-_LEADS_OUT = "This index points outside its own folder. Do not use it; ask whoever made it"
+_LEADS_OUT = "A shard may be called by a plain name below the index alone. Do not use this index; ask whoever made it"
 
 
 @dataclass(frozen=True, slots=True)
