@@ -286,3 +286,16 @@ def test_what_has_lost_a_file_does_not_go_to_make_room_for_it(model: Model) -> N
         fastload.load(REPO, options=replace(roomy, local_max_bytes="8Mi"))
     assert (snapshot / INDEX_NAME).exists()
     assert_same(fastload.load(REPO, options=roomy), model.tensors)
+
+
+@pytest.mark.parametrize("change", [_cut, _lengthen])
+def test_of_one_of_another_length_only_the_blocks_come_that_are_wrong(
+    model: Model, change: Callable[[Path], None]
+) -> None:
+    snapshot = model.warmed()
+    change(snapshot / SHARD)
+    report = fastload.load(REPO, options=model.options).report
+    assert (snapshot / SHARD).read_bytes() == model.files[SHARD]
+    last = len(model.files[SHARD]) % (4 * MIB) if change is _cut else 0
+    assert report.bytes_by_tier.get(f"shared:{model.shared}", 0) == last
+    assert report.blocks_repaired == 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.bring.bring import Bringing, admit, staged
 from fastload._fetch.evidence.damage import MEND_HINT, size_of
+from fastload._fetch.mend.mend_file import FileMender
 from fastload._format.select import ByIndex
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.publish import restore_file
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
+
+
+def is_lost(path: str, file: OfferedFile) -> bool:
+    """True if no ``file`` is at ``path``, or a link to another's blob: what has the wrong length there is not its."""
+    if os.path.islink(path) and file.has_digest and os.path.basename(os.readlink(path)) != file.blob_name:
+        return True
+    return not os.path.isfile(path)
 
 
 def find_gap(evidence: Evidence, file: OfferedFile) -> str | None:
@@ -116,13 +124,15 @@ class Restoring:
         if not self.restore(evidence, file):
             damage.add_hint(self._why)
             raise damage
-        path = os.path.join(evidence.folder, file.path)
-        self._repair.tally.ledger.count_repaired(path, range(count_blocks(file.size)))
+        if file.path in self.relinked:
+            self._count_repaired(evidence, file)
 
     def restore(self, evidence: Evidence, file: OfferedFile) -> bool:
         """True if ``file`` is in its place again."""
         if isinstance(self._stored, PlainFolder):  # it is its owner's
             return False
+        if not is_lost(os.path.join(evidence.folder, file.path), file) and self._mend(evidence, file):
+            return True
         layout = self._stored.layout
         name, what = self._stored.repo.replace("/", "--"), f"bringing {file.path} again"
         leases = lease_folder(os.path.dirname(layout.folder))
@@ -137,6 +147,27 @@ class Restoring:
         except FastloadError as exc:
             self._why = f"It cannot be brought again: {exc}"
             return False
+
+    def _mend(self, evidence: Evidence, file: OfferedFile) -> bool:
+        """One of another length, most of whose blocks may be right: True if it has all of them by now."""
+
+        def take_turn(nbytes: int) -> None:
+            self._check()
+            self._repair.count(self._stored.tier, nbytes)
+
+        mender = FileMender(self._stored, evidence, self._repair, self._repair.tally, self._check, take_turn)
+        try:
+            is_mended = mender.mend(file)
+        except (StoreError, FormatError) as exc:
+            _log.info("%s is not mended where it is: %s", file.path, exc)
+            return False
+        if is_mended:  # the length is wrong where the last block is, though that may be right as far as it goes
+            self._count_repaired(evidence, file, first=max(0, count_blocks(file.size) - 1))
+        return is_mended
+
+    def _count_repaired(self, evidence: Evidence, file: OfferedFile, first: int = 0) -> None:
+        path = os.path.join(evidence.folder, file.path)
+        self._repair.tally.ledger.count_repaired(path, range(first, max(1, count_blocks(file.size))))
 
     def _bring(self, evidence: Evidence, file: OfferedFile, layout: RepoLayout, lease: Lease) -> bool:
         """From the first source whose bytes are right."""
@@ -154,6 +185,7 @@ class Restoring:
                 self.relinked.add(file.path)
                 _log.warning("%s: found %s; linked again to its blob, which is right", path, gap)
             else:
+                self._count_repaired(evidence, file)
                 _log.warning("%s: found %s; brought again from %s", path, gap, offer.tier)
             return True
         return False

@@ -68,7 +68,7 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
             tally.note(Purpose.PROOF, nbytes)
 
         restoring = Restoring(stored, mending, settings, go_on)
-        restored = put_back(evidence, files, restoring, ledger) if wish.repairs else {}
+        restored = put_back(evidence, files, restoring) if wish.repairs else {}
         check = FileCheck(evidence, mending if wish.repairs else None, tally, take_turn)
         checked = workers.map_all(check.check_file, files)
         mended = Mended(tuple(checked))

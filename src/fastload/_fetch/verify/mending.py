@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.verify.mend_file import FileMender
+from fastload._fetch.mend.mend_file import FileMender
 from fastload.errors import FastloadError, FormatError, StoreError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Mending:
 
         def mend_verdict(verdict: FileVerdict) -> Mended:
             try:
-                return Mended((mender.mend_verdict(verdict),))
+                return Mended((self._mend_whole(verdict, mender),))
             except (StoreError, FormatError) as exc:
                 return Mended((verdict,), exc)
 
@@ -61,6 +61,20 @@ class Mending:
         verdicts = tuple(_as_it_stays(verdict, names) for each in tried for verdict in each.verdicts)
         failures = [each.failure for each in tried if each.failure is not None]
         return Mended(verdicts, next(iter((*failures, *failed.values())), None))
+
+    def _mend_whole(self, verdict: FileVerdict, mender: FileMender) -> FileVerdict:
+        """``verdict``, with what is wrong of the file as a whole mended, if any source has it right."""
+        known = self.evidence.files.get(verdict.path)
+        if known is None or not verdict.findings:
+            return verdict
+        is_whole = any(finding.block is None for finding in verdict.findings)
+        if not is_whole and not self.repair.leads_elsewhere(known):
+            return verdict
+        is_relinked = mender.relink(known)
+        if not is_relinked and not mender.mend(known):
+            return verdict
+        findings = tuple(replace(finding, repaired=True) for finding in verdict.findings)
+        return replace(verdict, findings=findings, relinked=is_relinked)
 
 
 def _as_it_stays(verdict: FileVerdict, failed: Container[str]) -> FileVerdict:

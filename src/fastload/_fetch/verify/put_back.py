@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.damage import size_of
-from fastload._fetch.mend.restore import Restoring, find_gap
+from fastload._fetch.mend.restore import Restoring, find_gap, is_lost
 from fastload._fetch.verify.checking import whole
-from fastload._verify.digest import count_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -20,28 +19,15 @@ if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._fetch.verify.checking import FileVerdict
     from fastload._finding import Finding
-    from fastload._read.ledger import Ledger
     from fastload._store.offer import OfferedFile
 
 
-def put_back(
-    evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring, ledger: Ledger
-) -> dict[str, Finding]:
+def put_back(evidence: Evidence, files: Sequence[OfferedFile], restoring: Restoring) -> dict[str, Finding]:
     """Put back what is missing: what was found of each file that is in its place again."""
-    lost = [file for file in files if _is_lost(os.path.join(evidence.folder, file.path), file)]
+    lost = [file for file in files if is_lost(os.path.join(evidence.folder, file.path), file)]
     gaps = {file.path: (file, gap) for file in lost if (gap := find_gap(evidence, file)) is not None}
     filled = {path: (file, gap) for path, (file, gap) in gaps.items() if restoring.restore(evidence, file)}
-    for path in filled.keys() - restoring.relinked:
-        file, _ = filled[path]
-        ledger.count_repaired(os.path.join(evidence.folder, path), range(count_blocks(file.size)))
     return {path: replace(whole(file, gap, size_of(file)), repaired=True) for path, (file, gap) in filled.items()}
-
-
-def _is_lost(path: str, file: OfferedFile) -> bool:
-    """True too of a link to another blob: what has the wrong length there is another file's."""
-    if os.path.islink(path) and file.has_digest and os.path.basename(os.readlink(path)) != file.blob_name:
-        return True
-    return not os.path.isfile(path)
 
 
 def with_lost(verdict: FileVerdict, restored: Mapping[str, Finding], relinked: Container[str]) -> FileVerdict:

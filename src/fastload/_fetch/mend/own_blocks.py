@@ -20,7 +20,7 @@ class OwnBlocks:
     """The blocks of one file."""
 
     def __init__(self, path: str, take_turn: Callable[[int], None]) -> None:
-        """``take_turn``: as :class:`~fastload._fetch.verify.mend_file.FileMender` has it.
+        """``take_turn``: as :class:`~fastload._fetch.mend.mend_file.FileMender` has it.
 
         Raises:
             FormatError, StoreError: it is no file.

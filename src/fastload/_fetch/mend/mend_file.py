@@ -15,9 +15,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.mend.own_blocks import OwnBlocks, open_own
+from fastload._fetch.mend.places import Places
 from fastload._fetch.mend.stored_file import look_like, scratch_of
-from fastload._fetch.verify.own_blocks import OwnBlocks, open_own
-from fastload._fetch.verify.places import Places
 from fastload._read.blocks import read_block
 from fastload._store.directory import containment_root
 from fastload._store.filesystem import make_folder
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._fetch.mend.repair import Repair
-    from fastload._fetch.verify.checking import FileVerdict
     from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.stored import Stored
@@ -60,27 +59,13 @@ class FileMender:
     take_turn: Callable[[int], None]
     """Returns when so many bytes of what is stored may be read, and raises as :attr:`go_on` does."""
 
-    def mend_verdict(self, verdict: FileVerdict) -> FileVerdict:
-        """``verdict``, with what is wrong of the file as a whole mended, if any source has it right.
+    def mend(self, file: OfferedFile) -> bool:
+        """Put the right file in place; False: nobody has it.
 
         Raises:
-            StoreError: the file cannot be written.
+            StoreError: it cannot be written.
             FormatError: a link leads out of the model's folder.
         """
-        known = self.evidence.files.get(verdict.path)
-        if known is None or not verdict.findings:
-            return verdict
-        is_whole = any(finding.block is None for finding in verdict.findings)
-        if not is_whole and not self.repair.leads_elsewhere(known):
-            return verdict
-        is_relinked = self._relink(known)
-        if not is_relinked and not self.mend(known):
-            return verdict
-        findings = tuple(replace(finding, repaired=True) for finding in verdict.findings)
-        return replace(verdict, findings=findings, relinked=is_relinked)
-
-    def mend(self, file: OfferedFile) -> bool:
-        """Put the right file in place; False: nobody has it. Raises: as :meth:`mend_verdict`."""
         if not file.has_digest and file.signed is None:
             return False
         for source in self.repair.sources.offers():
@@ -102,7 +87,7 @@ class FileMender:
                     return True
         return False
 
-    def _relink(self, file: OfferedFile) -> bool:
+    def relink(self, file: OfferedFile) -> bool:
         """Let the file's path lead to its blob, where it leads elsewhere, and the blob is there and right."""
         path, place = self._places.path(file), self._places.find(file)
         if os.path.realpath(path) == os.path.realpath(place) or not self._is_right(file, place):
