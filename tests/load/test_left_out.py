@@ -97,8 +97,8 @@ def test_a_copy_with_all_of_it_keeps_its_own_words(model: Model) -> None:
     [
         ({"variant": "nope"}, UsageError, "Choose one with variant="),
         ({"subfolder": "subb"}, ModelNotFoundError, "There is: 'sub', 'text'"),
-        ({"subfolder": "../x"}, UsageError, "Give a folder inside it"),
-        ({"subfolder": "/x"}, UsageError, "Give a folder inside it"),
+        ({"subfolder": "../x"}, UsageError, "Give a folder inside the model"),
+        ({"subfolder": "/x"}, UsageError, "Give a folder inside the model"),
         ({"subfolder": "\ud800"}, UsageError, "Give a folder inside the model"),
     ],
 )
