@@ -93,7 +93,7 @@ class Report:
     blocks_reread: int
     """Found wrong, and asked of the same storage once more, past the page cache; each block counts once."""
     blocks_repaired: int
-    """Came from another tier; each block counts once."""
+    """Had from another tier, or from the blob that a lost link leads to again; each block counts once."""
     peak_staging_bytes: int
     device: str
     group: GroupReport | None = None

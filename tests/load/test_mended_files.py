@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,15 @@ import pytest
 import fastload
 from fastload import IntegrityError, Options, StoreError
 from fastload._fetch.mend.mended_file import MendedFile
+from fastload._fetch.mend.mended_files import MendedFiles
+from fastload._fetch.mend.stored_file import MENDED_STEM
 from fastload._read.file import identify
 from fastload._read.proof import WantedBlock
 from fastload._read.reader import PlainFile
+from fastload._store.admit.area import UNDER_LEASE
+from fastload._store.filesystem import new_id
+from fastload._store.root import Root
+from fastload._tier import LOCAL
 from models import MIB, assert_same, save_large
 from proven_models import REPO, Model, flip
 from stored_models import COMMIT
@@ -270,3 +277,33 @@ def test_a_disk_with_room_for_one_copy_has_room_for_all(tmp_path: Path, monkeypa
     assert report.blocks_repaired == 2
     assert report.bytes_by_tier[f"shared:{model.shared}"] == BLOCK * 4  # twice for its header, and again at the end
     assert state(model) == ("complete",)
+
+
+def test_a_child_can_close_it_though_a_thread_of_its_parent_is_about_it(model: Model) -> None:
+    snapshot = model.warmed()
+    flip(snapshot / SHARD, 9)
+    stored = Root(str(model.local), LOCAL).find_commit(REPO, COMMIT)
+    assert stored is not None
+    files = MendedFiles(stored)
+    holds, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with files._here():
+            holds.set()
+            may_go.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(len(files.close()))
+    _, status = os.waitpid(child, 0)
+    may_go.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_what_is_made_to_mend_a_file_is_nothing_that_the_next_holder_of_a_lease_sweeps() -> None:
+    assert not UNDER_LEASE.fullmatch(f"{MENDED_STEM}.{new_id()}")

@@ -57,7 +57,7 @@ def fetch_copy(request: FetchRequest, serving: Serving) -> Fetched:
     stored, source, settings = serving.stored, request.source, request.settings
     part = os.path.join(stored.folder, source.subfolder or "")
     tally = ProofTally(request.ledger, stored.tier)
-    repair = Repair(stored, settings, tally, request.leaves)
+    repair = Repair(stored, settings, tally, request.leaves, request.check)
     with ExitStack() as undo:
         undo.callback(repair.close)
         with passed_over_where_unusable(stored, source, FormatError, StoreError):

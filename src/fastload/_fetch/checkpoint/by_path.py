@@ -33,7 +33,7 @@ def fetch_path(request: FetchRequest, path: str) -> Fetched:
     if stored is None:
         return _read(request, path, NOTHING, BarePath(), tally)
     with ExitStack() as undo:
-        repair = Repair(of_tier(stored, tiers_of(settings)), settings, tally, request.leaves)
+        repair = Repair(of_tier(stored, tiers_of(settings)), settings, tally, request.leaves, request.check)
         undo.callback(repair.close)
         evidence = weigh(stored, repair, settings)
         request.when_weighed(evidence)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.mend.own_blocks import OwnBlocks, open_own
 from fastload._fetch.mend.places import Places
-from fastload._fetch.mend.stored_file import look_like, scratch_of
+from fastload._fetch.mend.stored_file import MENDED_STEM, look_like, scratch_of
 from fastload._read.blocks import read_block
+from fastload._read.file import identify
 from fastload._store.directory import containment_root
 from fastload._store.filesystem import make_folder
 from fastload._store.replacing import replacing
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._fetch.mend.repair import Repair
+    from fastload._format.checkpoint import FileIdentity
     from fastload._read.tally import ProofTally
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.stored import Stored
@@ -68,15 +70,18 @@ class FileMender:
         """
         if not file.has_digest and file.signed is None:
             return False
+        path = self._places.path(file)
+        seen = _look(path)
         for source in self.repair.sources.offers():
             offered = next((each for each in source.files if each.path == file.path), None)
             if offered is None or offered.contradicts(file):
                 continue
             if self._mend_from(source, offered, _know_more(file, offered)):
-                _log.warning("%s was damaged; %s had it right", self._places.path(file), source.tier)
+                _log.warning("%s was damaged; %s had it right", path, source.tier)
                 self.repair.unmark()
                 return True
-        self.repair.mark(self._places.path(file))
+        if _look(path) == seen:  # and nobody else has mended it meanwhile
+            self.repair.mark(path)
         return False
 
     def _mend_from(self, source: Offer, offered: OfferedFile, file: OfferedFile) -> bool:
@@ -132,7 +137,7 @@ class FileMender:
         make_folder(os.path.dirname(place))
         fetched: list[int] = []
         try:
-            with replacing(place, scratch) as made:
+            with replacing(place, scratch, stem=MENDED_STEM) as made:
                 _write(
                     made,
                     self._places.as_called(file, place),
@@ -169,6 +174,13 @@ class FileMender:
             if isinstance(exc, NetworkError):
                 self.repair.sources.forget(source)
             raise _NoBetterError from exc
+
+
+def _look(path: str) -> FileIdentity | None:
+    try:
+        return identify(os.stat(path))
+    except OSError:  # nothing is there
+        return None
 
 
 def _know_more(file: OfferedFile, offered: OfferedFile) -> OfferedFile:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.mend.stored_file import look_like
+from fastload._fetch.mend.stored_file import MENDED_STEM, look_like
 from fastload._read.file import identify, open_regular, read_fully, translate
 from fastload._store.admit.part import Part
 from fastload._store.filesystem import make_folder, writing
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     Rest = Callable[[WantedBlock, memoryview], memoryview]
     """The right bytes of a block, of which these were read; raises where nobody has them."""
-
-_STEM = "mended"
-"""Nothing that a holder of a lease makes, and that the next one sweeps: here nobody has one."""
 
 
 class MendedFile:
@@ -50,7 +47,7 @@ class MendedFile:
         self._check_place(path, scratch)
         self._damaged = damaged
         self._may_differ = may_differ
-        self._copy = Replacement(path, scratch, stem=_STEM, is_unnamed=True)
+        self._copy = Replacement(path, scratch, stem=MENDED_STEM, is_unnamed=True)
         self._part = Part(self._copy.file.fileno(), past_cache=False)
         self._there: set[int] = set()
 

@@ -6,6 +6,7 @@ A file for which there is no room yet is mended at the end: its blocks are asked
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -66,7 +67,7 @@ class MendedFiles:
             return file.find(wanted.index) if file is not None else None
 
     def publish(self, rest: Rest, ask: Ask) -> list[tuple[File, FastloadError]]:
-        """Let each file take its place, with the ``rest`` of what is there.
+        """Let each file take its place, with the ``rest`` of what is there; for which there was no room, at the end.
 
         Returns:
             Those that stay as they are, and why.
@@ -74,7 +75,7 @@ class MendedFiles:
         with self._here():
             for path in tuple(self._files):
                 self._try(path, partial(self._publish, path, rest))
-            for path in [path for path, error in self._failed.items() if isinstance(error, NoSpaceError)]:
+            for path in [path for path, error in self._failed.items() if _may_pass(error)]:
                 del self._failed[path]
                 self._try(path, partial(self._begin_anew, path, rest, ask))
             failed = [(_file_of(self._came[path]), error) for path, error in self._failed.items()]
@@ -91,11 +92,11 @@ class MendedFiles:
 
     @contextmanager
     def _here(self) -> Iterator[None]:
-        """What was made before a fork is the parent's, and no concern of the child's."""
+        """One thread at a time. What was made before a fork is the parent's, as is a lock that was held then."""
+        if self._process != os.getpid():
+            self._process, self._lock = os.getpid(), threading.Lock()
+            self._came, self._files, self._failed = {}, {}, {}
         with self._lock:
-            if self._process != os.getpid():
-                self._process = os.getpid()
-                self._came, self._files, self._failed = {}, {}, {}
             yield
 
     def _try(self, path: str, act: Callable[[], None]) -> None:
@@ -146,6 +147,13 @@ class MendedFiles:
             self._discard(path)
         self._came.clear()
         self._failed.clear()
+
+
+def _may_pass(error: FastloadError) -> bool:
+    """True if it may be otherwise when the other files are done: no room, or no descriptor."""
+    cause = error.__cause__
+    no_descriptor = isinstance(cause, OSError) and cause.errno in {errno.EMFILE, errno.ENFILE}
+    return isinstance(error, NoSpaceError) or no_descriptor
 
 
 def _file_of(came: Mapping[int, WantedBlock]) -> File:

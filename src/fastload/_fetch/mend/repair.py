@@ -29,7 +29,7 @@ from fastload._verify.digest import BLOCK_BYTES, block_digest
 from fastload.errors import FastloadError, NetworkError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastload._read.proof import WantedBlock
     from fastload._read.reader import File
@@ -57,10 +57,14 @@ class Leaves(Enum):
 class Repair:
     """Asks better sources for the blocks of one stored snapshot; see :data:`fastload._read.proof.Repair`."""
 
-    def __init__(self, stored: Stored, settings: Settings, tally: ProofTally, leaves: Leaves) -> None:
+    def __init__(
+        self, stored: Stored, settings: Settings, tally: ProofTally, leaves: Leaves, check: Callable[[], None]
+    ) -> None:
+        """``check`` raises when it is time to give up: then files stay damaged that are not replaced yet."""
         local = stored if stored.tier == LOCAL and isinstance(stored, CachedSnapshot) else None
         may_mend = leaves is Leaves.MENDED_ANYWHERE or (leaves is Leaves.MENDED and local is not None)
         self._stored = stored
+        self._check = check
         self._marked = local if leaves is not Leaves.NOTHING else None
         self._mended = MendedFiles(stored) if may_mend else None
         self.sources = BetterSources(stored, settings)
@@ -93,11 +97,13 @@ class Repair:
 
     def _check_rest(self, wanted: WantedBlock, block: memoryview) -> memoryview:
         """What was read of a file that is mended, if it is right, or what is; Raises: ``IntegrityError``."""
+        self._check()
         self.tally.note(Purpose.MEND, len(block))
         found = block_digest(block)
         return block if found == wanted.digest else mend_block(wanted, found, self._ask_all, self.tally)
 
     def _ask_all(self, wanted: WantedBlock) -> memoryview | None:
+        self._check()
         asked = (self._ask(source, file, wanted) for source, file in self._find_sources(wanted))
         return next((block for block in asked if block is not None), None)
 

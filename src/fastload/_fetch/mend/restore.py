@@ -1,7 +1,8 @@
 """Bringing back what a snapshot has lost: files that its manifest names and that are gone, or have another length.
 
 To a load such a file is damage like any other: it is brought from the next tier that has it, digested on the way, and
-put in its place before anything is read. What the load would not read is left as it is.
+put in its place before anything is read. Of one that has another length only the blocks come that are wrong. What the
+load would not read is left as it is.
 """
 
 from __future__ import annotations
@@ -46,13 +47,6 @@ if TYPE_CHECKING:
     from fastload.options import Settings
 
 _log = logging.getLogger("fastload")
-
-
-def is_lost(path: str, file: OfferedFile) -> bool:
-    """True if no ``file`` is at ``path``, or a link to another's blob: what has the wrong length there is not its."""
-    if os.path.islink(path) and file.has_digest and os.path.basename(os.readlink(path)) != file.blob_name:
-        return True
-    return not os.path.isfile(path)
 
 
 def find_gap(evidence: Evidence, file: OfferedFile) -> str | None:
@@ -101,6 +95,15 @@ def _list_read(evidence: Evidence, part: str, select: Select) -> Iterator[str]:
     yield from (posixpath.join(top, shard) for shard in shards)
 
 
+def _is_own(path: str, file: OfferedFile) -> bool:
+    """True if what is at ``path`` is the file's own, of whatever length; no link to another's blob."""
+    try:
+        leads_to = os.path.basename(os.readlink(path)) if os.path.islink(path) else None
+    except OSError:  # gone since
+        return False
+    return os.path.isfile(path) and (leads_to is None or not file.has_digest or leads_to == file.blob_name)
+
+
 class Restoring:
     """Puts lost files of one stored snapshot back, from the tiers that mend its blocks."""
 
@@ -131,8 +134,6 @@ class Restoring:
         """True if ``file`` is in its place again."""
         if isinstance(self._stored, PlainFolder):  # it is its owner's
             return False
-        if not is_lost(os.path.join(evidence.folder, file.path), file) and self._mend(evidence, file):
-            return True
         layout = self._stored.layout
         name, what = self._stored.repo.replace("/", "--"), f"bringing {file.path} again"
         leases = lease_folder(os.path.dirname(layout.folder))
@@ -141,7 +142,7 @@ class Restoring:
                 leases, [name], what, LeaseTimes(), is_done=lambda: not find_gap(evidence, file), tell=self._tell
             )  # fmt: skip
             with lease or nullcontext():
-                return lease is None or self._bring(evidence, file, layout, lease)
+                return lease is None or self._mend(evidence, file) or self._bring(evidence, file, layout, lease)
         except DeadlineError:
             raise
         except FastloadError as exc:
@@ -149,7 +150,12 @@ class Restoring:
             return False
 
     def _mend(self, evidence: Evidence, file: OfferedFile) -> bool:
-        """One of another length, most of whose blocks may be right: True if it has all of them by now."""
+        """One of another length, most of whose blocks may be right: True if it has all of them by now.
+
+        Where that fails, as for want of room that could be made, it is brought as a whole.
+        """
+        if not _is_own(os.path.join(evidence.folder, file.path), file):
+            return False
 
         def take_turn(nbytes: int) -> None:
             self._check()
@@ -157,7 +163,8 @@ class Restoring:
 
         mender = FileMender(self._stored, evidence, self._repair, self._repair.tally, self._check, take_turn)
         try:
-            is_mended = mender.mend(file)
+            with closing(Reading(self._stored)):  # nobody evicts it meanwhile
+                is_mended = mender.mend(file)
         except (StoreError, FormatError) as exc:
             _log.info("%s is not mended where it is: %s", file.path, exc)
             return False

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fastload._store.stored import Stored
 
 
+MENDED_STEM = "mended"
+"""What is made to mend a file is called by: nothing that a holder of a lease makes, and that the next one sweeps."""
+
+
 def scratch_of(stored: Stored) -> str:
     """The folder for files that are not whole yet: on the file system of the stored ones."""
     if isinstance(stored, PlainFolder):

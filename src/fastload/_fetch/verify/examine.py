@@ -54,7 +54,10 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         check_name(stored.repo, stored.folder)  # before all of it is read in vain
     tally, workers = ProofTally(ledger, stored.tier), Workers(_THREADS, go_on)
     leaves = Leaves.MENDED_ANYWHERE if wish.repairs else Leaves.MARKS
-    with closing(Repair(stored, settings, tally, leaves)) as mending, closing(_pace(wish, stored, settings)) as pace:
+    with (
+        closing(Repair(stored, settings, tally, leaves, go_on)) as mending,
+        closing(_pace(wish, stored, settings)) as pace,
+    ):
         evidence = weigh_all(stored, mending, settings)
         if wish.records and not wish.repairs:
             evidence = accept_changes(evidence, stored)
