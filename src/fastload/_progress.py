@@ -91,7 +91,7 @@ class Bar:
 def _find_size(file: TextIO) -> tuple[int, int] | tuple[None, None]:
     """Columns and rows, or None: tqdm asks the terminal itself.
 
-    One that nobody has given a size (``docker run -t``) says 0 and 0, and tqdm shows nothing in that.
+    One that nobody has given a size says 0 and 0, and tqdm shows nothing in that.
     """
     try:
         is_known = all(os.get_terminal_size(file.fileno()))

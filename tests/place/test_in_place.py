@@ -58,6 +58,15 @@ def carry(file: File, lane: Lane, extent: Extent, alignment_bytes: int) -> Seque
     return buffers
 
 
+def read_all(file: File, plan: Plan) -> tuple[InPlacePlacer, Lane]:
+    """What holds all of ``file``, and the lane by which it came."""
+    placer = placer_of(plan)
+    lane = placer.open_lane()
+    for extent in plan.extents:
+        carry(file, lane, extent, PAGE)
+    return placer, lane
+
+
 def raw(tensor: torch.Tensor) -> bytes:
     return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
@@ -145,10 +154,7 @@ def test_a_child_that_is_forked_meanwhile_has_no_part_of_it_and_one_forked_later
     """O_DIRECT and fork(2) do not go together on private pages (open(2), NOTES)."""
     file = file_of({"a": ("U8", [3 * MIB])})
     plan = plan_of(file, IN_PLACE, extent_bytes=MIB)
-    placer = placer_of(plan)
-    lane = placer.open_lane()
-    for extent in plan.extents:
-        carry(file, lane, extent, PAGE)
+    placer, _lane = read_all(file, plan)
     tensor = placer.take(0)
     address = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
     assert in_child(lambda: pages_present(address, MIB) == [False] * (MIB // mmap.PAGESIZE))
@@ -173,10 +179,7 @@ def test_memory_goes_with_its_last_tensor() -> None:
     file = file_of({"a": ("U8", [3 * MIB]), "b": ("U8", [MIB])})
     plan = plan_of(file, IN_PLACE, extent_bytes=MIB)
     assert all(placement.arena != NOWHERE for placement in plan.placements)
-    placer = placer_of(plan)
-    lane = placer.open_lane()
-    for extent in plan.extents:
-        carry(file, lane, extent, PAGE)
+    placer, _lane = read_all(file, plan)
     tensors = [placer.take(number) for number in range(2)]
     placer.finish()
     address = tensors[0].data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
@@ -204,10 +207,7 @@ def test_memory_of_a_load_that_failed_goes_without_the_collector() -> None:
 def test_the_only_tensor_of_a_shard_needs_nobody_to_give_its_pages_back() -> None:
     file = file_of({"a": ("U8", [3 * MIB])})
     plan = plan_of(file, IN_PLACE, extent_bytes=MIB)
-    placer = placer_of(plan)
-    lane = placer.open_lane()
-    for extent in plan.extents:
-        carry(file, lane, extent, PAGE)
+    placer, _lane = read_all(file, plan)
     before = len(weakref.finalize._registry)  # type: ignore[attr-defined]
     tensor = placer.take(0)
     assert len(weakref.finalize._registry) == before  # type: ignore[attr-defined]
