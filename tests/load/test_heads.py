@@ -181,20 +181,38 @@ def test_no_more_threads_than_items_and_the_caller_is_one_of_them(items: int, th
 
 
 def test_nothing_more_is_begun_once_nobody_asks() -> None:
+    """What is under way when the caller goes is left behind; that it ends later brings nothing else along."""
     begun: list[int] = []
+    gone = threading.Event()
     before = set(threading.enumerate())
 
     def work(item: int) -> int:
         begun.append(item)
+        if item:
+            gone.wait(timeout=60)
         return item
 
     results = Workers(2, lambda: None).each(work, range(10_000))
     assert next(results) == 0
     results.close()
+    gone.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=60)
     assert set(threading.enumerate()) <= before
-    count = len(begun)
-    assert count < 10_000
-    assert len(begun) == count
+    assert len(begun) <= 2
+
+
+def test_no_thread_outlives_whoever_asked_for_its_work() -> None:
+    before = set(threading.enumerate())
+
+    def work(item: int) -> int:
+        time.sleep(0.05)
+        return item
+
+    results = Workers(4, lambda: None).each(work, range(10_000))
+    assert next(results) == 0
+    results.close()
+    assert set(threading.enumerate()) <= before
 
 
 def test_the_time_is_over_between_two_headers() -> None:
