@@ -1,7 +1,9 @@
 """Proving a file by a digest of the whole, which is a serial chain: blocks are digested in the order of the file.
 
 A thread that has read a block waits for its turn with it, so that no byte is read a second time; other files go on
-meanwhile. The last block's thread compares: whoever waits for it does not get it before that.
+meanwhile. What needs no turn, the digests of blocks that a manifest is made of, is taken before: the chain is as long
+as a file, however many CPUs there are. The last block's thread compares: whoever waits for it does not get it before
+that.
 """
 
 from __future__ import annotations
@@ -9,12 +11,12 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
 
 from fastload._read.around import ReaderAround
-from fastload._read.blocks import joined, read_block, split_blocks
+from fastload._read.blocks import cut, read_block, split_blocks
 from fastload._read.file import open_regular, read_fully, translate
 from fastload._read.ledger import Purpose
 from fastload._read.proof import explain_damage
@@ -55,6 +57,14 @@ def check_header(path: str, believed: Header, digest: str) -> None:
         raise IntegrityError(path, 0, found, f"{digest}, as the proven file has it", hint)
 
 
+class _Block(NamedTuple):
+    """One that was read."""
+
+    index: int
+    pieces: Sequence[memoryview]
+    digest: str
+
+
 class WholeProof(ReaderAround):
     """Digests one file as it passes; see :class:`~fastload._read.reader.Reader`."""
 
@@ -78,7 +88,8 @@ class WholeProof(ReaderAround):
         self._tell = tell
         self._proven = proven
         # A mapping is not touched for that: the file behind it may have become shorter.
-        self._descriptor = open_regular(file.path) if reader.name == "mmap" else -1
+        self._is_mapped = reader.name == "mmap"
+        self._descriptor = open_regular(file.path) if self._is_mapped else -1
         self._content = ContentHash(file.identity.size, expected)
         self._header = blake3()
         self._blocks: list[str] = []
@@ -89,12 +100,20 @@ class WholeProof(ReaderAround):
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; a file that is not what it should be is an ``IntegrityError``."""
         self._reader.read_into(offset, buffers)
-        for index, pieces in split_blocks(offset, buffers, self._file.identity.size):
-            if not self._wait_turn(index):
+        split = split_blocks(offset, buffers, self._file.identity.size)
+        blocks = (self._digest(index, pieces) for index, pieces in split)
+        # What is mapped is read apart, each block when it is wanted: all of them would take much memory.
+        for block in blocks if self._is_mapped else list(blocks):
+            if not self._wait_turn(block.index):
                 return  # nobody wants the bytes any more
             with self._tell.hashing():
-                self._take(joined(pieces) if self._descriptor < 0 else self._read_block(index))
+                self._take(block)
                 self._take_unplanned()
+
+    def _digest(self, index: int, pieces: Sequence[memoryview]) -> _Block:
+        with self._tell.hashing():
+            content = [self._read_block(index)] if self._is_mapped else pieces
+            return _Block(index, content, block_digest(*content))
 
     def _wait_turn(self, index: int) -> bool:
         with self._tell.queueing(), self._turn:
@@ -104,24 +123,26 @@ class WholeProof(ReaderAround):
                 self._turn.wait(_LOOK_S)
         return True
 
-    def _take(self, block: memoryview) -> None:
+    def _take(self, block: _Block) -> None:
         """The next block of the file; only the thread whose turn it is comes here."""
-        self._content.update(block)
-        self._header.update(block[: max(0, self._expected.header.data_start - len(self._blocks) * BLOCK_BYTES)])
-        digest = block_digest(block)
-        if len(self._blocks) + 1 == self._count:
-            self._compare([*self._blocks, digest])
+        for piece in block.pieces:
+            self._content.update(piece)
+        for piece in cut(block.pieces, 0, self._expected.header.data_start - block.index * BLOCK_BYTES):
+            self._header.update(piece)
+        if block.index + 1 == self._count:
+            self._compare([*self._blocks, block.digest])
         with self._turn:
-            self._blocks.append(digest)
+            self._blocks.append(block.digest)
             self._turn.notify_all()
 
     def _take_unplanned(self) -> None:
         """May be most of the file, where another rank of a group read it before."""
         while len(self._blocks) < self._count and len(self._blocks) in self._unplanned and not self._tell.is_stopped():
-            block = self._read_block(len(self._blocks))
-            if self._descriptor >= 0:  # what the mapping does not give is not counted below
-                self._tell.tally.note(Purpose.PROOF, len(block))
-            self._take(block)
+            index = len(self._blocks)
+            content = self._read_block(index)
+            if self._is_mapped:  # what the mapping does not give is not counted below
+                self._tell.tally.note(Purpose.PROOF, len(content))
+            self._take(_Block(index, [content], block_digest(content)))
 
     def _compare(self, blocks: list[str]) -> None:
         wrong = self._content.find_difference(self._expected)
@@ -135,7 +156,7 @@ class WholeProof(ReaderAround):
     def _read_block(self, index: int) -> memoryview:
         offset = index * BLOCK_BYTES
         length = block_length(index, self._file.identity.size)
-        if self._descriptor < 0:
+        if not self._is_mapped:
             return read_block(self._reader, offset, length)
         block = memoryview(bytearray(length))
         try:
@@ -147,5 +168,5 @@ class WholeProof(ReaderAround):
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
         super().close()
-        if self._descriptor >= 0:
+        if self._is_mapped:
             os.close(self._descriptor)
