@@ -60,7 +60,7 @@ def check_header(path: str, believed: Header, digest: str) -> None:
 class _Block(NamedTuple):
     """One that was read."""
 
-    index: int
+    number: int
     pieces: Sequence[memoryview]
     digest: str
 
@@ -104,7 +104,7 @@ class WholeProof(ReaderAround):
         blocks = (self._digest(index, pieces) for index, pieces in split)
         # What is mapped is read apart, each block when it is wanted: all of them would take much memory.
         for block in blocks if self._is_mapped else list(blocks):
-            if not self._wait_turn(block.index):
+            if not self._wait_turn(block.number):
                 return  # nobody wants the bytes any more
             with self._tell.hashing():
                 self._take(block)
@@ -127,9 +127,9 @@ class WholeProof(ReaderAround):
         """The next block of the file; only the thread whose turn it is comes here."""
         for piece in block.pieces:
             self._content.update(piece)
-        for piece in cut(block.pieces, 0, self._expected.header.data_start - block.index * BLOCK_BYTES):
+        for piece in cut(block.pieces, 0, self._expected.header.data_start - block.number * BLOCK_BYTES):
             self._header.update(piece)
-        if block.index + 1 == self._count:
+        if block.number + 1 == self._count:
             self._compare([*self._blocks, block.digest])
         with self._turn:
             self._blocks.append(block.digest)
