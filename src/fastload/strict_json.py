@@ -16,10 +16,12 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fastload._json_outline import outside_strings
+from fastload._json_outline import find_excess, outside_strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fastload._json_outline import Density
 
 _MAX_DEPTH = 127
 """What serde_json accepts."""
@@ -103,12 +105,22 @@ class DuplicateKeyError(JsonError):
         self.value = value
 
 
-def parse_json(raw: bytes, read_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def parse_json(
+    raw: bytes, read_object: Callable[[dict[str, Any]], Any] | None = None, *, density: Density | None = None
+) -> Any:
     """The value that ``raw`` spells; if wished, with what ``read_object`` makes of each object in its place.
+
+    Args:
+        raw: strict JSON.
+        read_object: told each object, once it is parsed.
+        density: what holds more values is not parsed. None: ``raw`` is small, or whoever calls has counted them.
 
     Raises:
         JsonError: with a phrase that says what was found instead.
     """
+    most = None if density is None else find_excess(raw, density)
+    if most is not None:
+        raise JsonError(f"more than {most:,} JSON values")
     try:
         text = str(raw, "utf-8")
     except UnicodeDecodeError as exc:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from fastload._group.communicator import Communicator
 
+NESTED = [b"[" * 4000, b"[" * 100_000, b"[" + b"[],1" * 1_000_000]
+"""JSON that a parser of Python's gives up on in a way of its own, or that becomes a hundred MB."""
+
 
 @pytest.fixture
 def store() -> HashStore:
@@ -153,16 +156,40 @@ def test_an_address_of_an_earlier_meeting_leads_nobody_astray(store: HashStore) 
             each.close()
 
 
+@pytest.mark.parametrize("said", [*NESTED, b"5", b"[]", b'{"a": 1}'], ids=range(len(NESTED) + 3))
+def test_nor_does_somebody_else_who_answers_there(store: HashStore, said: bytes) -> None:
+    """Whatever has that port by now: it is not taken for rank 0, and rank 0 is found when it comes."""
+    with socket.create_server(("127.0.0.1", 0)) as other, ThreadPoolExecutor(3) as pool:
+        store.set(_KEY, json.dumps(["127.0.0.1", other.getsockname()[1], "0" * 32]))
+        early = pool.submit(sit, store, 1, 2)
+        connection, _ = other.accept()
+        with connection, suppress(OSError):  # it may have hung up already
+            connection.sendall(said + b"\n")
+            connection.recv(1 << 16)
+        late = pool.submit(sit, store, 0, 2)
+        for each in (early.result(), late.result()):
+            each.close()
+
+
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x05" + bytes(7) + b'["x"]', b"\xff" * 8])
 def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
+    check_not_let_in(store, said)
+
+
+@pytest.mark.parametrize("said", NESTED, ids=range(len(NESTED)))
+def test_a_stranger_who_says_much_is_not_heard_out(store: HashStore, said: bytes) -> None:
+    check_not_let_in(store, len(said).to_bytes(8, "little") + said)
+
+
+def check_not_let_in(store: HashStore, said: bytes) -> None:
     with ThreadPoolExecutor(2) as pool:
         host = pool.submit(sit, store, 0, 2)
         while not store.check([_KEY]):
             time.sleep(0.01)
         address, port, _ = json.loads(store.get(_KEY))
         with socket.create_connection((address, port)) as stranger:
-            stranger.sendall(said)
             with suppress(OSError):  # it may have been turned away already
+                stranger.sendall(said)
                 stranger.shutdown(socket.SHUT_WR)
             guest = pool.submit(sit, store, 1, 2)
             for each in (host.result(), guest.result()):

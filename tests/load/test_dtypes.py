@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,6 +134,20 @@ def test_a_config_as_python_writes_it_is_read(tmp_path: Path) -> None:
     save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"time_step_limit": [0.0, Infinity], "x": NaN}')
     assert fastload.load(tmp_path, dtype="BF16")["a"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("piece", [b"[],", b'{"a":' * 90 + b"0" + b"}" * 90 + b","])
+def test_a_config_full_of_values_that_no_model_has_is_refused_before_it_is_parsed(tmp_path: Path, piece: bytes) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    raw = b'{"x": [' + piece * ((4 << 20) // len(piece)) + b"0]}"
+    (tmp_path / "config.json").write_bytes(raw)
+    tracemalloc.start()
+    try:
+        with pytest.raises(fastload.FormatError, match="more than 250,000 JSON values"):
+            fastload.load(tmp_path, dtype="BF16")
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(raw)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_quantization_config_elsewhere_in_the_model_counts_too(tmp_path: Path) -> None:

@@ -358,6 +358,19 @@ class TestWhatPasses:
         with pytest.raises(NetworkError, match="more than 1,000 bytes"):
             find(tier)
 
+    @pytest.mark.parametrize("piece", [b"[],", b"{},", b"1,", b'{"a":' * 90 + b"0" + b"}" * 90 + b","])
+    def test_an_answer_full_of_values_that_no_listing_needs_is_not_parsed(
+        self, hub: HubServer, tier: HubTier, piece: bytes
+    ) -> None:
+        hub.faults.add(Body(b"[" + piece * ((1 << 20) // len(piece)) + b"0]"), path=TREE, times=None)
+        with pytest.raises(NetworkError, match=r"more than [0-9,]+ JSON values"):
+            find(tier)
+
+    def test_the_densest_listing_is_no_such_flood(self) -> None:
+        files = {f"{number:x}": b"" for number in range(4_000)}
+        with HubServer({"org/name": Repo(files)}, page_entries=len(files)) as hub, tier_of(hub) as tier:
+            assert len(find(tier).files) == len(files)
+
     def test_an_answer_that_drips_is_asked_for_again(self, hub: HubServer) -> None:
         hub.faults.add(Drip(1, 0.02), path=TREE)
         patience = replace(HURRIED, floor_bytes_per_s=1000, floor_window_s=0.2)

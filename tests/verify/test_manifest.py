@@ -283,7 +283,7 @@ def test_what_is_full_of_values_that_no_manifest_needs_is_refused_before_it_is_p
     def refuse(*_: object) -> None:
         raise AssertionError("it was parsed")
 
-    monkeypatch.setattr(module, "parse_json", refuse)
+    monkeypatch.setattr("fastload.strict_json.json.loads", refuse)
     head, tail = canonical_json(document_of(files=[[]])).split(b"[[]]")
     raw = head + b"[" + piece * ((1 << 20) // len(piece)) + b"0]" + tail
     error = refusal(raw)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +371,31 @@ def test_too_much_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dsse, "MAX_BUNDLE_BYTES", 100)
     error = said(b"{" * 101)
     assert (error.found, error.expected) == ("101 bytes", "at most 100")
+
+
+@pytest.mark.parametrize(
+    "piece", [b"[],", b"{},", b"-1,", b'"aa",', b'{"a":' * 90 + b"0" + b"}" * 90 + b",", b'{"name":"a"},']
+)
+def test_what_is_full_of_values_that_no_signature_needs_is_refused_before_it_is_parsed(piece: bytes) -> None:
+    """Each would take up to fifty times its bytes: in the bundle, which anybody may write, and in what a key signed."""
+    crowd = b'{"crowd":[' + piece * ((1 << 20) // len(piece)) + b"0],"
+    for what, raw in (
+        ("a bundle", crowd + b"".join(bundle_of(files_of("a")).partition(b"{")[2:])),
+        ("a payload", bundle_of(crowd + json.dumps(files_of("a")).encode()[1:])),
+    ):
+        tracemalloc.start()
+        try:
+            assert said(raw).found.startswith(f"{what} with more than ")
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_the_densest_signatures_are_no_such_flood() -> None:
+    """Of files with short names, as model-signing writes them today and did, without a space."""
+    names = sorted(f"{number:x}" for number in range(20_000))
+    for statement in (files_of(*names), shards_of(*(f"{name}:0:1" for name in names)), older_statement_of(*names)):
+        assert len(verified(bundle_of(json.dumps(statement, separators=(",", ":")).encode())).files) == len(names)
 
 
 def test_no_payload_is_parsed_before_its_signature_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from fastload.strict_json import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastload._json_outline import Density
+
 NOT_ABOUT_TENSORS = "Most of it is not about tensors. Do not use it; ask whoever made it"
 _SPARE_VALUES = 250_000
 """So many more may be in metadata, in fields that nobody knows, in higher dimensions."""
@@ -59,6 +61,7 @@ def parse_object(
     *,
     names_tensor: Callable[[str, Any], bool] = lambda _key, _value: False,
     read_object: Callable[[dict[str, Any]], Any] | None = None,
+    density: Density | None = None,
 ) -> dict[str, Any]:
     """The JSON object that ``raw`` spells, with no key twice at any depth.
 
@@ -67,6 +70,7 @@ def parse_object(
         path: for the error.
         names_tensor: told a key that is there twice, and its last value; True if it is the name of a tensor.
         read_object: makes of each object, once it is parsed, what stands in its place: itself, or a tuple.
+        density: as :func:`~fastload.strict_json.parse_json` says; it is for what :func:`check_values` does not weigh.
 
     Raises:
         FormatError: it is none.
@@ -74,7 +78,7 @@ def parse_object(
     """
     try:
         with memory_bounded(raw):
-            document = parse_json(raw, read_object)
+            document = parse_json(raw, read_object, density=density)
     except DuplicateKeyError as exc:
         tensor = exc.key if names_tensor(exc.key, exc.value) else None
         raise FormatError(path, str(exc), "each name once", tensor=tensor) from exc

@@ -60,6 +60,6 @@ def _hear(connection: socket.socket, token: str) -> list[Any] | None:
     try:
         connection.settimeout(HELLO_S)
         said, *rest = json.loads(receive_message(connection))
-    except (OSError, EOFError, ValueError, TypeError):
+    except (OSError, EOFError, ValueError, TypeError, RecursionError):
         return None
     return rest if said == token else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._group.heartbeat import BEAT, BEAT_S, KILLED_HINT, HeartbeatMonitor
 from fastload._group.wire import is_readable
+from fastload._json_outline import Density, find_excess
 from fastload.errors import GroupError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ FAILED = "failed"
 """The first word of whoever says why there is no load."""
 _READ_BYTES = 1 << 16
 _LONGEST_BYTES = 16 << 20  # 16 MiB: who is there, of 100,000 ranks
+_DENSITY = Density(value_bytes=4, object_bytes=48)
+"""Who is there has five commas and brackets of a rank, and 20 bytes at least."""
 _LOOK_S = 0.2
 _LANGUAGE_HINT = "The ranks run different versions of fastload, or something else answers on its port"
 
@@ -60,10 +63,9 @@ class RendezvousConnection:
         if not end:
             return None
         self._received = rest
-        try:
-            message: list[Any] = json.loads(line.lstrip(BEAT))
-        except ValueError as exc:
-            raise GroupError(f"rank {self._peer} speaks another language", _LANGUAGE_HINT) from exc
+        message = _parse(line.lstrip(BEAT))
+        if message is None:
+            raise GroupError(f"rank {self._peer} speaks another language", _LANGUAGE_HINT)
         return message
 
     @property
@@ -106,3 +108,14 @@ class RendezvousConnection:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+def _parse(line: bytearray) -> list[Any] | None:
+    """What it says; None where it is no message of ours: somebody else may have the port of an earlier rank 0."""
+    if find_excess(line, _DENSITY) is not None:
+        return None
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, list) and message else None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FRAME_HEAD_BYTES = 9
 _LENGTH_BYTES = 8
-_MAX_MESSAGE_BYTES = 256 << 20  # 256 MiB: headers of a checkpoint may be 100 MB
+_MAX_MESSAGE_BYTES = 4 << 10  # 4 KiB: who has come. Whoever reaches the port may send one
 _IOV_MAX = 1024
 
 

@@ -14,15 +14,14 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from fastload._format.json_object import parse_object
-from fastload._read.file import read_small_file
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, writing
 from fastload._store.manifest_folder import is_ours_alone, make_own_folder, write_own
+from fastload._store.note import read_note
 from fastload._store.wanted import is_weight
 from fastload._verify.path import OURS
 from fastload._verify.trust import Times
-from fastload.errors import FormatError, StoreError
+from fastload.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._verify.manifest import Manifest
 
-_MAX_STAMP_BYTES = 64 << 20  # 64 MiB
 _COARSE_NS = 2_000_000_000
 """What the coarsest file systems round mtimes to."""
 
@@ -85,10 +83,10 @@ def _read_noted(path: str) -> dict[str, Any] | None:
     """None where there is nothing that only we or root can have written, or it was copied."""
     if not (is_ours_alone(os.path.dirname(path)) and is_ours_alone(path)):
         return None
+    stamp = read_note(path) or {}
     try:
-        stamp = parse_object(read_small_file(path, _MAX_STAMP_BYTES), path)
         is_copy = os.stat(path).st_mtime_ns != stamp.get("mtime_ns")
-    except (FormatError, StoreError, OSError):
+    except OSError:
         return None
     noted = stamp.get("files")
     return noted if isinstance(noted, dict) and not is_copy else None

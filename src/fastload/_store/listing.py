@@ -14,10 +14,10 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastload._format.json_object import parse_object
 from fastload._format.select import is_remnant
 from fastload._read.file import read_small_file, translate
 from fastload._store.containment import leads_out
+from fastload._store.note import read_note
 from fastload._store.offer import OfferedFile
 from fastload._store.ref import is_commit
 from fastload._verify.path import OURS
@@ -26,7 +26,6 @@ from fastload.errors import FormatError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_LISTING_BYTES = 64 << 20  # 64 MiB
 _MAX_METADATA_BYTES = 4096
 _MAX_DEPTH = 16
 _COARSE_S = 1.0
@@ -88,12 +87,7 @@ def _walk(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEnt
 
 def read_tree(path: str) -> tuple[OfferedFile, ...] | None:
     """The files that a cached tree listing of the hub client names; None where there is none that can be believed."""
-    if not os.path.isfile(path):
-        return None
-    try:
-        document = parse_object(read_small_file(path, MAX_LISTING_BYTES), path)
-    except (FormatError, StoreError):
-        return None
+    document = read_note(path) or {}
     files = document.get("files")
     if document.get("format_version") != 1 or not isinstance(files, dict):
         return None

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from fastload._format.json_object import parse_object
 from fastload._read.file import read_small_file
 from fastload._store.filesystem import make_folder, writing
+from fastload._store.note import read_note
 from fastload._store.replacing import replacing
 from fastload._store.stored import PlainFolder
 from fastload._verify import trust
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
 from fastload._verify.trust import KeptManifest, PassedOver
-from fastload.errors import FormatError, NotWritableError, StoreError
+from fastload.errors import NotWritableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from fastload._store.offer import OfferedFile
     from fastload._store.stored import Stored
     from fastload._verify.manifest import Manifest
-
-_MAX_STAMP_BYTES = 64 << 20  # 64 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +116,7 @@ def _read(path: str, stored: Stored) -> KeptManifest | None:
 
 
 def _read_stamp(path: str) -> dict[str, Any]:
-    if not is_ours_alone(path):
-        return {}
-    try:
-        return parse_object(read_small_file(path, _MAX_STAMP_BYTES), path)
-    except (FormatError, StoreError):
-        return {}
+    return (read_note(path) or {}) if is_ours_alone(path) else {}
 
 
 def is_ours_alone(path: str) -> bool:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastload._json_outline import Density
 from fastload.errors import SignatureError, quoted
 from fastload.strict_json import JsonError, parse_json
+
+_DENSITY = Density(value_bytes=16, object_bytes=48)
+"""Of a signed file there are 50 bytes at least for each object, and 25 for each comma and opening bracket."""
 
 
 def refusal(path: str, found: str, expected: str, hint: str = "") -> SignatureError:
@@ -16,7 +20,7 @@ def refusal(path: str, found: str, expected: str, hint: str = "") -> SignatureEr
 def parse_document(raw: bytes, what: str, path: str) -> dict[str, Any]:
     """The JSON object that ``raw`` spells, every key once."""
     try:
-        document = parse_json(raw)
+        document = parse_json(raw, density=_DENSITY)
     except JsonError as exc:
         raise refusal(path, f"{what} with {exc}", "JSON that every reader sees alike") from exc
     return as_object(document, what, path)

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.evidence.damage import MEND_HINT, size_of
+from fastload._json_outline import has_more_values
 from fastload.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint.fetched import Fetched
 
 _MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
+_MAX_VALUES = 250_000
+"""Far more than the labels of any classifier, and less than takes a hundred MB."""
 _NAME = "config.json"
 _QUANTISED = "quantization_config"
 
@@ -73,6 +76,8 @@ def _check_not_lost(fetched: Fetched, name: str, config: Beside) -> None:
 
 def _parse(raw: bytes, path: str) -> dict[str, Any]:
     """Not as strictly as a header: ``Infinity`` and ``NaN`` stand in real ones."""
+    if has_more_values(raw, _MAX_VALUES):
+        raise FormatError(path, f"more than {_MAX_VALUES:,} JSON values", "hardly any that is not about the model")
     try:
         config = json.loads(raw)
     except (ValueError, RecursionError) as exc:

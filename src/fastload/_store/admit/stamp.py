@@ -10,19 +10,17 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fastload._format.json_object import parse_object
-from fastload._read.file import identify, read_small_file
+from fastload._read.file import identify
 from fastload._store.filesystem import make_folder
+from fastload._store.note import read_note
 from fastload._store.replacing import write_whole
 from fastload._store.wanted import Wish
-from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fastload._store.offer import OfferedFile
 
-_MAX_STAMP_BYTES = 64 << 20  # 64 MiB
 _MAX_WISHES = 8
 
 Links: TypeAlias = "Mapping[str, list[list[int]]]"
@@ -131,10 +129,5 @@ def _globs(value: Any) -> tuple[str, ...]:
 
 def read_part(path: str, key: str) -> dict[str, Any]:
     """One part of a stamp; empty where there is no stamp that can be read."""
-    if not os.path.isfile(path):
-        return {}
-    try:
-        part = parse_object(read_small_file(path, _MAX_STAMP_BYTES), path).get(key)
-    except (FormatError, StoreError):
-        return {}
+    part = (read_note(path) or {}).get(key)
     return part if isinstance(part, dict) else {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
+from fastload._json_outline import Density
 from fastload._store.hub.access import HubAccess, Patience
 from fastload._store.hub.answer import PORTAL_HINT, MissingError, check_answer
 from fastload._store.hub.listing import parse_commit, parse_next_page, parse_tree
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["HubAccess", "HubOffer", "HubTier", "Patience"]
 
 _MAX_PAGE_BYTES = 64 << 20  # 64 MiB
+_DENSITY = Density(value_bytes=8, object_bytes=16)
+"""The entry of a file has 88 bytes at least, and 5 commas and brackets; its name alone, as it stands in what is said of
+a revision, 18 and two."""
 _MAX_PAGES = 1000
 """The hub puts 1000 entries on one."""
 _DEPTH = 8
@@ -172,7 +176,7 @@ class HubTier:
             raise
         answer.finish()
         try:
-            return parse_json(raw), answer
+            return parse_json(raw, density=_DENSITY), answer
         except JsonError as exc:
             reason = f"it answered with something else than a hub's JSON ({exc})"
             raise TransientError(url, reason, PORTAL_HINT) from exc

@@ -11,12 +11,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from fastload._format.json_object import parse_object
-from fastload._read.file import read_small_file
 from fastload._store.filesystem import make_folder, remove_file
+from fastload._store.note import read_note
 from fastload._store.replacing import write_whole
 from fastload._verify.path import PathError, check_path_in_snapshot
-from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,18 +60,10 @@ def _look(layout: RepoLayout, commit: str, path: str) -> list[int] | None:
 
 
 def _read_valid(layout: RepoLayout, commit: str) -> dict[str, list[int]]:
-    found: Any = _read(layout.mark(commit)).get("files")
+    # A mark that cannot be read marks nothing: the digests find what is damaged.
+    found: Any = (read_note(layout.mark(commit), max_bytes=_MAX_MARK_BYTES) or {}).get("files")
     marks = found if isinstance(found, dict) else {}
     return {path: seen for path, seen in marks.items() if seen and seen == _look(layout, commit, path)}
-
-
-def _read(path: str) -> Mapping[str, Any]:
-    if not os.path.isfile(path):
-        return {}
-    try:
-        return parse_object(read_small_file(path, _MAX_MARK_BYTES), path)
-    except (FormatError, StoreError):  # a mark that cannot be read marks nothing: the digests find what is damaged
-        return {}
 
 
 def _write(layout: RepoLayout, commit: str, marks: Mapping[str, list[int]]) -> None:
