@@ -18,7 +18,7 @@ from fastload._fetch.mend.mended_file import MendedFile
 from fastload._fetch.mend.stored_file import in_its_folder, scratch_of
 from fastload._store.directory import contained_target, containment_root
 from fastload._store.stored import PlainFolder
-from fastload.errors import FastloadError, NoSpaceError, StoreError
+from fastload.errors import DeadlineError, FastloadError, NoSpaceError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +71,9 @@ class MendedFiles:
 
         Returns:
             Those that stay as they are, and why.
+
+        Raises:
+            DeadlineError: ``rest`` or ``ask`` says that it is time to give up.
         """
         with self._here():
             for path in tuple(self._files):
@@ -102,6 +105,8 @@ class MendedFiles:
     def _try(self, path: str, act: Callable[[], None]) -> None:
         try:
             act()
+        except DeadlineError:  # no reason of this file: none is gone on with, and whoever closes them lets go of all
+            raise
         except FastloadError as exc:
             self._failed[path] = exc
             self._discard(path)

@@ -175,12 +175,16 @@ class Repair:
         self.sources.close()
 
     def mend_stored(self) -> None:
-        """Replace the files in which blocks were wrong, where a load may do so."""
+        """Replace the files in which blocks were wrong, where a load may do so. Raises: as :meth:`mend_all`."""
         for path, error in self.mend_all().items():
             _log.warning("%s stays damaged, though what was loaded is right: %s", path, error)
 
     def mend_all(self) -> dict[str, FastloadError]:
-        """Replace the files in which blocks were wrong; those that stay as they are, by path, and why."""
+        """Replace the files in which blocks were wrong; those that stay as they are, by path, and why.
+
+        Raises:
+            DeadlineError: it is time to give up; :meth:`close` marks what was not replaced by then.
+        """
         if self._mended is None:
             return {}
         failed = self._mended.publish(self._check_rest, self._ask_all)
