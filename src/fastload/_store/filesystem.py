@@ -153,6 +153,25 @@ def reserve(descriptor: int, nbytes: int) -> None:
             raise OSError(code, os.strerror(code))
 
 
+def check_one_mount(folder: str, scratch: str) -> None:
+    """Check that what is made in ``scratch`` could be renamed into ``folder``, before anything is made there in vain.
+
+    By renaming what is not there: the kernel compares the mounts before it looks for it. ``st_dev`` is the same where
+    one folder of a file system is mounted apart (``mount --bind``, a volume's ``subPath``).
+
+    Raises:
+        StoreError: they are on two mounts.
+    """
+    name = new_id()
+    try:
+        os.rename(os.path.join(scratch, name), os.path.join(folder, name))
+    except OSError as exc:  # else it is not there; anything else is said by whoever writes
+        if exc.errno == errno.EXDEV:
+            above = os.path.commonpath([folder, scratch])
+            reason = f"it is on another mount than {scratch!r}: no file that is made there can be renamed into it"
+            raise StoreError(folder, reason, f"Mount {above!r} as a whole, and no folder in it") from exc
+
+
 def new_id() -> str:
     """A name that nobody else takes."""
     return uuid.uuid4().hex[:16]

@@ -21,7 +21,7 @@ from fastload._fetch.mend.stored_file import MENDED_STEM, look_like, scratch_of
 from fastload._read.blocks import read_block
 from fastload._read.file import identify
 from fastload._store.directory import containment_root
-from fastload._store.filesystem import make_folder
+from fastload._store.filesystem import check_one_mount, make_folder
 from fastload._store.replacing import replacing
 from fastload._verify.digest import ContentHash, blocks_of, count_blocks
 from fastload.errors import DeadlineError, FastloadError, NetworkError
@@ -135,6 +135,7 @@ class FileMender:
         scratch = scratch_of(self.stored)
         make_folder(scratch)
         make_folder(os.path.dirname(place))
+        check_one_mount(os.path.dirname(place), scratch)
         fetched: list[int] = []
         try:
             with replacing(place, scratch, stem=MENDED_STEM) as made:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.mend.stored_file import MENDED_STEM, look_like
 from fastload._read.file import identify, open_regular, read_fully, translate
 from fastload._store.admit.part import Part
-from fastload._store.filesystem import make_folder, writing
+from fastload._store.filesystem import check_one_mount, make_folder, writing
 from fastload._store.replacing import Replacement
 from fastload._verify.digest import BLOCK_BYTES, block_length, blocks_of
 from fastload.errors import FastloadError, StoreError
@@ -37,25 +37,19 @@ class MendedFile:
         Args:
             path: whose place it takes.
             damaged: a block of it that was found wrong.
-            scratch: a folder on its file system.
+            scratch: a folder on its mount.
             may_differ: the file may be another one at the end, of the same content: another load may have mended it.
 
         Raises:
             StoreError: it cannot be made there.
         """
         make_folder(scratch)
-        self._check_place(path, scratch)
+        check_one_mount(os.path.dirname(path), scratch)
         self._damaged = damaged
         self._may_differ = may_differ
         self._copy = Replacement(path, scratch, stem=MENDED_STEM, is_unnamed=True)
         self._part = Part(self._copy.file.fileno(), past_cache=False)
         self._there: set[int] = set()
-
-    @staticmethod
-    def _check_place(path: str, scratch: str) -> None:
-        with writing(path):
-            if os.stat(path).st_dev != os.stat(scratch).st_dev:
-                raise StoreError(path, f"it is on another file system than {scratch!r}", "Mend it where it is kept")
 
     def put(self, index: int, block: memoryview) -> None:
         """Take the right bytes of a block.

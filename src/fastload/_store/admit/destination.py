@@ -10,7 +10,7 @@ from fastload._store.admit.area import StagingArea
 from fastload._store.admit.publish import LAST, publish_snapshot
 from fastload._store.admit.stamp import Chosen, Published, read_chosen, write_stamp
 from fastload._store.containment import check_inside, check_own_folders, check_repo
-from fastload._store.filesystem import has_size, make_folder, remove_file, sync_folder
+from fastload._store.filesystem import check_one_mount, has_size, make_folder, remove_file, sync_folder
 from fastload._store.folder_offer import read_manifest, read_manifest_file
 from fastload._store.keep.mark import clear_marks, find_damaged
 from fastload._store.keep.removal import finish_removals
@@ -75,13 +75,16 @@ class CacheDestination:
         """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo.
 
         Raises:
-            StoreError: a link there leads out of the tier, where nothing is to be written.
+            StoreError: a link there leads out of the tier, where nothing is to be written; or a folder of the repo is
+                a mount of its own.
         """
         check_inside(self._layout.folder, os.path.dirname(self._layout.folder))
         check_repo(self._layout)
         make_empty(self._layout)
         remove_emptied(*os.path.split(self._layout.folder))
         self.area.make()
+        for folder in (self._layout.blobs, self._layout.snapshots):
+            check_one_mount(folder, self.area.parts)
         finish_removals(self._layout)
 
     def tidy(self) -> None:
