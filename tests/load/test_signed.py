@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +26,9 @@ from proven_models import READERS, flip
 from signing import IGNORED, bundle_of, key_of, pem_of, resource, sign, statement_of
 from stored_models import write_folder
 from writing import one_tensor, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytest.importorskip("cryptography", reason="signatures need cryptography")
 
@@ -378,3 +383,71 @@ def test_a_weight_of_another_format_is_signed_or_refused(tmp_path: Path, name: s
             run()
         assert caught.value.exit_code == 18
     assert main(["verify", str(folder), "--signature-key", str(tmp_path / "key.pem"), "--verify", "require"]) == 18
+
+
+INDEX = "pytorch_model.bin.index.json"
+
+
+def leaving_out(folder: Path, left_out: list[str]) -> Options:
+    """Sign all that is in ``folder`` but what is ``left_out``, which is."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in left_out)
+    entries = [resource(name, digest=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in names]
+    statement = statement_of(entries, ignore_paths=[*IGNORED, *left_out])
+    (folder / "model.sig").write_bytes(bundle_of(statement))
+    (folder.parent / "key.pem").write_bytes(pem_of(key_of()))
+    return Options(signature_key=str(folder.parent / "key.pem"), local=str(folder.parent / "local"))
+
+
+@pytest.fixture(name="trained")
+def some_trained(tmp_path: Path) -> Path:
+    """What a Trainer saves, and a second copy of the weights."""
+    files = {"model.safetensors": one_tensor(), "config.json": b"{}", "training_args.bin": b"1", "optimizer.pt": b"2"}
+    index = json.dumps({"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}).encode()
+    return write_folder(tmp_path / "model", {**files, "pytorch_model-00001-of-00001.bin": b"3", INDEX: index})
+
+
+def test_the_state_of_a_training_may_be_left_out_of_a_signature(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = leaving_out(trained, ["training_args.bin", "optimizer.pt"])
+    assert fastload.load(trained, options=options, verify="require").report.evidence == "signature"
+    assert fastload.verify(trained, options=options).evidence == "signature"
+    files = {path.name: path.read_bytes() for path in trained.iterdir()}
+    with HubServer({"org/name": Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert fastload.load("org/name", options=options).report.evidence == "signature"
+
+
+@pytest.mark.parametrize("index", [INDEX, "model.safetensors.index.x.json"])
+def test_but_not_where_an_index_makes_weights_of_it(trained: Path, monkeypatch: pytest.MonkeyPatch, index: str) -> None:
+    """Whoever may write there chooses these weights, then."""
+    (trained / index).write_text(json.dumps({"weight_map": {"a": "training_args.bin"}}))
+    options = leaving_out(trained, ["training_args.bin"])
+    runs: list[Callable[[], object]] = [
+        lambda: fastload.load(trained, options=options),
+        lambda: fastload.verify(trained, options=options),
+        lambda: fastload.load("org/name", options=options),
+    ]
+    files = {path.name: path.read_bytes() for path in trained.iterdir()}
+    with HubServer({"org/name": Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        for run in runs:
+            with pytest.raises(SignatureError, match=rf"'training_args\.bin'.*{re.escape(index)}"):
+                run()
+    (trained / "training_args.bin").unlink()
+    assert fastload.load(trained, options=options).report.evidence == "signature"
+
+
+def test_an_index_that_is_left_out_is_looked_at_too(trained: Path) -> None:
+    """So that nobody can make one."""
+    write_folder(trained / "drafts", {"optimizer.pt": b"1"})
+    options = leaving_out(trained, ["drafts"])
+    assert fastload.load(trained, options=options).report.evidence == "signature"
+    (trained / "drafts" / INDEX).write_text('{"weight_map": {"a": "optimizer.pt"}}')
+    with pytest.raises(SignatureError, match=r"'drafts/optimizer\.pt'"):
+        fastload.load(trained, options=options)
+
+
+def test_an_index_that_cannot_be_looked_at_may_name_anything(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = leaving_out(trained, ["training_args.bin"])
+    monkeypatch.setattr("fastload._fetch.evidence.left_unsigned.MAX_INDEX_BYTES", 10)
+    with pytest.raises(SignatureError, match="training_args"):
+        fastload.load(trained, options=options)

@@ -15,9 +15,11 @@ import pytest
 from blake3 import blake3
 
 from fastload._verify import dsse
+from fastload._verify.path import is_any_index
 from fastload._verify.signature import SIGNATURE_NAME, SignedDigests, find_unsigned
 from fastload._verify.signature import verify_bundle as verify
 from fastload._verify.statement import ShardedFile, SignedShard, WholeFile
+from fastload._verify.training_state import may_name
 from fastload.errors import SignatureError, UnsupportedError, UsageError
 from signing import (
     IGNORED,
@@ -722,6 +724,72 @@ def test_a_shard_size_that_contradicts_the_resources_is_refused() -> None:
 def test_a_list_of_exceptions_that_swallows_the_model_is_refused(entry: str, found: str) -> None:
     error = said(bundle_of(files_of("a", "b/c", ignore_paths=[*IGNORED, entry])))
     assert error.found.startswith(found)
+
+
+TRAINING_STATE = [
+    "training_args.bin",
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state.pth",
+    "rng_state_0.pth",
+    "rng_state_15.pth",
+]
+NEARLY = [
+    "my_training_args.bin",
+    "training_args.pt",
+    "training_args.bin/model.bin",
+    "Optimizer.pt",
+    "optimizer.pth",
+    "optimizer_0.pt",
+    "rng_state.pt",
+    "rng_state_.pth",
+    "rng_state_x.pth",
+    "rng_state_0.pth.bin",
+    "rng_state_\u0661.pth",
+    "training_args.bin\n.pt",
+    "scaler.safetensors",
+]
+"""Called nearly so: some loader may take them."""
+
+
+@pytest.mark.parametrize("folder", ["", "checkpoint-500/"])
+@pytest.mark.parametrize("name", TRAINING_STATE)
+def test_the_state_of_a_training_may_be_left_out(name: str, folder: str) -> None:
+    signed = verified(bundle_of(files_of("a", ignore_paths=[*IGNORED, folder + name])))
+    assert find_unsigned(signed, ["a", folder + name]) == ()
+    assert find_unsigned(signed, ["a", "b/" + name]) == ("b/" + name,)
+
+
+@pytest.mark.parametrize("name", NEARLY)
+def test_what_is_called_nearly_so_may_not(name: str) -> None:
+    assert "ignore_paths" in said(bundle_of(files_of("a", ignore_paths=[*IGNORED, name]))).found
+    signed = verified(bundle_of(files_of("a", ignore_paths=[*IGNORED, "drafts"])))
+    assert find_unsigned(signed, ["a", f"drafts/{name}"]) == (f"drafts/{name}",)
+
+
+@pytest.mark.parametrize("name", TRAINING_STATE)
+def test_unless_it_is_left_out_it_is_signed_or_refused(signed: SignedDigests, name: str) -> None:
+    assert find_unsigned(signed, [*COMPLETE, name, f"drafts/{name}"]) == (name,)
+
+
+@pytest.mark.parametrize("index", ["pytorch_model.bin.index.json", "a/b.index.json", "model.safetensors.index.x.json"])
+def test_which_of_it_an_index_may_name(index: str) -> None:
+    assert is_any_index(index)
+    for name in ("training_args.bin", "sub/training_args.bin", "./training_args.bin", "/x/training_args.bin"):
+        assert may_name(
+            json.dumps({"weight_map": {"a": "b.bin", "c": name}}).encode(), "checkpoint-500/training_args.bin"
+        )
+    escaped = rb'{"weight_map": {"c": "training\u005fargs.bin"}}'
+    assert may_name(escaped, "training_args.bin")
+    assert not may_name(b'{"weight_map": {"training_args.bin.weight": "b.bin"}}', "training_args.bin")
+    assert not may_name(b'{"weight_map": {"optimizer": "b.bin"}}', "optimizer.bin")
+
+
+@pytest.mark.parametrize("path", ["config.json", "index.json", "a.index.bin", "tokenizer.index/config.json"])
+def test_what_is_no_index(path: str) -> None:
+    assert not is_any_index(path)
 
 
 def test_without_a_list_of_exceptions_there_are_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from fastload._verify.training_state import is_training_state
 from fastload._weights import OTHER_WEIGHTS
 from fastload.errors import quoted
 
@@ -30,6 +31,12 @@ def is_index(path: str) -> bool:
     return ".safetensors.index." in name and name.endswith(".json")
 
 
+def is_any_index(path: str) -> bool:
+    """True if it is called as an index is, of shards of whatever format."""
+    name = path.rpartition("/")[2]
+    return ".index." in name and name.endswith(".json")
+
+
 def is_loaded(path: str) -> bool:
     """True if it decides which tensors a load gives: weights that are read, and their indexes."""
     return path.endswith(".safetensors") or is_index(path)
@@ -42,7 +49,7 @@ def is_vital(path: str) -> bool:
 
 def must_be_signed(path: str) -> bool:
     """True if no signer may leave it out: what a load goes by, and weights that other readers take, in any format."""
-    return is_vital(path) or path.endswith(OTHER_WEIGHTS)
+    return is_vital(path) or (path.endswith(OTHER_WEIGHTS) and not is_training_state(path))
 
 
 class PathError(ValueError):
