@@ -124,7 +124,17 @@ def test_another_key_is_refused(name: str) -> None:
 def test_a_certificate_is_left_to_model_signing() -> None:
     error = refusal((GOLDEN / "certificate.sig").read_bytes())
     assert isinstance(error, UnsupportedError)
-    assert f"model_signing verify certificate MODEL --signature '{PATH}' --certificate_chain" in error.hint
+    assert f"model_signing verify certificate MODEL --signature {PATH} --certificate_chain" in error.hint
+
+
+@pytest.mark.parametrize("path", ["/it's here/model.sig", "/$HOME/`id`/model.sig", f"/{'a' * 400}/model.sig"])
+def test_what_verifies_a_certificate_can_be_pasted(path: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        verify((GOLDEN / "certificate.sig").read_bytes(), pem_of(key_of()), path=path)
+    command = caught.value.hint.removeprefix("Verify it with: ")
+    said = 'pip() { :; }; model_signing() { printf "%s\n" "$@"; }; ' + command
+    done = subprocess.run(["bash", "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:5] == ["verify", "certificate", "MODEL", "--signature", path]
 
 
 # By the model-signing before 1.0, which signed another statement, over bytes that it had encoded in a way of its own

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import stat
+import subprocess
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,15 +96,45 @@ def test_a_strangers_word_counts_for_nobody_else_not_even_for_root() -> None:
         (stat.S_IFLNK | 0o777, US, US, "rm '/a b'"),
         (stat.S_IFDIR | 0o775, US, US, "chmod go-w '/a b'"),
         (stat.S_IFDIR | 0o777, ROOT, ROOT, "chmod go-w '/a b'"),
-        (stat.S_IFDIR | 0o777, ROOT, US, "as root, chmod go-w '/a b'"),
+        (stat.S_IFDIR | 0o777, ROOT, US, "as root: chmod go-w '/a b'"),
         (stat.S_IFDIR | 0o755, US, ROOT, "chown root '/a b'"),
         (stat.S_IFDIR | 0o775, US, ROOT, "chown root '/a b' && chmod go-w '/a b'"),
-        (stat.S_IFDIR | 0o775, STRANGER, US, "as uid 1001, rm -r '/a b'"),
+        (stat.S_IFDIR | 0o775, STRANGER, US, "as uid 1001: rm -r '/a b'"),
     ],
 )
 def test_what_makes_a_folder_one_that_this_user_may_vouch_for(mode: int, owner: int, user: int, cure: str) -> None:
-    assert find_cure("/a b", (mode, owner), user) == cure
+    assert find_cure([("/a b", (mode, owner))], user) == cure
     assert (find_distrust((mode, owner), user) is None) is (cure == "")
+    check_pasted(cure)
+
+
+OPEN, LINK = stat.S_IFDIR | 0o777, stat.S_IFLNK | 0o777
+
+
+@pytest.mark.parametrize(
+    ("seen", "cure"),
+    [
+        ([(OPEN, US), (OPEN, US)], "chmod go-w /0 && chmod go-w /1"),
+        ([(OPEN, US), (OPEN, ROOT)], "chmod go-w /0; then as root: chmod go-w /1"),
+        ([(OPEN, ROOT), (OPEN, ROOT)], "as root: chmod go-w /0 && chmod go-w /1"),
+        ([(OPEN, STRANGER), (OPEN, ROOT)], "as uid 1001: rm -r /0; then as root: chmod go-w /1"),
+        ([(OPEN, STRANGER), (OPEN, 1002)], "as uid 1001: rm -r /0; then as uid 1002: rm -r /1"),
+        ([(OPEN, STRANGER), (stat.S_IFDIR | 0o755, US), (LINK, US)], "as uid 1001: rm -r /0; then rm /2"),
+        ([], ""),
+    ],
+)
+def test_of_several_folders_each_command_is_one_that_somebody_can_paste(seen: list[tuple[int, int]], cure: str) -> None:
+    assert find_cure([(f"/{number}", status) for number, status in enumerate(seen)], US) == cure
+    check_pasted(cure)
+
+
+def check_pasted(cure: str) -> None:
+    """Check that all that stands between what is told to people is what a shell understands, and nothing else."""
+    for step in cure.split("; then "):
+        command = re.sub("^as (?:root|uid [0-9]+): ", "", step)
+        words = [shlex.split(part) for part in command.split(" && ")]
+        assert not cure or all(part[0] in {"rm", "chmod", "chown"} for part in words)
+        assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,25 @@ def test_a_target_that_cannot_be_written_says_whose_it_is_and_what_cures_it(tier
         assert part in done.stderr, done.stderr
     assert "chown -R" not in done.stderr  # of the folder that happens to be there, which is not ours
     assert not tiers.local.exists()
+    follow(done.stderr)
+    assert as_nobody(tiers, "warm", REPO).returncode == 0
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_cures_it_can_be_pasted(tiers: Tiers, *, is_there: bool) -> None:
+    """By ``doctor`` too, and with a name that a shell would take apart."""
+    local = tiers.folder / "it's $HOME & co"
+    if is_there:
+        local.mkdir()
+    tiers.more = {"FASTLOAD_LOCAL": str(local)}
+    follow(as_nobody(tiers, "doctor").stdout)
+    assert as_nobody(tiers, "warm", REPO).returncode == 0
+
+
+def follow(said: str) -> None:
+    """Do what somebody is told who is root, as it stands there."""
+    (command,) = (line.partition("as root: ")[2] for line in said.splitlines() if "as root: " in line)
+    subprocess.run(["bash", "-ec", command], check=True)
 
 
 @pytest.mark.parametrize("words", [("warm", REPO), ("doctor",)])
@@ -155,7 +174,7 @@ def test_a_tier_of_somebody_else_is_what_the_cure_gives_away(tiers: Tiers) -> No
     tiers.local.mkdir()
     for words in (("warm", REPO), ("doctor",)):
         done = as_nobody(tiers, *words)
-        assert f"chown -R {NOBODY}:{NOBODY} {tiers.local} " in done.stdout + done.stderr
+        assert f"as root: chown -R {NOBODY}:{NOBODY} {tiers.local}\n" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("shut", ["", "models--org--name"])
@@ -168,9 +187,9 @@ def test_a_folder_of_this_users_own_is_opened_and_not_given_to_him(tiers: Tiers,
     folder.chmod(0o555)
     done = as_nobody(tiers, "warm", REPO)
     assert done.returncode == 15, done.stderr
-    assert f"chmod u+rwx {folder} " in done.stderr and "chown" not in done.stderr, done.stderr
+    assert f": chmod u+rwx {folder}\n" in done.stderr and "chown" not in done.stderr, done.stderr
     if not shut:
-        assert f"chmod u+rwx {folder} " in as_nobody(tiers, "doctor").stdout
+        assert f": chmod u+rwx {folder}\n" in as_nobody(tiers, "doctor").stdout
     folder.chmod(0o755)
     assert as_nobody(tiers, "warm", REPO).returncode == 0
 

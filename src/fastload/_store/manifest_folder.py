@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from fastload._verify.trust import KeptManifest, PassedOver
 from fastload.errors import NotWritableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fastload._store.offer import OfferedFile
     from fastload._store.stored import Stored
@@ -135,15 +136,14 @@ def find_distrust(path: str) -> str | None:
 
 def find_cure(*folders: str) -> str:
     """What has to be done before our word counts in each of ``folders``; of one that is not there, nothing."""
-    return " && ".join(filter(None, map(_find_cure, folders)))
+    return trust.find_cure(_look(folders), os.geteuid())
 
 
-def _find_cure(folder: str) -> str:
-    try:
-        status = os.lstat(folder)
-    except OSError:
-        return ""
-    return trust.find_cure(folder, (status.st_mode, status.st_uid), os.geteuid())
+def _look(folders: Iterable[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for folder in folders:
+        with suppress(OSError):
+            status = os.lstat(folder)
+            yield folder, (status.st_mode, status.st_uid)
 
 
 def make_own_folder(path: str) -> None:

@@ -1,6 +1,7 @@
 """The command that lets this user write to a place, and gives away nothing that is not fastload's.
 
-Whoever follows it may be root: ``chown -R`` of the nearest folder that happens to exist could be one of ``/``.
+Whoever follows it may be root: ``chown -R`` of the nearest folder that happens to exist could be one of ``/``. The
+command stands at the end, where it can be pasted as it is.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ def own_folder(path: str) -> str | None:
 def cure_folder(folder: str) -> str:
     """How this user gets to write in a folder that is fastload's own, be it there or not yet."""
     uid, gid, quoted = os.geteuid(), os.getegid(), shlex.quote(folder)
-    other = f"ame a folder that uid {uid} may write (for the local tier: FASTLOAD_LOCAL)"
+    other = f"Name a folder that uid {uid} may write (for the local tier: FASTLOAD_LOCAL)"
     if folder == "/":
-        return f"N{other}"
+        return other
     if _is_shut_by_its_owner(folder):
         return _open_up(folder)
     if os.path.lexists(folder):
         command = f"chown -R {uid}:{gid} {quoted}"
     else:
         command = f"mkdir -p {quoted} && chown {uid}:{gid} {quoted}"
-    return f"As root: {command} (in Kubernetes: securityContext: {{fsGroup: {gid}}}); or n{other}"
+    return f"{other}; in Kubernetes: securityContext: {{fsGroup: {gid}}}; or, as root: {command}"
 
 
 def _is_shut_by_its_owner(folder: str) -> bool:
@@ -45,7 +46,7 @@ def _is_shut_by_its_owner(folder: str) -> bool:
 
 
 def _open_up(folder: str) -> str:
-    return f"It is this user's own: chmod u+rwx {shlex.quote(folder)} (and look at the umask under which it was made)"
+    return f"It is this user's own (look at the umask under which it was made): chmod u+rwx {shlex.quote(folder)}"
 
 
 def cure_path(path: str, nearest: str, *, is_folder: bool) -> str:

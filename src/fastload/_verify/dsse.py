@@ -15,11 +15,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastload._verify.fields import as_array, as_object, as_text, check_is, parse_document, refusal
-from fastload.errors import UnsupportedError, UsageError, quoted
+from fastload.errors import UnsupportedError, UsageError, escaped, quoted
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -103,7 +104,7 @@ def _other_way(path: str, method: str, options: str) -> UnsupportedError:
     return UnsupportedError(
         f"{quoted(path)} is signed by a certificate; {_OTHER_KEYS}",
         "Verify it with: pip install model-signing pyopenssl && "
-        f"model_signing verify {method} MODEL --signature {quoted(path)} {options}",
+        f"model_signing verify {method} MODEL --signature {escaped(shlex.quote(path))} {options}",
     )
 
 

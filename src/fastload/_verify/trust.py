@@ -11,6 +11,8 @@ import shlex
 import stat
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastload._verify.difference import Digests, find_contradiction, find_difference
@@ -18,7 +20,7 @@ from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.path import is_loaded, is_vital
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from fastload._verify.manifest import Manifest, ManifestFile
 
@@ -167,20 +169,30 @@ def find_distrust(status: tuple[int, int], user: int) -> str | None:
     return f"may be written by others (uid {owner} owns it)" if mode & OTHERS_MAY_WRITE else None
 
 
-def find_cure(path: str, status: tuple[int, int], user: int) -> str:
-    """What makes the folder at ``path``, which has ``status``, one in which ``user``'s word counts; empty: it is one.
+def find_cure(seen: Iterable[tuple[str, tuple[int, int]]], user: int) -> str:
+    """What makes the folders at these paths, which have these statuses, ones in which ``user``'s word counts.
 
-    A file needs none: a new one takes its place.
+    Empty: they are. A file needs none: a new one takes its place. Each command can be pasted, with nothing that is said
+    to people in it: ``as root: chmod go-w /a && chmod go-w /b; then rm /c``.
     """
+    steps = [step for path, status in seen for step in _list_steps(shlex.quote(path), status, user)]
+    by_whom = groupby(steps, key=itemgetter(0))
+    return "; then ".join(who + " && ".join(command for _, command in its) for who, its in by_whom)
+
+
+def _list_steps(place: str, status: tuple[int, int], user: int) -> Iterator[tuple[str, str]]:
+    """Who has to do it, where that is not ``user``, and what."""
     mode, owner = status
-    place = shlex.quote(path)
     if stat.S_ISLNK(mode):
-        return f"rm {place}"
-    if owner not in {0, user} and user != 0:
-        return f"as uid {owner}, rm -r {place}"  # root's word and ours count, and neither of us wrote it
-    given = [f"chown root {place}"] if owner not in {0, user} else []
-    closed = [f"chmod go-w {place}"] if mode & OTHERS_MAY_WRITE else []
-    return ("as root, " if closed and owner != user != 0 else "") + " && ".join((*given, *closed))
+        yield "", f"rm {place}"
+    elif owner not in {0, user} and user != 0:
+        yield f"as uid {owner}: ", f"rm -r {place}"  # root's word and ours count, and neither of us wrote it
+    else:
+        who = "as root: " if owner != user != 0 else ""
+        if owner not in {0, user}:
+            yield who, f"chown root {place}"
+        if mode & OTHERS_MAY_WRITE:
+            yield who, f"chmod go-w {place}"
 
 
 def judge_times(times: Times, *, are_told: bool) -> Verdict:
