@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import threading
@@ -399,16 +400,36 @@ def test_a_folder_in_the_place_of_a_blob_is_named_with_what_to_do(area: StagingA
 
 def test_a_file_that_is_there_already_is_let_go_of_while_others_still_put(tmp_path: Path) -> None:
     """Its number may mean another file a moment later."""
+    kept, blocks = given(tmp_path)
+    kept.put(1, blocks[1])
+    assert kept.has_arrived(1)
+    kept.discard()
+    with pytest.raises(StoreError):
+        kept.put(0, blocks[0])
+
+
+def given(tmp_path: Path) -> tuple[KeptFile, list[memoryview]]:
+    """A file of two blocks that is there already, and what it gave."""
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * (2 * BLOCK_BYTES // 256))
     kept = KeptFile(str(path), 2 * BLOCK_BYTES)
     blocks = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(2)]
     assert all(kept.give(index, [block]) for index, block in enumerate(blocks))
-    assert kept.put(1, blocks[1])
-    assert not kept.put(1, blocks[1]), "it was counted"
-    kept.discard()
-    with pytest.raises(StoreError):
-        kept.put(0, blocks[0])
+    return kept, blocks
+
+
+def test_what_was_given_counts_once_and_nothing_else(tmp_path: Path) -> None:
+    kept, blocks = given(tmp_path)
+    kept.put(0, memoryview(bytes(BLOCK_BYTES)))
+    assert not kept.has_arrived(0)
+    for index in (1, 1, 0, 0):
+        kept.put(index, blocks[index])
+        assert kept.has_arrived(index)
+    found = kept.finish("file")
+    content = (tmp_path / "file").read_bytes()
+    assert (found.size, found.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (tmp_path / "file").read_bytes() == content
+    kept.close()
 
 
 def test_what_cannot_be_read_back_of_it_is_said_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

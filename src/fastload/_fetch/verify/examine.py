@@ -16,7 +16,7 @@ from fastload._fetch.pace import Pace
 from fastload._fetch.verify.checking import FileCheck
 from fastload._fetch.verify.choose_files import choose_files, find_stored, is_all_of_folder
 from fastload._fetch.verify.loadable import add_refusals
-from fastload._fetch.verify.mending import Mended, Mending
+from fastload._fetch.verify.mending import Mending, RepairOutcome
 from fastload._fetch.verify.proven_by import find_kind
 from fastload._fetch.verify.put_back import put_back, with_lost
 from fastload._fetch.verify.verification import Verification
@@ -74,10 +74,10 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         restored = put_back(evidence, files, restoring) if wish.repairs else {}
         check = FileCheck(evidence, mending if wish.repairs else None, tally, take_turn)
         checked = workers.map_all(check.check_file, files)
-        mended = Mended(tuple(checked))
+        outcome = RepairOutcome(tuple(checked))
         if wish.repairs:
-            mended = Mending(stored, evidence, mending, tally, take_turn).mend(checked, workers)
-        verdicts = tuple(with_lost(verdict, restored, restoring.relinked) for verdict in mended.verdicts)
+            outcome = Mending(stored, evidence, mending, tally, take_turn).mend(checked, workers)
+        verdicts = tuple(with_lost(verdict, restored, restoring.relinked) for verdict in outcome.verdicts)
         found = Verification(
             path=stored.folder,
             tier=str(stored.tier),
@@ -88,7 +88,7 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
             blocks_reread=ledger.reread,
             blocks_repaired=ledger.repaired,
             bytes_by_tier=ledger.by_tier(),
-            failure=mended.failure,
+            failure=outcome.failure,
         )
         if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
             return found

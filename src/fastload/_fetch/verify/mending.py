@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What was found, with what was mended of it."""
+class RepairOutcome:
+    """What was found, and what of it was mended."""
 
     verdicts: tuple[FileVerdict, ...]
     failure: FastloadError | None = None
@@ -45,22 +45,22 @@ class Mending:
     take_turn: Callable[[int], None]
     """Returns when so many bytes of what is stored may be read."""
 
-    def mend(self, checked: Sequence[FileVerdict], workers: Workers) -> Mended:
+    def mend(self, checked: Sequence[FileVerdict], workers: Workers) -> RepairOutcome:
         """Whole files first, then blocks; of those that cannot be written nothing is called repaired."""
         mender = FileMender(self.stored, self.evidence, self.repair, self.tally, workers.go_on, self.take_turn)
 
-        def mend_verdict(verdict: FileVerdict) -> Mended:
+        def mend_verdict(verdict: FileVerdict) -> RepairOutcome:
             try:
-                return Mended((self._mend_whole(verdict, mender),))
+                return RepairOutcome((self._mend_whole(verdict, mender),))
             except (StoreError, FormatError) as exc:
-                return Mended((verdict,), exc)
+                return RepairOutcome((verdict,), exc)
 
         tried = workers.map_all(mend_verdict, checked)
         failed = self.repair.mend_all()
         names = {os.path.relpath(path, self.stored.folder) for path in failed}
         verdicts = tuple(_as_it_stays(verdict, names) for each in tried for verdict in each.verdicts)
         failures = [each.failure for each in tried if each.failure is not None]
-        return Mended(verdicts, next(iter((*failures, *failed.values())), None))
+        return RepairOutcome(verdicts, next(iter((*failures, *failed.values())), None))
 
     def _mend_whole(self, verdict: FileVerdict, mender: FileMender) -> FileVerdict:
         """``verdict``, with what is wrong of the file as a whole mended, if any source has it right."""

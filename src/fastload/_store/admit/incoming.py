@@ -44,8 +44,8 @@ class Incoming(Protocol):
     def give(self, index: int, pieces: Sequence[memoryview]) -> bool:
         """True if ``pieces`` were filled with what is there of block ``index``; whoever wants it believed puts it."""
 
-    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
-        """Block ``index`` has arrived; ``hashing()`` is entered while digests are taken. True if it was given so."""
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
+        """Block ``index`` has arrived; ``hashing()`` is entered while digests are taken."""
 
     def finish(self, path: str) -> ManifestFile:
         """All blocks have arrived: bring them to the disk and tell the digests."""

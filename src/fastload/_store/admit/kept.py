@@ -41,7 +41,7 @@ class KeptFile:
         """It has its room."""
 
     def has_arrived(self, index: int) -> bool:
-        """See :class:`~fastload._store.admit.admission.Incoming`."""
+        """See :class:`~fastload._store.admit.incoming.Incoming`."""
         return self._digests.has(index)
 
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
@@ -77,16 +77,14 @@ class KeptFile:
         self._given[index] = block_digest(*pieces)
         return True
 
-    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
-        """True if it is what was given: that need not be recalled. Nothing is written."""
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
+        """What was given so need not be recalled. Nothing is written."""
         given = self._given.get(index)
         if given is None or self._digests.has(index):
-            return False
+            return
         with self._descriptors.in_use(), hashing():
-            if given != block_digest(block):
-                return False
-            self._digests.add(index, given, block)
-        return True
+            if given == block_digest(block):
+                self._digests.add(index, given, block)
 
     def _read_back(self, offset: int, block: memoryview) -> None:
         try:

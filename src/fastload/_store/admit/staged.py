@@ -71,7 +71,7 @@ class StagedFile:
         self._descriptors.add(claims.descriptor)
 
     def has_arrived(self, index: int) -> bool:
-        """See :class:`~fastload._store.admit.admission.Incoming`."""
+        """See :class:`~fastload._store.admit.incoming.Incoming`."""
         return self._digests.has(index)
 
     def recall(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
@@ -143,11 +143,8 @@ class StagedFile:
         self._given[index] = claims.digests[index]
         return True
 
-    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> bool:
+    def put(self, index: int, block: memoryview, hashing: Hashing = nullcontext) -> None:
         """Block ``index`` has arrived; ``hashing()`` is entered while its digests are taken.
-
-        Returns:
-            True if it is what was given, and so lies there already.
 
         Raises:
             StoreError: it cannot be written.
@@ -161,7 +158,6 @@ class StagedFile:
             self._await_turn(index)
             with hashing():
                 self._digests.add(index, digest, block)
-        return lies_there
 
     def _write(self, index: int, digest: str, block: memoryview) -> None:
         with writing(self._area.part(self._name)):
