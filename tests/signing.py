@@ -14,7 +14,7 @@ from fastload._verify.signature import verify_bundle
 from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -77,11 +77,28 @@ def resource(name: Any, algorithm: Any = "sha256", digest: Any = None) -> dict[s
     return {"name": name, "algorithm": algorithm, "digest": content if digest is None else digest}
 
 
+def signed(files: Mapping[str, bytes], ignored: Iterable[str] = IGNORED) -> dict[str, bytes]:
+    """``files`` with a signature by the test key over all of them, but for those that are ignored."""
+    left_out = list(ignored)
+    entries = [
+        resource(name, digest=hashlib.sha256(content).hexdigest())
+        for name, content in sorted(files.items())
+        if name not in left_out
+    ]
+    return {**files, "model.sig": bundle_of(statement_of(entries, ignore_paths=left_out))}
+
+
+def write_key(folder: Path, *who: str) -> str:
+    """The path of a public key, written into ``folder``: of the test key, or of another one."""
+    path = folder / f"{'-'.join(who)}key.pem"
+    path.write_bytes(pem_of(key_of(*who)))
+    return str(path)
+
+
 def sign(folder: Path) -> Path:
     """Sign all that is in it by the test key, which is left beside it."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    entries = [resource(name, digest=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in names]
-    (folder / "model.sig").write_bytes(bundle_of(statement_of(entries)))
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (folder / "model.sig").write_bytes(signed(files)["model.sig"])
     (folder.parent / "key.pem").write_bytes(pem_of(key_of()))
     return folder
 

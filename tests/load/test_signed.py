@@ -24,7 +24,7 @@ from hub_server import HubServer, Repo
 from models import assert_same
 from proven_models import READERS, flip
 from signing import IGNORED, bundle_of, key_of, pem_of, resource, sign, statement_of
-from stored_models import write_folder
+from stored_models import COMMIT, write_cache, write_folder
 from writing import one_tensor, pack
 
 if TYPE_CHECKING:
@@ -451,3 +451,23 @@ def test_an_index_that_cannot_be_looked_at_may_name_anything(trained: Path, monk
     monkeypatch.setattr("fastload._fetch.evidence.left_unsigned.MAX_INDEX_BYTES", 10)
     with pytest.raises(SignatureError, match="training_args"):
         fastload.load(trained, options=options)
+
+
+def test_what_is_brought_back_is_held_to_a_signature_by_other_digests_too(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else what the first tier has of it, as long and wrong, would lie in its place until the proof finds out."""
+    shutil.copy(GOLDEN / "files-blake3-p256.sig", model / "model.sig")
+    files = {str(path.relative_to(model)): path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    right, wrong = files["model.safetensors"], bytearray(files["model.safetensors"])
+    wrong[-1] ^= 1
+    write_cache(tmp_path / "wrong", "org/name", COMMIT, files | {"model.safetensors": bytes(wrong)})
+    write_cache(tmp_path / "right", "org/name", COMMIT, files)
+    local = Options(local=str(tmp_path / "local"), shared=str(tmp_path / "right"), tiers="local,shared")
+    snapshot = Path(fastload.warm("org/name", options=local).path)
+    (snapshot / "model.safetensors").resolve().unlink()
+    options = replace(local, shared=f"{tmp_path / 'wrong'}:{tmp_path / 'right'}", signature_key=key().signature_key)
+    assert fastload.load("org/name", options=options).report.evidence == "signature"
+    assert (snapshot / "model.safetensors").read_bytes() == right
+    assert f"brought again from shared:{tmp_path / 'right'}" in caplog.text
+    assert "was damaged" not in caplog.text

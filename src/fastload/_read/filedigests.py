@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from fastload._verify.difference import KnownFile
+    from fastload._verify.difference import Difference, KnownFile
 
     ReadBack = Callable[[int, memoryview], None]
     """Fills memory with the file's bytes from an offset on, all of which have arrived."""
@@ -95,3 +95,7 @@ class FileDigests:
         if len(blocks) != len(self._blocks) or self._hashed != len(blocks):
             raise AssertionError(f"{path}: {self._hashed} of {len(self._blocks)} blocks")
         return ManifestFile(path, self._size, self._content.sha256, self._content.git_sha1, blocks)
+
+    def find_unsigned(self) -> Difference | None:
+        """How all blocks differ from what was signed of the file, where no manifest has such digests; None: not."""
+        return self._content.find_unsigned()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,7 @@ def staged(job: Bringing, files: Iterable[OfferedFile]) -> Iterator[list[Task]]:
         tasks: list[Task] = []
         for file in files:
             existing = job.destination.find_existing(file)
-            incoming = _stage(job, file) if existing is None else KeptFile(existing, file.size, _known(file))
+            incoming = _stage(job, file) if existing is None else KeptFile(existing, file.size, file)
             tasks.append(Task(file, incoming))
             closing.callback(_close, tasks[-1])
         _reserve(job, tasks)
@@ -145,7 +145,7 @@ def _close(task: Task) -> None:
 
 def _stage(job: Bringing, file: OfferedFile) -> Incoming:
     key, in_order = _key(job, file), job.in_order
-    return open_staged(job.destination.area, key, file.size, in_order=in_order, known=_known(file))
+    return open_staged(job.destination.area, key, file.size, in_order=in_order, known=file)
 
 
 def _restage(job: Bringing, task: Task) -> Incoming:
@@ -153,12 +153,7 @@ def _restage(job: Bringing, task: Task) -> Incoming:
     if isinstance(task.incoming, KeptFile):
         return _stage(job, task.file)
     key, file = _key(job, task.file), task.file
-    return begin_staged(job.destination.area, key, file.size, in_order=job.in_order, known=_known(file))
-
-
-def _known(file: OfferedFile) -> OfferedFile:
-    """What the digests are compared with: what was signed besides is no digest that a manifest has."""
-    return replace(file, signed=None)
+    return begin_staged(job.destination.area, key, file.size, in_order=job.in_order, known=file)
 
 
 def _key(job: Bringing, file: OfferedFile) -> str:

@@ -179,7 +179,7 @@ class Admission:
     def _settle(self, number: int, task: Task) -> None:
         """All blocks of a file are there: it is right, or is brought once more, or that was the second time."""
         done = task.incoming.finish(task.file.path)
-        wrong = find_wrong(task.file, done)
+        wrong = find_wrong(task.file, done) or task.incoming.find_unsigned()
         if wrong is None:
             # Git's sha1 is written down only where it was known: it names what git itself holds.
             task.done = done if task.file.git_sha1 else replace(done, git_sha1=None)

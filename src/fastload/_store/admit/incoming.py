@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from fastload._read.filedigests import Hashing
     from fastload._store.offer import OfferedFile
+    from fastload._verify.difference import Difference
     from fastload._verify.manifest import ManifestFile
 
 
@@ -49,6 +50,9 @@ class Incoming(Protocol):
 
     def finish(self, path: str) -> ManifestFile:
         """All blocks have arrived: bring them to the disk and tell the digests."""
+
+    def find_unsigned(self) -> Difference | None:
+        """How the whole differs from what was signed of it besides the digests that :meth:`finish` tells; None: not."""
 
     def publish(self, target: str) -> None:
         """Give the file its name."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastload._read.filedigests import Hashing
-    from fastload._verify.difference import KnownFile
+    from fastload._verify.difference import Difference, KnownFile
     from fastload._verify.manifest import ManifestFile
 
 
@@ -98,6 +98,10 @@ class KeptFile:
             with writing(self.path):
                 os.fsync(self._descriptor)
             return self._digests.finish(path)
+
+    def find_unsigned(self) -> Difference | None:
+        """See :class:`~fastload._store.admit.incoming.Incoming`."""
+        return self._digests.find_unsigned()
 
     def publish(self, target: str) -> None:
         """It has its name."""

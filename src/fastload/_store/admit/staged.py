@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fastload._read.filedigests import Hashing
     from fastload._store.admit.area import StagingArea
     from fastload._store.admit.part import Part
-    from fastload._verify.difference import KnownFile
+    from fastload._verify.difference import Difference, KnownFile
     from fastload._verify.manifest import ManifestFile
 
 _log = logging.getLogger("fastload")
@@ -184,6 +184,10 @@ class StagedFile:
             with writing(self._area.part(self._name)):
                 self._part.sync(self._size)
             return self._digests.finish(path)
+
+    def find_unsigned(self) -> Difference | None:
+        """See :class:`~fastload._store.admit.incoming.Incoming`."""
+        return self._digests.find_unsigned()
 
     def publish(self, target: str) -> None:
         """Give the file its name; what had it before is replaced.
