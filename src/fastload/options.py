@@ -65,7 +65,7 @@ class Options:
     verify: str | None = None
     """auto: by the best evidence there is; require: an error where there is none; or off."""
     signature_key: str | None = None
-    """A public key in PEM: what it has not signed is not loaded."""
+    """A public key in PEM: what it has not signed is not loaded, nor brought by ``warm``."""
     write_through: str | None = None
     """on, off or auto: whether what is loaded from a lower tier is kept on the local one."""
     transfer: str | None = None

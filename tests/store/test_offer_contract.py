@@ -10,6 +10,7 @@ import io
 import os
 import threading
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import huggingface_hub
@@ -19,9 +20,11 @@ from tqdm import tqdm
 from fastload._store.folder_offer import offer_stored
 from fastload._store.hub.client import ClientOffer
 from fastload._store.root import Root
+from fastload._store.signed_offer import SignedOffer
 from fastload._store.stored import PlainFolder, Stored
 from fastload._tier import shared_tier
 from fastload._verify.digest import BLOCK_BYTES
+from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest
 from fastload.errors import FormatError, IntegrityError, NetworkError
 from hub_clients import find, tier_of
@@ -62,7 +65,7 @@ class OfferContract:
     def test_it_lists_every_file_with_its_size_sorted(self, offer: Offer) -> None:
         assert [(file.path, file.size) for file in offer.files] == sorted((p, len(c)) for p, c in FILES.items())
         assert offer.tier.kind == self.tier
-        assert offer.evidence in {"manifest", "sha256", "etag", "listing"}
+        assert offer.evidence in {"signature", "manifest", "sha256", "etag", "listing"}
         assert offer.depth > 0
 
     def test_the_digests_it_knows_are_right(self, offer: Offer) -> None:
@@ -200,6 +203,17 @@ class TestHub(OfferContract):
     def make(self, folder: Path, resources: ExitStack) -> Offer:
         hub = resources.enter_context(HubServer({"org/name": Repo(FILES)}))
         return find(resources.enter_context(tier_of(hub)))
+
+
+class TestSigned(OfferContract):
+    """A folder of which nobody knows anything, but what was signed of it."""
+
+    tier = "shared"
+
+    def make(self, folder: Path, resources: ExitStack) -> Offer:
+        offer = offer_stored(stored(folder, "name", write_folder(folder / "name", FILES)))
+        files = (replace(file, sha256=hashlib.sha256(FILES[file.path]).hexdigest()) for file in offer.files)
+        return SignedOffer(offer, tuple(files), EvidenceKind.SIGNATURE)
 
 
 class TestHubByItsOwnClient(OfferContract):

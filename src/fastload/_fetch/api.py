@@ -69,7 +69,9 @@ def warm(  # noqa: PLR0913 - the public signature; all but the model go by keywo
         ModelNotFoundError: no tier has it.
         NetworkError: only the hub could have it, and could not be reached.
         AuthError: the hub wants a token, refuses the one it got, or the model is gated.
-        IntegrityError: a file is not what its digest says, and came wrong twice.
+        IntegrityError: a file is not what its digest says, and came wrong twice; or it is not what was signed.
+        SignatureError: ``signature_key`` is set, and its holder has not signed what would be brought, or is there.
+        UnsupportedError: it is signed by a certificate.
         FormatError: there are no weights among what was asked for.
         NoSpaceError, NotWritableError: the target cannot take it.
         LockTimeoutError: somebody else brings it, lives, and gets nowhere.

@@ -6,7 +6,8 @@ who wrote the statement, not that the statement makes sense: what a careless or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastload._verify.dsse import open_bundle
@@ -39,6 +40,8 @@ class SignedDigests:
     """By path in the snapshot. With the method ``shards``, empty files are in no statement."""
     ignored: tuple[str, ...]
     """Files and folders that the signer left out."""
+    sha256: str = field(compare=False)
+    """Of the bundle itself, as hex: whoever keeps it should keep the one that was verified. Others say the same."""
 
 
 def verify_bundle(raw: bytes, key_pem: bytes, *, path: str) -> SignedDigests:
@@ -52,7 +55,15 @@ def verify_bundle(raw: bytes, key_pem: bytes, *, path: str) -> SignedDigests:
     signed = open_bundle(raw, key_pem, path=path)
     statement = parse_statement(signed.payload, path=path)
     _check_ignored(statement.ignored, statement.files, path)
-    return SignedDigests(path, signed.key_id, statement.root, statement.algorithm, statement.files, statement.ignored)
+    return SignedDigests(
+        path=path,
+        key_id=signed.key_id,
+        root=statement.root,
+        algorithm=statement.algorithm,
+        files=statement.files,
+        ignored=statement.ignored,
+        sha256=hashlib.sha256(raw).hexdigest(),
+    )
 
 
 def find_unsigned(signed: SignedDigests, paths: Iterable[str]) -> tuple[str, ...]:

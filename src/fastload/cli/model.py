@@ -16,7 +16,7 @@ _SETTINGS = {
     "tiers": "what may be asked: some of local,shared,hub",
     "manifests": "a folder for manifests of what cannot hold its own, such as a read-only mount",
     "verify": "auto: by the best evidence there is; require: fail without any; off",
-    "signature_key": "a public key in PEM: load nothing that it has not signed",
+    "signature_key": "a public key in PEM: load and bring nothing that it has not signed",
     "write_through": "on, off or auto: keep on the local tier what is loaded from a lower one",
     "transfer": "ranged, or hub to let huggingface_hub bring the files",
     "local_max_bytes": "what may be kept on the local tier, such as 500Gi",

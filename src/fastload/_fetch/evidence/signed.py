@@ -59,19 +59,13 @@ def by_signature(
         UnsupportedError: it is by a certificate.
         UsageError: the key is none.
     """
-    if remote is None:  # a manifest may pass over what is there, such as a signature that came later
-        there = {file.path: file for file in list_files(evidence.folder)}
-        evidence = replace(evidence, files={**there, **evidence.files})
-    path = os.path.join(evidence.folder, SIGNATURE_NAME)
-    signed = verify_bundle(_read_bundle(path, evidence, remote), read_key(key_path), path=path)
-    unsigned = find_unsigned(signed, [name for name, file in evidence.files.items() if file.size])
-    if unsigned:
-        found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
-        raise SignatureError(path, found, "a signature over every file", _HINT)
-    files = {name: _expect(name, file, signed) for name, file in evidence.files.items()}
+    if remote is None:
+        evidence = with_all_there(evidence)
+    signed = read_signed(evidence, key_path, remote)
+    files = {name: expect(file, signed) for name, file in evidence.files.items()}
     if kept is not None:
         files = {name: _with_blocks(file, kept.manifest.find(name)) for name, file in files.items()}
-    files |= {file.path: _expect(file.path, file, signed) for file in _find_lost(signed, files, brought)}
+    files |= {file.path: expect(file, signed) for file in _find_lost(signed, files, brought)}
     hints = {name: file.blocks for name, file in evidence.files.items() if file.blocks is not None}
     return replace(
         evidence,
@@ -82,6 +76,27 @@ def by_signature(
         hints=hints,
         misnamed={},
     )
+
+
+def with_all_there(evidence: Evidence) -> Evidence:
+    """``evidence``, with what a manifest passes over and is there, such as a signature that came later."""
+    there = {file.path: file for file in list_files(evidence.folder)}
+    return replace(evidence, files={**there, **evidence.files})
+
+
+def read_signed(evidence: Evidence, key_path: str, remote: Offer | None = None) -> SignedDigests:
+    """What the key in ``key_path`` has signed, all files of ``evidence`` among it.
+
+    Raises:
+        SignatureError, UnsupportedError, UsageError: as :func:`by_signature` says.
+    """
+    path = os.path.join(evidence.folder, SIGNATURE_NAME)
+    signed = verify_bundle(_read_bundle(path, evidence, remote), read_key(key_path), path=path)
+    unsigned = find_unsigned(signed, [name for name, file in evidence.files.items() if file.size])
+    if unsigned:
+        found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
+        raise SignatureError(path, found, "a signature over every file", _HINT)
+    return signed
 
 
 def _find_lost(signed: SignedDigests, there: Collection[str], brought: Wish) -> list[OfferedFile]:
@@ -128,8 +143,9 @@ def _read_bundle(path: str, evidence: Evidence, remote: Offer | None) -> bytes:
         raise SignatureError(path, exc.found, exc.expected, exc.hint or _HINT) from exc
 
 
-def _expect(name: str, file: OfferedFile, signed: SignedDigests) -> OfferedFile:
-    entry = signed.files.get(name)
+def expect(file: OfferedFile, signed: SignedDigests) -> OfferedFile:
+    """``file`` by what was signed of it, and by nothing else; of what was left out nothing is known."""
+    entry = signed.files.get(file.path)
     if entry is None:
         return replace(file, sha256=None, git_sha1=None, blocks=None)
     if not isinstance(entry, WholeFile) or entry.algorithm != "sha256":

@@ -77,6 +77,11 @@ def weigh_hub(offer: Offer, settings: Settings) -> Evidence:
 
 
 def _nothing(settings: Settings) -> Evidence:
-    if settings.signature_key is not None:
-        raise UsageError("verify is off, and signature_key is set", "Unset one of them")
+    check_may_be_off(settings)
     return NOTHING
+
+
+def check_may_be_off(settings: Settings) -> None:
+    """Raise ``UsageError`` where nothing is to be verified, and all is to be signed."""
+    if settings.verify == "off" and settings.signature_key is not None:
+        raise UsageError("verify is off, and signature_key is set", "Unset one of them")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._fetch.find.find_meant import find_meant
-from fastload._fetch.find.resolve import Snapshot
+from fastload._fetch.find.resolve import snapshot_of
 from fastload._fetch.warm.target import Room
 from fastload._store.admit.destination import CacheDestination
 from fastload._store.admit.reference import leads_to, write_ref
@@ -14,12 +14,14 @@ from fastload._store.admit.remains import Leased
 from fastload._store.keep.listed import mark_listed
 from fastload._store.layout import RepoLayout, lease_folder, repo_folder
 from fastload._store.repo_refs import read_commit
+from fastload._store.stored import CachedSnapshot, JudgedBy
 from fastload._tier import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastload._fetch.find.meant import Meant
+    from fastload._fetch.find.resolve import Snapshot
     from fastload._store.hub.tier import HubTier
     from fastload._store.lease.holder import Holder
     from fastload._store.ref import Name
@@ -94,10 +96,22 @@ class CacheTarget:
         if self._is_local:
             mark_listed(self._layout(meant), commit, list_path)
 
+    def stored(self, meant: Meant, commit: str) -> CachedSnapshot:
+        """See :class:`~fastload._fetch.warm.target.Target`."""
+        layout = self._layout(meant)
+        return CachedSnapshot(
+            tier=self.root.tier,
+            repo=meant.repo,
+            commit=commit,
+            folder=layout.snapshot(commit),
+            layout=layout,
+            judged_by=JudgedBy.MANIFEST,
+            missing=(),
+        )
+
     def snapshot(self, meant: Meant, commit: str) -> Snapshot:
         """See :class:`~fastload._fetch.warm.target.Target`."""
-        path = self._layout(meant).snapshot(commit)
-        return Snapshot(path=path, repo=meant.repo, commit=commit, tier=str(self.root.tier), complete=True)
+        return snapshot_of(self.stored(meant, commit))
 
     def _layout(self, meant: Meant) -> RepoLayout:
         return RepoLayout(repo_folder(self.root.path, meant.repo))

@@ -11,6 +11,7 @@ from fastload._fetch.find.resolve import Snapshot
 from fastload._fetch.warm.target import Room
 from fastload._store.admit.destination import PlainDestination
 from fastload._store.admit.remains import Leased
+from fastload._store.stored import PlainFolder
 from fastload._tier import PATH
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class PlainTarget:
 
     def mark_listed(self, meant: Meant, commit: str, list_path: str) -> None:
         """See :class:`~fastload._fetch.warm.target.Target`. What is in the folder is the user's to remove."""
+
+    def stored(self, meant: Meant, commit: str) -> PlainFolder:
+        """See :class:`~fastload._fetch.warm.target.Target`: as a path to the folder leads to it."""
+        return PlainFolder(tier=PATH, repo=meant.repo, commit=None, folder=self.path, missing=())
 
     def snapshot(self, meant: Meant, commit: str) -> Snapshot:
         """See :class:`~fastload._fetch.warm.target.Target`."""

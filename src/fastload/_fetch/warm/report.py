@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer, OfferedFile
 
 _COMPARED = {
+    EvidenceKind.SIGNATURE: "what was signed",
     EvidenceKind.MANIFEST: "the manifest of where they came from",
     EvidenceKind.RECORDED: "what was recorded of the folder",
     EvidenceKind.SHA256: "the names of their blobs",
@@ -73,7 +74,11 @@ def make_report(offer: Offer, brought: Brought, clock: Clock, ledger: Ledger, *,
 
 def _name_evidence(offer: Offer, files: Sequence[OfferedFile]) -> EvidenceKind:
     """What all of the files were compared with."""
-    return offer.evidence if all(file.has_digest for file in files) else EvidenceKind.NONE
+    return offer.evidence if all(map(_is_known, files)) else EvidenceKind.NONE
+
+
+def _is_known(file: OfferedFile) -> bool:
+    return file.has_digest or file.signed is not None
 
 
 def _explain(evidence: EvidenceKind, offer: Offer, brought: Brought) -> str:
@@ -81,6 +86,6 @@ def _explain(evidence: EvidenceKind, offer: Offer, brought: Brought) -> str:
     cost = f"{blocks:,} blocks, {brought.tally.busy.seconds['hash']:.2f} s of hashing"
     if evidence is not EvidenceKind.NONE:
         return f"{cost}; compared with {_COMPARED[evidence]}"
-    unknown = [file.path for file in brought.files if not file.has_digest]
+    unknown = [file.path for file in brought.files if not _is_known(file)]
     more = f" and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
     return f"{cost}; unverified: {offer.tier} has no digest of {quoted(unknown[0])}{more}"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.evidence.keyed import hold_to_key
 from fastload._fetch.find.passing import Passing
 from fastload._store.admit.stamp import source_is_unchanged
 from fastload._tier import HUB
-from fastload.errors import FastloadError, HubError, ModelNotFoundError
+from fastload.errors import (
+    FastloadError,
+    FormatError,
+    HubError,
+    IntegrityError,
+    ModelNotFoundError,
+    SignatureError,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +28,10 @@ if TYPE_CHECKING:
     from fastload._store.wanted import Wish
 
 
+_NOT_SIGNED = (FormatError, HubError, IntegrityError, SignatureError, StoreError)
+"""What keeps one source from giving what was signed; that the key is none, say, no other source can help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """The sources of one snapshot for one target."""
@@ -26,15 +39,29 @@ class Sources:
     meant: Meant
     target: Target
     wish: Wish
+    key: str | None
+    """The file of the key whose holder must have signed it."""
 
     def offers(self, passing: Passing) -> Iterator[Offer]:
         """What gives the files; ``passing`` is told which cannot, and warns of them once another one is tried."""
         try:
             for offer in self.meant.offers(self.target.own_tier, self.wish, passing):
-                passing.tell(offer.tier)
-                yield offer
+                signed = self._hold(offer, passing)
+                if signed is not None:
+                    passing.tell(offer.tier)
+                    yield signed
         except HubError as exc:  # it is asked last
             passing.over(HUB, exc)
+
+    def _hold(self, offer: Offer, passing: Passing) -> Offer | None:
+        """``offer``, held to the key; None where it is not what its holder signed, which ``passing`` is told."""
+        if self.key is None:
+            return offer
+        try:
+            return hold_to_key(offer, self.wish, self.key)
+        except _NOT_SIGNED as exc:
+            passing.over(offer.tier, exc)
+            return None
 
     def first(self) -> Offer:
         """The best.
@@ -54,4 +81,5 @@ class Sources:
 
     def is_unchanged(self, stamp: str) -> bool:
         """True if the plain folder is as it was when it was brought, as the stamp at ``stamp`` says."""
-        return source_is_unchanged(stamp, self.wish.choose(self.first().files))
+        as_it_is = replace(self, key=None)  # signed or not
+        return source_is_unchanged(stamp, self.wish.choose(as_it_is.first().files))

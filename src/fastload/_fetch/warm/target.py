@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastload._store.lease.holder import Holder
     from fastload._store.ref import Name
     from fastload._store.root import Root
+    from fastload._store.stored import Stored
     from fastload._store.tiered import Tiers
     from fastload._tier import Tier
 
@@ -85,6 +86,9 @@ class Target(Protocol):
 
     def mark_listed(self, meant: Meant, commit: str, list_path: str) -> None:
         """``commit`` came new, by the list of a resident warmer, which may take away again what it brought."""
+
+    def stored(self, meant: Meant, commit: str) -> Stored:
+        """What is there by that commit."""
 
     def snapshot(self, meant: Meant, commit: str) -> Snapshot:
         """What it is called when it is there."""

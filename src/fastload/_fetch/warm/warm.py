@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastload._clock import Clock
 from fastload._fetch.deadline import Deadline
+from fastload._fetch.evidence.keyed import check_key
 from fastload._fetch.evidence.weigh import manifests_of
 from fastload._fetch.find.given import meant_by_path
 from fastload._fetch.find.hub import hub_of
@@ -88,6 +89,7 @@ def _hub(settings: Settings) -> Iterator[HubTier | None]:
 def _prepare(request: WarmRequest, settings: Settings, check: Callable[[], None], hub: HubTier | None) -> Warming:
     """All that is known before anything is brought. ``check`` raises when it is time to give up."""
     target = _choose_target(request, settings)
+    check_key(settings, request.wish)
     if request.link is not None:
         check_link(request.link, target.root.path)
     clock = Clock()  # a report counts how long it took to learn what is meant
@@ -95,7 +97,7 @@ def _prepare(request: WarmRequest, settings: Settings, check: Callable[[], None]
     return Warming(
         request=request,
         settings=settings,
-        sources=Sources(meant, target, request.wish),
+        sources=Sources(meant, target, request.wish, settings.signature_key),
         turns=Turns(request, check),
         check=check,
         clock=clock,

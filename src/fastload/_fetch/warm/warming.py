@@ -2,8 +2,8 @@
 
 ::
 
-    is it there? ─► lease ─► room ─► files in (admit) ─► publish ─► ref, link
-         └─ yes: done, nothing is written
+    is it there? ─► lease ─► signed? ─► room ─► files in (admit) ─► publish ─► ref, link
+         └─ yes, and signed, where a key is set: done, nothing is written
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from fastload._clock import Busy
 from fastload._fetch.bring.bring import Bringing, bring
+from fastload._fetch.evidence.keyed import check_copy
 from fastload._fetch.find.passing import Passing
-from fastload._fetch.find.resolve import Snapshot, snapshot_of
+from fastload._fetch.find.resolve import snapshot_of
 from fastload._fetch.warm.report import make_report
 from fastload._fetch.warm.request import Planned
 from fastload._read.ledger import Ledger, Purpose
 from fastload._store.admit.link import point_link
 from fastload._store.admit.remains import sweep_remains
 from fastload._store.hub.client import SCRATCH_FILES, ClientOffer
-from fastload._store.hub.tier import HubOffer
 from fastload._store.keep.scratch import Scratch
 from fastload._store.wanted import check_has_weights
 from fastload._store.watched_offer import WatchedOffer
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastload._clock import Clock
     from fastload._fetch.bring.bring import Brought
     from fastload._fetch.find.meant import Meant
+    from fastload._fetch.find.resolve import Snapshot
     from fastload._fetch.warm.request import WarmRequest
     from fastload._fetch.warm.sources import Sources
     from fastload._fetch.warm.target import Target
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fastload._store.admit.remains import Leased
     from fastload._store.lease.lease import Lease
     from fastload._store.offer import Offer
+    from fastload._store.stored import PlainFolder, Stored
     from fastload.options import Settings
     from fastload.report import Report
 
@@ -77,7 +79,7 @@ class Warming:
 
     def run(self) -> Snapshot:
         """Bring it, unless it is there."""
-        in_place = self._meant.in_place
+        in_place = self._find_in_place()
         snapshot = self._bring_up() if in_place is None else snapshot_of(in_place)
         if self.request.link is not None:
             point_link(self.request.link, snapshot.path)
@@ -86,7 +88,7 @@ class Warming:
     def plan(self) -> Planned:
         """What would be brought."""
         meant, to = self._meant, self._target.path
-        if meant.in_place is not None or self._find_held() is not None:
+        if self._find_in_place() is not None or self._find_held() is not None:
             return Planned(meant.repo, meant.commit, "none", to, ())
         offer = self.sources.first()
         wanted = self.request.wish.choose(offer.files)
@@ -104,11 +106,25 @@ class Warming:
                 commit = self._find_held()
                 if commit is None:
                     commit, report = self._bring(lease)
+                    self._check(self._target.stored(self._meant, commit))  # some of it may have been there before
                 self._point(commit)
         return replace(self._target.snapshot(self._meant, commit), report=report)
 
+    def _find_in_place(self) -> PlainFolder | None:
+        if self._meant.in_place is not None:
+            self._check(self._meant.in_place)
+        return self._meant.in_place
+
     def _find_held(self) -> str | None:
-        return self._target.find_held(self._meant, self.sources.is_unchanged)
+        commit = self._target.find_held(self._meant, self.sources.is_unchanged)
+        if commit is not None:
+            self._check(self._target.stored(self._meant, commit))
+        return commit
+
+    def _check(self, stored: Stored) -> None:
+        """With a key, a path is no answer that leads to what its holder has not signed."""
+        if self.sources.key is not None:
+            check_copy(stored, self.request.wish, self.sources.key, self._meant.manifests)
 
     def _is_done(self) -> bool:
         commit = self._find_held()
@@ -149,7 +165,7 @@ class Warming:
     @contextmanager
     def _carried(self, offer: Offer) -> Iterator[tuple[Offer, Scratch | None]]:
         """The offer itself; with ``transfer="hub"``, what the hub's own client brings of it, and where to."""
-        if self.settings.transfer != "hub" or not isinstance(offer, HubOffer):
+        if self.settings.transfer != "hub" or offer.tier != HUB:
             yield offer, None
             return
         hub, parts = self.settings.hub, self._target.destination(self._meant).area.parts

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastload._read.reader import Reader
-    from fastload._store.hub.tier import HubOffer
-    from fastload._store.offer import OfferedFile
+    from fastload._store.offer import Offer, OfferedFile
     from fastload._store.wanted import Wish
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -42,8 +41,8 @@ class ClientOffer:
 
     depth = 2
 
-    def __init__(self, offer: HubOffer, endpoint: str, scratch: str, token: str | None = None) -> None:
-        """``scratch`` is made when the first file is asked for; :meth:`close` removes it.
+    def __init__(self, offer: Offer, endpoint: str, scratch: str, token: str | None = None) -> None:
+        """``offer`` is the hub's. ``scratch`` is made when the first file is asked for; :meth:`close` removes it.
 
         ``token`` is as :class:`~fastload._store.hub.access.HubAccess` has it.
         """
