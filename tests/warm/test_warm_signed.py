@@ -283,6 +283,22 @@ def test_what_its_signer_left_out_is_known_by_less(
     assert report is not None and report.evidence == "listing"
 
 
+def test_what_a_training_left_need_not_be_signed_unless_an_index_names_it(
+    options: Options, serve: Callable[..., HubServer]
+) -> None:
+    files = {"model.safetensors": one_tensor(), "training_args.bin": b"lr"}
+    left_out = [*IGNORED, "training_args.bin"]
+    index = {"pytorch_model.bin.index.json": b'{"weight_map": {"a": "training_args.bin"}}'}
+    serve(signed(files | index, left_out))
+    with pytest.raises(SignatureError, match=r"'training_args\.bin'.*'pytorch_model\.bin\.index\.json'"):
+        fastload.warm(REPO, include=("*.bin", "*.bin.index.json"), options=options)
+    assert left_of(options) == []
+    serve(signed(files, left_out))
+    snapshot = fastload.warm(REPO, include=("*.bin",), options=options)
+    assert (Path(snapshot.path) / "training_args.bin").read_bytes() == b"lr"
+    assert fastload.load(REPO, options=replace(options, tiers="local")).report.evidence == "signature"
+
+
 @pytest.mark.parametrize("name", ["extra.safetensors", "drafts/pytorch_model.bin", "model.gguf", "run_me.py"])
 def test_what_is_wanted_must_be_signed(
     options: Options, serve: Callable[..., HubServer], tmp_path: Path, name: str

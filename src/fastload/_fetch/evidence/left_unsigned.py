@@ -11,36 +11,32 @@ from fastload._store.directory import contained, containment_root
 from fastload._store.offered import read_whole
 from fastload._verify.fields import refusal
 from fastload._verify.path import is_any_index
-from fastload._verify.signature import SIGNATURE_NAME
 from fastload._verify.training_state import is_training_state, may_name
 from fastload.errors import FormatError, quoted
 
 if TYPE_CHECKING:
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import Offer, OfferedFile
+    from fastload._verify.signature import SignedDigests
 
 
-def check_not_named(evidence: Evidence, remote: Offer | None = None) -> Evidence:
-    """``evidence`` by a signature, where no index may name what that leaves out.
+def check_not_named(signed: SignedDigests, evidence: Evidence, remote: Offer | None = None) -> None:
+    """Check that no index among the files of ``evidence`` may name what was not ``signed``.
 
     Raises:
         SignatureError: one may.
         StoreError, HubError: one cannot be read.
     """
-    unsigned = [path for path, file in evidence.files.items() if is_training_state(path) and _is_unsigned(file)]
-    indexes = [file for path, file in sorted(evidence.files.items()) if is_any_index(path)] if unsigned else []
-    for index in indexes:
-        raw = _read(evidence, index, remote)
-        for path in sorted(unsigned):
+    files = evidence.files
+    unsigned = sorted(
+        name for name in files if is_training_state(name) and files[name].size and name not in signed.files
+    )
+    for index in sorted(filter(is_any_index, files)) if unsigned else ():
+        raw = _read(evidence, files[index], remote)
+        for path in unsigned:
             if raw is None or may_name(raw, path):
-                found = f"{quoted(path)}, which the signature leaves out, and the index {quoted(index.path)} may name"
-                where = os.path.join(evidence.folder, SIGNATURE_NAME)
-                raise refusal(where, found, "a signature over every weight, and over all that is loaded")
-    return evidence
-
-
-def _is_unsigned(file: OfferedFile) -> bool:
-    return file.size > 0 and not file.has_digest and file.signed is None
+                found = f"{quoted(path)}, which the signature leaves out, and the index {quoted(index)} may name"
+                raise refusal(signed.path, found, "a signature over every weight, and over all that is loaded")
 
 
 def _read(evidence: Evidence, index: OfferedFile, remote: Offer | None) -> bytes | None:

@@ -15,6 +15,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._fetch.evidence.left_unsigned import check_not_named
 from fastload._read.file import read_small_file
 from fastload._store.directory import contained, containment_root
 from fastload._store.listing import list_files
@@ -96,6 +97,7 @@ def read_signed(evidence: Evidence, key_path: str, remote: Offer | None = None) 
     if unsigned:
         found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
         raise SignatureError(path, found, "a signature over every file", _HINT)
+    check_not_named(signed, evidence, remote)
     return signed
 
 

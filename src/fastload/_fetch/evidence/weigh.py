@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.evidence import NOTHING, evidence_of_hub, find_evidence, may_be_known
-from fastload._fetch.evidence.left_unsigned import check_not_named
 from fastload._fetch.evidence.recorded import warn_of
 from fastload._fetch.evidence.signed import by_signature
 from fastload._store.admit.stamp import read_chosen
@@ -51,7 +50,7 @@ def weigh_all(stored: Stored, repair: Repair, settings: Settings) -> Evidence:
     if isinstance(kept, PassedOver):
         warn_of(stored, kept)
         kept = None
-    return check_not_named(by_signature(evidence, settings.signature_key, kept=kept, brought=_wish_of(stored)))
+    return by_signature(evidence, settings.signature_key, kept=kept, brought=_wish_of(stored))
 
 
 def _wish_of(stored: Stored) -> Wish:
@@ -71,9 +70,7 @@ def weigh_hub(offer: Offer, settings: Settings) -> Evidence:
     if settings.verify == "off":
         return _nothing(settings)
     evidence = evidence_of_hub(offer)
-    if settings.signature_key is None:
-        return evidence
-    return check_not_named(by_signature(evidence, settings.signature_key, remote=offer), offer)
+    return evidence if settings.signature_key is None else by_signature(evidence, settings.signature_key, remote=offer)
 
 
 def _nothing(settings: Settings) -> Evidence:
