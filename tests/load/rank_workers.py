@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stopwatch import Stopwatch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
@@ -38,6 +40,7 @@ class Outcome:
     value: Any
     error: BaseException | None
     seconds: float
+    """Without those in which the machine let nobody run."""
 
 
 class Workers:
@@ -69,8 +72,11 @@ class Workers:
                     pipe.send((work, args))
 
     def outcome(self, rank: int, within_s: float = _LONGEST_S) -> Outcome:
-        """What it came to on ``rank``."""
-        if not self._pipes[rank].poll(within_s):
+        """What it came to on ``rank``, within so many seconds in which the machine let somebody run."""
+        with Stopwatch() as watch:
+            while not (has_come := self._pipes[rank].poll(0.1)) and watch.seconds < within_s:
+                pass
+        if not has_come:
             for other in range(self.size):
                 if self.processes[other].is_alive():
                     with suppress(ProcessLookupError):  # see close
@@ -150,9 +156,10 @@ def _serve(rank: int, size: int, pipe: Connection, namespace: str | None, host: 
             work, args = pipe.recv()
         except EOFError:
             return
-        begin_s = time.monotonic()
-        try:
-            outcome = Outcome(work(rank, *args), None, time.monotonic() - begin_s)
-        except BaseException as error:  # noqa: BLE001 - it travels to the test
-            outcome = Outcome(None, error, time.monotonic() - begin_s)
-        pipe.send(outcome)
+        value, failure = None, None
+        with Stopwatch() as watch:
+            try:
+                value = work(rank, *args)
+            except BaseException as error:  # noqa: BLE001 - it travels to the test
+                failure = error
+        pipe.send(Outcome(value, failure, watch.seconds))

@@ -1,0 +1,45 @@
+"""The clock of the tests: it goes while something could run, and only then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from stopwatch import Stopwatch
+
+_WHILE_IT_STANDS = """
+import sys, time
+from stopwatch import Stopwatch
+with Stopwatch() as watch:
+    begin_s = time.monotonic()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    whole_s = time.monotonic() - begin_s
+print(whole_s, watch.seconds)
+"""
+
+
+def test_it_counts_what_is_slept() -> None:
+    begin_s = time.monotonic()
+    with Stopwatch() as watch:
+        time.sleep(0.5)
+    assert 0 < watch.seconds <= time.monotonic() - begin_s
+
+
+def test_it_does_not_count_what_its_process_was_stopped() -> None:
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", _WHILE_IT_STANDS]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environ) as process:
+        assert process.stdin and process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGCONT)
+        out, _ = process.communicate("\n", timeout=60)
+    whole_s, counted_s = map(float, out.split())
+    assert whole_s >= 1.0
+    assert counted_s <= whole_s - 0.9
