@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from fastload._clock import CAST, TURN, Busy, Clock, Work, judge
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_stages_partition_the_time() -> None:
@@ -74,12 +78,15 @@ def test_a_report_counts_waiting_for_a_turn_as_waiting() -> None:
     assert busy.by_activity["wait"] >= 0.02
 
 
-def test_what_is_measured_inside_of_another_counts_once() -> None:
+def test_what_is_measured_inside_of_another_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s)
     busy = Busy()
     with busy.measure("read"):
+        now_s += 1
         with busy.measure("write"):
-            time.sleep(0.05)
+            now_s += 10
+        now_s += 2
         with busy.measure("write"):
-            time.sleep(0.05)
-    assert busy.seconds["write"] >= 0.1
-    assert busy.seconds["read"] < 0.05
+            now_s += 20
+    assert (busy.seconds["write"], busy.seconds["read"]) == (30, 3)

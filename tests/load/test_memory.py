@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 
 import fastload
 from fastload._budget import Headroom
+from hand_clock import wait_for_workers
 from models import MIB, assert_same, same_bytes, save_large
 from writing import entry, shard_bytes
 
@@ -176,7 +176,7 @@ def test_a_stream_that_is_closed_early_gives_back_what_it_had_read(tmp_path: Pat
     before = _resident_bytes()
     stream = fastload.stream(tmp_path, options=fastload.Options(staging_bytes="128Mi"))
     next(stream)
-    time.sleep(0.5)  # while which it reads ahead
+    wait_for_workers()  # which read ahead
     assert _resident_bytes() - before > 64 * MIB
     stream.close()
     assert _resident_bytes() - before < 16 * MIB

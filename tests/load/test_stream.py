@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fastload
+from hand_clock import HandClock, wait_for_workers
 from kernel_account import read_so_far
 from models import MIB, assert_same, save_large, save_sharded
 from own_memory import in_child
+from stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -53,12 +55,14 @@ def test_next_tensors_are_read_while_the_caller_works(tmp_path: Path) -> None:
         assert not _workers()  # all is read, though one of sixteen was taken
 
 
-def test_reading_runs_ahead_by_the_window_and_no_further(tmp_path: Path) -> None:
+def test_reading_runs_ahead_by_the_window_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_large(tmp_path, 32, 2 * MIB)
+    clock = HandClock(monkeypatch)
     with fastload.stream(tmp_path, reader="buffered", options=SMALL_STAGING) as stream:
         next(stream)
         before = read_so_far()
-        time.sleep(0.5)
+        wait_for_workers()
+        clock.pass_hour()
         assert read_so_far() - before < 24 * MIB
         assert _workers()
         assert sum(1 for _ in stream) == 31
@@ -74,9 +78,9 @@ def test_closing_early_stops_the_threads(tmp_path: Path) -> None:
     save_large(tmp_path, 32, 2 * MIB)
     stream = fastload.stream(tmp_path, options=SMALL_STAGING)
     taken = dict(itertools.islice(stream, 3))
-    begin = time.monotonic()
-    stream.close()
-    assert time.monotonic() - begin < 1
+    with Stopwatch() as watch:
+        stream.close()
+    assert watch.seconds < 1
     assert not _workers()
     assert stream.report.tensors == 3
     assert list(stream) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import select
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +28,8 @@ from fastload._read.gds_verdict import Question, Verdict, ask_probe, find_verdic
 from fastload._read.measured import Measured, boot_id
 from fastload._read.reader import PlainFile
 from fastload.errors import UnsupportedError
+from hand_clock import HandClock
+from stopwatch import Stopwatch
 from stub_device import compile_stub, load_stub, needs_kvikio, needs_stub
 
 if TYPE_CHECKING:
@@ -56,13 +60,21 @@ def test_its_last_line_is_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    began = time.monotonic()
-    verdict = ask("while True: pass", monkeypatch, limit_s=1)
+    with Stopwatch() as watch:
+        verdict = ask("while True: pass", monkeypatch, limit_s=1)
     assert verdict == Verdict(is_on=False, reason="the probe did not end within 1 s")
-    assert time.monotonic() - began < 5
+    assert watch.seconds < 5
 
 
 def test_one_that_hangs_after_its_verdict_has_given_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time runs from when it has, however long a machine that is busy takes to start it."""
+    communicate = subprocess.Popen.communicate
+
+    def wait_for_word(process: subprocess.Popen[bytes], *arguments: Any, **keywords: Any) -> Any:
+        select.select([process.stdout], [], [], 60)
+        return communicate(process, *arguments, **keywords)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", wait_for_word)
     code = """print('{"is_on": true, "reason": "r"}', flush=True)\nwhile True: pass"""
     assert ask(code, monkeypatch, limit_s=1) == Verdict(is_on=True, reason="r")
 
@@ -135,19 +147,13 @@ def kvikio(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     return kvikio
 
 
-def slow_copies(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    copy = CudaDriver.copy_to_device
-
-    def slow(driver: CudaDriver, *arguments: Any) -> None:
-        time.sleep(seconds)
-        copy(driver, *arguments)
-
-    monkeypatch.setattr(CudaDriver, "copy_to_device", slow)
+def slow_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    HandClock(monkeypatch).let_last(CudaDriver, "copy_to_device")
 
 
 @needs_stub
 def test_faster_past_the_host_is_a_yes(kvikio: FakeKvikio, file: PlainFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_copies(monkeypatch, 0.05)
+    slow_copies(monkeypatch)
     verdict = answer(Question(path=file.path, ordinal=0))
     assert verdict.is_on
     assert "GB/s past the host" in verdict.reason
@@ -157,7 +163,8 @@ def test_faster_past_the_host_is_a_yes(kvikio: FakeKvikio, file: PlainFile, monk
 
 @needs_stub
 def test_slower_past_the_host_is_a_no(kvikio: FakeKvikio, file: PlainFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeKvikio, "written", lambda *_: time.sleep(0.05))
+    clock = HandClock(monkeypatch)
+    monkeypatch.setattr(FakeKvikio, "written", lambda *_: clock.pass_hour())
     verdict = answer(Question(path=file.path, ordinal=0))
     assert not verdict.is_on
     assert "GB/s past the host" in verdict.reason
@@ -167,7 +174,7 @@ def test_slower_past_the_host_is_a_no(kvikio: FakeKvikio, file: PlainFile, monke
 def test_reads_by_posix_are_a_no_however_fast(
     kvikio: FakeKvikio, file: PlainFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_copies(monkeypatch, 0.05)
+    slow_copies(monkeypatch)
     monkeypatch.setattr(gds_probe, "load_statistics", lambda: Counting(kvikio, posix=True))
     verdict = answer(Question(path=file.path, ordinal=0))
     assert not verdict.is_on
@@ -191,7 +198,7 @@ def test_other_bytes_than_pread_are_a_no(kvikio: FakeKvikio, file: PlainFile, mo
 def test_a_descriptor_0_that_is_gone_is_a_no(
     kvikio: FakeKvikio, file: PlainFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_copies(monkeypatch, 0.05)
+    slow_copies(monkeypatch)
     kept, kvikio_descriptor = os.dup(0), os.open(file.path, os.O_RDONLY)
     monkeypatch.setattr(FakeKvikio, "written", lambda *_: os.dup2(kvikio_descriptor, 0))
     try:
