@@ -78,10 +78,20 @@ def holder_process(
 
 
 def run_crowd(
-    folder: Path, count: int, mode: str, *, names: str = "x", env: dict[str, str] | None = None
+    folder: Path,
+    count: int,
+    mode: str,
+    *,
+    names: str = "x",
+    dead_after_s: float = 60.0,
+    env: dict[str, str] | None = None,
 ) -> Counter[str]:
-    """What ``count`` processes that wanted one of the leases ``names`` saw."""
-    command = [sys.executable, str(_HERE / "lease_crowd.py"), str(folder), str(count), names, mode]
+    """What ``count`` processes that wanted one of the leases ``names`` saw.
+
+    None of them is dead: one that a busy machine lets wait for seconds must not be taken for that.
+    """
+    script = str(_HERE / "lease_crowd.py")
+    command = [sys.executable, script, str(folder), str(count), names, mode, str(dead_after_s)]
     run = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
     assert not run.returncode, run.stderr
     return Counter(run.stdout.splitlines())

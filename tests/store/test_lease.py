@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from fastload._store.lease.wait import Sight, try_hold, wait_hold
 from fastload.errors import LockTimeoutError, NoSpaceError, NotWritableError
 from lease_holder import FAST
 from lease_processes import LIES, build_shim, from_elsewhere, holder_process, released, run_crowd, timed
+from stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from fastload._store.lease.lease import Lease
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
-SLOW = replace(FAST, dead_after_s=60.0)
-"""With it, whatever is noticed within seconds was not noticed by silence."""
+SLOW = replace(FAST, dead_after_s=1e9)
+"""With it, whatever is noticed was not noticed by silence."""
 
 
 @pytest.fixture
@@ -47,6 +47,14 @@ def wait(folder: Path, times: object = FAST, names: tuple[str, ...] = ("x",)) ->
     return lease
 
 
+def get_at_once(folder: Path) -> Lease:
+    """The lease ``x``, whose holder's death shows at the first look."""
+    told: list[Holder] = []
+    lease = wait_hold(str(folder), ["x"], "testing", SLOW, is_done=lambda: False, tell=told.append)
+    assert lease is not None and told == []
+    return lease
+
+
 def hold(folder: Path, name: str = "x") -> Lease:
     """The lease, which is free."""
     lease = try_hold(str(folder), name, "testing", FAST)
@@ -54,9 +62,9 @@ def hold(folder: Path, name: str = "x") -> Lease:
     return lease
 
 
-def record(folder: Path) -> Holder:
-    """Who holds ``x``."""
-    found = LeaseFile(str(folder), "x").read()
+def record(folder: Path, name: str = "x") -> Holder:
+    """Who holds it."""
+    found = LeaseFile(str(folder), name).read()
     assert found is not None
     return found
 
@@ -154,9 +162,7 @@ class TestManyWait:
 
     def test_of_32_one_works_and_all_have_it(self, folder: Path) -> None:
         seen = run_crowd(folder, 32, "once")
-        assert seen["held with 1"] == 1
-        assert seen.total() == 32 and seen["overlap"] == 0
-        assert seen["waited"] >= 16
+        assert seen == {"held with 1": 1, "waited": 31}
         assert os.listdir(folder) == []
 
     def test_of_32_who_all_must_each_gets_its_turn_alone(self, folder: Path) -> None:
@@ -169,14 +175,14 @@ class TestManyWait:
         assert os.listdir(folder) == []
 
     def test_with_slots_that_many_work_at_once(self, folder: Path) -> None:
-        seen = run_crowd(folder, 12, "each", names="slot-0,slot-1,slot-2")
+        seen = run_crowd(folder, 12, "together", names="slot-0,slot-1,slot-2")
         assert seen.total() == 12 and set(seen) <= {"held with 1", "held with 2", "held with 3"}
         assert set(seen) - {"held with 1"}
 
     def test_of_many_who_find_it_dead_one_takes_it_over(self, folder: Path) -> None:
         """Nothing but silence tells them, and it tells all at the same time."""
         LeaseFile(str(folder), "x").create(from_elsewhere(folder))
-        assert run_crowd(folder, 12, "each") == {"held with 1": 12}
+        assert run_crowd(folder, 12, "each", dead_after_s=2.0) == {"held with 1": 12}
         assert os.listdir(folder) == []
 
     def test_slots_are_taken_in_order_and_any_will_do(self, folder: Path) -> None:
@@ -188,13 +194,16 @@ class TestManyWait:
                 assert third.name == "a"
 
     def test_it_is_handed_on_at_the_next_look(self, folder: Path) -> None:
-        lease = hold(folder)
-        timer = threading.Timer(0.3, lease.release)
-        timer.start()
-        with timed() as seconds, wait(folder):
-            pass
-        timer.join()
-        assert 0.25 <= seconds[0] < 1.0
+        held, looks = hold(folder), iter(range(5))
+
+        def is_done() -> bool:
+            if next(looks) == 3:
+                held.release()
+            return False
+
+        lease = wait_hold(str(folder), ["x"], "testing", SLOW, is_done=is_done, tell=lambda _: None)
+        assert released(lease)
+        assert list(looks) == [], "the last one was when it was held"
 
     def test_who_waits_for_what_is_there_gets_no_lease(self, folder: Path) -> None:
         told: list[Holder] = []
@@ -238,10 +247,7 @@ class TestHoldersDie:
             holder.process.kill()
             holder.process.wait()
             assert os.listdir(folder) != []
-            with timed() as seconds:
-                lease = wait(folder, SLOW)
-            assert seconds[0] < 2.0
-            with lease:
+            with get_at_once(folder):
                 assert {name.split(".")[-1] for name in os.listdir(folder)} == {"lease", "lock"}
                 assert len(os.listdir(folder)) == 2
         assert os.listdir(folder) == []
@@ -261,9 +267,7 @@ class TestHoldersDie:
             lease.release()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        with timed() as seconds, wait(folder, SLOW):
-            pass
-        assert seconds[0] < 2.0
+        get_at_once(folder).release()
         assert os.listdir(folder) == []
 
     @pytest.mark.parametrize("lie", LIES)
@@ -277,9 +281,10 @@ class TestHoldersDie:
             holder.process.wait()
             with holder_process(folder, env=env) as other:
                 assert other.first == "none"  # nothing proves it yet
-            with timed() as seconds, wait(folder):
+            with Stopwatch() as watch, timed() as seconds, wait(folder):
                 pass
-            assert FAST.dead_after_s <= seconds[0] < FAST.dead_after_s + 2.0
+            assert FAST.dead_after_s <= seconds[0]
+            assert watch.seconds < FAST.dead_after_s + 2.0
 
     def test_a_machine_is_believed_about_its_own_mount_only(self, folder: Path) -> None:
         """The lock is free, but it is one of another kernel, or of another mount of the same server."""
@@ -334,19 +339,17 @@ class TestHoldersDie:
         os.mkfifo(folder / "x.lease")
         assert released(wait(folder, replace(FAST, dead_after_s=0.2)))
 
-    def test_a_taker_leaves_the_one_who_was_quicker(self, folder: Path) -> None:
+    def test_a_taker_leaves_the_one_who_was_quicker(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another's record comes over ours before it has settled."""
         file = LeaseFile(str(folder), "x")
         file.create(from_elsewhere(folder))
         other = from_elsewhere(folder)
-        times = replace(FAST, dead_after_s=0.1, settle_s=2.0)
+        times = replace(FAST, dead_after_s=0.1)
         waiter = waiting._Slot(file, "testing", times)
         assert waiter.attempt() is None
         time.sleep(0.15)
-        timer = threading.Timer(0.2, lambda: file.replace(other))
-        timer.start()
+        monkeypatch.setattr(time, "sleep", lambda _: file.replace(other))
         assert waiter.attempt() is None
-        timer.join()
         assert record(folder) == other
         assert os.listdir(folder) == ["x.lease"]
 
@@ -368,30 +371,29 @@ class TestNothingMoves:
         with holder_process(folder) as holder:
             holder.tell("progress 3000 10000")
             until(lambda: record(folder).done_bytes == 3000)
-            with pytest.raises(LockTimeoutError) as caught, timed() as seconds:
+            with Stopwatch() as watch, timed() as seconds, pytest.raises(LockTimeoutError) as caught:
                 wait(folder, replace(FAST, stuck_after_s=0.6))
-            assert 0.6 <= seconds[0] < 3.0
+            assert seconds[0] >= 0.6
+            assert watch.seconds < 3.0
             said = str(caught.value)
             assert f"pid {holder.process.pid} on {os.uname().nodename}" in said
             assert "3,000 of 10,000 bytes" in said and "bringing org/name" in said and "0.6 s" in said
             assert caught.value.path == str(folder / "x.lease")
 
     def test_a_holder_that_gets_on_is_waited_for(self, folder: Path) -> None:
-        lease = hold(folder)
-        stopped = threading.Event()
+        held, looks = hold(folder), iter(range(26))
 
-        def work() -> None:
-            for done_bytes in range(12):
-                lease.update(done_bytes, 12)
-                stopped.wait(0.1)
-            lease.release()
+        def is_done() -> bool:
+            if (look := next(looks)) < 24:
+                self._move(held, folder, look)
+            elif look == 24:
+                held.release()
+            return False
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        with timed() as seconds, wait(folder, replace(FAST, stuck_after_s=0.6)):
-            pass
-        stopped.set()
-        thread.join()
+        with timed() as seconds:
+            times = replace(FAST, stuck_after_s=0.6)
+            lease = wait_hold(str(folder), ["x"], "t", times, is_done=is_done, tell=lambda _: None)
+        assert released(lease)
         assert seconds[0] > 1.0
 
     def test_one_slot_that_moves_is_enough_to_wait_for(self, folder: Path) -> None:
@@ -400,12 +402,17 @@ class TestNothingMoves:
             looks = iter(range(40))
 
             def is_done() -> bool:
-                moving.update(look := next(looks), 100)
+                self._move(moving, folder, look := next(looks))
                 return look == 39
 
             times = replace(FAST, stuck_after_s=0.6)
             names = ["a", "b"]
             assert wait_hold(str(folder), names, "t", times, is_done=is_done, tell=lambda _: None) is None
+
+    def _move(self, lease: Lease, folder: Path, done_bytes: int) -> None:
+        """It has told that it is so far, however late its thread is on a machine that is busy."""
+        lease.update(done_bytes, 100)
+        until(lambda: record(folder, lease.name).done_bytes == done_bytes)
 
 
 class TestSight:
