@@ -16,6 +16,7 @@ import torch
 import fastload
 from fastload import DeadlineError, FormatError, Options
 from fastload._fetch.deadline import Deadline
+from fastload._load.read import pipeline
 from fastload.cli import main
 from forked import start_python, wait_for
 from hub_faults import Drip, Stall
@@ -77,6 +78,7 @@ def test_reads_that_hang_in_the_midst_of_a_load_do_not_hold_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaks_nothing: None
 ) -> None:
     """Headers come; then a worker hangs. Once its read returns, it ends and closes what it held."""
+    monkeypatch.setattr(pipeline, "_JOIN_S", 0.8)  # as it is, where a test is not patient
     expected = save_large(tmp_path, 16, MIB)
     released, real = threading.Event(), os.preadv
 
@@ -184,9 +186,11 @@ def test_what_is_merely_slow_leaves_nothing_behind(
     slow: Callable[[], None],
     place: Callable[[Model], Path],
     act: Callable[[Path], object],
+    monkeypatch: pytest.MonkeyPatch,
     leaks_nothing: None,
 ) -> None:
     """Whoever does the work sees that it is over, and has ended by when the caller is told."""
+    monkeypatch.setitem(Deadline.__init__.__kwdefaults__, "grace_s", 60.0)  # a machine that is busy may take so long
     folder = place(model)
     fastload.load(folder)
     slow()
@@ -241,7 +245,7 @@ def test_what_comes_too_late_is_let_go() -> None:
     deadline = Deadline(0.1, "waiting")
     with pytest.raises(DeadlineError):
         deadline.within(work, lambda result: discarded.set() if result == 7 else None)
-    assert begun.is_set()
+    assert begun.wait(PATIENCE_S)
     assert not discarded.is_set()
     release.set()
     assert discarded.wait(PATIENCE_S)
@@ -257,7 +261,7 @@ def test_what_fails_in_the_last_moment_says_why() -> None:
         raise FormatError("x", "y", "z")
 
     with pytest.raises(FormatError):
-        Deadline(0.1, "failing").within(fail)
+        Deadline(0.1, "failing", grace_s=PATIENCE_S).within(fail)
 
 
 def test_an_error_of_the_work_is_its_own() -> None:
