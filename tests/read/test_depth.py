@@ -90,19 +90,21 @@ def test_a_short_load_learns_nothing() -> None:
 
 
 class Slow:
-    """A reader that counts who reads at once, and fails at odd offsets."""
+    """A reader that counts who reads at once, and fails at odd offsets; a read lasts until there are two of them."""
 
     name = "direct"
     alignment_bytes = 4096
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._together = threading.Barrier(2)
         self.under_way = 0
         self.most = 0
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         self._count(1)
-        time.sleep(0.02)
+        self._together.wait(20)
+        time.sleep(0.02)  # a chance for a third one
         self._count(-1)
         if offset % 2:
             raise StoreError("/m", "failed")
