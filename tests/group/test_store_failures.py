@@ -17,7 +17,7 @@ from fastload._group.rendezvous_store import _KEY, RendezvousStore
 from fastload._group.store_failures import publish_failure, report_failure
 from fastload._group.timeout import RendezvousTimeout
 from fastload.errors import GroupError, MemoryBudgetError, UnsupportedError
-from rendezvous import sit, wait_rendezvous_over
+from rendezvous import sit, soon, wait_rendezvous_over
 
 if TYPE_CHECKING:
     import threading
@@ -52,9 +52,9 @@ def test_all_that_come_hear_of_rank_0(store: HashStore, lead_s: float) -> None:
         time.sleep(lead_s)
         second, third = pool.submit(sit, store, 1), pool.submit(tell, store, 2)
         with pytest.raises(GroupError, match="rank has no socket"):
-            second.result(SOON_S)
-        assert third.result(SOON_S)
-        assert first.result(SOON_S)
+            soon(second, SOON_S)
+        assert soon(third, SOON_S)
+        assert soon(first, SOON_S)
 
 
 @pytest.mark.parametrize("lead_s", [0.0, 0.5])
@@ -65,8 +65,8 @@ def test_all_hear_of_those_that_cannot_come(store: HashStore, lead_s: float) -> 
         time.sleep(lead_s)
         first = pool.submit(sit, store, 0, 4)
         with pytest.raises(GroupError, match="rank has no socket"):
-            first.result(SOON_S)
-        assert all(each.result(SOON_S) for each in cut_off)
+            soon(first, SOON_S)
+        assert all(soon(each, SOON_S) for each in cut_off)
         with pytest.raises(GroupError, match="rank has no socket"):
             sit(store, 3, 4)
 
@@ -77,7 +77,7 @@ def test_one_that_cannot_come_when_it_is_over_is_heard_too(store: HashStore) -> 
         first_error = pool.submit(first.fail, fastload.UsageError("wrong", "mend it"))
         assert pool.submit(tell, store, 1).result(SOON_S)
         assert tell(store, 2)
-        first_error.result(SOON_S)
+        soon(first_error, SOON_S)
 
 
 @pytest.mark.parametrize("kind", [fastload.UnsupportedError, fastload.MemoryBudgetError])
@@ -91,10 +91,10 @@ def test_rank_0_without_a_thread_to_look_for_them_says_so(
     with ThreadPoolExecutor(3) as pool:
         first, *others = [pool.submit(sit, store, rank) for rank in range(3)]
         with pytest.raises(kind):
-            first.result(SOON_S)
+            soon(first, SOON_S)
         for each in others:
             with pytest.raises(GroupError, match=f"rank 0 failed: {kind.__name__}"):
-                each.result(SOON_S)
+                soon(each, SOON_S)
 
 
 def test_what_an_earlier_meeting_left_is_not_believed(store: HashStore) -> None:
@@ -104,10 +104,10 @@ def test_what_an_earlier_meeting_left_is_not_believed(store: HashStore) -> None:
         early = [pool.submit(sit, store, rank) for rank in (1, 2)]
         time.sleep(0.5)
         for each in (pool.submit(sit, store, 0), *early):
-            each.result(SOON_S).close()
+            soon(each, SOON_S).close()
         assert not tell(store, 1, timeout_s=0.3)
         for each in [pool.submit(sit, store, rank) for rank in range(3)]:
-            each.result(SOON_S).close()
+            soon(each, SOON_S).close()
 
 
 def test_nobody_is_told_twice(store: HashStore) -> None:
@@ -119,4 +119,4 @@ def test_nobody_is_told_twice(store: HashStore) -> None:
         with pytest.raises(GroupError, match="rank 0 did not come"):
             sit(store, 1, timeout_s=0.5)
         assert json.loads(store.get(_KEY))[3] == [WHY.what, WHY.hint]
-        first.result(SOON_S)
+        soon(first, SOON_S)
