@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach what tests start: a script's background ignores it, and children inherit that."""
+    """Let Ctrl-C reach what tests start, and let no property fail for the time that an example of it took.
+
+    A script's background ignores Ctrl-C, and children inherit that. What must be quick has a test that says so: a fifth
+    of a second for any example, as is Hypothesis' own, is less than a busy machine may let anybody wait.
+    """
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
