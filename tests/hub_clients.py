@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
+from hub_faults import Stall
 from hub_server import HubServer, Repo
 
 if TYPE_CHECKING:
@@ -13,19 +15,27 @@ if TYPE_CHECKING:
 
     from fastload._store.hub.reader import HubReader
     from fastload._store.hub.tier import HubOffer
+    from hub_faults import Fault
 
 HURRIED = Patience(
     attempts=3,
     first_pause_s=0.01,
     longest_pause_s=0.2,
     connect_timeout_s=2.0,
-    read_timeout_s=0.3,
+    read_timeout_s=20.0,
     floor_bytes_per_s=1,
     grace_s=0.1,
 )
+IMPATIENT = replace(HURRIED, read_timeout_s=0.7)
+"""For a hub that falls silent, and for no other: one on a busy machine is taken for that, and asked once more."""
 TOKEN = "hf_TheSecretOfThisTest"  # noqa: S105 - nobody's
 CONTENT = hashlib.shake_128(b"hub").digest(1_000_003)
 """No two pages alike, and an odd length."""
+
+
+def patience_with(fault: Fault) -> Patience:
+    """As much as a hub with this fault needs."""
+    return IMPATIENT if isinstance(fault, Stall) else HURRIED
 
 
 def hub_with(files: Mapping[str, bytes], *, repo: str = "org/name", has_cdn: bool = True) -> HubServer:

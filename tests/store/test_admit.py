@@ -25,7 +25,7 @@ from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import ManifestFile
 from fastload.errors import DeadlineError, FormatError, IntegrityError
 from fastload.options import Options, decide_settings
-from hub_clients import HURRIED, find, hub_with, tier_of
+from hub_clients import find, hub_with, tier_of
 from hub_faults import Stall
 from stored_models import COMMIT, model_files, write_cache, write_folder
 from warming import large_shard
@@ -182,9 +182,8 @@ def test_what_a_slow_line_has_brought_is_staged_before_the_rest_of_its_extent(tm
     def count_staged() -> int:
         return sum(path.read_bytes().count(b"\n") - 1 for path in journals.iterdir())
 
-    patience = replace(HURRIED, read_timeout_s=60)
-    with hub_with({"model.safetensors": content}) as hub, tier_of(hub, patience=patience) as tier:
-        hub.faults.add(Stall(after_bytes=6 << 20, seconds=60), path="*.safetensors", times=None)
+    with hub_with({"model.safetensors": content}) as hub, tier_of(hub) as tier:
+        hub.faults.add(Stall(after_bytes=6 << 20, seconds=20), path="*.safetensors", times=None)
         with pytest.raises(DeadlineError):
             bring(job(find(tier, REPO), tmp_path / "local", check=check_time))
     assert count_staged() == 1

@@ -19,7 +19,7 @@ from fastload._store.hub.listing import parse_tree
 from fastload._store.hub.retry import find_asked_pause
 from fastload._store.hub.tier import HubAccess, HubTier, Patience
 from fastload.errors import AuthError, FastloadError, FormatError, HubError, NetworkError, UsageError
-from hub_clients import CONTENT, HURRIED, TOKEN, find, hub_with, tier_of
+from hub_clients import CONTENT, HURRIED, TOKEN, find, hub_with, patience_with, tier_of
 from hub_faults import PORTAL, Body, Cut, Drip, Headers, Redirect, Refuse, Stall, too_many_requests
 from hub_server import HubServer, Repo
 
@@ -240,8 +240,8 @@ class TestTheTokenThatHuggingfaceFinds:
 FAULTS: dict[str, Fault] = {
     "hung up at once": Cut(0),
     "hung up in the middle": Cut(20),
-    "silent": Stall(-1, 1.0),
-    "silent in the middle": Stall(20, 1.0),
+    "silent": Stall(-1, 20.0),
+    "silent in the middle": Stall(20, 20.0),
     "too many requests": Refuse(429),
     "server error": Refuse(500),
     "bad gateway": Refuse(502, body=b"<html>"),
@@ -260,16 +260,17 @@ class TestWhatPasses:
 
     @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
     @pytest.mark.parametrize("path", [INFO, TREE])
-    def test_it_is_waited_for(self, hub: HubServer, tier: HubTier, fault: Fault, path: str) -> None:
+    def test_it_is_waited_for(self, hub: HubServer, fault: Fault, path: str) -> None:
         hub.faults.add(fault, path=path)
-        assert len(find(tier).files) == len(FILES)
+        with tier_of(hub, patience=patience_with(fault)) as tier:
+            assert len(find(tier).files) == len(FILES)
         assert len(hub.requests) == 3
 
     @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
     @pytest.mark.parametrize("path", [INFO, TREE])
     def test_but_not_for_ever(self, hub: HubServer, fault: Fault, path: str) -> None:
         hub.faults.add(fault, path=path, times=None)
-        patience = replace(HURRIED, attempts=2, read_timeout_s=0.5)  # else a busy machine is taken for a silent hub
+        patience = replace(patience_with(fault), attempts=2)
         with tier_of(hub, patience=patience) as tier, pytest.raises(NetworkError, match="2 times in a row") as caught:
             find(tier)
         assert caught.value.url.startswith(hub.url)
