@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-FILES = 3000
+FILES = 30
 
 
 def fill(folder: str) -> None:
@@ -29,11 +29,18 @@ def fill(folder: str) -> None:
             pass
 
 
-def press_again(folder: str) -> None:
-    """Ctrl-C, as soon as the folder is being removed."""
-    while len(os.listdir(folder)) == FILES:
-        time.sleep(0.0005)
-    os.kill(os.getpid(), signal.SIGINT)
+def press_again_within_removal(patch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, from another thread, when half of the files are gone."""
+    unlink, removed = os.unlink, count()
+
+    def remove(*arguments: Any, **keywords: Any) -> None:
+        if next(removed) == FILES // 2:
+            pressing = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+            pressing.start()
+            pressing.join()
+        unlink(*arguments, **keywords)
+
+    patch.setattr(os, "unlink", remove)
 
 
 def measure(above: str, *, is_ended: bool) -> None:
@@ -42,13 +49,15 @@ def measure(above: str, *, is_ended: bool) -> None:
         folder = folders.make(above, "made-")
         assert os.path.basename(folder).startswith("made-")
         fill(folder)
-        threading.Thread(target=press_again, args=(folder,)).start()
         if is_ended:
             raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("is_first", [False, True])
-def test_ctrl_c_while_it_is_removed_comes_after_that(tmp_path: Path, *, is_first: bool) -> None:
+def test_ctrl_c_while_it_is_removed_comes_after_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
+) -> None:
+    press_again_within_removal(monkeypatch)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         measure(str(tmp_path), is_ended=not is_first)
