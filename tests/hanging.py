@@ -7,6 +7,8 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from fastload._thread import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -14,6 +16,32 @@ if TYPE_CHECKING:
     import pytest
 
 _CALLS = ("stat", "lstat", "statvfs", "listdir", "scandir", "open", "access")
+
+
+class Hanging:
+    """Where a tier hangs, of several that are asked at once; the others have answered before it is waited for.
+
+    Else one whose thread is late on a machine that is busy would not have answered in time either.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._threads: set[threading.Thread] = set()
+        self._released = threading.Event()
+        patch.setattr("fastload._store.patience.start_thread", self._start)
+
+    def hang(self) -> None:
+        """Until :meth:`release`."""
+        self._threads.add(threading.current_thread())
+        self._released.wait()
+
+    def release(self) -> None:
+        """Let all go on."""
+        self._released.set()
+
+    def _start(self, thread: threading.Thread) -> None:
+        start_thread(thread)
+        while thread.is_alive() and thread not in self._threads:
+            thread.join(0.01)
 
 
 @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from fastload._store.patience import ask_all
 from fastload._store.root import Root
 from fastload._tier import shared_tier
+from hanging import Hanging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
 ROOTS = tuple(Root(f"/m/{name}", shared_tier(f"/m/{name}")) for name in "abc")
 
@@ -29,15 +31,15 @@ def test_nothing_is_an_answer_too() -> None:
     assert took_s < 10
 
 
-def test_a_root_that_hangs_is_waited_for_so_long_and_named() -> None:
-    released = threading.Event()
+def test_a_root_that_hangs_is_waited_for_so_long_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = Hanging(monkeypatch)
 
     def hang(root: Root) -> str:
         if root is ROOTS[1]:
-            released.wait()
+            hanging.hang()
         return root.path
 
     replies, silent, took_s = ask(hang, 0.5)
-    released.set()
+    hanging.release()
     assert (replies, silent) == (["/m/a", "/m/c"], ["/m/b"])
     assert 0.4 < took_s < 10

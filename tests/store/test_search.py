@@ -35,6 +35,12 @@ SHARD = "model-00001-of-00002.safetensors"
 ALIASES = {"llama": ("meta/Llama-3", "Meta-Llama-3", "Llama-3")}
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All mounts say which names they have, however busy the machine is."""
+    monkeypatch.setattr("fastload._store.tiered._NAMES_PATIENCE_S", 60.0)
+
+
 class Mounts:
     """A local tier and two shared ones, in folders of the test."""
 

@@ -29,6 +29,7 @@ from fastload.cli import unpin as unpin_verb
 from fastload.cli.several import PartialError
 from fastload.errors import ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options
+from hanging import Hanging
 from writing import pack
 
 if TYPE_CHECKING:
@@ -101,11 +102,11 @@ def test_a_tier_that_hangs_or_cannot_be_read_is_named_and_delays_nothing(
 ) -> None:
     monkeypatch.setattr(facts, "_PATIENCE_S", 0.3)
     commit = cache.add("org/a", 1, {"w": 1})
-    list_all, never = Root.list_all, threading.Event()
+    list_all, hanging = Root.list_all, Hanging(monkeypatch)
 
     def misbehave(root: Root, pass_over: Callable[[StoreError], object]) -> Iterator[Any]:
         if root.path.endswith("hung"):
-            never.wait()
+            hanging.hang()
         if root.path.endswith("broken"):
             raise StoreError(root.path, "cannot be read (Input/output error)")
         return list_all(root, pass_over)
@@ -115,7 +116,7 @@ def test_a_tier_that_hangs_or_cannot_be_read_is_named_and_delays_nothing(
     begin_s = time.monotonic()
     listing = snapshots(options=Options(local=str(cache.root), shared=tuple(mounts)))
     assert time.monotonic() - begin_s < 20
-    never.set()
+    hanging.release()
     assert [found.commit for found in listing] == [commit]
     assert dict(listing.unavailable) == {
         f"shared:{mounts[0]}": "no answer within 0.3 s",
