@@ -21,6 +21,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup it is ig
 def held():
     fds = len(os.listdir("/proc/self/fd"))
     return fds, sorted(t.name for t in threading.enumerate())
+def settle():  # what hung ends later; how much later, a busy machine decides
+    until_s = time.monotonic() + 60
+    while held() != before and time.monotonic() < until_s:
+        time.sleep(0.01)
 fastload.load(sys.argv[1], tensors="layer.000.*")
 before = held()
 """
@@ -35,11 +39,14 @@ def slow(*args):
     time.sleep(HANGS_S)
     return real(*args)
 os.preadv = slow
+if HANGS_S < 1:
+    fastload._load.read.pipeline._JOIN_S = 60  # it does not hang, however busy the machine is
 try:
     fastload.load(sys.argv[1], reader="buffered")
 except KeyboardInterrupt:
     print("stopped", flush=True)
-    time.sleep(SETTLES_S)
+    if HANGS_S > 1:
+        settle()
     print("same" if held() == before else f"{before} {held()}")
 """
 
@@ -57,8 +64,8 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param(_LOAD.replace("HANGS_S", "0.05").replace("SETTLES_S", "0"), id="slow storage"),
-        pytest.param(_LOAD.replace("HANGS_S", "3").replace("SETTLES_S", "3"), id="hanging storage"),
+        pytest.param(_LOAD.replace("HANGS_S", "0.05"), id="slow storage"),
+        pytest.param(_LOAD.replace("HANGS_S", "3"), id="hanging storage"),
         pytest.param(_STREAM, id="slow caller"),
     ],
 )
@@ -80,24 +87,32 @@ def test_interrupt_stops_within_a_second_and_leaks_nothing(tmp_path: Path, scrip
 _CLOSE = """
 # A read that nobody waits for yet is under way when the stream is closed.
 real = os.preadv
-under_way = threading.Event()
+under_way, interrupted = threading.Event(), threading.Event()
 def slow(descriptor, buffers, offset, *flags):
     if offset > 24 << 20 and threading.current_thread() is not threading.main_thread():
         under_way.set()
-        time.sleep(0.5)
+        interrupted.wait()
     return real(descriptor, buffers, offset, *flags)
 os.preadv = slow
+fastload._load.read.pipeline._JOIN_S = 60
+def is_joining(frame):
+    return frame is not None and (frame.f_code is threading.Thread.join.__code__ or is_joining(frame.f_back))
+def interrupt_who_waits(thread):
+    while not is_joining(sys._current_frames()[thread]):
+        time.sleep(0.01)
+    signal.pthread_kill(thread, signal.SIGINT)
 stream = fastload.stream(sys.argv[1], reader=sys.argv[2], options=fastload.Options(staging_bytes="64Mi"))
 next(stream)
 under_way.wait()
-interrupt = threading.Timer(0.1, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+interrupt = threading.Thread(target=interrupt_who_waits, args=[threading.get_ident()])
 interrupt.start()
 try:
     stream.close()
     print("closed before it was interrupted", flush=True)
 except KeyboardInterrupt:
     interrupt.join()
-    time.sleep(1)
+    interrupted.set()
+    settle()
     print("same" if held() == before else f"{before} {held()}")
     stream.close()
     print("reported" if stream.report.tensors else "none")
@@ -110,5 +125,5 @@ def test_an_interrupt_while_a_stream_is_closed_leaks_nothing_either(tmp_path: Pa
     save_large(tmp_path, 16, 8 * MIB)  # more than its window
     words = ["-c", textwrap.dedent(_BEFORE + _CLOSE), str(tmp_path), reader]
     with start_python(words, torch=True) as process:
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=120)
     assert out.splitlines() == ["same", "reported"]
