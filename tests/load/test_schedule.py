@@ -25,14 +25,10 @@ def _extents(*lengths: int) -> list[Extent]:
 
 
 def _drain(schedule: Schedule) -> list[int]:
-    """What may start now; more than that would block, so the schedule is stopped from another thread then."""
+    """What may start now; more than that would be waited for, so the schedule is stopped then."""
     started: list[int] = []
-    timer = threading.Timer(0.2, schedule.stop)
-    timer.start()
-    while (number := schedule.start()) is not None:
+    while (number := schedule.start(settle=schedule.stop)) is not None:
         started.append(number)
-    timer.cancel()
-    timer.join()
     return started
 
 
