@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ class Tiers:
     def wait_staged(self, name: str, folder: Path | None = None) -> None:
         """Until a block is on its way in, of the repo ``name`` or into a plain ``folder``."""
         journals = (folder or self.repo(name)) / ".fastload" / "journals"
-        eventually(lambda: any(b"\n" in path.read_bytes().split(b"\n", 1)[-1] for path in list_there(journals)))
+        eventually(lambda: any(has_block(path) for path in list_there(journals)))
 
     def staged(self, name: str) -> list[str]:
         """What lies in staging/ and journals/."""
@@ -108,6 +109,13 @@ class Tiers:
 def list_there(folder: Path) -> list[Path]:
     """What is in a folder; nothing where there is none."""
     return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def has_block(journal: Path) -> bool:
+    """Whether it names one; it may be gone with its file at any moment."""
+    with suppress(FileNotFoundError):
+        return b"\n" in journal.read_bytes().split(b"\n", 1)[-1]
+    return False
 
 
 def eventually(condition: Callable[[], bool]) -> None:

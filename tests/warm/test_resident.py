@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,13 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < until_s
         time.sleep(0.05)
+
+
+def _names(ready: Path, model: str) -> bool:
+    """True where it is there at that moment, and names it."""
+    with suppress(FileNotFoundError):
+        return model in ready.read_text()
+    return False
 
 
 @pytest.fixture
@@ -122,15 +130,15 @@ def test_it_stays_follows_the_list_and_leaves_nothing(tiers: Tiers) -> None:
     path, ready = _write_list(tiers, "org/a"), tiers.folder / "ready"
     ready.write_text("left by a process that was killed")
     with tiers.start("warm", "--list", path, "--every", "0.1s", "--ready-file", ready, "--json") as process:
-        _wait_until(lambda: ready.exists() and "org/a" in ready.read_text())
+        _wait_until(lambda: _names(ready, "org/a"))
         assert json.loads(ready.read_text())["ready"] is True
         assert _io_class(process.pid) == "idle"
         _write_list(tiers, "org/a", "org/b")
-        _wait_until(lambda: ready.exists() and "org/b" in ready.read_text())
+        _wait_until(lambda: _names(ready, "org/b"))
         _write_list(tiers, "org/a", "org/nowhere")
         _wait_until(lambda: not ready.exists())
         write_cache(tiers.shared, "org/nowhere", COMMIT, model_files(7))
-        _wait_until(lambda: ready.exists() and "org/nowhere" in ready.read_text())
+        _wait_until(lambda: _names(ready, "org/nowhere"))
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143
