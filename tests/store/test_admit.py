@@ -77,13 +77,26 @@ def test_all_is_read_once(tmp_path: Path) -> None:
     assert brought.tally.refetched_files == []
 
 
-def test_what_is_done_is_told_by_blocks_where_a_line_is_slow(tmp_path: Path) -> None:
-    """Those who wait go by it: an extent at a time, it would stand still for minutes."""
+def test_what_is_done_is_told_by_blocks_where_a_line_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who wait go by it: an extent at a time, it would stand still for minutes.
+
+    The line is so slow here that a block comes when all before it have been told of.
+    """
     write_folder(tmp_path / "plain", {"model.safetensors": large_shard(11 << 20, 0)})  # three blocks
-    told: list[int] = []
+    told, begun = [0], [0]
+
+    def wait_told(pace: Pace, nbytes: int) -> float:
+        until_s = time.monotonic() + 60
+        while told[-1] < sum(begun) and time.monotonic() < until_s:
+            time.sleep(0.01)
+        begun.append(nbytes)
+        return 0.0
+
+    monkeypatch.setattr(Pace, "delay_s", wait_told)
     settings = decide_settings(Options(max_rate="20Mi"), {})
     made = job(offer_folder(tmp_path / "plain"), tmp_path / "local", settings=settings)
     bring(replace(made, progress=lambda done, _: told.append(done)))
+    assert told[-1] > 11 << 20
     assert max(later - earlier for earlier, later in pairwise(told)) <= BLOCK_BYTES
 
 
