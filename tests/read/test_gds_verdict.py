@@ -71,6 +71,7 @@ def test_one_that_hangs_after_its_verdict_has_given_it(monkeypatch: pytest.Monke
     communicate = subprocess.Popen.communicate
 
     def wait_for_word(process: subprocess.Popen[bytes], *arguments: Any, **keywords: Any) -> Any:
+        assert process.stdout is not None
         select.select([process.stdout], [], [], 60)
         return communicate(process, *arguments, **keywords)
 

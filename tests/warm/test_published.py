@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
 
 from fastload._verify.digest import BLOCK_BYTES
+from stopwatch import Stopwatch
 from stored_models import COMMIT, OTHER_COMMIT, blob_name, git_sha1, model_files, write_cache, write_folder, write_tree
 from warming import MIB, Tiers, check_cache, content, large_shard, tree
 
@@ -116,9 +116,9 @@ def test_a_second_run_of_a_pinned_model_writes_nothing(tiers: Tiers, files: dict
 
 
 def _time(work: Callable[[], object]) -> float:
-    begin_s = time.monotonic()
-    work()
-    return time.monotonic() - begin_s
+    with Stopwatch() as watch:
+        work()
+    return watch.seconds
 
 
 def test_a_second_run_of_a_plain_folder_writes_nothing(tiers: Tiers) -> None:
