@@ -283,8 +283,13 @@ def test_a_program_that_calls_main_has_its_signals_back(tmp_path: Path) -> None:
 def test_signals_do_not_wait_for_the_import_of_torch(tmp_path: Path, number: signal.Signals, exit_code: int) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
     code = """
-import signal, sys
+import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup it is ignored, and children inherit that
+class Later:
+    def find_spec(self, name, path, target=None):
+        if name == "torch.functional":  # behind the libraries: the import is not over before the signal has come
+            time.sleep(60)
+sys.meta_path.insert(0, Later())
 from fastload.cli import main
 exit_code = main()
 print("torch" in sys.modules, file=sys.stderr)
