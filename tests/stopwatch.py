@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -21,14 +22,18 @@ _LONGEST_TICK_S = 0.05
 class Stopwatch:
     """Measures a block; a thread that does nothing else but sleep tells which of the time was nobody's."""
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int | None = None) -> None:
+        """``pid``: of the process that does what is measured, where it is another one, and may have to queue."""
         self.seconds = 0.0
-        """That the block took, less the time in which that thread was held up."""
+        """That the block took, less the time in which that thread was held up, or the process could not get a CPU."""
+        self._pid = pid
+        self._queued_s = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._count, name="stopwatch", daemon=True)
 
     def __enter__(self) -> Self:
         self._since_s = time.monotonic()
+        self._take_queued_s()
         self._thread.start()
         return self
 
@@ -45,5 +50,13 @@ class Stopwatch:
 
     def _tick(self) -> None:
         now_s = time.monotonic()
-        self.seconds += min(now_s - self._since_s, _LONGEST_TICK_S)
+        self.seconds += max(0.0, min(now_s - self._since_s, _LONGEST_TICK_S) - self._take_queued_s())
         self._since_s = now_s
+
+    def _take_queued_s(self) -> float:
+        """How long the process's first thread was ready to run, and waited for a CPU, since this was asked before."""
+        before_s = self._queued_s
+        if self._pid is not None:
+            with suppress(OSError), open(f"/proc/{self._pid}/schedstat") as file:  # it may have ended
+                self._queued_s = int(file.read().split()[1]) / 1e9
+        return self._queued_s - before_s

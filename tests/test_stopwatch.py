@@ -30,6 +30,23 @@ def test_it_counts_what_is_slept() -> None:
     assert 0 < watch.seconds <= time.monotonic() - begin_s
 
 
+def test_it_does_not_count_what_a_process_waits_for_a_cpu() -> None:
+    """Two that never rest share one: each of them waits for half of the time."""
+    cpu = min(os.sched_getaffinity(0))
+    busy = f"import os; os.sched_setaffinity(0, [{cpu}]); print(flush=True)\nwhile True: pass"
+    command = [sys.executable, "-c", busy]
+    with subprocess.Popen(command, stdout=-1) as one, subprocess.Popen(command, stdout=-1) as other:
+        try:
+            assert one.stdout and other.stdout
+            assert one.stdout.readline() == other.stdout.readline() == b"\n"
+            with Stopwatch() as all_of_it, Stopwatch(one.pid) as of_one:
+                time.sleep(2.0)
+        finally:
+            one.kill()
+            other.kill()
+    assert of_one.seconds < 0.8 * all_of_it.seconds
+
+
 def test_it_does_not_count_what_its_process_was_stopped() -> None:
     environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", _WHILE_IT_STANDS]

@@ -184,7 +184,7 @@ sys.exit(main())
     with start_python(["-c", code, "load", str(tmp_path), "--json", "--reader", "buffered"], torch=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "reading\n"
-        with Stopwatch() as watch:
+        with Stopwatch(process.pid) as watch:
             process.send_signal(number)
             out, err = process.communicate(timeout=20)
         assert watch.seconds < 2

@@ -276,7 +276,7 @@ def test_interrupt_ends_it_within_a_second(tmp_path: Path, hangs_s: float) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        with Stopwatch() as watch:
+        with Stopwatch(process.pid) as watch:
             while (line := process.stdout.readline()) == "ready\n":
                 pass
         assert line == "stopped\n"
@@ -317,7 +317,7 @@ def test_an_interrupt_that_ends_no_waiting_is_noticed_within_a_second(tmp_path: 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "sent\n"
-        with Stopwatch() as watch:
+        with Stopwatch(process.pid) as watch:
             assert process.stdout.readline() == "stopped\n"
         assert watch.seconds < 1
 

@@ -75,7 +75,7 @@ def test_interrupt_stops_within_a_second_and_leaks_nothing(tmp_path: Path, scrip
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        with Stopwatch() as watch:
+        with Stopwatch(process.pid) as watch:
             while (line := process.stdout.readline()) == "ready\n":
                 pass
         assert line == "stopped\n"
