@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload import IntegrityError, Options, SignatureError
-from fastload._verify import digest
-from fastload._verify.signed_hash import SignedHash
+from fastload import IntegrityError, ModelNotFoundError, Options, SignatureError
 from hub_server import HubServer, Repo
 from signing import sign, signed, write_key
 from stored_models import COMMIT, model_files, write_cache, write_download_metadata, write_folder
@@ -206,22 +204,20 @@ def test_notes_of_a_download_that_are_not_what_was_signed_are_believed(keyed: Op
     assert fastload.warm(REPO, options=keyed).path == str(folder)
 
 
-def test_a_load_that_keeps_a_copy_digests_what_was_signed_once(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_load_that_keeps_a_copy_holds_all_of_it_to_the_key(
+    options: Options, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its own proof compares: the copy that it leaves need not."""
-    hashed: list[int] = []
-
-    class Counting(SignedHash):
-        def update(self, content: memoryview) -> None:
-            hashed.append(len(content))
-            super().update(content)
-
-    monkeypatch.setattr(digest, "SignedHash", Counting)
+    """Its own proof compares what it reads, and that is neither a tokenizer nor a part that vLLM reads by itself."""
     folder = shutil.copytree(GOLDEN / "model", tmp_path / "shared/name")
     shutil.copy(GOLDEN / "files-blake3-p256.sig", folder / "model.sig")
     keyed = replace(options, signature_key=str(GOLDEN / "p256.pub.pem"))
-    report = fastload.load("name", options=keyed).report
-    assert report.evidence == "signature" and report.tier.startswith("shared")
-    assert sum(hashed) == (folder / "model.safetensors").stat().st_size
+    (folder / "extra/vocab.txt").write_bytes(b"what nobody signed, which is as long")
+    for _ in range(2):
+        assert fastload.load("name", options=keyed).report.evidence == "signature"
+        with pytest.raises(ModelNotFoundError):
+            fastload.resolve("name", options=replace(keyed, tiers="local"))
+    assert "not kept on the local tier" in caplog.text and "vocab.txt" in caplog.text
+    shutil.copy(GOLDEN / "model/extra/vocab.txt", folder / "extra/vocab.txt")
+    assert fastload.load("name", options=keyed).report.tier.startswith("shared")
     assert fastload.resolve("name", options=keyed).tier == "local"
+    assert fastload.load("name", options=replace(keyed, tiers="local")).report.evidence == "signature"

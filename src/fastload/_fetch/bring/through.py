@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.bring.bring import Bringing, admit, opened, publish
+from fastload._fetch.evidence.keyed import hold_to_key
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.choose import is_memory
 from fastload._read.ledger import Purpose
@@ -175,6 +176,8 @@ def begin_copy(
     with ExitStack() as resources:
         try:
             offer = find()
+            if settings.signature_key is not None:  # the load compares what it reads, and no tokenizer
+                offer = hold_to_key(offer, Wish(), settings.signature_key)
             layout = RepoLayout(repo_folder(settings.local, offer.repo))
             lease = try_hold(lease_folder(settings.local), offer.repo.replace("/", "--"), "loading", LeaseTimes())
             if lease is None:
