@@ -23,7 +23,8 @@ from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import assert_same
 from proven_models import READERS, flip
-from signing import IGNORED, bundle_of, key_of, pem_of, resource, sign, statement_of
+from signing import IGNORED, bundle_of, key_of, pem_of, resource, sign, statement_of, write_key
+from signing import signed as signed_files
 from stored_models import COMMIT, write_cache, write_folder
 from writing import one_tensor, pack
 
@@ -390,12 +391,9 @@ INDEX = "pytorch_model.bin.index.json"
 
 def leaving_out(folder: Path, left_out: list[str]) -> Options:
     """Sign all that is in ``folder`` but what is ``left_out``, which is."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in left_out)
-    entries = [resource(name, digest=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in names]
-    statement = statement_of(entries, ignore_paths=[*IGNORED, *left_out])
-    (folder / "model.sig").write_bytes(bundle_of(statement))
-    (folder.parent / "key.pem").write_bytes(pem_of(key_of()))
-    return Options(signature_key=str(folder.parent / "key.pem"), local=str(folder.parent / "local"))
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (folder / "model.sig").write_bytes(signed_files(files, [*IGNORED, *left_out])["model.sig"])
+    return Options(signature_key=write_key(folder.parent), local=str(folder.parent / "local"))
 
 
 @pytest.fixture(name="trained")
@@ -444,6 +442,13 @@ def test_an_index_that_is_left_out_is_looked_at_too(trained: Path) -> None:
     (trained / "drafts" / INDEX).write_text('{"weight_map": {"a": "optimizer.pt"}}')
     with pytest.raises(SignatureError, match=r"'drafts/optimizer\.pt'"):
         fastload.load(trained, options=options)
+
+
+def test_an_index_that_is_lost_names_nothing(trained: Path) -> None:
+    options = leaving_out(trained, ["training_args.bin"])
+    fastload.verify(trained, record=True)
+    (trained / INDEX).unlink()
+    assert fastload.load(trained, options=options).report.evidence == "signature"
 
 
 def test_an_index_that_cannot_be_looked_at_may_name_anything(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

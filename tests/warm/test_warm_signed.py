@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ from hub_server import HubServer, Repo
 from signing import IGNORED, sign, signed, write_key
 from stored_models import COMMIT, blob_name, model_files, write_cache, write_folder
 from warming import MIB, Tiers, as_json, content, large_shard, list_there, random_bytes
-from writing import one_tensor
+from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -109,6 +110,26 @@ def test_what_the_key_has_not_signed_leaves_no_trace(
     assert caught.value.exit_code == 18
     assert {request.path.rpartition("/")[2] for request in hub.asked(path="/resolve/")} <= {"model.sig"}
     assert left_of(options) == []
+
+
+@pytest.mark.parametrize("name", ["training_args.bin", "pytorch_model-00001-of-00001.bin"])
+def test_what_a_signature_leaves_out_of_a_training_is_brought_unless_an_index_names_it(
+    options: Options, files: dict[str, bytes], serve: Callable[..., HubServer], name: str
+) -> None:
+    index = ("pytorch_model.bin.index.json", json.dumps({"weight_map": {"a": name}}).encode())
+    second = {"pytorch_model-00001-of-00001.bin": b"1", "training_args.bin": b"2"}
+    files = signed({**files, **second, index[0]: index[1]}, [*IGNORED, "model.sig", "training_args.bin"])
+    hub = serve(files)
+    globs = ("*.bin", "*.bin.index.json")
+    if name != "training_args.bin":
+        assert content(Path(fastload.warm(REPO, include=globs, options=options).path)).keys() >= second.keys()
+        return
+    with pytest.raises(SignatureError, match=r"'training_args\.bin'.*'pytorch_model\.bin\.index\.json'"):
+        fastload.warm(REPO, include=globs, options=options)
+    asked = {request.path.rpartition("/")[2] for request in hub.asked(path="/resolve/")}
+    assert asked <= {"model.sig", INDEX_NAME, index[0]}, "indexes alone tell what they name"
+    assert left_of(options) == []
+    assert fastload.warm(REPO, options=options).complete  # which takes none of it
 
 
 def test_a_signature_by_a_certificate_is_not_supported(options: Options, serve: Callable[..., HubServer]) -> None:

@@ -64,7 +64,7 @@ def check_key(settings: Settings, wish: Wish) -> None:
 def hold_to_key(offer: Offer, wish: Wish, key_path: str) -> SignedOffer:
     """``offer`` as far as ``wish`` wants it, with what the key in ``key_path`` has signed of its files.
 
-    Of all that is there, its signature alone is read.
+    Of all that is there, its signature alone is read; and its indexes, where what they may name is left out of that.
 
     Raises:
         SignatureError: there is none, it does not hold, or it leaves out what is wanted.

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from fastload._verify.signature import SignedDigests
 
 
-def check_not_named(signed: SignedDigests, evidence: Evidence, remote: Offer | None = None) -> None:
-    """Check that no index among the files of ``evidence`` may name what was not ``signed``.
+def check_not_named(evidence: Evidence, signed: SignedDigests, remote: Offer | None) -> None:
+    """Check that no index of what there is may name what ``signed`` leaves out of it.
 
     Raises:
         SignatureError: one may.
         StoreError, HubError: one cannot be read.
     """
-    files = evidence.files
-    unsigned = sorted(
-        name for name in files if is_training_state(name) and files[name].size and name not in signed.files
-    )
-    for index in sorted(filter(is_any_index, files)) if unsigned else ():
-        raw = _read(evidence, files[index], remote)
+    files = [evidence.files[path] for path in sorted(evidence.files)]
+    state = (file.path for file in files if file.size and is_training_state(file.path))
+    unsigned = [path for path in state if path not in signed.files]
+    indexes = [file for file in files if is_any_index(file.path)] if unsigned else []
+    for index in indexes:
+        raw = _read(evidence, index, remote)
         for path in unsigned:
             if raw is None or may_name(raw, path):
-                found = f"{quoted(path)}, which the signature leaves out, and the index {quoted(index)} may name"
+                found = f"{quoted(path)}, which the signature leaves out, and the index {quoted(index.path)} may name"
                 raise refusal(signed.path, found, "a signature over every weight, and over all that is loaded")
 
 
@@ -45,6 +45,8 @@ def _read(evidence: Evidence, index: OfferedFile, remote: Offer | None) -> bytes
         if remote is not None:
             return read_whole(remote, index, MAX_INDEX_BYTES)
         path = os.path.join(evidence.folder, index.path)
+        if not os.path.lexists(path):  # lost, which is said by whoever misses it
+            return b""
         return read_small_file(contained(path, containment_root(evidence.folder)), MAX_INDEX_BYTES)
     except FormatError:
         return None

@@ -97,7 +97,7 @@ def read_signed(evidence: Evidence, key_path: str, remote: Offer | None = None) 
     if unsigned:
         found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
         raise SignatureError(path, found, "a signature over every file", _HINT)
-    check_not_named(signed, evidence, remote)
+    check_not_named(evidence, signed, remote)
     return signed
 
 
