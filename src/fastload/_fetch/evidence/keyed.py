@@ -22,6 +22,7 @@ from fastload._fetch.evidence.signed import expect, read_key, read_signed, with_
 from fastload._fetch.evidence.weigh import check_may_be_off
 from fastload._store.offer import OfferedFile
 from fastload._store.signed_offer import SignedOffer
+from fastload._store.stored import PlainFolder
 from fastload._store.wanted import matches
 from fastload._verify.difference import Difference, find_contradiction
 from fastload._verify.evidence_kind import EvidenceKind
@@ -94,13 +95,14 @@ def check_copy(stored: Stored, wish: Wish, key_path: str, manifests: ManifestFol
     evidence = with_all_there(find_evidence(stored, manifests=manifests))
     signed = read_signed(evidence, key_path)
     _check_nothing_lost(signed, evidence.files, wish, stored.folder)
+    hint = _CHANGED_HINT if isinstance(stored, PlainFolder) else _HELD_HINT
     for name, file in evidence.files.items():
         path = os.path.join(stored.folder, name)
         if evidence.is_misnamed(name):
-            raise evidence.explain_misnamed(name).as_error(path, _HELD_HINT)
+            raise evidence.explain_misnamed(name).as_error(path, hint)
         unlike = _find_unlike(expect(file, signed), file)
         if unlike is not None:
-            _refuse(path, unlike, "by what was noted of it", _HELD_HINT)
+            _refuse(path, unlike, "by what was noted of it", hint)
 
 
 def _with_signed(file: OfferedFile, signed: SignedDigests) -> OfferedFile:

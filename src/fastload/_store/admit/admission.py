@@ -24,7 +24,7 @@ from fastload._read.blocks import runs_of
 from fastload._read.pool import ReaderPool
 from fastload._store.admit.arriving import measured, read_each
 from fastload._store.admit.extent_queue import ExtentQueue
-from fastload._store.admit.wrong import find_wrong
+from fastload._store.admit.wrong import find_wrong, refuse
 from fastload._thread import start_thread
 from fastload._verify.digest import BLOCK_BYTES, blocks_of
 
@@ -188,11 +188,7 @@ class Admission:
         else:
             task.incoming.discard()
             if task.attempts == _ATTEMPTS:
-                name = f"{self._offer.repo}/{task.file.path}"
-                hint = (
-                    f"It came wrong from {self._offer.tier} twice: its copy there is damaged. Fetch it from elsewhere"
-                )
-                raise wrong.as_error(name, hint)
+                raise refuse(self._offer, task.file.path, wrong)
             task.incoming = self._restage(task)
             task.attempts += 1
             self.tally.take_back(task.file)

@@ -1,4 +1,4 @@
-"""What is wrong with a file that has come."""
+"""What is wrong with a file that has come, and what to say of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from fastload._verify.difference import Difference, find_difference
 from fastload._verify.digest import BLOCK_BYTES
+from fastload._verify.evidence_kind import EvidenceKind
 
 if TYPE_CHECKING:
-    from fastload._store.offer import OfferedFile
+    from fastload._store.offer import Offer, OfferedFile
     from fastload._verify.manifest import ManifestFile
+    from fastload.errors import IntegrityError
 
 _SHOWN = 8
 
@@ -22,3 +24,10 @@ def find_wrong(expected: OfferedFile, found: ManifestFile) -> Difference | None:
         numbers = ", ".join(map(str, bad[:_SHOWN])) + (", …" if len(bad) > _SHOWN else "")
         return Difference(f"other bytes in block {numbers}", "those of its manifest", bad[0] * BLOCK_BYTES)
     return find_difference(expected, found)
+
+
+def refuse(offer: Offer, path: str, wrong: Difference) -> IntegrityError:
+    """The error for the file ``path`` that is ``wrong``, as often as ``offer`` was asked for it."""
+    cause = "damaged, or another one than was signed" if offer.evidence is EvidenceKind.SIGNATURE else "damaged"
+    hint = f"It came wrong from {offer.tier} twice: its copy there is {cause}. Fetch it from elsewhere"
+    return wrong.as_error(f"{offer.repo}/{path}", hint)
