@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.bring.bring import Bringing, admit, opened, publish
-from fastload._fetch.evidence.keyed import hold_to_key
 from fastload._format.index import SHARD_SUFFIX
 from fastload._read.choose import is_memory
 from fastload._read.ledger import Purpose
@@ -165,7 +164,7 @@ def begin_copy(
     """A copy of an offer on the local tier, if there shall be one and can be.
 
     Args:
-        find: gives what is loaded, with all that its tier knows of it.
+        find: gives what is loaded, with all that is known of it.
         revision: the moving revision that shall lead to it; None: none does.
         settings: where to, and whether.
         check: raises when it is time to give up the copy; the load has its bytes by then.
@@ -176,8 +175,6 @@ def begin_copy(
     with ExitStack() as resources:
         try:
             offer = find()
-            if settings.signature_key is not None:  # the load compares what it reads, and no tokenizer
-                offer = hold_to_key(offer, Wish(), settings.signature_key)
             layout = RepoLayout(repo_folder(settings.local, offer.repo))
             lease = try_hold(lease_folder(settings.local), offer.repo.replace("/", "--"), "loading", LeaseTimes())
             if lease is None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastload._fetch.bring.through import begin_copy
 from fastload._fetch.checkpoint.beside import InFolder, InOffer
+from fastload._fetch.evidence.keyed import held_by_settings
 from fastload._fetch.evidence.record import Proof, record_proof
 from fastload._fetch.evidence.weigh import manifests_of
 from fastload._fetch.pace import pace_of
@@ -182,7 +183,7 @@ class OnMount(OfFolder):
     def begin_copy(self) -> Copy | None:
         """See :class:`Home`."""
         request, manifests = self._request, manifests_of(self._request.settings)
-        find = partial(offer_stored, self._stored, manifests)
+        find = held_by_settings(partial(offer_stored, self._stored, manifests), request.settings)
         return begin_copy(find, self._revision, request.settings, request.check, self._repair.tally)
 
 
@@ -224,7 +225,9 @@ class OnHub(Home):
     def begin_copy(self) -> Copy | None:
         """See :class:`Home`."""
         rest = self._offer.asked_less(_ATTEMPTS, _PAUSE_S)
-        return begin_copy(lambda: rest, self._revision, self._request.settings, self._request.check, self._tally)
+        settings = self._request.settings
+        find = held_by_settings(lambda: rest, settings)
+        return begin_copy(find, self._revision, settings, self._request.check, self._tally)
 
     def close(self) -> None:
         """See :class:`Home`."""

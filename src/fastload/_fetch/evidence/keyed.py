@@ -23,7 +23,7 @@ from fastload._fetch.evidence.weigh import check_may_be_off
 from fastload._store.offer import OfferedFile
 from fastload._store.signed_offer import SignedOffer
 from fastload._store.stored import PlainFolder
-from fastload._store.wanted import matches
+from fastload._store.wanted import Wish, matches
 from fastload._verify.difference import Difference, find_contradiction
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.signature import SIGNATURE_NAME
@@ -31,12 +31,11 @@ from fastload._verify.statement import ShardedFile
 from fastload.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from fastload._store.manifest_folder import ManifestFolder
     from fastload._store.offer import Offer
     from fastload._store.stored import Stored
-    from fastload._store.wanted import Wish
     from fastload._verify.signature import SignedDigests
     from fastload.options import Settings
 
@@ -85,6 +84,12 @@ def hold_to_key(offer: Offer, wish: Wish, key_path: str) -> SignedOffer:
     is_all = all(name in signed.files or name == SIGNATURE_NAME for name, file in wanted.items() if file.size)
     files = tuple(known.get(file.path, file) for file in offer.files)
     return SignedOffer(offer, files, EvidenceKind.SIGNATURE if is_all else offer.evidence)
+
+
+def held_by_settings(find: Callable[[], Offer], settings: Settings) -> Callable[[], Offer]:
+    """What gives all that a load's own copy is to have: the load compares what it reads, and that is no tokenizer."""
+    key = settings.signature_key
+    return find if key is None else lambda: hold_to_key(find(), Wish(), key)
 
 
 def check_copy(stored: Stored, wish: Wish, key_path: str, manifests: ManifestFolder | None) -> None:
