@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastload._read.around import ReaderAround
 from fastload._read.choose import choose_reader
 from fastload._read.proof import ProofTell
 from fastload._read.tally import ProofTally
 from fastload._read.whole_proof import WholeDigest, WholeProof
 from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
+from fastload.errors import IntegrityError
 from shard_files import write_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from fastload._read.reader import Reader
     from fastload._verify.manifest import ManifestFile
 
 
@@ -72,3 +75,59 @@ def test_whoever_waits_for_a_turn_has_digested_its_blocks(tmp_path: Path) -> Non
     assert bytes(first) + bytes(rest) == content
     blocks = tuple(block_digest(content[at : at + BLOCK_BYTES]) for at in range(0, len(content), BLOCK_BYTES))
     assert [(file.sha256, file.blocks) for file in proven] == [(digest.sha256, blocks)]
+
+
+class _Held(ReaderAround):
+    """Lets the first read of one block wait, and tells when it has begun."""
+
+    def __init__(self, reader: Reader, held: int) -> None:
+        super().__init__(reader)
+        self._held = held
+        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
+
+    def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """See :class:`~fastload._read.reader.Reader`."""
+        if offset == self._held * BLOCK_BYTES and not self.has_begun.is_set():
+            self.has_begun.set()
+            assert self.may_go_on.wait(timeout=60)
+        self._reader.read_into(offset, buffers)
+
+
+class _Late(WholeProof):
+    """The thread of the first block is late to look for what nobody reads: another may be at it, if it can be."""
+
+    _reader: _Held
+
+    def _take_unplanned(self) -> None:
+        if threading.current_thread().name == "first":
+            self._reader.has_begun.wait(timeout=0.5)
+        super()._take_unplanned()
+
+
+def test_what_nobody_reads_is_digested_once(tmp_path: Path) -> None:
+    """It belongs to one turn, however late whoever had the turn before is: else a file that is right would not be."""
+    shard = write_shard(tmp_path / "model.safetensors")
+    digest = WholeDigest(hashlib.sha256((tmp_path / shard.name).read_bytes()).hexdigest(), None, shard.header)
+    reader = _Held(choose_reader(shard, "buffered").open(shard), held=2)
+    tell = ProofTell(ProofTally(), nullcontext, nullcontext, lambda: False)
+    proven: list[ManifestFile] = []
+    proof = _Late(reader, shard, digest, frozenset({2}), tell, proven.append)
+    wrong: list[IntegrityError] = []
+
+    def read(index: int) -> None:
+        try:
+            proof.read_into(index * BLOCK_BYTES, [memoryview(bytearray(BLOCK_BYTES))])
+        except IntegrityError as exc:
+            wrong.append(exc)
+
+    first, second = (
+        threading.Thread(target=read, args=(at,), name=name) for at, name in enumerate(("first", "second"))
+    )
+    first.start()
+    second.start()
+    first.join(timeout=60)
+    reader.may_go_on.set()
+    second.join(timeout=60)
+    proof.close()
+    assert wrong == []
+    assert [file.sha256 for file in proven] == [digest.sha256]

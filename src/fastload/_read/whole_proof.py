@@ -93,9 +93,11 @@ class WholeProof(ReaderAround):
         self._content = ContentHash(file.identity.size, expected)
         self._header = blake3()
         self._blocks: list[str] = []
-        self._turn = threading.Condition()
         self._count = count_blocks(file.identity.size)
         self._take_unplanned()
+        self._turn = threading.Condition()
+        self._next = len(self._blocks)
+        """Whose turn it is; what follows a block and is unplanned belongs to the turn of that block."""
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`; a file that is not what it should be is an ``IntegrityError``."""
@@ -109,6 +111,7 @@ class WholeProof(ReaderAround):
             with self._tell.hashing():
                 self._take(block)
                 self._take_unplanned()
+            self._pass_turn()
 
     def _digest(self, index: int, pieces: Sequence[memoryview]) -> _Block:
         with self._tell.hashing():
@@ -117,11 +120,16 @@ class WholeProof(ReaderAround):
 
     def _wait_turn(self, index: int) -> bool:
         with self._tell.queueing(), self._turn:
-            while len(self._blocks) != index:
+            while self._next != index:
                 if self._tell.is_stopped():
                     return False
                 self._turn.wait(_LOOK_S)
         return True
+
+    def _pass_turn(self) -> None:
+        with self._turn:
+            self._next = len(self._blocks)
+            self._turn.notify_all()
 
     def _take(self, block: _Block) -> None:
         """The next block of the file; only the thread whose turn it is comes here."""
@@ -131,9 +139,7 @@ class WholeProof(ReaderAround):
             self._header.update(piece)
         if block.number + 1 == self._count:
             self._compare([*self._blocks, block.digest])
-        with self._turn:
-            self._blocks.append(block.digest)
-            self._turn.notify_all()
+        self._blocks.append(block.digest)
 
     def _take_unplanned(self) -> None:
         """May be most of the file, where another rank of a group read it before."""
