@@ -33,7 +33,7 @@ def tiers(tmp_path: Path) -> Tiers:
     return Tiers(tmp_path)
 
 
-def with_mount(tiers: Tiers, folder: str, *words: str) -> subprocess.CompletedProcess[str]:
+def with_mount(tiers: Tiers, folder: str, *words: object) -> subprocess.CompletedProcess[str]:
     """``fastload`` where that ``folder`` of the repo is bound onto itself, in a mount namespace of its own."""
     at = tiers.repo(REPO) / folder
     at.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def with_mount(tiers: Tiers, folder: str, *words: str) -> subprocess.CompletedPr
     tried = subprocess.run([*mounted, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"may not mount here: {tried.stderr}")
-    command = [*mounted, sys.executable, "-m", "fastload", *words]
+    command = [*mounted, sys.executable, "-m", "fastload", *map(str, words)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env=tiers.environment, timeout=120
     )  # fmt: skip
@@ -71,6 +71,37 @@ def test_warm_says_so_before_a_byte_moves(tiers: Tiers, folder: str) -> None:
     assert is_told(json.loads(done.stdout)["error"]["message"], tiers, folder)
     assert tiers.staged(REPO) == []
     assert content(tiers.warm(REPO)) == FILES
+
+
+def test_what_has_its_place_already_may_be_on_another_mount(tiers: Tiers) -> None:
+    """As the hub's client leaves it: only the manifest is made."""
+    snapshot = write_cache(tiers.local, REPO, COMMIT, FILES)
+    done = with_mount(tiers, "blobs", "warm", REPO)
+    assert (done.returncode, done.stdout) == (0, f"{snapshot}\n"), done.stderr
+    assert [file.path for file in tiers.manifest(REPO, COMMIT).files] == sorted(FILES)
+
+
+def test_a_lost_link_to_a_blob_there_is_made_again(tiers: Tiers) -> None:
+    snapshot = tiers.warm(REPO)
+    (snapshot / SHARD).unlink()
+    done = with_mount(tiers, "blobs", "verify", REPO, "--repair")
+    assert done.returncode == 0, done.stderr
+    assert content(snapshot) == FILES
+
+
+def test_what_turns_out_wrong_there_is_not_brought_in_vain(tiers: Tiers) -> None:
+    damage(tiers, write_cache(tiers.local, REPO, COMMIT, FILES))
+    done = with_mount(tiers, "blobs", "warm", REPO)
+    assert done.returncode == 15 and is_told(done.stderr, tiers, "blobs"), done.stderr
+    assert tiers.staged(REPO) == []
+
+
+def test_a_plain_folder_says_so_too(tiers: Tiers) -> None:
+    plain = tiers.folder / "plain"
+    done = with_mount(tiers, str(plain / ".fastload"), "warm", REPO, "--plain", plain)
+    assert done.returncode == 15, done.stderr
+    assert f"'{plain}': it is on another mount than '{plain}/.fastload/staging'" in done.stderr
+    assert content(plain) == {}
 
 
 def test_a_load_does_without_the_copy(tiers: Tiers) -> None:

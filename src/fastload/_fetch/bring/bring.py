@@ -145,6 +145,7 @@ def _close(task: Task) -> None:
 
 def _stage(job: Bringing, file: OfferedFile) -> Incoming:
     key, in_order = _key(job, file), job.in_order
+    job.destination.check_may_come()
     return open_staged(job.destination.area, key, file.size, in_order=in_order, known=file)
 
 

@@ -46,6 +46,9 @@ class Destination(Protocol):
     def make(self) -> None:
         """Make the folders that must be there before anything is staged."""
 
+    def check_may_come(self) -> None:
+        """Check that what is staged could be given its name. Raises: ``StoreError`` where that is on another mount."""
+
     def tidy(self) -> None:
         """Nothing was published: remove what was made for nothing."""
 
@@ -75,17 +78,20 @@ class CacheDestination:
         """See :class:`Destination`. ``snapshots/`` comes before ours: without it the hub's tools see a broken repo.
 
         Raises:
-            StoreError: a link there leads out of the tier, where nothing is to be written; or a folder of the repo is
-                a mount of its own.
+            StoreError: a link there leads out of the tier, where nothing is to be written; or ``snapshots/`` is a mount
+                of its own.
         """
         check_inside(self._layout.folder, os.path.dirname(self._layout.folder))
         check_repo(self._layout)
         make_empty(self._layout)
         remove_emptied(*os.path.split(self._layout.folder))
         self.area.make()
-        for folder in (self._layout.blobs, self._layout.snapshots):
-            check_one_mount(folder, self.area.parts)
+        check_one_mount(self._layout.snapshots, self.area.parts)
         finish_removals(self._layout)
+
+    def check_may_come(self) -> None:
+        """See :class:`Destination`; blobs that are there already need no place."""
+        check_one_mount(self._layout.blobs, self.area.parts)
 
     def tidy(self) -> None:
         """See :class:`Destination`."""
@@ -172,6 +178,10 @@ class PlainDestination:
         """See :class:`Destination`."""
         check_own_folders(self._folder)
         self.area.make()
+
+    def check_may_come(self) -> None:
+        """See :class:`Destination`."""
+        check_one_mount(self._folder, self.area.parts)
 
     def tidy(self) -> None:
         """See :class:`Destination`. The folder is the user's, empty or not."""
