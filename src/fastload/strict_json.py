@@ -154,7 +154,7 @@ def _may_hold_odd_integers(raw: bytes) -> bool:
     return b"-" in raw and b",-" in classes  # most headers have no dash at all
 
 
-def check_nesting(raw: bytes) -> None:
+def check_nesting(raw: bytes | bytearray) -> None:
     """Raise :class:`JsonError` if ``raw`` is nested deeper than serde_json takes.
 
     Peels off the innermost brackets as long as they are many, then counts runs; to walk the parsed value takes several

@@ -182,6 +182,17 @@ def test_nor_does_somebody_else_who_answers_there(store: HashStore, said: bytes)
             each.close()
 
 
+def test_what_is_said_in_another_encoding_is_another_language() -> None:
+    """In UTF-16 a quote in a string is not the two bytes by which it is told: all that follows would not be counted."""
+    flood = ('["\\"x"' + ",{}" * 1_000_000 + "]").encode("utf-16-le")
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor(1) as pool:
+        said = pool.submit(there.sendall, flood + b"\n")
+        with pytest.raises(fastload.GroupError, match="rank 0 speaks another language"):
+            RendezvousConnection(here, 0).wait(60.0)
+        said.result()
+
+
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x05" + bytes(7) + b'["x"]', b"\xff" * 8])
 def test_a_stranger_is_not_let_in(store: HashStore, said: bytes) -> None:
     check_not_let_in(store, said)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -143,11 +145,62 @@ def test_a_config_full_of_values_that_no_model_has_is_refused_before_it_is_parse
     (tmp_path / "config.json").write_bytes(raw)
     tracemalloc.start()
     try:
-        with pytest.raises(fastload.FormatError, match="more than 250,000 JSON values"):
+        with pytest.raises(fastload.FormatError, match=f"more than {len(raw) // 12:,} JSON values"):
             fastload.load(tmp_path, dtype="BF16")
         assert tracemalloc.get_traced_memory()[1] < 4 * len(raw)
     finally:
         tracemalloc.stop()
+
+
+def test_a_flood_cannot_hide_in_another_encoding(tmp_path: Path) -> None:
+    """In UTF-16, which no loader takes, a quote in a string is not the two bytes by which it is told."""
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes(('{"\\"": [' + "{}," * 400_000 + "0]}").encode("utf-16"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(fastload.FormatError, match="no JSON"):
+            fastload.load(tmp_path, dtype="BF16")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_config_nested_without_end_ends_no_process(tmp_path: Path) -> None:
+    """One that has raised its recursion limit, as others in it may, would have no stack left."""
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"a":' * 200_000 + "0" + "}" * 200_000)
+    load = (
+        "import sys, fastload; sys.setrecursionlimit(10**6)\n"
+        "try: fastload.load(sys.argv[1], dtype='BF16')\n"
+        "except fastload.FormatError as error: print(error.found)"
+    )
+    done = subprocess.run([sys.executable, "-c", load, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "no JSON (more than 127 levels of nesting)\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {
+            "id2label": {str(n): f"LABEL_{n}" for n in range(250_000)},
+            "label2id": {f"LABEL_{n}": n for n in range(250_000)},
+        },
+        {"id2label": {str(n): f"{n:x}" for n in range(500_000)}},
+        {
+            "mixed": {
+                f"model.layers.{layer}.mlp.experts.{expert}.{name}_proj": {"quant_algo": "NVFP4", "group_size": 16}
+                for layer in range(80)
+                for expert in range(384)
+                for name in ("gate", "up", "down")
+            }
+        },
+    ],
+    ids=["labels", "short labels", "layers"],
+)
+def test_the_largest_configs_are_no_such_flood(tmp_path: Path, config: dict[str, Any]) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config, separators=(",", ":")))
+    assert fastload.load(tmp_path, dtype="BF16")["a"].dtype == torch.bfloat16
 
 
 def test_a_quantization_config_elsewhere_in_the_model_counts_too(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fastload._group.heartbeat import BEAT, BEAT_S, KILLED_HINT, HeartbeatMonito
 from fastload._group.wire import is_readable
 from fastload._json_outline import Density, find_excess
 from fastload.errors import GroupError
+from fastload.strict_json import check_nesting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +116,8 @@ def _parse(line: bytearray) -> list[Any] | None:
     if find_excess(line, _DENSITY) is not None:
         return None
     try:
-        message = json.loads(line)
+        check_nesting(line)
+        message = json.loads(str(line, "utf-8"))  # as its values are counted
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, list) and message else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastload._fetch.evidence.damage import MEND_HINT, size_of
 from fastload._json_outline import has_more_values
 from fastload.errors import FormatError, IntegrityError
+from fastload.strict_json import check_nesting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from fastload._fetch.checkpoint.fetched import Fetched
 
 _MAX_CONFIG_BYTES = 16 << 20  # 16 MiB
-_MAX_VALUES = 250_000
-"""Far more than the labels of any classifier, and less than takes a hundred MB."""
+_FEW_VALUES = 250_000
+_VALUE_BYTES = 12
+"""A label of a classifier, or a layer that is quantised in a way of its own, has more for each comma and opening
+bracket: a large config may have as many as it is long. 16 MiB that hold to it take up to 140 MB."""
 _NAME = "config.json"
 _QUANTISED = "quantization_config"
 
@@ -75,11 +78,13 @@ def _check_not_lost(fetched: Fetched, name: str, config: Beside) -> None:
 
 
 def _parse(raw: bytes, path: str) -> dict[str, Any]:
-    """Not as strictly as a header: ``Infinity`` and ``NaN`` stand in real ones."""
-    if has_more_values(raw, _MAX_VALUES):
-        raise FormatError(path, f"more than {_MAX_VALUES:,} JSON values", "hardly any that is not about the model")
+    """Not as strictly as a header: ``Infinity`` and ``NaN`` stand in real ones. In UTF-8, as it is counted."""
+    most = max(_FEW_VALUES, len(raw) // _VALUE_BYTES)
+    if has_more_values(raw, most):
+        raise FormatError(path, f"more than {most:,} JSON values", "hardly any that is not about the model")
     try:
-        config = json.loads(raw)
+        check_nesting(raw)
+        config = json.loads(str(raw, "utf-8-sig"))
     except (ValueError, RecursionError) as exc:
         raise FormatError(path, f"no JSON ({exc})", "a JSON object") from exc
     if not isinstance(config, dict):
