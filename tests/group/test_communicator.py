@@ -203,6 +203,23 @@ def test_a_stranger_who_says_much_is_not_heard_out(store: HashStore, said: bytes
     check_not_let_in(store, len(said).to_bytes(8, "little") + said)
 
 
+def test_a_stranger_who_drips_holds_nobody_up(store: HashStore, leaks_nothing: None) -> None:
+    """However slowly he says it, rank 0 listens for two seconds, and not two from each byte on."""
+    with ThreadPoolExecutor(1) as pool:
+        host = pool.submit(sit, store, 0, 2, timeout_s=1.0)
+        while not store.check([_KEY]):
+            time.sleep(0.01)
+        address, port, _ = json.loads(store.get(_KEY))
+        with socket.create_connection((address, port)) as stranger, suppress(OSError):
+            stranger.sendall((4000).to_bytes(8, "little"))
+            while not host.done():
+                time.sleep(0.5)
+                stranger.sendall(b"x")
+        with pytest.raises(fastload.GroupError, match="rank 1 did not come"):
+            soon(host, 5.0)
+    wait_rendezvous_over()
+
+
 def check_not_let_in(store: HashStore, said: bytes) -> None:
     with ThreadPoolExecutor(2) as pool:
         host = pool.submit(sit, store, 0, 2)

@@ -58,8 +58,8 @@ def accept(
 def _hear(connection: socket.socket, token: str) -> list[Any] | None:
     """The rest of the first message; None from a stranger."""
     try:
+        said, *rest = json.loads(receive_message(connection, HELLO_S))
         connection.settimeout(HELLO_S)
-        said, *rest = json.loads(receive_message(connection))
     except (OSError, EOFError, ValueError, TypeError, RecursionError):
         return None
     return rest if said == token else None

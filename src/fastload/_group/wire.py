@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,20 +21,29 @@ def send_message(connection: socket.socket, content: bytes) -> None:
     connection.sendall(len(content).to_bytes(_LENGTH_BYTES, "little") + content)
 
 
-def receive_message(connection: socket.socket) -> bytes:
+def receive_message(connection: socket.socket, within_s: float) -> bytes:
     """The next message.
 
     Raises:
         EOFError: the other end has closed the connection.
-        OSError: as the system says; also where the message is longer than any of ours.
+        OSError: as the system says; also where not all of it comes in time, or it is longer than any of ours.
     """
-    length = bytearray(_LENGTH_BYTES)
-    receive_into(connection, [memoryview(length)])
-    count = int.from_bytes(length, "little")
+    until_s = time.monotonic() + within_s
+    count = int.from_bytes(_receive(connection, _LENGTH_BYTES, until_s), "little")
     if count > _MAX_MESSAGE_BYTES:
         raise OSError(f"a message of {count:,} bytes")
-    content = bytearray(count)
-    receive_into(connection, [memoryview(content)])
+    return _receive(connection, count, until_s)
+
+
+def _receive(connection: socket.socket, count: int, until_s: float) -> bytes:
+    """So many bytes; a socket's own timeout begins anew with each that drips in."""
+    content = bytearray()
+    while len(content) < count:
+        connection.settimeout(max(0.0, until_s - time.monotonic()))
+        piece = connection.recv(count - len(content))
+        if not piece:
+            raise EOFError
+        content += piece
     return bytes(content)
 
 
