@@ -39,6 +39,17 @@ def test_a_file_is_read_for_its_digest_unless_the_load_is_over(tmp_path: Path, *
     assert [file.sha256 for file in proven] == [digest.sha256] * proofs
 
 
+@pytest.mark.parametrize("name", ["buffered", "mmap"])
+def test_a_file_that_is_wrong_from_its_first_block_on_is_let_go(tmp_path: Path, leaks_nothing: None, name: str) -> None:
+    """What nobody else reads is read where the file is opened, by whom nobody has a reader to close yet."""
+    shard = write_shard(tmp_path / "model.safetensors")
+    blocks = frozenset(range(count_blocks(shard.identity.size)))
+    tell = ProofTell(ProofTally(), nullcontext, nullcontext, lambda: False)
+    reader = choose_reader(shard, name).open(shard)
+    with pytest.raises(IntegrityError):
+        WholeProof(reader, shard, WholeDigest("0" * 64, None, shard.header), blocks, tell, lambda _: None)
+
+
 def test_whoever_waits_for_a_turn_has_digested_its_blocks(tmp_path: Path) -> None:
     """The chain is what the load of one file waits for, so nothing is in it that needs no order."""
     shard = write_shard(tmp_path / "model.safetensors")

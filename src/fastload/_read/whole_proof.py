@@ -94,7 +94,11 @@ class WholeProof(ReaderAround):
         self._header = blake3()
         self._blocks: list[str] = []
         self._count = count_blocks(file.identity.size)
-        self._take_unplanned()
+        try:
+            self._take_unplanned()
+        except BaseException:  # nobody else has the reader yet
+            self.close()
+            raise
         self._turn = threading.Condition()
         self._next = len(self._blocks)
         """Whose turn it is; what follows a block and is unplanned belongs to the turn of that block."""
