@@ -162,6 +162,23 @@ def test_a_weight_that_a_manifest_passes_over_must_be_signed_too(tmp_path: Path)
             fastload.load(model, options=Options(signature_key=str(tmp_path / "key.pem")))
 
 
+@pytest.mark.parametrize("name", ["config.json", "pytorch_model.bin", "modeling.py", "rng_state.pth"])
+def test_a_manifest_makes_no_file_empty_that_need_not_be_signed_then(tmp_path: Path, name: str) -> None:
+    """It came with the files, maybe from a stranger."""
+    index = {"pytorch_model.bin.index.json": b'{"weight_map": {"a": "rng_state.pth"}}'}
+    files = signed_files({"model.safetensors": one_tensor(), **index}, [*IGNORED, "rng_state.pth"])
+    options = Options(signature_key=write_key(tmp_path))
+    folder = write_folder(tmp_path / "model", {**files, name: b""})
+    assert fastload.verify(folder, record=True).recorded
+    (path,) = (folder / ".fastload/manifests").iterdir()
+    path.write_bytes(dump_manifest(replace(parse_manifest(path.read_bytes(), path=str(path)), source="hub")))
+    assert fastload.load(folder, options=options).report.evidence == "signature"
+    (folder / name).write_bytes(b"not what anybody signed")
+    for check in (fastload.load, fastload.verify):
+        with pytest.raises(SignatureError, match=re.escape(name)):
+            check(folder, options=options)
+
+
 def test_a_part_that_the_signature_cannot_prove_is_not_loaded(tmp_path: Path) -> None:
     two = pack({"a": ("U8", [1], b"a"), "b": ("U8", [1], b"b")})
     folder = sign(write_folder(tmp_path / "two", {"model.safetensors": two}))

@@ -194,6 +194,18 @@ def test_what_was_recorded_of_a_folder_does_not_hide_what_came_later(keyed: Opti
         fastload.warm(REPO, options=keyed)
 
 
+def test_a_manifest_makes_nothing_empty_so_that_it_need_not_be_signed(keyed: Options, tmp_path: Path) -> None:
+    files = signed({"model.safetensors": one_tensor()})
+    folder = write_folder(tmp_path / "local/org/name", {**files, "config.json": b""})
+    assert fastload.verify(folder, record=True).recorded
+    assert fastload.warm(REPO, options=keyed).path == str(folder)
+    noted = (folder / "config.json").stat().st_mtime_ns
+    (folder / "config.json").write_bytes(b"not what anybody signed")
+    os.utime(folder / "config.json", ns=(noted, noted))
+    with pytest.raises(SignatureError, match=r"config\.json"):
+        fastload.warm(REPO, options=keyed)
+
+
 def test_notes_of_a_download_that_are_not_what_was_signed_are_believed(keyed: Options, tmp_path: Path) -> None:
     files = {"model.safetensors": one_tensor(), "config.json": b"{}"}
     folder = write_folder(tmp_path / "local/org/name", signed(files))

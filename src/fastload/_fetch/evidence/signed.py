@@ -80,9 +80,14 @@ def by_signature(
 
 
 def with_all_there(evidence: Evidence) -> Evidence:
-    """``evidence``, with what a manifest passes over and is there, such as a signature that came later."""
+    """``evidence``, with what a manifest passes over and is there, such as a signature that came later.
+
+    Nor is a file empty because a manifest says so: what is empty need not be signed.
+    """
     there = {file.path: file for file in list_files(evidence.folder)}
-    return replace(evidence, files={**there, **evidence.files})
+    noted = evidence.files
+    not_empty = {path: file for path, file in there.items() if file.size and path in noted and not noted[path].size}
+    return replace(evidence, files={**there, **noted, **not_empty})
 
 
 def read_signed(evidence: Evidence, key_path: str, remote: Offer | None = None) -> SignedDigests:
