@@ -179,6 +179,18 @@ def test_a_manifest_makes_no_file_empty_that_need_not_be_signed_then(tmp_path: P
             check(folder, options=options)
 
 
+@pytest.mark.parametrize("left", [".cache/huggingface/trees/c0ffee.json", "sub/.git/notes.txt", "._notes.txt"])
+def test_what_tools_keep_for_themselves_is_not_missed_where_it_was_signed_with_the_model(
+    tmp_path: Path, left: str
+) -> None:
+    """``hf download --local-dir`` leaves such in the folder that is signed then."""
+    folder = write_folder(tmp_path / "model", signed_files({"model.safetensors": one_tensor(), left: b"{}"}))
+    options = Options(signature_key=write_key(tmp_path))
+    assert fastload.verify(folder, options=options).evidence == "signature"
+    (folder / left).unlink()
+    assert fastload.verify(folder, options=options).evidence == "signature"
+
+
 def test_a_part_that_the_signature_cannot_prove_is_not_loaded(tmp_path: Path) -> None:
     two = pack({"a": ("U8", [1], b"a"), "b": ("U8", [1], b"b")})
     folder = sign(write_folder(tmp_path / "two", {"model.safetensors": two}))

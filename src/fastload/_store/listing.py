@@ -55,6 +55,13 @@ def list_paths(folder: str) -> tuple[str, ...]:
     return tuple(sorted(path for path, _ in _walk(folder, "", _MAX_DEPTH)))
 
 
+def is_content(path: str) -> bool:
+    """False of what :func:`list_files` never names: it lies where other tools keep something for themselves."""
+    *folders, _ = parts = path.split("/")
+    is_within_reach = len(folders) <= _MAX_DEPTH and _NOT_CONTENT.isdisjoint(folders)
+    return is_within_reach and not any(map(is_remnant, parts))
+
+
 def _list_regular(folder: str) -> Iterator[OfferedFile]:
     for path, entry in _walk(folder, "", _MAX_DEPTH):
         if entry.is_dir(follow_symlinks=False):

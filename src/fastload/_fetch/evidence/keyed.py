@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.evidence.evidence import Evidence, find_evidence
 from fastload._fetch.evidence.signed import expect, read_key, read_signed, with_all_there
 from fastload._fetch.evidence.weigh import check_may_be_off
+from fastload._store.listing import is_content
 from fastload._store.offer import OfferedFile
 from fastload._store.signed_offer import SignedOffer
 from fastload._store.stored import PlainFolder
@@ -131,8 +132,11 @@ def _refuse(path: str, unlike: Difference, by: str, hint: str) -> None:
 
 
 def _check_nothing_lost(signed: SignedDigests, there: Collection[str], wish: Wish, folder: str) -> None:
-    """A model that lacks a shard, or its config, may look like another one that is whole."""
+    """A model that lacks a shard, or its config, may look like another one that is whole.
+
+    What ``hf download --local-dir`` had left in the folder that was signed is no part of it, and is nowhere brought.
+    """
     for file in wish.choose(OfferedFile(path=name, size=0) for name in signed.files):
-        if file.path not in there:
+        if file.path not in there and is_content(file.path):
             path = os.path.join(folder, file.path)
             raise IntegrityError(path, 0, "no file", "the one that was signed", _LOST_HINT)

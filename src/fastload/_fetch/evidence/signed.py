@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.evidence.left_unsigned import check_not_named
 from fastload._read.file import read_small_file
 from fastload._store.directory import contained, containment_root
-from fastload._store.listing import list_files
+from fastload._store.listing import is_content, list_files
 from fastload._store.offer import OfferedFile
 from fastload._store.offered import read_whole
 from fastload._store.wanted import Wish
@@ -107,13 +107,13 @@ def read_signed(evidence: Evidence, key_path: str, remote: Offer | None = None) 
 
 
 def _find_lost(signed: SignedDigests, there: Collection[str], brought: Wish) -> list[OfferedFile]:
-    """What was signed, and should be ``there``: what ``warm`` takes, if it was ``brought``.
+    """What was signed, and should be ``there``: what ``warm`` takes, if it was ``brought``; no other tool's notes.
 
     What a load reads is missed whoever left it out: without its config a quantised model looks like another one, and
     whoever removes that could also note that nobody wanted it.
     """
     named = [OfferedFile(path=name, size=0) for name in signed.files]
-    wanted = {file.path for file in brought.choose(named)}
+    wanted = {file.path for file in brought.choose(named) if is_content(file.path)}
     return [
         file for file in Wish().choose(named) if file.path not in there and (is_vital(file.path) or file.path in wanted)
     ]
