@@ -63,7 +63,7 @@ def open_bundle(raw: bytes, key_pem: bytes, *, path: str) -> SignedPayload:
     if len(raw) > MAX_BUNDLE_BYTES:
         raise refusal(path, f"{len(raw):,} bytes", f"at most {MAX_BUNDLE_BYTES:,}")
     envelope = _parse_bundle(parse_document(raw, "a bundle", path), path)
-    key = _parse_key(key_pem)
+    key = parse_key(key_pem)
     if not _is_signed(envelope, key):
         raise refusal(
             path,
@@ -119,7 +119,13 @@ def _decode(value: Any, what: str, path: str) -> bytes:
     return decoded
 
 
-def _parse_key(key_pem: bytes) -> EllipticCurvePublicKey:
+def parse_key(key_pem: bytes) -> EllipticCurvePublicKey:
+    """The key that ``key_pem`` spells.
+
+    Raises:
+        UnsupportedError: it is of another kind, or ``cryptography`` is missing.
+        UsageError: it is no public key, or not one alone.
+    """
     try:
         from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - an extra
         from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: PLC0415

@@ -26,6 +26,7 @@ from fastload._store.signed_offer import SignedOffer
 from fastload._store.stored import PlainFolder
 from fastload._store.wanted import Wish, matches
 from fastload._verify.difference import Difference, find_contradiction
+from fastload._verify.dsse import parse_key
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.signature import SIGNATURE_NAME
 from fastload._verify.statement import ShardedFile
@@ -49,14 +50,15 @@ def check_key(settings: Settings, wish: Wish) -> None:
     """Check the key that ``settings`` name, if they name one, before anybody is asked for a model.
 
     Raises:
-        UsageError: there is no such file; or nothing is to be verified; or ``wish`` leaves the signature out, without
-            which no load with the key would take what was brought.
+        UsageError: there is no such file, or no key in it; or nothing is to be verified; or ``wish`` leaves the
+            signature out, without which no load with the key would take what was brought.
+        UnsupportedError: the key is of another kind, or ``cryptography`` is missing.
         StoreError: it cannot be read.
     """
     if settings.signature_key is None:
         return
     check_may_be_off(settings)
-    read_key(settings.signature_key)
+    parse_key(read_key(settings.signature_key))
     if matches(SIGNATURE_NAME, wish.exclude):
         what = f"exclude leaves out {SIGNATURE_NAME}, and signature_key is set"
         raise UsageError(what, "Bring it too: a load with the key asks for it")

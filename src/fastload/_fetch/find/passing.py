@@ -129,3 +129,12 @@ class Passing:
         """What to raise where nobody is left: that to try again may help, else what was wrong with the first."""
         failures = [failure for _, failure in self._failures]
         return next((failure for failure in failures if isinstance(failure, NetworkError)), next(iter(failures), None))
+
+    @property
+    def explained(self) -> FastloadError | None:
+        """:attr:`error`, which says of the others too why they were passed over."""
+        error = self.error
+        for tier, failure in self._failures:
+            if error is not None and failure is not error:
+                error.add_hint(f"{tier} was passed over: {failure}")
+        return error

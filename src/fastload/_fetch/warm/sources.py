@@ -17,6 +17,7 @@ from fastload.errors import (
     ModelNotFoundError,
     SignatureError,
     StoreError,
+    UnsupportedError,
 )
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from fastload._store.wanted import Wish
 
 
-_NOT_SIGNED = (FormatError, HubError, IntegrityError, SignatureError, StoreError)
-"""What keeps one source from giving what was signed; that the key is none, say, no other source can help."""
+_HAS_ANOTHER = (FormatError, IntegrityError, SignatureError, UnsupportedError)
+_NOT_SIGNED = (*_HAS_ANOTHER, HubError, StoreError)
+"""What keeps one source from giving what was signed. That the key itself is none was told before any was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Sources:
         try:
             return hold_to_key(offer, self.wish, self.key)
         except _NOT_SIGNED as exc:
+            if isinstance(exc, _HAS_ANOTHER):  # the others name a path, or an address, of their own
+                exc.add_hint(f"{offer.tier} has it so")
             passing.over(offer.tier, exc)
             return None
 
@@ -77,7 +81,7 @@ class Sources:
     def nobody(self, passing: Passing) -> FastloadError:
         """What to raise where none gives them."""
         meant, target = self.meant, self.target
-        return passing.error or ModelNotFoundError(str(meant.candidate), (target.root.path,), "Check the name")
+        return passing.explained or ModelNotFoundError(str(meant.candidate), (target.root.path,), "Check the name")
 
     def is_unchanged(self, stamp: str) -> bool:
         """True if the plain folder is as it was when it was brought, as the stamp at ``stamp`` says."""
