@@ -78,7 +78,7 @@ def _name_evidence(offer: Offer, files: Sequence[OfferedFile]) -> EvidenceKind:
 
 
 def _is_known(file: OfferedFile) -> bool:
-    return file.has_digest or file.signed is not None
+    return file.has_digest or file.signed is not None or not file.size  # of nothing, nothing can be wrong
 
 
 def _explain(evidence: EvidenceKind, offer: Offer, brought: Brought) -> str:
