@@ -72,15 +72,21 @@ def test_an_error_says_whose_copy_is_not_signed(options: Options, hub: HubServer
     share(tmp_path, hub, {"model.sig": None})
     with pytest.raises(SignatureError, match="no signature") as caught:
         fastload.warm(REPO, options=options)
-    assert f"shared:{options.shared} has it so" in str(caught.value)
+    assert f"It is so on shared:{options.shared}" in str(caught.value)
     assert "hub was passed over: " in str(caught.value)
+
+
+def test_of_a_path_it_says_that_it_is_that_path(options: Options, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", model_files())
+    with pytest.raises(SignatureError, match=r"no signature.*It is so at the path that was given"):
+        fastload.warm(folder, options=options)
 
 
 def test_an_error_says_whose_copy_has_lost_something(options: Options, hub: HubServer, tmp_path: Path) -> None:
     share(tmp_path, hub, {"tokenizer.json": None})
     with pytest.raises(IntegrityError, match=r"tokenizer\.json.*no file") as caught:
         fastload.warm(REPO, options=replace(options, tiers="local,shared"))
-    assert f"shared:{options.shared} has it so" in str(caught.value)
+    assert f"It is so on shared:{options.shared}" in str(caught.value)
 
 
 def test_a_hub_that_breaks_off_does_not_hide_that_the_mount_was_refused(

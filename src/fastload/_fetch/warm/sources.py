@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.evidence.keyed import hold_to_key
 from fastload._fetch.find.passing import Passing
 from fastload._store.admit.stamp import source_is_unchanged
-from fastload._tier import HUB
+from fastload._tier import HUB, PATH
 from fastload.errors import (
     FastloadError,
     FormatError,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastload._fetch.warm.target import Target
     from fastload._store.offer import Offer
     from fastload._store.wanted import Wish
+    from fastload._tier import Tier
 
 
 _HAS_ANOTHER = (FormatError, IntegrityError, SignatureError, UnsupportedError)
@@ -63,7 +64,7 @@ class Sources:
             return hold_to_key(offer, self.wish, self.key)
         except _NOT_SIGNED as exc:
             if isinstance(exc, _HAS_ANOTHER):  # the others name a path, or an address, of their own
-                exc.add_hint(f"{offer.tier} has it so")
+                exc.add_hint(f"It is so {_say_where(offer.tier)}")
             passing.over(offer.tier, exc)
             return None
 
@@ -87,3 +88,7 @@ class Sources:
         """True if the plain folder is as it was when it was brought, as the stamp at ``stamp`` says."""
         as_it_is = replace(self, key=None)  # signed or not
         return source_is_unchanged(stamp, self.wish.choose(as_it_is.first().files))
+
+
+def _say_where(tier: Tier) -> str:
+    return "at the path that was given" if tier == PATH else f"on {tier}"
