@@ -442,11 +442,7 @@ def test_a_length_above_the_cap_is_refused_before_anything_is_allocated(tmp_path
 @pytest.mark.timed
 @pytest.mark.parametrize("case", LARGE)
 def test_a_header_of_eight_megabytes_is_read_or_refused_within_a_second(case: str) -> None:
-    """Of CPU time, which others on the machine do not take; but they slow it down, so that it may be tried again.
-
-    Or a machine is slow: then it is six times what Python's own parser takes there for one that is right, which is a
-    second on the machine that the promise was made on.
-    """
+    """Of CPU time, which others on the machine do not take; but they slow it down, so that it may be tried again."""
     raw, data_bytes = LARGE[case](8_000_000)
     assert 7_000_000 < len(raw) < 8 << 20
     tries: list[float] = []
@@ -459,15 +455,7 @@ def test_a_header_of_eight_megabytes_is_read_or_refused_within_a_second(case: st
             message = str(error)
         tries.append(time.process_time() - started)
         assert len(message) < 2000
-    assert min(tries) < 1 or min(tries) < 6 * time_json(), tries
-
-
-def time_json() -> float:
-    """Seconds of CPU time."""
-    raw, _ = LARGE["valid"](8_000_000)
-    started = time.process_time()
-    json.loads(raw)
-    return time.process_time() - started
+    assert min(tries) < 1, tries
 
 
 def test_header_that_memory_does_not_hold_is_a_budget_error(monkeypatch: pytest.MonkeyPatch) -> None:

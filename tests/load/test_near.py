@@ -26,13 +26,9 @@ MANY = [
     ],
 )
 def test_a_near_name_is_found_wherever_it_lies(glob: str, meant: str) -> None:
-    """In little more than it takes to look at all of them, on a machine that is slow."""
     started = time.process_time()
     assert meant in find_near(glob, MANY)
-    ended = time.process_time()
-    if (took_s := ended - started) >= 0.3:
-        assert [frozenset(name.split(".")) for name in MANY]
-        assert took_s < 1.5 * (time.process_time() - ended)
+    assert time.process_time() - started < 0.3
 
 
 def test_names_without_a_common_word_are_compared_too() -> None:

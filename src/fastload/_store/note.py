@@ -1,6 +1,6 @@
 """Notes: the JSON that lies beside files, by fastload or another tool, and says what they are or looked like.
 
-Each saves reading or fetching; without one nothing goes wrong. So one that is odd counts as not there.
+Each saves reading or fetching, and proves nothing. So one that is odd counts as not there.
 """
 
 from __future__ import annotations
