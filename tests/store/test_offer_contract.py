@@ -26,6 +26,8 @@ from fastload._tier import shared_tier
 from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import Manifest, ManifestFile, dump_manifest
+from fastload._verify.signature import SignedDigests
+from fastload._verify.statement import WholeFile
 from fastload.errors import FormatError, IntegrityError, NetworkError
 from hub_clients import find, tier_of
 from hub_faults import Refuse
@@ -212,8 +214,11 @@ class TestSigned(OfferContract):
 
     def make(self, folder: Path, resources: ExitStack) -> Offer:
         offer = offer_stored(stored(folder, "name", write_folder(folder / "name", FILES)))
-        files = (replace(file, sha256=hashlib.sha256(FILES[file.path]).hexdigest()) for file in offer.files)
-        return SignedOffer(offer, tuple(files), EvidenceKind.SIGNATURE)
+        digests = {name: hashlib.sha256(raw).hexdigest() for name, raw in FILES.items()}
+        statement = {name: WholeFile("sha256", digest) for name, digest in digests.items()}
+        signed = SignedDigests("model.sig", "", "", "sha256", statement, (), sha256="")
+        files = (replace(file, sha256=digests[file.path]) for file in offer.files)
+        return SignedOffer(offer, signed, tuple(files), EvidenceKind.SIGNATURE)
 
 
 class TestHubByItsOwnClient(OfferContract):

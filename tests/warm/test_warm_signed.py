@@ -391,6 +391,28 @@ def test_another_cache_and_a_plain_folder_get_only_what_was_signed_too(
         assert fastload.load(snapshot, options=options).report.evidence == "signature"
 
 
+def test_what_lies_in_the_place_and_stays_there_must_be_signed_before_anything_is_brought(
+    options: Options, files: dict[str, bytes], serve: Callable[..., HubServer], tmp_path: Path
+) -> None:
+    key = ["--signature-key", options.signature_key or ""]
+    hub = serve(files)
+    tiers = Tiers(tmp_path, tiers="local,hub", more={"HF_ENDPOINT": hub.url})
+    plain, snapshot = tmp_path / "plain", tiers.repo(REPO) / "snapshots" / hub.repos[REPO].commit
+    for place, folder in ((["--plain", plain], plain), ([], snapshot)):
+        folder.mkdir(parents=True)
+        other = folder / "pytorch_model.bin"
+        other.write_bytes(b"not what anybody signed")
+        (folder / LARGE).write_bytes(b"is replaced")
+        for dry in (["--dry-run"], []):
+            hub.requests.clear()
+            done = tiers.run("warm", REPO, *place, *dry, *key)
+            assert done.returncode == 18 and str(folder) in done.stderr and other.name in done.stderr, done.stderr
+            assert [request.path.rpartition("/")[2] for request in hub.asked(path="/resolve/")] == ["model.sig"]
+            assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [LARGE, other.name]
+        other.unlink()
+        assert content(tiers.warm(REPO, *place, *key)) == files
+
+
 def test_a_plan_says_that_it_is_not_signed(
     options: Options, files: dict[str, bytes], serve: Callable[..., HubServer], tmp_path: Path
 ) -> None:

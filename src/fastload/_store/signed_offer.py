@@ -9,13 +9,17 @@ if TYPE_CHECKING:
     from fastload._store.offer import Offer, OfferedFile
     from fastload._store.wanted import Wish
     from fastload._verify.evidence_kind import EvidenceKind
+    from fastload._verify.signature import SignedDigests
 
 
 class SignedOffer:
     """See :class:`~fastload._store.offer.Offer`: a wrapper with its protocol."""
 
-    def __init__(self, offer: Offer, files: tuple[OfferedFile, ...], evidence: EvidenceKind) -> None:
-        """``files``: those of ``offer``, with what was signed of them; ``evidence``: what all that are wanted have."""
+    def __init__(
+        self, offer: Offer, signed: SignedDigests, files: tuple[OfferedFile, ...], evidence: EvidenceKind
+    ) -> None:
+        """``files``: those of ``offer``, by what was ``signed``; ``evidence``: what all that are wanted have."""
+        self.signed = signed
         self.tier = offer.tier
         self.repo = offer.repo
         self.commit = offer.commit

@@ -18,10 +18,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.evidence import Evidence, find_evidence
-from fastload._fetch.evidence.signed import expect, read_key, read_signed, with_all_there
+from fastload._fetch.evidence.signed import check_signed, expect, find_wanted, read_key, read_signed, with_all_there
 from fastload._fetch.evidence.weigh import check_may_be_off
-from fastload._store.listing import is_content
-from fastload._store.offer import OfferedFile
+from fastload._store.listing import list_files
 from fastload._store.signed_offer import SignedOffer
 from fastload._store.stored import PlainFolder
 from fastload._store.wanted import Wish, matches
@@ -36,13 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from fastload._store.manifest_folder import ManifestFolder
-    from fastload._store.offer import Offer
+    from fastload._store.offer import Offer, OfferedFile
     from fastload._store.stored import Stored
     from fastload._verify.signature import SignedDigests
     from fastload.options import Settings
 
 _LOST_HINT = "Bring it to the others; or do without it, if the model is one without it: --exclude"
 _CHANGED_HINT = "It is not the model that was signed: take it from elsewhere, or have it signed as it is"
+_STAYS_HINT = "Remove what is not the model's, or warm into an empty folder"
 _HELD_HINT = "It was brought without this key, or was changed since: fastload rm NAME, then warm"
 
 
@@ -86,7 +86,21 @@ def hold_to_key(offer: Offer, wish: Wish, key_path: str) -> SignedOffer:
             _refuse(os.path.join(offer.repo, name), unlike, f"as {offer.tier} says", _CHANGED_HINT)
     is_all = all(name in signed.files or name == SIGNATURE_NAME for name, file in wanted.items() if file.size)
     files = tuple(known.get(file.path, file) for file in offer.files)
-    return SignedOffer(offer, files, EvidenceKind.SIGNATURE if is_all else offer.evidence)
+    return SignedOffer(offer, signed, files, EvidenceKind.SIGNATURE if is_all else offer.evidence)
+
+
+def check_place(offer: SignedOffer, wish: Wish, folder: str) -> None:
+    """Check that ``folder`` holds nothing that would stay there beside what is brought, and that nobody signed.
+
+    Raises:
+        SignatureError: it does, and a load with the key would refuse what some hundred GB had come to.
+        StoreError: it cannot be read.
+    """
+    if not os.path.isdir(folder):
+        return
+    brought = {file.path for file in wish.choose(offer.files)}
+    stays = (file for file in list_files(folder) if file.path not in brought)
+    check_signed(offer.signed, stays, folder, _STAYS_HINT)
 
 
 def held_by_settings(find: Callable[[], Offer], settings: Settings) -> Callable[[], Offer]:
@@ -134,11 +148,8 @@ def _refuse(path: str, unlike: Difference, by: str, hint: str) -> None:
 
 
 def _check_nothing_lost(signed: SignedDigests, there: Collection[str], wish: Wish, folder: str) -> None:
-    """A model that lacks a shard, or its config, may look like another one that is whole.
-
-    What ``hf download --local-dir`` had left in the folder that was signed is no part of it, and is nowhere brought.
-    """
-    for file in wish.choose(OfferedFile(path=name, size=0) for name in signed.files):
-        if file.path not in there and is_content(file.path):
+    """A model that lacks a shard, or its config, may look like another one that is whole."""
+    for file in find_wanted(signed, wish):
+        if file.path not in there:
             path = os.path.join(folder, file.path)
             raise IntegrityError(path, 0, "no file", "the one that was signed", _LOST_HINT)

@@ -30,7 +30,7 @@ from fastload._verify.statement import WholeFile
 from fastload.errors import FormatError, SignatureError, UsageError, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._store.offer import Offer
@@ -98,12 +98,27 @@ def read_signed(evidence: Evidence, key_path: str, remote: Offer | None = None) 
     """
     path = os.path.join(evidence.folder, SIGNATURE_NAME)
     signed = verify_bundle(_read_bundle(path, evidence, remote), read_key(key_path), path=path)
-    unsigned = find_unsigned(signed, [name for name, file in evidence.files.items() if file.size])
-    if unsigned:
-        found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
-        raise SignatureError(path, found, "a signature over every file", _HINT)
+    check_signed(signed, evidence.files.values(), path, _HINT)
     check_not_named(evidence, signed, remote)
     return signed
+
+
+def check_signed(signed: SignedDigests, files: Iterable[OfferedFile], path: str, hint: str) -> None:
+    """Check that ``signed`` leaves out nothing of ``files`` that should be signed; an empty one need not be.
+
+    Raises:
+        SignatureError: it does, of the model at ``path``; with that ``hint``.
+    """
+    unsigned = find_unsigned(signed, [file.path for file in files if file.size])
+    if unsigned:
+        found = f"{', '.join(map(quoted, unsigned[:5]))}, which the signature leaves out"
+        raise SignatureError(path, found, "a signature over every file", hint)
+
+
+def find_wanted(signed: SignedDigests, wish: Wish) -> list[OfferedFile]:
+    """What was signed and ``wish`` wants; no part of the model is what ``hf download`` had left in the folder."""
+    named = (OfferedFile(path=name, size=0) for name in signed.files)
+    return [file for file in wish.choose(named) if is_content(file.path)]
 
 
 def _find_lost(signed: SignedDigests, there: Collection[str], brought: Wish) -> list[OfferedFile]:
@@ -112,11 +127,9 @@ def _find_lost(signed: SignedDigests, there: Collection[str], brought: Wish) -> 
     What a load reads is missed whoever left it out: without its config a quantised model looks like another one, and
     whoever removes that could also note that nobody wanted it.
     """
-    named = [OfferedFile(path=name, size=0) for name in signed.files]
-    wanted = {file.path for file in brought.choose(named) if is_content(file.path)}
-    return [
-        file for file in Wish().choose(named) if file.path not in there and (is_vital(file.path) or file.path in wanted)
-    ]
+    wanted = {file.path for file in find_wanted(signed, brought)}
+    named = Wish().choose(OfferedFile(path=name, size=0) for name in signed.files)
+    return [file for file in named if file.path not in there and (is_vital(file.path) or file.path in wanted)]
 
 
 def read_key(path: str) -> bytes:

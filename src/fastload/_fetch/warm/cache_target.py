@@ -96,6 +96,10 @@ class CacheTarget:
         if self._is_local:
             mark_listed(self._layout(meant), commit, list_path)
 
+    def folder(self, meant: Meant, commit: str | None) -> str | None:
+        """See :class:`~fastload._fetch.warm.target.Target`."""
+        return self._layout(meant).snapshot(commit) if commit is not None else None
+
     def stored(self, meant: Meant, commit: str) -> CachedSnapshot:
         """See :class:`~fastload._fetch.warm.target.Target`."""
         layout = self._layout(meant)

@@ -75,6 +75,10 @@ class PlainTarget:
     def mark_listed(self, meant: Meant, commit: str, list_path: str) -> None:
         """See :class:`~fastload._fetch.warm.target.Target`. What is in the folder is the user's to remove."""
 
+    def folder(self, meant: Meant, commit: str | None) -> str:
+        """See :class:`~fastload._fetch.warm.target.Target`."""
+        return self.path
+
     def stored(self, meant: Meant, commit: str) -> PlainFolder:
         """See :class:`~fastload._fetch.warm.target.Target`: as a path to the folder leads to it."""
         return PlainFolder(tier=PATH, repo=meant.repo, commit=None, folder=self.path, missing=())

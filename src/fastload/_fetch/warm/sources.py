@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastload._fetch.evidence.keyed import hold_to_key
+from fastload._fetch.evidence.keyed import check_place, hold_to_key
 from fastload._fetch.find.passing import Passing
 from fastload._store.admit.stamp import source_is_unchanged
 from fastload._tier import HUB, PATH
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastload._fetch.find.meant import Meant
     from fastload._fetch.warm.target import Target
     from fastload._store.offer import Offer
+    from fastload._store.signed_offer import SignedOffer
     from fastload._store.wanted import Wish
     from fastload._tier import Tier
 
@@ -61,12 +62,20 @@ class Sources:
         if self.key is None:
             return offer
         try:
-            return hold_to_key(offer, self.wish, self.key)
+            signed = hold_to_key(offer, self.wish, self.key)
         except _NOT_SIGNED as exc:
             if isinstance(exc, _HAS_ANOTHER):  # the others name a path, or an address, of their own
                 exc.add_hint(f"It is so {_say_where(offer.tier)}")
             passing.over(offer.tier, exc)
             return None
+        self._check_place(signed)
+        return signed
+
+    def _check_place(self, offer: SignedOffer) -> None:
+        """What lies where it would be brought to is there whoever gives the rest."""
+        folder = self.target.folder(self.meant, offer.commit)
+        if folder is not None:
+            check_place(offer, self.wish, folder)
 
     def first(self) -> Offer:
         """The best.

@@ -87,6 +87,9 @@ class Target(Protocol):
     def mark_listed(self, meant: Meant, commit: str, list_path: str) -> None:
         """``commit`` came new, by the list of a resident warmer, which may take away again what it brought."""
 
+    def folder(self, meant: Meant, commit: str | None) -> str | None:
+        """Where it will lie; None if that follows from a commit that is not known yet."""
+
     def stored(self, meant: Meant, commit: str) -> Stored:
         """What is there by that commit."""
 
