@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from fastload._read.file import translate
 from fastload._store.filesystem import translate_write
 from fastload._store.refusal import system_refusals
 from fastload.errors import MemoryBudgetError, NoSpaceError, NotWritableError, StoreError
@@ -21,6 +22,14 @@ def test_what_may_not_be_written_may_have_any_name(path: str) -> None:
     error = translate_write(path, refused(errno.EACCES))
     assert isinstance(error, NotWritableError)
     assert "Permission denied" in error.reason
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+def test_what_finds_no_descriptor_says_whose_limit_it_is(code: int) -> None:
+    """The storage is as it should be."""
+    for error in (translate_write("x", refused(code)), translate("x", refused(code))):
+        assert isinstance(error, StoreError)
+        assert ("ulimit -n" if code == errno.EMFILE else "fs.file-max") in error.hint
 
 
 @pytest.mark.parametrize(

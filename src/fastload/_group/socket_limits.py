@@ -6,14 +6,13 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastload._descriptors import DESCRIPTOR_HINTS
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HINTS = {
-    errno.EMFILE: "Raise its limit of open files: ulimit -n 4096",
-    errno.ENFILE: "The machine has run out of file descriptors: raise fs.file-max",
+_HINTS = DESCRIPTOR_HINTS | {
     errno.ENOBUFS: "The machine has no memory left for connections",
     errno.ENOMEM: "The machine has no memory left for connections",
 }

@@ -12,6 +12,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from fastload._descriptors import DESCRIPTOR_HINTS
 from fastload._format.checkpoint import FileIdentity
 from fastload.errors import FastloadError, FormatError, IntegrityError, StoreError, quoted
 
@@ -27,11 +28,9 @@ _INCOMPLETE = (
     "what was lost, by fastload verify NAME --repair"
 )
 _CHANGED = "Somebody writes to it while it is loaded. Load again when that is over; new weights belong into new files"
-_HINTS = {
+_HINTS = DESCRIPTOR_HINTS | {
     errno.EACCES: "Give this user read permission on the file and search permission on the folders above it",
     errno.EPERM: "Give this user read permission on the file",
-    errno.EMFILE: "Raise the limit of open files: ulimit -n 4096",
-    errno.ENFILE: "The machine has run out of file descriptors",
     errno.ESTALE: "The file server replaced the file or lost it: mount again, then load again",
     errno.EIO: "The storage is failing or its server is away: see dmesg, then load again",
 }

@@ -9,6 +9,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastload._descriptors import DESCRIPTOR_HINTS
 from fastload._store.ownership import cure_path
 from fastload.errors import NoSpaceError, NotWritableError, StoreError
 
@@ -54,7 +55,8 @@ def translate_write(path: str, exc: OSError, *, is_folder: bool = False) -> Stor
     if exc.errno == errno.EISDIR:
         hint = "See who made that folder and what is in it; move it away, then try again"
         return StoreError(path, "a folder is there where a file belongs", hint)
-    return StoreError(path, f"cannot be written ({exc.strerror})", "Check the storage, then try again")
+    hint = DESCRIPTOR_HINTS.get(exc.errno or 0, "Check the storage, then try again")
+    return StoreError(path, f"cannot be written ({exc.strerror})", hint)
 
 
 def _not_writable(path: str, exc: OSError, *, is_folder: bool) -> NotWritableError:
