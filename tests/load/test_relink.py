@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import pytest
 
 import fastload
 from fastload import IntegrityError, NotWritableError, Options
+from fastload._store.keep.mark import find_damaged
+from fastload._store.layout import RepoLayout
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
@@ -68,6 +71,31 @@ def test_links_that_changed_places_lead_again_where_they_should(model: Model, na
     assert blobs(folder) == before, "no blob was written"
     assert fastload.verify(REPO, options=model.options).findings == ()
     assert_same(fastload.load(REPO, options=alone(model), verify="require"), model.tensors)
+
+
+@pytest.mark.parametrize("how", ["verify", "load"])
+@pytest.mark.parametrize("is_swapped", [False, True], ids=["both-lead-there", "swapped"])
+def test_a_blob_that_git_names_is_not_written_with_the_bytes_of_a_shard(
+    model: Model, how: str, *, is_swapped: bool
+) -> None:
+    """They are of one length; a shard is known by its sha256, and what is another file's by git's sha1."""
+    other = "tokenizer.json"
+    model.files[other] = random.Random(2).randbytes(len(model.files[SHARD]))  # noqa: S311 - not for secrets
+    folder = model.warmed()
+    before = blobs(folder)
+    if is_swapped:
+        swap(folder, (SHARD, other))
+    else:
+        (folder / SHARD).unlink()
+        (folder / SHARD).symlink_to(os.readlink(folder / other))
+    if how == "verify":
+        fastload.verify(REPO, repair=True, options=model.options)
+    else:
+        assert_same(fastload.load(REPO, options=model.options), model.tensors)
+        assert find_damaged(RepoLayout(str(folder.parent.parent)), COMMIT) == (SHARD,)
+        fastload.warm(REPO, options=model.options)
+    assert (folder / SHARD).read_bytes() == model.files[SHARD]
+    assert blobs(folder) == before, "no blob was written"
 
 
 @pytest.mark.parametrize("by_path", [False, True], ids=["name", "path"])

@@ -17,7 +17,8 @@ from fastload._store.belonging import check_is_of
 from fastload._store.directory import contained, containment_root
 from fastload._store.folder_record import RECORD_AGAIN, UNNAMED
 from fastload._store.held import Held, hold, offered_file
-from fastload._store.listing import is_rewritten, list_files, read_download, read_tree, with_digest
+from fastload._store.linked import with_blob_name
+from fastload._store.listing import is_rewritten, list_files, read_download, read_tree
 from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.wanted import is_weight
 from fastload._verify.evidence_kind import EvidenceKind
@@ -216,7 +217,7 @@ def _as_listed(file: OfferedFile, listed: OfferedFile | None) -> OfferedFile:
 def _with_name(stored: Stored, file: OfferedFile) -> OfferedFile:
     """With the digest that the tier itself names it by."""
     if isinstance(stored, CachedSnapshot):
-        return _with_blob_name(stored.folder, file)
+        return _as_blob(stored.folder, file)
     known = read_download(stored.folder, file)
     return file if known is None or is_outdated_download(stored, file) else known[1]
 
@@ -226,10 +227,9 @@ def is_outdated_download(stored: Stored, file: OfferedFile) -> bool:
     return isinstance(stored, PlainFolder) and stored.commit is None and is_rewritten(stored.folder, file)
 
 
-def _with_blob_name(folder: str, file: OfferedFile) -> OfferedFile:
+def _as_blob(folder: str, file: OfferedFile) -> OfferedFile:
     """With the digest that its blob is called by; a file of a finished snapshot does not change in place."""
-    path = os.path.join(folder, file.path)
-    known = with_digest(file, os.path.basename(os.readlink(path))) if os.path.islink(path) else file
+    known = with_blob_name(folder, file)
     return known if known is file else replace(known, mtime_ns=None)
 
 

@@ -17,6 +17,7 @@ from fastload._read.file import with_blob
 from fastload._store.folder_offer import list_named, offer_stored
 from fastload._store.folder_record import find_kept, find_record
 from fastload._store.held import offered_file
+from fastload._store.linked import blob_behind
 from fastload._store.listing import DOWNLOADS
 from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.wanted import deciding_of, weights_of
@@ -119,8 +120,7 @@ class Evidence:
         """True if its link leads to another blob than the manifest says, and was not mended since that was seen."""
         if name not in self.misnamed:
             return False
-        path = os.path.join(self.folder, name)
-        return not os.path.islink(path) or os.path.basename(os.readlink(path)) != self.files[name].blob_name
+        return blob_behind(os.path.join(self.folder, name)) != self.files[name].blob_name
 
     def explain_misnamed(self, name: str) -> Difference:
         """Where its link leads, and where it should."""

@@ -81,7 +81,9 @@ class Repair:
         for source, file in self._find_sources(wanted):
             block = self._ask(source, file, wanted)
             if block is not None:
-                if self._mended is not None and not self.leads_elsewhere(file):
+                if self._mended is None or self.leads_elsewhere(file):
+                    self._mark_as_seen(wanted.file)
+                else:
                     self._mended.put(wanted, block)
                 _log.warning("%s: block %d was damaged; %s had it right", wanted.file.path, wanted.index, source.tier)
                 return block

@@ -95,15 +95,6 @@ def _list_read(evidence: Evidence, part: str, select: Select) -> Iterator[str]:
     yield from (posixpath.join(top, shard) for shard in shards)
 
 
-def _is_own(path: str, file: OfferedFile) -> bool:
-    """True if what is at ``path`` is the file's own, of whatever length; no link to another's blob."""
-    try:
-        leads_to = os.path.basename(os.readlink(path)) if os.path.islink(path) else None
-    except OSError:  # gone since
-        return False
-    return os.path.isfile(path) and (leads_to is None or not file.has_digest or leads_to == file.blob_name)
-
-
 class Restoring:
     """Puts lost files of one stored snapshot back, from the tiers that mend its blocks."""
 
@@ -154,7 +145,7 @@ class Restoring:
 
         Where that fails, as for want of room that could be made, it is brought as a whole.
         """
-        if not _is_own(os.path.join(evidence.folder, file.path), file):
+        if not os.path.isfile(os.path.join(evidence.folder, file.path)) or self._repair.leads_elsewhere(file):
             return False
 
         def take_turn(nbytes: int) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from fastload._store.directory import contained_target
+from fastload._store.linked import link_target
 from fastload._store.listing import with_digest
+from fastload._store.offer import OfferedFile
 from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._verify.path import OURS
 
 if TYPE_CHECKING:
     from fastload._store.layout import RepoLayout
-    from fastload._store.offer import OfferedFile
     from fastload._store.stored import Stored
 
 
@@ -37,19 +37,20 @@ def in_its_folder(path: str, root: str) -> str:
 
 
 def leads_elsewhere(stored: Stored, file: OfferedFile) -> bool:
-    """True if the link of ``file`` leads to what is not called by its digest, or to no blob of the repo.
+    """True if the link of ``file`` leads to what is called by none of its digests, or to no blob of the repo.
 
-    Then the link is wrong, and not what it leads to, whose bytes other snapshots, or another model, may need.
+    Then the link is wrong, and not what it leads to, whose bytes other snapshots, or another model, may need. A digest
+    of a kind that nobody knows of the file is another file's: a blob is called by what its manifest, or listing, says.
     """
     path = os.path.join(stored.folder, file.path)
-    if not os.path.islink(path):
+    target = link_target(path)
+    if target is None:
         return False
-    first = os.path.join(os.path.dirname(path), os.readlink(path))
-    named = with_digest(replace(file, sha256=None, git_sha1=None), os.path.basename(first))
-    if named.contradicts(file):
-        return True
-    says_all = (named.sha256 or named.git_sha1) in {file.sha256, file.git_sha1} - {None}
-    return isinstance(stored, CachedSnapshot) and not says_all and not is_blob(first, stored.layout)
+    named = with_digest(OfferedFile(path=file.path, size=0), os.path.basename(target))
+    if named.has_digest and file.has_digest:
+        return named.blob_name not in {file.sha256, file.git_sha1}
+    blob = os.path.join(os.path.dirname(path), target)
+    return isinstance(stored, CachedSnapshot) and not is_blob(blob, stored.layout)
 
 
 def is_blob(path: str, layout: RepoLayout) -> bool:

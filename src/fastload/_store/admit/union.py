@@ -15,8 +15,7 @@ from fastload._store.admit.coming import find_brought
 from fastload._store.admit.stamp import read_chosen, read_noted
 from fastload._store.filesystem import has_size
 from fastload._store.folder_offer import read_manifest
-from fastload._store.listing import with_digest
-from fastload._store.offer import OfferedFile
+from fastload._store.linked import by_link_alone
 from fastload.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -74,12 +73,8 @@ def _read_earlier(layout: RepoLayout, commit: str) -> Manifest | None:
 
 
 def _is_there(folder: str, file: ManifestFile) -> bool:
-    path = os.path.join(folder, file.path)
-    found = OfferedFile(path=file.path, size=file.size)
     try:
-        is_it = not os.path.islink(path) or not with_digest(found, os.path.basename(os.readlink(path))).contradicts(
-            file
-        )
-        return has_size(path, file.size) and is_it
+        is_it = has_size(os.path.join(folder, file.path), file.size)
+        return is_it and not by_link_alone(folder, file.path).contradicts(file)
     except OSError:  # gone in this moment
         return False
