@@ -180,6 +180,7 @@ def test_as_many_rows_but_which_ones_cannot_be_told(tmp_path: Path) -> None:
         ({"rows.*": Partial()}, fastload.UnsupportedError, "Partial"),
         ({"rows.*": torch.zeros(3)}, fastload.UsageError, "got a tensor of shape (3,), and the model's is ("),
         (["rows"], fastload.UsageError, "list"),
+        ({b"rows.weight": Shard(0)}, fastload.UsageError, "got a bytes for a name"),
     ],
 )
 def test_what_cannot_be_meant_is_said_before_bytes(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
+from fastload._load.request.globs import Globs
 from fastload._load.request.near import find_near
 from fastload._read.ledger import Ledger
 from fastload.errors import UsageError, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import torch
 
     from fastload._fetch.find.model import Source
@@ -71,17 +72,17 @@ def choose_tensors(checkpoint: Checkpoint, tensors: Tensors | None) -> Callable[
         return functools.cache(tensors)
     if not isinstance(tensors, Iterable):
         raise UsageError(f"tensors= got {type(tensors).__name__}", _TENSORS_HINT)
-    names = [info.name for _, info in checkpoint.tensors()]
-    matchers = [_compile(glob, names) for glob in ([tensors] if isinstance(tensors, str) else tensors)]
-    return functools.cache(lambda name: any(matches(name) for matches in matchers))
+    names = dict.fromkeys(info.name for _, info in checkpoint.tensors())
+    globs = Globs()
+    for text in [tensors] if isinstance(tensors, str) else tensors:
+        if not isinstance(text, str):
+            raise UsageError(f"tensors= got {type(text).__name__}", _TENSORS_HINT)
+        if not globs.add(text, names):
+            raise _matches_none(text, names)
+    return functools.cache(globs)
 
 
-def _compile(glob: str, names: Sequence[str]) -> Callable[[str], object]:
-    if not isinstance(glob, str):
-        raise UsageError(f"tensors= got {type(glob).__name__}", _TENSORS_HINT)
-    matches = re.compile(fnmatch.translate(glob)).match
-    if not any(map(matches, names)):
-        near = find_near(glob, names)
-        hint = f"Nearest: {', '.join(map(quoted, near))}" if near else "See the names with fastload inspect"
-        raise UsageError(f"tensors= {quoted(glob)} matches none of {len(names)} tensors", hint)
-    return matches
+def _matches_none(text: str, names: Collection[str]) -> UsageError:
+    near = find_near(text, names)
+    hint = f"Nearest: {', '.join(map(quoted, near))}" if near else "See the names with fastload inspect"
+    return UsageError(f"tensors= {quoted(text)} matches none of {len(names)} tensors", hint)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastload._group.process_group import Position
+from fastload._load.request.globs import is_glob
 from fastload._place.tensors import torch_layout
 from fastload._plan.cut import Cut, Split, deal, has_whole_rows, innermost_first, narrow
 from fastload._plan.ranges import unite
@@ -77,8 +78,9 @@ def choose_parts(shard: Shard | None, infos: Sequence[TensorInfo], position: Pos
         return Parts(keeps=shard)
     cuts: dict[str, Cut] = {}
     unmatched = {key for key, value in shard.items() if not (hasattr(value, "device_mesh") or _is_tensor(value))}
+    globs = list(filter(is_glob, shard))
     for info in infos:
-        key = info.name if info.name in shard else next((k for k in shard if fnmatch.fnmatchcase(info.name, k)), None)
+        key = info.name if info.name in shard else next((g for g in globs if fnmatch.fnmatchcase(info.name, g)), None)
         if key is None:
             continue
         unmatched.discard(key)
@@ -99,6 +101,9 @@ def merge_shard(shard: object, placed: Mapping[str, Any]) -> Shard | None:
         UsageError: it is neither placements nor a predicate.
     """
     if shard is None or isinstance(shard, Mapping):
+        odd = next((type(key).__name__ for key in shard or () if not isinstance(key, str)), None)
+        if odd is not None:
+            raise UsageError(f"shard= got a {odd} for a name", _HINT)
         merged = {**placed, **{key: value for key, value in (shard or {}).items() if key not in placed}}
         return merged or None
     if not callable(shard):
