@@ -14,9 +14,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.nn.parameter import is_lazy
 
 from fastload._load.target.fillable import check_fillable
+from fastload._load.target.has_memory import check_has_memory
 from fastload._place.tensors import CASTABLE_DTYPES, is_castable, torch_layout
 from fastload.errors import UnsupportedError, UsageError, quoted
 
@@ -55,14 +55,7 @@ def own_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
         raise UsageError(f"load_into got {type(module).__name__}", "Give a torch.nn.Module")
     state: dict[str, Any] = module.state_dict(keep_vars=True)
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    for name, tensor in tensors.items():
-        if is_lazy(tensor):
-            what = f"parameter {quoted(name)} has no shape yet: its layer is lazy"
-            raise UsageError(what, "Run the module once on an input of the right shape, then load")
-    meta = [name for name, tensor in tensors.items() if tensor.is_meta]
-    if meta:
-        what = f"{len(meta)} of {len(tensors)} parameters have no memory, {quoted(meta[0])} for one: they are on meta"
-        raise UsageError(what, 'Give them some first: module.to_empty(device="cuda")')
+    check_has_memory(module, tensors)
     registered = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
     with torch.no_grad():
         here = {name: _local(tensor) for name, tensor in tensors.items()}
