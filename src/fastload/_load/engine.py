@@ -89,7 +89,7 @@ def _load_into(request: Request, module: torch.nn.Module, *, strict: bool) -> Re
         wanted = found.only(own)
         maps = request.settings.reader == "mmap"
         destinations = parameters.assign(own, wanted.shaped, maps=maps, cut=wanted.cuts)
-        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request, found), cast=None)
+        keeping = Keeping(keeps_all=False, window_bytes=_window_bytes(request, found), cast=None, cuts=wanted.cuts)
         target = choose_module_target(destinations, keeping, request.settings, wanted.fetched)
         _hand_over(ring, target)
         stream = prepare(request, wanted, target, destinations.device, clock)
@@ -112,8 +112,8 @@ def _open(request: Request, device: torch.device | str, verb: str) -> Stream:
             check_cast(found, request.source.subfolder)
         must_be_first = not keeps_all and request.settings.verify == "require"
         certain = prove_first(found, request.deadline) if must_be_first else found
-        cut, above = bool(found.cuts), request.host_above_bytes
-        keeping = Keeping(keeps_all, _window_bytes(request, found), cast, is_cut=cut, host_above_bytes=above)
+        window_bytes, above = _window_bytes(request, found), request.host_above_bytes
+        keeping = Keeping(keeps_all, window_bytes, cast, cuts=found.cuts, host_above_bytes=above)
         target = choose_target(parsed, keeping, request.settings, certain.fetched)
         _hand_over(ring, target)
         return prepare(request, certain, target, parsed, clock)

@@ -25,7 +25,7 @@ def choose_target(device: torch.device, keeping: Keeping, settings: Settings, fe
         UnsupportedError: ``mmap`` for a device.
     """
     if settings.reader == "mmap":
-        return choose_mapped(device, keeping, fetched.checkpoint, copies_all=keeping.is_cut)
+        return choose_mapped(device, keeping, fetched.checkpoint, copies_all=bool(keeping.cuts))
     if device.type == "cuda":
         return CudaTarget(device, keeping, settings.device_bytes, choose_digests(device, fetched.evidence))
     return HostTarget(keeping)

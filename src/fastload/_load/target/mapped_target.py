@@ -55,7 +55,7 @@ class MappedTarget:
         Only what is copied takes memory that the kernel cannot take back.
         """
         copied_bytes = self._keeping.copied_bytes(plan, copies_all=self._copies_all)
-        needed_bytes = self._keeping.cast_bytes(plan) + copied_bytes
+        needed_bytes = self._keeping.made_bytes(plan) + copied_bytes
         return [Room(needed_bytes, host_headroom(), HOST_HINT)] if needed_bytes else []
 
     def open_placer(self, plan: Plan, staging: Staging) -> Placer:
