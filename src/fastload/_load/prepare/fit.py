@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastload._load.target.staging import Staging, divide_ahead, divide_staging
 from fastload.errors import MemoryBudgetError
@@ -31,22 +31,36 @@ def divide(found: Found, choices: Mapping[int, Choice], target: Target, settings
     return divide_staging(settings.staging_bytes, found.headroom, wish, least_lanes=1 + sources)
 
 
-def fit(target: Target, plan: Plan, staging: Staging, *, least_lanes: int = 1) -> tuple[Staging, Sequence[Room]]:
-    """``staging``, with fewer lanes where ``plan`` fits only beside fewer; extents stay as they are. And the room.
+class Fitted(NamedTuple):
+    """A load that fits into the memory that there is."""
+
+    target: Target
+    staging: Staging
+    rooms: Sequence[Room]
+
+
+def fit(target: Target, plan: Plan, staging: Staging, *, least_lanes: int = 1) -> Fitted:
+    """``staging`` with fewer lanes, then ``target`` with a smaller window, where ``plan`` fits only so.
+
+    Both only make a load faster. Extents stay as they are.
 
     Raises:
-        MemoryBudgetError: it does not fit beside ``least_lanes``.
+        MemoryBudgetError: it does not fit beside ``least_lanes`` without reading ahead; gives the least it needs.
     """
     while True:
         rooms = target.find_rooms(plan, staging)
         try:
             check_all(rooms)
         except MemoryBudgetError:
-            if staging.lanes <= least_lanes:
+            if staging.lanes > least_lanes:
+                staging = staging._replace(lanes=max(least_lanes, staging.lanes // 2))
+                continue
+            less = target.reading_less_ahead()
+            if less is None:
                 raise
-            staging = staging._replace(lanes=max(least_lanes, staging.lanes // 2))
+            target = less
         else:
-            return staging, rooms
+            return Fitted(target, staging, rooms)
 
 
 def check_all(rooms: Sequence[Room]) -> None:

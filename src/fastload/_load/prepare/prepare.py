@@ -66,7 +66,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
     wish = divide(found, choices, target, request.settings)
     with ExitStack() as undo:
         early = undo.enter_context(group.hold_before_plan(found.fetched))
-        planned = _plan(found, target, wish, keeps_copy=early.copy is not None)
+        planned, target = _plan(found, target, wish, keeps_copy=early.copy is not None)
         plan, share, staging = planned
         schedule = Schedule(plan.extents, window_bytes=target.window_bytes, deadline=deadline, share=share)
         busy = Busy()
@@ -115,15 +115,15 @@ def _open_pipeline(job: Job, staging: Staging, choices: Mapping[int, Choice]) ->
     return Pipeline(at, workers, ways)
 
 
-def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> LoadPlan:
-    """What is read and by whom, through as many lanes as fit beside it and have something to do."""
+def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> tuple[LoadPlan, Target]:
+    """What is read and by whom, through as many lanes as fit beside it and have something to do; and where it fits."""
     sources = len(found.group.sources)
     planned = found.group.plan(found, target, wish, keeps_copy=keeps_copy)
     staging = planned.staging
     staging = staging._replace(lanes=min(staging.lanes, max(1, len(planned.plan.extents)) + sources))
-    staging, rooms = fit(target, planned.plan, staging, least_lanes=1 + sources)
+    target, staging, rooms = fit(target, planned.plan, staging, least_lanes=1 + sources)
     found.group.check_rooms(rooms)
-    return planned._replace(staging=staging)
+    return planned._replace(staging=staging), target
 
 
 def _open(found: Found, target: Target, planned: LoadPlan, journey: Journey, device: torch.device) -> _Opened:

@@ -60,6 +60,18 @@ class CudaTarget:
         """See :class:`~fastload._load.target.target.Target`."""
         return self
 
+    def reading_less_ahead(self) -> Target | None:
+        """See :class:`~fastload._load.target.target.Target`."""
+        keeping = self._keeping.reading_less_ahead()
+        if keeping is None:
+            return None
+        less = self._keeping_so(keeping)
+        less.ring = self.ring
+        return less
+
+    def _keeping_so(self, keeping: Keeping) -> CudaTarget:
+        return CudaTarget(self._device, keeping, self._device_bytes, self.digests)
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`~fastload._load.target.target.Target`."""
         return lay_out(infos, _ON_DEVICE, first_arena=first_arena)

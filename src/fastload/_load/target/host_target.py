@@ -52,6 +52,14 @@ class HostTarget:
         """See :class:`~fastload._load.target.target.Target`."""
         return InPlaceTarget(self._keeping) if "direct" in names and self.window_bytes is None else self
 
+    def reading_less_ahead(self) -> Target | None:
+        """See :class:`~fastload._load.target.target.Target`."""
+        keeping = self._keeping.reading_less_ahead()
+        return None if keeping is None else self._keeping_so(keeping)
+
+    def _keeping_so(self, keeping: Keeping) -> HostTarget:
+        return HostTarget(keeping)
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`~fastload._load.target.target.Target`."""
         return lay_out(infos, self._rules, first_arena=first_arena)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastload._place.tensors import is_castable, torch_layout
 from fastload._plan.ranges import count
+from fastload._verify.digest import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,13 @@ class Keeping:
     def reads_ahead_bytes(self) -> int | None:
         """The pipeline's window. What is cast or cut gives its stored bytes back, which need not all be there."""
         return None if self.keeps_all and self.cast is None and not self.cuts else self.window_bytes
+
+    def reading_less_ahead(self) -> Keeping | None:
+        """With half of the window, or none that would be less than a block; None where there is nothing to give up."""
+        if not self.reads_ahead_bytes:
+            return None
+        half = self.window_bytes // 2
+        return replace(self, window_bytes=half if half >= BLOCK_BYTES else 0)
 
     def peak_bytes(self, plan: Plan) -> int:
         """The most memory the tensors take at any time."""

@@ -45,6 +45,9 @@ class MappedTarget:
         """See :class:`~fastload._load.target.target.Target`."""
         return self
 
+    def reading_less_ahead(self) -> None:
+        """See :class:`~fastload._load.target.target.Target`: it has no window."""
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`~fastload._load.target.target.Target`."""
         return lay_out_mapped(infos, file_bytes, first_arena=first_arena)

@@ -45,6 +45,9 @@ class HostModuleTarget(HostTarget):
         super().__init__(keeping)
         self._destinations = destinations
 
+    def _keeping_so(self, keeping: Keeping) -> HostModuleTarget:
+        return HostModuleTarget(self._destinations, keeping)
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`~fastload._load.target.target.Target`."""
         return _lay_out(infos, self._destinations, first_arena)
@@ -69,6 +72,9 @@ class CudaModuleTarget(CudaTarget):
     ) -> None:
         super().__init__(destinations.device, keeping, device_bytes, digests)
         self._destinations = destinations
+
+    def _keeping_so(self, keeping: Keeping) -> CudaModuleTarget:
+        return CudaModuleTarget(self._destinations, keeping, self._device_bytes, self.digests)
 
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """See :class:`~fastload._load.target.target.Target`."""

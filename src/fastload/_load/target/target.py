@@ -36,6 +36,9 @@ class Target(Protocol):
     def for_readers(self, names: Collection[str]) -> Target:
         """The same memory, laid out for who reads into it."""
 
+    def reading_less_ahead(self) -> Target | None:
+        """The same memory with a smaller window; None where there is nothing to give up."""
+
     def lay_out(self, infos: Sequence[TensorInfo], file_bytes: int, first_arena: int) -> Layout:
         """Places for the wanted tensors of one shard."""
 
