@@ -48,7 +48,10 @@ class Parts:
     def shape(self, info: TensorInfo) -> TensorInfo:
         """``info``, which was narrowed, in the shape that is kept in the end."""
         cut = self.cuts.get(info.name)
-        return info if cut is None else info._replace(shape=cut.shape)
+        if cut is None:
+            return info
+        # A cut counts as torch does, two elements of F4 as one; along the last dimension it divides none of these.
+        return info._replace(shape=(*cut.shape[:-1], info.shape[-1]) if info.dtype.bits % 8 else cut.shape)
 
     def further(self, infos: Sequence[TensorInfo]) -> dict[str, tuple[Ranges, ...]]:
         """What stays, in each dimension, of those of ``infos``, narrowed, of which not all does."""
