@@ -426,6 +426,13 @@ def load_own_layers(rank: int, path: str) -> tuple[list[str], Report]:
     return list(weights), weights.report
 
 
+def stream_own_tensor(rank: int, path: str, names: list[str], staging_bytes: int) -> dict[str, str]:
+    """Each keeps one tensor, which is larger than its window, and reads a part of those of the others too."""
+    options = fastload.Options(staging_bytes=staging_bytes, deadline=30)
+    own = fastload.stream(path, group=dist.group.WORLD, shard=lambda name: name == names[rank], options=options)
+    return fingerprints(dict(own))
+
+
 def keep_nothing_on(rank: int, path: str, idle: int, verb: str) -> tuple[dict[str, str], Report]:
     """One rank wants no tensor at all; it reads for the others."""
     shard = None if rank != idle else _keep_nothing

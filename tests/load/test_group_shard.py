@@ -103,6 +103,14 @@ def test_a_rank_that_keeps_nothing_reads_its_share_all_the_same(
     assert sum(report.bytes_read for _, report in kept) <= 1.05 * (model / "model.safetensors").stat().st_size
 
 
+def test_who_has_its_last_tensor_goes_on_reading_for_the_others(workers: Workers, tmp_path: Path) -> None:
+    """Its window was full of that tensor for ever, and all ranks waited until the deadline."""
+    content = {f"t{rank}": random_tensor(64 * MIB, rank) for rank in range(SIZE)}
+    save_file(content, tmp_path / "model.safetensors")
+    parts = workers.call(ranks.stream_own_tensor, str(tmp_path), sorted(content), 16 * MIB)
+    assert parts == [fingerprints({name: tensor}) for name, tensor in content.items()]
+
+
 def test_a_module_of_dtensors(workers: Workers, model: Path) -> None:
     whole = matrices()
     named = {name.replace(".weight", ""): tensor for name, tensor in whole.items() if name != "short.weight"}

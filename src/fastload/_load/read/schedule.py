@@ -144,6 +144,8 @@ class Schedule:
     def _may_place(self, number: int) -> bool:
         if self._window_bytes is None or self._has_left or number < self._needed:
             return True
+        if self._ends[number + 1] == self._ends[number]:
+            return True  # it stays in no memory here, and others may wait for it when the last tensor was taken here
         return self._ends[number + 1] - self._ends[self._taken] <= self._window_bytes
 
     def wait_room(self, number: int) -> bool:
