@@ -55,6 +55,11 @@ class Checkpoint:
                 if self.index is None or self.index.shard_of.get(tensor.name) == shard.name:
                     yield number, tensor
 
+    @property
+    def is_named_by_headers(self) -> bool:
+        """True if which tensors there are, the headers of all shards say together."""
+        return self.index is None or self.index.is_by_headers
+
     def find_unnamed(self) -> Iterator[str]:
         """The tensors that no entry of an index names: they are left out."""
         if self.index is not None:
@@ -93,7 +98,7 @@ def layer(shards: Sequence[Shard], chosen_by: Index | None = None, beside: Itera
         lost = next((tensor for tensor in chosen_by.shard_of if tensor not in shard_of), None)
         if lost is not None:
             raise _misplaced(chosen_by, lost, _nowhere(chosen_by, beside))
-    return Index("" if chosen_by is None else chosen_by.path, shard_of, {})
+    return Index("" if chosen_by is None else chosen_by.path, shard_of, {}, is_by_headers=True)
 
 
 def _check_names_differ(shards: Sequence[Shard]) -> None:

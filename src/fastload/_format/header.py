@@ -89,6 +89,11 @@ class Header:
     digest: str
     """The BLAKE3 of the bytes before ``data_start``, as they were parsed."""
 
+    @property
+    def is_all(self) -> bool:
+        """True if nothing comes after it: no tensor of the file has bytes."""
+        return self.data_start == self.file_bytes
+
 
 def parse_header_length(prefix: bytes, *, path: str, file_bytes: int) -> int:
     """N, the length of the JSON, from the first eight bytes of a file of ``file_bytes``.

@@ -31,6 +31,8 @@ class Index:
     path: str
     shard_of: dict[str, str]
     metadata: dict[str, Any]
+    is_by_headers: bool = False
+    """True if the shards' headers said which tensors there are, and no file did."""
 
     @property
     def shards(self) -> tuple[str, ...]:

@@ -63,8 +63,10 @@ class SingleRank:
         """Nobody has found anything else."""
 
     def readable_shards(self, found: Wanted) -> Collection[int]:
-        """Those that hold a wanted tensor."""
-        return {shard for shard, info in found.fetched.checkpoint.tensors() if found.wanted(info.name)}
+        """Those that hold a wanted tensor; and those that are a header alone: to prove that, it takes a read."""
+        checkpoint = found.fetched.checkpoint
+        alone = {number for number, shard in enumerate(checkpoint.shards) if shard.header.is_all}
+        return alone | {shard for shard, info in checkpoint.tensors() if found.wanted(info.name)}
 
     def may_want_all(self, found: Wanted) -> bool:
         """True if all tensors are wanted."""

@@ -75,7 +75,7 @@ def prepare(request: Request, found: Found, target: Target, device: torch.device
         opened = _open(found, target, planned, journey, device)
         held = early.and_later(undo.enter_context(opened.held))
         tee = Tee(checkpoint.shards, found.fetched.root, held.copy, busy, proving.proven)
-        readers = tee.fed(proving.over(tee.resumed(choices, resumable(request, proving))))
+        readers = tee.fed(proving.over(tee.resumed(choices, resumable(request, proving, checkpoint))))
         opening = partial(busy.measure, "read", "open")
         sources = Sources(checkpoint.shards, readers, schedule.extents_here, opening)
         lanes = 1 if staging.is_ahead else staging.lanes - len(group.sources)

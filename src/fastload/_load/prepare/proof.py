@@ -43,16 +43,18 @@ def _list_read(request: Request, found: Found) -> list[str]:
     return paths
 
 
-def resumable(request: Request, proving: Proving) -> Resumable:
+def resumable(request: Request, proving: Proving, checkpoint: Checkpoint) -> Resumable:
     """The shards of which some may come from what lies on the local tier: where a wrong block can be made good.
 
     A block that has a digest is read from the source instead. That a file as a whole is wrong shows at its end, so that
     the load must be one that can begin once more; or the file had come to its end before, and its blocks were noted,
-    so that each of them has a digest after all. What nothing proves is read at the source, whatever lies here.
+    so that each of them has a digest after all. What nothing proves is read at the source, whatever lies here. So is
+    a shard that is a header alone, of which there is hardly anything to gain.
     """
+    alone = {number for number in proving.on_host if checkpoint.shards[number].header.is_all}
     if request.may_begin_anew:
-        return Resumable(anyhow=proving.proofs.keys(), if_proven=())
-    return Resumable(anyhow=proving.proofs.keys() - proving.on_host, if_proven=proving.on_host)
+        return Resumable(anyhow=proving.proofs.keys() - alone, if_proven=())
+    return Resumable(anyhow=proving.proofs.keys() - proving.on_host, if_proven=proving.on_host - alone)
 
 
 def _tell(fetched: Fetched, busy: Busy, schedule: Schedule) -> ProofTell:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastload._load.prove.unread import prove_unread
 from fastload._plan.ranges import clip, count
 from fastload._read.proof import BlockProof, MappedBlockProof, ProofTell, explain_damage
 from fastload._read.whole_proof import WholeDigest, WholeProof
@@ -101,23 +102,11 @@ def prove(
             unplanned = partial(_unplanned_blocks, here, number, shard.identity.size)
             note = partial(_note, proven, known.path)
             proofs[number] = partial(_as_a_whole, proof, unplanned, tell, note)
-    if not shards:
-        kinds, unproven = _headers_kinds(checkpoint, evidence)
+    unread_kinds, unread_unproven = prove_unread(checkpoint, shards, evidence)
+    unproven = unproven or unread_unproven
+    kinds |= unread_kinds
     kind = EvidenceKind.NONE if unproven else weakest(kinds)
     return Proving(kind, unproven, bool(on_host), proofs, frozenset(on_host), proven, is_whole=not incomplete)
-
-
-def _headers_kinds(checkpoint: Checkpoint, evidence: Evidence) -> tuple[set[EvidenceKind], str]:
-    """Where nothing is read but headers: what proved them, and why not all of them were."""
-    kinds: set[EvidenceKind] = set()
-    for shard in checkpoint.shards:
-        known = evidence.find(shard.path)
-        if known is None:
-            return kinds, evidence.explain_unknown("nothing was read, and nothing is known of the headers")
-        if known.blocks is None:
-            return kinds, "nothing was read, and without block digests the headers are not proven"
-        kinds.add(evidence.kind_of(known))
-    return kinds, ""
 
 
 def prove_beside(proving: Proving, evidence: Evidence, paths: Iterable[str]) -> Proving:

@@ -57,6 +57,10 @@ class Sources:
         """One extent was read by it; None: it was not."""
         self._pool.take_back(shard, reader)
 
+    def open_once(self, shard: int) -> None:
+        """Open a shard of which no extent is read, and close it: what proves it as a whole reads it then."""
+        self._open(shard).close()
+
     def expect(self, extents: Sequence[Extent]) -> None:
         """These will be read as well."""
         self._pool.expect(_count(extents))

@@ -55,6 +55,18 @@ def _keep_copy(job: Job, copy: Copy, doubt: str) -> None:
     _log.warning("%s was loaded, but not kept on the local tier: unproven, %s", escaped(job.fetched.name), why)
 
 
+def prove_headers_alone(job: Job) -> None:
+    """Prove what is known as a whole, and of which no extent is read: a shard without a tensor that has bytes.
+
+    Raises:
+        IntegrityError: it is another one, which may have lost its tensors.
+        DeadlineError: it is time to give up.
+    """
+    read = {extent.shard for extent in job.plan.extents}
+    for number in sorted(job.proving.on_host - read):
+        job.deadline.within(partial(job.sources.open_once, number))
+
+
 def look_again(job: Job) -> None:
     """Of what nothing proves, a shard that was read first may have become another revision's since then."""
     if job.proving.evidence is EvidenceKind.NONE:

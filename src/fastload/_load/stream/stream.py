@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from fastload._clock import CAST
 from fastload._load.prove.note import LoadOutcome
-from fastload._load.stream.ending import Kept, keep, let_go, look_again, serve_others
+from fastload._load.stream.ending import Kept, keep, let_go, look_again, prove_headers_alone, serve_others
 from fastload._load.stream.summary import Delivered, describe_rank, summarise
 from fastload._load.stream.turn import Turn
 from fastload._place.tensors import cut_out
@@ -167,6 +167,7 @@ class Stream:
         self._start(job, pipeline)  # a rank of a group that takes no tensor has a share to read for the others
         job.clock.enter("finish")
         pipeline.join(job.deadline)
+        prove_headers_alone(job)
         job.placer.finish()
         look_again(job)
         self._kept = keep(job)
