@@ -167,6 +167,24 @@ def test_a_load_and_a_repair_fetch_the_bad_blocks_and_no_more(model: Model, hub:
         ]
 
 
+@pytest.mark.parametrize("how", ["verify", "load"])
+def test_a_block_of_a_file_that_is_wrong_elsewhere_mends_the_stored_one(model: Model, how: str) -> None:
+    """Whose copy of the file is another one as a whole: it was called repaired, and stayed as it was."""
+    shard = model.warmed() / SHARD
+    shutil.rmtree(model.shared)
+    other = bytearray(model.files[SHARD])
+    other[-1] ^= 1
+    write_cache(model.shared, REPO, COMMIT, {**model.files, SHARD: bytes(other)})
+    flip(shard, 2 * MIB)
+    if how == "verify":
+        found = fastload.verify(REPO, repair=True, options=model.options)
+        assert ([each.repaired for each in found.findings], found.blocks_repaired) == ([True], 1)
+    else:
+        assert_same(fastload.load(REPO, options=model.options), model.tensors)
+    assert shard.read_bytes() == model.files[SHARD]
+    assert fastload.verify(REPO, options=model.options).is_right
+
+
 def test_of_what_was_signed_the_bad_blocks_are_fetched_where_a_manifest_hints_at_them(
     signed: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

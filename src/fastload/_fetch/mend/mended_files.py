@@ -60,6 +60,11 @@ class MendedFiles:
             if path not in self._failed:
                 self._try(path, partial(self._put, wanted, block))
 
+    def has(self, wanted: WantedBlock) -> bool:
+        """True if it came, whether it could be written or not: of that, :meth:`publish` tells."""
+        with self._here():
+            return wanted.index in self._came.get(wanted.file.path, {})
+
     def find(self, wanted: WantedBlock) -> memoryview | None:
         """What came for a block before, if it is kept."""
         with self._here():

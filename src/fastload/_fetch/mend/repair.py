@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from contextlib import closing, suppress
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from fastload._read.blocks import read_block
 from fastload._read.file import identify
 from fastload._read.ledger import Purpose
 from fastload._read.proof import mend_block
+from fastload._store.folder_offer import offer_stored
 from fastload._store.keep.mark import clear_marks, mark_damaged
 from fastload._store.stored import CachedSnapshot
 from fastload._tier import LOCAL
@@ -72,6 +74,7 @@ class Repair:
         self.tally = tally
         """Where what is read for it is written down."""
         self._lock = threading.Lock()
+        self._own: dict[str, OfferedFile] | None = None
 
     def __call__(self, wanted: WantedBlock) -> memoryview | None:
         """The right bytes of a block, from the first other tier that has them; they may have come before."""
@@ -81,7 +84,7 @@ class Repair:
         for source, file in self._find_sources(wanted):
             block = self._ask(source, file, wanted)
             if block is not None:
-                if self._mended is None or self.leads_elsewhere(file):
+                if self._mended is None or self.leads_elsewhere(self._know_own(file)):
                     self._mark_as_seen(wanted.file)
                 else:
                     self._mended.put(wanted, block)
@@ -131,6 +134,26 @@ class Repair:
             return None
         self.tally.note(Purpose.MEND, len(kept))
         return kept if block_digest(kept) == wanted.digest else None
+
+    def keeps(self, wanted: WantedBlock) -> bool:
+        """True if the right bytes of the block are there to take the place of the stored ones."""
+        return self._mended is not None and self._mended.has(wanted)
+
+    def _know_own(self, file: OfferedFile) -> OfferedFile:
+        """The stored file of the same path as a source's ``file``, as its own tier knows it.
+
+        Of a source that has it right but for another block, no word on the whole counts; of one that does not
+        contradict, what our tier does not say.
+        """
+        with self._lock:
+            if self._own is None:
+                self._own = {}
+                with suppress(FastloadError):  # no reason to end a load
+                    self._own = {own.path: own for own in offer_stored(self._stored).files}
+        own = self._own.get(file.path)
+        if own is None or own.contradicts(file):
+            return own or file
+        return replace(own, sha256=own.sha256 or file.sha256, git_sha1=own.git_sha1 or file.git_sha1)
 
     def leads_elsewhere(self, file: OfferedFile) -> bool:
         """True if the link of ``file`` leads to what is not its own: nobody may mend it there."""

@@ -148,7 +148,9 @@ class FileCheck:
     def _mend(self, wanted: WantedBlock, file: OfferedFile) -> bool:
         """False too where only the file as a whole can be mended: its link is what is wrong."""
         mending = self._mending
-        return mending is not None and not mending.leads_elsewhere(file) and mending(wanted) is not None
+        if mending is None or mending.leads_elsewhere(file) or mending(wanted) is None:
+            return False
+        return mending.keeps(wanted)
 
     def _check_whole(self, path: str, file: OfferedFile, healed: list[int]) -> Iterator[Finding]:
         descriptor = open_regular(path)
