@@ -17,13 +17,15 @@ from fastload.cli import main
 from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
-from stored_models import COMMIT, write_folder
-from writing import INDEX_NAME, pack
+from signing import sign
+from stored_models import COMMIT, write_cache, write_folder
+from writing import INDEX_NAME, pack, write_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHARD = "model-00001-of-00002.safetensors"
+QUANTISED = b'{"quantization_config": {"bits": 4}}'
 
 
 def _unlink(path: Path) -> None:
@@ -230,6 +232,55 @@ def test_a_config_that_is_lost_does_not_say_that_nothing_is_quantised(model: Mod
     assert list(fastload.load(snapshot)) == ["a"]  # nobody asked what it says
     with pytest.raises(IntegrityError, match=r"config\.json"):
         fastload.load(snapshot, dtype="BF16")
+
+
+@pytest.mark.parametrize("subfolder", ["sub", "./sub", "sub/.", "sub//"])
+def test_nor_does_one_in_a_subfolder_however_that_is_spelled(
+    tmp_path: Path, subfolder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"sub/model.safetensors": pack({"a": ("F16", [2], b"abcd")}), "sub/config.json": QUANTISED}
+    plain = write_folder(tmp_path / "plain", files)
+    fastload.verify(plain, record=True)
+    (plain / "sub/config.json").unlink()
+    with pytest.raises(IntegrityError, match=r"sub/config\.json"):
+        fastload.load(plain, subfolder=subfolder, dtype="F32")
+    options = Options(local=str(tmp_path / "local"), write_through="off")
+    with HubServer({REPO: Repo(files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert list(fastload.load(REPO, subfolder=subfolder, options=options)) == ["a"]
+        with pytest.raises(UsageError, match="quantization_config"):
+            fastload.load(REPO, subfolder=subfolder, dtype="F32", options=options)
+
+
+def test_the_config_of_the_whole_is_not_missed_in_a_part_of_it(tmp_path: Path) -> None:
+    files = {"sub/model.safetensors": pack({"a": ("F16", [2], b"abcd")}), "config.json": b"{}"}
+    write_cache(tmp_path / "shared", REPO, COMMIT, files)
+    options = Options(local=str(tmp_path / "local"), shared=str(tmp_path / "shared"), tiers=("local", "shared"))
+    snapshot = Path(fastload.warm(REPO, options=options).path)
+    for part in ("sub", "sub/model.safetensors"):
+        assert fastload.load(snapshot / part, dtype="F32", options=options).report.evidence == "manifest"
+
+
+@pytest.mark.parametrize("way", ["path", "name", "signed"])
+def test_where_an_index_is_lost_no_other_one_takes_its_place(tmp_path: Path, way: str) -> None:
+    files = {"a.safetensors": pack({"w": ("U8", [4], b"this")}), "b.safetensors": pack({"w": ("U8", [4], b"that")})}
+    folder = write_folder(tmp_path / "shared" / "name", files)
+    index = write_index(folder, {"w": "a.safetensors"})
+    write_index(folder, {"w": "b.safetensors"}, "other.safetensors.index.json")
+    options = Options(local=str(tmp_path / "local"), shared=str(tmp_path / "shared"), tiers=("local", "shared"))
+    if way == "signed":
+        pytest.importorskip("cryptography", reason="signatures need cryptography")
+        sign(folder)
+        options = replace(options, signature_key=str(folder.parent / "key.pem"))
+    else:
+        fastload.verify(folder, record=True)
+    model = "name" if way == "name" else folder
+    assert bytes(fastload.load(model, options=options)["w"].numpy()) == b"this"
+    index.unlink()
+    with pytest.raises(IntegrityError, match=r"model\.safetensors\.index\.json"):
+        fastload.load(model, options=options)
+    other = fastload.load(folder / "other.safetensors.index.json", options=options)  # asked for, it is meant
+    assert bytes(other["w"].numpy()) == b"that"
 
 
 def test_a_link_that_is_lost_is_made_again_though_nobody_else_has_the_model(model: Model) -> None:

@@ -6,6 +6,7 @@ Nothing here imports torch until a request has been parsed, and ``inspect`` neve
 from __future__ import annotations
 
 import os
+import posixpath
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -256,4 +257,12 @@ def _parse_source(
     for name, value in (("subfolder", subfolder), ("variant", variant)):
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{name}= got {type(value).__name__}", "Give a str")
-    return Source(model, subfolder, variant, revision)
+    return Source(model, _in_one_spelling(subfolder), variant, revision)
+
+
+def _in_one_spelling(subfolder: str | None) -> str | None:
+    """Without the dots and slashes that say nothing; what leads out of the model is left for who refuses it."""
+    if not subfolder or subfolder.startswith("/") or ".." in subfolder.split("/"):
+        return subfolder
+    plain = posixpath.normpath(subfolder)
+    return None if plain == "." else plain

@@ -52,27 +52,27 @@ def _says_quantised(config: dict[str, Any]) -> bool:
 
 def find_configs(fetched: Fetched, subfolder: str | None) -> list[str]:
     """The paths of the configs that are there."""
-    return [config.path for _, config in _list_configs(fetched, subfolder) if config.is_there]
+    return [config.path for config in _list_configs(fetched, subfolder) if config.is_there]
 
 
-def _list_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str, Beside]]:
-    """Where a config may be, by its name in the model: the part's own, and that of the whole."""
+def _list_configs(fetched: Fetched, subfolder: str | None) -> Iterator[Beside]:
+    """Where a config may be: the part's own, and that of the whole."""
     top = fetched.root if os.path.isdir(fetched.root) else fetched.folder
     for name in [_NAME] if not subfolder else [f"{subfolder.strip('/')}/{_NAME}", _NAME]:
-        yield name, fetched.home.beside(top, name)
+        yield fetched.home.beside(top, name)
 
 
 def _read_configs(fetched: Fetched, subfolder: str | None) -> Iterator[tuple[str, bytes]]:
-    for name, config in _list_configs(fetched, subfolder):
-        _check_not_lost(fetched, name, config)
+    for config in _list_configs(fetched, subfolder):
+        _check_not_lost(fetched, config)
         raw = config.read(_MAX_CONFIG_BYTES, fetched.evidence.whole_prover(fetched.tally))
         if raw is not None:
             yield config.path, raw
 
 
-def _check_not_lost(fetched: Fetched, name: str, config: Beside) -> None:
+def _check_not_lost(fetched: Fetched, config: Beside) -> None:
     """A config that is known and lost would say that nothing is quantised."""
-    known = fetched.evidence.files.get(name)
+    known = fetched.evidence.files.get(fetched.evidence.name_of(config.path))
     if known is not None and not config.is_there:
         raise IntegrityError(config.path, 0, "no file", size_of(known), MEND_HINT)
 

@@ -63,7 +63,8 @@ def _find_difference(evidence: Evidence, path: str) -> Difference | None:
 def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> None:
     """Check that ``files``, those that ``select`` has chosen, are those that the manifest beside them names.
 
-    An index says which shards there are; without one, a shard that is lost or was added changes what is loaded.
+    An index says which shards there are, and one that is lost may leave the choice to another one; without any, a shard
+    that is lost or was added changes what is loaded.
 
     Raises:
         IntegrityError: one is missing, or one is not named.
@@ -73,7 +74,7 @@ def check_named(evidence: Evidence, files: CheckpointFiles, select: Select) -> N
         return
     if evidence.is_closed:
         _check_none_added(evidence, files)
-    if files.index is None and (evidence.is_closed or evidence.names_lost):
+    if evidence.is_closed or evidence.names_lost:
         _check_none_lost(evidence, files, select)
 
 
@@ -111,6 +112,9 @@ def _find_lost(evidence: Evidence, files: CheckpointFiles, select: Select) -> st
         selection = select(there | beside.keys(), path=files.folder)
     except (FormatError, UsageError):  # what is there was unambiguous
         return None
-    names = (selection.name,) if isinstance(selection, ByIndex) else selection.names
+    if isinstance(selection, ByIndex):
+        names: tuple[str, ...] = (selection.name,)
+    else:  # an index that is there and not named says for itself which shards there are
+        names = selection.names if files.index is None else ()
     missing = (beside[name] for name in names if name in beside and name not in there)
     return next((name for name in missing if not os.path.lexists(os.path.join(evidence.folder, name))), None)

@@ -110,11 +110,15 @@ class Evidence:
         Raises:
             IntegrityError: the manifest says one thing of it, the name of its blob another: neither is believed.
         """
-        name = os.path.relpath(path, self.folder) if os.path.isabs(path) else path
+        name = self.name_of(path)
         if self.is_misnamed(name):
             raise self.explain_misnamed(name).as_error(path, MEND_HINT)
         file = self.files.get(name)
         return file if file is not None and (file.blocks or file.sha256 or file.git_sha1 or file.signed) else None
+
+    def name_of(self, path: str) -> str:
+        """What the file at ``path``, absolute or as the hub names it, is called in the snapshot."""
+        return os.path.relpath(path, self.folder) if os.path.isabs(path) else path
 
     def is_misnamed(self, name: str) -> bool:
         """True if its link leads to another blob than the manifest says, and was not mended since that was seen."""
