@@ -158,6 +158,18 @@ class TestTheToken:
         assert not any("authorization" in request.headers for request in hub.asked("cdn"))
         assert TOKEN not in caplog.text
 
+    @pytest.mark.parametrize("host", ["hub", "cdn"])
+    @pytest.mark.parametrize("between", ["\\@", "\\%40@", "\t\\@"])
+    def test_nor_to_who_is_taken_for_the_hub(self, hub: HubServer, between: str, host: str) -> None:
+        """By one half of Python the host is what comes after the backslash, by the other one what is before it."""
+        commit = hub.repos["org/name"].commit
+        place = hub.url.removeprefix("http://")
+        location = f"{hub.cdn_url}{between}{place}/org/name/resolve/{commit}/model.safetensors"
+        hub.faults.add(Redirect(location), path=WEIGHTS if host == "hub" else "*", host=host)
+        with tier_of(hub, token=TOKEN) as tier:
+            assert read(open_file(tier), 0, SIZE) == CONTENT
+        assert not any("authorization" in request.headers for request in hub.asked("cdn"))
+
     def test_a_redirect_on_the_same_host_and_port_keeps_it(self, hub: HubServer) -> None:
         commit = hub.repos["org/name"].commit
         hub.faults.add(Redirect(f"/org/name/resolve/{commit}/model.safetensors"), path=WEIGHTS, host="hub")

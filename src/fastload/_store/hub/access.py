@@ -10,6 +10,8 @@ from fastload._store.hub.redacting import redacting
 from fastload.errors import HubError, UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PASSED_OVER = frozenset("\t\r\n")
+"""By ``urlsplit``, wherever they stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +74,19 @@ class Origin(NamedTuple):
 
 
 def find_origin(url: str) -> Origin | None:
-    """The origin of an absolute ``url`` over http or https; None for any other text."""
+    """The origin of an absolute ``url`` over http or https; None for any other text.
+
+    And for one of which urllib3, which asks it, may think otherwise: to it the host ends at a backslash, which to
+    ``urlsplit`` belongs to a user's name before ``@``; and it does not pass over tabs and what precedes the scheme.
+    """
+    if not url[:1].isalpha() or not _PASSED_OVER.isdisjoint(url):
+        return None
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "\\" in parts.netloc:
         return None
     return Origin(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
 
