@@ -283,6 +283,19 @@ def test_where_an_index_is_lost_no_other_one_takes_its_place(tmp_path: Path, way
     assert bytes(other["w"].numpy()) == b"that"
 
 
+@pytest.mark.parametrize("name", ["config.json", INDEX_NAME])
+def test_one_that_was_cut_to_nothing_is_damage_and_not_malformed(tmp_path: Path, name: str) -> None:
+    files = {"model.safetensors": pack({"a": ("F16", [2], b"abcd")}), "config.json": b"{}"}
+    folder = write_folder(tmp_path / "plain", files)
+    write_index(folder, {"a": "model.safetensors"})
+    fastload.verify(folder, record=True)
+    status = (folder / name).stat()
+    os.truncate(folder / name, 0)
+    os.utime(folder / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(IntegrityError, match=name):
+        fastload.load(folder, dtype="F32")
+
+
 def test_a_link_that_is_lost_is_made_again_though_nobody_else_has_the_model(model: Model) -> None:
     snapshot = model.warmed()
     (snapshot / SHARD).unlink()

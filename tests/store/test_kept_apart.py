@@ -10,6 +10,7 @@ import pytest
 
 import fastload
 from fastload._fetch.evidence.evidence import find_evidence
+from fastload._store import folder_manifest, manifest_folder
 from fastload._store.folder_manifest import find_folder_manifest
 from fastload._store.folder_offer import list_named, offer_stored
 from fastload._store.manifest_folder import ManifestFolder
@@ -74,3 +75,20 @@ def test_weights_that_are_gone_are_missed_though_others_came_of_which_nothing_is
     lost = next(file for file in offer.files if file.path.endswith(".safetensors"))
     with pytest.raises(IntegrityError, match="no file"):
         offer.open(lost)
+
+
+@pytest.mark.parametrize("where", ["apart", "beside"])
+def test_what_was_swapped_after_it_was_looked_at_is_not_believed(
+    stored: PlainFolder, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that a group shares, whoever renames two folders to and fro wins such a race now and then."""
+    if os.geteuid():
+        pytest.skip("only root may give files away")
+    if where == "apart":
+        forget_record(stored)
+    for path in (tmp_path / ("kept" if where == "apart" else "model")).rglob("*.json"):
+        os.chown(path, 65534, 65534)
+    for room in (manifest_folder, folder_manifest):
+        monkeypatch.setattr(room, "find_distrust", lambda _: None)
+    with pytest.raises(FormatError, match="belongs to uid 65534"):
+        find_evidence(stored, manifests=kept_of(tmp_path))

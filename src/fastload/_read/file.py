@@ -137,13 +137,19 @@ def read_proven(
     return True
 
 
-def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) -> bytes:
+def read_small_file(
+    path: str,
+    max_bytes: int,
+    prove: ProveWhole | None = None,
+    look: Callable[[os.stat_result], object] = lambda _: None,
+) -> bytes:
     """All of ``path``, which must not be larger than ``max_bytes``.
 
     Args:
         path: absolute, where it is proven.
         max_bytes: what is larger is not even read.
         prove: called with the content, before anything in it is believed; may mend it.
+        look: is shown what has been opened, whatever the path leads to by then; may raise.
 
     Raises:
         FormatError: it is larger, or no regular file.
@@ -152,7 +158,9 @@ def read_small_file(path: str, max_bytes: int, prove: ProveWhole | None = None) 
     """
     descriptor = open_regular(path)
     try:
-        identity = identify(os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        look(status)
+        identity = identify(status)
         if identity.size > max_bytes:
             raise FormatError(path, f"{identity.size:,} bytes", f"at most {max_bytes:,}")
         raw = bytearray(identity.size)

@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastload._read.file import read_small_file, translate
+from fastload._read.file import translate
 from fastload._store.belonging import check_is_whole_record
 from fastload._store.containment import leads_out
 from fastload._store.filesystem import make_folder, remove_file, writing
-from fastload._store.manifest_folder import find_cure, find_distrust, make_own_folder, write_own
+from fastload._store.manifest_folder import find_cure, find_distrust, make_own_folder, read_own, write_own
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest
 from fastload._verify.path import OURS
 from fastload._verify.trust import PassedOver
@@ -110,7 +110,7 @@ def _pass_over(path: str, reason: str, place: str) -> PassedOver:
 
 def _read(path: str) -> bytes:
     try:
-        return read_small_file(path, MAX_MANIFEST_BYTES)
+        return read_own(path, MAX_MANIFEST_BYTES)
     except FormatError:
         _check_there(path)
         raise

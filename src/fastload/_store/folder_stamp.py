@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from fastload._store.directory import contained, containment_root
 from fastload._store.filesystem import make_folder, writing
-from fastload._store.manifest_folder import is_ours_alone, make_own_folder, write_own
-from fastload._store.note import read_note
+from fastload._store.manifest_folder import is_ours_alone, make_own_folder, read_own_note, write_own
 from fastload._store.wanted import is_weight
 from fastload._verify.path import OURS
 from fastload._verify.trust import Times
@@ -83,7 +82,7 @@ def _read_noted(path: str) -> dict[str, Any] | None:
     """None where there is nothing that only we or root can have written, or it was copied."""
     if not (is_ours_alone(os.path.dirname(path)) and is_ours_alone(path)):
         return None
-    stamp = read_note(path) or {}
+    stamp = read_own_note(path) or {}
     try:
         is_copy = os.stat(path).st_mtime_ns != stamp.get("mtime_ns")
     except OSError:

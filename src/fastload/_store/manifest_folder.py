@@ -18,6 +18,7 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
@@ -30,7 +31,7 @@ from fastload._store.stored import PlainFolder
 from fastload._verify import trust
 from fastload._verify.manifest import MAX_MANIFEST_BYTES, dump_manifest, parse_manifest, plain_commit
 from fastload._verify.trust import KeptManifest, PassedOver
-from fastload.errors import NotWritableError
+from fastload.errors import FormatError, NotWritableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -105,7 +106,7 @@ def _stamp_of(path: str) -> str:
 
 def _read(path: str, stored: Stored) -> KeptManifest | None:
     """None where it is of something else, or its stamp is of another manifest: one was being replaced."""
-    raw = read_small_file(path, MAX_MANIFEST_BYTES)
+    raw = read_own(path, MAX_MANIFEST_BYTES)
     manifest = parse_manifest(raw, path=path)
     commit = plain_commit(manifest.files) if isinstance(stored, PlainFolder) else stored.commit
     stamp = _read_stamp(_stamp_of(path))
@@ -117,7 +118,30 @@ def _read(path: str, stored: Stored) -> KeptManifest | None:
 
 
 def _read_stamp(path: str) -> dict[str, Any]:
-    return (read_note(path) or {}) if is_ours_alone(path) else {}
+    return (read_own_note(path) or {}) if is_ours_alone(path) else {}
+
+
+def read_own(path: str, max_bytes: int) -> bytes:
+    """All of the file at ``path``, which nobody but us and root can have written.
+
+    In a folder that a group shares, ours may have been swapped for another one since it was looked at.
+
+    Raises:
+        FormatError, StoreError: as :func:`~fastload._read.file.read_small_file`; also where others may have written it.
+    """
+    return read_small_file(path, max_bytes, look=partial(_check_ours, path))
+
+
+def read_own_note(path: str) -> dict[str, Any] | None:
+    """As :func:`~fastload._store.note.read_note`, of a file that nobody but us and root can have written."""
+    return read_note(path, look=partial(_check_ours, path))
+
+
+def _check_ours(path: str, status: os.stat_result) -> None:
+    distrust = trust.find_distrust((status.st_mode, status.st_uid), os.geteuid())
+    if distrust is not None:
+        hint = "Somebody has put it there meanwhile: see who may write to the folders above it"
+        raise FormatError(path, f"what {distrust}", "what only this user, or root, may write", hint=hint)
 
 
 def is_ours_alone(path: str) -> bool:

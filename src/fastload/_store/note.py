@@ -14,6 +14,7 @@ from fastload._read.file import read_small_file
 from fastload.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _MAX_BYTES = 64 << 20  # 64 MiB
@@ -21,8 +22,12 @@ _DENSITY = Density(value_bytes=8, object_bytes=48)
 """A file's path, size and mtime have 31 bytes and three commas and brackets, and more for a path of several letters."""
 
 
-def read_note(path: str, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any] | None:
+def read_note(
+    path: str, *, max_bytes: int = _MAX_BYTES, look: Callable[[os.stat_result], object] = lambda _: None
+) -> dict[str, Any] | None:
     """The JSON object at ``path``; None where there is no file, or none that can be read, of ``max_bytes`` at most.
+
+    ``look`` is as :func:`~fastload._read.file.read_small_file` has it.
 
     Raises:
         MemoryBudgetError: there is not enough memory to tell.
@@ -30,6 +35,6 @@ def read_note(path: str, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any] | Non
     if not os.path.isfile(path):
         return None
     try:
-        return parse_object(read_small_file(path, max_bytes), path, density=_DENSITY)
+        return parse_object(read_small_file(path, max_bytes, look=look), path, density=_DENSITY)
     except (FormatError, StoreError):
         return None

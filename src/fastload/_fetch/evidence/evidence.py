@@ -144,6 +144,7 @@ class Evidence:
             if known is None:
                 return False
             if known.blocks is not None:
+                prove_block.find_digests(path, identity)  # of an empty file there is no block that could be wrong
                 for index, at, length in blocks_of(len(content)):
                     prove_block(path, identity, index, content[at : at + length])
                 return True
