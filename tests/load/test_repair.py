@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload import FormatError, IntegrityError, Options
+from fastload import FormatError, IntegrityError, Options, StoreError
 from fastload._fetch.mend import sources
 from fastload._verify.manifest import dump_manifest, parse_manifest
 from hub_faults import Stall
@@ -20,7 +20,7 @@ from hub_server import HubServer, Repo
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
 from signing import bundle_of, key_of, pem_of, resource, statement_of
-from stored_models import COMMIT, write_cache, write_folder
+from stored_models import COMMIT, write_cache, write_download_metadata, write_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -318,6 +318,23 @@ def test_a_link_that_leads_out_of_the_model_is_not_written_through(model: Model,
         with pytest.raises(FormatError, match="victim"):
             fastload.verify(folder, repair=True, options=options)
         assert victim.read_bytes() == content
+
+
+@pytest.mark.parametrize("link", [".fastload", ".fastload/staging"])
+def test_nor_is_one_where_what_is_made_to_mend_it_lies_meanwhile(model: Model, tmp_path: Path, link: str) -> None:
+    folder = write_folder(tmp_path / "here/bare", model.files)
+    write_download_metadata(folder, COMMIT, model.files)
+    write_folder(tmp_path / "mount/bare", model.files)
+    flip(folder / SHARD, 5 * MIB)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / link).parent.mkdir(exist_ok=True)
+    (folder / link).symlink_to(elsewhere)
+    before = elsewhere.stat().st_mtime_ns
+    with pytest.raises(StoreError, match="leads out") as caught:
+        fastload.verify(folder, repair=True, options=replace(model.options, shared=str(tmp_path / "mount")))
+    assert [(each.path, each.repaired) for each in caught.value.findings] == [(SHARD, False)]
+    assert elsewhere.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("silent", ["the listing", "the blocks"])

@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
+from fastload._store.containment import check_own_folders
 from fastload._store.directory import contained_target
 from fastload._store.linked import link_target
 from fastload._store.listing import with_digest
@@ -24,8 +25,13 @@ MENDED_STEM = "mended"
 
 
 def scratch_of(stored: Stored) -> str:
-    """The folder for files that are not whole yet: on the file system of the stored ones."""
+    """The folder for files that are not whole yet: on the file system of the stored ones.
+
+    Raises:
+        StoreError: in a plain folder a link there leads out of it; a cache was looked at when it was found.
+    """
     if isinstance(stored, PlainFolder):
+        check_own_folders(stored.folder)
         return os.path.join(stored.folder, OURS, "staging")
     return stored.layout.ours("staging")
 
