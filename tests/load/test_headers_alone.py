@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 
 import fastload
 import ranks
-from fastload import IntegrityError, Options
+from fastload import IntegrityError, Options, UsageError
+from fastload._load.read.sources import Sources
 from hub_server import HubServer, Repo
 from models import assert_same
 from proven_models import REPO
@@ -181,3 +184,22 @@ def test_a_part_is_not_proven_where_nothing_is_known_of_another_shard(tmp_path: 
     part = fastload.load(path, tensors="*.weight")
     assert (list(part), part.report.evidence) == (["a.weight"], "none")
     assert "nothing is known of a shard that may hold more" in part.report.evidence_reason
+
+
+def test_a_stream_that_is_closed_at_its_end_has_not_proven_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = downloaded(tmp_path, FILES)
+    change(path / SECOND, EMPTY)
+    stream, really_open = fastload.stream(path), Sources.open_once
+
+    def close_first(sources: Sources, shard: int) -> None:
+        threading.Thread(target=stream.close).start()
+        job = stream._job
+        assert job is not None
+        while not job.schedule.is_stopped():
+            time.sleep(0.01)
+        really_open(sources, shard)
+
+    monkeypatch.setattr(Sources, "open_once", close_first)
+    with pytest.raises(UsageError, match="closed while its end"):
+        list(stream)
+    assert stream.report.evidence == "none"

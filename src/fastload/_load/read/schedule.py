@@ -245,9 +245,7 @@ class Schedule:
             )
             self.check()
             if self._watermark <= number:
-                if self._is_stopped:
-                    what = "this stream was closed while its next tensor was awaited"
-                    raise UsageError(what, "Close it when nobody takes from it any more")
+                self.check_not_closed("its next tensor was awaited")
                 self._deadline.check()
             return self._watermark
 
@@ -256,6 +254,12 @@ class Schedule:
         if not self.keeps_all:
             return number
         return min(self._count - 1, number // _AT_ONCE * _AT_ONCE + _AT_ONCE - 1)
+
+    def check_not_closed(self, meanwhile: str) -> None:
+        """Raise ``UsageError`` where it was stopped, in another thread: what came last need not be proven then."""
+        if self._is_stopped:
+            what = f"this stream was closed while {meanwhile}"
+            raise UsageError(what, "Close it when nobody takes from it any more")
 
     def check(self) -> None:
         """Raise the first error of any worker."""

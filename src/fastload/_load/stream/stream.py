@@ -168,6 +168,7 @@ class Stream:
         job.clock.enter("finish")
         pipeline.join(job.deadline)
         prove_headers_alone(job)
+        job.schedule.check_not_closed("its end was awaited")
         job.placer.finish()
         look_again(job)
         self._kept = keep(job)
