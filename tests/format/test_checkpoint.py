@@ -46,6 +46,15 @@ def test_a_name_in_two_shards_counts_once_where_the_index_says_which() -> None:
     assert names(build_checkpoint(shards, index(a="1", tied="2"))) == [(0, "a"), (1, "tied")]
 
 
+def test_it_is_known_who_says_which_tensors_there_are() -> None:
+    shards = [shard("1", "a"), shard("2")]
+    chosen = index(a="1")
+    assert not build_checkpoint(shards, chosen).is_named_by_headers
+    for by_headers in (None, layer(shards), layer(shards, chosen)):
+        assert build_checkpoint(shards, by_headers).is_named_by_headers
+    assert [each.header.is_all for each in shards] == [False, True]
+
+
 def test_of_shards_in_layers_the_last_one_counts() -> None:
     shards = [shard("2", "a", "b"), shard("1", "c", "a"), shard("3")]
     assert names(build_checkpoint(shards, layer(shards))) == [(0, "b"), (1, "c"), (1, "a")]
