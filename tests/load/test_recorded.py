@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
-from fastload import IntegrityError, Options
+from fastload import FormatError, IntegrityError, Options
 from fastload.cli import main
 from models import MIB, assert_same
 from proven_models import REPO, Model, flip
@@ -238,3 +238,16 @@ def test_a_load_records_no_weights_that_nobody_proves(model: Model) -> None:
     assert fastload.load(folder, options=options).report.evidence == "none"
     with pytest.raises(IntegrityError, match="nothing is known"):
         fastload.load(folder, verify="require", options=options)
+
+
+@pytest.mark.parametrize("name", ["a\nb.txt", "\udcff.txt", "back\\slash.json"])
+def test_what_no_manifest_can_name_is_not_recorded_with_the_rest(tmp_path: Path, name: str) -> None:
+    """It was, and no load could read that; or recording ended with what Python says of such a name."""
+    folder = write_folder(tmp_path / "plain", {"model.safetensors": one_tensor()})
+    fastload.verify(folder, record=True)
+    (folder / name).write_bytes(b"{}")
+    with pytest.raises(FormatError, match="Rename it"):
+        fastload.verify(folder, record=True)
+    assert fastload.load(folder, verify="require").report.evidence == "manifest (recorded)"
+    (folder / name).unlink()
+    assert fastload.verify(folder, record=True).is_right

@@ -30,12 +30,12 @@ from fastload._tier import LOCAL
 from fastload._verify.digest import SMALL_FILE_BYTES, ContentHash, block_digest, block_length, blocks_of
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import Manifest, ManifestFile, plain_commit
-from fastload._verify.path import is_loaded
+from fastload._verify.path import PathError, check_path_in_snapshot, is_loaded
 from fastload._verify.trust import MADE_HERE, RECORDED, KeptManifest
-from fastload.errors import FastloadError, NotWritableError
+from fastload.errors import FastloadError, FormatError, NotWritableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from fastload._fetch.evidence.evidence import Evidence
     from fastload._read.filedigests import Hashing
@@ -136,7 +136,18 @@ def _list_known(kept: KeptManifest, evidence: Evidence) -> dict[str, ManifestFil
     return {f.path: f for f in kept.manifest.files if f.path in files and files[f.path].blocks == f.blocks}
 
 
+def check_names(folder: str, files: Iterable[OfferedFile | ManifestFile]) -> None:
+    """Raise ``FormatError`` where a file in ``folder`` is called what no manifest can hold: nobody could read that."""
+    for file in files:
+        try:
+            check_path_in_snapshot(file.path)
+        except PathError as exc:
+            expected = "a name that a manifest can hold"
+            raise FormatError(os.path.join(folder, file.path), str(exc), expected, hint="Rename it") from exc
+
+
 def _manifest_of(stored: Stored, files: tuple[ManifestFile, ...]) -> Manifest:
+    check_names(stored.folder, files)
     if isinstance(stored, CachedSnapshot):
         return Manifest(repo=stored.repo, commit=stored.commit, source=MADE_HERE, files=files)
     return Manifest(repo=stored.repo, commit=plain_commit(files), source=RECORDED, files=files)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
-from fastload._fetch.evidence.record import record_all
+from fastload._fetch.evidence.record import check_names, record_all
 from fastload._fetch.evidence.recorded import accept_changes
 from fastload._fetch.evidence.weigh import manifests_of, weigh_all
 from fastload._fetch.mend.repair import Leaves, Repair
@@ -62,6 +62,8 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         if wish.records and not wish.repairs:
             evidence = accept_changes(evidence, stored)
         files = choose_files(stored, evidence, wish)
+        if wish.records:
+            check_names(stored.folder, files)
         kind = find_kind(evidence, files)
         if kind is EvidenceKind.NONE:
             _refuse_unknown(wish, stored, evidence, settings)
