@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     Steps = Mapping[str, Mapping[str, Any]]
+    Loads = Mapping[tuple[str, str], Sequence[Sequence[Sample]]]
 
 _HEAD = ("where: who", "first, GB/s", "then, GB/s", "min-max", "x H2D", "device - model", "remark")
 _CEILING = "pinned host to device"
@@ -32,9 +33,9 @@ def collect_samples(steps: Steps) -> dict[tuple[str, str], list[list[Sample]]]:
 
 
 def find_ceiling(steps: Steps) -> float | None:
-    """GB/s from pinned memory: the best number of streams."""
+    """GB/s from pinned memory: the best number of streams. None: not measured, or not with all of it pinned."""
     found = steps.get(_CEILING, {}).get("found")
-    return max(rate["median"] for rate in found["gb_per_s"].values()) if found else None
+    return max(rate["median"] for rate in found["gb_per_s"].values()) if found and found["pinned"] else None
 
 
 def render(machine: Mapping[str, Any], steps: Steps) -> str:
@@ -50,7 +51,7 @@ def render(machine: Mapping[str, Any], steps: Steps) -> str:
             "\n".join(f"- {fact}" for fact in facts),
             format_rows(rows),
             "\n".join(others),
-            _judge([*_list_verdicts(loads, ceiling), *_judge_memory(steps)]),
+            _judge([*_find_other_bytes(loads), *_list_verdicts(loads, ceiling), *_judge_memory(steps)]),
         ]
     )
 
@@ -80,6 +81,16 @@ def _judge(verdicts: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in verdicts) or "- no target was measured"
 
 
+def _find_other_bytes(loads: Loads) -> Iterator[str]:
+    """Who did not load what most of them did; each of the two models by itself."""
+    for places in (("tmpfs",), ("cold disk", "page cache")):
+        table = Table(places[0], places[0])
+        for (place, who), turns in loads.items():
+            if place in places:
+                table.samples.setdefault(who, []).extend(sample for turn in turns for sample in turn)
+        yield from (f"OTHER BYTES {' or '.join(places)}: {who}" for who in table.find_differences())
+
+
 def _judge_memory(steps: Steps) -> Iterator[str]:
     for name, step in steps.items():
         found = step.get("found", {})
@@ -90,7 +101,7 @@ def _judge_memory(steps: Steps) -> Iterator[str]:
             yield f"{'met' if pinned <= _ROOM_MIB else 'MISSED'} {name}: {pinned:.0f} MiB pinned, at most 256"
 
 
-def _list_verdicts(loads: Mapping[tuple[str, str], Sequence[Sequence[Sample]]], ceiling: float | None) -> Iterator[str]:
+def _list_verdicts(loads: Loads, ceiling: float | None) -> Iterator[str]:
     for place in ("tmpfs", "page cache"):
         ours = _steady(loads, place, "fastload-auto")
         if ours is None or ceiling is None:
@@ -122,7 +133,7 @@ def _verdict(promise: str, found: float, limit: float) -> str:
     return f"{'met' if found >= limit else 'MISSED'} {promise}: {found:.3f}"
 
 
-def _steady(loads: Mapping[tuple[str, str], Sequence[Sequence[Sample]]], place: str, who: str) -> float | None:
+def _steady(loads: Loads, place: str, who: str) -> float | None:
     """The median speed of all loads but each process's first."""
     speeds = [_speed(sample) for turn in loads.get((place, who), ()) for sample in turn[1:]]
     return median(speeds) if speeds else None

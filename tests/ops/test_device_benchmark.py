@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from zipfile import ZipFile
 
+import pytest
 import torch
 
 import device_steps
+from device_models import Models
+from device_process import LimitError
 from device_report import draw, find_ceiling, render
 from device_run import Run, SkipError, Step
 from fastload.ops.bench.measure import Sample
 from pretended_cuda import pretended_cuda
-
-if TYPE_CHECKING:
-    import pytest
 
 _SCRIPT = Path(__file__).parents[2] / "benchmarks" / "device.py"
 
@@ -67,8 +69,68 @@ def test_without_a_gpu_nothing_is_made_for_it(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         assert steps["facts"]["found"]["has_gpu"]
         return
-    del steps["facts"]
+    assert steps.pop("wheels")["status"] == steps.pop("facts")["status"] == "ok"
     assert {step["why"] for step in steps.values()} == {"no GPU"}
+    assert "a model in tmpfs" in steps
+
+
+def rehearse(folder: Path, *flags: str, **facts: Any) -> subprocess.Popen[str]:
+    """The script, on the CPU, with little."""
+    where = ["--memory", str(folder), "--disk", str(folder), "--out", str(folder / "out")]
+    command = [sys.executable, str(_SCRIPT), "--device", "cpu", "--size", "8M", *where, *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **facts)
+
+
+def test_what_all_steps_need_is_done_whichever_are_asked_for(tmp_path: Path) -> None:
+    with rehearse(tmp_path, "--steps", "a model in tmpfs") as run:
+        run.communicate(timeout=240)
+    steps = json.loads((tmp_path / "out/device.json").read_text())["steps"]
+    assert {name: step["status"] for name, step in steps.items()} == dict.fromkeys(
+        ("wheels", "facts", "a model in tmpfs"), "ok"
+    )
+
+
+def test_wheels_cost_no_more_than_what_they_hold(tmp_path: Path) -> None:
+    """One that is broken is named, and nothing of what others held comes to the results."""
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "blake3-9-cp312-cp312-linux_x86_64.whl").write_bytes(b"no archive")
+    with ZipFile(tmp_path / "wheels" / "brought-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("brought.py", "")
+        wheel.writestr("brought-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("brought-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: brought\nVersion: 1\n")
+        wheel.writestr("brought-1.dist-info/RECORD", "")
+    with rehearse(tmp_path, "--wheels", str(tmp_path / "wheels"), "--steps", "a model in tmpfs") as run:
+        run.communicate(timeout=240)
+    steps = json.loads((tmp_path / "out/device.json").read_text())["steps"]
+    assert steps["wheels"]["found"] == {"unpacked": 1, "refused": ["blake3-9-cp312-cp312-linux_x86_64.whl"]}
+    assert steps["a model in tmpfs"]["status"] == "ok"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"device.json", "device.md", "device.svg"}
+
+
+def test_a_run_that_is_ended_has_its_table_and_leaves_no_model(tmp_path: Path) -> None:
+    steps = ("a model in tmpfs", "tmpfs: fastload*")
+    with rehearse(tmp_path, "--steps", *steps) as run:
+        assert run.stdout is not None
+        while "a model in tmpfs: ok" not in run.stdout.readline():
+            assert run.poll() is None
+        run.terminate()
+        run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM
+    assert "- a model in tmpfs: bytes" in (tmp_path / "out/device.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_model_that_takes_too_long_leaves_nothing(tmp_path: Path) -> None:
+    def take_too_long(command: list[str], limit_s: float) -> Any:
+        (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"half of it")
+        raise LimitError(limit_s, "")
+
+    models = Models({"disk": tmp_path}, {"disk": 1 << 20}, take_too_long)
+    with pytest.raises(LimitError):
+        models.make("disk", None, 1)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SkipError):
+        models.get("disk")
 
 
 def step(name: str, run: Any, **facts: Any) -> Step:
@@ -119,7 +181,7 @@ def test_the_table_has_the_first_load_the_others_and_the_targets() -> None:
     steps: dict[str, Any] = {
         "pinned host to device": {
             "status": "ok",
-            "found": {"gb_per_s": {"1 streams": {"median": 40.0}, "2 streams": {"median": 50.0}}},
+            "found": {"pinned": True, "gb_per_s": {"1 streams": {"median": 40.0}, "2 streams": {"median": 50.0}}},
         },
         "tmpfs: fastload-auto, turn 1": {
             "status": "ok",
@@ -138,6 +200,30 @@ def test_the_table_has_the_first_load_the_others_and_the_targets() -> None:
     assert "- met tmpfs: steady / min(1.05 x InstantTensor, 0.95 x H2D) >= 1: 1.032" in text
     assert "- MISSED tmpfs: first load / fastest peer's > 1: 0.938" in text
     assert draw(steps).count("<rect") == 3
+    assert "OTHER BYTES" not in text
+
+
+def test_who_loads_other_bytes_is_named() -> None:
+    other = sample(30) | {"touched_sum": 8}
+    steps: dict[str, Any] = {
+        "tmpfs: fastload-auto, turn 1": {"status": "ok", "samples": [sample(20), sample(48)]},
+        "tmpfs: runai, turn 1": {"status": "ok", "samples": [sample(20), other]},
+        "cold disk: fastload-auto, turn 1": {"status": "ok", "samples": [other]},
+        "page cache: fastload-auto, turn 1": {"status": "ok", "samples": [other]},
+        "cold disk: read-direct, turn 1": {"status": "ok", "samples": [sample(2)]},
+    }
+    lines = render({}, steps).splitlines()
+    assert [line for line in lines if "OTHER BYTES" in line] == ["- OTHER BYTES tmpfs: runai"]
+
+
+def test_what_was_not_pinned_is_no_ceiling() -> None:
+    found = {"pinned": False, "gb_per_s": {"1 streams": {"median": 9.0}}}
+    steps: dict[str, Any] = {
+        "pinned host to device": {"status": "ok", "found": found},
+        "tmpfs: fastload-auto, turn 1": {"status": "ok", "samples": [sample(20), sample(48)]},
+    }
+    assert find_ceiling(steps) is None
+    assert "pinned H2D >= 0.92" not in render({}, steps)
 
 
 def test_the_ceiling_is_measured_by_copies_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
