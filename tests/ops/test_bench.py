@@ -14,7 +14,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import fastload
+from fastload._read import kernel
 from fastload.cli import main
+from fastload.ops.bench import page_cache
 from fastload.ops.bench.bench import CONTESTANTS, BenchRequest, run_bench
 from fastload.ops.bench.bounds import get_reading_ready
 from fastload.ops.bench.chart import draw_chart
@@ -250,6 +252,38 @@ def test_what_never_leaves_the_page_cache_is_measured_there(tmp_path: Path) -> N
     assert [table.state for table in found.tables] == ["cached"]
     assert len(found.tables[0].samples["fastload-auto"]) == 1
     assert "stay in the page cache" in found.skipped["cold"]
+
+
+@pytest.fixture
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel before 6.5, or files of another user: nobody says what of them is in the page cache."""
+    for module in (page_cache, kernel):
+        monkeypatch.setattr(module, "count_cached_pages", lambda *_: None)
+
+
+@pytest.mark.usefixtures("untold")
+def test_where_the_kernel_does_not_tell_it_is_measured_and_said(tmp_path: Path) -> None:
+    write_checkpoint(str(tmp_path / "model"), list_llama(16 * MIB), shards=1)
+    wish = BenchRequest(model=str(tmp_path / "model"), size_bytes=MIB << 5, only=["read-direct"], rounds=1)
+    found = run_bench(wish, decide_settings(fastload.Options(tiers="local"), {}))
+    if "cold" in found.skipped:
+        pytest.skip(f"not on this file system: {found.skipped['cold']}")
+    assert found.tables[0].method == "posix_fadvise(DONTNEED), not proved: cachestat is refused"
+    assert not found.tables[0].is_proven
+    assert len(found.tables[0].samples["read-direct"]) == 1
+
+
+@pytest.mark.usefixtures("untold")
+def test_what_seems_to_stay_in_the_page_cache_is_not_called_cold(llama: Files) -> None:
+    fill(llama.paths)
+    with open(llama.paths[0], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError as exc:
+            pytest.skip(f"not on this file system: {exc}")
+        assert sum(mapping[::4096]) >= 0
+        with pytest.raises(PageCacheError, match="stay in the page cache"):
+            evict(llama.paths, may_drop_all=False)
 
 
 @pytest.mark.parametrize(

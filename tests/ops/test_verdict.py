@@ -11,6 +11,7 @@ import yaml
 
 from fastload.ops.bench.chart import draw_chart
 from fastload.ops.bench.measure import Sample
+from fastload.ops.bench.page_cache import UNTOLD
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.verdict import judge_volume
 from forked import run_fastload
@@ -68,6 +69,15 @@ def test_times_and_probe_follow_from_the_speed() -> None:
     assert probe["httpGet"] == {"path": "/health", "port": "http"}
     allowed_s = probe["periodSeconds"] * probe["failureThreshold"]
     assert 3 * 70.5 + 180 <= allowed_s < 3 * 70.5 + 190
+
+
+def test_where_cold_is_not_proven_only_what_reads_past_the_cache_counts() -> None:
+    table = _table(fastload_auto=20.0, read_buffered=30.0, read_direct=1.5)
+    table.method = f"posix_fadvise(DONTNEED), {UNTOLD}"
+    verdict = judge_volume([table], "ext4")
+    assert verdict is not None
+    assert verdict.row == "read-direct"
+    assert verdict.bytes_per_s == pytest.approx(1.5e9)
 
 
 def test_without_a_cold_number_there_is_none() -> None:

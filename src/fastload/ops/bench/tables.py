@@ -7,6 +7,7 @@ from statistics import mean, median, mode
 from typing import TYPE_CHECKING, Any
 
 from fastload.ops.bench.contestants import BOUNDS, PEERS
+from fastload.ops.bench.page_cache import UNTOLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,11 @@ class Table:
     """CPUs that others kept busy during each measurement; above a tenth the numbers are theirs as well."""
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_proven(self) -> bool:
+        """False where nobody knows whether the page cache was in that state."""
+        return not self.method.endswith(UNTOLD)
 
     def get(self, contestant: str, fact: Callable[[Sample], float] = lambda sample: sample.seconds) -> float | None:
         """The median of a fact, None where the contestant took no part."""

@@ -24,6 +24,7 @@ _ENGINE_S = 180
 _MARGIN = 3
 """Others use the storage too."""
 _PERIOD_S = 10
+_PAST_THE_CACHE = ("read-direct", "fastload-direct")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,8 @@ class Verdict:
 def judge_volume(tables: Sequence[Table], file_system: str) -> Verdict | None:
     """The verdict, by what was measured cold; None where nothing was: from the page cache every volume is fast.
 
+    Where it is not proven that the files were cold, only what reads past the page cache counts.
+
     Args:
         tables: what was measured.
         file_system: as mounts name it, such as ``ext4``, ``nfs4`` or ``fuse.s3fs``.
@@ -90,7 +93,7 @@ def judge_volume(tables: Sequence[Table], file_system: str) -> Verdict | None:
         for table in tables
         if table.state == "cold"
         for row, samples in table.samples.items()
-        if (row in READINGS or row.startswith("fastload")) and (seconds := table.get(row))
+        if _counts(row, table) and (seconds := table.get(row))
     }
     if not speeds or file_system in MEMORY:
         return None
@@ -98,6 +101,12 @@ def judge_volume(tables: Sequence[Table], file_system: str) -> Verdict | None:
     design, why = _choose_design(speeds[row], is_network=file_system.startswith(tuple(NETWORK)))
     starts = tuple(reckon_start(model, nbytes, speeds[row]) for model, nbytes in _MODELS.items())
     return Verdict(bytes_per_s=speeds[row], row=row, starts=starts, design=design, why=why)
+
+
+def _counts(row: str, table: Table) -> bool:
+    if not table.is_proven:
+        return row.startswith(_PAST_THE_CACHE)
+    return row in READINGS or row.startswith("fastload")
 
 
 def reckon_start(model: str, nbytes: float, bytes_per_s: float) -> Start:
