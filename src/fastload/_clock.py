@@ -32,8 +32,16 @@ class Clock:
     def __init__(self) -> None:
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.spans: list[Span] = []
+        self.unasked_s = 0.0
+        """Of the stream: before anybody asked for a tensor."""
         self._stage = STAGES[0]
         self._since_s = time.perf_counter()
+
+    def ask(self) -> None:
+        """Somebody asks for the first tensor of a stream that could have begun before."""
+        before_s = self.stages["stream"]
+        self.enter("stream")
+        self.unasked_s = self.stages["stream"] - before_s
 
     def enter(self, stage: str) -> None:
         """End the running stage and begin ``stage``."""
@@ -150,6 +158,8 @@ class Work:
     threads: int = 0
     done_early_s: float = 0.0
     """How long the stream went on after the last of its threads had nothing left to do."""
+    unasked_s: float = 0.0
+    """How long it was there before anybody asked for a tensor."""
 
 
 _STAGE_WORDS = {
@@ -163,7 +173,7 @@ _STAGE_WORDS = {
 def judge(work: Work) -> Verdict:
     """The longest stage; if that is the stream, the activity that its threads spent most of their time in.
 
-    Where they mostly waited, or were done before it ended, the caller was slower.
+    Where they mostly waited, began long after they could have, or were done before it ended, the caller was slower.
     """
     if not work.bytes_read or not sum(work.busy_s.values()):
         return Verdict("read", "nothing was read")
@@ -192,11 +202,14 @@ def judge(work: Work) -> Verdict:
 
 
 def _sum_up(work: Work) -> dict[str, float]:
-    """Seconds by what was waited for: who waits for a turn to digest waits for digests; who is done, for the caller."""
+    """Seconds by what was waited for.
+
+    Who waits for a turn to digest waits for digests; who has not begun, or is done, for the caller.
+    """
     spent_s = dict(work.busy_s)
     spent_s.pop(CAST, None)  # no worker's
     if PEERS in spent_s:
         spent_s[EXCHANGE] = spent_s.get(EXCHANGE, 0.0) + spent_s.pop(PEERS)
     spent_s["hash"] = spent_s.get("hash", 0.0) + spent_s.pop(TURN, 0.0)
-    spent_s["wait"] = spent_s.get("wait", 0.0) + work.threads * work.done_early_s
+    spent_s["wait"] = spent_s.get("wait", 0.0) + work.threads * (work.unasked_s + work.done_early_s)
     return spent_s

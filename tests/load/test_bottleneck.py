@@ -81,6 +81,18 @@ def test_a_caller_who_takes_his_time_is_what_holds_up_a_stream(tmp_path: Path, m
     assert stream.report.bound_by == "caller", stream.report.bottleneck
 
 
+def test_a_caller_who_comes_late_is_what_holds_up_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens the stream and builds the model then has planned nothing for an hour."""
+    save_large(tmp_path)
+    clock = HandClock(monkeypatch)
+    with fastload.stream(tmp_path, reader="buffered") as stream:
+        clock.pass_hour()
+        for _ in stream:
+            pass
+    assert stream.report.bound_by == "caller", stream.report.bottleneck
+    assert stream.report.stages["plan"] < 3600 <= stream.report.stages["stream"]
+
+
 def test_a_cast_is_named_and_is_no_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = save_large(tmp_path, 8, 8 * MIB)
     HandClock(monkeypatch).let_last(torch.Tensor, "copy_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._clock import CAST, TURN, Busy, Clock, Work, judge
@@ -62,6 +63,11 @@ def test_a_cast_on_the_callers_thread_is_named() -> None:
 def test_workers_that_are_done_early_wait_for_the_caller() -> None:
     assert judge(work({"read": 5.0}, done_early_s=1.5)).bound_by == "caller"
     assert judge(work({"read": 5.0}, done_early_s=0.5)).bound_by == "read"
+
+
+def test_workers_that_nobody_asks_wait_for_the_caller() -> None:
+    assert judge(replace(work({"read": 5.0}), unasked_s=1.5)).bound_by == "caller"
+    assert judge(replace(work({"read": 5.0}), unasked_s=0.5)).bound_by == "read"
 
 
 def test_a_stage_that_took_longer_than_the_stream_is_what_it_was_bound_by() -> None:

@@ -70,6 +70,7 @@ class Stream:
         self._kept = Kept()
         self._begun_s = 0.0
         self._group_report: GroupReport | None = None
+        job.clock.enter("stream")  # what passes until a tensor is asked for is no longer the plan's
         # Last: by it, __del__ knows an object that is whole.
         self._pipeline: Pipeline | None = pipeline
 
@@ -155,7 +156,7 @@ class Stream:
             self._started_in = os.getpid()
             self._is_started = True
             self._begun_s = time.perf_counter()
-            job.clock.enter("stream")
+            job.clock.ask()
             making = job.placer.make_ahead() if job.schedule.keeps_all else iter(())
             next(making, None)  # what lanes need first
             pipeline.start()

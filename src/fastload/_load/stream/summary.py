@@ -87,8 +87,8 @@ def _judge_share(work: Work, share_s: float) -> Verdict:
     Who has left has read some of it after its stream, or all.
     """
     own_s = {activity: seconds for activity, seconds in work.busy_s.items() if activity != PEERS}
-    stages = {"stream": max(work.stages["stream"], share_s)}
-    return judge(replace(work, stages=stages, busy_s=own_s, done_early_s=0.0))
+    stages = {"stream": max(work.stages["stream"] - work.unasked_s, share_s)}
+    return judge(replace(work, stages=stages, busy_s=own_s, unasked_s=0.0, done_early_s=0.0))
 
 
 def _work_of(job: Job) -> Work:
@@ -98,6 +98,7 @@ def _work_of(job: Job) -> Work:
         stages=dict(job.clock.stages),
         busy_s=dict(job.busy.seconds),
         threads=job.lanes,
+        unasked_s=job.clock.unasked_s,
         done_early_s=_done_early_s(job),
     )
 
