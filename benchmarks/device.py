@@ -83,9 +83,9 @@ class Device:
         yield Step("facts", 60, 5, self._describe, needs_gpu=False)
         yield Step("gpu tests", 90, 20, self._test, needs_gpu=True, needs=(*_CORE, "pytest"))
         yield Step("pinned host to device", 30, 10, partial(self._ask, "ceiling"), needs_gpu=True)
-        yield Step(
-            "digests on the device", 40, 15, partial(self._ask, "digests"), needs_gpu=True, needs=("triton", *_CORE)
-        )
+        ours, tritons = partial(self._ask, "brought-digests"), partial(self._ask, "digests")
+        yield Step("digests on the device, as loads take them", 30, 12, ours, needs_gpu=True, needs=_CORE)
+        yield Step("digests on the device, by Triton", 40, 15, tritons, needs_gpu=True, needs=("triton", *_CORE))
         yield Step("a model in tmpfs", 60, 10, partial(self._make, "tmpfs"), **self._where)
         yield from self._list_loads("tmpfs", (*_RIVALS, *_OTHERS), turn=1)
         for way in ("load", "stream", "load_into"):

@@ -49,8 +49,11 @@ def measure(run: Callable[[], object], nbytes: int, times: int) -> float:
     return nbytes * times / elapsed_ms / 1e6
 
 
-def measure_row(buffer: torch.Tensor, slab_chunks: int) -> tuple[float, float, float]:
-    """GB/s for a slot from a graph, for a slot from Python, for the whole of ``buffer``."""
+def measure_row(buffer: torch.Tensor, slab_chunks: int | None) -> tuple[float, float, float]:
+    """GB/s for a slot from a graph, for a slot from Python, for the whole of ``buffer``.
+
+    ``slab_chunks``: of a program of Triton's; None: by the kernels that are brought along.
+    """
     digester = BlockDigester(buffer.device, buffer.numel(), slab_chunks=slab_chunks)
     slot = partial(digester.digest, buffer[:_SLOT_BYTES], _SLOT_BYTES)
     whole = partial(digester.digest, buffer, buffer.numel())
@@ -62,7 +65,7 @@ def measure_row(buffer: torch.Tensor, slab_chunks: int) -> tuple[float, float, f
     )
 
 
-def check(buffer: torch.Tensor, slab_chunks: int) -> None:
+def check(buffer: torch.Tensor, slab_chunks: int | None) -> None:
     """The first slot's digests are those of the CPU."""
     digester = BlockDigester(buffer.device, _SLOT_BYTES, slab_chunks=slab_chunks)
     content = bytes(buffer[:_SLOT_BYTES].cpu().numpy())

@@ -66,14 +66,27 @@ def measure_ceiling(device: str) -> dict[str, Any]:
 
 
 def measure_digests(device: str) -> dict[str, Any]:
-    """GB/s of block digests on the device; they are compared with the CPU's first."""
+    """GB/s of block digests on the device, as Triton compiles them here; they are compared with the CPU's first."""
+    return _measure_digests(device, 128)
+
+
+def measure_brought_digests(device: str) -> dict[str, Any]:
+    """The same by the kernels that are brought along, which is what loads digest with."""
+    from fastload._place.gpu_digest_code import KERNELS, load_function
+
+    for kernel in KERNELS:  # where the device does not take them Triton's would be measured
+        load_function(kernel, torch.device(device).index or 0)
+    return _measure_digests(device, None)
+
+
+def _measure_digests(device: str, slab_chunks: int | None) -> dict[str, Any]:
     from device_digest import check, measure_row
 
     buffer = torch.randint(256, (1 << 30,), dtype=torch.uint8, device=device)
     begin = time.perf_counter()
-    check(buffer, 128)
+    check(buffer, slab_chunks)
     compiled_s = time.perf_counter() - begin
-    rows = [measure_row(buffer, 128) for _ in range(3)]
+    rows = [measure_row(buffer, slab_chunks) for _ in range(3)]
     names = ("16 MiB slot", "16 MiB slot, called by Python", "1 GiB")
     rates = {name: _spread([row[at] for row in rows]) for at, name in enumerate(names)}
     return {"first_call_s": compiled_s, "gb_per_s": rates}
@@ -162,6 +175,7 @@ STEPS: dict[str, Callable[..., dict[str, Any]]] = {
     "facts": describe,
     "ceiling": measure_ceiling,
     "digests": measure_digests,
+    "brought-digests": measure_brought_digests,
     "memory": measure_memory,
 }
 

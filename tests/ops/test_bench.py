@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import torch
 
 import fastload
 from fastload._read import kernel
@@ -23,7 +24,7 @@ from fastload.ops.bench.chart import draw_chart
 from fastload.ops.bench.checkpoint import list_llama, list_tiny, write_checkpoint
 from fastload.ops.bench.contestants import FASTLOAD, UNPROVEN, find_obstacle, get_ready
 from fastload.ops.bench.files import Files, Trial, list_files
-from fastload.ops.bench.measure import Job, Sample, touch
+from fastload.ops.bench.measure import Job, Sample, sum_on_device, touch
 from fastload.ops.bench.page_cache import PageCacheError, evict, fill, measure_residency
 from fastload.ops.bench.tables import Table
 from fastload.ops.bench.turns import Habits, Runner
@@ -115,6 +116,12 @@ def test_files_are_brought_into_the_page_cache_and_out_of_it(llama: Files) -> No
     except PageCacheError as exc:
         pytest.skip(f"not on this file system: {exc}")
     assert measure_residency(llama.paths) < 0.01
+
+
+def test_what_is_touched_on_a_device_adds_up_to_the_same() -> None:
+    sizes = (0, 1, 2, 4095, 4096, 4097, 3 * 4096 + 1)
+    tensors = {str(size): torch.arange(size, dtype=torch.int32).to(torch.uint8) for size in sizes}
+    assert sum_on_device(tensors, "cpu") == touch(tensors)
 
 
 def test_a_job_survives_the_command_line(llama: Files) -> None:

@@ -107,11 +107,11 @@ def _sum_pages(tensor: torch.Tensor) -> int:
     return int(tensor.reshape(-1).view(torch.uint8)[::_PAGE_BYTES].sum())
 
 
-def _sum_on_device(tensors: Tensors) -> int:
-    """The sum that :func:`touch` gives, of tensors on a device, where nothing is lazy."""
+def sum_on_device(tensors: Tensors, device: str) -> int:
+    """The sum that :func:`touch` gives, of tensors on ``device``, where nothing is lazy."""
     import torch
 
-    total = torch.zeros((), dtype=torch.int64, device="cuda")
+    total = torch.zeros((), dtype=torch.int64, device=device)
     for tensor in tensors.values():
         if tensor.nbytes:
             flat = tensor.reshape(-1).view(torch.uint8)
@@ -186,7 +186,7 @@ def _measure_once(job: Job, load: Load, place: _Place) -> Sample:
     touched_sum = place.wait(tensors)
     end, cpu_end = time.perf_counter(), time.process_time()
     peak_rss_bytes, peak_device_bytes = _read_peak_rss(), place.peak_bytes()
-    touched_sum = _sum_on_device(tensors) if touched_sum is None else touched_sum
+    touched_sum = sum_on_device(tensors, job.trial.device) if touched_sum is None else touched_sum
     begin_again = time.perf_counter()
     place.wait(tensors)
     touch_s = time.perf_counter() - begin_again
