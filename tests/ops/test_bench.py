@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -204,6 +205,16 @@ def test_a_failing_contestant_costs_its_own_row(tmp_path: Path) -> None:
     (table,) = run_bench(wish, decide_settings(None, {})).tables
     assert list(table.samples) == ["read-buffered"]
     assert "fastload-auto" in table.errors
+
+
+def test_who_loads_other_bytes_is_named() -> None:
+    table = Table("cold", "cold")
+    for name in ("fastload-auto", "safetensors", "runai"):
+        table.samples[name] = [sample(name, 1.0)]
+    assert "OTHER BYTES" not in table.render()
+    table.samples["runai"].append(replace(sample("runai", 1.0), touched_sum=8))
+    assert table.render().endswith("OTHER BYTES than most loads found: runai")
+    assert table.to_dict()["other_bytes"] == ["runai"]
 
 
 def test_a_chart_has_a_bar_per_row() -> None:

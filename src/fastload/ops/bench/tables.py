@@ -70,7 +70,8 @@ class Table:
             }
             for row, samples in self.samples.items()
         }
-        return {"title": self.title, "state": self.state, "method": self.method, "rows": rows, "errors": self.errors}
+        facts = {"title": self.title, "state": self.state, "method": self.method, "rows": rows, "errors": self.errors}
+        return facts | {"other_bytes": self.find_differences()}
 
     def render(self) -> str:
         """As Markdown, fastest first."""
@@ -80,7 +81,8 @@ class Table:
         rows = [head, *(_format_row(samples, best) for samples in ranked)]
         rows += [(name, *[""] * 6, error) for name, error in self.errors.items()]
         others = f"Meanwhile others kept {mean(self.others_cpus or [0]):.2f} CPUs busy."
-        return f"### {self.title}\n\n{self.state}: {self.method}. {others}\n\n{format_rows(rows)}"
+        wrong = "".join(f"\n\nOTHER BYTES than most loads found: {name}" for name in self.find_differences())
+        return f"### {self.title}\n\n{self.state}: {self.method}. {others}\n\n{format_rows(rows)}{wrong}"
 
 
 def _format_row(samples: list[Sample], best: float | None) -> tuple[str, ...]:
