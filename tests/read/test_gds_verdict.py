@@ -8,6 +8,7 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -52,6 +53,14 @@ def file(tmp_path: Path) -> PlainFile:
 def ask(code: str, monkeypatch: pytest.MonkeyPatch, **knobs: Any) -> Verdict:
     monkeypatch.setattr(gds_verdict, "_CHILD", code)
     return ask_probe(Question(path="/m", ordinal=0, **knobs))
+
+
+def test_without_a_folder_to_run_in_it_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose root is read-only and that has no /tmp."""
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    verdict = ask("print()", monkeypatch)
+    assert not verdict.is_on
+    assert verdict.reason.startswith("the probe could not be started: ")
 
 
 def test_its_last_line_is_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,9 @@ def ask_probe(question: Question) -> Verdict:
     if not sys.executable:
         return Verdict(is_on=False, reason="the probe needs a Python to run in, and sys.executable is empty")
     command = [sys.executable, "-c", _CHILD, json.dumps(asdict(question))]
-    with tempfile.TemporaryDirectory(prefix="fastload-gds-") as folder:  # cuFile writes cufile.log where it runs
-        try:
+    # cuFile writes cufile.log where it runs, and may do so still when the folder goes.
+    try:
+        with tempfile.TemporaryDirectory(prefix="fastload-gds-", ignore_cleanup_errors=True) as folder:
             done = subprocess.run(  # noqa: S603 - this Python, and a path that it was given
                 command,
                 cwd=folder,
@@ -82,11 +83,11 @@ def ask_probe(question: Question) -> Verdict:
                 timeout=question.limit_s,
                 check=False,
             )
-        except subprocess.TimeoutExpired as exc:
-            late = Verdict(is_on=False, reason=f"the probe did not end within {question.limit_s} s")
-            return _parse_answer(exc.stdout) or late
-        except OSError as exc:
-            return Verdict(is_on=False, reason=f"the probe could not be started: {exc}")
+    except subprocess.TimeoutExpired as exc:
+        late = Verdict(is_on=False, reason=f"the probe did not end within {question.limit_s} s")
+        return _parse_answer(exc.stdout) or late
+    except OSError as exc:
+        return Verdict(is_on=False, reason=f"the probe could not be started: {exc}")
     return _parse_answer(done.stdout) or _explain_silence(done)
 
 
