@@ -34,19 +34,21 @@ class Clock:
         self.spans: list[Span] = []
         self.unasked_s = 0.0
         """Of the stream: before anybody asked for a tensor."""
+        self._is_asked = False
         self._stage = STAGES[0]
         self._since_s = time.perf_counter()
 
     def ask(self) -> None:
         """Somebody asks for the first tensor of a stream that could have begun before."""
-        before_s = self.stages["stream"]
         self.enter("stream")
-        self.unasked_s = self.stages["stream"] - before_s
+        self._is_asked = True
 
     def enter(self, stage: str) -> None:
         """End the running stage and begin ``stage``."""
         now = time.perf_counter()
         self.stages[self._stage] += now - self._since_s
+        if self._stage == "stream" and not self._is_asked:
+            self.unasked_s += now - self._since_s
         self.spans.append(Span(STAGE_LANE, self._stage, "stage", self._since_s, now, _NO_FACTS))
         self._stage, self._since_s = stage, now
 

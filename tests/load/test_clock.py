@@ -22,6 +22,19 @@ def test_stages_partition_the_time() -> None:
     assert 0.04 <= sum(clock.stages.values()) <= whole
 
 
+def test_what_passes_before_a_stream_is_asked_is_counted_once() -> None:
+    clock = Clock()
+    clock.enter("stream")
+    time.sleep(0.01)
+    clock.enter("finish")  # as of a rank that leaves, and reads its share for the others then
+    clock.ask()
+    unasked_s = clock.unasked_s
+    assert 0.01 <= unasked_s == clock.stages["stream"]
+    time.sleep(0.01)
+    clock.enter("finish")
+    assert clock.unasked_s == unasked_s <= clock.stages["stream"] - 0.01
+
+
 def test_busy_adds_up_what_was_measured() -> None:
     busy = Busy()
     for _ in range(2):
