@@ -107,6 +107,7 @@ def test_who_cannot_take_part_is_told_why() -> None:
     assert find_obstacle("fastload-mmap", "cuda:0") == "it serves host memory only"
     assert find_obstacle("safetensors-prefetch", "cuda:0") == "safetensors has no prefetch before 0.9"
     assert find_obstacle("fastsafetensors", "cpu") == "fastsafetensors is not installed"
+    assert find_obstacle("fastload-gds", "cuda:0") == "kvikio is not installed"
 
 
 def test_files_are_brought_into_the_page_cache_and_out_of_it(llama: Files) -> None:

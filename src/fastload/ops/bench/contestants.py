@@ -35,7 +35,8 @@ CACHED_BOUNDS = (CEILING, LOOP)
 """Those that are about the page cache."""
 BOUNDS = (*CACHED_BOUNDS, *READINGS)
 """No loaders, but what one of them cannot be faster than."""
-_MODULES = {"runai": "runai_model_streamer"}
+_MODULES = {"runai": "runai_model_streamer", "fastload": "kvikio"}
+"""By family: what it needs, where that is called otherwise; of fastload, for the way past the host."""
 _CUDA_ONLY = ("fastload-gds", "safetensors-prefetch", "instanttensor")
 _HOST_ONLY = (CEILING, "fastload-mmap")
 
@@ -46,7 +47,7 @@ def find_obstacle(contestant: str, device: str) -> str | None:
         return "it serves CUDA devices only"
     if device != "cpu" and contestant in _HOST_ONLY:
         return "it serves host memory only"
-    return _find_missing(contestant) if contestant in PEERS else None
+    return _find_missing(contestant) if contestant in (*PEERS, "fastload-gds") else None
 
 
 def _find_missing(peer: str) -> str | None:
