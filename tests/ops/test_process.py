@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastload.ops.bench.checkpoint import list_llama, list_tiny, write_checkpoint
+from fastload.ops.bench.contestants import MAPPING
 from fastload.ops.bench.files import Files, Trial, list_files
 from fastload.ops.bench.measure import Job
-from fastload.ops.bench.page_cache import PageCacheError
-from fastload.ops.bench.process import LoadError, run_job
+from fastload.ops.bench.page_cache import PageCacheError, evict, fill
+from fastload.ops.bench.process import LoadError, count_wanted, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,15 @@ def test_the_page_cache_is_prepared_before_each_load(tiny: Files) -> None:
     samples = run_job(Job("read-buffered-1", Trial(tiny), None, repeats=3), prepared.append, timeout_s=60)
     assert [sample.nbytes for sample in samples] == [tiny.nbytes] * 3
     assert prepared == [tiny.paths] * 3
+
+
+@pytest.mark.parametrize("contestant", MAPPING)
+def test_who_maps_what_is_in_the_page_cache_takes_no_memory(tiny: Files, contestant: str) -> None:
+    fill(tiny.paths)
+    assert count_wanted(Job(contestant, Trial(tiny), None)) == 0
+    assert count_wanted(Job("fastload-auto", Trial(tiny), None)) == 2 * tiny.nbytes
+    evict(tiny.paths, may_drop_all=False)
+    assert count_wanted(Job(contestant, Trial(tiny), None)) == tiny.nbytes
 
 
 def test_one_that_is_gone_when_it_is_answered_took_too_long(tiny: Files) -> None:

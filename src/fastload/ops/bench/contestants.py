@@ -35,6 +35,8 @@ CACHED_BOUNDS = (CEILING, LOOP)
 """Those that are about the page cache."""
 BOUNDS = (*CACHED_BOUNDS, *READINGS)
 """No loaders, but what one of them cannot be faster than."""
+MAPPING = ("fastload-mmap", "fastload-mmap-off", "safetensors")
+"""Those whose tensors in host memory are the page cache's own pages."""
 _MODULES = {"runai": "runai_model_streamer", "fastload": "kvikio"}
 """By family: what it needs, where that is called otherwise; of fastload, for the way past the host."""
 _CUDA_ONLY = ("fastload-gds", "safetensors-prefetch", "instanttensor")

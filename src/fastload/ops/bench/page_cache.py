@@ -56,6 +56,11 @@ def _find_residency(paths: Sequence[str]) -> float | None:
     return cached / pages if pages else 1.0
 
 
+def count_missing(paths: Sequence[str]) -> int:
+    """The bytes of the files that are not in the page cache; all of them where the kernel does not tell."""
+    return round(sum(map(os.path.getsize, paths)) * (1 - (_find_residency(paths) or 0.0)))
+
+
 def evict(paths: Sequence[str], *, may_drop_all: bool) -> str:
     """Drop the files' pages, and only theirs if the kernel does it; say how it was done.
 
