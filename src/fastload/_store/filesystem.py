@@ -63,7 +63,7 @@ def _not_writable(path: str, exc: OSError, *, is_folder: bool) -> NotWritableErr
     """Says who asked, whose the nearest folder is, and the command that cures it."""
     uid, gid = os.geteuid(), os.getegid()
     if exc.errno == errno.EROFS:
-        hint = "It is mounted read-only: mount it writable, or warm into another place"
+        hint = "It is mounted read-only: mount it writable, or name another place"
         return NotWritableError(path, "cannot be written (read-only file system)", hint)
     there = whole = os.path.abspath(path)
     while not os.path.lexists(there) and there != "/":
