@@ -217,6 +217,19 @@ def test_who_loads_other_bytes_is_named() -> None:
     assert [line for line in lines if "OTHER BYTES" in line] == ["- OTHER BYTES tmpfs: runai"]
 
 
+def test_a_stream_is_said_to_take_less_than_the_model() -> None:
+    """It keeps nothing of it."""
+    gib = 1 << 30
+    found = {"model_bytes": 40 * gib, "staging_bytes": 0}
+    steps: dict[str, Any] = {
+        "memory of load": {"status": "ok", "found": found | {"device_peak_bytes": 40 * gib + (300 << 20)}},
+        "memory of stream": {"status": "ok", "found": found | {"device_peak_bytes": gib}},
+    }
+    text = render({}, steps)
+    assert "- MISSED memory of load: 300 MiB above the model's, at most 256 above it" in text
+    assert "- met memory of stream: 1,024 MiB in all, at most 256 above it" in text
+
+
 def test_what_was_not_pinned_is_no_ceiling() -> None:
     found = {"pinned": False, "gb_per_s": {"1 streams": {"median": 9.0}}}
     steps: dict[str, Any] = {
