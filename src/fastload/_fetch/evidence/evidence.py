@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.evidence.block_prover import BlockProver
 from fastload._fetch.evidence.damage import MEND_HINT
-from fastload._fetch.evidence.recorded import warn_of, warn_of_changes, warn_of_rewritten
+from fastload._fetch.evidence.recorded import warn_of, warn_of_changes, warn_of_mixed, warn_of_rewritten
 from fastload._read.file import with_blob
 from fastload._store.folder_offer import list_named, offer_stored
 from fastload._store.folder_record import find_kept, find_record
@@ -185,6 +185,7 @@ def find_evidence(stored: Stored, repair: Repair = no_better, manifests: Manifes
 def _by_offer(stored: Stored, repair: Repair) -> Evidence:
     offer = offer_stored(stored)
     warn_of_rewritten(stored, offer.files)
+    warn_of_mixed(stored, deciding_of(offer.files))
     found = Evidence(
         kind=_kind_of(stored, offer.files),
         folder=stored.folder,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._store.folder_offer import is_outdated_download
-from fastload._store.listing import list_files
+from fastload._store.listing import list_files, read_download
 from fastload._store.stored import CachedSnapshot
 from fastload._verify.trust import Contradicted, PassedOver
 from fastload.errors import escaped
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _OUTDATED = "%s is not what %s says of it, which is not believed. To make a new one: fastload verify %s --record"
 _REWRITTEN = "%s was written after it was %s: nothing is known of it now. To record it: fastload verify %s --record"
 _PASSED_OVER = "%s %s: it is passed over, and proves nothing. %s: fastload verify %s --record"
+_MIXED = (
+    "%s: by the notes of its downloads its files are of several commits: %s. Unless they are the same in all of them, "
+    "it is no model that was ever published: run the hf download again, which fetches only what differs"
+)
 _log = logging.getLogger("fastload")
 
 
@@ -46,6 +50,20 @@ def warn_of_rewritten(stored: Stored, files: Iterable[OfferedFile]) -> None:
     """Say of which of ``files`` a note of their download knows nothing any more."""
     unknown = (file for file in files if not file.has_digest)
     _warn(stored, [file.path for file in unknown if is_outdated_download(stored, file)], "downloaded")
+
+
+def warn_of_mixed(stored: Stored, files: Iterable[OfferedFile]) -> None:
+    """Say if ``files``, which make the model, were downloaded as parts of several commits.
+
+    A second ``hf download`` into the folder that was interrupted leaves that: each file is what its own note says, and
+    together they may be no model that anybody has published. It is no damage: they may be the same in both commits.
+    """
+    if isinstance(stored, CachedSnapshot):
+        return
+    by_commit = {known[0]: file.path for file in files if (known := read_download(stored.folder, file))}
+    if len(by_commit) > 1:
+        told = "; ".join(f"{escaped(path)} of {commit[:12]}" for commit, path in sorted(by_commit.items())[:3])
+        _log.warning(_MIXED, stored.folder, told)
 
 
 def accept_changes(evidence: Evidence, stored: Stored) -> Evidence:
