@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 _CORE = ("torch", "blake3", "tqdm")
 _FIRST = ("wheels", "facts")
 """Steps that all others need, whichever are asked for."""
-_RIVALS = ("fastload-auto", "instanttensor")
-_OTHERS = ("safetensors-prefetch", "fastsafetensors", "fastload-auto-off")
+_RIVALS = ("fastload-auto", "instanttensor", "fastload-auto-off")
+_OTHERS = ("safetensors-prefetch", "fastsafetensors")
 _SLOW_PEERS = ("runai", "safetensors", "safetensors-pread")
 _TEST_S = 40
 """For one of the tests: one that hangs must not take the time of all others."""
@@ -81,22 +81,22 @@ class Device:
     def _list_steps(self) -> Iterator[Step]:
         yield Step("wheels", 40, 5, self._install, needs_gpu=False)
         yield Step("facts", 60, 5, self._describe, needs_gpu=False)
-        yield Step("gpu tests", 90, 20, self._test, needs_gpu=True, needs=(*_CORE, "pytest"))
         yield Step("pinned host to device", 30, 10, partial(self._ask, "ceiling"), needs_gpu=True)
+        yield Step("a model in tmpfs", 60, 10, partial(self._make, "tmpfs"), **self._where)
+        yield from self._list_loads("tmpfs", _RIVALS, turn=1)
+        yield Step("gpu tests", 90, 20, self._test, needs_gpu=True, needs=(*_CORE, "pytest"))
         ours, tritons = partial(self._ask, "brought-digests"), partial(self._ask, "digests")
         yield Step("digests on the device, as loads take them", 30, 12, ours, needs_gpu=True, needs=_CORE)
-        yield Step("digests on the device, by Triton", 40, 15, tritons, needs_gpu=True, needs=("triton", *_CORE))
-        yield Step("a model in tmpfs", 60, 10, partial(self._make, "tmpfs"), **self._where)
-        yield from self._list_loads("tmpfs", (*_RIVALS, *_OTHERS), turn=1)
+        yield from self._list_loads("tmpfs", _RIVALS, turn=2)
         for way in ("load", "stream", "load_into"):
             yield Step(f"memory of {way}", 25, 10, partial(self._weigh, way), **self._where)
-        yield from self._list_loads("tmpfs", _RIVALS, turn=2)
+        yield from self._list_loads("tmpfs", _OTHERS, turn=1)
+        yield Step("digests on the device, by Triton", 40, 15, tritons, needs_gpu=True, needs=("triton", *_CORE))
         yield Step("a model on disk", 60, 15, partial(self._make, "disk"), **self._where)
         yield from self._list_loads("cold disk", ("read-direct", "fastload-gds", "fastload-auto"), turn=1)
         yield from self._list_loads("page cache", _RIVALS, turn=1)
-        for state in ("cold disk", "page cache"):
-            yield from self._list_loads(state, ("fastload-auto-off", "safetensors-prefetch"), turn=1)
-        yield from self._list_loads("cold disk", ("instanttensor",), turn=1)
+        yield from self._list_loads("cold disk", ("fastload-auto-off", "instanttensor", "safetensors-prefetch"), turn=1)
+        yield from self._list_loads("page cache", ("safetensors-prefetch",), turn=1)
         yield from self._list_loads("tmpfs", _SLOW_PEERS, turn=1, repeats=2)
         yield from self._list_loads("tmpfs", _OTHERS, turn=2)
 

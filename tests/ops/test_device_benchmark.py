@@ -82,6 +82,24 @@ def rehearse(folder: Path, *flags: str, **facts: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **facts)
 
 
+def test_what_matters_most_is_measured_first(tmp_path: Path) -> None:
+    """The tests, which may take a minute and a half, came first: a slow machine had no time left for any load."""
+    with rehearse(tmp_path, "--budget", "0") as run:
+        run.communicate(timeout=240)
+    steps = list(json.loads((tmp_path / "out/device.json").read_text())["steps"])
+    assert steps[:8] == [
+        "wheels",
+        "facts",
+        "pinned host to device",
+        "a model in tmpfs",
+        "tmpfs: fastload-auto, turn 1",
+        "tmpfs: instanttensor, turn 1",
+        "tmpfs: fastload-auto-off, turn 1",
+        "gpu tests",
+    ]
+    assert steps.index("tmpfs: fastload-auto, turn 2") < steps.index("a model on disk")
+
+
 def test_what_all_steps_need_is_done_whichever_are_asked_for(tmp_path: Path) -> None:
     with rehearse(tmp_path, "--steps", "a model in tmpfs") as run:
         run.communicate(timeout=240)
