@@ -121,6 +121,19 @@ def test_what_an_error_says_is_needed_is_enough(
         assert len(list(call(tmp_path, reader="buffered", **keywords))) == 32
 
 
+@pytest.mark.parametrize("reader", ["buffered", "direct"])
+def test_what_is_needed_is_enough_also_where_it_makes_for_larger_extents(
+    tmp_path: Path, limit: Callable[[int], None], reader: str
+) -> None:
+    """With an eighth of 660 MiB each lane has 8 MiB, where with less it had 4: that was missing then."""
+    save_file({f"w{i:02}": torch.ones(1024, 2048) for i in range(40)}, tmp_path / "model.safetensors")
+    limit(7 * MIB)
+    with pytest.raises(fastload.MemoryBudgetError) as caught:
+        fastload.load(tmp_path, dtype="F64", reader=reader)
+    limit(caught.value.needed_bytes)
+    assert fastload.load(tmp_path, dtype="F64", reader=reader).report.bytes == 640 * MIB
+
+
 def test_without_room_for_reading_ahead_it_is_read_all_the_same(tmp_path: Path, limit: Callable[[int], None]) -> None:
     save_matrices(tmp_path, torch.float32)
     limit((4 + 2 + 2) * MIB)  # a slot, the tensor that is read, the one that was taken

@@ -56,6 +56,9 @@ UNDIVIDED_READERS = frozenset({"mmap", "gds"})
 class RankGroup:
     """Holds the connections of one load; see :class:`~fastload._group.communicator.Communicator`."""
 
+    plans_alone = False
+    """The others have planned with what this rank wished."""
+
     def __init__(self, pending: PendingCommunicator, request: Request) -> None:
         """Waits for the other ranks.
 

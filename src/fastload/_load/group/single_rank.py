@@ -42,6 +42,7 @@ class SingleRank:
     is_first_on_node = True
     goes_on = False
     reads = True
+    plans_alone = True
     ranks_here = (0,)
     sources: frozenset[int] = frozenset()
 

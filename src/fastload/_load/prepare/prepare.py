@@ -22,8 +22,10 @@ from fastload._load.read.workers import Ways, choose_ahead_workers, choose_worke
 from fastload._load.read.workplace import Workplace
 from fastload._load.stream.job import Job
 from fastload._load.stream.stream import Stream
+from fastload._load.target.staging import with_least_slots
 from fastload._read.ledger import Purpose
 from fastload._read.measured import Measured
+from fastload.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +118,21 @@ def _open_pipeline(job: Job, staging: Staging, choices: Mapping[int, Choice]) ->
 
 
 def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> tuple[LoadPlan, Target]:
-    """What is read and by whom, through as many lanes as fit beside it and have something to do; and where it fits."""
+    """What is read and by whom, through as many lanes as fit beside it and have something to do; and where it fits.
+
+    Where there is no room, extents of single blocks are tried: how large they are depends on the memory that there is,
+    and of more of it they must not take what the error for less has named.
+    """
+    try:
+        return _plan_through(found, target, wish, keeps_copy=keeps_copy)
+    except MemoryBudgetError:
+        least = with_least_slots(wish)
+        if least == wish or not found.group.plans_alone:
+            raise
+    return _plan_through(found, target, least, keeps_copy=keeps_copy)
+
+
+def _plan_through(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> tuple[LoadPlan, Target]:
     sources = len(found.group.sources)
     planned = found.group.plan(found, target, wish, keeps_copy=keeps_copy)
     staging = planned.staging

@@ -58,6 +58,11 @@ def divide_staging(staging_bytes: int, headroom: Headroom, wish: Staging, *, lea
     return Staging(lanes, wish.slots_per_lane, slot_bytes)
 
 
+def with_least_slots(staging: Staging) -> Staging:
+    """``staging`` with slots of single blocks; as it is where one thread has others read: what they read is larger."""
+    return staging if staging.is_ahead else staging._replace(slot_bytes=BLOCK_BYTES)
+
+
 def divide_ahead(staging_bytes: int, headroom: Headroom) -> Staging | None:
     """The lanes of :mod:`~fastload._load.read.ahead`; None where there is too little memory for them."""
     allowed_bytes = min(staging_bytes, headroom.available_bytes // 8)
