@@ -82,7 +82,7 @@ class Device:
         yield Step("wheels", 40, 5, self._install, needs_gpu=False)
         yield Step("facts", 60, 5, self._describe, needs_gpu=False)
         yield Step("pinned host to device", 30, 10, partial(self._ask, "ceiling"), needs_gpu=True)
-        yield Step("a model in tmpfs", 60, 10, partial(self._make, "tmpfs"), **self._where)
+        yield Step("a model in tmpfs", 100, 10, partial(self._make, "tmpfs"), **self._where)
         yield from self._list_loads("tmpfs", _RIVALS, turn=1)
         yield Step("gpu tests", 90, 20, self._test, needs_gpu=True, needs=(*_CORE, "pytest"))
         ours, tritons = partial(self._ask, "brought-digests"), partial(self._ask, "digests")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -96,3 +97,15 @@ def test_several_processes_write_what_one_would(tmp_path: Path, processes: int) 
         content[at : at + 4096] for content in written[0].values() for at in range(4096, len(content) - 4096, 4096)
     ]
     assert len(set(blocks)) == len(blocks)
+
+
+def test_what_a_job_has_started_ends_with_it(tiny: Files, tmp_path: Path) -> None:
+    """It held the pipes, so that whoever measured waited for it, whatever the limit."""
+    (tmp_path / "sitecustomize.py").write_text("import subprocess; subprocess.Popen(['sleep', '60'])")
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    job = Job("read-buffered-1", Trial(tiny), None)
+    begin_s = time.monotonic()
+    assert len(run_job(job, lambda _: None, timeout_s=60, variables=variables)) == 1
+    with pytest.raises(LoadError, match="took more than 3 s"):
+        run_job(job, lambda _: time.sleep(4), timeout_s=3, variables=variables)
+    assert time.monotonic() - begin_s < 40

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -55,9 +57,9 @@ def run_job(
     command = [sys.executable, "-m", "fastload.ops.bench.measure", job.to_json()]
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=child_environment(variables)
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=child_environment(variables), process_group=0
     ) as child:
-        limit = threading.Timer(timeout_s or threading.TIMEOUT_MAX, child.kill)
+        limit = threading.Timer(timeout_s or threading.TIMEOUT_MAX, _end, [child])
         limit.daemon = True
         limit.start()
         complaint: list[str] = []
@@ -69,13 +71,19 @@ def run_job(
             is_late = not limit.is_alive()
         finally:
             limit.cancel()
-            child.kill()  # where this process has failed; one that has ended does not feel it
+            _end(child)  # where this process has failed; one that has ended does not feel it
             listener.join()
     if is_late:
         raise LoadError(f"took more than {timeout_s:.0f} s")
     if child.returncode:
         raise LoadError(([line.strip() for line in complaint if line.strip()] or [f"exit code {child.returncode}"])[-1])
     return [Sample(**facts) for facts in json.loads(answer)]
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """And all that it has started: that would hold its pipes, and take part in what is measured next."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def count_wanted(job: Job) -> int:
