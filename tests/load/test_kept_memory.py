@@ -55,9 +55,13 @@ def save_matrices(folder: Path, dtype: torch.dtype) -> None:
     save_file({"w00": torch.ones(1024, 512)} | content, folder / "model.safetensors")
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bfloat16])
 @pytest.mark.parametrize("reader", ["buffered", "direct"])
-def test_what_is_not_cast_stays_as_it_was_read(tmp_path: Path, limit: Callable[[int], None], reader: str) -> None:
-    save_matrices(tmp_path, torch.int64)
+def test_what_is_not_cast_stays_as_it_was_read(
+    tmp_path: Path, limit: Callable[[int], None], reader: str, dtype: torch.dtype
+) -> None:
+    """What has the dtype that is asked for was counted twice: as it was read, and as if it were cast."""
+    save_matrices(tmp_path, dtype)
     limit(60 * MIB)
     with pytest.raises(fastload.MemoryBudgetError) as caught:
         fastload.load(tmp_path, dtype="BF16", reader=reader, options=OPTIONS)

@@ -73,7 +73,7 @@ class Keeping:
 
     def copied_bytes(self, plan: Plan, *, copies_all: bool) -> int:
         """Memory of the copies of what is mapped that exist at once; what is made anew of a copy lets go of it."""
-        copied = [p for p in plan.placements if copies_all or not p.is_aligned or self._casts(p.info)]
+        copied = [p for p in plan.placements if copies_all or not p.is_aligned or self._may_cast(p.info)]
         if not self.keeps_all:
             return 2 * max((p.info.nbytes for p in copied), default=0)
         passing = max((p.info.nbytes for p in copied if self._is_made_anew(p.info)), default=0)
@@ -83,13 +83,17 @@ class Keeping:
         return self._casts(info) or info.name in self.cuts
 
     def _casts(self, info: TensorInfo) -> bool:
+        """False for what has that dtype already: it stays as it was read."""
+        return self._may_cast(info) and torch_layout(info)[0] != self.cast
+
+    def _may_cast(self, info: TensorInfo) -> bool:
         return self.cast is not None and is_castable(info)
 
     def _made_bytes(self, info: TensorInfo) -> int:
         """Of what is made of it."""
         if info.name not in self.cuts:
             return self._cast_bytes(info)
-        dtype = self.cast if self.cast is not None and is_castable(info) else torch_layout(info)[0]
+        dtype = self.cast if self.cast is not None and self._casts(info) else torch_layout(info)[0]
         return math.prod(map(count, self.cuts[info.name])) * dtype.itemsize
 
     def _cast_bytes(self, info: TensorInfo) -> int:
