@@ -218,4 +218,5 @@ def _read_peak_rss() -> int:
 
 if __name__ == "__main__":
     answer = json.dumps([asdict(sample) for sample in measure(Job.from_json(sys.argv[1]))])
-    sys.stdout.write(f"{answer}\n")  # a whole line: its end is seen also where something that was started holds the pipe
+    # A whole line: its end is seen also where something that was started holds the pipe.
+    sys.stdout.write(f"{answer}\n")
