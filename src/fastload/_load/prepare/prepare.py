@@ -120,14 +120,15 @@ def _open_pipeline(job: Job, staging: Staging, choices: Mapping[int, Choice]) ->
 def _plan(found: Found, target: Target, wish: Staging, *, keeps_copy: bool) -> tuple[LoadPlan, Target]:
     """What is read and by whom, through as many lanes as fit beside it and have something to do; and where it fits.
 
-    Where there is no room, extents of single blocks are tried: how large they are depends on the memory that there is,
-    and of more of it they must not take what the error for less has named.
+    Where only a little room is missing, extents of single blocks are tried: how large they are depends on the memory
+    that there is, and of more of it they must not take what the error for less has named.
     """
+    least = with_least_slots(wish)
     try:
         return _plan_through(found, target, wish, keeps_copy=keeps_copy)
-    except MemoryBudgetError:
-        least = with_least_slots(wish)
-        if least == wish or not found.group.plans_alone:
+    except MemoryBudgetError as exc:
+        saved_bytes = (1 + wish.slots_per_lane) * (wish.slot_bytes - least.slot_bytes)  # one may be the device's
+        if exc.needed_bytes - exc.available_bytes > saved_bytes or not found.group.plans_alone:
             raise
     return _plan_through(found, target, least, keeps_copy=keeps_copy)
 
