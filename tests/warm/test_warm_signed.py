@@ -413,6 +413,25 @@ def test_what_lies_in_the_place_and_stays_there_must_be_signed_before_anything_i
         assert content(tiers.warm(REPO, *place, *key)) == files
 
 
+def test_what_goes_from_a_plain_folder_when_another_revision_comes_need_not_be_signed(
+    options: Options, files: dict[str, bytes], serve: Callable[..., HubServer], tmp_path: Path
+) -> None:
+    """One that has a file less than the last one was refused for it, though it goes, at each run."""
+    key = ["--signature-key", options.signature_key or ""]
+    plain, earlier = tmp_path / "plain", {**model_files(seed=3), "dropped.txt": b"of the revision before"}
+    hub = serve(earlier)
+    tiers = Tiers(tmp_path, tiers="local,hub", more={"HF_ENDPOINT": hub.url})
+    assert content(tiers.warm(REPO, "--plain", plain)) == earlier
+    hub = serve(files)
+    tiers = Tiers(tmp_path, tiers="local,hub", more={"HF_ENDPOINT": hub.url})
+    (plain / "mine.txt").write_bytes(b"a user's own stays, and is refused")
+    done = tiers.run("warm", REPO, "--plain", plain, *key)
+    assert done.returncode == 18 and "mine.txt" in done.stderr and "dropped.txt" not in done.stderr, done.stderr
+    (plain / "mine.txt").unlink()
+    assert tiers.run("warm", REPO, "--plain", plain, "--dry-run", *key).returncode == 0
+    assert content(tiers.warm(REPO, "--plain", plain, *key)) == files
+
+
 def test_a_plan_says_that_it_is_not_signed(
     options: Options, files: dict[str, bytes], serve: Callable[..., HubServer], tmp_path: Path
 ) -> None:

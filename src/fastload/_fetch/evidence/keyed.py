@@ -89,8 +89,10 @@ def hold_to_key(offer: Offer, wish: Wish, key_path: str) -> SignedOffer:
     return SignedOffer(offer, signed, files, EvidenceKind.SIGNATURE if is_all else offer.evidence)
 
 
-def check_place(offer: SignedOffer, wish: Wish, folder: str) -> None:
+def check_place(offer: SignedOffer, wish: Wish, folder: str, replaced: Collection[str] = ()) -> None:
     """Check that ``folder`` holds nothing that would stay there beside what is brought, and that nobody signed.
+
+    What is ``replaced`` goes when the new files are in place.
 
     Raises:
         SignatureError: it does, and a load with the key would refuse what some hundred GB had come to.
@@ -98,8 +100,8 @@ def check_place(offer: SignedOffer, wish: Wish, folder: str) -> None:
     """
     if not os.path.isdir(folder):
         return
-    brought = {file.path for file in wish.choose(offer.files)}
-    stays = (file for file in list_files(folder) if file.path not in brought)
+    passes = {*replaced, *(file.path for file in wish.choose(offer.files))}
+    stays = (file for file in list_files(folder) if file.path not in passes)
     check_signed(offer.signed, stays, folder, _STAYS_HINT)
 
 

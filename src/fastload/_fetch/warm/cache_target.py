@@ -18,7 +18,7 @@ from fastload._store.stored import CachedSnapshot, JudgedBy
 from fastload._tier import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from fastload._fetch.find.meant import Meant
     from fastload._fetch.find.resolve import Snapshot
@@ -99,6 +99,10 @@ class CacheTarget:
     def folder(self, meant: Meant, commit: str | None) -> str | None:
         """See :class:`~fastload._fetch.warm.target.Target`."""
         return self._layout(meant).snapshot(commit) if commit is not None else None
+
+    def list_replaced(self) -> Collection[str]:
+        """See :class:`~fastload._fetch.warm.target.Target`: of a commit there is one content, which is added to."""
+        return ()
 
     def stored(self, meant: Meant, commit: str) -> CachedSnapshot:
         """See :class:`~fastload._fetch.warm.target.Target`."""

@@ -15,7 +15,7 @@ from fastload._store.stored import PlainFolder
 from fastload._tier import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from fastload._fetch.find.meant import Meant
     from fastload._store.hub.tier import HubTier
@@ -78,6 +78,10 @@ class PlainTarget:
     def folder(self, meant: Meant, commit: str | None) -> str:
         """See :class:`~fastload._fetch.warm.target.Target`."""
         return self.path
+
+    def list_replaced(self) -> Collection[str]:
+        """See :class:`~fastload._fetch.warm.target.Target`: what was brought there before."""
+        return self._plain.list_brought()
 
     def stored(self, meant: Meant, commit: str) -> PlainFolder:
         """See :class:`~fastload._fetch.warm.target.Target`: as a path to the folder leads to it."""

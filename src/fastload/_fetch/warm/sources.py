@@ -75,7 +75,7 @@ class Sources:
         """What lies where it would be brought to is there whoever gives the rest."""
         folder = self.target.folder(self.meant, offer.commit)
         if folder is not None:
-            check_place(offer, self.wish, folder)
+            check_place(offer, self.wish, folder, self.target.list_replaced())
 
     def first(self) -> Offer:
         """The best.

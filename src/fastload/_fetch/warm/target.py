@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from fastload._fetch.find.meant import Meant
     from fastload._fetch.find.resolve import Snapshot
@@ -89,6 +89,9 @@ class Target(Protocol):
 
     def folder(self, meant: Meant, commit: str | None) -> str | None:
         """Where it will lie; None if that follows from a commit that is not known yet."""
+
+    def list_replaced(self) -> Collection[str]:
+        """The paths of what goes from there when something else is brought to it."""
 
     def stored(self, meant: Meant, commit: str) -> Stored:
         """What is there by that commit."""

@@ -160,6 +160,10 @@ class PlainDestination:
         is_met = read_chosen(self.stamp).meets(wish, paths, must_be_sure=must_be_sure)
         return manifests[0] if is_met else None
 
+    def list_brought(self) -> set[str]:
+        """The paths of what was brought before: of these goes what the next snapshot has not."""
+        return {file.path for manifest in self._read_manifests() for file in manifest.files}
+
     @property
     def stamp(self) -> str:
         """What the folder and its source looked like when it was brought."""
@@ -201,7 +205,7 @@ class PlainDestination:
 
     def publish(self, manifest: Manifest, tasks: Sequence[Task], chosen: Chosen) -> str:
         """See :class:`Destination`."""
-        before = self._read_manifests()
+        before = self.list_brought()
         self._forget_manifests()
         for task in sorted(tasks, key=lambda task: task.file.path.endswith(LAST)):
             path = self._place(task.file.path)
@@ -214,8 +218,7 @@ class PlainDestination:
         write_whole(path, dump_manifest(manifest), self.area.parts)
         published = Published(tuple((task.file, self._place(task.file.path)) for task in tasks), chosen)
         write_stamp(self.stamp, published, self.area.parts)
-        kept = {file.path for file in manifest.files}
-        for stale in {file.path for old in before for file in old.files} - kept:
+        for stale in before - {file.path for file in manifest.files}:
             remove_file(self._place(stale))
         return self._folder
 
