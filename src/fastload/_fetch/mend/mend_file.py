@@ -85,7 +85,7 @@ class FileMender:
         return False
 
     def _mend_from(self, source: Offer, offered: OfferedFile, file: OfferedFile) -> bool:
-        for place in self._places.list_all(file):
+        for place in self._places.list_all(file, offered):
             own = self._open_own(place) is not None
             for hint in self._list_hints(file, offered, has_own=own):
                 if self._replace(file, place, hint, source, offered):

@@ -45,13 +45,21 @@ class Places:
                 return stored.layout.blob(file.blob_name)
         return in_its_folder(path, root)
 
-    def list_all(self, file: OfferedFile) -> tuple[str, ...]:
-        """The likeliest first: that the name of a blob is a digest of another kind does not say that it is wrong."""
+    def list_all(self, file: OfferedFile, offered: OfferedFile) -> tuple[str, ...]:
+        """The likeliest first: that the name of a blob is a digest of another kind does not say that it is wrong.
+
+        A signature says of no digest of git's, and small files are called by it: where what is ``offered`` is called as
+        the blob to which the link leads, it is that one, as all others may have it that lead to it.
+        """
         place, stored = self.find(file), self.stored
-        is_named = not file.has_digest or os.path.basename(place) == file.blob_name
-        if isinstance(stored, PlainFolder) or is_named or not is_blob(place, stored.layout):
+        if isinstance(stored, PlainFolder) or not file.has_digest:
             return (place,)
-        return place, stored.layout.blob(file.blob_name)
+        leads_to = contained_target(self.path(file), containment_root(stored.folder))
+        is_alike = os.path.basename(leads_to) in {offered.sha256, offered.git_sha1}
+        first = leads_to if is_alike and is_blob(leads_to, stored.layout) else place
+        if first == place and not is_blob(place, stored.layout):
+            return (place,)
+        return tuple(dict.fromkeys((first, place, stored.layout.blob(file.blob_name))))
 
     def as_called(self, file: OfferedFile, place: str) -> OfferedFile:
         """``file`` with the digest by which a blob at ``place`` is called: no other bytes may have that name."""
