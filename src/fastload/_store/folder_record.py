@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from fastload._store.folder_manifest import find_folder_manifest
 from fastload._store.folder_stamp import look_at_times
-from fastload._store.listing import DOWNLOADS
+from fastload._store.listing import DOWNLOADS, find_unfinished
 from fastload._store.stored import CachedSnapshot
 from fastload._store.wanted import deciding_of
 from fastload._verify.difference import Difference
+from fastload._verify.path import is_vital
 from fastload._verify.trust import (
     RECORDED,
     Believed,
@@ -60,6 +61,21 @@ def find_record(
         return Contradicted(contradicting[0])
     times, are_told = look_at_times(folder, manifest) if manifest.source == RECORDED else ((), True)
     return believe_beside(manifest, times, deciding_of(named), are_told=are_told)
+
+
+def has_lost(folder: str, there: Iterable[OfferedFile]) -> bool:
+    """True if a plain ``folder`` lacks some of what a load goes by, by the manifest in it, or has it at another length.
+
+    Not where a download is under way: then it is becoming another one.
+    """
+    try:
+        manifest = find_folder_manifest(folder)
+    except (FormatError, StoreError):
+        return False
+    if manifest is None or isinstance(manifest, PassedOver) or find_unfinished(folder) is not None:
+        return False
+    sizes = {file.path: file.size for file in there}
+    return any(is_vital(file.path) and sizes.get(file.path) != file.size for file in manifest.files)
 
 
 def find_kept(

@@ -13,6 +13,7 @@ from fastload._format.gguf import GGUF_SUFFIX
 from fastload._format.index import SHARD_SUFFIX
 from fastload._store.complete import find_missing_of_plain
 from fastload._store.containment import check_inside, check_repo, check_snapshot
+from fastload._store.folder_record import has_lost
 from fastload._store.judge import judge_snapshot
 from fastload._store.layout import RepoLayout, find_repo, repo_folder
 from fastload._store.listing import list_files, read_download
@@ -115,12 +116,14 @@ class Root:
         commit = commits.pop() if len(commits) == 1 else None
         if (must_say or candidate.revision is not None) and (commit is None or commit != candidate.revision):
             return None
+        missing = tuple(find_missing_of_plain(folder, files))
         return PlainFolder(
             tier=self.tier,
             repo=candidate.repo if must_say else os.path.relpath(folder, self.path),
             commit=commit if must_say else None,
             folder=folder,
-            missing=tuple(find_missing_of_plain(folder, files)),
+            missing=missing,
+            is_damaged=bool(missing) and has_lost(folder, files),
         )
 
     def list_all(self, pass_over: Callable[[StoreError], object] = lambda _: None) -> Iterator[Stored]:

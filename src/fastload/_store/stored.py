@@ -57,6 +57,8 @@ class PlainFolder:
     """None where it says of no commit."""
     folder: str
     missing: tuple[str, ...]
+    is_damaged: bool = False
+    """True if what is missing is so by a manifest beside the files: that is damage, and no model that is not there."""
     judged_by: ClassVar[JudgedBy] = JudgedBy.STRUCTURE
     named_by: ClassVar[EvidenceKind] = EvidenceKind.ETAG
     """The same as of a snapshot: here, what ``hf download --local-dir`` has noted of them."""

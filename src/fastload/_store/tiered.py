@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastload._store.patience import ask_all
+from fastload._store.stored import PlainFolder
 from fastload._tier import LOCAL, Tier
 from fastload.errors import ModelNotFoundError, StoreError, quoted
 
@@ -58,6 +59,12 @@ class Search:
     silent: tuple[tuple[Tier, str], ...]
     """Tiers that could not say, and why."""
     tiers: Tiers
+
+    @property
+    def damaged(self) -> PlainFolder | None:
+        """The first that lacks only what a manifest beside it says that it should have, where no copy is complete."""
+        plain = (stored for stored in self.incomplete if isinstance(stored, PlainFolder))
+        return next((stored for stored in plain if stored.is_damaged), None)
 
     def miss(self, *further: str) -> ModelNotFoundError:
         """The error for a name that no tier holds complete; ``further`` are other places that were asked."""

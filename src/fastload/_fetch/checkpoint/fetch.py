@@ -28,7 +28,7 @@ from fastload._read.ledger import Ledger
 from fastload._store.hub.tier import Patience
 from fastload._store.ref import Candidate, Name
 from fastload._store.tiered import Tiers, search
-from fastload.errors import DeadlineError, FastloadError
+from fastload.errors import DeadlineError, FastloadError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,12 @@ def _fetch(request: FetchRequest) -> Fetched:
     hub = hub_of(settings, Patience().within(settings.deadline))
     if found.found is not None or hub is None:
         return _fetch_whole(request, Serving(parsed, require(found)), tiers)
-    return fetch_from_hub(request, hub, lambda: find_offer(parsed, hub, found))
+    try:
+        return fetch_from_hub(request, hub, lambda: find_offer(parsed, hub, found))
+    except ModelNotFoundError:  # nor has the hub what is damaged here
+        if found.damaged is None:
+            raise
+    return _fetch_whole(request, Serving(parsed, found.damaged), tiers)
 
 
 def _fetch_whole(request: FetchRequest, serving: Serving, tiers: Tiers) -> Fetched:

@@ -36,7 +36,7 @@ class Snapshot:
     tier: str
     """``local``, ``shared:<root>``, ``hub`` or ``path``."""
     complete: bool
-    """False only of a folder given by its path: a name means what is complete."""
+    """False only of a folder given by its path, or that is damaged: else a name means what is complete."""
     report: Report | None = None
     """What bringing it up took, where something was brought up."""
 
@@ -78,14 +78,15 @@ def resolve(model: str | os.PathLike[str], revision: str | None, settings: Setti
 
 
 def require(found: Search) -> Stored:
-    """The copy that was found.
+    """The copy that was found; where none is complete, one that is damaged, of which whoever reads it says what.
 
     Raises:
-        ModelNotFoundError: none is complete.
+        ModelNotFoundError: there is none.
     """
-    if found.found is None:
+    stored = found.found or found.damaged
+    if stored is None:
         raise found.miss()
-    return found.found
+    return stored
 
 
 def snapshot_of(stored: Stored) -> Snapshot:
