@@ -79,7 +79,8 @@ def test_so_does_the_hub(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with HubServer({"org/name": Repo(model.files)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         assert_same(fastload.load("org/name", options=options), model.tensors)
-        hub.repos.clear()
+    with HubServer({"org/other": Repo(model.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
         with pytest.raises(IntegrityError, match=SHARD):
             fastload.load("org/name", options=options)
 

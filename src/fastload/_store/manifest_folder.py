@@ -193,6 +193,6 @@ def write_own(path: str, content: bytes, scratch: str) -> None:
     Raises:
         StoreError: as :func:`~fastload._store.filesystem.writing` says.
     """
-    with replacing(path, scratch) as file:
+    with replacing(path, scratch, is_unnamed=True) as file:  # there is nobody who would sweep it in time
         os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~trust.OTHERS_MAY_WRITE)
         file.write(content)

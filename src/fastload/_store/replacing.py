@@ -72,9 +72,9 @@ class Replacement:
 
 
 @contextmanager
-def replacing(path: str, scratch: str, *, stem: str | None = None) -> Iterator[BinaryIO]:
+def replacing(path: str, scratch: str, *, stem: str | None = None, is_unnamed: bool = False) -> Iterator[BinaryIO]:
     """The file of a :class:`Replacement`, which is published at the end, or discarded where that is not reached."""
-    made = Replacement(path, scratch, stem=stem)
+    made = Replacement(path, scratch, stem=stem, is_unnamed=is_unnamed)
     try:
         with writing(path):
             yield made.file

@@ -23,7 +23,9 @@ from fastload._fetch.verify.verification import Verification
 from fastload._fetch.workers import Workers
 from fastload._read.ledger import Ledger, Purpose
 from fastload._read.tally import ProofTally
+from fastload._store.keep.abandoned import sweep_abandoned
 from fastload._store.ref import name_of
+from fastload._store.stored import PlainFolder
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import check_name
 from fastload.errors import IntegrityError, StoreError
@@ -49,9 +51,7 @@ def examine(wish: Examination, settings: Settings, ledger: Ledger | None = None)
 
 
 def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Callable[[], None]) -> Verification:
-    stored = find_stored(wish.model, wish.revision, settings)
-    if wish.records:
-        check_name(stored.repo, stored.folder)  # before all of it is read in vain
+    stored = _find(wish, settings)
     tally, workers = ProofTally(ledger, stored.tier), Workers(_THREADS, go_on)
     leaves = Leaves.MENDED_ANYWHERE if wish.repairs else Leaves.MARKS
     with (
@@ -97,6 +97,16 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
         recorded = _record(found, stored, known, settings, take_turn)
         return replace(recorded, bytes_by_tier=ledger.by_tier())
+
+
+def _find(wish: Examination, settings: Settings) -> Stored:
+    """What there is of it, and may be recorded."""
+    stored = find_stored(wish.model, wish.revision, settings)
+    if wish.records:
+        check_name(stored.repo, stored.folder)  # before all of it is read in vain
+    if isinstance(stored, PlainFolder) and (wish.records or wish.repairs):
+        sweep_abandoned(stored.folder)
+    return stored
 
 
 def _record(
