@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import fastload
 from fastload import IntegrityError, ModelNotFoundError, Options
 from fastload.cli import main
+from fastload.integrations.names import bring
 from hub_server import HubServer, Repo
 from models import assert_same
 from stored_models import write_folder
@@ -83,6 +86,19 @@ def test_so_does_the_hub(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         with pytest.raises(IntegrityError, match=SHARD):
             fastload.load("org/name", options=options)
+
+
+def test_and_what_a_host_asks_for(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recorded(model, model.local, "org/name")
+    os.unlink(folder / SHARD)
+    options = Options(local=str(model.local))
+    with HubServer({"org/name": Repo(model.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        brought = bring("org/name", None, options)
+        assert brought.complete and brought.path != str(folder)
+        assert_same(fastload.load(brought.path, options=options), model.tensors)
+    shutil.rmtree(model.local / "models--org--name")
+    assert bring("org/name", None, replace(options, tiers=("local",))).path == str(folder)
 
 
 def test_a_folder_of_which_nobody_has_said_what_is_in_it_is_incomplete_as_before(model: Model) -> None:

@@ -35,11 +35,19 @@ def bring(name: str, revision: str | None, options: Options | None, *, token: st
     Raises:
         FastloadError: as :func:`fastload.warm` says; ``ModelNotFoundError`` where nobody has it.
     """
+    found = None
     with suppress(ModelNotFoundError):  # its traceback would go before that of what the hub says
-        return resolve(name, revision=revision, options=options)
+        found = resolve(name, revision=revision, options=options)
+    if found is not None and found.complete:
+        return found
     request = WarmRequest(model=name, revision=revision, progress=True)
-    with interruptible():
-        return warm(request, _with_token(decide_settings(options, {}), token=token))
+    try:
+        with interruptible():
+            return warm(request, _with_token(decide_settings(options, {}), token=token))
+    except ModelNotFoundError:
+        if found is None:
+            raise
+    return found  # damaged, and nobody else has it: whoever reads it says of what
 
 
 def with_local(options: Options, folder: str | None) -> Options:
