@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.evidence.evidence import Evidence, find_evidence
 from fastload._fetch.evidence.signed import check_signed, expect, find_wanted, read_key, read_signed, with_all_there
 from fastload._fetch.evidence.weigh import check_may_be_off
+from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.listing import list_files
 from fastload._store.signed_offer import SignedOffer
 from fastload._store.stored import PlainFolder
@@ -106,9 +107,22 @@ def check_place(offer: SignedOffer, wish: Wish, folder: str, replaced: Collectio
 
 
 def held_by_settings(find: Callable[[], Offer], settings: Settings) -> Callable[[], Offer]:
-    """What gives all that a load's own copy is to have: the load compares what it reads, and that is no tokenizer."""
+    """What gives all that a load's own copy is to have: the load compares what it reads, and that is no tokenizer.
+
+    Nor is there a copy where what lies in its place would stay unsigned: the next load would take it, and refuse it.
+    """
     key = settings.signature_key
-    return find if key is None else lambda: hold_to_key(find(), Wish(), key)
+    if key is None:
+        return find
+
+    def find_held() -> Offer:
+        offer = hold_to_key(find(), Wish(), key)
+        if offer.commit is not None:
+            place = RepoLayout(repo_folder(settings.local, offer.repo)).snapshot(offer.commit)
+            check_place(offer, Wish(), place)
+        return offer
+
+    return find_held
 
 
 def check_copy(stored: Stored, wish: Wish, key_path: str, manifests: ManifestFolder | None) -> None:
