@@ -50,6 +50,18 @@ def test_load_prints_the_table_and_the_report(real_model: Path) -> None:
         assert part in run.stdout
 
 
+def test_a_log_of_load_is_told_how_far_it_is(
+    real_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastload._progress._LINE_EVERY_S", 0.0)
+    assert main(["load", str(real_model)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(re.fullmatch(r"fastload: 0\.\d of 0\.1 GiB \(\d+%\), \d+\.\d\d GB/s", line) for line in lines)
+    assert main(["load", str(real_model), "--no-progress"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_load_as_json(real_model: Path) -> None:
     facts = json.loads(run_fastload(["load", real_model, "--json", "--reader", "buffered"]).stdout)
     assert facts["schema"] == 1

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensors", action="append", metavar="GLOB", help="only these tensors; may be repeated")
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors to F64, F32, F16 or BF16")
     progress = parser.add_mutually_exclusive_group()
-    progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
+    progress.add_argument("--progress", action="store_true", default=None, help="a bar, or lines in a log (default)")
     progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
     parser.add_argument("--trace", metavar="FILE", help="write what every thread did when, for ui.perfetto.dev")
     add_metrics_argument(parser)
@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
         source=source,
         tensors=arguments.tensors,
         dtype=arguments.dtype,
-        progress=arguments.progress,
+        # A log should say that something moves, so that nobody takes a long load for a hang.
+        progress=True if arguments.progress is None else arguments.progress,
         settings=settings,
         deadline=begin_deadline(source, settings),
     )

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be brought")
     add_resident_arguments(parser)
     progress = parser.add_mutually_exclusive_group()
-    progress.add_argument("--progress", action="store_true", default=None, help="also where stderr is no terminal")
+    progress.add_argument("--progress", action="store_true", default=None, help="a bar, or lines in a log (default)")
     progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
     add_metrics_argument(parser)
     add_settings(parser)
