@@ -27,9 +27,9 @@ from fastload.cli import pin as pin_verb
 from fastload.cli import prune as prune_verb
 from fastload.cli import unpin as unpin_verb
 from fastload.cli.several import PartialError
-from fastload.errors import ModelNotFoundError, StoreError, UsageError
+from fastload.errors import DeadlineError, ModelNotFoundError, StoreError, UsageError
 from fastload.options import Options
-from hanging import Hanging
+from hanging import Hanging, dead_mount
 from writing import pack
 
 if TYPE_CHECKING:
@@ -235,6 +235,16 @@ def test_prune_goes_down_to_the_size_that_was_said_or_set(cache: Cache, options:
     assert cache.check() == {("org/theirs", theirs)}
     with pytest.raises(UsageError, match="'much' is no size"):
         prune(max_bytes="much", options=options)
+
+
+@pytest.mark.parametrize("change", [remove, pin, unpin, lambda _, options: prune(max_bytes=0, options=options)])
+def test_a_tier_that_hangs_is_given_up_at_the_deadline(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    cache.add("org/a", 1, {"w": 1})
+    options = Options(local=str(cache.root), deadline=0.2)
+    with dead_mount(monkeypatch, str(cache.root)), pytest.raises(DeadlineError):
+        change("org/a", options=options)
 
 
 def test_ls_prints_a_table_or_one_object(

@@ -1,6 +1,7 @@
 """What is kept where, and taking it away: ``snapshots``, ``remove``, ``prune``, ``pin`` and ``unpin``.
 
-Listing looks at all tiers; everything that changes something does so on the local tier alone.
+Listing looks at all tiers; everything that changes something does so on the local tier alone. At the deadline, what
+hangs is left behind on a thread of its own: should the tier answer after all, it is done.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from fastload._store.keep.pin import unpin as remove_pin
 from fastload._store.keep.pruning import plan_pruning, prune_root
 from fastload._store.keep.removal import remove_snapshot
 from fastload._store.lease.inuse import Use, held_alone, is_being_brought
+from fastload._store.ref import name_of
 from fastload.errors import UsageError
 from fastload.options import Options, decide_settings
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
+
+    from fastload._store.layout import RepoLayout
+    from fastload.options import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +96,14 @@ def remove(model: str | os.PathLike[str], *, revision: str | None = None, option
         ModelNotFoundError: the local tier does not have it.
         UsageError: it is in use or pinned; or no name at all; or a plain folder, which is not fastload's to remove.
         NotWritableError, StoreError: it cannot be removed.
+        DeadlineError: the setting ``deadline`` is over.
     """
     settings = decide_settings(options, {})
+    deadline = Deadline(settings.deadline, f"removing {name_of(model)}")
+    return deadline.within(lambda: _remove(model, revision, settings))
+
+
+def _remove(model: str | os.PathLike[str], revision: str | None, settings: Settings) -> Removed:
     local = find_local(model, revision, settings)
     if is_pinned(local.layout, local.commit):
         raise UsageError(f"{local} is pinned", f"To remove it nevertheless, run first: fastload unpin {local}")
@@ -118,11 +130,13 @@ def prune(*, max_bytes: int | str | None = None, dry_run: bool = False, options:
     Raises:
         UsageError: a setting that cannot be meant.
         NotWritableError, StoreError: something cannot be read or removed.
+        DeadlineError: the setting ``deadline`` is over.
     """
     settings = decide_settings(options, {})
     root = local_root(settings)
     limit_bytes = settings.local_max_bytes if max_bytes is None else parse_size(max_bytes)
-    pruning = (plan_pruning if dry_run else prune_root)(root, limit_bytes)
+    deadline = Deadline(settings.deadline, "pruning")
+    pruning = deadline.within(lambda: (plan_pruning if dry_run else prune_root)(root, limit_bytes))
     return Pruned(
         removed=tuple(Removed(repo=each.repo, commit=each.commit, freed_bytes=each.nbytes) for each in pruning.evicted),
         reclaimed_bytes=pruning.reclaimed_bytes,
@@ -143,10 +157,9 @@ def pin(model: str | os.PathLike[str], *, revision: str | None = None, options: 
         ModelNotFoundError: the local tier does not have it.
         UsageError: it is no name; or a plain folder, which is never evicted.
         NotWritableError, StoreError: it cannot be written.
+        DeadlineError: the setting ``deadline`` is over.
     """
-    local = find_local(model, revision, decide_settings(options, {}))
-    set_pin(local.layout, local.commit)
-    return Pin(repo=local.repo, commit=local.commit)
+    return _change_pin(set_pin, f"pinning {name_of(model)}", model, revision, options)
 
 
 def unpin(model: str | os.PathLike[str], *, revision: str | None = None, options: Options | None = None) -> Pin:
@@ -154,6 +167,21 @@ def unpin(model: str | os.PathLike[str], *, revision: str | None = None, options
 
     Args and Raises: as for :func:`pin`.
     """
-    local = find_local(model, revision, decide_settings(options, {}))
-    remove_pin(local.layout, local.commit)
-    return Pin(repo=local.repo, commit=local.commit)
+    return _change_pin(remove_pin, f"unpinning {name_of(model)}", model, revision, options)
+
+
+def _change_pin(
+    change: Callable[[RepoLayout, str], None],
+    what: str,
+    model: str | os.PathLike[str],
+    revision: str | None,
+    options: Options | None,
+) -> Pin:
+    settings = decide_settings(options, {})
+
+    def act() -> Pin:
+        local = find_local(model, revision, settings)
+        change(local.layout, local.commit)
+        return Pin(repo=local.repo, commit=local.commit)
+
+    return Deadline(settings.deadline, what).within(act)
