@@ -40,8 +40,8 @@ def test_only_a_bare_name_without_a_revision_may_be_the_folder_here(
     monkeypatch.chdir(tmp_path)
     for text, revision in (("file", None), ("org/name", None), ("llama@main", None), ("llama", "main")):
         assert isinstance(parse_ref(text, revision, {}), Name)
-    for text in ("llama", "other@v1"):
-        with pytest.raises(UsageError, match=rf"Write '\./{text}' for the folder"):
+    for text, name in (("llama", "'llama@main'"), ("other@v1", "'other' with the revision 'v1'")):
+        with pytest.raises(UsageError, match=rf"Write '\./{text}' for the folder, or {name} for the name"):
             parse_ref(text, None, {"llama": ("org/name",)})
 
 

@@ -106,9 +106,11 @@ def parse_ref(
 def _parse_name(text: str, revision: str | None, aliases: Mapping[str, tuple[str, ...]]) -> Name:
     candidate = parse_candidate(text, revision)
     if revision is None and candidate.is_bare and os.path.isdir(text):  # no folder has a revision
+        name = f"'{candidate.repo}' with the revision {candidate.revision!r}" if "@" in text else f"'{text}@main'"
         raise UsageError(
             f"{text!r} may be a name or the folder here",
-            f"Write './{text}' for the folder; for the name, run from another folder",
+            f"Write './{text}' for the folder, or {name} for the name. A plain folder on a tier has no revision: "
+            "for that, run from another folder",
         )
     if candidate.repo in aliases:
         stands_for = tuple(parse_candidate(item, candidate.revision) for item in aliases[candidate.repo])
