@@ -82,7 +82,7 @@ class Report:
     reader: str
     reader_reason: str
     evidence: str
-    """What proved the bytes: signature, manifest, sha256, git-sha1, etag, listing or none."""
+    """What proved the bytes: signature, manifest, manifest (recorded), sha256, git-sha1, etag, listing or none."""
     evidence_reason: str = ""
     """What that cost and what makes it cheaper; or why there is none."""
     hashed_on: str
