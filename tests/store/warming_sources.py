@@ -20,6 +20,7 @@ class Breaking:
     def __init__(self, offer: FolderOffer, path: str, times: int) -> None:
         self.tier, self.repo, self.commit = offer.tier, offer.repo, offer.commit
         self.evidence, self.files, self.depth = offer.evidence, offer.files, offer.depth
+        self.folder = offer.folder
         self._offer, self._path, self._times = offer, path, times
 
     def lacks(self, wish: Wish) -> bool:

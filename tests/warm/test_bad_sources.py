@@ -73,6 +73,19 @@ def test_with_a_manifest_the_bad_block_is_named(tiers: Tiers, files: dict[str, b
     assert done.returncode == 13 and error["offset"] == 4 * MIB and "block 1" in error["found"]
 
 
+def test_what_is_damaged_on_a_mount_is_named_with_its_path_its_blob_and_what_mends_it(
+    tiers: Tiers, files: dict[str, bytes]
+) -> None:
+    repo = tiers.shared / "models--org--name"
+    blob = repo / "blobs" / blob_name(LARGE, files[LARGE])
+    damage(blob)
+    done = tiers.run("warm", REPO, "--json")
+    error = as_json(done)["error"]
+    assert done.returncode == 13 and error["path"] == str(repo / "snapshots" / COMMIT / LARGE)
+    assert f"fastload verify {repo / 'snapshots' / COMMIT} --repair" in error["hint"]
+    assert str(blob.resolve()) in error["hint"]
+
+
 def test_the_next_tier_serves_where_the_first_is_damaged(tiers: Tiers, files: dict[str, bytes]) -> None:
     damage(tiers.shared / "models--org--name/blobs" / blob_name(LARGE, files[LARGE]))
     second = tiers.folder / "second"

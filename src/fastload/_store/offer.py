@@ -74,6 +74,10 @@ class Offer(Protocol):
         """All files that are there, sorted by path."""
 
     @property
+    def folder(self) -> str | None:
+        """Where the files lie on this machine; None: nowhere."""
+
+    @property
     def depth(self) -> int:
         """Reads in flight that suit it."""
 

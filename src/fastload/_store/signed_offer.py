@@ -25,6 +25,7 @@ class SignedOffer:
         self.commit = offer.commit
         self.evidence = evidence
         self.files = files
+        self.folder = offer.folder
         self.depth = offer.depth
         self._offer = offer
 

@@ -29,6 +29,7 @@ class WatchedOffer:
         self.commit = offer.commit
         self.evidence = offer.evidence
         self.files = offer.files
+        self.folder = offer.folder
         self.depth = offer.depth
         self._offer = offer
         self._failures: list[BaseException] = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import TYPE_CHECKING
 
+from fastload._read.file import with_blob
 from fastload._verify.difference import Difference, find_difference
 from fastload._verify.digest import BLOCK_BYTES
 from fastload._verify.evidence_kind import EvidenceKind
@@ -29,5 +32,9 @@ def find_wrong(expected: OfferedFile, found: ManifestFile) -> Difference | None:
 def refuse(offer: Offer, path: str, wrong: Difference) -> IntegrityError:
     """The error for the file ``path`` that is ``wrong``, as often as ``offer`` was asked for it."""
     cause = "damaged, or another one than was signed" if offer.evidence is EvidenceKind.SIGNATURE else "damaged"
-    hint = f"It came wrong from {offer.tier} twice: its copy there is {cause}. Fetch it from elsewhere"
-    return wrong.as_error(f"{offer.repo}/{path}", hint)
+    said = f"It came wrong from {offer.tier} twice: its copy there is {cause}"
+    if offer.folder is None:
+        return wrong.as_error(f"{offer.repo}/{path}", f"{said}. Fetch it from elsewhere")
+    whole = os.path.join(offer.folder, path)
+    mend = f"Mend it: fastload verify {shlex.quote(offer.folder)} --repair; or fetch it from elsewhere"
+    return wrong.as_error(whole, with_blob(whole, f"{said}. {mend}"))

@@ -40,6 +40,7 @@ class ClientOffer:
     """What ``offer`` has, brought by the hub's own client; see :class:`~fastload._store.offer.Offer`."""
 
     depth = 2
+    folder = None
 
     def __init__(self, offer: Offer, endpoint: str, scratch: str, token: str | None = None) -> None:
         """``offer`` is the hub's. ``scratch`` is made when the first file is asked for; :meth:`close` removes it.

@@ -52,6 +52,7 @@ class HubOffer:
     wire: Wire = field(repr=False)
     tier: Tier = HUB
     evidence: EvidenceKind = EvidenceKind.LISTING
+    folder: None = None
     depth: int = _DEPTH
 
     def lacks(self, wish: Wish) -> bool:
