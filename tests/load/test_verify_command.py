@@ -41,6 +41,23 @@ def test_what_is_right_is_found_right(model: Model, kind: str) -> None:
     assert [file.path for file in found.files] == sorted(model.files)
 
 
+@pytest.mark.parametrize("record", [False, True], ids=["checked", "recorded"])
+def test_a_log_is_told_how_far_it_is(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, record: bool
+) -> None:
+    monkeypatch.setattr("fastload._progress._LINE_EVERY_S", 0.0)
+    folder = str(model.downloaded() if record else model.warmed())
+    words = ["verify", folder, *(["--record"] if record else [])]
+    assert main(words) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("fastload: 0.0 of 0.0 GiB (") for line in lines)
+    assert "(100%)" in lines[-1]
+    assert "(100%)" not in lines[0]
+    assert main([*words, "--no-progress"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("kind", PLACES)
 def test_everything_that_is_wrong_is_told(model: Model, kind: str) -> None:
     folder = PLACES[kind](model)

@@ -19,5 +19,7 @@ class Examination:
     records: bool
     include: tuple[str, ...]
     """Globs of paths; all of them where there is none."""
+    progress: bool | None = False
+    """Whether a person is told how far it is; as for :func:`fastload.load`."""
     paces_local: bool = True
     """False: ``max_rate`` holds back what is read from lower tiers only, as in a load that waits for it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastload._fetch.deadline import Deadline
@@ -19,6 +20,7 @@ from fastload._fetch.verify.loadable import add_refusals
 from fastload._fetch.verify.mending import Mending, RepairOutcome
 from fastload._fetch.verify.proven_by import find_kind
 from fastload._fetch.verify.put_back import put_back, with_lost
+from fastload._fetch.verify.telling import Telling, count_bytes
 from fastload._fetch.verify.verification import Verification
 from fastload._fetch.workers import Workers
 from fastload._read.ledger import Ledger, Purpose
@@ -57,6 +59,7 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
     with (
         closing(Repair(stored, settings, tally, leaves, go_on)) as mending,
         closing(_pace(wish, stored, settings)) as pace,
+        ExitStack() as undo,
     ):
         evidence = weigh_all(stored, mending, settings)
         if wish.records and not wish.repairs:
@@ -68,9 +71,9 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         if kind is EvidenceKind.NONE:
             _refuse_unknown(wish, stored, evidence, settings)
 
-        def take_turn(nbytes: int) -> None:
-            pace.wait(nbytes, workers.go_on)
-            tally.note(Purpose.PROOF, nbytes)
+        to_record = evidence.files.values() if _is_to_record(wish, evidence) else ()
+        telling = undo.enter_context(closing(Telling(wish.progress, count_bytes(files, to_record))))
+        take_turn = partial(_take_turn, pace, workers, tally, telling)
 
         restoring = Restoring(stored, mending, settings, go_on)
         restored = put_back(evidence, files, restoring) if wish.repairs else {}
@@ -92,7 +95,7 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
             bytes_by_tier=ledger.by_tier(),
             failure=outcome.failure,
         )
-        if not wish.records or not found.is_right or (evidence.has_blocks and not evidence.outdated):
+        if not found.is_right or not _is_to_record(wish, evidence):
             return found
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
         recorded = _record(found, stored, known, settings, take_turn)
@@ -107,6 +110,16 @@ def _find(wish: Examination, settings: Settings) -> Stored:
     if isinstance(stored, PlainFolder) and (wish.records or wish.repairs):
         sweep_abandoned(stored.folder)
     return stored
+
+
+def _take_turn(pace: Pace, workers: Workers, tally: ProofTally, telling: Telling, nbytes: int) -> None:
+    pace.wait(nbytes, workers.go_on)
+    tally.note(Purpose.PROOF, nbytes)
+    telling.add(nbytes)
+
+
+def _is_to_record(wish: Examination, evidence: Evidence) -> bool:
+    return wish.records and (not evidence.has_blocks or bool(evidence.outdated))
 
 
 def _record(
