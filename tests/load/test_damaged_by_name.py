@@ -88,6 +88,17 @@ def test_so_does_the_hub(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
             fastload.load("org/name", options=options)
 
 
+def test_doctor_says_so_whatever_the_hub_has(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.unlink(recorded(model, model.local, "org/name") / SHARD)
+    with HubServer({"org/other": Repo(model.files)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert main(["doctor", "org/name", "--local", str(model.local)]) == 22
+    said = capsys.readouterr().out
+    assert SHARD in said and "IntegrityError, exit code 13" in said
+
+
 def test_and_what_a_host_asks_for(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = recorded(model, model.local, "org/name")
     os.unlink(folder / SHARD)

@@ -22,7 +22,7 @@ from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._store.tiered import search
 from fastload._tier import HUB, LOCAL, PATH, parse_tier
 from fastload._verify.evidence_kind import EvidenceKind
-from fastload.errors import FastloadError, escaped
+from fastload.errors import FastloadError, ModelNotFoundError, escaped
 from fastload.ops.doctor.demands import check_demanded, find_reader
 from fastload.ops.doctor.finding import FATAL, NOTE, WARNING, Finding
 from fastload.ops.doctor.history import PastLoad, judge_history, parse_past
@@ -75,7 +75,11 @@ def find_way(model: str, settings: Settings, gpu: Gpu, *, when_weighed: Callable
         found, hub = search(parsed, tiers_of(settings)), hub_of(settings, Patience().within(settings.deadline))
         if found.found is None and hub is not None:
             with hub:
-                return _find_on_hub(find_offer(parsed, hub, found).offer, model, settings)
+                try:
+                    return _find_on_hub(find_offer(parsed, hub, found).offer, model, settings)
+                except ModelNotFoundError:  # nor has the hub what is damaged here
+                    if found.damaged is None:
+                        raise
     with closing(fetch(Source(model), settings, when_weighed=when_weighed, restores=False)) as fetched:
         check_demanded(fetched, settings)
         reader, why = find_reader(fetched, settings, gpu)
