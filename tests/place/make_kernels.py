@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import triton
@@ -40,9 +41,10 @@ def compile_ptx(kernel: Kernel) -> str:
 
 
 def assemble(ptx: Path, capability: int, to: Path) -> None:
-    """By the assembler that Triton brings along; the same version makes the same bytes."""
+    """By the assembler that Triton brings along, whose version makes the same bytes each time; then packed."""
     command = [nvidia.ptxas.path, f"-arch=sm_{capability}", ptx.name, "-o", to.absolute()]
     subprocess.run(command, check=True, cwd=ptx.parent)
+    to.write_bytes(zlib.compress(to.read_bytes(), 9))
 
 
 def strip(ptx: str) -> str:

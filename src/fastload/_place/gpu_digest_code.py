@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -46,13 +47,14 @@ KERNELS = (HASH_SLABS, HASH_BLOCKS)
 
 
 def code_name(kernel: Kernel, capability: int | None = None) -> str:
-    """The file with its code, assembled for a ``capability``, or as PTX."""
-    return f"{kernel.name}.ptx" if capability is None else f"{kernel.name}.sm_{capability}.cubin"
+    """The file with its code, assembled for a ``capability`` and packed, or as PTX."""
+    return f"{kernel.name}.ptx" if capability is None else f"{kernel.name}.sm_{capability}.cubin.z"
 
 
 def read_code(kernel: Kernel, capability: int | None = None) -> bytes:
-    """What is in that file."""
-    return files("fastload._place").joinpath("kernels", code_name(kernel, capability)).read_bytes()
+    """The code in that file. What is assembled is packed by zlib: to a quarter, since most of it is padding."""
+    raw = files("fastload._place").joinpath("kernels", code_name(kernel, capability)).read_bytes()
+    return raw if capability is None else zlib.decompress(raw)
 
 
 @cache
