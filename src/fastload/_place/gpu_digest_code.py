@@ -52,7 +52,7 @@ def code_name(kernel: Kernel, capability: int | None = None) -> str:
 
 
 def read_code(kernel: Kernel, capability: int | None = None) -> bytes:
-    """The code in that file. What is assembled is packed by zlib: to a quarter, since most of it is padding."""
+    """The code in that file. What is assembled is packed by zlib, to less than a third."""
     raw = files("fastload._place").joinpath("kernels", code_name(kernel, capability)).read_bytes()
     return raw if capability is None else zlib.decompress(raw)
 

@@ -12,6 +12,7 @@ from fastload._fetch.find.model import Source
 from fastload._load.api import discard
 from fastload._load.request.request import Request, begin_deadline
 from fastload._store.filesystem import translate_write
+from fastload.cli.flag import add_progress
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json, show_table
@@ -37,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (default), cuda, cuda:1")
     parser.add_argument("--tensors", action="append", metavar="GLOB", help="only these tensors; may be repeated")
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors to F64, F32, F16 or BF16")
-    progress = parser.add_mutually_exclusive_group()
-    progress.add_argument("--progress", action="store_true", default=None, help="a bar, or lines in a log (default)")
-    progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
+    add_progress(parser)
     parser.add_argument("--trace", metavar="FILE", help="write what every thread did when, for ui.perfetto.dev")
     add_metrics_argument(parser)
     add_settings(parser)
@@ -54,8 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         source=source,
         tensors=arguments.tensors,
         dtype=arguments.dtype,
-        # A log should say that something moves, so that nobody takes a long load for a hang.
-        progress=True if arguments.progress is None else arguments.progress,
+        progress=arguments.progress,
         settings=settings,
         deadline=begin_deadline(source, settings),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.verify.examination import Examination
 from fastload._fetch.verify.examine import examine
+from fastload.cli.flag import add_progress
 from fastload.cli.model import add_name, add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json, show_table
 from fastload.errors import escaped
@@ -27,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repair", action="store_true", help="mend what is wrong, from other tiers")
     parser.add_argument("--record", action="store_true", help="write a manifest where there is none")
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="check only these files")
-    progress = parser.add_mutually_exclusive_group()
-    progress.add_argument("--progress", action="store_true", default=None, help="a bar, or lines in a log (default)")
-    progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
+    add_progress(parser)
     add_settings(parser)
 
 
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         repairs=arguments.repair,
         records=arguments.record,
         include=tuple(arguments.include),
-        progress=True if arguments.progress is None else arguments.progress,
+        progress=arguments.progress,
     )
     found = examine(wish, decide_settings(parse_settings(arguments), {}))
     if not arguments.as_json:

@@ -13,7 +13,7 @@ from fastload._fetch.warm.request import WarmRequest
 from fastload._fetch.warm.warm import plan_warm, warm
 from fastload._settings.values import parse_duration
 from fastload._store.wanted import parse_wish
-from fastload.cli.flag import parsed_by
+from fastload.cli.flag import add_progress, parsed_by
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.resident import add_resident_arguments, list_models, stay_resident
@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be brought")
     add_resident_arguments(parser)
-    progress = parser.add_mutually_exclusive_group()
-    progress.add_argument("--progress", action="store_true", default=None, help="a bar, or lines in a log (default)")
-    progress.add_argument("--no-progress", action="store_false", dest="progress", help="never")
+    add_progress(parser)
     add_metrics_argument(parser)
     add_settings(parser)
 
@@ -109,8 +107,7 @@ def _request(arguments: argparse.Namespace, model: str) -> WarmRequest:
         link=arguments.link and os.path.abspath(arguments.link),
         slots=arguments.slots,
         jitter_s=arguments.jitter,
-        # A log should say that something moves, so that nobody takes a long download for a hang.
-        progress=True if arguments.progress is None else arguments.progress,
+        progress=arguments.progress,
         tell=lambda sentence: print(f"fastload: {sentence}", file=sys.stderr, flush=True),
     )
 

@@ -60,7 +60,8 @@ def warn_of_mixed(stored: Stored, files: Iterable[OfferedFile]) -> None:
     """
     if isinstance(stored, CachedSnapshot):
         return
-    by_commit = {known[0]: file.path for file in files if (known := read_download(stored.folder, file))}
+    noted = (file for file in files if file.has_digest)  # each look is a question to a mount
+    by_commit = {known[0]: file.path for file in noted if (known := read_download(stored.folder, file))}
     if len(by_commit) > 1:
         told = "; ".join(f"{escaped(path)} of {commit[:12]}" for commit, path in sorted(by_commit.items())[:3])
         _log.warning(_MIXED, stored.folder, told)

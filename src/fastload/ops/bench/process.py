@@ -89,7 +89,7 @@ def _end(child: subprocess.Popen[str]) -> None:
 def count_wanted(job: Job) -> int:
     """Host memory for the tensors, and once more the same, because a cold load may fill the page cache.
 
-    Who maps takes none but that. To take and free some GB before it is no help: it cost the load 0.2 s of 0.8.
+    Who maps takes none but that.
 
     Raises:
         LoadError: the files cannot be looked at.
