@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import resource
@@ -38,6 +39,27 @@ def map_for_huge_pages(nbytes: int, *, extra_flags: int = 0) -> memoryview:
     whole = memoryview(map_private(nbytes, slack_bytes=HUGE_PAGE_BYTES, extra_flags=extra_flags))
     begin = -address_of(whole) % HUGE_PAGE_BYTES
     return whole[begin : begin + nbytes]
+
+
+def map_anonymous(nbytes: int) -> memoryview:
+    """As :func:`map_for_huge_pages`, and asked of the kernel in huge pages where it is as large as one.
+
+    Raises:
+        MemoryBudgetError: the kernel has no address space or commit charge left.
+    """
+    memory = map_for_huge_pages(nbytes)
+    if nbytes >= HUGE_PAGE_BYTES:
+        with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong
+            mapping_of(memory).madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+def mapping_of(buffer: memoryview) -> mmap.mmap:
+    """The mapping that ``buffer`` is a view of."""
+    mapping = buffer.obj
+    if not isinstance(mapping, mmap.mmap):
+        raise TypeError("not a view of a mapping")
+    return mapping
 
 
 def address_of(buffer: memoryview) -> int:

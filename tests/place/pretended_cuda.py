@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fastload._address_space import map_anonymous
 from fastload._place import cuda, landing, numa, stream_queue
-from fastload._place.memory import map_anonymous
 from fastload._read.cuda_driver import CudaDriver
 
 if TYPE_CHECKING:

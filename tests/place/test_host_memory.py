@@ -10,8 +10,8 @@ import re
 import pytest
 import torch
 
-from fastload._address_space import address_of
-from fastload._place.memory import copy_bytes, free_pages_with, map_anonymous, map_staging
+from fastload._address_space import address_of, map_anonymous
+from fastload._place.memory import copy_bytes, free_pages_with, map_staging
 from fastload.errors import MemoryBudgetError
 from own_memory import in_child, pages_present, present_bytes
 from packed_files import KIB, MIB, PAGE

@@ -13,9 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastload._address_space import address_of
+from fastload._address_space import address_of, map_anonymous
 from fastload._place.host import HostPlacer, cast_tensor
-from fastload._place.memory import map_anonymous
 from fastload._plan.layout import LayoutRules, lay_out_apart, lay_out_mapped, round_up
 from own_memory import in_child, pages_present, present_bytes
 from packed_files import KIB, MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from fastload._address_space import map_anonymous
 from fastload._budget import Headroom, host_headroom
-from fastload._place.memory import map_anonymous, map_staging
+from fastload._place.memory import map_staging
 from fastload._place.stream_queue import StreamEvent
 from fastload.errors import MemoryBudgetError
 

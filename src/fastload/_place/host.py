@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastload._place.memory import copy_bytes, free_pages_with, make_pages, map_anonymous, map_staging
+from fastload._address_space import map_anonymous
+from fastload._place.memory import copy_bytes, free_pages_with, make_pages, map_staging
 from fastload._place.placer import Arenas
 from fastload._place.tensors import is_castable, tensor_over
 from fastload._plan.layout import NOWHERE, round_up

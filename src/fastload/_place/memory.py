@@ -7,13 +7,12 @@ a view keeps its mapping alive, and the last view's death unmaps it.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
 import weakref
 
-from fastload._address_space import HUGE_PAGE_BYTES, address_of, address_space_refusal, map_for_huge_pages
+from fastload._address_space import address_of, address_space_refusal, map_anonymous, mapping_of
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -21,21 +20,8 @@ _MADV_WIPEONFORK, _MADV_KEEPONFORK = 18, 19  # Linux 4.14; Python names neither
 _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it
 
 
-def map_anonymous(nbytes: int) -> memoryview:
-    """Zeroed private memory, at a huge-page border where it is as large as one, else at a page border.
-
-    Raises:
-        MemoryBudgetError: the kernel has no address space or commit charge left.
-    """
-    memory = map_for_huge_pages(nbytes)
-    if nbytes >= HUGE_PAGE_BYTES:
-        with contextlib.suppress(OSError):  # a kernel without transparent huge pages: slower, not wrong
-            _mapping_of(memory).madvise(mmap.MADV_HUGEPAGE)
-    return memory
-
-
 def map_staging(nbytes: int) -> memoryview:
-    """As :func:`map_anonymous`, but a forked child does not get it.
+    """Zeroed private memory in huge pages, which a forked child does not get.
 
     While O_DIRECT or a device writes to a page, a fork may leave this process with a copy of it that misses what is
     written from then on (open(2), NOTES); nobody would notice.
@@ -49,7 +35,7 @@ def map_staging(nbytes: int) -> memoryview:
 
 
 def map_withheld(nbytes: int) -> memoryview:
-    """As :func:`map_anonymous`, but a child that is forked has zeros there until :func:`share_with_children`.
+    """Memory that is as private, but a child that is forked has zeros there until :func:`share_with_children`.
 
     For what :func:`map_staging` is for, where the memory is much and stays: a child that lacks it as a mapping may have
     another one there, which goes when it lets go of what it has inherited.
@@ -73,7 +59,7 @@ def share_with_children(memory: memoryview) -> None:
 
 def _advise(memory: memoryview, advice: int) -> None:
     try:
-        _mapping_of(memory).madvise(advice)
+        mapping_of(memory).madvise(advice)
     except OSError as exc:  # this splits a mapping, or makes it unlike its neighbours, and there is a limit to them
         raise address_space_refusal(len(memory)) from exc
 
@@ -85,13 +71,6 @@ def make_pages(memory: memoryview) -> bool:
     started meanwhile, so ask for a few MiB at a time.
     """
     return not _libc.madvise(address_of(memory), len(memory), _MADV_POPULATE_WRITE)
-
-
-def _mapping_of(buffer: memoryview) -> mmap.mmap:
-    mapping = buffer.obj
-    if not isinstance(mapping, mmap.mmap):
-        raise TypeError("not a view of a mapping")
-    return mapping
 
 
 def copy_bytes(target: memoryview, source: memoryview) -> None:
@@ -125,7 +104,7 @@ def free_pages_with(buffer: memoryview) -> None:
     begin = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (at + len(buffer)) // mmap.PAGESIZE * mmap.PAGESIZE
     if begin < end:
-        weakref.finalize(buffer, _give_back, _mapping_of(buffer), begin, end - begin).atexit = False
+        weakref.finalize(buffer, _give_back, mapping_of(buffer), begin, end - begin).atexit = False
 
 
 def _give_back(mapping: mmap.mmap, address: int, nbytes: int) -> None:  # noqa: ARG001 - held, so that it is still there

@@ -1,8 +1,6 @@
 """The beginning of a shard: its header, which is proven, where it can be, before anything in it is believed.
 
-What proves it is the digest of the block around it: 4 MiB are read for a few KiB of header. They pass in pieces through
-memory that stays in the CPU's cache and serves one file after another: to give each file fresh memory for its block
-takes as long as to digest it.
+What proves it is the digest of the block around it: 4 MiB are read for a few KiB of header.
 """
 
 from __future__ import annotations
@@ -16,7 +14,8 @@ from blake3 import blake3
 
 from fastload._budget import check_json_room
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
-from fastload._read.file import identify, is_unreadable, open_regular, read_fully, read_proven, translate
+from fastload._read.bounce import BounceBuffers
+from fastload._read.file import identify, is_unreadable, open_regular, read_proven, translate
 from fastload._read.proof import WantedBlock
 from fastload._read.reader import PlainFile
 from fastload._verify.digest import BLOCK_BYTES, block_length, count_blocks
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import FileIdentity
 
 _FIRST_READ_BYTES = 256 << 10  # 256 KiB: length and header of most shards in one read
-_PIECE_BYTES = 2 << 20  # 2 MiB: after each a thread waits for its turn in Python; larger ones leave the CPU's cache
 
 
 class ProveBlock(Protocol):
@@ -83,7 +81,7 @@ class HeadReader:
     def __init__(self, prove: ProveBlock | None = None) -> None:
         """``prove`` is asked of each block that a header lies in, before anything in it is believed; may mend it."""
         self._prove = prove
-        self._rooms: list[memoryview] = []
+        self._bounces = BounceBuffers()
 
     def read(self, path: str) -> Head:
         """The head of the shard ``path``; nothing is allocated before its length is known to be sane, and to fit.
@@ -115,22 +113,12 @@ class HeadReader:
             if self._prove is None:
                 start.content += os.pread(descriptor, _FIRST_READ_BYTES, 0)
             else:
-                with self._lend_room() as room:
-                    start.prove_block(self._prove, room)
+                start.prove_block(self._prove, self._bounces)
             yield start
         except OSError as exc:
             raise translate(path, exc) from exc
         finally:
             os.close(descriptor)
-
-    @contextmanager
-    def _lend_room(self) -> Iterator[memoryview]:
-        try:
-            room = self._rooms.pop()
-        except IndexError:  # others use what there is
-            room = memoryview(bytearray(_PIECE_BYTES))
-        yield room
-        self._rooms.append(room)
 
 
 def read_header(path: str, prove: ProveBlock | None = None) -> tuple[Header, FileIdentity]:
@@ -160,14 +148,14 @@ class _Start:
     content: bytearray = field(default_factory=bytearray)
     lost_bytes: int = 0
 
-    def prove_block(self, prove: ProveBlock, room: memoryview) -> None:
-        """Read and prove the first block, by way of ``room``, and keep of it what the header needs.
+    def prove_block(self, prove: ProveBlock, bounces: BounceBuffers) -> None:
+        """Read and prove the first block, by way of ``bounces``, and keep of it what the header needs.
 
         What cannot be read is as good as wrong: it is read once more, as a block that may be mended.
         """
         block_bytes = block_length(0, self.identity.size)
         digests = prove.find_digests(self.path, self.identity) if block_bytes else None
-        found = None if digests is None else self._pass_block(block_bytes, room)
+        found = None if digests is None else self._pass_block(block_bytes, bounces)
         if found is None:
             self.content.clear()
             self.extend(block_bytes)
@@ -175,22 +163,21 @@ class _Start:
             wanted = WantedBlock(PlainFile(self.path, self.identity), 0, block_bytes, digests)
             self.content[:] = prove.mend(wanted, found)
 
-    def _pass_block(self, block_bytes: int, room: memoryview) -> str | None:
+    def _pass_block(self, block_bytes: int, bounces: BounceBuffers) -> str | None:
         """Read the header in the first block; the digest of all of it, or None: it cannot be read."""
         hashed = blake3()
-        end = LENGTH_BYTES
-        for at in range(0, block_bytes, len(room)):
-            piece = room[: block_bytes - at]
-            try:
-                read_fully(self.descriptor, at, [piece], path=self.path)
-            except OSError as exc:
-                if is_unreadable(exc):
-                    return None
-                raise
-            hashed.update(piece)
-            if at == 0:  # how much to keep is no matter of belief: never more than the block
-                end += int.from_bytes(piece[:LENGTH_BYTES], "little")
-            self.content += piece[: max(0, end - at)]
+        at, end = 0, LENGTH_BYTES
+        try:
+            for piece in bounces.read_pieces(self.descriptor, 0, block_bytes, self.path):
+                hashed.update(piece)
+                if at == 0:  # how much to keep is no matter of belief: never more than the block
+                    end += int.from_bytes(piece[:LENGTH_BYTES], "little")
+                self.content += piece[: max(0, end - at)]
+                at += len(piece)
+        except OSError as exc:
+            if is_unreadable(exc):
+                return None
+            raise
         return hashed.hexdigest()
 
     def find_end(self) -> int:

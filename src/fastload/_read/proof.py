@@ -9,8 +9,7 @@ is one that cannot be read: a bad sector is a wrong block that the disk has noti
 from __future__ import annotations
 
 import os
-import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,8 @@ from blake3 import blake3
 from fastload._read.again import read_again
 from fastload._read.around import ReaderAround
 from fastload._read.blocks import split_blocks
-from fastload._read.file import is_unreadable, open_regular, read_fully, translate, with_blob
+from fastload._read.bounce import BounceBuffers
+from fastload._read.file import is_unreadable, open_regular, translate, with_blob
 from fastload._read.ledger import Purpose
 from fastload._read.populate import detach
 from fastload._read.reader import begin_read
@@ -72,7 +72,7 @@ class BlockCheck:
 
 @dataclass(frozen=True, slots=True)
 class ProofTell:
-    """Who is told of the proving."""
+    """Who is told of the proving, and what those share who prove."""
 
     tally: ProofTally
     hashing: Callable[[], AbstractContextManager[None]]
@@ -81,6 +81,8 @@ class ProofTell:
     """Entered while a thread waits for its turn to digest."""
     is_stopped: Callable[[], bool]
     """True once nobody waits for the bytes any more."""
+    bounces: BounceBuffers = field(default_factory=BounceBuffers)
+    """Where the bytes pass through that are read only to be digested."""
 
 
 class BlockProof(ReaderAround):
@@ -188,7 +190,6 @@ class MappedBlockProof(BlockProof):
     def __init__(self, reader: Reader, file: File, digests: Sequence[str], repair: Repair, tell: ProofTell) -> None:
         super().__init__(reader, file, digests, repair, tell)
         self._descriptor = open_regular(file.path)
-        self._own = threading.local()
 
     def _prove(self, index: int, pieces: Sequence[memoryview]) -> None:
         try:
@@ -203,15 +204,14 @@ class MappedBlockProof(BlockProof):
         super()._put(block, pieces)
 
     def _digest(self, index: int, pieces: Sequence[memoryview], threads: int = 1) -> str:
-        bounce = getattr(self._own, "bounce", None)
-        if bounce is None:
-            bounce = self._own.bounce = memoryview(bytearray(BLOCK_BYTES))
-        block = bounce[: sum(map(len, pieces))]
+        hashed = blake3(max_threads=threads)
+        length, path = sum(map(len, pieces)), self._file.path
         try:
-            read_fully(self._descriptor, index * BLOCK_BYTES, [block], path=self._file.path)
+            for piece in self._tell.bounces.read_pieces(self._descriptor, index * BLOCK_BYTES, length, path):
+                hashed.update(piece)
         except OSError as exc:
-            raise translate(self._file.path, exc) from exc
-        return block_digest(block)
+            raise translate(path, exc) from exc
+        return hashed.hexdigest()
 
     def close(self) -> None:
         """See :class:`~fastload._read.reader.Reader`."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastload._address_space import map_anonymous
 from fastload._budget import Room, host_headroom
 from fastload._load.target.target import ARENA_BYTES
 from fastload._place.host import GIVES_PAGES_BACK_BYTES, HostPlacer
 from fastload._place.in_place import InPlacePlacer
-from fastload._place.memory import map_anonymous
 from fastload._plan.layout import Layout, LayoutRules, lay_out
 from fastload._read.kernel import DIRECT_ALIGNMENT_BYTES
 

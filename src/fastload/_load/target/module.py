@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fastload._address_space import map_anonymous
 from fastload._load.target.cuda_early import choose_digests
 from fastload._load.target.cuda_target import CudaTarget
 from fastload._load.target.host_target import HostTarget
 from fastload._load.target.mapped_target import choose_mapped
 from fastload._place.cuda_memory import allocate_on
 from fastload._place.host import HostPlacer
-from fastload._place.memory import map_anonymous
 from fastload._plan.layout import Layout, lay_out_apart
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from fastload._address_space import address_of
+from fastload._address_space import address_of, map_anonymous
 from fastload._cpus import count_cpus
 from fastload._fetch.pace import Pace
-from fastload._place.memory import map_anonymous, map_staging
+from fastload._place.memory import map_staging
 from fastload._read.file import identify
 from fastload._read.populate import map_file
 from fastload._read.pread import BufferedReader, DirectReader
