@@ -118,6 +118,17 @@ def test_cast_on_the_device(tmp_path: Path) -> None:
     assert_same(weights, {"a": content["a"].to(torch.bfloat16), "b": content["b"]})
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device here")
+def test_cast_on_another_device_than_the_current_one(tmp_path: Path) -> None:
+    """The caller's own stream is the default one there, which the driver tells by what is current on the thread."""
+    content = {f"t{i}": torch.randn(1000, 1000) for i in range(24)}
+    save_file(content, tmp_path / "model.safetensors")
+    other = (torch.cuda.current_device() + 1) % torch.cuda.device_count()
+    weights = fastload.load(tmp_path, device=f"cuda:{other}", dtype="BF16")
+    assert_same(weights, {name: tensor.to(torch.bfloat16) for name, tensor in content.items()})
+    assert torch.cuda.current_device() != other
+
+
 def test_device_budget_is_kept(tmp_path: Path) -> None:
     save_large(tmp_path, 8, 16 * MIB)
     with pytest.raises(fastload.MemoryBudgetError, match="device_bytes"):

@@ -4,6 +4,9 @@ What runs on a stream is queued and carried out in an order that a random genera
 events allow; device memory comes from a caching allocator that hands a freed block to the next one who asks, as torch's
 does. Code that forgets to wait gets wrong bytes here, and with them a failing test, on a machine without a GPU.
 
+There is a second device, on which nothing happens: to the driver the default stream is that of the device which is
+current on the calling thread, and a call of the runtime makes a context there.
+
 Only torch is replaced (streams, events, the current stream, copies, ``torch.empty`` on a device, ``cudart``), and the
 library of CUDA's driver. Copies go by address, as a device's do: they neither keep memory alive nor notice that it has
 another owner by now.
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
     import pytest
 
 DEVICE = torch.device("cuda", 0)
+OTHER = torch.device("cuda", 1)
 _OUT_OF_MEMORY = 2
 _NOT_READY = 600
+_CONTEXT = 0xC0  # of the first device; that of the second follows
 
 
 class Range(NamedTuple):
@@ -88,8 +93,8 @@ class Stream:
         self.machine = machine
         self.queue: deque[Work] = deque()
         self.done = 0
+        self.cuda_stream = len(machine.streams)  # 0: the default stream
         machine.streams.append(self)
-        self.cuda_stream = len(machine.streams)
 
     @property
     def here(self) -> Point:
@@ -195,6 +200,10 @@ class Machine(TorchFunctionMode):
         self.events: list[Event] = []
         self.default = Stream(self)
         self.current = self.default
+        self._elsewhere = Stream(self)
+        self._own = threading.local()
+        self.strays: list[str] = []
+        """Calls that would have made a context on the second device."""
         self.registered: dict[int, int] = {}
         self.register_answers: deque[int] = deque()
         self._last_error = 0
@@ -236,6 +245,55 @@ class Machine(TorchFunctionMode):
     def pending(self, place: Range) -> bool:
         """Whether something queued still touches ``place``."""
         return any(place.meets(t) for s in self.streams for work in s.queue for t in work.touches)
+
+    # Devices.
+
+    @property
+    def device(self) -> int:
+        """The one that is current on the calling thread."""
+        number: int = getattr(self._own, "device", DEVICE.index)
+        return number
+
+    @device.setter
+    def device(self, number: int) -> None:
+        self._own.device = number
+
+    @contextlib.contextmanager
+    def on_device(self, device: torch.device | int) -> Iterator[None]:
+        """As ``torch.cuda.device``."""
+        before, self.device = self.device, device if isinstance(device, int) else device.index
+        try:
+            yield
+        finally:
+            self.device = before
+
+    def set_device(self, device: torch.device | int) -> None:
+        """As ``torch.cuda.set_device``."""
+        self.device = device if isinstance(device, int) else device.index
+
+    def cuDeviceGet(self, device: Any, ordinal: Any) -> int:  # noqa: N802 - as CUDA calls it
+        device._obj.value = ordinal.value
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> int:  # noqa: N802 - as CUDA calls it
+        context._obj.value = _CONTEXT + device.value
+        return 0
+
+    def cuCtxGetCurrent(self, context: Any) -> int:  # noqa: N802 - as CUDA calls it
+        context._obj.value = _CONTEXT + self.device
+        return 0
+
+    def cuCtxSetCurrent(self, context: Any) -> int:  # noqa: N802 - as CUDA calls it
+        self.device = context.value - _CONTEXT
+        return 0
+
+    def _find_stream(self, handle: int) -> Stream:
+        is_elsewhere = not handle and self.device != DEVICE.index
+        return self._elsewhere if is_elsewhere else self.streams[handle]
+
+    def _use_runtime(self, name: str) -> None:
+        if self.device != DEVICE.index:
+            self.strays.append(name)
 
     # Memory.
 
@@ -325,6 +383,7 @@ class Machine(TorchFunctionMode):
 
     def cudaHostRegister(self, address: int, nbytes: int, flags: int) -> int:  # noqa: N802 - as CUDA calls it
         assert flags == 1
+        self._use_runtime("cudaHostRegister")
         code = self.register_answers.popleft() if self.register_answers else 0
         if code:
             self._last_error = code
@@ -333,6 +392,7 @@ class Machine(TorchFunctionMode):
         return code
 
     def cudaHostUnregister(self, address: int) -> int:  # noqa: N802 - as CUDA calls it
+        self._use_runtime("cudaHostUnregister")
         nbytes = self.registered.pop(address)
         assert not self.pending(Range(address, address + nbytes)), "unpinned under a copy"
         return 0
@@ -340,7 +400,7 @@ class Machine(TorchFunctionMode):
     def answer(self, *_: Any) -> int:
         return 0
 
-    cuInit = cuDeviceGet = cuDeviceGetPCIBusId = cuDevicePrimaryCtxRetain = cuCtxSetCurrent = answer  # noqa: N815 - as CUDA calls them
+    cuInit = cuDeviceGetPCIBusId = answer  # noqa: N815 - as CUDA calls them
 
     def cuMemAlloc_v2(self, pointer: Any, nbytes: Any) -> int:  # noqa: N802 - as CUDA calls it
         code = self.plain_answers.popleft() if self.plain_answers else 0
@@ -358,13 +418,13 @@ class Machine(TorchFunctionMode):
     def copy_async(self, to: int, of: int, nbytes: int, stream: int) -> int:
         """By address, as the driver; the memory need not be anybody's by then."""
         target, source = Range(to, to + nbytes), Range(of, of + nbytes)
-        self.streams[stream - 1].submit(lambda: move(target, source), target, source)
+        self._find_stream(stream).submit(lambda: move(target, source), target, source)
         return 0
 
     cuMemcpyHtoDAsync_v2 = cuMemcpyDtoDAsync_v2 = cuMemcpyDtoHAsync_v2 = copy_async  # noqa: N815 - as CUDA calls them
 
     def cuEventRecord(self, event: int, stream: int) -> int:  # noqa: N802 - as CUDA calls it
-        self.events[event - 1].record(self.streams[stream - 1])
+        self.events[event - 1].record(self._find_stream(stream))
         return 0
 
     def cuEventQuery(self, event: int) -> int:  # noqa: N802 - as CUDA calls it
@@ -376,7 +436,7 @@ class Machine(TorchFunctionMode):
 
     def cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> int:  # noqa: N802 - as CUDA calls it
         assert flags == 0
-        self.streams[stream - 1].wait_event(self.events[event - 1])
+        self._find_stream(stream).wait_event(self.events[event - 1])
         return 0
 
     def refuse_to_pin(self, *answers: bool) -> None:
@@ -402,8 +462,8 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> Itera
         "Event": lambda enable_timing=False, **_: Event(machine, enable_timing=enable_timing),
         "current_stream": lambda *_: machine.current,
         "stream": machine.on,
-        "device": contextlib.nullcontext,
-        "set_device": lambda _: None,
+        "device": machine.on_device,
+        "set_device": machine.set_device,
         "cudart": lambda: machine,
     }
     for name, replacement in replacements.items():

@@ -20,7 +20,7 @@ from fastload._place.cuda_memory import allocate_on, device_headroom, host_bytes
 from fastload._plan.layout import NOWHERE, LayoutRules
 from fastload.errors import MemoryBudgetError
 from packed_files import KIB, MIB, PAGE, File, by_rules, file_of, plan_of, stored_bytes
-from pretended_cuda import DEVICE, Machine, NoHaste, Stream, alias, move, pretended_cuda, range_of
+from pretended_cuda import DEVICE, OTHER, Machine, NoHaste, Stream, alias, move, pretended_cuda, range_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +200,33 @@ def test_a_caller_who_goes_over_to_another_stream_finds_the_bytes(machine: Machi
         machine.run_all()
         lane.close()
         assert bytes(result.tolist()) == stored_bytes(file, plan, 1)
+
+
+@pytest.mark.parametrize("cast", [None, torch.float64])
+def test_a_caller_whose_current_device_is_another_one_finds_the_bytes(
+    machine: Machine, cast: torch.dtype | None
+) -> None:
+    """To the driver the default stream is that of the current device: nobody waited on the one that was loaded to."""
+    file = file_of({"a": ("F32", [200]), "b": ("F32", [200])})
+    plan = plan_of(file, SMALL)
+    for seed in range(20):
+        machine.reseed(seed)
+        machine.device = OTHER.index
+        placer = placer_of(machine, plan, cast)
+        with machine.on_device(DEVICE):  # as on a thread of its own
+            lane = placer.open_lane()
+            for extent in plan.extents:
+                bring(file, extent, lane)
+        consumer = Consumer(machine, placer, plan)
+        consumer.follow(len(plan.extents))
+        machine.run_all()
+        assert machine.device == OTHER.index
+        with machine.on_device(DEVICE):
+            lane.close()
+        placer.finish()
+        expected = [torch.frombuffer(bytearray(stored_bytes(file, plan, n)), dtype=torch.float32) for n in range(2)]
+        for (used, _), tensor in zip(consumer.used, expected, strict=True):
+            assert used.numpy().tobytes() == tensor.to(cast or torch.float32).numpy().tobytes()
 
 
 def test_memory_that_nobody_took_is_given_back_with_the_placer(machine: Machine) -> None:

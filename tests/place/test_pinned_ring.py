@@ -26,9 +26,9 @@ from fastload._place.pinned_ring import _MAKERS, PinnedRing
 from fastload._place.slots import room_for_digests
 from fastload.errors import MemoryBudgetError, UnsupportedError
 from fastload.options import decide_settings
-from own_memory import pages_present
+from own_memory import in_child, pages_present
 from packed_files import PAGE, file_of, plan_of
-from pretended_cuda import DEVICE, Machine
+from pretended_cuda import DEVICE, OTHER, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +90,34 @@ def test_a_ring_that_is_dropped_unpins(machine: Machine) -> None:
     ring = PinnedRing(DEVICE, 64 * KIB, 0, 3)
     wait_for_slots(machine, 3)
     del ring
+    assert not machine.registered
+
+
+@pytest.mark.parametrize("ends", ["closed", "dropped"])
+def test_who_ends_it_makes_no_context_on_the_device_that_is_current_there(machine: Machine, ends: str) -> None:
+    """Half a gigabyte on a device that nobody loads to."""
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 3)
+    wait_for_slots(machine, 3)
+    machine.device = OTHER.index
+    if ends == "closed":
+        ring.close()
+    del ring
+    assert not machine.registered
+    assert not machine.strays
+    assert machine.device == OTHER.index
+
+
+def test_a_forked_child_lets_go_of_nothing_that_is_its_parents(machine: Machine) -> None:
+    """The driver does not serve it, which torch says by an error; a thread that it does not have may hold a lock."""
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 3)
+    wait_for_slots(machine, 3)
+
+    def let_go() -> bool:
+        ring.close()
+        return len(machine.registered) == 3
+
+    assert in_child(let_go)
+    ring.close()
     assert not machine.registered
 
 

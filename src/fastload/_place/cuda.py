@@ -24,7 +24,7 @@ from fastload._place.lane_stream import LaneStream
 from fastload._place.numa import go_near
 from fastload._place.placer import Arenas
 from fastload._place.slots import Slots
-from fastload._place.stream_queue import StreamEvent
+from fastload._place.stream_queue import StreamEvent, in_context
 from fastload._place.tensors import is_castable, view_bytes
 from fastload._plan.layout import NOWHERE
 from fastload._read.cuda_driver import load_driver
@@ -100,6 +100,7 @@ class CudaPlacer:
         self._digesting = digesting
         self._on_host = supply.on_host
         self._home = _Home(device, supply)
+        self._context = load_driver().find_context(device.index)
         self._follower = self._home.stream
         self._arenas = Arenas(plan.placements, self._home.make)
         self._lock = threading.Lock()
@@ -147,8 +148,15 @@ class CudaPlacer:
     def catch_up(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
         self._follower = torch.cuda.current_stream(self._device.index)
-        for placed in self._set_placed():
-            placed.hold_back(self._follower)
+        with in_context(self._context):
+            for placed in self._set_placed():
+                placed.hold_back(self._follower)
+
+    def _wait_placed(self) -> None:
+        """Until the device has done all that lanes have queued so far."""
+        with in_context(self._context):
+            for placed in self._set_placed():
+                placed.wait()
 
     def _set_placed(self) -> list[StreamEvent]:
         """Events behind all that lanes have queued so far."""
@@ -174,8 +182,7 @@ class CudaPlacer:
     def _await(self, memory: torch.Tensor, arena: int) -> None:
         """Whoever reads ``memory`` from now on finds it filled: the caller's stream, or for host memory the caller."""
         if arena in self._on_host:
-            for placed in self._set_placed():
-                placed.wait()
+            self._wait_placed()
             return
         current = torch.cuda.current_stream(self._device.index)
         if current != self._follower:
@@ -185,7 +192,6 @@ class CudaPlacer:
 
     def finish(self) -> None:
         """See :class:`~fastload._place.placer.Placer`."""
-        for placed in self._set_placed():
-            placed.wait()
+        self._wait_placed()
         if self._slots.ring is not None:
             self._slots.ring.close()

@@ -7,6 +7,7 @@ unpinned when the ring is closed, or dropped.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -38,10 +39,10 @@ class PinnedRing:
 
     def __init__(self, device: torch.device, nbytes: int, room_bytes: int, count: int) -> None:
         self._sizes = (nbytes, room_bytes)
-        self._stock = _Stock(count)
+        self._stock = _Stock(device, count)
         making = partial(_make, device, self._sizes, self._stock)
         threads: list[threading.Thread] = []
-        self._end = weakref.finalize(self, _end, self._stock, threads)
+        self._end = weakref.finalize(self, _end, self._stock, threads, os.getpid())
         for number in range(min(count, _MAKERS)):
             # Noted before it is started, at which Ctrl-C may come.
             threads.append(threading.Thread(target=making, name=f"fastload-pinning-{number}", daemon=True))
@@ -71,7 +72,8 @@ class PinnedRing:
 class _Stock:
     """What the makers share with the takers. It must not hold the ring, whose being dropped shall end it."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, device: torch.device, count: int) -> None:
+        self._device = device
         self._changed = threading.Condition()
         self._ready: deque[PinnedSlot] = deque()
         self._left = count
@@ -124,8 +126,10 @@ class _Stock:
             self._is_over = True
             self._left = 0
             unwanted, self._ready = self._ready, deque()
-        for slot in unwanted:
-            slot.unpin()
+        if unwanted:
+            with torch.cuda.device(self._device):  # else the caller's thread would make a context on its current one
+                for slot in unwanted:
+                    slot.unpin()
 
 
 def _make(device: torch.device, sizes: tuple[int, int], stock: _Stock) -> None:
@@ -142,8 +146,10 @@ def _make(device: torch.device, sizes: tuple[int, int], stock: _Stock) -> None:
         _log.debug("no slots are pinned ahead for %s: %s", device, exc)
 
 
-def _end(stock: _Stock, threads: Sequence[threading.Thread]) -> None:
+def _end(stock: _Stock, threads: Sequence[threading.Thread], process: int) -> None:
     """Nobody needs to wait for the makers, who unpin what they are making; but as a rule they end at once."""
+    if os.getpid() != process:
+        return  # a forked child has neither this memory nor the device; and a lock may be held by who is not there
     stock.end()
     until_s = time.monotonic() + _JOIN_S
     for thread in threads:

@@ -11,12 +11,16 @@ whether they are recorded or asked; so those of a lane are told and asked here, 
 from __future__ import annotations
 
 import ctypes
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fastload._read.cuda_driver import open_library
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ARGUMENTS = {
     "cuMemcpyHtoDAsync_v2": (ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
@@ -33,6 +37,8 @@ _ARGUMENTS = {
     "cuEventQuery": (ctypes.c_void_p,),
     "cuEventSynchronize": (ctypes.c_void_p,),
     "cuStreamWaitEvent": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint),
+    "cuCtxGetCurrent": (ctypes.c_void_p,),
+    "cuCtxSetCurrent": (ctypes.c_void_p,),
 }
 _NOT_READY = 600
 
@@ -48,6 +54,25 @@ def load_calls(kind: type[ctypes.CDLL]) -> Any:
     for name, types in _ARGUMENTS.items():
         getattr(library, name).argtypes = types
     return library
+
+
+@contextmanager
+def in_context(handle: int) -> Iterator[None]:
+    """Let this one be current on the calling thread, which is somebody else's, until the end of the block.
+
+    The default stream, whose handle is null, is to the driver the one of the current context: as a rule that of the
+    thread's current device, which may be another one than the stream's.
+    """
+    calls, before, own = load_calls(ctypes.PyDLL), ctypes.c_void_p(), ctypes.c_void_p(handle)
+    check(calls.cuCtxGetCurrent(ctypes.byref(before)))
+    if before.value == own.value:
+        yield
+        return
+    try:
+        check(calls.cuCtxSetCurrent(own))
+        yield
+    finally:
+        check(calls.cuCtxSetCurrent(before))
 
 
 class StreamEvent:
@@ -86,7 +111,7 @@ class StreamEvent:
             check(self._waiting.cuEventSynchronize(self.handle))
 
     def hold_back(self, stream: torch.cuda.Stream) -> None:
-        """What is queued on ``stream`` from now on comes after it."""
+        """What is queued on ``stream`` from now on comes after it; see :func:`in_context`."""
         if self.handle:
             check(self._brief.cuStreamWaitEvent(stream.cuda_stream, self.handle, 0))
 

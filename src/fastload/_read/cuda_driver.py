@@ -46,11 +46,15 @@ class CudaDriver:
 
     def enter(self, ordinal: int) -> None:
         """Make the primary context of device ``ordinal``, which torch uses too, current on this thread."""
+        self._call("cuCtxSetCurrent", ctypes.c_void_p(self.find_context(ordinal)))
+
+    def find_context(self, ordinal: int) -> int:
+        """The handle of that context, which is made where there is none; valid as long as the process lives."""
         device, context = ctypes.c_int(), ctypes.c_void_p()
         self._call("cuInit", 0)
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self._call("cuCtxSetCurrent", context)
+        return context.value or 0
 
     def pci_address(self, ordinal: int) -> str:
         """Where device ``ordinal`` is, such as ``0000:1B:00.0``."""
