@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +63,7 @@ def test_without_a_folder_to_run_in_it_is_not_asked(monkeypatch: pytest.MonkeyPa
     verdict = ask("print()", monkeypatch)
     assert not verdict.is_on
     assert verdict.reason.startswith("the probe could not be started: ")
+    assert not verdict.lasts, "the next process may have one"
 
 
 def test_its_last_line_is_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +96,11 @@ def test_one_that_crashes_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = ask("import os, sys; print('oh', file=sys.stderr, flush=True); os.abort()", monkeypatch)
     assert verdict == Verdict(is_on=False, reason="the probe ended with status -6 and said: oh")
     assert not ask("print('[]')", monkeypatch).is_on
+
+
+def test_whether_it_lasts_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """print('{"is_on": false, "reason": "r", "lasts": false}')"""
+    assert ask(code, monkeypatch) == Verdict(is_on=False, reason="r", lasts=False)
 
 
 def test_it_writes_nothing_where_the_load_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -232,7 +240,28 @@ def test_an_error_on_the_way_leaves_nothing_registered(kvikio: FakeKvikio, file:
 @needs_stub
 def test_a_small_file_is_not_probed(kvikio: FakeKvikio, tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"x" * MIB)
-    assert answer(Question(path=str(tmp_path / "small"), ordinal=0)).reason == "the file is too small to be probed"
+    verdict = answer(Question(path=str(tmp_path / "small"), ordinal=0))
+    assert verdict == Verdict(is_on=False, reason="the file is too small to be probed", lasts=False)
+
+
+@pytest.mark.parametrize(("code", "lasts"), [(2, False), (100, True)])
+def test_a_device_that_the_load_fills_says_nothing_of_storage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, code: int, lasts: bool
+) -> None:
+    """The probe needs a context and 128 MiB of the device beside the load that asks."""
+
+    class Full(Answering):
+        def cuDevicePrimaryCtxRetain(self, *_: Any) -> int:  # noqa: N802 - as CUDA calls it
+            return code
+
+    driver = CudaDriver(Full())
+    monkeypatch.setattr(gds_probe, "load_driver", lambda: driver)
+    monkeypatch.setattr(sys, "argv", ["-c", json.dumps({"path": "/m", "ordinal": 0})])
+    gds_probe.main()
+    signal.alarm(0)
+    verdict = json.loads(capsys.readouterr().out)
+    assert f"cuDevicePrimaryCtxRetain with error {code}" in verdict["reason"]
+    assert (verdict["is_on"], verdict["lasts"]) == (False, lasts)
 
 
 # Verdicts that are kept, and what is done by them.
@@ -312,6 +341,18 @@ def test_a_probe_that_says_no_is_kept_too(
     assert "FASTLOAD_GDS=off saves the probe" in caplog.text
     assert found.decide(file, measured).reason == "slower"
     assert len(found.asked) == 1
+
+
+def test_a_no_of_the_moment_is_not_kept(
+    file: PlainFile, measured: Measured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be one for all models on the mount, until the machine is booted."""
+    found = Found(monkeypatch, lambda _: Verdict(is_on=False, reason="no room", lasts=False))
+    with caplog.at_level(logging.INFO, "fastload"):
+        assert found.decide(file, measured).reason == "no room"
+    assert "the next load asks again" in caplog.text
+    found.decide(file, measured)
+    assert len(found.asked) == 2
 
 
 def test_where_nothing_can_be_kept_the_log_says_so(

@@ -21,6 +21,7 @@ _LIBRARY = "libcuda.so.1"
 _REGISTER_PORTABLE = 1
 _PCI_ADDRESS_BYTES = 32
 _CAPABILITY_MAJOR = 75
+_OUT_OF_MEMORY = 2
 _HINT = "The load goes on through host memory"
 _Pointer = ctypes.c_uint64
 
@@ -43,6 +44,8 @@ class CudaDriver:
 
     def __init__(self, library: Any) -> None:
         self._library = library
+        self.ran_out = False
+        """True once there was too little memory for something, on the device or to begin with it."""
 
     def enter(self, ordinal: int) -> None:
         """Make the primary context of device ``ordinal``, which torch uses too, current on this thread."""
@@ -111,6 +114,7 @@ class CudaDriver:
     def _call(self, name: str, *arguments: object) -> None:
         code = getattr(self._library, name)(*arguments)
         if code:
+            self.ran_out |= code == _OUT_OF_MEMORY
             raise UnsupportedError(f"CUDA's driver answers {name} with error {code}", _HINT)
 
 

@@ -26,7 +26,7 @@ from fastload._read.gds_statistics import load_statistics
 from fastload._read.gds_verdict import Question, Verdict
 from fastload._read.pread import DirectReader
 from fastload._read.reader import PlainFile
-from fastload.errors import FastloadError
+from fastload.errors import FastloadError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,9 +53,17 @@ def main() -> None:
     try:
         verdict = answer(question)
     except FastloadError as exc:
-        verdict = Verdict(is_on=False, reason=str(exc))
+        verdict = Verdict(is_on=False, reason=str(exc), lasts=not _is_device_full())
     sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
     sys.stdout.flush()  # now: the libraries' own end may hang as their beginning may
+
+
+def _is_device_full() -> bool:
+    """True where the device had no memory left: mostly because the load that asks is filling it."""
+    try:
+        return load_driver().ran_out
+    except UnsupportedError:
+        return False
 
 
 def answer(question: Question) -> Verdict:
@@ -118,7 +126,7 @@ def judge(reader: CuFileReader, host: DirectReader, lanes: Sequence[_Lane], stat
     """
     offsets = _spread(reader.file_bytes)
     if not offsets:
-        return Verdict(is_on=False, reason="the file is too small to be probed")
+        return Verdict(is_on=False, reason="the file is too small to be probed", lasts=False)
     before = statistics.read()
     wrong = [offset for offset in offsets[:_CHECKED] if not _is_same(reader, host, lanes[0], offset)]
     if wrong:

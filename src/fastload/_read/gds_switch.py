@@ -139,6 +139,6 @@ def _open(file: File, ordinal: int, health: GdsHealth) -> Opened:
 
 def _tell(verdict: Verdict, *, is_kept: bool) -> None:
     word = "on" if verdict.is_on else "off"
-    kept = "" if is_kept else ", which could not be kept"
+    kept = "" if is_kept else ", which could not be kept" if verdict.lasts else "; else the next load asks again"
     said = "GPUDirect Storage is %s here: %s. FASTLOAD_GDS=%s saves the probe%s"
     _log.info(said, word, escaped(verdict.reason), word, kept)

@@ -33,6 +33,8 @@ class Verdict:
 
     is_on: bool
     reason: str
+    lasts: bool = True
+    """False for a reason of the moment, or of one file: the next load asks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +64,15 @@ def find_verdict(measured: Measured, key: str) -> Verdict | None:
 
 
 def keep_verdict(measured: Measured, key: str, verdict: Verdict) -> bool:
-    """For the next process of this boot; False where it cannot be written."""
-    return measured.keep(_KIND, key, asdict(verdict))
+    """For the next process of this boot; False where it does not last, or cannot be written."""
+    return verdict.lasts and measured.keep(_KIND, key, asdict(verdict))
 
 
 def ask_probe(question: Question) -> Verdict:
     """Run the probe and wait for it, for ``question.limit_s`` at most."""
     if not sys.executable:
-        return Verdict(is_on=False, reason="the probe needs a Python to run in, and sys.executable is empty")
+        reason = "the probe needs a Python to run in, and sys.executable is empty"
+        return Verdict(is_on=False, reason=reason, lasts=False)
     command = [sys.executable, "-c", _CHILD, json.dumps(asdict(question))]
     # cuFile writes cufile.log where it runs, and may do so still when the folder goes.
     try:
@@ -87,7 +90,7 @@ def ask_probe(question: Question) -> Verdict:
         late = Verdict(is_on=False, reason=f"the probe did not end within {question.limit_s} s")
         return _parse_answer(exc.stdout) or late
     except OSError as exc:
-        return Verdict(is_on=False, reason=f"the probe could not be started: {exc}")
+        return Verdict(is_on=False, reason=f"the probe could not be started: {exc}", lasts=False)
     return _parse_answer(done.stdout) or _explain_silence(done)
 
 
@@ -95,7 +98,7 @@ def _parse_answer(printed: bytes | None) -> Verdict | None:
     """The last line that was printed: libraries may have printed before."""
     try:
         answer: Any = json.loads((printed or b"").strip().splitlines()[-1])
-        return Verdict(is_on=bool(answer["is_on"]), reason=str(answer["reason"]))
+        return Verdict(bool(answer["is_on"]), str(answer["reason"]), bool(answer.get("lasts", True)))
     except (IndexError, ValueError, KeyError, TypeError):
         return None
 
