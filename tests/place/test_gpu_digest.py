@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,6 +212,18 @@ def test_without_triton_there_are_no_digests(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(error, UnsupportedError)
     assert "triton" in str(error)
     assert "Install triton" in error.hint
+
+
+def test_without_a_thread_for_them_there_are_no_digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU digests then: no reason to end a load."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    error = warm_up(torch.device("cuda", 0)).exception(timeout=0)
+    assert isinstance(error, UnsupportedError)
+    assert "no block digests on cuda:0: can't start new thread" in str(error)
 
 
 @needs_triton

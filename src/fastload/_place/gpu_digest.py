@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import struct
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +24,6 @@ from fastload._verify.digest import BLOCK_BYTES, block_digest, count_blocks
 from fastload.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     Launches = tuple[KernelLaunch, KernelLaunch]
@@ -166,6 +165,10 @@ def warm_up(device: torch.device) -> Future[None]:
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastload-gpu-digest")
     try:
         return executor.submit(_prove, device)
+    except RuntimeError as exc:  # the system, or a Python that is about to end, lets this process start no thread
+        refused: Future[None] = Future()
+        refused.set_exception(UnsupportedError(f"no block digests on {device}: {exc}"))
+        return refused
     finally:
         executor.shutdown(wait=False)
 

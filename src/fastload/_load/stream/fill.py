@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fastload._place.cuda_memory import room_on
 from fastload.errors import FastloadError, UsageError, quoted
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def fill(stream: Stream, destinations: Destinations) -> Report:
     try:
         with stream, stream._taking_all(), torch.no_grad():  # noqa: SLF001 - no part of what users call
             for name, tensor in stream:
-                _put(name, tensor, destinations)
+                own = destinations.tensors[name]
+                with room_on(own.device, own.nbytes):
+                    _put(name, tensor, destinations)
     except FastloadError as exc:
         exc.add_hint(_UNDEFINED)
         raise

@@ -18,6 +18,7 @@ from fastload._load.prove.note import LoadOutcome
 from fastload._load.stream.ending import Kept, keep, let_go, look_again, prove_headers_alone, serve_others
 from fastload._load.stream.summary import Delivered, describe_rank, summarise
 from fastload._load.stream.turn import Turn
+from fastload._place.cuda_memory import room_on
 from fastload._place.tensors import cut_out
 from fastload._thread import start_thread
 from fastload._trace import CALLER_LANE, Span, Trace
@@ -147,7 +148,8 @@ class Stream:
         self._position += 1
         name = job.plan.placements[number].info.name
         if name in job.cuts:
-            tensor = cut_out(tensor, job.cuts[name])
+            with room_on(job.device, tensor.nbytes):
+                tensor = cut_out(tensor, job.cuts[name])
         self._delivered_bytes += tensor.nbytes
         return name, tensor
 
