@@ -467,6 +467,18 @@ def test_what_torch_holds_in_reserve_counts_as_free(monkeypatch: pytest.MonkeyPa
     assert device_headroom(DEVICE, 34) == Headroom("the setting device_bytes", 34)
 
 
+def test_an_allocator_that_keeps_no_count_has_no_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As RMM's, which is plugged into torch: it was an error of the device, and no load could begin."""
+    pretend_memory(monkeypatch, free=30, reserved=0, allocated=0)
+
+    def refuse(_: object) -> int:
+        raise RuntimeError("CUDAPluggableAllocator does not yet support getDeviceStats.")
+
+    monkeypatch.setattr(torch.cuda, "memory_reserved", refuse)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", refuse)
+    assert device_headroom(DEVICE, None) == Headroom("the free memory of cuda:0", 30)
+
+
 def test_an_empty_tensor_is_on_the_device_too(machine: Machine) -> None:
     plan = plan_of(file_of({"none": ("BF16", [4, 0])}), SMALL)
     assert [p.arena for p in plan.placements] == [NOWHERE]

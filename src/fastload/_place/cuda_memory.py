@@ -23,12 +23,20 @@ _REGISTER_PORTABLE = 1
 
 def device_headroom(device: torch.device, device_bytes: int | None) -> Headroom:
     """What the device has left, torch's own unused reserve counted in; ``device_bytes`` may bound it further."""
-    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    reserve = _find_reserve(device)
     left = host_headroom() if shares_memory(device) else _free_memory(device)
     left = replace(left, available_bytes=left.available_bytes + reserve, own_bytes=reserve)
     if device_bytes is not None and device_bytes < left.available_bytes:
         return Headroom("the setting device_bytes", device_bytes)
     return left
+
+
+def _find_reserve(device: torch.device) -> int:
+    """What torch holds and nobody uses; none where another allocator is plugged into it, such as RMM's."""
+    try:
+        return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    except RuntimeError:  # "does not yet support getDeviceStats"; an error of the device comes with the next question
+        return 0
 
 
 def _free_memory(device: torch.device) -> Headroom:
