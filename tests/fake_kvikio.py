@@ -47,6 +47,9 @@ class FakeKvikio:
         if self.failures.get(name):
             raise self.failures[name].popleft()
 
+    def opening(self) -> None:
+        """A file is about to be opened."""
+
     def written(self, address: int, nbytes: int) -> None:
         """Storage is about to write there."""
 
@@ -61,6 +64,7 @@ class FakeKvikio:
 
     def CuFile(self, path: str | Path, flags: str) -> FakeFile:  # noqa: N802 - as kvikio calls it
         assert flags == "r"
+        self.opening()
         self.fail("open")
         self.opened_in.append(self.settings["compat_mode"])
         return self.file_type(self, str(path))

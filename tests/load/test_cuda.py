@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,16 @@ def test_stream_while_the_caller_computes(tmp_path: Path) -> None:
         for name, tensor in fastload.stream(tmp_path, device="cuda", options=options)
     }
     assert all(int(sums[name]) == int(tensor.view(torch.uint8).long().sum()) for name, tensor in content.items())
+
+
+def test_a_stream_goes_on_in_a_thread_that_never_was_on_the_device(tmp_path: Path) -> None:
+    """No context is current there, which the driver's own calls need."""
+    content = save_large(tmp_path, 16, 4 * MIB)
+    with fastload.stream(tmp_path, device="cuda", options=fastload.Options(staging_bytes=32 * MIB)) as stream:
+        taken = dict([next(stream)])
+        with ThreadPoolExecutor(1) as other:
+            taken |= other.submit(dict, stream).result()
+    assert_same(taken, content)
 
 
 def test_load_on_another_stream(tmp_path: Path) -> None:

@@ -279,6 +279,10 @@ class Machine(TorchFunctionMode):
         context._obj.value = _CONTEXT + device.value
         return 0
 
+    def cuCtxGetDevice(self, device: Any) -> int:  # noqa: N802 - as CUDA calls it
+        device._obj.value = self.device
+        return 0
+
     def cuCtxGetCurrent(self, context: Any) -> int:  # noqa: N802 - as CUDA calls it
         context._obj.value = _CONTEXT + self.device
         return 0

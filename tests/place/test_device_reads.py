@@ -38,7 +38,7 @@ from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import UnsupportedError
 from late_digester import LateDigester
 from packed_files import make_shards
-from pretended_cuda import DEVICE, Machine, pretended_cuda
+from pretended_cuda import DEVICE, OTHER, Machine, pretended_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,6 +160,18 @@ def _lay(infos: Any, _: int, first_arena: int) -> Any:
 @pytest.fixture
 def load(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     return Load(machine, tmp_path, monkeypatch)
+
+
+def test_cufile_is_opened_on_its_device_and_the_callers_stays_current(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for by name it is opened on the caller's own thread, whose next tensors went to the device loaded to."""
+    load.machine.device = OTHER.index
+    seen: list[int] = []
+    monkeypatch.setattr(load.kvikio, "opening", lambda: seen.append(load.machine.device))
+    load.switch.turn_on(load.checkpoint.shards[0])
+    assert seen == [DEVICE.index]
+    assert load.machine.device == OTHER.index
 
 
 def test_whole_pages_go_past_the_host_and_tails_through_it(load: Load) -> None:

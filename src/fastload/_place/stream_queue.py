@@ -22,6 +22,8 @@ from fastload._read.cuda_driver import open_library
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastload._read.cuda_driver import Context
+
 _ARGUMENTS = {
     "cuMemcpyHtoDAsync_v2": (ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
     "cuMemcpyDtoDAsync_v2": (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p),
@@ -37,6 +39,7 @@ _ARGUMENTS = {
     "cuEventQuery": (ctypes.c_void_p,),
     "cuEventSynchronize": (ctypes.c_void_p,),
     "cuStreamWaitEvent": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint),
+    "cuCtxGetDevice": (ctypes.c_void_p,),
     "cuCtxGetCurrent": (ctypes.c_void_p,),
     "cuCtxSetCurrent": (ctypes.c_void_p,),
 }
@@ -57,19 +60,21 @@ def load_calls(kind: type[ctypes.CDLL]) -> Any:
 
 
 @contextmanager
-def in_context(handle: int) -> Iterator[None]:
-    """Let this one be current on the calling thread, which is somebody else's, until the end of the block.
+def in_context(own: Context) -> Iterator[None]:
+    """Let a context of that device be current on the calling thread, which is somebody else's, until the block ends.
 
     The default stream, whose handle is null, is to the driver the one of the current context: as a rule that of the
-    thread's current device, which may be another one than the stream's.
+    thread's current device, which may be another one than the stream's. Where one of the device is current it stays: a
+    caller's green context has a default stream of its own, which is the one that is meant.
     """
-    calls, before, own = load_calls(ctypes.PyDLL), ctypes.c_void_p(), ctypes.c_void_p(handle)
-    check(calls.cuCtxGetCurrent(ctypes.byref(before)))
-    if before.value == own.value:
+    calls, device, before = load_calls(ctypes.PyDLL), ctypes.c_int(-1), ctypes.c_void_p()
+    calls.cuCtxGetDevice(ctypes.byref(device))  # an error, and no number, where no context is current
+    if device.value == own.device:
         yield
         return
+    check(calls.cuCtxGetCurrent(ctypes.byref(before)))
     try:
-        check(calls.cuCtxSetCurrent(own))
+        check(calls.cuCtxSetCurrent(ctypes.c_void_p(own.handle)))
         yield
     finally:
         check(calls.cuCtxSetCurrent(before))

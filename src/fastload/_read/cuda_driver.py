@@ -8,14 +8,15 @@ of a larger allocation, or (``expandable_segments``) mapped piece by piece; cuFi
 from __future__ import annotations
 
 import ctypes
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _LIBRARY = "libcuda.so.1"
 _REGISTER_PORTABLE = 1
@@ -39,6 +40,13 @@ class DeviceMemory:
         return {"shape": (self.nbytes,), "typestr": "|u1", "data": (self.address, False), "version": 3}
 
 
+class Context(NamedTuple):
+    """The primary context of a device, by handles."""
+
+    device: int
+    handle: int
+
+
 class CudaDriver:
     """Calls go to the calling thread's current context; :meth:`enter` makes one current."""
 
@@ -49,15 +57,30 @@ class CudaDriver:
 
     def enter(self, ordinal: int) -> None:
         """Make the primary context of device ``ordinal``, which torch uses too, current on this thread."""
-        self._call("cuCtxSetCurrent", ctypes.c_void_p(self.find_context(ordinal)))
+        self._call("cuCtxSetCurrent", ctypes.c_void_p(self.find_context(ordinal).handle))
 
-    def find_context(self, ordinal: int) -> int:
-        """The handle of that context, which is made where there is none; valid as long as the process lives."""
+    @contextmanager
+    def within(self, ordinal: int) -> Iterator[None]:
+        """The same until the end of the block, for a thread that may be the caller's: its current device would change.
+
+        Raises:
+            UnsupportedError: the driver answers with an error.
+        """
+        own, before = ctypes.c_void_p(self.find_context(ordinal).handle), ctypes.c_void_p()
+        self._call("cuCtxGetCurrent", ctypes.byref(before))
+        try:
+            self._call("cuCtxSetCurrent", own)
+            yield
+        finally:
+            self._call("cuCtxSetCurrent", before)
+
+    def find_context(self, ordinal: int) -> Context:
+        """That context, which is made where there is none; valid as long as the process lives."""
         device, context = ctypes.c_int(), ctypes.c_void_p()
         self._call("cuInit", 0)
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(ordinal))
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        return context.value or 0
+        return Context(device.value, context.value or 0)
 
     def pci_address(self, ordinal: int) -> str:
         """Where device ``ordinal`` is, such as ``0000:1B:00.0``."""

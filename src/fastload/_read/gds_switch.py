@@ -126,15 +126,15 @@ def _begin(work: Callable[[], None]) -> None:
 
 
 def _open(file: File, ordinal: int, health: GdsHealth) -> Opened:
-    load_driver().enter(ordinal)  # this thread has no context yet, without which cuFile's driver does not open
-    files = CuFiles(import_kvikio(), health=health)
-    files.open(file).close()
-    try:
-        statistics = load_statistics()
-        statistics.start()
-        return Opened(files, statistics, statistics.read())
-    except UnsupportedError:
-        return Opened(files, None, None)  # it reads; only what it does with it cannot be shown
+    with load_driver().within(ordinal):  # without a context on this thread cuFile's driver does not open
+        files = CuFiles(import_kvikio(), health=health)
+        files.open(file).close()
+        try:
+            statistics = load_statistics()
+            statistics.start()
+            return Opened(files, statistics, statistics.read())
+        except UnsupportedError:
+            return Opened(files, None, None)  # it reads; only what it does with it cannot be shown
 
 
 def _tell(verdict: Verdict, *, is_kept: bool) -> None:
