@@ -23,7 +23,7 @@ def main(model: str) -> None:
     assert not folder.is_relative_to(_CHECKOUT / "src"), f"this is not the wheel but {folder}"
     assert (folder / "py.typed").exists()
     kernels = {path.name for path in (folder / "_place/kernels").iterdir()}
-    assert {f"{name}.{form}" for name in ("hash_slabs", "hash_blocks") for form in ("ptx", "sm_90.cubin.z")} <= kernels
+    assert {f"{name}.{form}.z" for name in ("hash_slabs", "hash_blocks") for form in ("ptx", "sm_90.cubin")} <= kernels
     assert len(json.loads(_run("inspect", f"./{model}", "--json").stdout)["tensors"]) == _TENSORS
     with tempfile.TemporaryDirectory() as local:
         _try_store(Path(model), local)

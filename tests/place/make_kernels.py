@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -40,11 +41,13 @@ def compile_ptx(kernel: Kernel) -> str:
     return strip(compiled.asm["ptx"])
 
 
-def assemble(ptx: Path, capability: int, to: Path) -> None:
-    """By the assembler that Triton brings along, whose version makes the same bytes each time; then packed."""
-    command = [nvidia.ptxas.path, f"-arch=sm_{capability}", ptx.name, "-o", to.absolute()]
-    subprocess.run(command, check=True, cwd=ptx.parent)
-    to.write_bytes(zlib.compress(to.read_bytes(), 9))
+def assemble(ptx: str, capability: int) -> bytes:
+    """By the assembler that Triton brings along, whose version makes the same bytes each time."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "kernel.ptx").write_text(ptx, encoding="ascii")
+        command = [nvidia.ptxas.path, f"-arch=sm_{capability}", "kernel.ptx", "-o", "kernel.cubin"]
+        subprocess.run(command, check=True, cwd=folder)
+        return Path(folder, "kernel.cubin").read_bytes()
 
 
 def strip(ptx: str) -> str:
@@ -61,10 +64,10 @@ def main() -> None:
     folder = Path(sys.argv[1])
     for kernel in KERNELS:
         head = f"// Made by tests/place/make_kernels.py of gpu_digest_kernel.py, with Triton {triton.__version__}.\n"
-        ptx = folder / code_name(kernel)
-        ptx.write_text(head + compile_ptx(kernel), encoding="ascii")
-        for capability in ASSEMBLED.values():
-            assemble(ptx, capability, folder / code_name(kernel, capability))
+        ptx = head + compile_ptx(kernel)
+        for capability in (None, *ASSEMBLED.values()):
+            code = ptx.encode("ascii") if capability is None else assemble(ptx, capability)
+            (folder / code_name(kernel, capability)).write_bytes(zlib.compress(code, 9))
 
 
 if __name__ == "__main__":

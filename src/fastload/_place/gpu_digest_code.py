@@ -47,14 +47,13 @@ KERNELS = (HASH_SLABS, HASH_BLOCKS)
 
 
 def code_name(kernel: Kernel, capability: int | None = None) -> str:
-    """The file with its code, assembled for a ``capability`` and packed, or as PTX."""
-    return f"{kernel.name}.ptx" if capability is None else f"{kernel.name}.sm_{capability}.cubin.z"
+    """The file with its code, packed: assembled for a ``capability``, or as PTX."""
+    return f"{kernel.name}.{'ptx' if capability is None else f'sm_{capability}.cubin'}.z"
 
 
 def read_code(kernel: Kernel, capability: int | None = None) -> bytes:
-    """The code in that file. What is assembled is packed by zlib, to less than a third."""
-    raw = files("fastload._place").joinpath("kernels", code_name(kernel, capability)).read_bytes()
-    return raw if capability is None else zlib.decompress(raw)
+    """The code in that file: zlib packs it to less than a third."""
+    return zlib.decompress(files("fastload._place").joinpath("kernels", code_name(kernel, capability)).read_bytes())
 
 
 @cache
