@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastload._cgroup import own_cgroups, read_lines
+from fastload._cgroup import own_cgroups
+from fastload._system_file import read_lines
 from fastload.errors import MemoryBudgetError, quoted
 
 if TYPE_CHECKING:

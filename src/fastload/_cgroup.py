@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastload._system_file import read_line, read_lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,7 +24,7 @@ class Cgroup:
 
     def read(self, name: str) -> str:
         """The first line of one of its files; empty where it is not there."""
-        return next(read_lines(f"{self.folder}/{name}"), "")
+        return read_line(f"{self.folder}/{name}")
 
 
 def own_cgroups(controller: str, *, root: str = "") -> Iterator[Cgroup]:
@@ -43,13 +45,3 @@ def own_cgroups(controller: str, *, root: str = "") -> Iterator[Cgroup]:
         parts = [part for part in path.split("/") if part]
         for depth in range(len(parts), -1, -1):
             yield Cgroup(os.path.join(base, *parts[:depth]), is_unified=not controllers)
-
-
-def read_lines(path: str) -> Iterator[str]:
-    """The lines of a file of the kernel's; none where it is not this kernel's, or hidden in this container."""
-    try:
-        # Of all codecs, utf-8 alone is no module that would have to be read now, from a disk that may be failing.
-        with open(path, encoding="utf-8", errors="replace") as file:
-            yield from (line.rstrip("\n") for line in file)
-    except OSError:  # then it limits nothing we could know of
-        return

@@ -12,8 +12,9 @@ from fastload._load.read.depth import tune
 from fastload._read.choose import Choice, choose_reader
 from fastload._read.depth import GatedReader
 from fastload._read.head import read_header
-from fastload._read.measured import Measured, boot_id
+from fastload._read.measured import Measured
 from fastload._read.pread import BufferedReader
+from fastload._system_file import read_boot_id
 from models import MIB, save_large
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def test_an_unknown_disk_is_tried(
 def test_a_known_disk_is_not(shard: Shard, tmp_path: Path) -> None:
     measured = Measured(str(tmp_path / "measured"))
     device = shard.identity.dev
-    measured.keep("depth", f"{boot_id()} {os.major(device)}:{os.minor(device)}", {"reads": 24})
+    measured.keep("depth", f"{read_boot_id()} {os.major(device)}:{os.minor(device)}", {"reads": 24})
     assert tune({0: TUNABLE}, [shard], measured)[0].depth == 24
-    measured.keep("depth", f"{boot_id()} {os.major(device)}:{os.minor(device)}", {"reads": 10_000})
+    measured.keep("depth", f"{read_boot_id()} {os.major(device)}:{os.minor(device)}", {"reads": 10_000})
     assert tune({0: TUNABLE}, [shard], measured)[0].depth <= 16
 
 

@@ -28,8 +28,9 @@ from fastload._read.gds_probe import answer
 from fastload._read.gds_statistics import ReadCounts
 from fastload._read.gds_switch import Device, GdsSwitch
 from fastload._read.gds_verdict import Question, Verdict, ask_probe, find_verdict, keep_verdict, verdict_key
-from fastload._read.measured import Measured, boot_id
+from fastload._read.measured import Measured
 from fastload._read.reader import PlainFile
+from fastload._system_file import read_boot_id
 from fastload.errors import UnsupportedError
 from hand_clock import HandClock
 from stopwatch import Stopwatch
@@ -274,7 +275,7 @@ def measured(tmp_path: Path) -> Measured:
 
 def test_a_verdict_holds_for_a_boot_a_mount_and_a_device(file: PlainFile, measured: Measured) -> None:
     key = verdict_key(file, "GPU-1")
-    assert boot_id() in key
+    assert read_boot_id() in key
     assert find_verdict(measured, key) is None
     verdict = Verdict(is_on=True, reason="9 GB/s")
     assert keep_verdict(measured, key, verdict)

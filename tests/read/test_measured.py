@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._read.measured import Measured, boot_id
+from fastload._read.measured import Measured
+from fastload._system_file import read_boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,4 +55,4 @@ def test_a_folder_that_is_full_leaves_no_scratch_file(tmp_path: Path) -> None:
 
 
 def test_the_boot_has_a_name() -> None:
-    assert len(boot_id()) == 36
+    assert len(read_boot_id()) == 36

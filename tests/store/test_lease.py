@@ -16,8 +16,8 @@ import pytest
 from fastload._store.layout import lease_folder
 from fastload._store.lease import wait as waiting
 from fastload._store.lease.file import LeaseFile
-from fastload._store.lease.lock import read_boot_id
 from fastload._store.lease.wait import Sight, try_hold, wait_hold
+from fastload._system_file import read_boot_id
 from fastload.errors import LockTimeoutError, NoSpaceError, NotWritableError
 from lease_holder import FAST
 from lease_processes import LIES, build_shim, from_elsewhere, holder_process, released, run_crowd, timed

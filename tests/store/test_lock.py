@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastload._store.lease.lock import flock_is_truthful, hold_shared, open_lock, read_boot_id, try_exclusive
+from fastload._store.lease.lock import flock_is_truthful, hold_shared, open_lock, try_exclusive
+from fastload._system_file import read_boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,6 +6,8 @@ import ipaddress
 import os
 import socket
 
+from fastload._system_file import read_boot_id
+
 ANYWHERE = "192.0.2.1"
 """Is routed by the default route, and is nobody's (RFC 5737)."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -38,9 +40,4 @@ def _find_source(host: str) -> str | None:
 
 def find_node() -> str:
     """What tells this machine from others: containers on one machine have different tiers, and names of their own."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-            boot = file.read().strip()
-    except OSError:
-        boot = ""
-    return f"{os.uname().nodename}/{boot}"
+    return f"{os.uname().nodename}/{read_boot_id()}"

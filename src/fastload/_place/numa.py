@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastload._read.cuda_driver import load_driver
+from fastload._system_file import read_line
 from fastload.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ def find_near_cpus(address: str, allowed: set[int], *, root: str = "") -> set[in
         allowed: what this thread may use: another's limits are kept.
         root: where /sys is; another one in tests.
     """
-    node = _read(f"{root}/sys/bus/pci/devices/{address.lower()}/numa_node")
+    node = read_line(f"{root}/sys/bus/pci/devices/{address.lower()}/numa_node")
     if not node.isdigit():  # -1: the machine has one node, or does not tell
         return set()
-    near = parse_cpus(_read(f"{root}/sys/devices/system/node/node{node}/cpulist")) & allowed
+    near = parse_cpus(read_line(f"{root}/sys/devices/system/node/node{node}/cpulist")) & allowed
     return near if near != allowed else set()
 
 
@@ -48,11 +49,3 @@ def parse_cpus(text: str) -> set[int]:
     """The kernel's spelling of a set of CPUs, such as ``0-15,32-47``."""
     ranges = (part.partition("-") for part in text.split(",") if part)
     return {cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1)}
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

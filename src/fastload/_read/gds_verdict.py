@@ -14,8 +14,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastload._read.measured import boot_id
 from fastload._settings.environment import child_environment
+from fastload._system_file import read_boot_id
 
 if TYPE_CHECKING:
     from fastload._read.measured import Measured
@@ -53,7 +53,7 @@ class Question:
 def verdict_key(file: File, device: str) -> str:
     """Boot, mount and device: what a verdict holds for."""
     number = f"{os.major(file.identity.dev)}:{os.minor(file.identity.dev)}"
-    return f"{boot_id()} {number} {device}"
+    return f"{read_boot_id()} {number} {device}"
 
 
 def find_verdict(measured: Measured, key: str) -> Verdict | None:

@@ -56,12 +56,3 @@ class Measured:
     def _path(self, kind: str, key: str) -> str:
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         return os.path.join(self._folder or os.devnull, f"{kind}-{name}.json")
-
-
-def boot_id() -> str:
-    """The machine's present boot: what drivers and mounts are like may change with the next one."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-            return file.read(64).strip()
-    except OSError:
-        return ""

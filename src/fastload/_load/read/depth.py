@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._cpus import count_cpus
 from fastload._read.depth import GatedReader, open_gate
-from fastload._read.measured import Measured, boot_id
+from fastload._system_file import read_boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastload._format.checkpoint import Shard
     from fastload._read.choose import Choice
     from fastload._read.depth import DepthGate
+    from fastload._read.measured import Measured
     from fastload._read.reader import File, OpenReader, Reader
 
 _KIND = "depth"
@@ -46,7 +47,7 @@ def tune(choices: Mapping[int, Choice], shards: Sequence[Shard], measured: Measu
 
 
 def _gate_for(device: int, measured: Measured) -> DepthGate:
-    key = f"{boot_id()} {os.major(device)}:{os.minor(device)}"
+    key = f"{read_boot_id()} {os.major(device)}:{os.minor(device)}"
     facts = measured.find(_KIND, key) or {}
     known = facts.get("reads")
     if isinstance(known, int) and 1 <= known <= _DEEPEST:

@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastload._store.lease.lock import read_boot_id
+from fastload._system_file import read_boot_id
 from fastload._verify.digest import block_digest, count_blocks
 from fastload.strict_json import JsonError, parse_json
 

@@ -34,7 +34,8 @@ from fastload._store.keep.usage import (
 )
 from fastload._store.layout import BENCH_PREFIX, lease_folder
 from fastload._store.lease.inuse import Use, held_alone, is_being_brought
-from fastload._store.lease.lock import flock_is_truthful, open_lock, read_boot_id, try_exclusive
+from fastload._store.lease.lock import flock_is_truthful, open_lock, try_exclusive
+from fastload._system_file import read_boot_id
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:

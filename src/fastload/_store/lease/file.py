@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from fastload._store.containment import check_inside
 from fastload._store.filesystem import make_folder, writing
 from fastload._store.lease.holder import MAX_RECORD_BYTES, Holder, dump_holder, parse_holder
-from fastload._store.lease.lock import flock_is_truthful, open_lock, read_boot_id, try_exclusive
+from fastload._store.lease.lock import flock_is_truthful, open_lock, try_exclusive
+from fastload._system_file import read_boot_id
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:

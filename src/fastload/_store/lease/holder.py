@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from fastload._store.lease.lock import read_boot_id
+from fastload._system_file import read_boot_id
 from fastload._verify.canonical import MAX_INTEGER, canonical_json
 from fastload.errors import FormatError, escaped
 from fastload.strict_json import JsonError, parse_json

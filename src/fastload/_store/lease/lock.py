@@ -12,17 +12,6 @@ import errno
 import fcntl
 import os
 
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
-
-
-def read_boot_id() -> str:
-    """What tells this boot of this machine from any other; empty where the kernel does not say (gVisor)."""
-    try:
-        with open(_BOOT_ID, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
 
 def open_lock(path: str) -> int:
     """A descriptor to lock: writable if it may be, since NFS gives exclusive locks to such ones only."""

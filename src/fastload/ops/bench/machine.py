@@ -8,6 +8,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 from fastload._cpus import count_cpus
+from fastload._system_file import read_lines
 
 _PACKAGES = ("fastload-llm", "torch", "safetensors", "runai-model-streamer", "fastsafetensors", "instanttensor")
 _QUIET_CPUS = 0.1
@@ -15,9 +16,9 @@ _QUIET_CPUS = 0.1
 
 def describe_machine(folder: str) -> dict[str, str]:
     """Facts for the head of a table."""
-    cpu = next((line.split(":")[1].strip() for line in _read_lines("/proc/cpuinfo") if "model name" in line), "unknown")
+    cpu = next((line.split(":")[1].strip() for line in read_lines("/proc/cpuinfo") if "model name" in line), "unknown")
     cpus = count_cpus()
-    memory = int(_read_lines("/proc/meminfo")[0].split()[1]) / (1 << 20)
+    memory = int(read_lines("/proc/meminfo")[0].split()[1]) / (1 << 20)
     return {
         "cpu": f"{cpus.allowed} x {cpu}" + (f", of which {cpus.limit} gives {cpus.quota:g}" if cpus.quota else ""),
         "memory": f"{memory:.1f} GiB, huge pages: {_read_huge_pages()}",
@@ -30,7 +31,7 @@ def describe_machine(folder: str) -> dict[str, str]:
 
 def read_others_cpu_s() -> float:
     """CPU seconds that all others, the host too, have used up so far. Own children count once they have ended."""
-    ticks = [int(field) for field in _read_lines("/proc/stat")[0].split()[1:9]]
+    ticks = [int(field) for field in read_lines("/proc/stat")[0].split()[1:9]]
     idle_ticks = ticks[3] + ticks[4]
     return (sum(ticks) - idle_ticks) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
@@ -46,14 +47,14 @@ def wait_until_quiet(patience_s: float) -> None:
 
 
 def _read_huge_pages() -> str:
-    lines = _read_lines("/sys/kernel/mm/transparent_hugepage/enabled")
+    lines = read_lines("/sys/kernel/mm/transparent_hugepage/enabled")
     return lines[0].partition("[")[2].partition("]")[0] if lines else "none"
 
 
 def _find_file_system(folder: str) -> str:
     """The type of the innermost mount that holds ``folder``."""
     path = os.path.realpath(folder)
-    mounts = [line.split() for line in _read_lines("/proc/self/mounts")]
+    mounts = [line.split() for line in read_lines("/proc/self/mounts")]
     holding = [mount for mount in mounts if os.path.commonpath([mount[1], path]) == mount[1]]
     innermost = max(holding, key=lambda mount: len(mount[1]), default=None)
     return f"{innermost[2]} on {os.path.basename(innermost[0])}" if innermost else "unknown"
@@ -64,11 +65,3 @@ def _find_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "(not installed)"
-
-
-def _read_lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []

@@ -9,6 +9,7 @@ from fastload._fetch.deadline import Deadline
 from fastload._fetch.find.resolve import tiers_of
 from fastload._fetch.workers import begin
 from fastload._store.patience import ask_all
+from fastload._system_file import read_text
 from fastload._tier import LOCAL, Tier, shared_tier
 from fastload.errors import DeadlineError, FastloadError, StoreError
 from fastload.ops.doctor.finding import FATAL, SEVERITIES, Finding
@@ -151,7 +152,8 @@ def _look_at_tiers(settings: Settings, patience_s: float) -> dict[Tier, tuple[Ti
     asked = ask_all(roots, _look_at_root, patience_s=patience_s)
     volumes = {root.tier: volume for root, volume in asked.replies}
     problems = {root.tier: reason for root, reason in asked.silent}
-    mounts, stats = parse_mountinfo(_read("/proc/self/mountinfo")), parse_mountstats(_read("/proc/self/mountstats"))
+    mounts = parse_mountinfo(read_text("/proc/self/mountinfo", errors="surrogateescape"))
+    stats = parse_mountstats(read_text("/proc/self/mountstats", errors="surrogateescape"))
     return {
         root.tier: (_describe_tier(root, volumes.get(root.tier), mounts, stats), problems.get(root.tier))
         for root in roots
@@ -183,11 +185,3 @@ def _judge_tier(tier: Tier, facts: TierFacts, problem: str | None, settings: Set
         yield from judge_local(facts.volume, settings.min_free)
     else:
         yield from judge_shared(facts.volume)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:  # hidden in this container: then nothing is known of mounts
-        return ""

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fastload._read.gds_checks import check_machine
+from fastload._system_file import read_text
 from fastload.ops.doctor.finding import NOTE, WARNING, Finding
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def look_at_gpu(cufile: CufileSettings, *, root: str = "") -> Gpu:
     kvikio = [version for name in ("kvikio-cu13", "kvikio-cu12", "kvikio") if (version := _version_of(name))]
     return Gpu(
         devices=len(glob.glob(f"{root}/dev/nvidia[0-9]*")),
-        driver=parse_driver(_read(f"{root}/proc/driver/nvidia/version")),
+        driver=parse_driver(read_text(f"{root}/proc/driver/nvidia/version")),
         torch=_version_of("torch"),
         torch_cuda=parse_torch_cuda(_read_version_of_torch()),
         kvikio=next(iter(kvikio), None),
@@ -116,12 +117,4 @@ def _read_version_of_torch() -> str:
     spec = find_spec("torch")  # finds it without importing it
     if spec is None or not spec.origin:
         return ""
-    return _read(os.path.join(os.path.dirname(spec.origin), "version.py"))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:  # no such driver or package here: then it has no version
-        return ""
+    return read_text(os.path.join(os.path.dirname(spec.origin), "version.py"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastload._budget import host_headroom
 from fastload._cpus import count_cpus
+from fastload._system_file import read_text
 from fastload.ops.doctor.finding import NOTE, WARNING, Finding
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def look_at_machine(*, root: str = "") -> Machine:
         root: where /proc, /sys, /dev and /run are; another one in tests.
     """
     headroom, cpus = host_headroom(root=root), count_cpus(root=root)
-    status = parse_status(_read(f"{root}/proc/self/status"))
+    status = parse_status(read_text(f"{root}/proc/self/status"))
     memlock = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     return Machine(
         cpus=cpus.allowed,
@@ -69,7 +70,7 @@ def look_at_machine(*, root: str = "") -> Machine:
         seccomp=_SECCOMP.get(status.get("Seccomp", ""), "not known"),
         no_new_privileges=status.get("NoNewPrivs") == "1",
         shm_bytes=_size_of(root + _SHM),
-        huge_pages=parse_chosen(_read(f"{root}/sys/kernel/mm/transparent_hugepage/enabled")),
+        huge_pages=parse_chosen(read_text(f"{root}/sys/kernel/mm/transparent_hugepage/enabled")),
         has_udev=os.path.isdir(f"{root}/run/udev/data"),
     )
 
@@ -117,14 +118,6 @@ def judge_machine(machine: Machine) -> Iterator[Finding]:
             cure="volumes: [{name: shm, emptyDir: {medium: Memory, sizeLimit: 8Gi}}], volumeMounts: [{name: shm, "
             "mountPath: /dev/shm}]; count it into the memory limit",
         )
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:  # not this kernel's, or hidden in this container: then nothing is said of it
-        return ""
 
 
 def _size_of(path: str) -> int | None:
