@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastload._address_space import address_space_refusal, map_private
 from fastload.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
+
+Result = TypeVar("Result")
 
 _HINT = "Raise its limit: ulimit -u, or pids.max of the cgroup (a container's pids limit)"
 _UNLIMITED_STACK_BYTES = 2 << 20  # glibc's ARCH_STACK_DEFAULT_SIZE, where RLIMIT_STACK says none
@@ -42,6 +49,22 @@ def start_thread(thread: threading.Thread) -> None:
         raise address_space_refusal(_FIRST_BYTES) from exc
     finally:
         own.pop("_bootstrap", None)
+
+
+def join_all(threads: Iterable[threading.Thread], within_s: float) -> None:
+    """Wait for those that have begun; one that hangs is left behind."""
+    until_s = time.monotonic() + within_s
+    for thread in threads:
+        if thread.is_alive():  # not so where Ctrl-C came before it was started: joining it would be an error
+            thread.join(max(0.0, until_s - time.monotonic()))
+
+
+def settle(outcome: Future[Result], work: Callable[[], Result]) -> None:
+    """Do ``work``, and let ``outcome`` be what it returned or raised."""
+    try:
+        outcome.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it, whatever it is
+        outcome.set_exception(error)
 
 
 class _StillbornError(Exception):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fastload._thread import LOOK_S, start_thread
+from fastload._thread import LOOK_S, join_all, settle, start_thread
 from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -27,14 +26,6 @@ _log = logging.getLogger("fastload")
 
 JOIN_S = 0.8
 """How long whoever gives up waits for work that does not hang to end by itself: Ctrl-C promises a second."""
-
-
-def settle(outcome: Future[Result], work: Callable[[], Result]) -> None:
-    """Do ``work``, and let ``outcome`` be what it returned or raised."""
-    try:
-        outcome.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread, whatever it is
-        outcome.set_exception(error)
 
 
 def begin(work: Callable[[], Result], name: str) -> tuple[Future[Result], threading.Thread]:
@@ -139,21 +130,13 @@ class _Queue(Generic[Item, Result]):
         """Let nothing more begin, and wait for what has."""
         for outcome in self.outcomes:
             outcome.cancel()  # where it has not begun
-        _join(self._threads)
+        join_all(self._threads, JOIN_S)
 
 
 def _result_of(outcome: Future[Result]) -> Result:
     while not wait([outcome], LOOK_S).done:
         pass
     return outcome.result()
-
-
-def _join(threads: Iterable[threading.Thread]) -> None:
-    """Those that have begun; one that hangs is left behind."""
-    until_s = time.monotonic() + JOIN_S
-    for thread in threads:
-        if thread.is_alive():
-            thread.join(max(0.0, until_s - time.monotonic()))
 
 
 class _InVainError(Exception):

@@ -13,7 +13,7 @@ from concurrent.futures import wait as wait_futures
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from fastload._thread import start_thread
+from fastload._thread import settle, start_thread
 from fastload.errors import FastloadError, GroupError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class RendezvousStore:
 
     def _ask(self, work: Callable[[], _Result]) -> _Result:
         answer: Future[_Result] = Future()
-        self._begin(partial(_settle, answer, work))
+        self._begin(partial(settle, answer, work))
         while not wait_futures([answer], timeout=_LEAST_S).done:  # in steps: the time may become less meanwhile
             if self._timeout.left_s <= 0:
                 raise GroupError("the store of the process group did not answer in time", _HINT)
@@ -116,10 +116,3 @@ class RendezvousStore:
             if self._timeout.failure is None:
                 raise
             work()  # this rank comes only to say why it cannot load, which may be just that
-
-
-def _settle(answer: Future[_Result], work: Callable[[], _Result]) -> None:
-    try:
-        answer.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
-        answer.set_exception(error)

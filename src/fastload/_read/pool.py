@@ -6,7 +6,10 @@ import threading
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from fastload._thread import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,7 +89,7 @@ class ReaderPool(Generic[Opened]):
             if is_first := opening is None:
                 opening = self._open[number] = Future()
         if is_first:
-            self._open_into(opening, number)
+            settle(opening, partial(self._open_reader, number))
         return opening.result()
 
     def take_back(self, number: int, reader: Opened | None) -> None:
@@ -104,12 +107,6 @@ class ReaderPool(Generic[Opened]):
         with self._lock:
             self._left[number] -= 1
             return not self._left[number]
-
-    def _open_into(self, opening: Future[Opened], number: int) -> None:
-        try:
-            opening.set_result(self._open_reader(number))
-        except BaseException as error:  # noqa: BLE001 - all who wait for it raise it
-            opening.set_exception(error)
 
     def close(self) -> None:
         """Close what is open; a reader still in use is closed by its last user."""

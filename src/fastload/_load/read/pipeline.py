@@ -8,12 +8,11 @@ the depth that storage sees. The rest is in order (:mod:`~fastload._load.read.sc
 from __future__ import annotations
 
 import threading
-import time
 import traceback
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from fastload._thread import start_thread
+from fastload._thread import join_all, start_thread
 from fastload.errors import MemoryBudgetError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -92,10 +91,7 @@ class Pipeline:
             undo.callback(self._sources.close)
             undo.callback(self._schedule.forget_error)
             self._schedule.stop()
-            deadline_s = time.monotonic() + _JOIN_S
-            for thread in self._threads:
-                if thread.is_alive():  # not so where Ctrl-C came before it was started: joining it would be an error
-                    thread.join(max(0.0, deadline_s - time.monotonic()))
+            join_all(self._threads, _JOIN_S)
 
     def join(self, deadline: Deadline) -> None:
         """Wait until the workers have ended by themselves, as they do when all is placed; raise the first error."""

@@ -12,7 +12,6 @@ waits in the journals for the next run.
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +24,7 @@ from fastload._read.pool import ReaderPool
 from fastload._store.admit.arriving import measured, read_each
 from fastload._store.admit.extent_queue import ExtentQueue
 from fastload._store.admit.wrong import find_wrong, refuse
-from fastload._thread import start_thread
+from fastload._thread import join_all, start_thread
 from fastload._verify.digest import BLOCK_BYTES, blocks_of
 
 if TYPE_CHECKING:
@@ -114,10 +113,7 @@ class Admission:
             self._wait()
         finally:
             self._stop()
-            deadline_s = time.monotonic() + _JOIN_S
-            for thread in threads:
-                if thread.is_alive():
-                    thread.join(max(0.0, deadline_s - time.monotonic()))
+            join_all(threads, _JOIN_S)
         self._queue.check()
 
     def _wait(self) -> None:
