@@ -198,6 +198,14 @@ def read_fully(descriptor: int, offset: int, buffers: Sequence[memoryview], *, p
                 pending[first] = pending[first][step:]
 
 
+def read_stored(descriptor: int, offset: int, block: memoryview, path: str) -> None:
+    """As :func:`read_fully`, into one buffer; what the system says is translated."""
+    try:
+        read_fully(descriptor, offset, [block], path=path)
+    except OSError as exc:
+        raise translate(path, exc) from exc
+
+
 @contextmanager
 def noting_arrived(nbytes: int) -> Iterator[None]:
     """Let an ``OSError`` that ends a read know that so many bytes had come before: see :func:`arrived_before`."""

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from fastload._read.around import ReaderAround
 from fastload._read.blocks import cut, read_block, split_blocks
-from fastload._read.file import open_regular, read_fully, translate
+from fastload._read.file import open_regular, read_stored
 from fastload._read.ledger import Purpose
 from fastload._read.proof import explain_damage
 from fastload._verify.digest import BLOCK_BYTES, ContentHash, block_digest, block_length, count_blocks
@@ -169,10 +169,7 @@ class WholeProof(ReaderAround):
         if not self._is_mapped:
             return read_block(self._reader, offset, length)
         block = memoryview(bytearray(length))
-        try:
-            read_fully(self._descriptor, offset, [block], path=self._file.path)
-        except OSError as exc:
-            raise translate(self._file.path, exc) from exc
+        read_stored(self._descriptor, offset, block, self._file.path)
         return block
 
     def close(self) -> None:

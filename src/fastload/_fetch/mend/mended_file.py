@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastload._fetch.mend.stored_file import MENDED_STEM, look_like
-from fastload._read.file import identify, open_regular, read_fully, translate
+from fastload._read.file import identify, open_regular, read_fully, read_stored
 from fastload._store.admit.part import Part
 from fastload._store.filesystem import check_one_mount, make_folder, writing
 from fastload._store.replacing import Replacement
@@ -94,7 +94,7 @@ class MendedFile:
             room = memoryview(bytearray(block_length(0, now.size)))
             for index, offset, length in blocks_of(now.size):
                 if index not in self._there:  # what came is not read: it may be what the disk cannot give
-                    _read_stored(descriptor, offset, room[:length], path)
+                    read_stored(descriptor, offset, room[:length], path)
                     wanted = replace(self._damaged, index=index, length=length)
                     self.put(index, rest(wanted, room[:length]))
         finally:
@@ -107,10 +107,3 @@ class MendedFile:
             StoreError: the copy may not be removed.
         """
         self._copy.discard()
-
-
-def _read_stored(descriptor: int, offset: int, block: memoryview, path: str) -> None:
-    try:
-        read_fully(descriptor, offset, [block], path=path)
-    except OSError as exc:
-        raise translate(path, exc) from exc

@@ -6,7 +6,7 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from fastload._read.file import open_regular, read_fully, translate
+from fastload._read.file import open_regular, read_fully, read_stored
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
 from fastload._store.filesystem import writing
@@ -87,10 +87,7 @@ class KeptFile:
                 self._digests.add(index, given, block)
 
     def _read_back(self, offset: int, block: memoryview) -> None:
-        try:
-            read_fully(self._descriptor, offset, [block], path=self.path)
-        except OSError as exc:
-            raise translate(self.path, exc) from exc
+        read_stored(self._descriptor, offset, block, self.path)
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole. Who wrote it may not have synced it, so that is done here."""

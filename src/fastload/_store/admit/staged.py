@@ -13,7 +13,7 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from fastload._read.file import read_fully, translate
+from fastload._read.file import read_fully, read_stored
 from fastload._read.filedigests import FileDigests
 from fastload._store.admit.descriptors import Descriptors
 from fastload._store.admit.journal import Claims, dump_line, dump_proven
@@ -169,10 +169,7 @@ class StagedFile:
             self._digests.await_turn(index)
 
     def _read_back(self, offset: int, block: memoryview) -> None:
-        try:
-            read_fully(self._part.descriptor, offset, [block], path=self._area.part(self._name))
-        except OSError as exc:
-            raise translate(self._area.part(self._name), exc) from exc
+        read_stored(self._part.descriptor, offset, block, self._area.part(self._name))
 
     def finish(self, path: str) -> ManifestFile:
         """The digests of the whole, all of whose blocks have arrived; the bytes are on the disk when this returns.
