@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fastload._read.blocks import read_block
 from fastload._read.counted import CountedReader
-from fastload._read.file import open_regular
+from fastload._read.file import advise
 from fastload._read.pread import BufferedReader, DirectReader
 from fastload.errors import FastloadError, UnsupportedError
 
@@ -40,12 +39,4 @@ def read_again(
 
 def drop_pages(path: str, offset: int, length: int) -> None:
     """Have the kernel forget what it keeps of these bytes, where it will: who reads them next gets the storage's."""
-    try:
-        descriptor = open_regular(path)
-    except FastloadError:
-        return
-    try:
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+    advise(path, offset, length, os.POSIX_FADV_DONTNEED)

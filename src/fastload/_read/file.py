@@ -108,6 +108,16 @@ def regular_only(path: str, flags: int) -> int:
     return descriptor
 
 
+def advise(path: str, offset: int, length: int, advice: int) -> None:
+    """Tell the kernel of these bytes, which it may heed or not; what is wrong with them shows when they are read."""
+    with suppress(FastloadError, OSError):
+        descriptor = open_regular(path)
+        try:
+            os.posix_fadvise(descriptor, offset, length, advice)
+        finally:
+            os.close(descriptor)
+
+
 def check_regular(path: str, status: os.stat_result) -> None:
     """Raise ``FormatError`` that says what ``path`` is, unless ``status`` is that of a regular file."""
     if stat.S_ISREG(status.st_mode):

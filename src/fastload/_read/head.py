@@ -15,11 +15,10 @@ from blake3 import blake3
 from fastload._budget import check_json_room
 from fastload._format.header import LENGTH_BYTES, Header, parse_header, parse_header_length
 from fastload._read.bounce import BounceBuffers
-from fastload._read.file import identify, is_unreadable, open_regular, read_proven, translate
+from fastload._read.file import advise, identify, is_unreadable, open_regular, read_proven, translate
 from fastload._read.proof import WantedBlock
 from fastload._read.reader import PlainFile
 from fastload._verify.digest import BLOCK_BYTES, block_length, count_blocks
-from fastload.errors import FastloadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -214,10 +213,5 @@ def _read_nothing_ahead(descriptor: int) -> None:
 
 
 def read_ahead(path: str) -> None:
-    """Have the kernel fetch the first block of ``path`` meanwhile; what is wrong with it shows when it is read."""
-    with suppress(FastloadError, OSError):
-        descriptor = open_regular(path)
-        try:
-            os.posix_fadvise(descriptor, 0, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
+    """Have the kernel fetch the first block of ``path`` meanwhile."""
+    advise(path, 0, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
