@@ -91,3 +91,25 @@ class Offer(Protocol):
             StoreError, FormatError: a file of a mount cannot be opened.
             HubError: the hub does not give it.
         """
+
+
+class OfferAround:
+    """What wrappers of offers have in common: they are as the offer that they wrap, but for what they set anew."""
+
+    def __init__(self, offer: Offer) -> None:
+        self.tier = offer.tier
+        self.repo = offer.repo
+        self.commit = offer.commit
+        self.evidence = offer.evidence
+        self.files = offer.files
+        self.folder = offer.folder
+        self.depth = offer.depth
+        self._offer = offer
+
+    def lacks(self, wish: Wish) -> bool:
+        """See :class:`Offer`."""
+        return self._offer.lacks(wish)
+
+    def open(self, file: OfferedFile) -> Reader:
+        """See :class:`Offer`."""
+        return self._offer.open(file)

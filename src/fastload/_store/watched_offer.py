@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastload._read.around import ReaderAround
 from fastload._read.reader import GradualReader
+from fastload._store.offer import OfferAround
 from fastload.errors import FormatError, HubError, NoSpaceError, NotWritableError, StoreError
 
 if TYPE_CHECKING:
@@ -14,33 +15,21 @@ if TYPE_CHECKING:
 
     from fastload._read.reader import Reader
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._store.wanted import Wish
 
 _OF_A_TARGET = (NoSpaceError, NotWritableError)
 """Where the hub's own client brings the files, it writes them too."""
 
 
-class WatchedOffer:
+class WatchedOffer(OfferAround):
     """See :class:`~fastload._store.offer.Offer`: a wrapper with its protocol."""
 
     def __init__(self, offer: Offer) -> None:
-        self.tier = offer.tier
-        self.repo = offer.repo
-        self.commit = offer.commit
-        self.evidence = offer.evidence
-        self.files = offer.files
-        self.folder = offer.folder
-        self.depth = offer.depth
-        self._offer = offer
+        super().__init__(offer)
         self._failures: list[BaseException] = []
 
     def has_failed_by(self, error: BaseException) -> bool:
         """True if it was the offer that raised ``error``; several threads may have met one each."""
         return any(error is failure for failure in self._failures)
-
-    def lacks(self, wish: Wish) -> bool:
-        """See :class:`~fastload._store.offer.Offer`."""
-        return self._offer.lacks(wish)
 
     def open(self, file: OfferedFile) -> Reader:
         """See :class:`~fastload._store.offer.Offer`."""

@@ -14,12 +14,14 @@ import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from fastload._read.around import ReaderAround
 from fastload._read.file import identify
 from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
 from fastload._store.filesystem import translate_write
 from fastload._store.hub.access import find_token
 from fastload._store.hub.redacting import redacting, said
+from fastload._store.offer import OfferAround
 from fastload.errors import AuthError, NetworkError
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from fastload._read.reader import Reader
     from fastload._store.offer import Offer, OfferedFile
-    from fastload._store.wanted import Wish
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -36,31 +37,20 @@ SCRATCH_FILES = 2
 """The one under way, and one before it of which the end is still read: those who read it are as many."""
 
 
-class ClientOffer:
+class ClientOffer(OfferAround):
     """What ``offer`` has, brought by the hub's own client; see :class:`~fastload._store.offer.Offer`."""
-
-    depth = 2
-    folder = None
 
     def __init__(self, offer: Offer, endpoint: str, scratch: str, token: str | None = None) -> None:
         """``offer`` is the hub's. ``scratch`` is made when the first file is asked for; :meth:`close` removes it.
 
         ``token`` is as :class:`~fastload._store.hub.access.HubAccess` has it.
         """
-        self.tier = offer.tier
-        self.repo = offer.repo
-        self.commit = offer.commit
-        self.evidence = offer.evidence
-        self.files = offer.files
-        self._offer = offer
+        super().__init__(offer)
+        self.depth = 2
         self._endpoint = endpoint
         self._token = token
         self._scratch = scratch
         self._lock = threading.Lock()  # one file at a time: the client itself asks for it in pieces
-
-    def lacks(self, wish: Wish) -> bool:
-        """See :class:`~fastload._store.offer.Offer`."""
-        return self._offer.lacks(wish)
 
     def open(self, file: OfferedFile) -> Reader:
         """Bring ``file`` whole, and read it from where it lies.
@@ -103,14 +93,14 @@ class ClientOffer:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-class _Scratched:
+class _Scratched(ReaderAround):
     """Reads a scratch file, and removes it: a wrapper with the reader's own protocol."""
 
+    name = "hub"
+
     def __init__(self, reader: BufferedReader, path: str) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._path = path
-        self.name = "hub"
-        self.alignment_bytes = reader.alignment_bytes
 
     def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
         """See :class:`~fastload._read.reader.Reader`."""
