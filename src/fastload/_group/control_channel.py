@@ -129,14 +129,7 @@ class ControlChannel:
 
     def _beat(self, peer: int) -> None:
         """Never waits: whoever does not read is no reason not to notice that."""
-        if not self._sending[peer].acquire(blocking=False):
-            return  # somebody is sending to it just now, which is a heartbeat as well
-        try:
-            self._mesh.control[peer].send(bytes([_BEAT]), socket.MSG_DONTWAIT)
-        except OSError:
-            return
-        finally:
-            self._sending[peer].release()
+        self._send_at_once(peer, bytes([_BEAT]), 0)  # somebody who is sending to it just now is a heartbeat as well
 
     # Listening, in a thread of its own.
 
@@ -219,10 +212,14 @@ class ControlChannel:
 
     def _tell_failure(self, peer: int, content: bytes) -> None:
         """As :meth:`_tell`, but never waits long: a rank that is stopped must not keep the others from hearing."""
-        if not self._sending[peer].acquire(timeout=BEAT_S):
+        self._send_at_once(peer, frame(FAIL, content), BEAT_S)
+
+    def _send_at_once(self, peer: int, content: bytes, wait_s: float) -> None:
+        """Or not at all, where others are sending to it for as long as ``wait_s``, or it does not read."""
+        if not self._sending[peer].acquire(timeout=wait_s):
             return
         try:
-            self._mesh.control[peer].send(frame(FAIL, content), socket.MSG_DONTWAIT)
+            self._mesh.control[peer].send(content, socket.MSG_DONTWAIT)
         except OSError:
             return
         finally:
