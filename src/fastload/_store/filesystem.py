@@ -122,6 +122,22 @@ def remove_file(path: str) -> None:
             return
 
 
+def put_link(path: str, target: str, made: str) -> None:
+    """Let ``path`` be a link to ``target``, in one step; it is called ``made`` before.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    with writing(path):
+        os.symlink(target, made)
+        try:
+            os.replace(made, path)
+        except BaseException:
+            os.unlink(made)
+            raise
+    sync_folder(os.path.dirname(path))
+
+
 def exchange(a: str, b: str) -> bool:
     """Swap two paths in one step; False where the file system cannot.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastload._fetch.mend.stored_file import in_its_folder, is_blob, scratch_of
 from fastload._store.directory import contained_target, containment_root
-from fastload._store.filesystem import make_folder, new_id, remove_file, sync_folder, writing
+from fastload._store.filesystem import make_folder, new_id, put_link
 from fastload._store.layout import link_to_blob
 from fastload._store.listing import with_digest
 from fastload._store.stored import CachedSnapshot, PlainFolder
@@ -74,15 +74,7 @@ class Places:
         make_folder(os.path.dirname(path))
         scratch = scratch_of(self.stored)
         make_folder(scratch)
-        made = os.path.join(scratch, new_id())
-        with writing(path):
-            os.symlink(self._say_link(file, place), made)
-            try:
-                os.replace(made, path)
-            except BaseException:
-                remove_file(made)
-                raise
-        sync_folder(os.path.dirname(path))
+        put_link(path, self._say_link(file, place), os.path.join(scratch, new_id()))
 
     def _say_link(self, file: OfferedFile, place: str) -> str:
         """As the hub's tools write it; below a folder that is a link itself, the way from where that leads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fastload._store.filesystem import make_folder, new_id, sync_folder, writing
+from fastload._store.filesystem import make_folder, new_id, put_link
 from fastload.errors import UsageError
 
 
@@ -34,12 +34,4 @@ def point_link(path: str, snapshot: str) -> None:
     if os.path.islink(full) and os.readlink(full) == target:
         return
     make_folder(folder)
-    temporary = f"{full}.{new_id()}"
-    with writing(full):
-        os.symlink(target, temporary)
-        try:
-            os.replace(temporary, full)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    sync_folder(folder)
+    put_link(full, target, f"{full}.{new_id()}")

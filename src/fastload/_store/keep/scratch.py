@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fastload._store.filesystem import make_folder, new_id, writing
 from fastload._store.keep.disk import count_disk_bytes, list_folder
 from fastload._store.lease.lock import flock_is_truthful, open_lock, try_exclusive
+from fastload._store.left import make_new
 from fastload.errors import StoreError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Scratch:
         make_folder(self._folder)
         path = os.path.join(self._folder, _PROMISE)
         with writing(path):
-            self._promise = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._promise = make_new(path)
             try_exclusive(self._promise)
             os.ftruncate(self._promise, nbytes)
 
