@@ -135,11 +135,11 @@ def checked(wanted: Wish) -> Wish:
     raise UsageError(f"progress= got {type(wanted).__name__}", "Give True, False or a callable (done, total)")
 
 
-def choose_progress(wanted: Wish, total_bytes: int, file: TextIO | None = None) -> Progress:
+def choose_progress(wanted: Wish, total_bytes: int) -> Progress:
     """What ``progress=`` means: None is a bar on a terminal and silence elsewhere; True is lines elsewhere."""
     if wanted is not None and not isinstance(wanted, bool):
         return Calling(wanted, total_bytes)
-    stream = file or sys.stderr
+    stream = sys.stderr
     is_terminal = stream is not None and stream.isatty()  # pythonw and some daemons have no stderr
     if wanted is False or stream is None or (wanted is None and not is_terminal):
         return Silent()

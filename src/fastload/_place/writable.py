@@ -8,10 +8,10 @@ from bisect import bisect_right
 class WritableMemory:
     """The writable memory of this process, as it was when this was made."""
 
-    def __init__(self, *, maps: str = "/proc/self/maps") -> None:
+    def __init__(self) -> None:
         self._begins: list[int] = []
         self._ends: list[int] = []
-        with open(maps, encoding="utf-8", errors="replace") as lines:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 span, permissions = line.split(" ", 2)[:2]
                 if "w" in permissions:

@@ -101,22 +101,19 @@ def _is_awaited(root: str, repo: str, commit: str, coming: Coming | None) -> boo
     return is_being_brought(root, repo)
 
 
-def plan_evictions(
-    root: str, wanted_bytes: int, *, idle_s: float = IDLE_S, usages: Iterable[RepoUsage] | None = None
-) -> list[Kept]:
+def plan_evictions(root: str, wanted_bytes: int, *, usages: Iterable[RepoUsage] | None = None) -> list[Kept]:
     """What :func:`evict` would remove, each with what it would free in its turn; removes nothing.
 
     Args:
         root: the tier's folder.
         wanted_bytes: how much.
-        idle_s: what was used since is left alone.
         usages: what there is once leftovers are gone; None: as it is now.
 
     Raises:
         StoreError: the root cannot be read.
     """
     planned: list[Kept] = []
-    for kept in _list_evictable(root, scan_root(root) if usages is None else usages, Age(time.time_ns(), idle_s), None):
+    for kept in _list_evictable(root, scan_root(root) if usages is None else usages, Age(time.time_ns(), IDLE_S), None):
         if sum(each.nbytes for each in planned) >= wanted_bytes:
             break
         planned.append(kept)

@@ -40,13 +40,13 @@ def reclaim_leftovers(root: str, *, idle_s: float = 0.0, now_ns: int | None = No
     return freed_bytes + sum(map(_remove_any, find_made(root, age)))
 
 
-def count_leftovers(root: str, *, idle_s: float = 0.0, now_ns: int | None = None) -> tuple[int, list[Clearing]]:
+def count_leftovers(root: str) -> tuple[int, list[Clearing]]:
     """What :func:`reclaim_leftovers` would free as things are, and of what; removes nothing.
 
     Raises:
         StoreError: the root cannot be read.
     """
-    age = Age(time.time_ns() if now_ns is None else now_ns, idle_s)
+    age = Age(time.time_ns(), 0.0)
     clearings = list(find_leftovers(root, age))
     made_bytes = sum(map(count_disk_bytes, find_made(root, age)))
     return made_bytes + sum(each.nbytes for clearing in clearings for each in clearing.leftovers), clearings
