@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastload._settings.values import parse_rate, parse_size
-from fastload._store.filesystem import translate_write
+from fastload._store.filesystem import writing
 from fastload.cli.flag import parsed_by
 from fastload.cli.model import add_settings, parse_settings
 from fastload.cli.text import show_bytes, show_json
@@ -117,11 +117,8 @@ def _reckon(arguments: argparse.Namespace, found: BenchOutcome) -> list[str]:
 
 
 def _write(path: str, text: str, mode: str = "w") -> None:
-    try:
-        with open(path, mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as exc:
-        raise translate_write(os.path.abspath(path), exc) from exc
+    with writing(os.path.abspath(path)), open(path, mode, encoding="utf-8") as file:
+        file.write(text)
 
 
 def _show(found: BenchOutcome) -> str:

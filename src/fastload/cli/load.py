@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastload._fetch.find.model import Source
 from fastload._load.api import discard
 from fastload._load.request.request import Request, begin_deadline
-from fastload._store.filesystem import translate_write
+from fastload._store.filesystem import writing
 from fastload.cli.flag import add_progress
 from fastload.cli.metrics import add_metrics_argument, measured, parse_metrics, written_at_end
 from fastload.cli.model import add_model, add_settings, parse_settings
@@ -121,12 +121,9 @@ def _writing_trace(path: str | None) -> Iterator[Callable[[Stream], None]]:
 def _write(path: str, trace: Trace | None) -> None:
     if not path:
         raise UsageError("--trace wants a path", "It is empty: is a variable of the shell not set?")
-    try:
-        with open(path, "a" if trace is None else "w", encoding="utf-8") as file:
-            if trace is not None:
-                json.dump(trace.to_dict(), file)
-    except OSError as exc:
-        raise translate_write(os.path.abspath(path), exc) from exc
+    with writing(os.path.abspath(path)), open(path, "a" if trace is None else "w", encoding="utf-8") as file:
+        if trace is not None:
+            json.dump(trace.to_dict(), file)
 
 
 def show_report(report: Report) -> str:
