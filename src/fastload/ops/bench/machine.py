@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
 
 from fastload._cpus import count_cpus
-from fastload._system_file import read_lines
+from fastload._system_file import read_lines, read_text
+from fastload.ops.doctor.gpu import version_of
+from fastload.ops.doctor.machine import parse_chosen
+from fastload.ops.doctor.mountinfo import find_mount, parse_mountinfo
 
 _PACKAGES = ("fastload-llm", "torch", "safetensors", "runai-model-streamer", "fastsafetensors", "instanttensor")
 _QUIET_CPUS = 0.1
@@ -18,14 +20,15 @@ def describe_machine(folder: str) -> dict[str, str]:
     """Facts for the head of a table."""
     cpu = next((line.split(":")[1].strip() for line in read_lines("/proc/cpuinfo") if "model name" in line), "unknown")
     cpus = count_cpus()
+    huge_pages = parse_chosen(read_text("/sys/kernel/mm/transparent_hugepage/enabled"))
     memory = int(read_lines("/proc/meminfo")[0].split()[1]) / (1 << 20)
     return {
         "cpu": f"{cpus.allowed} x {cpu}" + (f", of which {cpus.limit} gives {cpus.quota:g}" if cpus.quota else ""),
-        "memory": f"{memory:.1f} GiB, huge pages: {_read_huge_pages()}",
+        "memory": f"{memory:.1f} GiB, huge pages: {huge_pages or 'none'}",
         "storage": _find_file_system(folder),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {_find_version(name)}" for name in _PACKAGES),
+        "packages": ", ".join(f"{name} {version_of(name) or '(not installed)'}" for name in _PACKAGES),
     }
 
 
@@ -46,22 +49,7 @@ def wait_until_quiet(patience_s: float) -> None:
             return
 
 
-def _read_huge_pages() -> str:
-    lines = read_lines("/sys/kernel/mm/transparent_hugepage/enabled")
-    return lines[0].partition("[")[2].partition("]")[0] if lines else "none"
-
-
 def _find_file_system(folder: str) -> str:
     """The type of the innermost mount that holds ``folder``."""
-    path = os.path.realpath(folder)
-    mounts = [line.split() for line in read_lines("/proc/self/mounts")]
-    holding = [mount for mount in mounts if os.path.commonpath([mount[1], path]) == mount[1]]
-    innermost = max(holding, key=lambda mount: len(mount[1]), default=None)
-    return f"{innermost[2]} on {os.path.basename(innermost[0])}" if innermost else "unknown"
-
-
-def _find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "(not installed)"
+    mount = find_mount(parse_mountinfo(read_text("/proc/self/mountinfo")), os.path.realpath(folder))
+    return f"{mount.kind} on {os.path.basename(mount.source)}" if mount else "unknown"

@@ -49,11 +49,11 @@ def look_at_gpu(cufile: CufileSettings, *, root: str = "") -> Gpu:
         cufile: how cuFile was set up.
         root: where /proc and /dev are; another one in tests.
     """
-    kvikio = [version for name in ("kvikio-cu13", "kvikio-cu12", "kvikio") if (version := _version_of(name))]
+    kvikio = [version for name in ("kvikio-cu13", "kvikio-cu12", "kvikio") if (version := version_of(name))]
     return Gpu(
         devices=len(glob.glob(f"{root}/dev/nvidia[0-9]*")),
         driver=parse_driver(read_text(f"{root}/proc/driver/nvidia/version")),
-        torch=_version_of("torch"),
+        torch=version_of("torch"),
         torch_cuda=parse_torch_cuda(_read_version_of_torch()),
         kvikio=next(iter(kvikio), None),
         has_cufile=ctypes.util.find_library("cufile") is not None or bool(kvikio),
@@ -106,7 +106,8 @@ def judge_gpu(gpu: Gpu, *, has_udev: bool) -> Iterator[Finding]:
         )
 
 
-def _version_of(distribution: str) -> str | None:
+def version_of(distribution: str) -> str | None:
+    """Of an installed package; None: it is not."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

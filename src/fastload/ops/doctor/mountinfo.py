@@ -44,8 +44,8 @@ def _parse_lines(lines: Iterable[str]) -> Iterator[Mount]:
         if not separator or len(fields) < _FIRST_OPTIONAL_FIELD or len(rest) < 3:  # noqa: PLR2004 - kind, source, options
             continue
         yield Mount(
-            point=_unescape(fields[4]),
-            source=_unescape(rest[1]),
+            point=unescape(fields[4]),
+            source=unescape(rest[1]),
             kind=rest[0],
             options=parse_mount_options(rest[2]) | parse_mount_options(fields[5]),
         )
@@ -66,5 +66,6 @@ def find_mount(mounts: Iterable[Mount], path: str) -> Mount | None:
     return found
 
 
-def _unescape(field: str) -> str:
+def unescape(field: str) -> str:
+    """As the kernel spells paths: what would end a field is in octal."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

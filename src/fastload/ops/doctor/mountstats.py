@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from fastload.ops.doctor.mountinfo import unescape
+
 _DEVICE = re.compile(r"device \S+ mounted on (?P<point>\S+) with fstype (?P<kind>\S+)")
 _READ = re.compile(r"READ:((?: \d+){8,})")
 _XPRT = re.compile(r"xprt:\s+(\w+)")
@@ -36,7 +38,7 @@ def parse_mountstats(text: str) -> dict[str, NfsStats]:
     for section in re.split(r"^(?=device )", text, flags=re.MULTILINE):
         match = _DEVICE.match(section)
         if match is not None and match["kind"] in {"nfs", "nfs4"}:
-            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), match["point"])
+            point = unescape(match["point"])
             stats[point] = _parse_section(point, section)
     return stats
 
