@@ -40,7 +40,7 @@ class CountedReader(ReaderAround):
         self._count(min(sum(map(len, buffers)), self._file_bytes - offset))
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """See :class:`~fastload._read.reader.BackgroundReader`."""
+        """See :func:`~fastload._read.reader.begin_read`."""
         attempt = begin_read(self._reader, offset, buffer)
         return attempt and _Counted(attempt, self._count, min(len(buffer), self._file_bytes - offset))
 

@@ -55,7 +55,7 @@ class BufferedReader:
             raise translate(self._file.path, exc) from exc
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """See :class:`~fastload._read.reader.BackgroundReader`."""
+        """See :func:`~fastload._read.reader.begin_read`."""
         wanted = buffer[: max(0, self._file.identity.size - offset)]
         descriptors = self._take_duplicates(-(-len(wanted) // _PIECE_BYTES))
         read = BackgroundRead.begin(descriptors, offset, wanted) if descriptors else None

@@ -108,7 +108,7 @@ class BlockProof(ReaderAround):
         self._read(offset, buffers)
 
     def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """See :class:`~fastload._read.reader.BackgroundReader`; :meth:`check` or :meth:`prove_alone` is left to do."""
+        """See :func:`~fastload._read.reader.begin_read`; :meth:`check` or :meth:`prove_alone` is left to do."""
         return begin_read(self._reader, offset, buffer)
 
     def prove_alone(self, offset: int, buffers: Sequence[memoryview]) -> None:

@@ -80,17 +80,10 @@ class Attempt(Protocol):
         """Its bytes are not wanted any more."""
 
 
-class BackgroundReader(Reader, Protocol):
-    """One that may have a read carried out meanwhile."""
-
-    def begin(self, offset: int, buffer: memoryview) -> Attempt | None:
-        """Have ``buffer`` filled from ``offset`` on, as by :meth:`~Reader.read_into`; None: that cannot be now."""
-
-
 def begin_read(reader: Reader, offset: int, buffer: memoryview) -> Attempt | None:
-    """As :class:`BackgroundReader` does, if ``reader`` is one; None: it is none, or cannot now.
+    """Have ``buffer`` filled from ``offset`` on meanwhile, as by :meth:`~Reader.read_into`; None: that cannot be now.
 
-    Its method says whether it is one. To recognise the protocol takes 75 µs and more, for each extent and wrapper.
+    A method ``begin`` says which can. To recognise a protocol takes 75 µs and more, for each extent and wrapper.
     """
     begin: Callable[[int, memoryview], Attempt | None] | None = getattr(reader, "begin", None)
     return None if begin is None else begin(offset, buffer)
