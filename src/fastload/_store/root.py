@@ -58,7 +58,7 @@ class Root:
         return incomplete[0] if incomplete else None
 
     def _look_for(self, candidate: Candidate, *, is_alias: bool) -> Iterator[Stored | None]:
-        commit = read_commit(self._enter(candidate.repo), candidate.revision)
+        commit = read_commit(self.enter(candidate.repo), candidate.revision)
         if commit is not None:
             yield self.find_commit(candidate.repo, commit)
         names = [candidate.repo]
@@ -75,9 +75,14 @@ class Root:
         Raises:
             StoreError: it cannot be read, or a link leads out of the tier.
         """
-        return self.judge(self._enter(repo), repo, commit)
+        return self.judge(self.enter(repo), repo, commit)
 
-    def _enter(self, repo: str) -> RepoLayout:
+    def enter(self, repo: str) -> RepoLayout:
+        """Where the repo lies in the hub's layout, whether it is there or not.
+
+        Raises:
+            StoreError: a link leads out of the tier.
+        """
         layout = RepoLayout(repo_folder(self.path, repo))
         check_inside(layout.folder, self.path)
         check_repo(layout)
@@ -148,7 +153,7 @@ class Root:
         Raises:
             StoreError: it cannot be read.
         """
-        for commit in _list_folder(self._enter(repo).snapshots):
+        for commit in _list_folder(self.enter(repo).snapshots):
             found = self.find_commit(repo, commit) if is_commit(commit) else None
             if found is not None:
                 yield found

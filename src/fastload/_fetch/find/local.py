@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastload._store.containment import check_inside, check_repo
 from fastload._store.keep.usage import list_snapshots
-from fastload._store.layout import RepoLayout, repo_folder
 from fastload._store.ref import Name, parse_ref
 from fastload._store.repo_refs import list_refs, read_commit
 from fastload._store.root import Root
@@ -18,6 +16,7 @@ from fastload.errors import ModelNotFoundError, UsageError
 if TYPE_CHECKING:
     import os
 
+    from fastload._store.layout import RepoLayout
     from fastload.options import Settings
 
 
@@ -72,9 +71,7 @@ def find_local(model: str | os.PathLike[str], revision: str | None, settings: Se
     if isinstance(name, str):
         raise UsageError(f"{name!r} is a path", "Give the name of a model, as 'fastload ls' shows it")
     for candidate in name.candidates:
-        layout = RepoLayout(repo_folder(root.path, candidate.repo))
-        check_inside(layout.folder, root.path)
-        check_repo(layout)
+        layout = root.enter(candidate.repo)
         commit = read_commit(layout, candidate.revision)
         if commit is not None and commit in list_snapshots(layout):
             return Local(candidate.repo, commit, layout)
@@ -89,7 +86,7 @@ def _name_others(name: Name, root: Root) -> str:
     """What else there is of the repo: without a ref that leads to it, a snapshot has its commit for a name only."""
     others: list[str] = []
     for candidate in name.candidates:
-        layout = RepoLayout(repo_folder(root.path, candidate.repo))
+        layout = root.enter(candidate.repo)
         refs = list_refs(layout)
         others += [f"{candidate.repo}@{revision}" for revision in sorted(refs)]
         others += [f"{candidate.repo}@{commit}" for commit in list_snapshots(layout) if commit not in refs.values()]
