@@ -404,10 +404,6 @@ def fail_while_streaming(rank: int, path: str, victim: int) -> None:
     fastload.load(path, group=dist.group.WORLD, progress=progress)
 
 
-def send_stop(rank: int) -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 def load_path_of_rank(rank: int, paths: list[str]) -> None:
     """Each rank loads from a path of its own."""
     load(rank, paths[rank])
