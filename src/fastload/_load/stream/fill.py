@@ -29,7 +29,8 @@ def fill(stream: Stream, destinations: Destinations) -> Report:
         with stream, stream._taking_all(), torch.no_grad():  # noqa: SLF001 - no part of what users call
             for name, tensor in stream:
                 own = destinations.tensors[name]
-                with room_on(own.device, own.nbytes):
+                # A copy to the host that casts does so on the device.
+                with room_on(own.device if own.is_cuda else tensor.device, own.nbytes):
                     _put(name, tensor, destinations)
     except FastloadError as exc:
         exc.add_hint(_UNDEFINED)

@@ -7,7 +7,6 @@ than :data:`SCRATCH_FILES`.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
@@ -18,7 +17,7 @@ from fastload._read.around import ReaderAround
 from fastload._read.file import identify
 from fastload._read.pread import BufferedReader
 from fastload._read.reader import PlainFile
-from fastload._store.filesystem import translate_write
+from fastload._store.filesystem import is_no_space, translate_write
 from fastload._store.hub.access import find_token
 from fastload._store.hub.redacting import redacting, said
 from fastload._store.offer import OfferAround
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
     from fastload._read.reader import Reader
     from fastload._store.offer import Offer, OfferedFile
-
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-
 
 SCRATCH_FILES = 2
 """The one under way, and one before it of which the end is still read: those who read it are as many."""
@@ -83,7 +79,7 @@ class ClientOffer(OfferAround):
             hint = f"Accept its terms at {self._endpoint}/{self.repo}, with the account of the token"
             raise AuthError(url, "huggingface_hub was refused: the model is gated", hint) from said(exc)
         except (OSError, ValueError, RuntimeError, http_error) as exc:
-            if isinstance(exc, OSError) and exc.errno in _NO_SPACE:
+            if isinstance(exc, OSError) and is_no_space(exc):
                 raise translate_write(self._scratch, exc) from exc
             reason = f"huggingface_hub did not bring it ({type(exc).__name__})"
             raise NetworkError(url, reason, "Try again, or let fastload bring it: transfer=ranged") from said(exc)
