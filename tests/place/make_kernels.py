@@ -35,7 +35,7 @@ def compile_ptx(kernel: Kernel) -> str:
         constexprs={"lanes": kernel.lanes},
         attrs={(0,): _ALIGNED, (2,): _ALIGNED},
     )
-    options = {"num_warps": kernel.threads // 32, "ptx_version": _PTX_VERSION}
+    options = {"num_warps": kernel.threads // 32, "ptx_version": _PTX_VERSION, **gpu_digest_kernel.OPTIONS}
     compiled = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, 32), options=options)
     assert compiled.metadata.shared == kernel.shared_bytes
     return strip(compiled.asm["ptx"])

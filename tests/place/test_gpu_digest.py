@@ -247,7 +247,8 @@ name, pointers, lanes, warps, architecture = sys.argv[1], sys.argv[2].split(), *
 signature = {pointers[0]: pointers[1], "length": "i32", pointers[2]: "*i32", "lanes": "constexpr"}
 aligned = {(0,): [["tt.divisibility", 16]], (2,): [["tt.divisibility", 16]]}
 source = ASTSource(getattr(gpu_digest_kernel, name), signature, constexprs={"lanes": lanes}, attrs=aligned)
-print(compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": warps}).asm["ptx"])
+options = {"num_warps": warps, **gpu_digest_kernel.OPTIONS}
+print(compile(source, target=GPUTarget("cuda", architecture, 32), options=options).asm["ptx"])
 """
 
 

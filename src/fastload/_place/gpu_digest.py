@@ -116,12 +116,13 @@ class BlockDigester:
         hash_blocks(digests.shape[0], handle, values, length, digests.data_ptr())
 
     def _digest_by_triton(self, buffer: torch.Tensor, length: int, digests: torch.Tensor) -> None:
+        kernels, slab_chunks, block_slabs = self._kernels, self._slab_chunks, self._block_slabs
         with self._on_device():
-            self._kernels.hash_slabs[(self._count_slabs(length),)](
-                buffer, length, self._values, self._slab_chunks, num_warps=_count_warps(self._slab_chunks)
+            kernels.hash_slabs[(self._count_slabs(length),)](
+                buffer, length, self._values, slab_chunks, num_warps=_count_warps(slab_chunks), **kernels.OPTIONS
             )
-            self._kernels.hash_blocks[(_count_digests(length),)](
-                self._values, length, digests, self._block_slabs, num_warps=_count_warps(self._block_slabs)
+            kernels.hash_blocks[(_count_digests(length),)](
+                self._values, length, digests, block_slabs, num_warps=_count_warps(block_slabs), **kernels.OPTIONS
             )
 
     def _count_slabs(self, length: int) -> int:

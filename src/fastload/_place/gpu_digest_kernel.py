@@ -44,6 +44,9 @@ _CHUNK_START = tl.constexpr(1)
 _CHUNK_END = tl.constexpr(2)
 _PARENT = tl.constexpr(4)
 _ROOT = tl.constexpr(8)
+OPTIONS = {"enable_fp_fusion": False}
+"""For whoever compiles or launches them. All numbers are whole, so there is nothing to fuse; but Triton 3.9 warns where
+it is not told, and where warnings are errors, nothing would be compiled."""
 
 
 @triton.jit
