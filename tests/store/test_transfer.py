@@ -140,6 +140,18 @@ class TestReading:
             read(reader, 0, SIZE)
             reader.close()
 
+    def test_nor_while_somebody_keeps_an_answer(self, hub: HubServer, tier: HubTier) -> None:
+        """As the frames do that an error came through: they may be part of a circle, and stay until it is collected."""
+        wire = tier._wire
+        answer = wire.get(f"{hub.url}/api/models/org/name/revision/main", {})
+        connection = answer.response.connection
+        assert connection is not None
+        wire.read_all(answer, SIZE)
+        answer.finish()
+        assert not connection.is_closed
+        tier.close()
+        assert connection.is_closed
+
 
 class TestTheToken:
     """Goes to the endpoint, and nowhere else."""

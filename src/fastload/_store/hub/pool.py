@@ -44,10 +44,18 @@ class Pools:
             return self._made[proxy]
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use.
+
+        Now: what urllib3 is told to clear, it closes when nobody has it any more, and the frames of an error that came
+        through a context manager may keep its pool until the collector comes by (since Python 3.12).
+        """
         with self._lock:
-            for pool in self._made.values():
-                pool.clear()
+            for manager in self._made.values():
+                for key in manager.pools.keys():  # noqa: SIM118 - urllib3's container lets nobody iterate over it
+                    pool = manager.pools.get(key)
+                    if pool is not None:
+                        pool.close()
+                manager.clear()
             self._made.clear()
 
     def _find_proxy(self, url: str) -> str | None:
