@@ -75,6 +75,15 @@ def test_lines_are_records_however_they_are_written() -> None:
     assert lines.writable()
 
 
+def test_that_the_stream_below_is_closed_hinders_no_end() -> None:
+    """Python closes what it frees, and since 3.13 says what that raises."""
+    below = io.StringIO()
+    lines = JsonLines(below)
+    below.close()
+    lines.close()
+    assert lines.closed
+
+
 def test_a_caller_gets_his_stream_and_logger_back(capsys: pytest.CaptureFixture[str]) -> None:
     before, logger = sys.stderr, logging.getLogger("fastload")
     handlers, level = list(logger.handlers), logger.level

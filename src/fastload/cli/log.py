@@ -78,8 +78,9 @@ class JsonLines(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """What is no whole line yet stays."""
-        self._below.flush()
+        """What is no whole line yet stays. Python asks once more at the end, when the stream below may be closed."""
+        if not self._below.closed:
+            self._below.flush()
 
     def flush_rest(self) -> None:
         """At the end a line needs no end."""
