@@ -204,6 +204,22 @@ def test_devices_that_are_not_there(tmp_path: Path, device: str, error: type[Exc
         fastload.load(tmp_path, device=device)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+@pytest.mark.parametrize(
+    ("built_for", "says", "advises"),
+    [(None, "without CUDA", "Install a CUDA build"), ("13.2", "sees no device", "Check nvidia-smi")],
+)
+def test_the_cure_for_no_device_is_that_of_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built_for: str | None, says: str, advises: str
+) -> None:
+    """Who has a CUDA build was told to install one."""
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    save_large(tmp_path, 1, 64)
+    with pytest.raises(fastload.UnsupportedError, match=says) as caught:
+        fastload.load(tmp_path, device="cuda")
+    assert caught.value.hint.startswith(advises)
+
+
 def test_unknown_reader_and_path(tmp_path: Path) -> None:
     with pytest.raises(fastload.UsageError, match="auto, gds, direct, buffered, mmap"):
         fastload.load(tmp_path, reader="fast")

@@ -23,13 +23,17 @@ def parse_device(device: torch.device | str) -> torch.device:
     if parsed.type != "cuda":
         raise UnsupportedError(f"device {parsed.type!r} is not served", 'Load with device="cpu" and move the tensors')
     if not torch.cuda.is_available():
-        built = "was built without CUDA" if torch.version.cuda is None else "sees no device"
-        raise UnsupportedError(
-            f"torch {torch.__version__} {built}", "Install a CUDA build, check nvidia-smi, or use cpu"
-        )
+        raise _no_cuda()
     index: int | None = parsed.index  # torch's stubs know no None
     if index is None:
         index = torch.cuda.current_device()
     if index >= torch.cuda.device_count():
         raise UsageError(f"no device cuda:{index}", f"There are {torch.cuda.device_count()}")
     return torch.device("cuda", index)
+
+
+def _no_cuda() -> UnsupportedError:
+    if torch.version.cuda is None:
+        return UnsupportedError(f"torch {torch.__version__} was built without CUDA", "Install a CUDA build, or use cpu")
+    hint = "Check nvidia-smi, CUDA_VISIBLE_DEVICES and that the container was given the GPU, or use cpu"
+    return UnsupportedError(f"torch {torch.__version__}, a CUDA build, sees no device", hint)
