@@ -233,7 +233,7 @@ def load_in_pairs(rank: int, names: list[str], paths: list[str], settings: dict[
 
 def load_two_at_once(rank: int, paths: list[str], lead_s: float) -> list[dict[str, str]]:
     """Two groups of all ranks load a model each, from a thread each; every second rank begins with the other one."""
-    groups = [dist.new_group(list(range(dist.get_world_size()))) for _ in paths]
+    groups: list[Any] = [dist.new_group(list(range(dist.get_world_size()))) for _ in paths]
     turns = [(number + rank) % len(paths) for number in range(len(paths))]
 
     def load_in(number: int) -> dict[str, str]:
@@ -281,7 +281,7 @@ def _make_mute(store: object, rank: int, size: int, timeout: object) -> Mute:
 def load_in_a_group_that_can_do_nothing(rank: int, path: str) -> dict[str, str]:
     """Of another backend than gloo: no collective of it works."""
     dist.Backend.register_backend("mute", _make_mute, devices=["cpu"])
-    group = dist.new_group(backend="mute")
+    group: Any = dist.new_group(backend="mute")
     assert isinstance(group, Mute)
     with pytest.raises(RuntimeError):
         dist.all_reduce(torch.zeros(1), group=group)
@@ -291,7 +291,7 @@ def load_in_a_group_that_can_do_nothing(rank: int, path: str) -> dict[str, str]:
 def load_in_an_nccl_group(rank: int, path: str) -> tuple[dict[str, str], Report]:
     """Onto one device for all of them."""
     torch.cuda.set_device(0)
-    group = dist.new_group(backend="nccl")
+    group: Any = dist.new_group(backend="nccl")
     weights = fastload.load(path, device="cuda", group=group, options=Options(deadline="60"))
     return fingerprints({name: tensor.cpu() for name, tensor in weights.items()}), weights.report
 

@@ -193,9 +193,10 @@ class ReaderContract(ABC):
     def test_a_file_that_cannot_be_opened_is_a_store_error_that_names_the_cure(
         self, shard: Shard, monkeypatch: pytest.MonkeyPatch, code: int, cure: str
     ) -> None:
-        monkeypatch.setattr(os, "open", failing(code))
-        with pytest.raises(StoreError, match=cure):
-            self.open_reader(shard)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", failing(code))
+            with pytest.raises(StoreError, match=cure):
+                self.open_reader(shard)
 
 
 def make_odd(path: Path, kind: str) -> None:

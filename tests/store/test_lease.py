@@ -521,8 +521,9 @@ class TestTheFolder:
 
         file = LeaseFile(str(folder), "x")
         file.create(from_elsewhere(folder))
-        monkeypatch.setattr(os, step, refuse)
-        assert file.read() is None
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, refuse)
+            assert file.read() is None
 
     def test_a_record_can_be_read_by_others_whatever_the_umask(self, folder: Path) -> None:
         before = os.umask(0o077)

@@ -101,8 +101,9 @@ def test_a_file_that_may_only_be_read_is_opened_for_that(file: Path, monkeypatch
             raise PermissionError(errno.EACCES, "Permission denied")
         return real(path, flags)
 
-    monkeypatch.setattr(os, "open", refuse_writing)
-    fd = open_lock(str(file))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse_writing)
+        fd = open_lock(str(file))
     assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     os.close(fd)
 

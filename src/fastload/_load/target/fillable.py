@@ -98,7 +98,7 @@ def _span_bytes(tensor: torch.Tensor) -> int:
 def _has_storage(tensor: torch.Tensor) -> bool:
     """False where the storage was made smaller than its tensors, as sharding libraries do to free memory."""
     span_bytes = _span_bytes(tensor)
-    begin = tensor.storage_offset() * tensor.element_size()
+    begin = int(tensor.storage_offset()) * tensor.element_size()  # torch 2.15 says that it may be a symbol
     return not span_bytes or begin + span_bytes <= tensor.untyped_storage().nbytes()
 
 
