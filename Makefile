@@ -128,6 +128,7 @@ oldest:
 newest: model
 	$(PYTHON) -m venv --clear build/newest
 	: >build/newest/no-pins.txt
+	build/newest/bin/python -m pip --quiet --disable-pip-version-check install --upgrade pip
 	PIP_CONSTRAINT=build/newest/no-pins.txt build/newest/bin/python -m pip --quiet --disable-pip-version-check install \
 		--upgrade $(TORCH_ARGS) --editable '.[torch,signing]' --group test --group lint
 	build/newest/bin/python -m pytest --quick --numprocesses $(WORKERS) --dist worksteal

@@ -77,7 +77,7 @@ def test_lines_are_records_however_they_are_written() -> None:
 
 def test_that_the_stream_below_is_closed_hinders_no_end() -> None:
     """Python closes what it frees, and since 3.13 says what that raises."""
-    below = io.StringIO()
+    below = io.TextIOWrapper(io.BytesIO())
     lines = JsonLines(below)
     below.close()
     lines.close()
