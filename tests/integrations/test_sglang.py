@@ -105,6 +105,32 @@ def test_the_proof_is_finished_even_if_the_model_stops_asking(stand_in: Path, sh
     assert f"IntegrityError: '{shard}'" in done.stderr
 
 
+_UPDATE = """
+import threading, warnings
+from types import SimpleNamespace
+warnings.simplefilter("error")
+from fastload.integrations.sglang.loader import FastloadLoader
+loader = FastloadLoader(SimpleNamespace(
+    load_format="private", download_dir=None, draft_model_idx=None, model_loader_extra_config={}))
+weights = loader._get_weights_iterator(loader.Source("org/name", prefix="p."))
+taken = [next(weights)[0] for _ in range(TAKEN)]
+if TAKEN == 24:
+    taken += [name for name, _ in weights]
+weights.close()
+print(len(taken), [thread.name for thread in threading.enumerate()], loader._streams)
+"""
+
+
+@pytest.mark.parametrize("taken", [1, 24])
+def test_an_update_that_asks_for_the_iterator_itself_leaves_nothing_behind(
+    stand_in: Path, shard: Path, taken: int
+) -> None:
+    """As ``weight_updater`` and ``expert_backup_manager`` do."""
+    done = _run_with_torch(stand_in, _UPDATE.replace("TAKEN", str(taken)))
+    assert done.stdout == f"{taken} ['MainThread'] []\n", done.stderr
+    assert ("a reload stopped before the end" in done.stderr) == (taken == 1)
+
+
 def test_a_wrong_block_is_mended_from_another_tier(
     stand_in: Path, shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

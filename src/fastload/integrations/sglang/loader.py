@@ -7,6 +7,7 @@ yet.
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fastload._format.index import INDEX_SUFFIX
 from fastload._load.api import stream
 from fastload.integrations.extra_config import parse_extra_config
 from fastload.integrations.names import bring, is_name
+from fastload.integrations.reload import until_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     Tensors = Iterator[tuple[str, torch.Tensor]]
 
 _INDEX = f"model{INDEX_SUFFIX}"
+_log = logging.getLogger("fastload")
 
 
 class FastloadLoader(sglang_loader.DefaultModelLoader):
@@ -38,9 +41,11 @@ class FastloadLoader(sglang_loader.DefaultModelLoader):
         own.model_loader_extra_config = {}
         super().__init__(own)
         self._streams: list[Stream] = []
+        self._is_loading = False
 
     def load_model(self, *, model_config: Any, device_config: Any) -> Any:
         """Load; when this returns, every byte that was handed out is proven."""
+        self._is_loading = True
         try:
             model = super().load_model(model_config=model_config, device_config=device_config)
             for opened in self._streams:
@@ -50,6 +55,7 @@ class FastloadLoader(sglang_loader.DefaultModelLoader):
             for opened in self._streams:
                 opened.close()
             self._streams.clear()
+            self._is_loading = False
         return model
 
     def _prepare_weights(
@@ -84,6 +90,9 @@ class FastloadLoader(sglang_loader.DefaultModelLoader):
         device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
         for file in files:
             opened = stream(Path(file), device=device, progress=False, options=self._extra.options)
+            if not self._is_loading:  # an update of weights asks for the iterator itself
+                yield from until_dropped(opened, _log)
+                continue
             self._streams.append(opened)
             for tensor in opened:  # noqa: UP028 - `yield from` would close it where the model stops asking
                 yield tensor

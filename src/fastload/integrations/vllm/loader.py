@@ -26,9 +26,9 @@ from fastload._load import engine
 from fastload._load.group.joining import joining_group
 from fastload._load.inspection import inspect_source
 from fastload._load.request.request import Request, begin_deadline
-from fastload._verify.evidence_kind import EvidenceKind
 from fastload.errors import UnsupportedError
 from fastload.integrations.extra_config import parse_extra_config
+from fastload.integrations.reload import until_dropped
 from fastload.integrations.vllm.files import select_as_vllm
 from fastload.integrations.vllm.group import GroupChoice, Occasion, choose_group
 from fastload.integrations.vllm.names import bring_matches, find_folder, find_model, match_files
@@ -149,7 +149,7 @@ class FastloadLoader(DefaultModelLoader):
                 self._ends.append(end)
                 yield from _finished(opened)
             else:
-                yield from _left(opened)
+                yield from until_dropped(opened, _log)
                 end()
 
     def _choose_group(self) -> GroupChoice:
@@ -173,18 +173,6 @@ def _end(opened: Stream, rank: Rank, why_alone: str | None) -> None:
     for _ in opened:
         pass
     tell(opened.report, rank, why_alone)
-
-
-def _left(opened: Stream) -> Tensors:
-    """The tensors of ``opened`` in a reload, which drops the iterator: an error that is raised then, nobody hears."""
-    with opened:
-        try:
-            yield from opened
-        except GeneratorExit:
-            opened.close()
-            if opened.report.evidence == EvidenceKind.NONE:
-                _log.warning("a reload stopped before the end: %s", opened.report.evidence_reason)
-            raise
 
 
 def _target_device() -> torch.device:
