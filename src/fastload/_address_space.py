@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import resource
 
+from fastload._system_file import read_lines
 from fastload.errors import MemoryBudgetError
 
 _HINT = "Raise {}, or load fewer tensors (tensors=)"
@@ -29,7 +30,7 @@ def map_private(nbytes: int, *, slack_bytes: int = 0, extra_flags: int = 0) -> m
     try:
         return mmap.mmap(-1, nbytes + slack_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | extra_flags)
     except OSError as exc:
-        raise address_space_refusal(nbytes) from exc
+        raise address_space_refusal(nbytes + slack_bytes) from exc
 
 
 def map_for_huge_pages(nbytes: int, *, extra_flags: int = 0) -> memoryview:
@@ -82,5 +83,5 @@ def address_space_refusal(needed_bytes: int) -> MemoryBudgetError:
 
 
 def _used_bytes(field: str) -> int:
-    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(f"{field}:"))
+    lines = (line for line in read_lines("/proc/self/status") if line.startswith(f"{field}:"))
+    return next((int(line.split()[1]) << 10 for line in lines), 0)
