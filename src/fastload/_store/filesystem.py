@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fastload._descriptors import DESCRIPTOR_HINTS
@@ -129,11 +129,12 @@ def put_link(path: str, target: str, made: str) -> None:
         StoreError: it cannot be written.
     """
     with writing(path):
-        os.symlink(target, made)
         try:
+            os.symlink(target, made)
             os.replace(made, path)
         except BaseException:
-            os.unlink(made)
+            with suppress(OSError):  # Ctrl-C may come when it is in its place already
+                os.unlink(made)
             raise
     sync_folder(os.path.dirname(path))
 
