@@ -107,6 +107,21 @@ def test_who_ends_it_makes_no_context_on_the_device_that_is_current_there(machin
     assert machine.device == OTHER.index
 
 
+def test_a_device_that_fails_hides_nothing_that_ended_the_load(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To go over to it is an error then; and the ring is closed where a load has ended by one already."""
+    ring = PinnedRing(DEVICE, 64 * KIB, 0, 3)
+    wait_for_slots(machine, 3)
+
+    def fail(_: torch.device) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "device", fail)
+    ring.close()
+    assert ring.take(64 * KIB, 0) is None
+
+
 def test_a_forked_child_lets_go_of_nothing_that_is_its_parents(machine: Machine) -> None:
     """The driver does not serve it, which torch says by an error; a thread that it does not have may hold a lock."""
     ring = PinnedRing(DEVICE, 64 * KIB, 0, 3)

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -127,7 +128,9 @@ class _Stock:
             self._left = 0
             unwanted, self._ready = self._ready, deque()
         if unwanted:
-            with torch.cuda.device(self._device):  # else the caller's thread would make a context on its current one
+            # On the device, else the caller's thread would make a context on its current one. That is an error where
+            # the device has failed, which whoever loads is told; what is pinned for it goes with the process.
+            with suppress(RuntimeError), torch.cuda.device(self._device):
                 for slot in unwanted:
                     slot.unpin()
 
