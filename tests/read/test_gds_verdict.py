@@ -99,6 +99,11 @@ def test_one_that_crashes_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ask("print('[]')", monkeypatch).is_on
 
 
+def test_one_that_the_kernel_ends_for_want_of_memory_says_nothing_of_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = ask("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", monkeypatch)
+    assert verdict == Verdict(is_on=False, reason="the probe ended with status -9 and said: nothing", lasts=False)
+
+
 def test_whether_it_lasts_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     code = """print('{"is_on": false, "reason": "r", "lasts": false}')"""
     assert ask(code, monkeypatch) == Verdict(is_on=False, reason="r", lasts=False)
@@ -263,6 +268,27 @@ def test_a_device_that_the_load_fills_says_nothing_of_storage(
     verdict = json.loads(capsys.readouterr().out)
     assert f"cuDevicePrimaryCtxRetain with error {code}" in verdict["reason"]
     assert (verdict["is_on"], verdict["lasts"]) == (False, lasts)
+
+
+@needs_stub
+@pytest.mark.parametrize("becomes", ["gone", "a folder"])
+def test_a_file_that_is_no_more_says_nothing_of_storage(
+    kvikio: FakeKvikio,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    becomes: str,
+) -> None:
+    path = tmp_path / "model.safetensors"
+    if becomes == "a folder":
+        path.mkdir()
+    monkeypatch.setattr(sys, "argv", ["-c", json.dumps({"path": str(path), "ordinal": 0})])
+    gds_probe.main()
+    signal.alarm(0)
+    verdict = json.loads(capsys.readouterr().out)
+    assert str(path) in verdict["reason"]
+    assert (verdict["is_on"], verdict["lasts"]) == (False, False)
+    assert not kvikio.open_files
 
 
 # Verdicts that are kept, and what is done by them.

@@ -52,8 +52,10 @@ def main() -> None:
     signal.alarm(question.limit_s)  # its default action ends this process even in the midst of a C library's loop
     try:
         verdict = answer(question)
-    except FastloadError as exc:
+    except UnsupportedError as exc:
         verdict = Verdict(is_on=False, reason=str(exc), lasts=not _is_device_full())
+    except (FastloadError, OSError) as exc:  # of this file, or of the host's memory
+        verdict = Verdict(is_on=False, reason=str(exc), lasts=False)
     sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
     sys.stdout.flush()  # now: the libraries' own end may hang as their beginning may
 

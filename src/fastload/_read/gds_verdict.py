@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,4 +107,6 @@ def _parse_answer(printed: bytes | None) -> Verdict | None:
 def _explain_silence(done: subprocess.CompletedProcess[bytes]) -> Verdict:
     said = done.stderr.strip().splitlines()[-1:] or [b"nothing"]
     what = said[0][:_SAID_BYTES].decode(errors="replace")
-    return Verdict(is_on=False, reason=f"the probe ended with status {done.returncode} and said: {what}")
+    reason = f"the probe ended with status {done.returncode} and said: {what}"
+    is_ended = done.returncode == -signal.SIGKILL  # by somebody else: the kernel, where memory is short
+    return Verdict(is_on=False, reason=reason, lasts=not is_ended)
