@@ -8,6 +8,7 @@ import time
 
 from fastload._cpus import count_cpus
 from fastload._system_file import read_lines, read_text
+from fastload.errors import escaped
 from fastload.ops.doctor.gpu import version_of
 from fastload.ops.doctor.machine import parse_chosen
 from fastload.ops.doctor.mountinfo import find_mount, parse_mountinfo
@@ -51,5 +52,6 @@ def wait_until_quiet(patience_s: float) -> None:
 
 def _find_file_system(folder: str) -> str:
     """The type of the innermost mount that holds ``folder``."""
-    mount = find_mount(parse_mountinfo(read_text("/proc/self/mountinfo")), os.path.realpath(folder))
-    return f"{mount.kind} on {os.path.basename(mount.source)}" if mount else "unknown"
+    mounts = parse_mountinfo(read_text("/proc/self/mountinfo", errors="surrogateescape"))  # as Python has paths
+    mount = find_mount(mounts, os.path.realpath(folder))
+    return f"{mount.kind} on {escaped(os.path.basename(mount.source))}" if mount else "unknown"
