@@ -63,6 +63,13 @@ def test_the_mounts_of_this_machine_are_understood() -> None:
     assert found.kind == "proc"
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\r"])
+def test_what_ends_a_line_elsewhere_ends_no_line_of_the_kernels(end: str) -> None:
+    """It escapes the newline alone, in the name of a folder that somebody mounted something on."""
+    (mount,) = parse_mountinfo(f"36 25 0:32 / /mnt/a{end}b rw - nfs4 server:/x rw\n")
+    assert mount.point == f"/mnt/a{end}b"
+
+
 def test_the_mounts_of_a_host_that_others_have_shown() -> None:
     assert len(FOUND) == len((FIXTURES / "mountinfo.txt").read_text().splitlines())
     home, red = find_mount(FOUND, "/home/akutz/2/x"), find_mount(FOUND, "/home/akutz/red/models--a--b")

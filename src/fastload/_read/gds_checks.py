@@ -97,7 +97,7 @@ def _disks(device: int, root: str) -> Iterator[str]:
 
 def _mount_options(device: int, root: str) -> str:
     number = f"{os.major(device)}:{os.minor(device)}"
-    lines = (line.split() for line in _text(f"{root}/proc/self/mountinfo").splitlines())
+    lines = (line.split(" ") for line in _text(f"{root}/proc/self/mountinfo").split("\n"))
     return next((fields[-1] for fields in lines if number in fields[2:3]), "")
 
 

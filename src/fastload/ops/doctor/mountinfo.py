@@ -34,7 +34,7 @@ class Mount:
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """The mounts, in the kernel's order; a line that is none is left out."""
-    return tuple(_parse_lines(text.splitlines()))
+    return tuple(_parse_lines(text.split("\n")))
 
 
 def _parse_lines(lines: Iterable[str]) -> Iterator[Mount]:
