@@ -7,7 +7,7 @@ def read_text(path: str, *, errors: str = "replace") -> str:
     """What is in one of them; empty where it is not there."""
     try:
         # Of all codecs, utf-8 alone is no module that would have to be read now, from a disk that may be failing.
-        with open(path, encoding="utf-8", errors=errors) as file:
+        with open(path, encoding="utf-8", errors=errors, newline="") as file:  # a name in it may hold a carriage return
             return file.read()
     except OSError:
         return ""
