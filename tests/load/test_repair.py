@@ -241,6 +241,61 @@ def test_a_load_leaves_a_shared_tier_as_it_is_and_delivers_what_is_right(model: 
     assert ((mount / SHARD).read_bytes(), (mount / SHARD).stat().st_ino) == (damaged, inode)
 
 
+@pytest.fixture
+def downloads(model: Model, hub: HubServer) -> Path:
+    """What ``hf download --local-dir`` has left on a mount, under the name by which the hub has it."""
+    folder = write_folder(model.shared / REPO, model.files)
+    write_download_metadata(folder, hub.repos[REPO].commit, model.files)
+    return folder
+
+
+@pytest.mark.parametrize("name", [REPO, f"{REPO}@{{commit}}"])
+@pytest.mark.parametrize("place", ["hub", "local"])
+def test_a_block_of_a_download_on_a_mount_comes_from_where_its_commit_is(
+    model: Model, hub: HubServer, downloads: Path, name: str, place: str
+) -> None:
+    fastload.verify(downloads, record=True)
+    flip(downloads / SHARD, BLOCK + 1)
+    damaged, commit = (downloads / SHARD).read_bytes(), hub.repos[REPO].commit
+    if place == "local":
+        write_cache(model.local, REPO, commit, model.files, ref=None)
+        (model.local / f"models--org--name/snapshots/{commit}" / OTHER_SHARD).unlink()  # so that the mount serves
+    tiers = ("shared", "hub") if place == "hub" else ("local", "shared")
+    options = replace(model.options, tiers=tiers, write_through="off")
+    weights = fastload.load(name.format(commit=commit), options=options)
+    assert_same(weights, model.tensors)
+    assert (weights.report.tier, weights.report.blocks_repaired) == (f"shared:{model.shared}", 1)
+    assert hub.served_bytes("/cdn/") <= BLOCK
+    assert (downloads / SHARD).read_bytes() == damaged
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_a_download_on_a_mount_is_repaired_from_the_hub(
+    model: Model,
+    hub: HubServer,
+    downloads: Path,
+    record: bool,  # noqa: FBT001 - a case
+) -> None:
+    if record:
+        fastload.verify(downloads, record=True)
+    flip(downloads / SHARD, BLOCK + 1)
+    options = replace(model.options, tiers=("shared", "hub"))
+    found = fastload.verify(REPO, repair=True, options=options)
+    assert [(finding.path, finding.repaired) for finding in found.findings] == [(SHARD, True)]
+    assert (downloads / SHARD).read_bytes() == model.files[SHARD]
+    assert 0 < hub.served_bytes("/cdn/") <= (BLOCK if record else len(model.files[SHARD]))
+
+
+def test_a_download_of_several_commits_is_of_none_that_the_hub_has(
+    model: Model, hub: HubServer, downloads: Path
+) -> None:
+    write_download_metadata(downloads, COMMIT, {"config.json": model.files["config.json"]})
+    flip(downloads / SHARD, BLOCK + 1)
+    with pytest.raises(IntegrityError):
+        fastload.verify(REPO, repair=True, options=replace(model.options, tiers=("shared", "hub")))
+    assert hub.requests == []
+
+
 @pytest.mark.parametrize("part", ["", SHARD, "model.safetensors.index.json"])
 def test_a_path_into_the_local_tier_is_mended_as_its_name_is(model: Model, part: str) -> None:
     folder = model.warmed()

@@ -128,6 +128,7 @@ class Root:
             commit=commit if must_say else None,
             folder=folder,
             missing=missing,
+            noted_commit=commit,
             is_damaged=bool(missing) and has_lost(folder, files),
         )
 

@@ -42,6 +42,11 @@ class CachedSnapshot:
     """What kind of digest the tier itself has of its files: the names of their blobs."""
 
     @property
+    def noted_commit(self) -> str:
+        """Whose copies may have right what is wrong here."""
+        return self.commit
+
+    @property
     def is_complete(self) -> bool:
         """True if nothing is missing by what it was judged by."""
         return not self.missing
@@ -54,9 +59,11 @@ class PlainFolder:
     tier: Tier
     repo: str
     commit: str | None
-    """None where it says of no commit."""
+    """None where it says of no commit, or nobody asked it for one: it may have been changed since."""
     folder: str
     missing: tuple[str, ...]
+    noted_commit: str | None = None
+    """The one that all notes of downloads in it name: another copy of it may have right what is wrong here."""
     is_damaged: bool = False
     """True if what is missing is so by a manifest beside the files: that is damage, and no model that is not there."""
     judged_by: ClassVar[JudgedBy] = JudgedBy.STRUCTURE

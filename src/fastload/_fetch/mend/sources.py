@@ -75,13 +75,13 @@ class BetterSources:
         return next((offer for _, offer in asked.replies), None)
 
     def _find_at(self, root: Root) -> Offer | None:
-        commit = self._stored.commit
+        commit = self._stored.noted_commit
         snapshot = root.find_commit(self._stored.repo, commit) if commit is not None else None
         stored = snapshot or root.find_plain(self._stored.repo)
         return offer_stored(stored) if stored is not None else None
 
     def _ask_the_hub(self) -> Offer | None:
-        repo, commit = self._stored.repo, self._stored.commit
+        repo, commit = self._stored.repo, self._stored.noted_commit
         if commit is None or "/" not in repo:
             return None
         self._hub = hub_of(self._settings, _SOON)  # not before: who needs no repair needs no hub that can be asked
