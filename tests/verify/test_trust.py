@@ -257,6 +257,9 @@ def test_a_record_says_which_files_there_should_be_until_one_that_decides_was_wr
         ([Seen(sha256=A)], {}, EvidenceKind.MANIFEST, (), True),
         ([Seen(sha256=A)], {"is_recorded": True}, EvidenceKind.RECORDED, (), True),
         ([Seen(sha256=A)], {"is_whole": True}, EvidenceKind.MANIFEST, (), False),
+        ([Seen()], {"is_whole": True}, EvidenceKind.RECORDED, (), False),
+        ([Seen(sha256=A), Seen(CONFIG)], {}, EvidenceKind.MANIFEST, (), True),
+        ([Seen(sha256=A), Seen("new.safetensors")], {}, EvidenceKind.MANIFEST, (), False),
         ([Seen(mtime_ns=THEN + 1)], {}, EvidenceKind.RECORDED, (WEIGHTS,), False),
         ([Seen(), Seen(CONFIG, mtime_ns=THEN + 1)], {}, EvidenceKind.RECORDED, (CONFIG,), True),
         ([Seen(), Seen("new.safetensors")], {}, EvidenceKind.RECORDED, (), False),
@@ -276,7 +279,7 @@ def test_a_manifest_apart_proves_as_much_as_was_known_of_the_weights(
     word = believe_kept(kept_of(WEIGHTS, CONFIG), Known(files, deciding, **facts))
     assert isinstance(word, Believed)
     assert (word.kind, word.outdated, word.names_lost, word.is_closed) == (kind, outdated, names_lost, False)
-    assert word.may_be_meant is (kind is EvidenceKind.RECORDED or names_lost)
+    assert word.may_be_meant is ("is_whole" not in facts and (kind is EvidenceKind.RECORDED or names_lost))
     assert word.leaves_unknown is (not names_lost and "is_whole" not in facts)
 
 
