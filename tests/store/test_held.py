@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastload
+from fastload._fetch.find.at_path import stored_at
 from fastload._store.folder_offer import list_named
 from fastload._store.held import hold
 from fastload._store.manifest_folder import ManifestFolder
-from fastload._store.stored import PlainFolder
+from fastload._store.stored import CachedSnapshot, PlainFolder
 from fastload._tier import PATH
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.trust import KeptManifest
-from stored_models import COMMIT, blob_name, model_files, write_download_metadata, write_folder
+from stored_models import COMMIT, blob_name, model_files, write_cache, write_download_metadata, write_folder
 from writing import INDEX_NAME, one_tensor
 
 if TYPE_CHECKING:
@@ -121,3 +122,15 @@ def test_a_shard_that_was_not_recorded_would_be_loaded_where_no_index_says_which
     stored = stored_in(folder)
     unnamed = hold(stored, list_named(stored), EvidenceKind.NONE).unnamed
     assert unnamed == {"part/more.safetensors", *([] if has_index else ["more.safetensors"])}
+
+
+def test_in_a_cache_the_tier_says_which_files_there_are_and_no_manifest_that_is_kept_apart(tmp_path: Path) -> None:
+    folder = write_cache(tmp_path / "hub", "org/name", COMMIT, model_files())
+    fastload.load(folder, options=fastload.Options(manifests=str(tmp_path / "apart")))
+    (folder / "config.json").unlink()
+    stored = stored_at(str(folder))
+    assert isinstance(stored, CachedSnapshot)
+    held = hold(stored, list_named(stored), EvidenceKind.SHA256, ManifestFolder(str(tmp_path / "apart")))
+    assert all(file.blocks is not None for file in held.files)
+    assert (held.evidence, held.may_be_meant) == (EvidenceKind.MANIFEST, False)
+    assert "config.json" not in {file.path for file in held.files}

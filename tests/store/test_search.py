@@ -14,6 +14,7 @@ import fastload
 from fastload import ModelNotFoundError
 from fastload._store.ref import Name, parse_ref
 from fastload._store.root import Root
+from fastload._store.stored import PlainFolder
 from fastload._store.tiered import PATIENCE_S, Search, Tiers, search
 from fastload._tier import LOCAL, shared_tier
 from stopwatch import Stopwatch
@@ -125,6 +126,22 @@ def test_a_shard_that_is_shorter_than_its_header_says_is_incomplete(mounts: Moun
     snapshot = write_cache(mounts.local, "org/name", COMMIT, model_files())
     os.truncate(snapshot / SHARD, os.path.getsize(snapshot / SHARD) - 1)
     assert "expected" in mounts.search("org/name").incomplete[0].missing[0]
+
+
+@pytest.mark.parametrize("is_believed", [True, False])
+def test_what_a_recorded_folder_lacks_is_damage_by_a_record_that_is_believed(
+    mounts: Mounts,
+    is_believed: bool,  # noqa: FBT001 - a case
+) -> None:
+    folder = write_folder(mounts.a / "name", model_files())
+    fastload.verify(folder, record=True)
+    if not is_believed:
+        (folder / ".fastload/manifests").chmod(0o777)
+    (folder / SHARD).unlink()
+    found = mounts.search("name")
+    there = found.found or found.incomplete[0]
+    assert isinstance(there, PlainFolder)
+    assert there.is_damaged is is_believed
 
 
 def test_a_numbered_set_with_a_gap_is_incomplete(mounts: Mounts) -> None:
