@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -39,10 +40,17 @@ def folder(tmp_path: Path) -> Path:
     write_download_metadata(folder, COMMIT, files)
     fastload.verify(folder, record=True)
     (folder / LATER).write_text("so")
-    (folder / ".fastload").rename(tmp_path / "beside")
-    fastload.load(folder, options=fastload.Options(manifests=str(tmp_path / "apart")))
-    (tmp_path / "beside").rename(folder / ".fastload")
+    keep_apart(folder)
     return folder
+
+
+def keep_apart(folder: Path) -> None:
+    """Have a load leave a manifest there, of all that is in ``folder``, as if none were beside it."""
+    beside, manifests = folder.parent / "beside", folder.parent / "apart"
+    (folder / ".fastload").rename(beside)
+    shutil.rmtree(manifests, ignore_errors=True)
+    fastload.load(folder, options=fastload.Options(manifests=str(manifests)))
+    beside.rename(folder / ".fastload")
 
 
 def stored_in(folder: Path) -> PlainFolder:
@@ -122,6 +130,23 @@ def test_a_shard_that_was_not_recorded_would_be_loaded_where_no_index_says_which
     stored = stored_in(folder)
     unnamed = hold(stored, list_named(stored), EvidenceKind.NONE).unnamed
     assert unnamed == {"part/more.safetensors", *([] if has_index else ["more.safetensors"])}
+
+
+def test_where_weights_were_written_since_others_may_have_been_added_too(folder: Path) -> None:
+    (folder / INDEX_NAME).unlink()
+    fastload.verify(folder, record=True)
+    os.utime(folder / SHARD, ns=(0, 0))
+    write_folder(folder, {"more.safetensors": one_tensor()})
+    stored = stored_in(folder)
+    assert hold(stored, list_named(stored), EvidenceKind.NONE).unnamed == frozenset()
+
+
+def test_which_files_there_should_be_the_one_beside_says_alone(folder: Path) -> None:
+    more = write_folder(folder, {"part/config.json": b"{}"}) / "part/config.json"
+    keep_apart(folder)
+    assert hold_both(folder)["part/config.json"].blocks is not None
+    more.unlink()
+    assert "part/config.json" not in hold_both(folder)
 
 
 def test_in_a_cache_the_tier_says_which_files_there_are_and_no_manifest_that_is_kept_apart(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ from stored_models import (
     write_folder,
     write_tree,
 )
-from writing import INDEX_NAME, pack
+from writing import INDEX_NAME, pack, write_index
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SHARD = "model-00001-of-00002.safetensors"
@@ -128,20 +129,40 @@ def test_a_shard_that_is_shorter_than_its_header_says_is_incomplete(mounts: Moun
     assert "expected" in mounts.search("org/name").incomplete[0].missing[0]
 
 
-@pytest.mark.parametrize("is_believed", [True, False])
-def test_what_a_recorded_folder_lacks_is_damage_by_a_record_that_is_believed(
+def _lose(folder: Path) -> None:
+    (folder / SHARD).unlink()
+
+
+def _lose_unheard(folder: Path) -> None:
+    _lose(folder)
+    (folder / ".fastload/manifests").chmod(0o777)
+
+
+def _lose_downloading(folder: Path) -> None:
+    _lose(folder)
+    write_folder(folder, {".cache/huggingface/download/x.incomplete": b""})
+
+
+def _gain(folder: Path) -> None:
+    write_index(folder, {"a": "other.safetensors"}, "other.safetensors.index.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_damaged"), [(_lose, True), (_lose_unheard, False), (_lose_downloading, False), (_gain, False)]
+)
+def test_what_a_recorded_folder_lacks_is_damage_where_its_record_names_it(
     mounts: Mounts,
-    is_believed: bool,  # noqa: FBT001 - a case
+    change: Callable[[Path], None],
+    is_damaged: bool,  # noqa: FBT001 - a case
 ) -> None:
     folder = write_folder(mounts.a / "name", model_files())
     fastload.verify(folder, record=True)
-    if not is_believed:
-        (folder / ".fastload/manifests").chmod(0o777)
-    (folder / SHARD).unlink()
+    change(folder)
     found = mounts.search("name")
     there = found.found or found.incomplete[0]
     assert isinstance(there, PlainFolder)
-    assert there.is_damaged is is_believed
+    assert there.missing
+    assert there.is_damaged is is_damaged
 
 
 def test_a_numbered_set_with_a_gap_is_incomplete(mounts: Mounts) -> None:
