@@ -206,16 +206,27 @@ def test_it_is_mended_by_whoever_has_the_right_one(model: Model, tmp_path: Path)
     assert_same(fastload.load(folder, verify="require"), model.tensors)
 
 
+@pytest.mark.parametrize("is_later", [True, False])
 def test_a_newer_download_is_no_damage_of_what_was_recorded(
-    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    model: Model,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_later: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """The etags are of the newer files, the manifest of the older ones: it is not believed, and can be made anew."""
+    """The etags are of the newer files, the manifest of the older ones: it is not believed, and can be made anew.
+
+    Whatever times say: a tool may have set them to what they were.
+    """
     (tmp_path / "other").mkdir()
     newer = Model(tmp_path / "other", seed=2)
     folder = model.downloaded()
     fastload.verify(folder, record=True)
+    recorded_ns = {name: (folder / name).stat().st_mtime_ns for name in newer.files}
     write_folder(folder, newer.files)
     write_download_metadata(folder, OTHER_COMMIT, newer.files)
+    for name, time_ns in recorded_ns.items():
+        if not is_later:
+            os.utime(folder / name, ns=(time_ns, time_ns))
     weights = fastload.load(folder, verify="require")
     assert_same(weights, newer.tensors)
     assert weights.report.evidence == "etag"
