@@ -27,7 +27,7 @@ from warming import content
 from writing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fastload._load.stream.stream import Stream
 
@@ -219,31 +219,38 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=_WHICH, step=st.integers(0, 60))
     def crash(self, which: Snapshot, step: int) -> None:
         """A warm is killed before its n-th step on the file system; what is there then is whole, or is not there."""
-        child = os.fork()
-        if not child:
-            self._die_warming(which, step)
-        os.waitpid(child, 0)
+        self._die(step, lambda: fastload.warm(_spell(which), options=self._options("local", "shared")))
         if which not in self.present and (self._blob(which[0], "").parent / "snapshots" / which[1]).exists():
             self._mend(_blobs(which))
             self.present.add(which)
         # Blobs are replaced one by one; those that still are damaged are what the next look says.
         self._mend({blob for blob in self.damaged if not self._is_damaged(blob)})
 
-    def _die_warming(self, which: Snapshot, step: int) -> None:
-        """In a child: never returns."""
-        left = [step]
+    @rule(which=_WHICH, step=st.integers(0, 50))
+    def crash_removing(self, which: Snapshot, step: int) -> None:
+        """A removal is killed before its n-th step; what it has begun with is gone, and in nobody's way."""
+        self._die(step, lambda: fastload.remove(_spell(which), options=self._options("local")))
+        if which in self.present and not (self._blob(which[0], "").parent / "snapshots" / which[1]).exists():
+            self._lose({which})
 
-        def count_down(event: str, _: object) -> None:
-            if event in _STEPS:
-                if not left[0]:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left[0] -= 1
+    def _die(self, step: int, work: Callable[[], object]) -> None:
+        """``work``, in a child that is killed before its ``step``-th step, or comes to an end."""
+        child = os.fork()
+        if not child:
+            left = [step]
 
-        sys.addaudithook(count_down)
-        try:
-            fastload.warm(_spell(which), options=self._options("local", "shared"))
-        finally:
-            os._exit(0)
+            def count_down(event: str, _: object) -> None:
+                if event in _STEPS:
+                    if not left[0]:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    left[0] -= 1
+
+            sys.addaudithook(count_down)
+            try:
+                work()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
 
     def _is_damaged(self, blob: tuple[str, str]) -> bool:
         path = self._blob(*blob)

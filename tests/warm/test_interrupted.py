@@ -10,20 +10,25 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from huggingface_hub import scan_cache_dir
 
+import kill_sweep
 from fastload import Options, resolve, warm
 from fastload._verify.digest import BLOCK_BYTES
 from fastload.errors import ModelNotFoundError
-from stored_models import COMMIT, model_files, write_cache, write_folder
+from stored_models import COMMIT, OTHER_COMMIT, model_files, write_cache, write_folder
 from warming import FASTLOAD, MIB, Tiers, as_json, check_cache, content, large_shard, wait_told
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 REPO = "org/name"
+STEPS = 64
+"""More than a removal takes."""
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +223,18 @@ def test_a_disk_that_runs_full_on_the_way(tmp_path: Path) -> None:
     assert done.returncode == 14 and "no space left" in done.stderr
     assert content(tiers.warm(REPO)) == model_files(shard_bytes=9 * MIB)
     assert tiers.staged(REPO) == []
+
+
+def test_after_a_removal_that_was_killed_at_any_step_the_model_comes_at_once(tmp_path: Path) -> None:
+    """Its rest is cleared away by who brings the next one, and with it the folders that this one needs."""
+    for commit in (COMMIT, OTHER_COMMIT):
+        write_cache(tmp_path / "shared", REPO, commit, model_files(seed=len(commit)))
+    there = Options(local=str(tmp_path / "local"), shared=str(tmp_path / "shared"), tiers=("local", "shared"))
+    warm(f"{REPO}@{COMMIT}", options=there)
+    with kill_sweep.copied(tmp_path / "local", STEPS) as roots:
+        assert 8 < kill_sweep.sweep(f"remove {REPO} {COMMIT}", roots) < STEPS
+        for number, root in enumerate(roots):
+            commit = (COMMIT, OTHER_COMMIT)[number % 2]
+            snapshot = warm(f"{REPO}@{commit}", options=replace(there, local=str(root)))
+            assert snapshot.complete
+            assert scan_cache_dir(root).warnings == []

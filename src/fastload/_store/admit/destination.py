@@ -83,11 +83,11 @@ class CacheDestination:
         """
         check_inside(self._layout.folder, os.path.dirname(self._layout.folder))
         check_repo(self._layout)
+        finish_removals(self._layout)  # before anything is made: with the last snapshot its empty folders go
         make_empty(self._layout)
         remove_emptied(*os.path.split(self._layout.folder))
         self.area.make()
         check_one_mount(self._layout.snapshots, self.area.parts)
-        finish_removals(self._layout)
 
     def check_may_come(self) -> None:
         """See :class:`Destination`; blobs that are there already need no place."""
