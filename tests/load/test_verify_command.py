@@ -406,6 +406,35 @@ def test_what_is_incomplete_can_be_checked_too(model: Model) -> None:
     (snapshot / SHARD).unlink()
     found = fastload.verify(REPO, options=Options(local=str(model.local), tiers="local"))
     assert SHARD not in {file.path for file in found.files}
+    assert f"no {SHARD!r}, which" in found.missing[0] and found.is_right
+
+
+@pytest.mark.parametrize("by", ["dangling", "gone", "indexless"])
+def test_what_an_unfinished_download_lacks_is_told(model: Model, capsys: pytest.CaptureFixture[str], by: str) -> None:
+    snapshot = model.cached()
+    (snapshot / SHARD).resolve().unlink()
+    if by != "dangling":
+        (snapshot / SHARD).unlink()
+    if by == "indexless":
+        (snapshot / INDEX_NAME).unlink()
+    words = ["verify", REPO, "--local", str(model.local), "--tiers", "local"]
+    assert main(words) == 0
+    assert "incomplete, so that no load takes it: no 'model-0000" in capsys.readouterr().out
+    assert main([*words, "--include", "config.json"]) == 0
+    assert "incomplete" not in capsys.readouterr().out, "nobody asked for more"
+
+
+def test_what_a_complete_one_lacks_is_nothing(model: Model) -> None:
+    for snapshot in (model.cached(), model.warmed()):
+        assert fastload.verify(snapshot).missing == ()
+
+
+def test_what_a_manifest_says_is_missing_is_damage_and_no_more_missing_once_mended(model: Model) -> None:
+    snapshot = model.warmed()
+    (snapshot / SHARD).unlink()
+    with pytest.raises(IntegrityError):
+        fastload.verify(REPO, options=model.options)
+    assert fastload.verify(REPO, repair=True, options=model.options).missing == ()
 
 
 @pytest.mark.parametrize("with_index", [True, False])

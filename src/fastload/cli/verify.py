@@ -55,6 +55,8 @@ def _show(found: Verification) -> str:
     rows += [(escaped(f.path), show_bytes(f.nbytes), f.evidence, _verdict(f)) for f in found.files]
     notes = [line for finding in found.findings for line in _explain(finding)]
     notes += [f"{escaped(found.path)} ({escaped(found.tier)}): evidence {found.evidence}"]
+    if found.missing:
+        notes += [f"incomplete, so that no load takes it: {'; '.join(found.missing)}. fastload warm completes it"]
     notes += ["a manifest was recorded"] if found.recorded else []
     return "\n".join([show_table(rows), "", *notes])
 

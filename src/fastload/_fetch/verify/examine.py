@@ -27,7 +27,7 @@ from fastload._read.ledger import Ledger, Purpose
 from fastload._read.tally import ProofTally
 from fastload._store.keep.abandoned import sweep_abandoned
 from fastload._store.ref import name_of
-from fastload._store.stored import PlainFolder
+from fastload._store.stored import JudgedBy, PlainFolder
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import check_name
 from fastload.errors import IntegrityError, StoreError
@@ -93,6 +93,7 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
             blocks_reread=ledger.reread,
             blocks_repaired=ledger.repaired,
             bytes_by_tier=ledger.by_tier(),
+            missing=_find_missing(wish, stored, settings),
             failure=outcome.failure,
         )
         if not found.is_right or not _is_to_record(wish, evidence):
@@ -110,6 +111,14 @@ def _find(wish: Examination, settings: Settings) -> Stored:
     if isinstance(stored, PlainFolder) and (wish.records or wish.repairs):
         sweep_abandoned(stored.folder)
     return stored
+
+
+def _find_missing(wish: Examination, stored: Stored, settings: Settings) -> tuple[str, ...]:
+    """Of a snapshot by which no manifest says what there must be: where one does, what is missing is damage."""
+    now = find_stored(wish.model, wish.revision, settings) if wish.repairs and stored.missing else stored
+    if wish.include or isinstance(now, PlainFolder) or now.judged_by is JudgedBy.MANIFEST:
+        return ()
+    return now.missing
 
 
 def _take_turn(pace: Pace, workers: Workers, tally: ProofTally, telling: Telling, nbytes: int) -> None:

@@ -35,6 +35,8 @@ class Verification:
     bytes_by_tier: Mapping[str, int] = field(default_factory=dict)
     """What was read to check, to mend and to record: of this tier also what was read once more, and of stored files
     that were replaced."""
+    missing: tuple[str, ...] = ()
+    """What a download that was not finished lacks, in words: nothing is wrong by it, but no load takes it either."""
     failure: FastloadError | None = None
     """Why a manifest, or what a better source has right, could not be written."""
 
