@@ -23,7 +23,7 @@ _REGISTER_PORTABLE = 1
 _PCI_ADDRESS_BYTES = 32
 _CAPABILITY_MAJOR = 75
 _OUT_OF_MEMORY = 2
-_HINT = "The load goes on through host memory"
+_HINT = "What can go on through host memory does; else see nvidia-smi and dmesg"
 _Pointer = ctypes.c_uint64
 
 
