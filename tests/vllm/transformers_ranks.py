@@ -39,9 +39,14 @@ def empty(folder: str) -> Any:
     return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.bfloat16)
 
 
+def finds_plan_before(model: Any) -> bool:
+    """True of transformers 5.24."""
+    return hasattr(model, "_expand_parallel_plan")
+
+
 def deal_out(model: Any, mesh: Any) -> Any:
-    """By tensors; transformers 5.24 finds the plan before."""
-    if not hasattr(model, "_expand_parallel_plan"):
+    """By tensors."""
+    if not finds_plan_before(model):
         return apply_tensor_parallelism(model, mesh)
     return apply_tensor_parallelism(model, mesh, model._expand_parallel_plan(model.tp_plan))
 
@@ -59,6 +64,7 @@ def fill_by_tensors(folder: str, whole: dict[str, torch.Tensor], mesh: Any) -> d
         logits, expected_logits = (each(TOKENS).logits.float() for each in (model, alone))
     return {
         "dealt out": sum(hasattr(each, "placements") for each in parameters.values()),
+        "plan is found before": finds_plan_before(model),
         "filled wrong": [name for name, each in parameters.items() if not torch.equal(_local(each), expected[name])],
         "loaded wrong": [name for name in whole if not torch.equal(loaded[name], expected[name])],
         "read": report.bytes_read,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastload._fetch.evidence.evidence import Evidence
+    from fastload._fetch.verify.checking import FileVerdict
     from fastload._fetch.verify.examination import Examination
     from fastload._store.stored import Stored
     from fastload.options import Settings
@@ -83,16 +84,8 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         if wish.repairs:
             outcome = Mending(stored, evidence, mending, tally, take_turn).mend(checked, workers)
         verdicts = tuple(with_lost(verdict, restored, restoring.relinked) for verdict in outcome.verdicts)
-        found = Verification(
-            path=stored.folder,
-            tier=str(stored.tier),
-            commit=stored.commit,
-            evidence=kind.value,
-            files=add_refusals(stored.folder, verdicts) if is_all_of_folder(wish, stored) else verdicts,
-            recorded=False,
-            blocks_reread=ledger.reread,
-            blocks_repaired=ledger.repaired,
-            bytes_by_tier=ledger.by_tier(),
+        found = replace(
+            _describe(wish, stored, kind, verdicts, ledger),
             missing=_find_missing(wish, stored, settings),
             failure=outcome.failure,
         )
@@ -101,6 +94,22 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         known = weigh_all(stored, mending, settings) if wish.repairs else evidence  # a signature says of no size
         recorded = _record(found, stored, known, settings, take_turn)
         return replace(recorded, bytes_by_tier=ledger.by_tier())
+
+
+def _describe(
+    wish: Examination, stored: Stored, kind: EvidenceKind, verdicts: tuple[FileVerdict, ...], ledger: Ledger
+) -> Verification:
+    return Verification(
+        path=stored.folder,
+        tier=str(stored.tier),
+        commit=stored.commit,
+        evidence=kind.value,
+        files=add_refusals(stored.folder, verdicts) if is_all_of_folder(wish, stored) else verdicts,
+        recorded=False,
+        blocks_reread=ledger.reread,
+        blocks_repaired=ledger.repaired,
+        bytes_by_tier=ledger.by_tier(),
+    )
 
 
 def _find(wish: Examination, settings: Settings) -> Stored:
