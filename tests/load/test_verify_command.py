@@ -429,12 +429,25 @@ def test_what_a_complete_one_lacks_is_nothing(model: Model) -> None:
         assert fastload.verify(snapshot).missing == ()
 
 
-def test_what_a_manifest_says_is_missing_is_damage_and_no_more_missing_once_mended(model: Model) -> None:
+def test_what_a_manifest_says_is_missing_is_damage(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = model.warmed()
     (snapshot / SHARD).unlink()
-    with pytest.raises(IntegrityError):
-        fastload.verify(REPO, options=model.options)
-    assert fastload.verify(REPO, repair=True, options=model.options).missing == ()
+    words = ["verify", REPO, "--local", str(model.local), "--shared", str(model.shared), "--tiers", "local,shared"]
+    assert main(words) == 13
+    assert "DAMAGED" in (told := capsys.readouterr().out) and "incomplete" not in told
+    assert main([*words, "--repair"]) == 0
+    assert "incomplete" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_no_repair_finishes_a_download(model: Model, capsys: pytest.CaptureFixture[str], *, is_gone: bool) -> None:
+    snapshot = model.cached()
+    (snapshot / SHARD).resolve().unlink()
+    if is_gone:
+        (snapshot / SHARD).unlink()
+    words = ["verify", REPO, "--local", str(model.local), "--shared", str(model.shared), "--tiers", "local,shared"]
+    assert main([*words, "--repair"]) == 0
+    assert not (snapshot / SHARD).exists() and "incomplete" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("with_index", [True, False])

@@ -86,7 +86,7 @@ def _examine(wish: Examination, settings: Settings, ledger: Ledger, go_on: Calla
         verdicts = tuple(with_lost(verdict, restored, restoring.relinked) for verdict in outcome.verdicts)
         found = replace(
             _describe(wish, stored, kind, verdicts, ledger),
-            missing=_find_missing(wish, stored, settings),
+            missing=_find_missing(wish, stored),
             failure=outcome.failure,
         )
         if not found.is_right or not _is_to_record(wish, evidence):
@@ -122,12 +122,11 @@ def _find(wish: Examination, settings: Settings) -> Stored:
     return stored
 
 
-def _find_missing(wish: Examination, stored: Stored, settings: Settings) -> tuple[str, ...]:
-    """Of a snapshot by which no manifest says what there must be: where one does, what is missing is damage."""
-    now = find_stored(wish.model, wish.revision, settings) if wish.repairs and stored.missing else stored
-    if wish.include or isinstance(now, PlainFolder) or now.judged_by is JudgedBy.MANIFEST:
+def _find_missing(wish: Examination, stored: Stored) -> tuple[str, ...]:
+    """Of a download that was not finished, which no repair finishes; where a manifest says it, it is damage."""
+    if wish.include or isinstance(stored, PlainFolder) or stored.judged_by is JudgedBy.MANIFEST:
         return ()
-    return now.missing
+    return stored.missing
 
 
 def _take_turn(pace: Pace, workers: Workers, tally: ProofTally, telling: Telling, nbytes: int) -> None:
