@@ -27,7 +27,7 @@ from fastload._read.ledger import Ledger, Purpose
 from fastload._read.tally import ProofTally
 from fastload._store.keep.abandoned import sweep_abandoned
 from fastload._store.ref import name_of
-from fastload._store.stored import JudgedBy, PlainFolder
+from fastload._store.stored import PlainFolder
 from fastload._verify.evidence_kind import EvidenceKind
 from fastload._verify.manifest import check_name
 from fastload.errors import IntegrityError, StoreError
@@ -123,10 +123,8 @@ def _find(wish: Examination, settings: Settings) -> Stored:
 
 
 def _find_missing(wish: Examination, stored: Stored) -> tuple[str, ...]:
-    """Of a download that was not finished, which no repair finishes; where a manifest says it, it is damage."""
-    if wish.include or isinstance(stored, PlainFolder) or stored.judged_by is JudgedBy.MANIFEST:
-        return ()
-    return stored.missing
+    """Of a download that was not finished, which no repair finishes; where a manifest is, what is missing is damage."""
+    return () if wish.include or isinstance(stored, PlainFolder) else stored.missing
 
 
 def _take_turn(pace: Pace, workers: Workers, tally: ProofTally, telling: Telling, nbytes: int) -> None:
