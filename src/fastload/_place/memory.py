@@ -21,7 +21,7 @@ _MADV_POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it
 
 
 def map_staging(nbytes: int) -> memoryview:
-    """Zeroed private memory in huge pages, which a forked child does not get.
+    """Memory of :func:`~fastload._address_space.map_anonymous`, which a forked child does not get.
 
     While O_DIRECT or a device writes to a page, a fork may leave this process with a copy of it that misses what is
     written from then on (open(2), NOTES); nobody would notice.
@@ -35,7 +35,7 @@ def map_staging(nbytes: int) -> memoryview:
 
 
 def map_withheld(nbytes: int) -> memoryview:
-    """Memory that is as private, but a child that is forked has zeros there until :func:`share_with_children`.
+    """The same, but a child that is forked has zeros there until :func:`share_with_children`.
 
     For what :func:`map_staging` is for, where the memory is much and stays: a child that lacks it as a mapping may have
     another one there, which goes when it lets go of what it has inherited.
